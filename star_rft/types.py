@@ -1,0 +1,148 @@
+"""The records that travel between stages. All are frozen; a stage returns new ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from verifiers.types import Verdict
+
+Split = Literal["train", "dev", "test"]
+FinishReason = Literal["stop", "length"]
+
+
+def digest(*parts: object, size: int = 8) -> str:
+    """Return `2 * size` hex digits that depend on every part and on nothing else (not on the process)."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question whose answer a verifier can check.
+
+    `id` is a hash of the content (see `star_rft.data`), so it is stable over files and machines.
+    `solution` is the gold chain of thought where the data set has one.
+    """
+
+    id: str
+    prompt: str
+    reference: Any
+    verifier: str
+    solution: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How completions are drawn. `temperature` 0 is greedy; `top_p` 1.0 and `top_k` 0 are off."""
+
+    temperature: float
+    max_tokens: int
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+    backend: str = "hf"
+    backend_version: str = ""
+
+    @property
+    def id(self) -> str:
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to draw. `prompt` is the rendered text; `seed` (64 bits) fixes the randomness."""
+
+    problem_id: str
+    attempt: int
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a backend returns for a request.
+
+    `token_ids` are all sampled tokens, the end-of-sequence token included; `text` ends before that token
+    and before a stop string. `logprob` is the sum over `token_ids` at temperature 1, untruncated.
+    """
+
+    request: Request
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    logprob: float
+
+
+class Sampler(Protocol):
+    """A backend that draws completions from one model."""
+
+    def sample(self, requests: Sequence[Request], *, decoding: Decoding) -> Iterator[Completion]:
+        """Yield exactly one completion a request, in the order in which they finish.
+
+        Requests for one prompt stand next to each other, so that a backend can share their prefill.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory; the sampler cannot be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A completion with everything that produced it: a row of the ledger."""
+
+    problem_id: str
+    split: Split
+    round: int
+    attempt: int
+    model: str
+    decode_id: str
+    prompt_sha: str
+    seed: int
+    hinted: bool
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    logprob: float
+
+    @property
+    def id(self) -> str:
+        return digest(
+            self.problem_id, self.split, self.round, self.attempt, self.model, self.decode_id, self.hinted
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A sample with its problem and its verdict, joined at once: nothing travels in parallel lists."""
+
+    problem: Problem
+    sample: Sample
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One thing to train on. The loss falls on `completion_ids` only, which end with end-of-sequence."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"

@@ -1,0 +1,1 @@
+"""Programmatic verdicts on model completions."""
