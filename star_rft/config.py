@@ -1,0 +1,357 @@
+"""What a run is: a strict, typed config from YAML plus `key.sub=value` overrides.
+
+Nothing here does any work, and nothing below `build.py` sees these classes. Whatever can be refused without
+touching data or a model is refused here, with the key, the value and what is valid.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run: the text names the file, the key, the value and what is valid."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class ModelConfig(Section):
+    """`name` is `tiny` (shipped), `smollm2` (an extra), a folder or a hub name."""
+
+    name: str = "tiny"
+    gguf_file: str | None = None
+    dtype: DType = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+
+class SourceConfig(Section):
+    """Where problems come from. `share` [a, b] keeps those whose content hash lies there: a split of one file."""
+
+    source: str | list[str]
+    split: str | None = None
+    config_name: str | None = None
+    preset: str | None = None
+    columns: dict[str, str] | None = None
+    share: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
+    limit: Positive | None = None
+    shuffle_seed: int | None = None
+    max_solution_chars: Positive | None = None
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _share_is_a_range(self) -> SourceConfig:
+        if self.share is not None and self.share[0] >= self.share[1]:
+            raise ValueError(f"share {self.share} is empty: the first number must be the smaller one")
+        return self
+
+
+def _as_source(value: object) -> object:
+    """`data.train: gsm8k` is short for `data.train: {source: gsm8k}`."""
+    return {"source": value} if isinstance(value, str) else value
+
+
+Source = Annotated[SourceConfig, BeforeValidator(_as_source)]
+
+
+class DataConfig(Section):
+    """`dev` decides (temperature, gate, early stop); `test` is only reported."""
+
+    train: Source
+    dev: Source | None = None
+    test: Source | None = None
+    allow_contamination: bool = False
+
+    @model_validator(mode="after")
+    def _something_is_held_out(self) -> DataConfig:
+        if self.dev is None and self.test is None:
+            raise ValueError("dev and test are both missing: give at least one held-out set")
+        return self
+
+
+class PromptConfig(Section):
+    template: str = "{question}"
+    chat: Literal["auto"] | bool = "auto"
+    system: str | None = None
+    few_shot: list[dict[str, str]] = []
+    completion_prefix: str = ""
+
+    @model_validator(mode="after")
+    def _template_holds_the_question(self) -> PromptConfig:
+        if "{question}" not in self.template:
+            raise ValueError(f"template {self.template!r} has no {{question}}: the problem would not be shown")
+        return self
+
+
+class VerifierConfig(Section):
+    name: str = "math"
+    options: dict[str, Any] = {}
+    workers: Annotated[int, Field(ge=0)] | None = None
+    timeout: Annotated[float, Field(gt=0)] = 10.0
+
+
+class DecodingConfig(Section):
+    temperature: Annotated[float, Field(ge=0.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    max_tokens: Positive = 512
+    stop: list[str] = []
+
+
+class SampleConfig(DecodingConfig):
+    """`unit` is how many completions commit at once; what a crash can cost is one unit."""
+
+    n: Positive = 8
+    backend: Literal["hf"] = "hf"
+    batch_size: Positive | None = None
+    unit: Positive = 1024
+
+    @model_validator(mode="after")
+    def _greedy_is_drawn_once(self) -> SampleConfig:
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError(f"temperature 0 draws the same completion n={self.n} times: set n=1 or raise it")
+        return self
+
+
+class SelectConfig(Section):
+    """`gold` is the share of train problems whose gold solution is added (1: every one, as in RFT)."""
+
+    dedup: list[Literal["exact", "equations"]] = ["exact", "equations"]
+    cap: Positive | None = 4
+    prefer: Literal["first", "shortest", "most_likely"] = "first"
+    rounds: Literal["all", "last"] = "all"
+    gold: Share = 0.0
+
+
+class LoraConfig(Section):
+    r: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+class FitConfig(Section):
+    """How weights are trained; the warm start and the rounds share it."""
+
+    lr: Annotated[float, Field(gt=0.0)] = 1e-5
+    epochs: Annotated[float, Field(gt=0.0)] | None = 1.0
+    max_steps: Positive | None = None
+    batch_size: Positive = 32
+    micro_batch_size: Positive | None = None
+    max_tokens: Positive = 2048
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: Share = 0.03
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    packing: Literal["auto"] | bool = "auto"
+    lora: LoraConfig | None = None
+    save_steps: Positive | None = None
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> FitConfig:
+        if self.epochs is None and self.max_steps is None:
+            raise ValueError("epochs and max_steps are both null: give one")
+        return self
+
+
+class TrainConfig(FitConfig):
+    """`mix` is the share of a round's training set that is drawn from the warm start's gold solutions."""
+
+    start: Literal["base", "warm_start", "last"] = Field(default="last", alias="from")
+    weighting: Literal["uniform", "per_prompt"] = "uniform"
+    mix: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+
+class WarmStartConfig(FitConfig):
+    """Supervised training on gold solutions before the first round; `data` is the train set unless given."""
+
+    data: Source | None = None
+
+
+class EvalConfig(DecodingConfig):
+    """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more."""
+
+    every: Positive = 1
+    n: Positive = 8
+    k: list[Positive] = [1, 8]
+    greedy: bool = True
+    group_by: str | None = None
+
+    @model_validator(mode="after")
+    def _k_is_at_most_n(self) -> EvalConfig:
+        if too_large := [k for k in self.k if k > self.n]:
+            raise ValueError(f"k={too_large[0]} needs {too_large[0]} samples a problem but n={self.n}: k <= n")
+        if 1 not in self.k:
+            raise ValueError(f"k={self.k} lacks 1: pass@1 is always reported")
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError(f"temperature 0 draws the same completion n={self.n} times: set n=1 or raise it")
+        return self
+
+
+class Config(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Annotated[int, Field(ge=0)] = 3
+    run_dir: str | None = None
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    verifier: VerifierConfig = VerifierConfig()
+    sample: SampleConfig = SampleConfig()
+    select: SelectConfig = SelectConfig()
+    train: TrainConfig = TrainConfig()
+    warm_start: WarmStartConfig | None = None
+    eval: EvalConfig = EvalConfig()
+    versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _warm_start_exists_where_it_is_used(self) -> Config:
+        if self.warm_start is None and self.train.start == "warm_start":
+            raise ValueError("train.from is 'warm_start' but there is no warm_start section; valid: base, last")
+        if self.warm_start is None and self.train.mix > 0:
+            raise ValueError(f"train.mix={self.train.mix} draws from the warm start's data but there is none")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.run_dir) if self.run_dir else Path("runs") / self.name
+
+
+# Changing these between two calls of one run cannot mix incompatible samples.
+CHANGEABLE = {"name", "run_dir", "rounds", "versions", "verifier.workers", "verifier.timeout", "train.save_steps"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML alone reads `lr: 1e-5` as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
+    """Read a YAML file (or take a mapping), apply overrides, validate.
+
+    `overrides` are `key.sub=value` texts, or a mapping of such keys to values. Raises ConfigError.
+    """
+    raw, origin = (dict(source), "config") if isinstance(source, Mapping) else (_read(Path(source)), str(source))
+    if isinstance(overrides, Mapping):
+        pairs = list(overrides.items())
+    else:
+        pairs = [_split_override(text) for text in overrides]
+    for key, value in pairs:
+        _set(raw, key, value)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{origin}: {_explain(problem)}" for problem in error.errors())) from None
+
+
+def dump(config: Config) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """Name the keys that differ and that would mix incompatible samples in one run folder."""
+    a, b = _flatten(old.model_dump(mode="json", by_alias=True)), _flatten(new.model_dump(mode="json", by_alias=True))
+    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    return [
+        f"{key}: {a.get(key)!r} -> {b.get(key)!r}"
+        for key in keys
+        if key not in CHANGEABLE and key.split(".")[0] not in CHANGEABLE
+    ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not a text file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping of sections ({', '.join(Config.model_fields)})")
+    return raw
+
+
+def _split_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {text!r} must look like key.sub=value, for example sample.n=16")
+    try:
+        return key, yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        return key, value
+
+
+def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = raw
+    for part in parents:
+        child = node.get(part)
+        if isinstance(child, str) and parents[0] == "data":
+            child = {"source": child}
+        node[part] = dict(child) if isinstance(child, Mapping) else {}
+        node = node[part]
+    node[last] = value
+
+
+def _explain(problem: Any) -> str:
+    """One line for one of pydantic's errors: the key, the value, what is valid."""
+    location = [part for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
+    key = ".".join(str(part) for part in location) or "config"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        valid = _keys_of(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{key}: no such key{hint}; valid here: {', '.join(valid)}"
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    if problem["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {problem['input']!r} is not valid: {message[0].lower()}{message[1:]}"
+
+
+def _keys_of(location: Iterable[str | int]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None)
+        section = _section_in(field.annotation) if field else None
+        if section is None:
+            return []
+        model = section
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return next((found for arg in get_args(annotation) if (found := _section_in(arg))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
