@@ -1,0 +1,57 @@
+"""The run folder: where each stage finds its input and leaves its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def problems(self) -> Path:
+        return self.path / "problems.parquet"
+
+    @property
+    def base_model(self) -> Path:
+        """Where a base that has to be converted (GGUF) is written once."""
+        return self.path / "base_model"
+
+    @property
+    def warm_start(self) -> Path:
+        return self.path / "warm_start"
+
+    def round(self, number: int) -> Path:
+        return self.path / "rounds" / f"{number:03d}"
+
+    def plan(self, number: int) -> Path:
+        return self.round(number) / "plan.parquet"
+
+    def selection(self, number: int) -> Path:
+        return self.round(number) / "selection.parquet"
+
+    def checkpoint(self, number: int) -> Path:
+        return self.round(number) / "checkpoint"
+
+    def eval_plan(self, number: int) -> Path:
+        return self.round(number) / "eval_plan.parquet"
+
+    def eval(self, number: int) -> Path:
+        return self.round(number) / "eval.parquet"
+
+    def metrics(self, number: int) -> Path:
+        return self.round(number) / "metrics.json"
+
+    @property
+    def work(self) -> Path:
+        """Trainer checkpoints of the training that is going on; removed when it ends."""
+        return self.path / "work"
+
+    def finished_rounds(self) -> list[int]:
+        return sorted(int(path.parent.name) for path in self.path.glob("rounds/*/metrics.json"))

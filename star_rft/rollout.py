@@ -1,0 +1,124 @@
+"""Draw planned completions, have them verified while the next are drawn, commit them unit by unit."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+from star_rft.frontier import Unit
+from star_rft.ledger import Ledger
+from star_rft.progress import Advance
+from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, digest
+from verifiers.types import Verdict
+
+_LAST_WORD = re.compile(r"\S+\Z")
+
+
+class VerifierPool(Protocol):
+    def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]: ...
+
+
+def draw(
+    units: Sequence[Unit],
+    *,
+    round: int,
+    sampler: Sampler,
+    model: str,
+    decodings: Mapping[str, Decoding],
+    problems: Mapping[str, Problem],
+    render: Callable[[Problem], str],
+    pool: VerifierPool,
+    ledger: Ledger,
+    advance: Advance,
+) -> None:
+    """Draw every unit that the ledger does not hold yet. A unit commits whole or is drawn again whole."""
+    committed = ledger.units()
+    for unit in units:
+        if unit.name in committed:
+            advance(len(unit.requests), 0)
+            continue
+        decoding = decodings[unit.decode_id]
+        ledger.record_decoding(decoding)
+        requests = [
+            Request(r.problem_id, r.attempt, render(problems[r.problem_id]), r.seed) for r in unit.requests
+        ]
+        started = perf_counter()
+        stream = _Timed(sampler.sample(requests, decoding=decoding))
+        pairs = []
+        for completion, verdict in verified(stream, problems=problems, pool=pool):
+            sample = _sample(completion, unit=unit, round=round, model=model)
+            pairs.append((sample, verdict))
+            advance(1, len(sample.token_ids))
+        drawn = perf_counter() - started
+        pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].attempt))
+        ledger.commit(unit.name, pairs, seconds={"sample": stream.seconds, "verify": drawn - stream.seconds})
+
+
+def verified(
+    completions: Iterator[Completion], *, problems: Mapping[str, Problem], pool: VerifierPool
+) -> Iterator[tuple[Completion, Verdict]]:
+    """Join each completion to its verdict. The pool's workers check while this process draws the next ones."""
+    waiting: deque[Completion] = deque()
+
+    def pairs() -> Iterator[tuple[str, Any]]:
+        for completion in completions:
+            waiting.append(completion)
+            yield judged_text(completion), problems[completion.request.problem_id].reference
+
+    for verdict in pool.verify_iter(pairs()):
+        completion = waiting.popleft()
+        yield completion, after_cut(verdict) if completion.finish_reason == "length" else verdict
+
+
+def judged_text(completion: Completion) -> str:
+    """Leave out the last word of a completion that hit the token limit: `#### 1` may have been `#### 18`."""
+    return _LAST_WORD.sub("", completion.text) if completion.finish_reason == "length" else completion.text
+
+
+def after_cut(verdict: Verdict) -> Verdict:
+    """Call a cut-off completion `truncated` unless it had answered correctly before it ran on."""
+    if verdict.status != "incorrect":
+        return verdict
+    return Verdict(
+        "incorrect", verdict.score, verdict.answer, "truncated", verdict.verifier, verdict.version, verdict.seconds
+    )
+
+
+class _Timed:
+    """An iterator that adds up the time spent inside it: the sampler's share of the wall time."""
+
+    def __init__(self, source: Iterator[Completion]) -> None:
+        self.source = source
+        self.seconds = 0.0
+
+    def __iter__(self) -> _Timed:
+        return self
+
+    def __next__(self) -> Completion:
+        started = perf_counter()
+        try:
+            return next(self.source)
+        finally:
+            self.seconds += perf_counter() - started
+
+
+def _sample(completion: Completion, *, unit: Unit, round: int, model: str) -> Sample:
+    request = completion.request
+    return Sample(
+        problem_id=request.problem_id,
+        split=unit.split,
+        round=round,
+        attempt=request.attempt,
+        model=model,
+        decode_id=unit.decode_id,
+        prompt_sha=digest(request.prompt),
+        seed=request.seed,
+        hinted=False,
+        text=completion.text,
+        token_ids=completion.token_ids,
+        finish_reason=completion.finish_reason,
+        logprob=completion.logprob,
+    )
