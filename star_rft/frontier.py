@@ -22,6 +22,7 @@ PLAN = pa.schema(
         ("unit", pa.string()),
         ("split", pa.string()),
         ("decode_id", pa.string()),
+        ("batch_size", pa.int32()),
         ("problem_id", pa.string()),
         ("attempt", pa.int32()),
         ("seed", pa.uint64()),
@@ -38,11 +39,12 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Requests that are drawn together, in this order, and commit together."""
+    """Requests that are drawn together, in this order and batch size, and commit together."""
 
     name: str
     split: Split
     decode_id: str
+    batch_size: int
     requests: tuple[Planned, ...]
 
 
@@ -60,6 +62,7 @@ def fixed_k(
     decoding: Decoding,
     run_seed: int,
     unit_size: int,
+    batch_size: int,
 ) -> list[Unit]:
     """Plan `n` attempts for every problem; a problem's attempts stay in one unit and share their prefill."""
     units = []
@@ -69,7 +72,8 @@ def fixed_k(
             for pid in group
             for attempt in range(n)
         )
-        units.append(Unit(f"r{round:03d}-{split}-{decoding.id[:6]}-{index:05d}", split, decoding.id, requests))
+        name = f"r{round:03d}-{split}-{decoding.id[:6]}-{index:05d}"
+        units.append(Unit(name, split, decoding.id, batch_size, requests))
     return units
 
 
@@ -79,6 +83,7 @@ def write_plan(path: Path, units: Sequence[Unit]) -> None:
             "unit": unit.name,
             "split": unit.split,
             "decode_id": unit.decode_id,
+            "batch_size": unit.batch_size,
             "problem_id": request.problem_id,
             "attempt": request.attempt,
             "seed": request.seed,
@@ -90,9 +95,9 @@ def write_plan(path: Path, units: Sequence[Unit]) -> None:
 
 
 def read_plan(path: Path) -> list[Unit]:
-    requests: dict[tuple[str, Split, str], list[Planned]] = {}
+    requests: dict[tuple[str, Split, str, int], list[Planned]] = {}
     for row in pq.read_table(path).to_pylist():
-        key = (row["unit"], row["split"], row["decode_id"])
+        key = (row["unit"], row["split"], row["decode_id"], row["batch_size"])
         requests.setdefault(key, []).append(Planned(row["problem_id"], row["attempt"], row["seed"]))
     return [Unit(*key, tuple(planned)) for key, planned in requests.items()]
 

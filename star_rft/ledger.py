@@ -61,15 +61,7 @@ VERDICTS = pa.schema(
     ]
 )
 PROBLEMS = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        ("split", pa.string()),
-        ("prompt", pa.string()),
-        ("reference", pa.string()),
-        ("verifier", pa.string()),
-        ("solution", pa.string()),
-        ("meta", pa.string()),
-    ]
+    [(name, pa.string()) for name in ("split", "id", "prompt", "reference", "verifier", "solution", "meta")]
 )
 SELECTION = pa.schema(
     [
@@ -165,7 +157,8 @@ class Ledger:
         import duckdb
 
         con = duckdb.connect()
-        self._view(con, "problems", self._existing("problems.parquet"), PROBLEMS)
+        self._view(con, "problems_file", self._existing("problems.parquet"), PROBLEMS)
+        con.execute("create view problems as select id as problem_id, * exclude (id) from problems_file")
         self._view(con, "samples", self._parts("samples"), SAMPLES)
         self._view(con, "all_verdicts", self._parts("verdicts"), VERDICTS)
         self._view(con, "selection", self._existing("rounds/*/selection.parquet"), SELECTION)
@@ -237,7 +230,7 @@ def _rounds(run_dir: Path) -> pa.Table:
     for path in sorted(run_dir.glob("rounds/*/metrics.json")):
         metrics = json.loads(path.read_text())
         flat = {name: metrics.get(name) for name in ROUNDS.names if name not in ("pass_at_1", "metrics")}
-        rows.append({**flat, "pass_at_1": metrics["pass_at_k"]["1"], "metrics": json.dumps(metrics)})
+        rows.append({**flat, "pass_at_1": metrics["pass_at_k"].get("1"), "metrics": json.dumps(metrics)})
     return pa.Table.from_pylist(rows, schema=ROUNDS)
 
 

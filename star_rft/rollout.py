@@ -46,7 +46,7 @@ def draw(
             Request(r.problem_id, r.attempt, render(problems[r.problem_id]), r.seed) for r in unit.requests
         ]
         started = perf_counter()
-        stream = _Timed(sampler.sample(requests, decoding=decoding))
+        stream = _Timed(sampler.sample(requests, decoding=decoding, batch_size=unit.batch_size))
         pairs = []
         for completion, verdict in verified(stream, problems=problems, pool=pool):
             sample = _sample(completion, unit=unit, round=round, model=model)

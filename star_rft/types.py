@@ -81,11 +81,18 @@ class Completion:
 class Sampler(Protocol):
     """A backend that draws completions from one model."""
 
-    def sample(self, requests: Sequence[Request], *, decoding: Decoding) -> Iterator[Completion]:
+    def sample(
+        self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
+    ) -> Iterator[Completion]:
         """Yield exactly one completion a request, in the order in which they finish.
 
         Requests for one prompt stand next to each other, so that a backend can share their prefill.
+        `batch_size` is what the plan recorded; engines that batch by themselves ignore it.
         """
+        ...
+
+    def batch_size_for(self, prompts: Sequence[str], *, decoding: Decoding) -> int:
+        """Return how many completions of these prompts to draw at once: what the plan records."""
         ...
 
     def close(self) -> None:
@@ -146,3 +153,65 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a model did on one held-out split.
+
+    `pass_at_k` (k as text) is unbiased over `n` samples a problem and counts unknown as not correct;
+    `pass_at_1_upper` counts it as correct. `vs_base` and `vs_last` are paired differences of pass@1.
+    """
+
+    split: Split
+    problems: int
+    n: int
+    pass_at_k: dict[str, float]
+    pass_at_1_interval: Interval
+    pass_at_1_upper: float
+    maj_at_k: dict[str, float]
+    greedy: Interval | None
+    by_group: dict[str, float]
+    unknown: int
+    truncated: int
+    tokens: int
+    vs_base: Interval | None = None
+    vs_last: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
+
+    Counts are of this round's train samples; `survivors` are the distinct traces selected for training, and
+    `no_survivors` the train problems without a correct sample in this round. None means not measured.
+    """
+
+    round: int
+    model: str
+    problems: int
+    samples: int = 0
+    correct: int = 0
+    unknown: int = 0
+    truncated: int = 0
+    distinct: int = 0
+    survivors: int = 0
+    gold: int = 0
+    anchor: int = 0
+    coverage: float | None = None
+    no_survivors: int | None = None
+    no_survivors_interval: Interval | None = None
+    no_survivors_by_group: dict[str, float] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    held_out: Scores | None = None
+    test: Scores | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def pass_at_k(self) -> dict[str, float]:
+        return self.held_out.pass_at_k if self.held_out else {}
+
+    @property
+    def pass_at_1(self) -> float | None:
+        return self.pass_at_k.get("1")

@@ -1,0 +1,116 @@
+"""Held-out sampling summed up: per problem into eval.parquet, per split into `Scores`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k
+from star_rft.types import Interval, Scores, Split
+
+if TYPE_CHECKING:
+    import duckdb
+
+EVAL = pa.schema(
+    [
+        ("split", pa.string()),
+        ("problem_id", pa.string()),
+        ("group", pa.string()),
+        ("n", pa.int32()),
+        ("correct", pa.int32()),
+        ("unknown", pa.int32()),
+        ("truncated", pa.int32()),
+        ("tokens", pa.int64()),
+        ("answers", pa.list_(pa.string())),
+        ("is_correct", pa.list_(pa.bool_())),
+        ("greedy_correct", pa.bool_()),
+    ]
+)
+
+
+def per_problem(
+    con: duckdb.DuckDBPyConnection, *, round: int, sampled_id: str, greedy_id: str | None, group_by: str | None
+) -> pa.Table:
+    """Return a row a held-out problem of this round's evaluation, in a fixed order."""
+    group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null::varchar"
+    table = con.execute(
+        f'select split, problem_id, {group} as "group",'
+        " (count(*) filter (decode_id = $sampled))::integer as n,"
+        " (count(*) filter (decode_id = $sampled and status = 'correct'))::integer as correct,"
+        " (count(*) filter (decode_id = $sampled and status = 'unknown'))::integer as unknown,"
+        " (count(*) filter (decode_id = $sampled and reason = 'truncated'))::integer as truncated,"
+        " sum(tokens)::bigint as tokens,"
+        " list(answer order by attempt) filter (decode_id = $sampled) as answers,"
+        " list(status = 'correct' order by attempt) filter (decode_id = $sampled) as is_correct,"
+        " bool_or(status = 'correct') filter (decode_id = $greedy) as greedy_correct"
+        " from traces where split <> 'train' and round = $round group by split, problem_id"
+        " order by split, problem_id",
+        {"round": round, "sampled": sampled_id, "greedy": greedy_id or ""},
+    ).to_arrow_table()
+    return table.cast(EVAL)
+
+
+def read(path: Path, split: Split) -> list[dict[str, Any]]:
+    return [row for row in pq.read_table(path).to_pylist() if row["split"] == split]
+
+
+def scores(
+    rows: Sequence[dict[str, Any]],
+    *,
+    split: Split,
+    ks: Sequence[int],
+    base: Sequence[dict[str, Any]] | None = None,
+    last: Sequence[dict[str, Any]] | None = None,
+) -> Scores:
+    """Sum up one split; `base` and `last` are the same problems' rows of earlier rounds, for paired intervals."""
+    rates = np.array([row["correct"] / row["n"] for row in rows])
+    uppers = [(row["correct"] + row["unknown"]) / row["n"] for row in rows]
+    greedy = [float(row["greedy_correct"]) for row in rows if row["greedy_correct"] is not None]
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row, rate in zip(rows, rates, strict=True):
+        if row["group"] is not None:
+            groups[row["group"]].append(float(rate))
+    return Scores(
+        split=split,
+        problems=len(rows),
+        n=rows[0]["n"],
+        pass_at_k={
+            str(k): float(np.mean([pass_at_k(row["correct"], row["n"], k) for row in rows])) for k in sorted(ks)
+        },
+        pass_at_1_interval=bootstrap(rates),
+        pass_at_1_upper=float(np.mean(uppers)),
+        maj_at_k={
+            str(k): float(np.mean([majority_at_k(row["answers"], row["is_correct"], k) for row in rows]))
+            for k in sorted(ks)
+            if k > 1
+        },
+        greedy=bootstrap(greedy) if greedy else None,
+        by_group={name: float(np.mean(values)) for name, values in sorted(groups.items(), key=_natural)},
+        unknown=sum(row["unknown"] for row in rows),
+        truncated=sum(row["truncated"] for row in rows),
+        tokens=sum(row["tokens"] for row in rows),
+        vs_base=_change(rows, base),
+        vs_last=_change(rows, last),
+    )
+
+
+def _change(rows: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]] | None) -> Interval | None:
+    """Pair by problem id, never by position."""
+    if earlier is None:
+        return None
+    before = {row["problem_id"]: row["correct"] / row["n"] for row in earlier}
+    both = [row for row in rows if row["problem_id"] in before]
+    return paired([row["correct"] / row["n"] for row in both], [before[row["problem_id"]] for row in both])
+
+
+def _natural(item: tuple[str, list[float]]) -> tuple[bool, float, str]:
+    """Order groups as numbers where they are numbers."""
+    name = item[0]
+    return (False, float(name), "") if name.replace(".", "", 1).isdigit() else (True, 0.0, name)
+

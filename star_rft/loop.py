@@ -1,0 +1,44 @@
+"""The outer loop: sample, verify, select, train, evaluate, again. Read this first.
+
+Every stage is idempotent: it does what is missing in the run folder and nothing else. So the same call starts
+a run, continues it after whatever stopped it, and extends it by more rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from star_rft.frontier import Unit
+from star_rft.types import RoundReport
+
+
+class Stages(Protocol):
+    """What a round consists of. `build.py` makes these from a config; models are checkpoint folders."""
+
+    def start(self) -> Path | str: ...
+    def plan(self, round: int, policy: Path | str) -> list[Unit]: ...
+    def sample_and_verify(self, round: int, units: list[Unit], policy: Path | str) -> None: ...
+    def select(self, round: int) -> None: ...
+    def train(self, round: int, policy: Path | str) -> Path | str: ...
+    def evaluate(self, round: int, policy: Path | str) -> None: ...
+    def record(self, round: int, policy: Path | str) -> RoundReport: ...
+    def recorded(self, round: int) -> tuple[RoundReport, Path | str] | None: ...
+
+
+def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:
+    """Yield a report a round; round 0 is the evaluation of the model that the loop starts from."""
+    policy = stages.start()
+    for round in range(rounds + 1):
+        if (done := stages.recorded(round)) is not None:
+            report, policy = done
+            yield report
+            continue
+        if round > 0:
+            units = stages.plan(round, policy)
+            stages.sample_and_verify(round, units, policy)
+            stages.select(round)
+            policy = stages.train(round, policy)
+        stages.evaluate(round, policy)
+        yield stages.record(round, policy)

@@ -1,0 +1,108 @@
+"""A round's report, summed up from the ledger and the selection, and its metrics.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from star_rft.files import RunError, write_json
+from star_rft.statistics import bootstrap
+from star_rft.types import Interval, RoundReport, Scores
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str | None) -> dict[str, Any]:
+    """Count this round's train samples, as fields of RoundReport."""
+    group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null"
+    rows = con.execute(
+        "select count(*)::int, (count(*) filter (status = 'correct'))::int,"
+        " (count(*) filter (status = 'unknown'))::int, (count(*) filter (reason = 'truncated'))::int,"
+        " (count(distinct equation_key) filter (status = 'correct'))::int, sum(tokens)::bigint,"
+        f" {group} as g from traces where split = 'train' and round = ? group by problem_id order by problem_id",
+        [round],
+    ).fetchall()
+    missed = [float(correct == 0) for _, correct, *_ in rows]
+    groups: dict[str, list[float]] = {}
+    for row, miss in zip(rows, missed, strict=True):
+        if row[6] is not None:
+            groups.setdefault(str(row[6]), []).append(miss)
+    samples, correct, unknown, truncated, distinct, tokens = (sum(row[i] for row in rows) for i in range(6))
+    return {
+        "samples": samples,
+        "correct": correct,
+        "unknown": unknown,
+        "truncated": truncated,
+        "distinct": distinct,
+        "tokens": tokens,
+        "no_survivors": int(sum(missed)),
+        "no_survivors_interval": bootstrap(missed) if missed else None,
+        "no_survivors_by_group": {name: sum(m) / len(m) for name, m in sorted(groups.items())},
+    }
+
+
+def selection_figures(con: duckdb.DuckDBPyConnection, *, round: int, problems: int) -> dict[str, Any]:
+    """Count what was selected for training in this round and why the rest was dropped."""
+    survivors, covered = _one(
+        con, "select count(*), count(distinct problem_id) from selection where in_round = ? and is_selected", round
+    )
+    dropped = con.execute(
+        "select why, count(*) from selection where in_round = ? and not is_selected group by why order by why",
+        [round],
+    ).fetchall()
+    return {
+        "survivors": survivors,
+        "coverage": covered / problems if problems else None,
+        "dropped": dict(dropped),
+    }
+
+
+def write(path: Path, report: RoundReport) -> None:
+    """Write metrics.json: the report, and the held-out scores also at the top, where other tools look."""
+    held_out = report.held_out
+    top = {
+        "round": report.round,
+        "pass_at_k": report.pass_at_k,
+        "pass_at_1_interval": None
+        if held_out is None
+        else [held_out.pass_at_1_interval.low, held_out.pass_at_1_interval.high],
+        "maj_at_k": held_out.maj_at_k if held_out else {},
+    }
+    write_json(path, {**top, **{key: value for key, value in asdict(report).items() if key != "round"}})
+
+
+def read(path: Path) -> RoundReport:
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: cannot be read as a round's metrics: {error}") from None
+    known = {name: raw[name] for name in RoundReport.__dataclass_fields__ if name in raw}
+    return RoundReport(
+        **known
+        | {
+            "no_survivors_interval": _interval(raw["no_survivors_interval"]),
+            "held_out": _scores(raw["held_out"]),
+            "test": _scores(raw["test"]),
+        }
+    )
+
+
+def _interval(raw: dict[str, float] | None) -> Interval | None:
+    return Interval(**raw) if raw else None
+
+
+def _scores(raw: dict[str, Any] | None) -> Scores | None:
+    if raw is None:
+        return None
+    names = ("pass_at_1_interval", "greedy", "vs_base", "vs_last")
+    return Scores(**raw | {name: _interval(raw[name]) for name in names})
+
+
+def _one(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> tuple[Any, ...]:
+    row = con.execute(query, list(values)).fetchone()
+    if row is None:
+        raise RunError("the ledger answered a count with no row")
+    return tuple(row)

@@ -1,0 +1,86 @@
+"""What a round trains on: selected traces, gold solutions, and the warm start's data as an anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from star_rft.training.examples import example_from_text, example_from_tokens
+from star_rft.types import Example, Problem, digest
+
+if TYPE_CHECKING:
+    import duckdb
+    from transformers import PreTrainedTokenizerBase
+
+
+class Prompts(Protocol):
+    """The part of `star_rft.data.Prompter` that training needs."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    def render(self, problem: Problem) -> str: ...
+    def target(self, problem: Problem) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    examples: tuple[Example, ...]
+    survivors: int
+    gold: int
+    anchor: int
+
+
+def corpus(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    round: int,
+    problems: Mapping[str, Problem],
+    prompts: Prompts,
+    gold: float,
+    anchor: Sequence[Problem],
+    mix: float,
+    seed: int,
+) -> Corpus:
+    """Build the training set of a round, in a fixed order.
+
+    `gold` is the share of the problems whose gold solution is added; `mix` the share of the whole set that is
+    drawn, without replacement and anew each round, from `anchor`.
+    """
+    survivors = _survivors(con, round=round, problems=problems, prompts=prompts)
+    chosen = [problems[pid] for pid in _draw(list(problems), gold * len(problems), "gold", seed)]
+    golds = gold_examples(chosen, prompts=prompts)
+    by_id = {problem.id: problem for problem in anchor}
+    wanted = mix / (1 - mix) * (len(survivors) + len(golds))
+    anchors = gold_examples(
+        [by_id[pid] for pid in _draw(list(by_id), wanted, "anchor", seed, round)], prompts=prompts
+    )
+    return Corpus((*survivors, *golds, *anchors), len(survivors), len(golds), len(anchors))
+
+
+def gold_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Example]:
+    return [example_from_text(prompts.tokenizer, prompts.render(p), prompts.target(p)) for p in problems]
+
+
+def _survivors(
+    con: duckdb.DuckDBPyConnection, *, round: int, problems: Mapping[str, Problem], prompts: Prompts
+) -> list[Example]:
+    rows = con.execute(
+        "select s.problem_id, s.text, s.token_ids, sel.weight from selection sel join samples s using (sample_id)"
+        " where sel.in_round = ? and sel.is_selected order by s.problem_id, s.sample_id",
+        [round],
+    ).fetchall()
+    tokenizer = prompts.tokenizer
+    examples = []
+    for problem_id, text, token_ids, weight in rows:
+        prompt = prompts.render(problems[problem_id])
+        if token_ids and token_ids[-1] == tokenizer.eos_token_id:
+            examples.append(example_from_tokens(tokenizer, prompt, token_ids, weight=weight))
+        else:  # it ended at a stop string, whose tokens are not part of the answer
+            examples.append(example_from_text(tokenizer, prompt, text, weight=weight))
+    return examples
+
+
+def _draw(ids: Sequence[str], count: float, *key: object) -> list[str]:
+    """Take `count` ids in an order that depends on the key alone, not on the order given."""
+    return sorted(ids, key=lambda pid: digest(*key, pid))[: round(count)]
