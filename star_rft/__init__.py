@@ -1,3 +1,43 @@
-"""star-rft: train a language model on its own verified attempts."""
+"""star-rft: train a language model on its own verified attempts.
+
+    >>> import star_rft
+    >>> for report in star_rft.run("configs/rft.yaml", {"sample.n": 16}):
+    ...     print(report.round, report.pass_at_1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from star_rft.types import Problem, RoundReport, RunFailure, Sample, Trace, UserError
+
+if TYPE_CHECKING:
+    from star_rft.progress import Progress
 
 __version__ = "0.1.0"
+
+__all__ = ["Problem", "RoundReport", "RunFailure", "Sample", "Trace", "UserError", "run"]
+
+
+def run(
+    config: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    progress: Progress | None = None,
+) -> Iterator[RoundReport]:
+    """Run or resume the loop of a config (a file, a mapping, a recipe's name, a run folder).
+
+    Yields a report a round, from round 0. Raises UserError before any work if the config cannot be run.
+    """
+    from star_rft.build import open_run, settle
+    from star_rft.loop import run as run_rounds
+
+    settled = settle(config, overrides)
+
+    def rounds() -> Iterator[RoundReport]:
+        with open_run(settled, progress=progress) as stages:
+            yield from run_rounds(stages, rounds=settled.rounds)
+
+    return rounds()

@@ -16,12 +16,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from star_rft.types import UserError
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config that cannot be run: the text names the file, the key, the value and what is valid."""
 
 
@@ -71,7 +73,7 @@ Source = Annotated[SourceConfig, BeforeValidator(_as_source)]
 class DataConfig(Section):
     """`dev` decides (temperature, gate, early stop); `test` is only reported."""
 
-    train: Source
+    train: Source | None = None
     dev: Source | None = None
     test: Source | None = None
     allow_contamination: bool = False
@@ -218,6 +220,12 @@ class Config(Section):
     warm_start: WarmStartConfig | None = None
     eval: EvalConfig = EvalConfig()
     versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _there_is_something_to_train_on(self) -> Config:
+        if self.data.train is None and (self.rounds > 0 or self.warm_start is not None):
+            raise ValueError(f"data.train is missing, and rounds={self.rounds} would train on it")
+        return self
 
     @model_validator(mode="after")
     def _warm_start_exists_where_it_is_used(self) -> Config:

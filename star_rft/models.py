@@ -71,7 +71,8 @@ def load(
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a causal language model from {path}: {_first_line(error)}") from error
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    return model.to(place).eval(), tokenizer
+    model.to(device=place)
+    return model.eval(), tokenizer
 
 
 def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -196,7 +197,7 @@ def _dequantise(name: str | Path, gguf_file: str, *, trust_remote_code: bool) ->
     # The weights are plain by now, but the config still says "gguf": saved so, it would not load again.
     config = quantised.config
     del config.quantization_config
-    model = AutoModelForCausalLM.from_config(
+    model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         config, dtype=torch.bfloat16, trust_remote_code=trust_remote_code
     )
     model.load_state_dict(quantised.state_dict())

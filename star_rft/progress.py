@@ -8,12 +8,16 @@ from typing import Protocol
 
 # (items done, tokens among them) since the last call
 Advance = Callable[[int, int], None]
+# (step, steps in all, loss, tokens per second)
+OnStep = Callable[[int, int, float, float], None]
 
 
 class Progress(Protocol):
     def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
         """Open one piece of work of `total` items."""
         ...
+
+    def training(self, title: str) -> AbstractContextManager[OnStep]: ...
 
     def say(self, line: str) -> None: ...
 
@@ -23,6 +27,9 @@ class Silent:
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
         return nullcontext(lambda items, tokens: None)
+
+    def training(self, title: str) -> AbstractContextManager[OnStep]:
+        return nullcontext(lambda step, steps, loss, tokens_per_second: None)
 
     def say(self, line: str) -> None:
         return None

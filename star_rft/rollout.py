@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Protocol
 
 from star_rft.frontier import Unit
 from star_rft.ledger import Ledger
 from star_rft.progress import Advance
-from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, digest
+from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, Split, digest
 from verifiers.types import Verdict
 
 _LAST_WORD = re.compile(r"\S+\Z")
@@ -25,30 +26,33 @@ def draw(
     units: Sequence[Unit],
     *,
     round: int,
-    sampler: Sampler,
+    sampler: Callable[[], Sampler],
     model: str,
     decodings: Mapping[str, Decoding],
-    problems: Mapping[str, Problem],
+    problems: Mapping[Split, Mapping[str, Problem]],
     render: Callable[[Problem], str],
     pool: VerifierPool,
     ledger: Ledger,
     advance: Advance,
 ) -> None:
-    """Draw every unit that the ledger does not hold yet. A unit commits whole or is drawn again whole."""
+    """Draw every unit that the ledger does not hold yet. A unit commits whole or is drawn again whole.
+
+    `sampler` is called for the first missing unit only: a finished plan loads no model.
+    """
     committed = ledger.units()
     for unit in units:
         if unit.name in committed:
             advance(len(unit.requests), 0)
             continue
-        decoding = decodings[unit.decode_id]
+        decoding, by_id = decodings[unit.decode_id], problems[unit.split]
         ledger.record_decoding(decoding)
         requests = [
-            Request(r.problem_id, r.attempt, render(problems[r.problem_id]), r.seed) for r in unit.requests
+            Request(r.problem_id, r.attempt, render(by_id[r.problem_id]), r.seed) for r in unit.requests
         ]
         started = perf_counter()
-        stream = _Timed(sampler.sample(requests, decoding=decoding, batch_size=unit.batch_size))
+        stream = _Timed(sampler().sample(requests, decoding=decoding, batch_size=unit.batch_size))
         pairs = []
-        for completion, verdict in verified(stream, problems=problems, pool=pool):
+        for completion, verdict in verified(stream, problems=by_id, pool=pool):
             sample = _sample(completion, unit=unit, round=round, model=model)
             pairs.append((sample, verdict))
             advance(1, len(sample.token_ids))
@@ -66,25 +70,24 @@ def verified(
     def pairs() -> Iterator[tuple[str, Any]]:
         for completion in completions:
             waiting.append(completion)
-            yield judged_text(completion), problems[completion.request.problem_id].reference
+            text = judged_text(completion.text, completion.finish_reason)
+            yield text, problems[completion.request.problem_id].reference
 
     for verdict in pool.verify_iter(pairs()):
         completion = waiting.popleft()
-        yield completion, after_cut(verdict) if completion.finish_reason == "length" else verdict
+        yield completion, final_verdict(verdict, completion.finish_reason)
 
 
-def judged_text(completion: Completion) -> str:
+def judged_text(text: str, finish_reason: str) -> str:
     """Leave out the last word of a completion that hit the token limit: `#### 1` may have been `#### 18`."""
-    return _LAST_WORD.sub("", completion.text) if completion.finish_reason == "length" else completion.text
+    return _LAST_WORD.sub("", text) if finish_reason == "length" else text
 
 
-def after_cut(verdict: Verdict) -> Verdict:
+def final_verdict(verdict: Verdict, finish_reason: str) -> Verdict:
     """Call a cut-off completion `truncated` unless it had answered correctly before it ran on."""
-    if verdict.status != "incorrect":
-        return verdict
-    return Verdict(
-        "incorrect", verdict.score, verdict.answer, "truncated", verdict.verifier, verdict.version, verdict.seconds
-    )
+    if finish_reason == "length" and verdict.status == "incorrect":
+        return replace(verdict, reason="truncated")
+    return verdict
 
 
 class _Timed:

@@ -18,10 +18,10 @@ from star_rft.folder import RunFolder
 from star_rft.frontier import Unit, fixed_k, read_plan, write_plan
 from star_rft.ledger import Ledger, batches
 from star_rft.progress import Progress
-from star_rft.rollout import VerifierPool, draw
+from star_rft.rollout import VerifierPool, draw, final_verdict, judged_text
 from star_rft.select.rules import select
 from star_rft.training.corpus import Corpus, corpus, gold_examples
-from star_rft.types import Decoding, Problem, RoundReport, Sampler, Split
+from star_rft.types import Decoding, Problem, RoundReport, RunFailure, Sampler, Scores, Split
 
 Model = Path | str
 
@@ -123,7 +123,7 @@ class RunStages:
         with self._timed(round, "train"):
             made = self._corpus(round)
             if not made.examples:
-                raise RunError(
+                raise RunFailure(
                     f"round {round}: nothing to train on: no sample was verified as correct. Look at some with"
                     f" `star-rft sql {self.folder.path} \"select reason, answer, text from traces limit 20\"`;"
                     " then raise sample.n, begin with a warm_start, or use easier problems"
@@ -181,6 +181,15 @@ class RunStages:
             return None
         return record.read(path), self.start() if round == 0 else self.folder.checkpoint(round)
 
+    def is_sampled(self, round: int) -> bool:
+        path = self.folder.plan(round)
+        return path.exists() and all(unit.name in self.ledger.units() for unit in read_plan(path))
+
+    def require(self, round: int, is_there: bool, what: str, stage: str) -> None:
+        if not is_there:
+            path = self.folder.path
+            raise RunError(f"{path}: round {round} has no complete {what} yet: star-rft {stage} {path} first")
+
     def verify_again(self) -> dict[str, int]:
         """Judge every sample of the ledger with the verifier as it is now; newer verdicts supersede older ones.
 
@@ -188,18 +197,26 @@ class RunStages:
         """
         by_id = {p.id: p for problems in self.problems.values() for p in problems}
         changed: dict[str, int] = {}
-        total = sum(1 for _ in self.ledger.units())
+        units = self.ledger.units()
         con = self.ledger.connect()
         query = "select sample_id, problem_id, text, finish_reason, status from traces order by sample_id"
+        total = sum(line["rows"] for line in units.values() if "samples" in line["parts"])
         with self.progress.stage("verifying again", total) as advance:
             for index, rows in enumerate(batches(con, query)):
-                verdicts = judge_rows(rows, problems=by_id, pool=self.pool)
+                pairs = (
+                    (judged_text(row["text"], row["finish_reason"]), by_id[row["problem_id"]].reference)
+                    for row in rows
+                )
+                verdicts = [
+                    final_verdict(verdict, row["finish_reason"])
+                    for row, verdict in zip(rows, self.pool.verify_iter(pairs), strict=True)
+                ]
                 for row, verdict in zip(rows, verdicts, strict=True):
                     if row["status"] != verdict.status:
                         key = f"{row['status']} -> {verdict.status}"
                         changed[key] = changed.get(key, 0) + 1
-                pairs = [(r["sample_id"], r["text"], v) for r, v in zip(rows, verdicts, strict=True)]
-                self.ledger.supersede(f"verify-{total:05d}-{index:05d}", pairs)
+                newer = [(r["sample_id"], r["text"], v) for r, v in zip(rows, verdicts, strict=True)]
+                self.ledger.supersede(f"verify-{len(units):05d}-{index:05d}", newer)
                 advance(len(rows), 0)
         return changed
 
@@ -208,7 +225,8 @@ class RunStages:
 
     def _units(self, round: int, split: Split, decoding: Decoding, n: int, policy: Model) -> list[Unit]:
         problems = self.problems[split]
-        sampler = self.engine.sampler(policy)
+        prompts = self.prompts.tokenizer([self.prompts.render(p) for p in problems], add_special_tokens=False)
+        longest = max(len(ids) for ids in prompts["input_ids"])
         return fixed_k(
             [problem.id for problem in problems],
             n=n,
@@ -217,7 +235,7 @@ class RunStages:
             decoding=decoding,
             run_seed=self.seed,
             unit_size=self.unit_size,
-            batch_size=sampler.batch_size_for([self.prompts.render(p) for p in problems], decoding=decoding),
+            batch_size=self.engine.sampler(policy).batch_size_for(longest, decoding),
         )
 
     def _held_out_units(self, round: int, policy: Model) -> list[Unit]:
@@ -233,23 +251,20 @@ class RunStages:
         self, title: str, round: int, units: list[Unit], policy: Model, decodings: Mapping[str, Decoding]
     ) -> float:
         """Draw what is missing; return the seconds that verification added to the sampler's."""
-        by_split = {split: {p.id: p for p in problems} for split, problems in self.problems.items()}
         before = self._verify_seconds()
         with self.progress.stage(title, sum(len(unit.requests) for unit in units)) as advance:
-            for unit in units:
-                missing = unit.name not in self.ledger.units()
-                draw(
-                    [unit],
-                    round=round,
-                    sampler=self.engine.sampler(policy) if missing else None,
-                    model=self.fingerprint(policy),
-                    decodings=decodings,
-                    problems=by_split[unit.split],
-                    render=self.prompts.render,
-                    pool=self.pool,
-                    ledger=self.ledger,
-                    advance=advance,
-                )
+            draw(
+                units,
+                round=round,
+                sampler=lambda: self.engine.sampler(policy),
+                model=self.fingerprint(policy),
+                decodings=decodings,
+                problems={split: {p.id: p for p in problems} for split, problems in self.problems.items()},
+                render=self.prompts.render,
+                pool=self.pool,
+                ledger=self.ledger,
+                advance=advance,
+            )
         return self._verify_seconds() - before
 
     def _verify_seconds(self) -> float:
@@ -271,9 +286,10 @@ class RunStages:
     ) -> None:
         self.engine.release()
         with self.progress.training(title) as on_step:
-            fit(examples, model_path=model, out_dir=out, work_dir=self.folder.work, seed=seed, on_step=on_step)
+            work = self.folder.work / out.parent.name
+            fit(examples, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=on_step)
 
-    def _scores(self, round: int, split: Split) -> evaluate.Scores | None:
+    def _scores(self, round: int, split: Split) -> Scores | None:
         path = self.folder.eval(round)
         if not path.exists():
             return None
@@ -303,4 +319,32 @@ class RunStages:
         now = perf_counter()
         spent["other"] = now - self._round_began - sum(spent.values())
         self._round_began = now
-        return {stage: round_to(seconds) for stage, seconds in spent.items()}
+        return {stage: float(f"{seconds:.3f}") for stage, seconds in spent.items()}
+
+
+def do_stage(stages: RunStages, stage: str) -> str:
+    """Do one stage of the first unfinished round and say what was done.
+
+    "train" needs the selection and "select" the samples of that round; what is missing is named.
+    """
+    finished = stages.folder.finished_rounds()
+    round = finished[-1] + 1 if finished else 0
+    policy = stages.start() if round <= 1 else stages.folder.checkpoint(round - 1)
+    if round == 0 and stage != "eval":
+        raise RunError(f"{stages.folder.path}: the model it starts from is not evaluated yet: star-rft eval first")
+    if stage == "sample":
+        units = stages.plan(round, policy)
+        stages.sample_and_verify(round, units, policy)
+        return f"round {round}: {sum(len(unit.requests) for unit in units):,} samples are in the ledger"
+    if stage == "select":
+        stages.require(round, stages.is_sampled(round), "samples", "sample")
+        stages.select(round)
+        return f"round {round}: {stages.folder.selection(round)}"
+    if stage == "train":
+        stages.require(round, stages.folder.selection(round).exists(), "selection", "select")
+        return f"round {round}: {stages.train(round, policy)}"
+    if round > 0:
+        policy = stages.folder.checkpoint(round)
+        stages.require(round, stages.folder.checkpoint(round).exists(), "checkpoint", "train")
+    stages.evaluate(round, policy)
+    return f"round {round}: pass@k {stages.record(round, policy).pass_at_k}"

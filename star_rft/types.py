@@ -14,6 +14,14 @@ Split = Literal["train", "dev", "test"]
 FinishReason = Literal["stop", "length"]
 
 
+class UserError(ValueError):
+    """A mistake that the user can mend: one clear line, no traceback, exit status 2."""
+
+
+class RunFailure(RuntimeError):
+    """Work that was asked for rightly and failed: one clear line, exit status 1."""
+
+
 def digest(*parts: object, size: int = 8) -> str:
     """Return `2 * size` hex digits that depend on every part and on nothing else (not on the process)."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
@@ -91,8 +99,8 @@ class Sampler(Protocol):
         """
         ...
 
-    def batch_size_for(self, prompts: Sequence[str], *, decoding: Decoding) -> int:
-        """Return how many completions of these prompts to draw at once: what the plan records."""
+    def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
+        """Return how many completions to draw at once by the memory there is: what the plan records."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,303 @@
+"""From a config to the objects of a run: the only place that knows both."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import verifiers
+from star_rft import config as configs
+from star_rft.config import Config, ConfigError, DecodingConfig, FitConfig, SourceConfig
+from star_rft.data import DataError, Prompter, overlaps, read_problems, require_clean, write_problems
+from star_rft.data import load as load_problems
+from star_rft.files import RunError, locked, write_text
+from star_rft.folder import RunFolder
+from star_rft.ledger import Ledger
+from star_rft.progress import Progress, Silent
+from star_rft.stages import Engine, HeldOut, Model, RunStages
+from star_rft.types import Decoding, Problem, Sampler, Split
+
+RECORDED = ("star-rft", "torch", "transformers", "trl", "accelerate", "peft", "math-verify", "sympy", "duckdb")
+
+
+def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
+    """Read a config file, a mapping, or the config of a run folder."""
+    if not isinstance(source, Mapping) and Path(source).is_dir():
+        folder = RunFolder(Path(source))
+        if not folder.config.exists():
+            raise RunError(f"{source}: is not a run folder: it has no config.yaml")
+        settled = configs.load(folder.config, overrides)
+        return settled.model_copy(update={"run_dir": str(source)})
+    if isinstance(source, str) and not Path(source).exists():
+        source = next((path for path in recipe_files() if path.stem == source), Path(source))
+    return configs.load(source, overrides)
+
+
+def recipe_files() -> list[Path]:
+    """The configs that come with star-rft."""
+    return sorted((Path(__file__).parent / "configs").glob("*.yaml"))
+
+
+@contextmanager
+def open_run(config: Config, *, progress: Progress | None = None) -> Iterator[RunStages]:
+    """Hold the run folder and yield its stages; everything that they opened is closed in the end."""
+    folder = RunFolder(config.folder)
+    check_verifier(config)
+    with locked(folder.path):
+        _settle_folder(folder, config)
+        problems = _problems(folder, config)
+        _require_gold(config, problems)
+        with _pool(config) as pool:
+            stages = _stages(folder, config, problems, pool, progress or Silent())
+            try:
+                yield stages
+            finally:
+                stages.engine.release()
+
+
+def check_verifier(config: Config) -> None:
+    """Fail at load for a verifier or an option that does not exist."""
+    verifiers.get(config.verifier.name).check_options(config.verifier.options)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _settle_folder(folder: RunFolder, config: Config) -> None:
+    """Write the resolved config, or hold the one that is there against this one."""
+    if folder.config.exists():
+        changed = configs.changes(configs.load(folder.config), config)
+        if changed:
+            raise RunError(
+                f"{folder.path}: was begun with other settings, and its samples would not mix: "
+                + "; ".join(changed)
+                + ". Use another name or run_dir, or undo the change"
+            )
+    write_text(folder.config, configs.dump(config.model_copy(update={"versions": versions()})))
+
+
+def load_split(config: Config, split: Split) -> list[Problem]:
+    source = getattr(config.data, split)
+    return [] if source is None else _load(source, config, key=f"data.{split}", split=split)
+
+
+def _load(source: SourceConfig, config: Config, *, key: str, split: str) -> list[Problem]:
+    flat = source.model_dump(exclude={"source", "split"})
+    try:
+        is_built_in = source.source == "word_problems"
+        own_split = source.split or (split if is_built_in else None)
+        return load_problems(source.source, verifier=config.verifier.name, split=own_split, **flat)
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def load_all(config: Config) -> dict[Split, list[Problem]]:
+    """Load every split and refuse held-out problems that are also trained on."""
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    problems = {split: load_split(config, split) for split in splits}
+    trained = [*problems["train"], *_warm_start_data(config, problems["train"])]
+    report = overlaps(trained, [*problems["dev"], *problems["test"]])
+    require_clean(report, allow=config.data.allow_contamination)
+    return problems
+
+
+def _problems(folder: RunFolder, config: Config) -> dict[Split, list[Problem]]:
+    if not folder.problems.exists():
+        write_problems(folder.problems, load_all(config))
+    return read_problems(folder.problems)
+
+
+def _warm_start_data(config: Config, train: list[Problem]) -> list[Problem]:
+    if config.warm_start is None:
+        return []
+    source = config.warm_start.data
+    data = train if source is None else _load(source, config, key="warm_start.data", split="train")
+    if without := [problem for problem in data if problem.solution is None]:
+        raise ConfigError(f"warm_start.data: problem {without[0].id} has no gold solution to train on")
+    return data
+
+
+def _require_gold(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
+    if config.select.gold > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
+        raise ConfigError(
+            f"select.gold={config.select.gold} needs gold solutions, but data.train has none for"
+            f" {len(missing)} of {len(problems['train'])} problems (the first: {missing[0].id}); set it to 0"
+        )
+
+
+def decoding_of(section: DecodingConfig, *, backend: str = "hf", greedy: bool = False) -> Decoding:
+    return Decoding(
+        temperature=0.0 if greedy else section.temperature,
+        max_tokens=section.max_tokens,
+        top_p=1.0 if greedy else section.top_p,
+        top_k=0 if greedy else section.top_k,
+        stop=tuple(section.stop),
+        backend=backend,
+        backend_version=version("transformers"),
+    )
+
+
+def held_out_of(config: Config) -> HeldOut:
+    return HeldOut(
+        ks=config.eval.k,
+        n=config.eval.n,
+        sampled=decoding_of(config.eval),
+        greedy=decoding_of(config.eval, greedy=True) if config.eval.greedy else None,
+        every=config.eval.every,
+        group_by=config.eval.group_by,
+    )
+
+
+def _pool(config: Config) -> verifiers.Pool:
+    section = config.verifier
+    return verifiers.Pool(section.name, workers=section.workers, timeout=section.timeout, **section.options)
+
+
+def _stages(
+    folder: RunFolder,
+    config: Config,
+    problems: Mapping[Split, list[Problem]],
+    pool: verifiers.Pool,
+    progress: Progress,
+) -> RunStages:
+    from star_rft import models
+
+    base = models.resolve(
+        config.model.name,
+        gguf_file=config.model.gguf_file,
+        into=folder.base_model,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    return RunStages(
+        folder=folder,
+        ledger=Ledger(folder.path, is_writer=True),
+        problems=problems,
+        seed=config.seed,
+        rounds=config.rounds,
+        base=base,
+        prompts=_prompts(config, base),
+        engine=Engine(partial(_sampler, config)),
+        pool=pool,
+        progress=progress,
+        fingerprint=lru_cache(maxsize=None)(models.fingerprint),
+        decoding=decoding_of(config.sample, backend=config.sample.backend),
+        n=config.sample.n,
+        unit_size=config.sample.unit,
+        held_out=held_out_of(config),
+        select_with={
+            "rounds": config.select.rounds,
+            "dedup_keys": list(config.select.dedup),
+            "keep_at_most": config.select.cap,
+            "prefer": config.select.prefer,
+            "weighting": config.train.weighting,
+        },
+        corpus_with={"gold": config.select.gold, "mix": config.train.mix},
+        train_from=config.train.start,
+        fit=_fit(config, config.train),
+        warm_up=_fit(config, config.warm_start) if config.warm_start else None,
+        warm_start_data=_warm_start_data(config, problems["train"]),
+    )
+
+
+def _sampler(config: Config, model: Model) -> Sampler:
+    from star_rft.samplers.hf import HFSampler
+
+    return HFSampler(
+        model,
+        dtype=config.model.dtype,
+        device=config.model.device,
+        batch_size=config.sample.batch_size,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+
+
+def _prompts(config: Config, base: Model) -> Prompter:
+    from transformers import AutoTokenizer
+
+    section = config.prompt
+    return Prompter(
+        AutoTokenizer.from_pretrained(base, trust_remote_code=config.model.trust_remote_code),
+        template=section.template,
+        chat=section.chat,
+        system=section.system,
+        few_shot=section.few_shot,
+        completion_prefix=section.completion_prefix,
+    )
+
+
+def _fit(config: Config, section: FitConfig) -> Any:
+    from star_rft.training.sft import LoraSpec, fit
+
+    flat = section.model_dump(exclude={"lora", "start", "weighting", "mix", "data"})
+    lora = None
+    if section.lora is not None:
+        targets = section.lora.target_modules
+        lora = LoraSpec(
+            r=section.lora.r,
+            alpha=section.lora.alpha,
+            dropout=section.lora.dropout,
+            target_modules=targets if isinstance(targets, str) else tuple(targets),
+        )
+    return partial(
+        fit, lora=lora, device=config.model.device, trust_remote_code=config.model.trust_remote_code, **flat
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would do, before it does it."""
+
+    problems: dict[str, int]
+    samples_a_round: int
+    held_out_samples: int
+    rounds: int
+    evaluations: int
+    tokens_at_most: int
+    disk_mb: float
+    training: str
+
+
+# Measured on quickstart ledgers: text, token ids and verdict of a sample take about 4 bytes a token in zstd.
+LEDGER_BYTES_A_TOKEN = 4
+
+
+def preview(config: Config) -> Preview:
+    """Load the data, check what can be checked without a model, and add up what the run may cost."""
+    check_verifier(config)
+    problems = load_all(config)
+    _require_gold(config, problems)
+    samples = len(problems["train"]) * config.sample.n
+    held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
+    evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
+    tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
+    warm = f"a warm start on {len(_warm_start_data(config, problems['train']))} gold solutions, then "
+    kept = f"{config.select.cap} a problem" if config.select.cap else "every correct trace"
+    return Preview(
+        problems={split: len(found) for split, found in problems.items() if found},
+        samples_a_round=samples,
+        held_out_samples=held_out,
+        rounds=config.rounds,
+        evaluations=evaluations,
+        tokens_at_most=tokens,
+        disk_mb=tokens * LEDGER_BYTES_A_TOKEN / 1e6,
+        training=(warm if config.warm_start else "")
+        + f"{config.rounds} rounds from {config.train.start} on at most {kept}"
+        + (f" of {config.select.rounds} rounds" if config.select.rounds == "all" else "")
+        + (", LoRA" if config.train.lora else ", all weights")
+        + f", lr {config.train.lr:g}, "
+        + (f"{config.train.max_steps} steps" if config.train.max_steps else f"{config.train.epochs:g} epochs"),
+    )
+

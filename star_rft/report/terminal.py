@@ -1,0 +1,221 @@
+"""What a run shows in a terminal: progress with rates, and a table of rounds that a newcomer can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from star_rft.types import Interval, RoundReport, Scores
+
+LINE_EVERY = 10.0  # seconds between lines where the output is not a terminal
+
+
+class TerminalProgress:
+    """A bar in a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, line: str) -> None:
+        self.console.print(line)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+        """Show `total` items, with tokens a second."""
+        began, tokens, done = monotonic(), 0, 0
+        with self._shown(title, total) as show:
+
+            def advance(items: int, new_tokens: int) -> None:
+                nonlocal tokens, done
+                tokens, done = tokens + new_tokens, done + items
+                rate = tokens / max(monotonic() - began, 1e-9)
+                show(done, f"{rate:,.0f} tokens/s" if tokens else "")
+
+            yield advance
+        self._closing(title, f"{done:,} in {monotonic() - began:.1f} s, {tokens:,} tokens")
+
+    @contextmanager
+    def training(self, title: str) -> Iterator[Callable[[int, int, float, float], None]]:
+        began, last = monotonic(), (0, 0.0)
+        with self._shown(title, None) as show:
+
+            def on_step(step: int, steps: int, loss: float, tokens_per_second: float) -> None:
+                nonlocal last
+                last = (step, loss)
+                show(step, f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s", steps)
+
+            yield on_step
+        self._closing(title, f"{last[0]:,} steps in {monotonic() - began:.1f} s, loss {last[1]:.3f}")
+
+    @contextmanager
+    def _shown(self, title: str, total: int | None) -> Iterator[Callable[..., None]]:
+        if not self.console.is_terminal:
+            with self._lines(title, total) as show:
+                yield show
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            task = bars.add_task(title, total=total, rate="")
+
+            def show(done: int, rate: str, steps: int | None = total) -> None:
+                bars.update(task, completed=done, rate=rate, total=steps)
+
+            yield show
+
+    @contextmanager
+    def _lines(self, title: str, total: int | None) -> Iterator[Callable[..., None]]:
+        began = said = monotonic()
+
+        def show(done: int, rate: str, steps: int | None = total) -> None:
+            nonlocal said
+            now = monotonic()
+            if now - said >= LINE_EVERY and steps:
+                said = now
+                left = (now - began) / max(done, 1) * (steps - done)
+                self.console.print(f"{title}: {done:,} of {steps:,}, {rate}, about {left:.0f} s left")
+
+        yield show
+
+    def _closing(self, title: str, text: str) -> None:
+        self.console.print(f"  [dim]{title}: {text}[/dim]", highlight=False)
+
+
+def rounds_table(reports: Sequence[RoundReport]) -> Table:
+    """One row a round: held-out scores, then what its training set was made of."""
+    ks = sorted({int(k) for r in reports for k in r.pass_at_k if k != "1"})
+    table = Table(title="Did it get better? (held-out problems; brackets are 95% intervals)", title_justify="left")
+    for name in ("round", "pass@1", *(f"pass@{k}" for k in ks), "greedy", "vs base"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("sampled", "correct", "distinct", "trained on", "no survivors"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for report in reports:
+        table.add_row(*_row(report, ks))
+    return table
+
+
+def _row(report: RoundReport, ks: Sequence[int]) -> list[str]:
+    scored = report.held_out
+    held_out = (
+        ["-"] * (3 + len(ks))
+        if scored is None
+        else [
+            f"{scored.pass_at_k['1']:.3f} {_range(scored.pass_at_1_interval)}",
+            *(f"{scored.pass_at_k[str(k)]:.3f}" for k in ks),
+            f"{scored.greedy.value:.3f}" if scored.greedy else "-",
+            f"{scored.vs_base.value:+.3f} {_range(scored.vs_base)}" if scored.vs_base else "",
+        ]
+    )
+    if report.round == 0:
+        return ["0", *held_out, "", "", "", "", ""]
+    trained = report.survivors + report.gold + report.anchor
+    missed = f"{report.no_survivors} of {report.problems}"
+    return [
+        str(report.round),
+        *held_out,
+        f"{report.samples:,}",
+        f"{report.correct:,}",
+        f"{report.distinct:,}",
+        f"{trained:,}",
+        missed,
+    ]
+
+
+def groups_table(reports: Sequence[RoundReport], group_by: str) -> Table | None:
+    """Held-out pass@1 by group (such as the number of steps), a row a round."""
+    scored = [report for report in reports if report.held_out and report.held_out.by_group]
+    if not scored:
+        return None
+    groups = list(scored[0].held_out.by_group) if scored[0].held_out else []
+    table = Table(title=f"pass@1 by {group_by}", title_justify="left")
+    table.add_column("round", justify="right")
+    for group in groups:
+        table.add_column(group, justify="right")
+    for report in scored:
+        values = report.held_out.by_group if report.held_out else {}
+        table.add_row(str(report.round), *(f"{values[g]:.2f}" if g in values else "-" for g in groups))
+    return table
+
+
+def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
+    """Say in words what the table says in numbers."""
+    first, last = reports[0].held_out, reports[-1].held_out
+    if first is None or last is None or last.vs_base is None or len(reports) < 2:
+        return []
+    change = last.vs_base
+    better = "better" if change.low > 0 else "worse" if change.high < 0 else "not measurably different"
+    lines = [
+        f"The model is {better}: held-out pass@1 {first.pass_at_k['1']:.3f} -> {last.pass_at_k['1']:.3f} on"
+        f" {last.problems} problems; difference {change.value:+.3f}, 95% interval {_range(change)}."
+    ]
+    trained = [report for report in reports if report.no_survivors_interval is not None]
+    if len(trained) > 1:
+        a, b = trained[0], trained[-1]
+        lines.append(
+            f"Train problems without a correct sample: {_share(a.no_survivors_interval)} in round {a.round},"
+            f" {_share(b.no_survivors_interval)} in round {b.round}."
+        )
+    unknown = sum(report.unknown for report in reports) + sum(s.unknown for s in (first, last))
+    if unknown:
+        lines.append(f"{unknown} verdicts were unknown: the verifier, not the model, failed there.")
+    return lines
+
+
+def scores_table(scores: Scores, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_row("problems x samples", f"{scores.problems} x {scores.n}")
+    if scores.greedy:
+        table.add_row("greedy", str(scores.greedy))
+    for k, value in scores.pass_at_k.items():
+        table.add_row(f"pass@{k}", str(scores.pass_at_1_interval) if k == "1" else f"{value:.3f}")
+    for k, value in scores.maj_at_k.items():
+        table.add_row(f"maj@{k}", f"{value:.3f}")
+    table.add_row("pass@1 if unknown were correct", f"{scores.pass_at_1_upper:.3f}")
+    table.add_row("unknown / truncated", f"{scores.unknown} / {scores.truncated}")
+    table.add_row("tokens", f"{scores.tokens:,}")
+    return table
+
+
+def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
+    """Prompts with their history; the last column bounds the pass rate from above (95%)."""
+    table = Table(title="Prompts by pass rate, hardest first", title_justify="left")
+    for name, justify in (("problem", "left"), ("correct/samples by round", "left"), ("pass rate at most", "right")):
+        table.add_column(name, justify="left" if justify == "left" else "right", no_wrap=True)
+    table.add_column("prompt", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        rounds = " ".join(f"{r['correct']}/{r['samples']}" for r in row["rounds"])
+        prompt = " ".join((row["prompt"] or "").split())
+        table.add_row(row["problem_id"], rounds, f"{row['pass_rate_at_most']:.2f}", Text(prompt))
+    if more:
+        table.caption = f"and {more:,} more; --limit shows more, --json all"
+    return table
+
+
+def _range(interval: Interval) -> str:
+    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _share(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
