@@ -9,9 +9,10 @@ from star_rft.types import digest
 KEY_VERSION = 1
 
 _ANNOTATION = re.compile(r"<<([^<>\n]{1,200}?=[^<>\n]{1,100}?)>>")
-_NUMBER = r"\$?\d[\d,]*(?:\.\d+)?%?"
-_OPERAND = rf"\(?\s?{_NUMBER}\s?\)?"
-_PLAIN = re.compile(rf"{_OPERAND}(?:\s?(?:[-+*/×÷−x]|\\times|\\div)\s?{_OPERAND})+\s?=\s?{_NUMBER}")
+# Possessive and bounded everywhere: a search costs a bounded amount at each position, so texts cost linear time.
+_NUMBER = r"\$?(?<![\d.,])\d[\d,]{0,20}+(?:\.\d{1,20}+)?+%?+"
+_OPERAND = rf"\(?+ ?+{_NUMBER} ?+\)?+"
+_PLAIN = re.compile(rf"{_OPERAND}(?: ?+(?:[-+*/×÷−x]|\\times|\\div) ?+{_OPERAND}){{1,12}}+ ?+= ?+{_NUMBER}")
 _SAME = str.maketrans({"×": "*", "÷": "/", "−": "-", "x": "*", "$": None, ",": None})
 _SPACE = re.compile(r"\s+")
 
