@@ -121,6 +121,8 @@ def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, pag
     console = Console()
     console.print()
     console.print(terminal.rounds_table(reports))
+    if made_of := terminal.training_table(reports):
+        console.print(made_of)
     if config.eval.group_by and (groups := terminal.groups_table(reports, config.eval.group_by)):
         console.print(groups)
     for line in terminal.verdict_lines(reports):

@@ -39,7 +39,7 @@ def per_problem(
 ) -> pa.Table:
     """Return a row a held-out problem of this round's evaluation, in a fixed order."""
     group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null::varchar"
-    table = con.execute(
+    table = con.sql(
         f'select split, problem_id, {group} as "group",'
         " (count(*) filter (decode_id = $sampled))::integer as n,"
         " (count(*) filter (decode_id = $sampled and status = 'correct'))::integer as correct,"
@@ -51,7 +51,7 @@ def per_problem(
         " bool_or(status = 'correct') filter (decode_id = $greedy) as greedy_correct"
         " from traces where split <> 'train' and round = $round group by split, problem_id"
         " order by split, problem_id",
-        {"round": round, "sampled": sampled_id, "greedy": greedy_id or ""},
+        params={"round": round, "sampled": sampled_id, "greedy": greedy_id or ""},
     ).to_arrow_table()
     return table.cast(EVAL)
 

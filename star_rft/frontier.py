@@ -108,7 +108,7 @@ def history(con: duckdb.DuckDBPyConnection, *, only_without_survivors: bool = Fa
     `pass_rate_at_most` is the one-sided 95% upper bound; after 0 of k it is near 3/k.
     """
     having = "having sum(correct) = 0" if only_without_survivors else ""
-    rows = con.execute(
+    rows = con.sql(
         "with r as (select problem_id, round, count(*)::int as samples,"
         "  count(*) filter (status = 'correct')::int as correct,"
         "  count(*) filter (status = 'unknown')::int as unknown,"

@@ -198,7 +198,7 @@ class Ledger:
 
 def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = 8192) -> Iterator[list[dict[str, Any]]]:
     """Run a query and yield its rows as dicts, a bounded number at a time."""
-    for batch in con.execute(query).to_arrow_reader(rows):
+    for batch in con.sql(query).to_arrow_reader(rows):
         yield batch.to_pylist()
 
 

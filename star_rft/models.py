@@ -71,8 +71,9 @@ def load(
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a causal language model from {path}: {_first_line(error)}") from error
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    model.to(device=place)
-    return model.eval(), tokenizer
+    module: torch.nn.Module = model  # whose `to` and `eval` are typed
+    module.to(place).eval()
+    return model, tokenizer
 
 
 def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

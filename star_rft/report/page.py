@@ -98,5 +98,5 @@ def _traces(con: Any, round: int) -> list[dict[str, Any]]:
         " qualify row_number() over (partition by t.status, s.why order by t.sample_id) <= 6"
         f" order by t.status, s.why, t.sample_id limit {TRACES_SHOWN}"
     )
-    rows: list[dict[str, Any]] = con.execute(query, [round, round]).to_arrow_table().to_pylist()
+    rows: list[dict[str, Any]] = con.sql(query, params=[round, round]).to_arrow_table().to_pylist()
     return rows

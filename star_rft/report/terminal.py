@@ -102,43 +102,45 @@ class TerminalProgress:
 
 
 def rounds_table(reports: Sequence[RoundReport]) -> Table:
-    """One row a round: held-out scores, then what its training set was made of."""
+    """Held-out scores, a row a round; fits 80 columns."""
     ks = sorted({int(k) for r in reports for k in r.pass_at_k if k != "1"})
-    table = Table(title="Did it get better? (held-out problems; brackets are 95% intervals)", title_justify="left")
-    for name in ("round", "pass@1", *(f"pass@{k}" for k in ks), "greedy", "vs base"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("sampled", "correct", "distinct", "trained on", "no survivors"):
+    table = Table(title="Did it get better? Held-out problems, [95% interval]", title_justify="left")
+    for name in ("round", "pass@1", *(f"pass@{k}" for k in ks), "greedy", "pass@1 vs round 0"):
         table.add_column(name, justify="right", no_wrap=True)
     for report in reports:
-        table.add_row(*_row(report, ks))
-    return table
-
-
-def _row(report: RoundReport, ks: Sequence[int]) -> list[str]:
-    scored = report.held_out
-    held_out = (
-        ["-"] * (3 + len(ks))
-        if scored is None
-        else [
-            f"{scored.pass_at_k['1']:.3f} {_range(scored.pass_at_1_interval)}",
+        scored = report.held_out
+        if scored is None:
+            continue
+        table.add_row(
+            str(report.round),
+            str(scored.pass_at_1_interval),
             *(f"{scored.pass_at_k[str(k)]:.3f}" for k in ks),
             f"{scored.greedy.value:.3f}" if scored.greedy else "-",
             f"{scored.vs_base.value:+.3f} {_range(scored.vs_base)}" if scored.vs_base else "",
-        ]
-    )
-    if report.round == 0:
-        return ["0", *held_out, "", "", "", "", ""]
-    trained = report.survivors + report.gold + report.anchor
-    missed = f"{report.no_survivors} of {report.problems}"
-    return [
-        str(report.round),
-        *held_out,
-        f"{report.samples:,}",
-        f"{report.correct:,}",
-        f"{report.distinct:,}",
-        f"{trained:,}",
-        missed,
-    ]
+        )
+    return table
+
+
+def training_table(reports: Sequence[RoundReport]) -> Table | None:
+    """What each round sampled and trained on."""
+    trained = [report for report in reports if report.round > 0]
+    if not trained:
+        return None
+    table = Table(title="What it was trained on: its own verified samples", title_justify="left")
+    for name in ("round", "sampled", "correct", "distinct", "unknown", "trained on", "no survivors", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for r in trained:
+        table.add_row(
+            str(r.round),
+            f"{r.samples:,}",
+            f"{r.correct:,}",
+            f"{r.distinct:,}",
+            f"{r.unknown:,}",
+            f"{r.survivors + r.gold + r.anchor:,}",
+            f"{r.no_survivors} of {r.problems}",
+            f"{sum(r.seconds.values()):.0f}",
+        )
+    return table
 
 
 def groups_table(reports: Sequence[RoundReport], group_by: str) -> Table | None:

@@ -1,0 +1,7 @@
+"""Objectives over TRL. Importing this loads no torch."""
+
+from star_rft.training.errors import TrainingError
+from star_rft.training.examples import example_from_text, example_from_tokens
+from star_rft.training.sft import FitReport, LoraSpec, fit
+
+__all__ = ["FitReport", "LoraSpec", "TrainingError", "example_from_text", "example_from_tokens", "fit"]

@@ -1,0 +1,49 @@
+"""Problems of a run as one Parquet file: `problems.parquet`, columns as in `COLUMNS`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import get_args
+
+from star_rft.data.rows import DataError
+from star_rft.types import Problem, Split
+
+COLUMNS = ("split", "id", "prompt", "reference", "verifier", "solution", "meta")
+
+
+def write_problems(path: Path, problems_by_split: Mapping[Split, Iterable[Problem]]) -> None:
+    """Write every split into one file, whole or not at all; `reference` and `meta` are JSON text."""
+    import pyarrow as pa
+
+    from star_rft.files import write_table
+
+    rows = [
+        (split, p.id, p.prompt, _json(p.reference), p.verifier, p.solution, _json(dict(p.meta)))
+        for split, problems in problems_by_split.items()
+        for p in problems
+    ]
+    schema = pa.schema([(name, pa.string()) for name in COLUMNS])
+    table = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema=schema)
+    write_table(path, table)
+
+
+def read_problems(path: Path) -> dict[Split, list[Problem]]:
+    """Return all three splits, in the order written; a split that was not written is empty."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    if tuple(table.column_names) != COLUMNS:
+        raise DataError(f"{path}: not a file of problems: its columns are {', '.join(table.column_names)}")
+    problems: dict[Split, list[Problem]] = {split: [] for split in get_args(Split)}
+    for row in table.to_pylist():
+        split = row.pop("split")
+        problems[split].append(
+            Problem(**row | {"reference": json.loads(row["reference"]), "meta": json.loads(row["meta"])})
+        )
+    return problems
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

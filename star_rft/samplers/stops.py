@@ -1,0 +1,54 @@
+"""When a row is finished: end-of-sequence tokens and stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+SLACK = 4  # tokens decoded beyond the length of the stop string, against tokens that decode to nothing
+
+
+class StopStrings:
+    """Finds stop strings in text that grows a token at a time, also across token boundaries."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
+        if "" in stop:
+            raise ValueError("a stop string is empty, which would stop every completion at once")
+        self._tokenizer = tokenizer
+        self._stop = tuple(stop)
+        # A token of text is at least one byte, so this many tokens hold every stop string.
+        self._window = max((len(text.encode()) for text in stop), default=0) + SLACK
+        self._may_end = lru_cache(maxsize=None)(self._may_end_a_stop)
+
+    def ended(self, token_ids: Sequence[int]) -> bool:
+        """Say whether the last token completes a stop string."""
+        if not self._stop or not self._may_end(token_ids[-1]):
+            return False
+        tail = self.decode(token_ids[-self._window :])
+        # The tail of the text may decode differently from the text; the text has the last word.
+        return self._first(tail) is not None and self._first(self.decode(token_ids)) is not None
+
+    def cut(self, text: str) -> tuple[str, bool]:
+        """Return the text before the first stop string, and whether there was one."""
+        first = self._first(text)
+        return (text, False) if first is None else (text[:first], True)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        text = self._tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        assert isinstance(text, str)  # a list only for a batch
+        return text
+
+    def _first(self, text: str) -> int | None:
+        return min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
+
+    def _may_end_a_stop(self, token_id: int) -> bool:
+        """Rule out most tokens by one look-up: they lack the last character of every stop string.
+
+        Tokens that hold a part of a character, or nothing visible on their own, are not ruled out.
+        """
+        piece = self.decode([token_id])
+        return piece.strip() == "" or "\ufffd" in piece or any(stop[-1] in piece for stop in self._stop)

@@ -1,0 +1,120 @@
+"""Which examples meet in which optimizer step and micro-batch, and the tensors that they become."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from star_rft.types import Example
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED = -100  # the label that PyTorch's and TRL's losses skip
+
+
+def length(example: Example) -> int:
+    return len(example.prompt_ids) + len(example.completion_ids)
+
+
+def draw_steps(examples: int, *, batch_size: int, draws: int, seed: int) -> Iterator[list[int]]:
+    """Yield the examples of each optimizer step: one epoch after the other, each in a new random order.
+
+    Every step holds `batch_size` examples, only the last may hold fewer; none is dropped.
+    """
+    rng = random.Random(seed)
+    waiting: list[int] = []
+    while draws > 0:
+        size = min(batch_size, draws)
+        while len(waiting) < size:
+            waiting += rng.sample(range(examples), examples)
+        yield waiting[:size]
+        waiting, draws = waiting[size:], draws - size
+
+
+def split_even(step: Sequence[int], lengths: Sequence[int], *, parts: int, packed: bool) -> list[list[int]]:
+    """Cut one step into exactly `parts` micro-batches so that the largest holds as few tokens as possible.
+
+    Neighbours in length meet, so little is padded; a step stays a random sample of the examples, which is not
+    so where whole steps are grouped by length. With fewer examples than parts, the last parts are empty.
+    """
+    ordered = sorted(step, key=lambda i: -lengths[i])
+    low, high = lengths[ordered[0]], sum(lengths[i] for i in ordered)
+    high = high if packed else lengths[ordered[0]] * len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if len(_fill(ordered, lengths, limit=middle, packed=packed)) <= parts:
+            high = middle
+        else:
+            low = middle + 1
+    groups = _fill(ordered, lengths, limit=low, packed=packed)
+    while len(groups) < min(parts, len(ordered)):
+        largest = max(groups, key=len)
+        position, half = groups.index(largest), len(largest) // 2
+        groups[position : position + 1] = [largest[:half], largest[half:]]
+    return groups + [[] for _ in range(parts - len(groups))]
+
+
+def _fill(ordered: Sequence[int], lengths: Sequence[int], *, limit: int, packed: bool) -> list[list[int]]:
+    """Cut the examples, longest first, into groups of at most `limit` tokens, padding included."""
+    groups: list[list[int]] = []
+    tokens = limit
+    for i in ordered:
+        # A padded row is as long as the longest of its group, which is the first.
+        row = lengths[i] if packed or tokens >= limit else lengths[groups[-1][0]]
+        if tokens + row > limit:
+            groups.append([])
+            tokens, row = 0, lengths[i]
+        groups[-1].append(i)
+        tokens += row
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Turn rows `{"members": [indices]}` into a micro-batch: padded on the right, or packed into one row.
+
+    No attention mask: causal attention never looks right, where the padding is, and the mask-free kernels are
+    the fast ones; packed sequences are told apart by `position_ids` that start again at 0.
+    """
+
+    examples: Sequence[Example]
+    packed: bool
+
+    def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        members = [self.examples[i] for row in rows for i in row["members"]]
+        # Trainer wants the same number of micro-batches every step: an empty one is two tokens of no weight.
+        members = members or [Example(prompt_ids=(0, 0), completion_ids=())]
+        return pack(members) if self.packed else pad(members)
+
+
+def pad(members: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Return `input_ids`, `labels` and `weights`, each (B, T), where T is the longest example."""
+    import numpy as np
+    import torch
+
+    shape = len(members), max(length(example) for example in members)
+    ids_B_T = np.zeros(shape, dtype=np.int64)
+    labels_B_T = np.full(shape, IGNORED, dtype=np.int64)
+    weights_B_T = np.zeros(shape, dtype=np.float32)
+    for row, example in enumerate(members):
+        end = length(example)
+        # The first token has nothing before it that could predict it.
+        start = max(len(example.prompt_ids), 1)
+        ids_B_T[row, :end] = example.prompt_ids + example.completion_ids
+        labels_B_T[row, start:end] = ids_B_T[row, start:end]
+        weights_B_T[row, start:end] = example.weight
+    arrays = {"input_ids": ids_B_T, "labels": labels_B_T, "weights": weights_B_T}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def pack(members: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Return the sequences of `pad` in one row (1, T) without padding, and their `position_ids`."""
+    import torch
+
+    rows = [pad([example]) for example in members]
+    packed = {name: torch.cat([row[name] for row in rows], dim=1) for name in rows[0]}
+    positions = [torch.arange(row["input_ids"].shape[1]) for row in rows]
+    return {**packed, "position_ids": torch.cat(positions)[None]}
