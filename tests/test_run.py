@@ -1,0 +1,190 @@
+"""The loop end to end, with the real model, sampler, verifier and trainer."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+import star_rft
+from star_rft.ledger import Ledger
+from tests.runs import MINIATURE, call, command, environment, outcome, write_config
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run of two rounds, from the command line."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = call("run", str(write_config(folder)), "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)
+    assert [report["round"] for report in reports] == [0, 1, 2]
+    return folder / "run"
+
+
+def test_a_round_leaves_what_the_design_promises(finished: Path) -> None:
+    metrics = json.loads((finished / "rounds/002/metrics.json").read_text())
+    promised = (
+        "round pass_at_k pass_at_1_interval maj_at_k problems samples correct unknown survivors coverage"
+        " no_survivors tokens seconds"
+    )
+    assert set(promised.split()) <= set(metrics)
+    assert set(metrics["seconds"]) == {"sample", "verify", "select", "train", "evaluate", "other"}
+    assert set(metrics["pass_at_k"]) == {"1", "4"}
+    assert (metrics["problems"], metrics["samples"]) == (16, 64)
+    for name in ("plan.parquet", "selection.parquet", "eval.parquet", "checkpoint"):
+        assert (finished / "rounds/001" / name).exists()
+    assert (finished / "report.html").exists()
+    assert not (finished / "work").exists() or not any((finished / "work").iterdir())
+
+
+def test_the_checkpoint_loads_and_differs_from_its_base(finished: Path) -> None:
+    first, second = (
+        AutoModelForCausalLM.from_pretrained(finished / f"rounds/00{i}/checkpoint") for i in (1, 2)
+    )
+    assert not first.get_input_embeddings().weight.equal(second.get_input_embeddings().weight)
+
+
+def test_every_planned_sample_is_in_the_ledger_once_and_belongs_to_its_model(finished: Path) -> None:
+    con = Ledger(finished).connect()
+    rows = con.sql(
+        "select round, split, count(*), count(distinct (problem_id, attempt, decode_id)), count(distinct model)"
+        " from traces group by all order by all"
+    ).fetchall()
+    assert rows == [
+        (0, "dev", 50, 50, 1),
+        (1, "dev", 50, 50, 1),
+        (1, "train", 64, 64, 1),
+        (2, "dev", 50, 50, 1),
+        (2, "train", 64, 64, 1),
+    ]
+
+
+def test_nothing_but_finished_correct_train_samples_is_trained_on(finished: Path) -> None:
+    con = Ledger(finished).connect()
+    rows = con.sql(
+        "select distinct split, status, finish_reason from selection join traces using (sample_id) where is_selected"
+    ).fetchall()
+    assert rows == [("train", "correct", "stop")]
+
+
+def test_running_a_finished_run_again_changes_nothing_and_is_quick(finished: Path) -> None:
+    before = outcome(finished)
+    reports = list(star_rft.run(finished))
+    assert [report.round for report in reports] == [0, 1, 2]
+    assert outcome(finished) == before
+
+
+def test_a_changed_config_is_refused_and_named(finished: Path) -> None:
+    done = call("run", str(finished), "sample.temperature=0.3", cwd=finished)
+    assert done.returncode == 2
+    assert "sample.temperature: 1.0 -> 0.3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def has(pattern: str) -> Callable[[Path], bool]:
+    return lambda run: any(run.glob(pattern))
+
+
+# When to kill: in the middle of each stage, recognised by what the one before it left behind.
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "evaluating the base": has("ledger/samples/r000-dev-*.parquet"),
+    "sampling": has("ledger/samples/r001-train-*.parquet"),
+    "training": has("work/001/*"),
+    "saving a trainer's checkpoint": has("work/001/**/*.safetensors"),
+    "evaluating": has("rounds/001/eval_plan.parquet"),
+    "sampling again": has("ledger/samples/r002-train-*.parquet"),
+}
+
+
+def killed_when(config: Path, is_time: Callable[[Path], bool], *, delay: float) -> None:
+    """Start the run, kill it with SIGKILL `delay` seconds after the moment came; or let it end."""
+    process = subprocess.Popen(
+        command("run", str(config), "--quiet"), env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while process.poll() is None and not is_time(config.parent / "run"):
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    rng = random.Random(0)
+    for moment in ("sampling", "saving a trainer's checkpoint", "evaluating"):
+        killed_when(config, MOMENTS[moment], delay=rng.random() * 0.05)
+    done = call("run", str(config), "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "run") == outcome(finished)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    rng = random.Random(1)
+    for moment in MOMENTS.values():
+        for _ in range(3):
+            killed_when(config, moment, delay=rng.random() * 2.0)
+    done = call("run", str(config), "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "run") == outcome(finished)
+
+
+def test_single_stages_add_up_to_the_same_round(finished: Path, tmp_path: Path) -> None:
+    config = str(write_config(tmp_path, rounds=1))
+    refused = call("train", config, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "star-rft eval first" in refused.stderr
+    for stage in ("eval", "sample", "select", "train", "eval"):
+        done = call(stage, config, "--quiet", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    single = outcome(tmp_path / "run")
+    whole = outcome(finished)
+    assert single["metrics"] == whole["metrics"][:2]
+    assert single["weights"] == {k: v for k, v in whole["weights"].items() if "/001/" in k}
+
+
+def test_a_round_without_a_correct_sample_fails_clearly_and_keeps_its_samples(tmp_path: Path) -> None:
+    config = write_config(tmp_path, verifier={"name": "exact", "workers": 1}, rounds=1)
+    done = call("run", str(config), "--quiet", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nothing to train on" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert any((tmp_path / "run/ledger/samples").glob("r001-train-*"))
+
+
+def test_verifying_a_run_again_supersedes_its_verdicts(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    done = call("verify", str(copy), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no verdict changed" in done.stdout
+    con = Ledger(copy).connect()
+    assert con.sql("select count(*) from all_verdicts").fetchone() == (2 * 278,)
+    assert con.sql("select count(*) from traces").fetchone() == (278,)
+
+
+def test_gold_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path: Path) -> None:
+    settings = MINIATURE | {
+        "run_dir": str(tmp_path / "run"),
+        "rounds": 1,
+        "warm_start": {"lr": 1e-4, "max_steps": 2, "batch_size": 8},
+        "select": {"gold": 0.5},
+        "train": MINIATURE["train"] | {"from": "warm_start", "mix": 0.25, "weighting": "per_prompt"},
+        "eval": {"n": 1, "k": [1], "max_tokens": 96},
+    }
+    report = list(star_rft.run(settings))[-1]
+    assert report.gold == 8
+    assert report.anchor == round((report.survivors + report.gold) / 3)
+    assert (tmp_path / "run/warm_start/config.json").exists()
