@@ -1,8 +1,8 @@
 """star-rft: train a language model on its own verified attempts.
 
-    >>> import star_rft
-    >>> for report in star_rft.run("configs/rft.yaml", {"sample.n": 16}):
-    ...     print(report.round, report.pass_at_1)
+>>> import star_rft
+>>> for report in star_rft.run("configs/rft.yaml", {"sample.n": 16}):
+...     print(report.round, report.pass_at_1)
 """
 
 from __future__ import annotations

@@ -23,10 +23,22 @@ from star_rft.progress import Progress, Silent
 from star_rft.stages import Engine, HeldOut, Model, RunStages
 from star_rft.types import Decoding, Problem, Sampler, Split
 
-RECORDED = ("star-rft", "torch", "transformers", "trl", "accelerate", "peft", "math-verify", "sympy", "duckdb")
+RECORDED = (
+    "star-rft",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "math-verify",
+    "sympy",
+    "duckdb",
+)
 
 
-def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
+def settle(
+    source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Config:
     """Read a config file, a mapping, or the config of a run folder."""
     if not isinstance(source, Mapping) and Path(source).is_dir():
         folder = RunFolder(Path(source))
@@ -51,10 +63,10 @@ def open_run(config: Config, *, progress: Progress | None = None) -> Iterator[Ru
     check_verifier(config)
     with locked(folder.path):
         _settle_folder(folder, config)
-        problems = _problems(folder, config)
+        problems, warm_start = _problems(folder, config)
         _require_gold(config, problems)
         with _pool(config) as pool:
-            stages = _stages(folder, config, problems, pool, progress or Silent())
+            stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:
                 yield stages
             finally:
@@ -97,27 +109,40 @@ def load_split(config: Config, split: Split) -> list[Problem]:
 def _load(source: SourceConfig, config: Config, *, key: str, split: str) -> list[Problem]:
     flat = source.model_dump(exclude={"source", "split"})
     try:
-        is_built_in = source.source == "word_problems"
-        own_split = source.split or (split if is_built_in else None)
-        return load_problems(source.source, verifier=config.verifier.name, split=own_split, **flat)
+        return load_problems(
+            source.source, verifier=config.verifier.name, split=source.split or _role(source.source, split), **flat
+        )
     except DataError as error:
         raise ConfigError(f"{key}: {error}") from None
 
 
-def load_all(config: Config) -> dict[Split, list[Problem]]:
-    """Load every split and refuse held-out problems that are also trained on."""
+def _role(source: str | list[str], split: str) -> str | None:
+    """Names and folders have splits, and the role is the natural one; files and globs have none."""
+    is_files = not isinstance(source, str) or Path(source).is_file() or "*" in source
+    return None if is_files else split
+
+
+def load_all(config: Config) -> tuple[dict[Split, list[Problem]], list[Problem]]:
+    """Load every split and the warm start's data, without held-out problems among what is trained on."""
     splits: tuple[Split, ...] = ("train", "dev", "test")
     problems = {split: load_split(config, split) for split in splits}
-    trained = [*problems["train"], *_warm_start_data(config, problems["train"])]
-    report = overlaps(trained, [*problems["dev"], *problems["test"]])
-    require_clean(report, allow=config.data.allow_contamination)
-    return problems
+    warm_start = _warm_start_data(config, problems["train"])
+    if config.data.contamination != "allow":
+        report = overlaps([*problems["train"], *warm_start], [*problems["dev"], *problems["test"]])
+        if config.data.contamination == "stop":
+            require_clean(report)
+        problems["train"] = [p for p in problems["train"] if p.id not in report.train_ids]
+        warm_start = [p for p in warm_start if p.id not in report.train_ids]
+    return problems, warm_start
 
 
-def _problems(folder: RunFolder, config: Config) -> dict[Split, list[Problem]]:
+def _problems(folder: RunFolder, config: Config) -> tuple[dict[Split, list[Problem]], list[Problem]]:
+    """Load the data once a run: later starts read what the first one wrote, wherever the source has gone."""
     if not folder.problems.exists():
-        write_problems(folder.problems, load_all(config))
-    return read_problems(folder.problems)
+        problems, warm_start = load_all(config)
+        write_problems(folder.warm_start_problems, {"train": warm_start})
+        write_problems(folder.problems, problems)
+    return read_problems(folder.problems), read_problems(folder.warm_start_problems)["train"]
 
 
 def _warm_start_data(config: Config, train: list[Problem]) -> list[Problem]:
@@ -170,6 +195,7 @@ def _stages(
     folder: RunFolder,
     config: Config,
     problems: Mapping[Split, list[Problem]],
+    warm_start: list[Problem],
     pool: verifiers.Pool,
     progress: Progress,
 ) -> RunStages:
@@ -208,7 +234,7 @@ def _stages(
         train_from=config.train.start,
         fit=_fit(config, config.train),
         warm_up=_fit(config, config.warm_start) if config.warm_start else None,
-        warm_start_data=_warm_start_data(config, problems["train"]),
+        warm_start_data=warm_start,
     )
 
 
@@ -277,13 +303,17 @@ LEDGER_BYTES_A_TOKEN = 4
 def preview(config: Config) -> Preview:
     """Load the data, check what can be checked without a model, and add up what the run may cost."""
     check_verifier(config)
-    problems = load_all(config)
+    problems, warm_start = load_all(config)
     _require_gold(config, problems)
     samples = len(problems["train"]) * config.sample.n
     held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
-    evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
-    tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
-    warm = f"a warm start on {len(_warm_start_data(config, problems['train']))} gold solutions, then "
+    evaluations = len(
+        [r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds]
+    )
+    tokens = (
+        config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
+    )
+    warm = f"a warm start on {len(warm_start)} gold solutions, then "
     kept = f"{config.select.cap} a problem" if config.select.cap else "every correct trace"
     return Preview(
         problems={split: len(found) for split, found in problems.items() if found},
@@ -298,6 +328,7 @@ def preview(config: Config) -> Preview:
         + (f" of {config.select.rounds} rounds" if config.select.rounds == "all" else "")
         + (", LoRA" if config.train.lora else ", all weights")
         + f", lr {config.train.lr:g}, "
-        + (f"{config.train.max_steps} steps" if config.train.max_steps else f"{config.train.epochs:g} epochs"),
+        + (
+            f"{config.train.max_steps} steps" if config.train.max_steps else f"{config.train.epochs:g} epochs"
+        ),
     )
-

@@ -268,10 +268,16 @@ def report(run: RunDir) -> None:
     typer.echo(str(_write_report(_run_folder(run))))
 
 
-@app.command(epilog=_example('star-rft sql runs/quickstart "select round, avg((status = \'correct\')::int) from traces group by 1"'))
+@app.command(
+    epilog=_example(
+        "star-rft sql runs/quickstart \"select round, avg((status = 'correct')::int) from traces group by 1\""
+    )
+)
 def sql(
     run: RunDir,
-    query: Annotated[str, typer.Argument(help="SQL over problems, samples, verdicts, traces, selection, rounds.")],
+    query: Annotated[
+        str, typer.Argument(help="SQL over problems, samples, verdicts, traces, selection, rounds.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Ask the ledger with DuckDB."""
@@ -296,7 +302,9 @@ def sql(
 def frontier(
     run: RunDir,
     limit: Annotated[int, typer.Option(help="How many prompts to show.")] = 20,
-    every: Annotated[bool, typer.Option("--all", help="All prompts, not only those without survivors.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All prompts, not only those without survivors.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the prompts without survivors, with an upper bound of their pass rate."""

@@ -71,12 +71,16 @@ Source = Annotated[SourceConfig, BeforeValidator(_as_source)]
 
 
 class DataConfig(Section):
-    """`dev` decides (temperature, gate, early stop); `test` is only reported."""
+    """`dev` decides (temperature, gate, early stop); `test` is only reported.
+
+    `contamination` is what happens to train problems that hold a held-out one: the run stops, they are
+    dropped, or they are allowed.
+    """
 
     train: Source | None = None
     dev: Source | None = None
     test: Source | None = None
-    allow_contamination: bool = False
+    contamination: Literal["stop", "drop", "allow"] = "stop"
 
     @model_validator(mode="after")
     def _something_is_held_out(self) -> DataConfig:
@@ -95,7 +99,9 @@ class PromptConfig(Section):
     @model_validator(mode="after")
     def _template_holds_the_question(self) -> PromptConfig:
         if "{question}" not in self.template:
-            raise ValueError(f"template {self.template!r} has no {{question}}: the problem would not be shown")
+            raise ValueError(
+                f"template {self.template!r} has no {{question}}: the problem would not be shown"
+            )
         return self
 
 
@@ -197,7 +203,9 @@ class EvalConfig(DecodingConfig):
     @model_validator(mode="after")
     def _k_is_at_most_n(self) -> EvalConfig:
         if too_large := [k for k in self.k if k > self.n]:
-            raise ValueError(f"k={too_large[0]} needs {too_large[0]} samples a problem but n={self.n}: k <= n")
+            raise ValueError(
+                f"k={too_large[0]} needs {too_large[0]} samples a problem but n={self.n}: k <= n"
+            )
         if 1 not in self.k:
             raise ValueError(f"k={self.k} lacks 1: pass@1 is always reported")
         if self.temperature == 0 and self.n > 1:
@@ -230,7 +238,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _warm_start_exists_where_it_is_used(self) -> Config:
         if self.warm_start is None and self.train.start == "warm_start":
-            raise ValueError("train.from is 'warm_start' but there is no warm_start section; valid: base, last")
+            raise ValueError(
+                "train.from is 'warm_start' but there is no warm_start section; valid: base, last"
+            )
         if self.warm_start is None and self.train.mix > 0:
             raise ValueError(f"train.mix={self.train.mix} draws from the warm start's data but there is none")
         return self
@@ -241,7 +251,15 @@ class Config(Section):
 
 
 # Changing these between two calls of one run cannot mix incompatible samples.
-CHANGEABLE = {"name", "run_dir", "rounds", "versions", "verifier.workers", "verifier.timeout", "train.save_steps"}
+CHANGEABLE = {
+    "name",
+    "run_dir",
+    "rounds",
+    "versions",
+    "verifier.workers",
+    "verifier.timeout",
+    "train.save_steps",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -260,7 +278,9 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapp
 
     `overrides` are `key.sub=value` texts, or a mapping of such keys to values. Raises ConfigError.
     """
-    raw, origin = (dict(source), "config") if isinstance(source, Mapping) else (_read(Path(source)), str(source))
+    raw, origin = (
+        (dict(source), "config") if isinstance(source, Mapping) else (_read(Path(source)), str(source))
+    )
     if isinstance(overrides, Mapping):
         pairs = list(overrides.items())
     else:
@@ -279,7 +299,10 @@ def dump(config: Config) -> str:
 
 def changes(old: Config, new: Config) -> list[str]:
     """Name the keys that differ and that would mix incompatible samples in one run folder."""
-    a, b = _flatten(old.model_dump(mode="json", by_alias=True)), _flatten(new.model_dump(mode="json", by_alias=True))
+    a, b = (
+        _flatten(old.model_dump(mode="json", by_alias=True)),
+        _flatten(new.model_dump(mode="json", by_alias=True)),
+    )
     keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
     return [
         f"{key}: {a.get(key)!r} -> {b.get(key)!r}"
@@ -361,5 +384,7 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in node.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= (
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        )
     return flat

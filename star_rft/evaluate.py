@@ -35,7 +35,12 @@ EVAL = pa.schema(
 
 
 def per_problem(
-    con: duckdb.DuckDBPyConnection, *, round: int, sampled_id: str, greedy_id: str | None, group_by: str | None
+    con: duckdb.DuckDBPyConnection,
+    *,
+    round: int,
+    sampled_id: str,
+    greedy_id: str | None,
+    group_by: str | None,
 ) -> pa.Table:
     """Return a row a held-out problem of this round's evaluation, in a fixed order."""
     group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null::varchar"
@@ -81,7 +86,8 @@ def scores(
         problems=len(rows),
         n=rows[0]["n"],
         pass_at_k={
-            str(k): float(np.mean([pass_at_k(row["correct"], row["n"], k) for row in rows])) for k in sorted(ks)
+            str(k): float(np.mean([pass_at_k(row["correct"], row["n"], k) for row in rows]))
+            for k in sorted(ks)
         },
         pass_at_1_interval=bootstrap(rates),
         pass_at_1_upper=float(np.mean(uppers)),
@@ -113,4 +119,3 @@ def _natural(item: tuple[str, list[float]]) -> tuple[bool, float, str]:
     """Order groups as numbers where they are numbers."""
     name = item[0]
     return (False, float(name), "") if name.replace(".", "", 1).isdigit() else (True, 0.0, name)
-

@@ -19,6 +19,10 @@ class RunFolder:
         return self.path / "problems.parquet"
 
     @property
+    def warm_start_problems(self) -> Path:
+        return self.path / "warm_start.parquet"
+
+    @property
     def base_model(self) -> Path:
         """Where a base that has to be converted (GGUF) is written once."""
         return self.path / "base_model"

@@ -149,7 +149,10 @@ class Ledger:
         write_table(self.folder / part, table)
 
     def _line(self, unit: str, parts: dict[str, str], **figures: Any) -> dict[str, Any]:
-        sums = {name: hashlib.sha256((self.folder / path).read_bytes()).hexdigest() for name, path in parts.items()}
+        sums = {
+            name: hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
+            for name, path in parts.items()
+        }
         return {"unit": unit, "parts": parts, "sha256": sums, **figures}
 
     def connect(self) -> duckdb.DuckDBPyConnection:
@@ -193,7 +196,9 @@ class Ledger:
             con.execute(f"create view {name} as select * from no_{name}")
 
     def _decodings(self) -> pa.Table:
-        return pa.Table.from_pylist([line["decoding"] for line in self._lines if "decoding" in line], schema=DECODINGS)
+        return pa.Table.from_pylist(
+            [line["decoding"] for line in self._lines if "decoding" in line], schema=DECODINGS
+        )
 
 
 def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = 8192) -> Iterator[list[dict[str, Any]]]:

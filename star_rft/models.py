@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.types import UserError
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,7 +29,7 @@ CHATML = (
 )
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """A model that cannot be found, read or used, in one line for its user."""
 
 

@@ -47,7 +47,9 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
 def selection_figures(con: duckdb.DuckDBPyConnection, *, round: int, problems: int) -> dict[str, Any]:
     """Count what was selected for training in this round and why the rest was dropped."""
     survivors, covered = _one(
-        con, "select count(*), count(distinct problem_id) from selection where in_round = ? and is_selected", round
+        con,
+        "select count(*), count(distinct problem_id) from selection where in_round = ? and is_selected",
+        round,
     )
     dropped = con.execute(
         "select why, count(*) from selection where in_round = ? and not is_selected group by why order by why",

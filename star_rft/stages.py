@@ -9,8 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from star_rft import evaluate, record
 from star_rft.data import Prompter
 from star_rft.files import RunError, write_table
@@ -102,10 +100,9 @@ class RunStages:
         return read_plan(path)
 
     def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None:
-        with self._timed(round, "sample"):
-            verify = self._draw(f"round {round}: sampling", round, units, policy, {self.decoding.id: self.decoding})
-        self._seconds[round]["verify"] = verify
-        self._seconds[round]["sample"] -= verify
+        title = f"round {round}: sampling"
+        spent = self._draw(title, round, units, policy, {self.decoding.id: self.decoding})
+        self._seconds.setdefault(round, {}).update(spent)
 
     def select(self, round: int) -> None:
         path = self.folder.selection(round)
@@ -125,7 +122,7 @@ class RunStages:
             if not made.examples:
                 raise RunFailure(
                     f"round {round}: nothing to train on: no sample was verified as correct. Look at some with"
-                    f" `star-rft sql {self.folder.path} \"select reason, answer, text from traces limit 20\"`;"
+                    f' `star-rft sql {self.folder.path} "select reason, answer, text from traces limit 20"`;'
                     " then raise sample.n, begin with a warm_start, or use easier problems"
                 )
             start = {"base": self.base, "warm_start": self.folder.warm_start, "last": policy}[self.train_from]
@@ -204,8 +201,7 @@ class RunStages:
         with self.progress.stage("verifying again", total) as advance:
             for index, rows in enumerate(batches(con, query)):
                 pairs = (
-                    (judged_text(row["text"], row["finish_reason"]), by_id[row["problem_id"]].reference)
-                    for row in rows
+                    (judged_text(row["text"], row["finish_reason"]), by_id[row["problem_id"]].reference) for row in rows
                 )
                 verdicts = [
                     final_verdict(verdict, row["finish_reason"])
@@ -249,9 +245,9 @@ class RunStages:
 
     def _draw(
         self, title: str, round: int, units: list[Unit], policy: Model, decodings: Mapping[str, Decoding]
-    ) -> float:
-        """Draw what is missing; return the seconds that verification added to the sampler's."""
-        before = self._verify_seconds()
+    ) -> dict[str, float]:
+        """Draw what is missing; return the seconds inside the sampler, and those that verification added."""
+        before = self._drawing_seconds()
         with self.progress.stage(title, sum(len(unit.requests) for unit in units)) as advance:
             draw(
                 units,
@@ -265,10 +261,12 @@ class RunStages:
                 ledger=self.ledger,
                 advance=advance,
             )
-        return self._verify_seconds() - before
+        after = self._drawing_seconds()
+        return {stage: after[stage] - before[stage] for stage in after}
 
-    def _verify_seconds(self) -> float:
-        return sum(line.get("seconds", {}).get("verify", 0.0) for line in self.ledger.units().values())
+    def _drawing_seconds(self) -> dict[str, float]:
+        lines = [line.get("seconds", {}) for line in self.ledger.units().values()]
+        return {stage: sum(line.get(stage, 0.0) for line in lines) for stage in ("sample", "verify")}
 
     def _corpus(self, round: int) -> Corpus:
         return corpus(
@@ -282,7 +280,14 @@ class RunStages:
         )
 
     def _fit(
-        self, fit: Callable[..., object], title: str, examples: Sequence[Any], model: Model, out: Path, *, seed: int
+        self,
+        fit: Callable[..., object],
+        title: str,
+        examples: Sequence[Any],
+        model: Model,
+        out: Path,
+        *,
+        seed: int,
     ) -> None:
         self.engine.release()
         with self.progress.training(title) as on_step:

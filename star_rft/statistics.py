@@ -58,7 +58,9 @@ def bootstrap(values_P: Sequence[float] | Floats, *, seed: int = 0) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def paired(after_P: Sequence[float] | Floats, before_P: Sequence[float] | Floats, *, seed: int = 0) -> Interval:
+def paired(
+    after_P: Sequence[float] | Floats, before_P: Sequence[float] | Floats, *, seed: int = 0
+) -> Interval:
     """Return the mean difference on the same problems with its 95% interval: far tighter than two intervals."""
     after, before = np.asarray(after_P, dtype=np.float64), np.asarray(before_P, dtype=np.float64)
     if after.shape != before.shape:

@@ -40,7 +40,14 @@ def sample(
 
 def verdict(status: Status = "correct", answer: str | None = "2", reason: Reason | None = None) -> Verdict:
     default: Reason = "match" if status == "correct" else "fault" if status == "unknown" else "mismatch"
-    return Verdict(status, None if status == "unknown" else float(status == "correct"), answer, reason or default, "v", "1")
+    return Verdict(
+        status,
+        None if status == "unknown" else float(status == "correct"),
+        answer,
+        reason or default,
+        "v",
+        "1",
+    )
 
 
 def commit(ledger: Ledger, unit: str, pairs: Iterable[tuple[Sample, Verdict]]) -> None:

@@ -54,14 +54,13 @@ def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def outcome(run: Path) -> dict[str, Any]:
     """Everything about a finished run that must not depend on how often it was interrupted."""
     con = Ledger(run).connect()
-    traces = con.sql(
-        "select * exclude (verify_seconds, part) from traces order by sample_id"
-    ).fetchall()
+    traces = con.sql("select * exclude (verify_seconds, part) from traces order by sample_id").fetchall()
     selection = con.sql("select * from selection order by in_round, sample_id").fetchall()
     metrics = [json.loads(path.read_text()) for path in sorted(run.glob("rounds/*/metrics.json"))]
     for round in metrics:
         round.pop("seconds")
     weights = {
-        str(path.relative_to(run)): path.read_bytes() for path in sorted(run.glob("rounds/*/checkpoint/*.safetensors"))
+        str(path.relative_to(run)): path.read_bytes()
+        for path in sorted(run.glob("rounds/*/checkpoint/*.safetensors"))
     }
     return {"traces": traces, "selection": selection, "metrics": metrics, "weights": weights}

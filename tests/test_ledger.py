@@ -24,8 +24,12 @@ def test_an_empty_run_answers_queries_with_no_rows(tmp_path: Path) -> None:
 
 def test_what_was_committed_is_read_back(tmp_path: Path) -> None:
     ledger_of(tmp_path, [(sample("a", 0), verdict()), (sample("a", 1), verdict("unknown", None))])
-    rows = Ledger(tmp_path).connect().execute(
-        "select problem_id, attempt, seed, token_ids, status, score, reason from traces order by attempt"
+    rows = (
+        Ledger(tmp_path)
+        .connect()
+        .execute(
+            "select problem_id, attempt, seed, token_ids, status, score, reason from traces order by attempt"
+        )
     )
     assert rows.fetchall() == [
         ("a", 0, 2**63, [0, 1, 2], "correct", 1.0, "match"),

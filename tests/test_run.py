@@ -107,7 +107,10 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 def killed_when(config: Path, is_time: Callable[[Path], bool], *, delay: float) -> None:
     """Start the run, kill it with SIGKILL `delay` seconds after the moment came; or let it end."""
     process = subprocess.Popen(
-        command("run", str(config), "--quiet"), env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+        command("run", str(config), "--quiet"),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while process.poll() is None and not is_time(config.parent / "run"):
         time.sleep(0.005)
@@ -128,7 +131,9 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(finished: Path, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(
+    finished: Path, tmp_path: Path
+) -> None:
     config = write_config(tmp_path)
     rng = random.Random(1)
     for moment in MOMENTS.values():

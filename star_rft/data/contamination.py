@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from star_rft.types import Problem
+from star_rft.types import Problem, UserError
 
 Kind = Literal["exact", "normalised", "ngram", "phrase"]
 
@@ -46,7 +46,7 @@ _TOKEN = re.compile(
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 
 
-class ContaminationError(ValueError):
+class ContaminationError(UserError):
     """The training set holds held-out problems, and nobody said that this is meant."""
 
 
@@ -118,14 +118,14 @@ def overlaps(train: Iterable[Problem], held_out: Iterable[Problem]) -> Contamina
     return ContaminationReport(total, len(index.problems), counts, frozenset(train_ids), tuple(examples))
 
 
-def require_clean(report: ContaminationReport, *, allow: bool = False) -> None:
-    """Raise ContaminationError if a training problem holds a held-out one, unless `allow`."""
-    if report.contaminated and not allow:
+def require_clean(report: ContaminationReport) -> None:
+    """Raise ContaminationError if a training problem holds a held-out one."""
+    if report.contaminated:
         first = report.examples[0]
         raise ContaminationError(
             f"{report}. For example ({first.kind}) {_excerpt(first.held_out.prompt)!r} is held out, and "
-            f"{_excerpt(first.train.prompt)!r} is trained on. "
-            "If this is meant, set data.allow_contamination: true"
+            f"{_excerpt(first.train.prompt)!r} is trained on. Set data.contamination to drop, which leaves such "
+            "training problems out, or to allow"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from star_rft.types import Problem
+from star_rft.types import Problem, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -15,7 +15,7 @@ QUESTION = "{question}"
 SHOT_KEYS = {"prompt", "completion"}
 
 
-class PromptError(ValueError):
+class PromptError(UserError):
     """A prompt setting that cannot work with this tokenizer: the text names the key."""
 
 

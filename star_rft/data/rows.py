@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
+from star_rft.types import UserError
+
 Source: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Mapping[str, Any]]
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -25,7 +27,7 @@ SPLIT_NAMES = {
 }
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that cannot be used as asked: the text names the file and the row or column, and what is valid."""
 
 

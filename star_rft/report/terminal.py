@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -104,19 +105,18 @@ class TerminalProgress:
 def rounds_table(reports: Sequence[RoundReport]) -> Table:
     """Held-out scores, a row a round; fits 80 columns."""
     ks = sorted({int(k) for r in reports for k in r.pass_at_k if k != "1"})
-    table = Table(title="Did it get better? Held-out problems, [95% interval]", title_justify="left")
-    for name in ("round", "pass@1", *(f"pass@{k}" for k in ks), "greedy", "pass@1 vs round 0"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("round", "pass@1", *(f"pass@{k}" for k in ks), "greedy", "change of pass@1")
+    table = _table("Did it get better? Held-out problems, [95% interval]", *names)
     for report in reports:
         scored = report.held_out
         if scored is None:
             continue
         table.add_row(
             str(report.round),
-            str(scored.pass_at_1_interval),
+            f"{scored.pass_at_k['1']:.3f} {_short(scored.pass_at_1_interval)}",
             *(f"{scored.pass_at_k[str(k)]:.3f}" for k in ks),
             f"{scored.greedy.value:.3f}" if scored.greedy else "-",
-            f"{scored.vs_base.value:+.3f} {_range(scored.vs_base)}" if scored.vs_base else "",
+            f"{scored.vs_base.value:+.3f} {_short(scored.vs_base)}" if scored.vs_base else "",
         )
     return table
 
@@ -126,9 +126,8 @@ def training_table(reports: Sequence[RoundReport]) -> Table | None:
     trained = [report for report in reports if report.round > 0]
     if not trained:
         return None
-    table = Table(title="What it was trained on: its own verified samples", title_justify="left")
-    for name in ("round", "sampled", "correct", "distinct", "unknown", "trained on", "no survivors", "seconds"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("round", "sampled", "correct", "distinct", "unknown", "trained on", "no survivors", "s")
+    table = _table("What it was trained on: its own verified samples", *names)
     for r in trained:
         table.add_row(
             str(r.round),
@@ -149,10 +148,7 @@ def groups_table(reports: Sequence[RoundReport], group_by: str) -> Table | None:
     if not scored:
         return None
     groups = list(scored[0].held_out.by_group) if scored[0].held_out else []
-    table = Table(title=f"pass@1 by {group_by}", title_justify="left")
-    table.add_column("round", justify="right")
-    for group in groups:
-        table.add_column(group, justify="right")
+    table = _table(f"pass@1 by {group_by}", "round", *groups)
     for report in scored:
         values = report.held_out.by_group if report.held_out else {}
         table.add_row(str(report.round), *(f"{values[g]:.2f}" if g in values else "-" for g in groups))
@@ -184,9 +180,7 @@ def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
 
 
 def scores_table(scores: Scores, title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("measure")
-    table.add_column("value", justify="right")
+    table = _table(title, "measure", "value")
     table.add_row("problems x samples", f"{scores.problems} x {scores.n}")
     if scores.greedy:
         table.add_row("greedy", str(scores.greedy))
@@ -202,9 +196,9 @@ def scores_table(scores: Scores, title: str) -> Table:
 
 def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
     """Prompts with their history; the last column bounds the pass rate from above (95%)."""
-    table = Table(title="Prompts by pass rate, hardest first", title_justify="left")
-    for name, justify in (("problem", "left"), ("correct/samples by round", "left"), ("pass rate at most", "right")):
-        table.add_column(name, justify="left" if justify == "left" else "right", no_wrap=True)
+    table = _table(
+        "Prompts by pass rate, hardest first", "problem", "correct of samples by round", "rate at most"
+    )
     table.add_column("prompt", overflow="ellipsis", no_wrap=True)
     for row in rows:
         rounds = " ".join(f"{r['correct']}/{r['samples']}" for r in row["rounds"])
@@ -213,6 +207,20 @@ def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
     if more:
         table.caption = f"and {more:,} more; --limit shows more, --json all"
     return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Right-aligned and slim: all of it must fit into 80 columns."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _short(interval: Interval) -> str:
+    return f"[{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def _range(interval: Interval) -> str:

@@ -1,6 +1,6 @@
 """Rows of a batch that are decoded together, join from a queue of prefilled prompts and leave on their own.
 
-    todo --prefill (all but the last token, once a prompt)--> waiting --copied into free slots--> rows
+    todo --prefill (all but the last token, once a prompt)--> waiting --into free slots--> rows
     rows --one forward for all, draw--> finished rows leave; their slots go to waiting requests
 
 Axes: N active rows, T positions, V vocabulary.
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
 
 from star_rft.samplers.draw import draw, uniforms
-from star_rft.samplers.kv_cache import SlotCache
+from star_rft.samplers.kv_cache import Prefix, SlotCache, Written
 from star_rft.types import Decoding, Request
 
 PREFILL_TOKENS = 2048  # a forward of this many tokens keeps the cores busy; more only needs more memory
@@ -33,25 +32,30 @@ class Prompt:
     requests: tuple[Request, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prefilled:
     """All but the last token of a prompt, run through the model: row `index` of `cache`."""
 
     prompt: Prompt
     cache: DynamicCache
     index: int
+    prefix: Prefix | None = None  # once it is in the cache of slots
 
 
 @dataclass(slots=True)
 class Row:
-    """A completion in the making. The next step feeds `last_token` at `position`."""
+    """A completion in the making."""
 
     request: Request
-    last_token: int
-    position: int
+    prefix: Prefix
+    last_prompt_token: int
     uniforms: list[float]
     token_ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
+
+    @property
+    def next_input(self) -> int:
+        return self.token_ids[-1] if self.token_ids else self.last_prompt_token
 
 
 @torch.inference_mode()
@@ -77,18 +81,17 @@ def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefilled]:
 
 
 @torch.inference_mode()
-def next_logits(
-    model: Any, cache: SlotCache, tokens: Sequence[int], positions: Sequence[int]
-) -> torch.Tensor:
+def next_logits(model: Any, cache: SlotCache, tokens: Sequence[int], rows: Sequence[Written]) -> torch.Tensor:
     """Feed one token a row, row i in slot i, and return logits_N_V for the token after it."""
-    positions_N = torch.tensor(positions, device=model.device)
+    positions_N = torch.tensor([row.prefix.length + row.written for row in rows], device=model.device)
     output = model(
         input_ids=torch.tensor(tokens, device=model.device)[:, None],
-        attention_mask=cache.aim(positions_N, max(positions)),
+        attention_mask=cache.aim(rows),
         position_ids=positions_N[:, None],
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        slots=cache,  # transformers hands it to the attention function
     )
     logits_N_V: torch.Tensor = output.logits[:, -1]
     return logits_N_V
@@ -99,51 +102,63 @@ class Batch:
 
     def __init__(
         self, model: Any, prompts: Sequence[Prompt], decoding: Decoding, *, like: DynamicCache, slots: int
-    ):
+    ) -> None:
         """Queue the prompts. `like` holds keys and values of the model's shapes."""
         self._model = model
         self._decoding = decoding
         self._todo = deque(prompts)
         self._waiting: deque[tuple[Request, Prefilled]] = deque()
         self._rows: list[Row | None] = [None] * slots  # None is a free slot
-        positions = max(len(prompt.ids) for prompt in prompts) + decoding.max_tokens
+        self._prefixes: list[Prefix] = []  # in the order of their slots
+        longest = max(len(prompt.ids) for prompt in prompts) - 1
         with torch.inference_mode():
-            self._cache = SlotCache(like, slots=slots, positions=positions)
+            self._cache = SlotCache(like, rows=slots, longest_prefix=longest)
 
-    def steps(self) -> Iterator[list[Row]]:
-        """Decode until nothing is left: yield the active rows after each step. Some may `leave` then."""
-        while True:
-            self._fill()
-            self._compact()
-            rows = [row for row in self._rows if row is not None]
-            if not rows:
-                return
-            self._step(rows)
-            yield rows
+    @torch.inference_mode()
+    def step(self) -> list[Row]:
+        """Fill free slots, append a token to every row and return the rows; none when nothing is left."""
+        self._drop_prefixes()
+        self._fill()
+        self._compact()
+        rows = [row for row in self._rows if row is not None]
+        if rows:
+            self._decode(rows)
+        return rows
 
     def leave(self, slot: int) -> None:
-        """Give up the slot of a finished row: its index in what `steps` yielded."""
+        """Give up the slot of a finished row: its index in what `step` returned."""
+        row = self._rows[slot]
+        assert row is not None
+        row.prefix.users -= 1
         self._rows[slot] = None
+
+    def _drop_prefixes(self) -> None:
+        """Give the slots of prefixes without users to the last ones, so that no step reads what is gone."""
+        for slot in reversed(range(len(self._prefixes))):
+            if self._prefixes[slot].users == 0:
+                last = self._prefixes.pop()
+                if last.slot != slot:
+                    self._cache.move_prefix(last, slot)
+                    self._prefixes[slot] = last
 
     def _fill(self) -> None:
         """Put waiting requests into free slots, prefilling more prompts when none wait."""
-        free = [slot for slot, row in enumerate(self._rows) if row is None]
-        chosen: list[tuple[int, Request, Prefilled]] = []
-        for slot in free:
+        for slot, row in enumerate(self._rows):
+            if row is not None:
+                continue
             if not self._waiting and self._todo:
-                for done in prefill(self._model, self._next_prompts()):
-                    self._waiting.extend((request, done) for request in done.prompt.requests)
+                for prefilled in prefill(self._model, self._next_prompts()):
+                    self._waiting.extend((request, prefilled) for request in prefilled.prompt.requests)
             if not self._waiting:
-                break
-            chosen.append((slot, *self._waiting.popleft()))
-        for _, group in groupby(chosen, key=lambda choice: id(choice[2])):
-            entries = list(group)
-            done = entries[0][2]
-            length = len(done.prompt.ids) - 1
-            self._admit([slot for slot, _, _ in entries], done, length)
-            for slot, request, _ in entries:
-                numbers = uniforms(request.seed, self._decoding.max_tokens)
-                self._rows[slot] = Row(request, done.prompt.ids[-1], length, numbers)
+                return
+            request, prefilled = self._waiting.popleft()
+            prompt = prefilled.prompt
+            if prefilled.prefix is None:
+                prefilled.prefix = Prefix(len(self._prefixes), len(prompt.ids) - 1, len(prompt.requests))
+                self._prefixes.append(prefilled.prefix)
+                self._cache.admit(prefilled.prefix, prefilled.cache, prefilled.index)
+            numbers = uniforms(request.seed, self._decoding.max_tokens)
+            self._rows[slot] = Row(request, prefilled.prefix, prompt.ids[-1], numbers)
 
     def _next_prompts(self) -> list[Prompt]:
         """Take as many prompts as one prefill holds. They come longest first: the first is the width."""
@@ -151,11 +166,6 @@ class Batch:
         count = min(max(PREFILL_TOKENS // width, 1), len(self._todo))
         return [self._todo.popleft() for _ in range(count)]
 
-    @torch.inference_mode()
-    def _admit(self, slots: Sequence[int], done: Prefilled, length: int) -> None:
-        self._cache.admit(slots, done.cache, done.index, length)
-
-    @torch.inference_mode()
     def _compact(self) -> None:
         """Move rows from the end into free slots, so that the batch shrinks when nothing waits."""
         slot = 0
@@ -165,14 +175,16 @@ class Batch:
                 continue
             last = self._rows.pop()
             if last is not None:
-                self._cache.move(len(self._rows), slot, last.position)
+                self._cache.move_row(len(self._rows), slot, len(last.token_ids))
                 self._rows[slot] = last
 
-    @torch.inference_mode()
-    def _step(self, rows: Sequence[Row]) -> None:
+    def _decode(self, rows: Sequence[Row]) -> None:
         """Append a token to every row."""
         logits_N_V = next_logits(
-            self._model, self._cache, [row.last_token for row in rows], [row.position for row in rows]
+            self._model,
+            self._cache,
+            [row.next_input for row in rows],
+            [Written(row.prefix, len(row.token_ids)) for row in rows],
         )
         uniform_N = torch.tensor(
             [row.uniforms[len(row.token_ids)] for row in rows], dtype=torch.float64, device=logits_N_V.device
@@ -189,7 +201,5 @@ class Batch:
         for row, token, logprob in zip(rows, *drawn, strict=True):
             if math.isnan(logprob):
                 raise FloatingPointError("the model returned NaN instead of logits: its weights are broken")
-            row.last_token = int(token)
             row.token_ids.append(int(token))
-            row.position += 1
             row.logprob += logprob

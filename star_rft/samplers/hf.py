@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from star_rft.models import ModelError, load
 from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Prompt, Row, next_logits, prefill
-from star_rft.samplers.kv_cache import ATTENTION, SlotCache
+from star_rft.samplers.kv_cache import ATTENTION, Prefix, SlotCache, Written
 from star_rft.samplers.stops import StopStrings
 from star_rft.types import Completion, Decoding, Request
 
@@ -119,7 +119,7 @@ class HFSampler:
         return sorted(prompts, key=lambda prompt: -len(prompt.ids))  # stable, hence deterministic
 
     def _completions(self, batch: Batch, decoding: Decoding, stops: StopStrings) -> Iterator[Completion]:
-        for rows in batch.steps():
+        while rows := batch.step():
             finished = []
             for slot, row in enumerate(rows):
                 is_ended = row.token_ids[-1] in self._eos_ids or stops.ended(row.token_ids)
@@ -193,11 +193,16 @@ def _prove_slots(model: Any) -> DynamicCache:
         raise ModelError(
             f"{type(model).__name__} does not follow transformers' attention interface: use the vllm backend"
         )
-    shapes = prefill(model, [Prompt(ids, ()) for ids in PROBE])[0].cache
-    cache = SlotCache(shapes, slots=len(PROBE), positions=max(map(len, PROBE)))
-    for row, ids in enumerate(PROBE):
-        cache.admit([row], shapes, row, len(ids) - 1)
-    slots = next_logits(model, cache, [ids[-1] for ids in PROBE], [len(ids) - 1 for ids in PROBE]).float()
+    prefilled = prefill(model, [Prompt(ids, ()) for ids in PROBE])
+    shapes = prefilled[0].cache
+    cache = SlotCache(shapes, rows=len(PROBE), longest_prefix=max(map(len, PROBE)) - 1)
+    prefixes = [Prefix(slot, len(ids) - 2, users=1) for slot, ids in enumerate(PROBE)]
+    for prefix in prefixes:
+        cache.admit(prefix, shapes, prefix.slot)
+    # The last two tokens go through the cache, so that prefix and suffix both have something to say.
+    for at in (-2, -1):
+        tokens = [ids[at] for ids in PROBE]
+        slots = next_logits(model, cache, tokens, [Written(prefix, 2 + at) for prefix in prefixes]).float()
     plain_N_V = torch.stack(plain)
     error = ((slots - plain_N_V).abs().max() / (plain_N_V.max() - plain_N_V.min())).item()
     if not error <= PROBE_TOLERANCE[model.dtype]:

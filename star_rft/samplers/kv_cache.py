@@ -1,15 +1,19 @@
-"""A key/value cache of slots: every row of the batch has its own length and can be replaced in place.
+"""A key/value cache of slots: a prompt is kept once for all its samples, and rows come and go in place.
 
-transformers' DynamicCache grows by copying itself at every step and has one length for the whole batch.
-Here each row writes at its own position, and the attention below never repeats keys for grouped heads.
+transformers' DynamicCache grows by copying itself at every step, has one length for the whole batch and a copy
+of the prompt for every sample. Here a row is a *prefix* (its prompt, shared) and a *suffix* of its own. Reading
+keys and values is what a decoding step on a CPU costs beyond the products with the weights: a prefix is read
+once a step for all its rows, a suffix is as short as the longest completion so far.
 
-Axes: B slots, N active rows (slots 0..N-1), H key/value heads, G query heads a key/value head, T positions,
-D head dimension.
+Axes: N active rows (suffix slots 0..N-1), P active prefixes (prefix slots 0..P-1), M rows of the largest prefix,
+H key/value heads, G query heads a key/value head, T positions, D head dimension, X any.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,114 +23,226 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "star_rft_slots"
-WIDTH_STEP = 16  # keys are read up to a multiple of this: fewer distinct shapes, aligned loads
+FIRST_POSITIONS = 32  # room for suffixes at first; doubled whenever it is full
+
+
+@dataclass(slots=True)
+class Prefix:
+    """A prompt in the cache, without its last token. `users` are its unfinished requests, waiting or active."""
+
+    slot: int
+    length: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A row before a step: how many suffix positions it has written after its prefix."""
+
+    prefix: Prefix
+    written: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Where one step reads and writes: row n writes suffix position `positions_N[n]`."""
+
+    rows_N: torch.Tensor
+    positions_N: torch.Tensor
+    grid_N: torch.Tensor  # the place of each row in a table of P prefixes by M rows
+    prefixes: int
+    members: int
+    prefix_width: int
+    suffix_width: int
+
+    def to_grid(self, rows_N_H_G_X: torch.Tensor) -> torch.Tensor:
+        """Gather the rows of each prefix, so that one product serves them all: grid_P_H_(M*G)_X."""
+        _, heads, group, width = rows_N_H_G_X.shape
+        grid = rows_N_H_G_X.new_zeros(self.prefixes * self.members, heads, group, width)
+        grid[self.grid_N] = rows_N_H_G_X
+        grid = grid.view(self.prefixes, self.members, heads, group, width).transpose(1, 2)
+        return grid.reshape(self.prefixes, heads, self.members * group, width)
+
+    def from_grid(self, grid_P_H_MG_X: torch.Tensor) -> torch.Tensor:
+        """Undo `to_grid`: rows_N_H_G_X."""
+        _, heads, members_group, width = grid_P_H_MG_X.shape
+        group = members_group // self.members
+        grid = grid_P_H_MG_X.view(self.prefixes, heads, self.members, group, width).transpose(1, 2)
+        return grid.reshape(self.prefixes * self.members, heads, group, width)[self.grid_N]
 
 
 class SlotCache(Cache):
-    """Keys and values of a batch of rows, each with a length of its own.
+    """Keys and values of a batch of rows. Before each forward of N rows call `aim`."""
 
-    Before each forward of N rows set `aim`; the layers then write one position a row and return N rows.
-    """
+    def __init__(self, like: DynamicCache, *, rows: int, longest_prefix: int) -> None:
+        """Allocate for `rows` rows, with the heads and dimensions that `like` holds."""
+        self.slots = [SlotLayer(layer, rows, longest_prefix) for layer in like.layers]
+        super().__init__(layers=[*self.slots])
 
-    def __init__(self, like: DynamicCache, *, slots: int, positions: int) -> None:
-        """Allocate for `slots` rows of at most `positions` tokens, with the shapes that `like` holds."""
-        self.capacity = -(-positions // WIDTH_STEP) * WIDTH_STEP
-        self._slots = [SlotLayer(layer, slots, self.capacity) for layer in like.layers]
-        super().__init__(layers=[*self._slots])
+    def aim(self, rows: Sequence[Written]) -> torch.Tensor:
+        """Let row n write its next position in the forward that follows.
 
-    def aim(self, positions_N: torch.Tensor, longest: int) -> torch.Tensor:
-        """Point the next write of row n at `positions_N[n]`; return the additive mask_N_1_1_T.
-
-        `longest` is `max(positions_N)`, which the caller knows without asking the device.
+        Returns the additive mask_N_1_1_T over prefix and suffix.
         """
-        width = min(self.capacity, (longest // WIDTH_STEP + 1) * WIDTH_STEP)
-        rows_N = torch.arange(len(positions_N), device=positions_N.device)
-        for layer in self._slots:
-            layer.rows_N, layer.positions_N, layer.width = rows_N, positions_N, width
-        is_future_N_T = torch.arange(width, device=positions_N.device) > positions_N[:, None]
-        mask_N_T = torch.zeros(is_future_N_T.shape, device=positions_N.device)
-        return mask_N_T.masked_fill_(is_future_N_T, float("-inf"))[:, None, None, :]
+        members: Counter[int] = Counter()
+        place = []  # the how-manieth row of its prefix a row is
+        for row in rows:
+            place.append(members[row.prefix.slot])
+            members[row.prefix.slot] += 1
+        most = max(members.values())
+        grid = [row.prefix.slot * most + m for row, m in zip(rows, place, strict=True)]
+        lengths = [row.prefix.length for row in rows]
+        positions = [row.written for row in rows]
+        # One transfer to the device for all three.
+        table_3_N = torch.tensor([positions, grid, lengths], device=self.slots[0].suffix_keys_B_H_D_T.device)
+        aim = Aim(
+            rows_N=torch.arange(len(rows), device=table_3_N.device),
+            positions_N=table_3_N[0],
+            grid_N=table_3_N[1],
+            prefixes=max(members) + 1,
+            members=most,
+            prefix_width=max(lengths),
+            suffix_width=max(positions) + 1,
+        )
+        for layer in self.slots:
+            layer.aim(aim)
+        return _mask(table_3_N[2], aim)
 
-    def admit(self, slots: Sequence[int], prompts: DynamicCache, row: int, length: int) -> None:
-        """Copy the first `length` positions of one prefilled prompt into each of `slots`."""
-        if length == 0:
-            return
-        layer: SlotLayer
+    def admit(self, prefix: Prefix, prompts: DynamicCache, row: int) -> None:
+        """Copy the prefilled prompt in `row` of `prompts` into the slot of `prefix`."""
         prompt: Any  # transformers does not say that an attention layer has keys
-        for layer, prompt in zip(self._slots, prompts.layers, strict=True):
-            layer.keys_B_H_D_T[slots, :, :, :length] = prompt.keys[row, :, :length].transpose(-1, -2)
-            layer.values_B_H_T_D[slots, :, :length] = prompt.values[row, :, :length]
+        if prefix.length > 0:
+            for layer, prompt in zip(self.slots, prompts.layers, strict=True):
+                layer.admit(prefix, prompt.keys[row], prompt.values[row])
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Overwrite slot `target` with the first `length` positions of slot `source`."""
-        for layer in self._slots:
-            layer.keys_B_H_D_T[target, :, :, :length] = layer.keys_B_H_D_T[source, :, :, :length]
-            layer.values_B_H_T_D[target, :, :length] = layer.values_B_H_T_D[source, :, :length]
+    def move_row(self, source: int, target: int, length: int) -> None:
+        """Overwrite suffix slot `target` with the first `length` positions of slot `source`."""
+        for layer in self.slots:
+            layer.suffix_keys_B_H_D_T[target, :, :, :length] = layer.suffix_keys_B_H_D_T[
+                source, :, :, :length
+            ]
+            layer.suffix_values_B_H_T_D[target, :, :length] = layer.suffix_values_B_H_T_D[source, :, :length]
+
+    def move_prefix(self, prefix: Prefix, target: int) -> None:
+        """Move a prefix to another slot."""
+        for layer in self.slots:
+            layer.prefix_keys_P_H_D_T[target] = layer.prefix_keys_P_H_D_T[prefix.slot]
+            layer.prefix_values_P_H_T_D[target] = layer.prefix_values_P_H_T_D[prefix.slot]
+        prefix.slot = target
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer of a SlotCache. Keys lie transposed: a product with them then reads memory in order."""
+    """One layer of a SlotCache. Keys lie transposed: a product with them then reads memory in order.
 
-    def __init__(self, like: Any, slots: int, positions: int) -> None:
+    Everything starts as zeros, because a masked position still enters a product, where 0 x NaN would be NaN.
+    """
+
+    def __init__(self, like: Any, rows: int, longest_prefix: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         _, heads, _, key_dim = like.keys.shape
         value_dim = like.values.shape[-1]
-        # Zeros, because a masked position still enters a product, where 0 x NaN would be NaN.
-        self.keys_B_H_D_T = like.keys.new_zeros(slots, heads, key_dim, positions)
-        self.values_B_H_T_D = like.values.new_zeros(slots, heads, positions, value_dim)
-        self.rows_N = self.positions_N = torch.empty(0)
-        self.width = 0
+        self.prefix_keys_P_H_D_T = like.keys.new_zeros(1, heads, key_dim, longest_prefix)
+        self.prefix_values_P_H_T_D = like.values.new_zeros(1, heads, longest_prefix, value_dim)
+        self.suffix_keys_B_H_D_T = like.keys.new_zeros(rows, heads, key_dim, FIRST_POSITIONS)
+        self.suffix_values_B_H_T_D = like.values.new_zeros(rows, heads, FIRST_POSITIONS, value_dim)
+        self.aimed: Aim | None = None
         self.is_initialized = True
+
+    def aim(self, aim: Aim) -> None:
+        self.aimed = aim
+        while aim.suffix_width > self.suffix_keys_B_H_D_T.shape[3]:
+            self.suffix_keys_B_H_D_T = _doubled(self.suffix_keys_B_H_D_T, dim=3)
+            self.suffix_values_B_H_T_D = _doubled(self.suffix_values_B_H_T_D, dim=2)
+
+    def admit(self, prefix: Prefix, keys_H_T_D: torch.Tensor, values_H_T_D: torch.Tensor) -> None:
+        while prefix.slot >= len(self.prefix_keys_P_H_D_T):
+            self.prefix_keys_P_H_D_T = _doubled(self.prefix_keys_P_H_D_T, dim=0)
+            self.prefix_values_P_H_T_D = _doubled(self.prefix_values_P_H_T_D, dim=0)
+        length = prefix.length
+        self.prefix_keys_P_H_D_T[prefix.slot, :, :, :length] = keys_H_T_D[:, :length].transpose(-1, -2)
+        self.prefix_values_P_H_T_D[prefix.slot, :, :length] = values_H_T_D[:, :length]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one new position a row; return keys_N_H_T_D and values_N_H_T_D up to the aimed width."""
-        count = len(self.rows_N)
-        self.keys_B_H_D_T[self.rows_N, :, :, self.positions_N] = key_states[:, :, 0]
-        self.values_B_H_T_D[self.rows_N, :, self.positions_N] = value_states[:, :, 0]
-        keys_N_H_T_D = self.keys_B_H_D_T[:count, :, :, : self.width].transpose(-1, -2)
-        return keys_N_H_T_D, self.values_B_H_T_D[:count, :, : self.width]
+        """Write one new position a row; return the suffixes, keys_N_H_T_D and values_N_H_T_D."""
+        assert self.aimed is not None
+        rows_N, positions_N, width = self.aimed.rows_N, self.aimed.positions_N, self.aimed.suffix_width
+        self.suffix_keys_B_H_D_T[rows_N, :, :, positions_N] = key_states[:, :, 0]
+        self.suffix_values_B_H_T_D[rows_N, :, positions_N] = value_states[:, :, 0]
+        keys_N_H_T_D = self.suffix_keys_B_H_D_T[: len(rows_N), :, :, :width].transpose(-1, -2)
+        return keys_N_H_T_D, self.suffix_values_B_H_T_D[: len(rows_N), :, :width]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing is lazy here."""
 
+    # What a model may ask while it prepares a step; positions and mask are given to it, so nothing depends on it.
     def get_seq_length(self) -> int:
-        return self.width - 1  # without the token of the current step
+        return 0 if self.aimed is None else self.aimed.prefix_width + self.aimed.suffix_width - 1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.width, 0
+        return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
-        return int(self.keys_B_H_D_T.shape[-1])
+        return -1
 
 
 def slot_attention(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    slots: SlotCache | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention for one new token a row; prefill (more than one query) goes to transformers' sdpa.
+    """Attention of one new token a row over its prefix and its suffix; without `slots` transformers' sdpa.
 
-    sdpa with a mask repeats every key and value G times in memory first: on a CPU that costs 5 to 10 times
-    the attention itself. Query heads of one group are instead the rows of one matrix product.
+    sdpa with a mask copies every key and value G times first, which on a CPU costs 5 to 10 times the attention
+    itself. Here the query heads of a group, and the rows of a prefix, are rows of one matrix product.
     """
-    if query.shape[2] != 1 or attention_mask is None:
+    if slots is None:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output
+    layer = slots.slots[module.layer_idx]
+    aim = layer.aimed
+    assert aim is not None
     count, query_heads, _, dim = query.shape
     heads = key.shape[1]
-    query_N_H_G_D = query.reshape(count, heads, query_heads // heads, dim)
     scale = dim**-0.5 if scaling is None else scaling
-    scores_N_H_G_T = torch.matmul(query_N_H_G_D * scale, key.transpose(-1, -2)) + attention_mask
-    weights_N_H_G_T = torch.softmax(scores_N_H_G_T, dim=-1).to(value.dtype)  # the mask is fp32: so is this
-    return torch.matmul(weights_N_H_G_T, value).reshape(count, 1, query_heads, value.shape[-1]), None
+    query_N_H_G_D = query.reshape(count, heads, query_heads // heads, dim) * scale
+    keys_P_H_D_T = layer.prefix_keys_P_H_D_T[: aim.prefixes, :, :, : aim.prefix_width]
+    values_P_H_T_D = layer.prefix_values_P_H_T_D[: aim.prefixes, :, : aim.prefix_width]
+
+    prefix_scores_N_H_G_T = aim.from_grid(torch.matmul(aim.to_grid(query_N_H_G_D), keys_P_H_D_T))
+    suffix_scores_N_H_G_T = torch.matmul(query_N_H_G_D, key.transpose(-1, -2))
+    scores_N_H_G_T = torch.cat([prefix_scores_N_H_G_T, suffix_scores_N_H_G_T], dim=-1) + attention_mask
+    weights_N_H_G_T = torch.softmax(scores_N_H_G_T, dim=-1).to(value.dtype)  # fp32 until here: the mask is
+    prefix_weights, suffix_weights = weights_N_H_G_T.split([aim.prefix_width, aim.suffix_width], dim=-1)
+    output_N_H_G_D = torch.matmul(suffix_weights, value)
+    output_N_H_G_D += aim.from_grid(torch.matmul(aim.to_grid(prefix_weights), values_P_H_T_D))
+    return output_N_H_G_D.reshape(count, 1, query_heads, value.shape[-1]), None
+
+
+def _mask(prefix_lengths_N: torch.Tensor, aim: Aim) -> torch.Tensor:
+    """Return mask_N_1_1_T: 0 where a row has a key, -inf elsewhere."""
+    device = prefix_lengths_N.device
+    is_key_N_T = torch.cat(
+        [
+            torch.arange(aim.prefix_width, device=device) < prefix_lengths_N[:, None],
+            torch.arange(aim.suffix_width, device=device) <= aim.positions_N[:, None],
+        ],
+        dim=1,
+    )
+    mask_N_T = torch.zeros(is_key_N_T.shape, device=device).masked_fill_(~is_key_N_T, float("-inf"))
+    return mask_N_T[:, None, None, :]
+
+
+def _doubled(tensor: torch.Tensor, *, dim: int) -> torch.Tensor:
+    return torch.cat([tensor, torch.zeros_like(tensor)], dim=dim)
 
 
 AttentionInterface.register(ATTENTION, slot_attention)

@@ -81,13 +81,7 @@ def save_model(
     if is_lora:
         model.save_pretrained(folder / "adapter")
         model = model.merge_and_unload()
-    model = model.to(getattr(torch, dtype))
-    if is_lora:
-        model.save_pretrained(folder)
-        tokenizer: Any = trainer.processing_class
-        tokenizer.save_pretrained(folder)
-    else:
-        # Through the trainer, which gathers what FSDP or DeepSpeed have sharded.
-        trainer.save_model(str(folder))
-        (folder / "training_args.bin").unlink()
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    tokenizer: Any = trainer.processing_class
+    tokenizer.save_pretrained(folder)
     generation.to_json_file(folder / "generation_config.json")

@@ -134,7 +134,7 @@ def fit(
     refuse_foreign(work_dir)
     with quiet():
         trainer, plan, generation = make_trainer(
-            kept, settings, model_path, work_dir, use_cpu=device == "cpu", save_steps=save_steps,
+            kept, settings, model_path, work_dir, use_cpu=not _has_gpu(device), save_steps=save_steps,
             report_to=report_to, trust_remote_code=trust_remote_code,
         )  # fmt: skip
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, on_step=on_step)
@@ -149,6 +149,18 @@ def fit(
             shutil.rmtree(work_dir, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
     return report
+
+
+def _has_gpu(device: str) -> bool:
+    """Whether to train on the accelerator, of which the process sees one (a launcher gives each rank its own)."""
+    import torch
+
+    if device not in ("auto", "cpu") and torch.device(device).type not in ("cuda", "xpu", "mps"):
+        raise TrainingError(f"device {device!r} is unknown: use auto, cpu or cuda")
+    is_there = torch.accelerator.is_available()
+    if device not in ("auto", "cpu") and not is_there:
+        raise TrainingError(f"device {device!r}: this machine, or this build of torch, has no such device")
+    return is_there and device != "cpu"
 
 
 def _usable(examples: Sequence[Example], *, max_tokens: int) -> list[Example]:
@@ -260,9 +272,9 @@ def _config(
     import torch
     from trl.trainer.sft_config import SFTConfig
 
-    on_gpu = torch.cuda.is_available() and not use_cpu
+    on_cuda = torch.cuda.is_available() and not use_cpu
     bf16 = settings.precision == "bfloat16" or (
-        settings.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+        settings.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
     )
     has_warmup = settings.schedule == "constant" and settings.warmup_ratio > 0
     return SFTConfig(
@@ -280,7 +292,7 @@ def _config(
         gradient_checkpointing=settings.gradient_checkpointing,
         seed=settings.seed,
         use_cpu=use_cpu,
-        dataloader_pin_memory=on_gpu,
+        dataloader_pin_memory=on_cuda,
         logging_steps=1,
         # It would replace a loss that is no number by the mean of the others.
         logging_nan_inf_filter=False,
@@ -324,7 +336,8 @@ def _train(
     """Run or continue the training; return the seconds that it took, those before a crash included."""
     from star_rft.training.trainer import Progress, WholeCheckpoints
 
-    checkpoint, note = last_whole(work_dir, fingerprint=fingerprint) or (None, {"seconds": 0.0})
+    with trainer.accelerator.main_process_first():
+        checkpoint, note = last_whole(work_dir, fingerprint=fingerprint) or (None, {"seconds": 0.0})
     checkpoints = WholeCheckpoints(fingerprint=fingerprint, seconds_before=note["seconds"])
     trainer.add_callback(checkpoints)
     trainer.add_callback(Progress(plan.tokens_of_step, on_step))

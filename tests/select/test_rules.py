@@ -61,7 +61,10 @@ def test_the_cap_keeps_so_many_a_problem_and_names_the_rest(tmp_path: Path) -> N
 def test_a_false_trace_never_stands_for_a_correct_one_with_its_equations(tmp_path: Path) -> None:
     ledger = ledger_of(
         tmp_path,
-        [(sample("a", 0, "1 + 1 = 2 no"), verdict("incorrect")), (sample("a", 1, "1 + 1 = 2 yes"), verdict())],
+        [
+            (sample("a", 0, "1 + 1 = 2 no"), verdict("incorrect")),
+            (sample("a", 1, "1 + 1 = 2 yes"), verdict()),
+        ],
     )
     assert why(chosen(ledger)) == {"incorrect": 1, "selected": 1}
 

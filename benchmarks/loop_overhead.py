@@ -1,0 +1,112 @@
+"""What the loop itself costs: time outside the model, as a share of a run and as it grows with the prompts.
+
+    python benchmarks/loop_overhead.py --run runs/quickstart     # the share, from a finished run
+    python benchmarks/loop_overhead.py --prompts 1000            # the growth, 1,000 against 10,000 prompts
+
+The growth is measured with a sampler that answers at once and a trainer that copies its start, so that all the
+time is the loop's: planning, verification, the ledger, selection, building the training set, evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from star_rft import config as configs
+from star_rft.build import open_run
+from star_rft.loop import run
+from star_rft.types import Completion, Decoding, Request
+
+MODEL_STAGES = ("sample", "train", "evaluate")
+
+
+class Canned:
+    """Answers every request at once: right, wrong, or right in other words, by its seed."""
+
+    def sample(
+        self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
+    ) -> Iterator[Completion]:
+        for request in requests:
+            first = request.seed % 7
+            text = f" There are {first} + {7 - first} = 7 of them, so 7 + 1 = 8 in all.\n#### {8 - request.seed % 2}"
+            yield Completion(request, text, tuple(range(40)), "stop", -1.0)
+
+    def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
+        return 1
+
+    def close(self) -> None:
+        return None
+
+
+def canned_fit(examples: Sequence[Any], *, model_path: Path, out_dir: Path, **_: Any) -> None:
+    shutil.copytree(model_path, out_dir)
+
+
+def outside_the_model(prompts: int, folder: Path) -> dict[str, float]:
+    """Run one round over so many prompts with a model that costs nothing; return seconds."""
+    rows = [
+        {"question": f"How many are there in the box number {i} of {i * 7919}?", "answer": "8"} for i in range(prompts)
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "dev.jsonl").write_text('{"question": "And how many in the last one?", "answer": "8"}\n')
+    raw = {
+        "name": "overhead",
+        "rounds": 1,
+        "run_dir": str(folder / "run"),
+        "data": {"train": str(folder / "train.jsonl"), "dev": str(folder / "dev.jsonl")},
+        "sample": {"n": 8, "unit": 2048},
+    }
+    began = perf_counter()
+    with open_run(configs.load(raw)) as stages:
+        opened = perf_counter()
+        stages.engine.make = lambda model: Canned()
+        stages.fit = canned_fit
+        list(run(stages, rounds=1))
+    return {"open": opened - began, "round": perf_counter() - opened, "all": perf_counter() - began}
+
+
+def share_of(folder: Path) -> dict[str, Any]:
+    """Add up a finished run's seconds by stage."""
+    totals: dict[str, float] = {}
+    for path in sorted(folder.glob("rounds/*/metrics.json")):
+        for stage, seconds in json.loads(path.read_text())["seconds"].items():
+            totals[stage] = totals.get(stage, 0.0) + seconds
+    wall = sum(totals.values())
+    outside = sum(seconds for stage, seconds in totals.items() if stage not in MODEL_STAGES)
+    verify = totals.get("verify", 0.0) / max(totals.get("sample", 0.0), 1e-9)
+    return {"seconds": totals, "wall": wall, "outside_share": outside / wall, "verify_over_sample": verify}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a finished run folder")
+    parser.add_argument("--prompts", type=int, help="compare so many prompts with ten times as many")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.run:
+        found = share_of(arguments.run)
+        for stage, seconds in found["seconds"].items():
+            print(f"{stage:10} {seconds:8.1f} s")
+        print(f"outside sampling, training and evaluation: {found['outside_share']:.1%} of {found['wall']:.0f} s")
+        print(f"verification adds {found['verify_over_sample']:.1%} to the wall time of sampling")
+    if arguments.prompts:
+        seconds: dict[int, list[float]] = {arguments.prompts: [], 10 * arguments.prompts: []}
+        for _ in range(arguments.repeats):
+            for prompts, found_seconds in seconds.items():
+                with tempfile.TemporaryDirectory() as folder:
+                    found_seconds.append(outside_the_model(prompts, Path(folder))["all"])
+        small, large = (median(values) for values in seconds.values())
+        for prompts, values in seconds.items():
+            print(f"{prompts:7,} prompts x 8: median {median(values):6.2f} s of {[f'{v:.2f}' for v in values]}")
+        print(f"10x the prompts take {large / small:.1f}x the time outside the model")
+
+
+if __name__ == "__main__":
+    main()
