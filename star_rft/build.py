@@ -36,9 +36,7 @@ RECORDED = (
 )
 
 
-def settle(
-    source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()
-) -> Config:
+def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
     """Read a config file, a mapping, or the config of a run folder."""
     if not isinstance(source, Mapping) and Path(source).is_dir():
         folder = RunFolder(Path(source))
@@ -62,9 +60,9 @@ def open_run(config: Config, *, progress: Progress | None = None) -> Iterator[Ru
     folder = RunFolder(config.folder)
     check_verifier(config)
     with locked(folder.path):
-        _settle_folder(folder, config)
+        _refuse_changes(folder, config)
         problems, warm_start = _problems(folder, config)
-        _require_gold(config, problems)
+        write_text(folder.config, configs.dump(config.model_copy(update={"versions": versions()})))
         with _pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:
@@ -88,9 +86,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _settle_folder(folder: RunFolder, config: Config) -> None:
-    """Write the resolved config, or hold the one that is there against this one."""
-    if folder.config.exists():
+def _refuse_changes(folder: RunFolder, config: Config) -> None:
+    """Hold the config that a run was begun with against this one; before the data is there, nothing is begun."""
+    if folder.config.exists() and folder.problems.exists():
         changed = configs.changes(configs.load(folder.config), config)
         if changed:
             raise RunError(
@@ -98,7 +96,6 @@ def _settle_folder(folder: RunFolder, config: Config) -> None:
                 + "; ".join(changed)
                 + ". Use another name or run_dir, or undo the change"
             )
-    write_text(folder.config, configs.dump(config.model_copy(update={"versions": versions()})))
 
 
 def load_split(config: Config, split: Split) -> list[Problem]:
@@ -140,6 +137,7 @@ def _problems(folder: RunFolder, config: Config) -> tuple[dict[Split, list[Probl
     """Load the data once a run: later starts read what the first one wrote, wherever the source has gone."""
     if not folder.problems.exists():
         problems, warm_start = load_all(config)
+        _require_gold(config, problems)
         write_problems(folder.warm_start_problems, {"train": warm_start})
         write_problems(folder.problems, problems)
     return read_problems(folder.problems), read_problems(folder.warm_start_problems)["train"]
@@ -251,11 +249,11 @@ def _sampler(config: Config, model: Model) -> Sampler:
 
 
 def _prompts(config: Config, base: Model) -> Prompter:
-    from transformers import AutoTokenizer
+    from star_rft import models
 
     section = config.prompt
     return Prompter(
-        AutoTokenizer.from_pretrained(base, trust_remote_code=config.model.trust_remote_code),
+        models.load_tokenizer(base, trust_remote_code=config.model.trust_remote_code),
         template=section.template,
         chat=section.chat,
         system=section.system,
@@ -277,9 +275,7 @@ def _fit(config: Config, section: FitConfig) -> Any:
             dropout=section.lora.dropout,
             target_modules=targets if isinstance(targets, str) else tuple(targets),
         )
-    return partial(
-        fit, lora=lora, device=config.model.device, trust_remote_code=config.model.trust_remote_code, **flat
-    )
+    return partial(fit, lora=lora, device=config.model.device, trust_remote_code=config.model.trust_remote_code, **flat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +303,8 @@ def preview(config: Config) -> Preview:
     _require_gold(config, problems)
     samples = len(problems["train"]) * config.sample.n
     held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
-    evaluations = len(
-        [r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds]
-    )
-    tokens = (
-        config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
-    )
+    evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
+    tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
     warm = f"a warm start on {len(warm_start)} gold solutions, then "
     kept = f"{config.select.cap} a problem" if config.select.cap else "every correct trace"
     return Preview(
@@ -328,7 +320,5 @@ def preview(config: Config) -> Preview:
         + (f" of {config.select.rounds} rounds" if config.select.rounds == "all" else "")
         + (", LoRA" if config.train.lora else ", all weights")
         + f", lr {config.train.lr:g}, "
-        + (
-            f"{config.train.max_steps} steps" if config.train.max_steps else f"{config.train.epochs:g} epochs"
-        ),
+        + (f"{config.train.max_steps} steps" if config.train.max_steps else f"{config.train.epochs:g} epochs"),
     )

@@ -36,6 +36,7 @@ def main() -> None:
     """Run the command line: a user's mistake is one line and status 2, a failure one line and status 1."""
     from verifiers.registry import VerifierError
 
+    sys.path.insert(0, str(Path.cwd()))  # so that "my_checks:function" is found beside the config
     try:
         app()
     except (UserError, VerifierError) as error:
@@ -275,9 +276,7 @@ def report(run: RunDir) -> None:
 )
 def sql(
     run: RunDir,
-    query: Annotated[
-        str, typer.Argument(help="SQL over problems, samples, verdicts, traces, selection, rounds.")
-    ],
+    query: Annotated[str, typer.Argument(help="SQL over problems, samples, verdicts, traces, selection, rounds.")],
     as_json: AsJson = False,
 ) -> None:
     """Ask the ledger with DuckDB."""
@@ -302,9 +301,7 @@ def sql(
 def frontier(
     run: RunDir,
     limit: Annotated[int, typer.Option(help="How many prompts to show.")] = 20,
-    every: Annotated[
-        bool, typer.Option("--all", help="All prompts, not only those without survivors.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="All prompts, not only those without survivors.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the prompts without survivors, with an upper bound of their pass rate."""

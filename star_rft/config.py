@@ -99,9 +99,7 @@ class PromptConfig(Section):
     @model_validator(mode="after")
     def _template_holds_the_question(self) -> PromptConfig:
         if "{question}" not in self.template:
-            raise ValueError(
-                f"template {self.template!r} has no {{question}}: the problem would not be shown"
-            )
+            raise ValueError(f"template {self.template!r} has no {{question}}: the problem would not be shown")
         return self
 
 
@@ -203,9 +201,7 @@ class EvalConfig(DecodingConfig):
     @model_validator(mode="after")
     def _k_is_at_most_n(self) -> EvalConfig:
         if too_large := [k for k in self.k if k > self.n]:
-            raise ValueError(
-                f"k={too_large[0]} needs {too_large[0]} samples a problem but n={self.n}: k <= n"
-            )
+            raise ValueError(f"k={too_large[0]} needs {too_large[0]} samples a problem but n={self.n}: k <= n")
         if 1 not in self.k:
             raise ValueError(f"k={self.k} lacks 1: pass@1 is always reported")
         if self.temperature == 0 and self.n > 1:
@@ -238,9 +234,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _warm_start_exists_where_it_is_used(self) -> Config:
         if self.warm_start is None and self.train.start == "warm_start":
-            raise ValueError(
-                "train.from is 'warm_start' but there is no warm_start section; valid: base, last"
-            )
+            raise ValueError("train.from is 'warm_start' but there is no warm_start section; valid: base, last")
         if self.warm_start is None and self.train.mix > 0:
             raise ValueError(f"train.mix={self.train.mix} draws from the warm start's data but there is none")
         return self
@@ -278,13 +272,8 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapp
 
     `overrides` are `key.sub=value` texts, or a mapping of such keys to values. Raises ConfigError.
     """
-    raw, origin = (
-        (dict(source), "config") if isinstance(source, Mapping) else (_read(Path(source)), str(source))
-    )
-    if isinstance(overrides, Mapping):
-        pairs = list(overrides.items())
-    else:
-        pairs = [_split_override(text) for text in overrides]
+    raw, origin = (dict(source), "config") if isinstance(source, Mapping) else (_read(Path(source)), str(source))
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_split_override(text) for text in overrides]
     for key, value in pairs:
         _set(raw, key, value)
     try:
@@ -384,7 +373,5 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in node.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-        )
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -27,9 +27,7 @@ def examine() -> list[Finding]:
 
 def _python() -> Finding:
     is_ok = sys.version_info >= LEAST_PYTHON
-    return Finding(
-        "Python", is_ok, platform.python_version(), "" if is_ok else "install Python 3.11 or newer"
-    )
+    return Finding("Python", is_ok, platform.python_version(), "" if is_ok else "install Python 3.11 or newer")
 
 
 def _packages() -> list[Finding]:
@@ -49,9 +47,7 @@ def _device() -> Finding:
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        return Finding(
-            "device", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB"
-        )
+        return Finding("device", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB")
     return Finding("device", True, f"CPU, {os.cpu_count()} cores (models up to about 0.5B are practical)")
 
 
@@ -65,9 +61,7 @@ def _memory() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free / 2**30
     is_ok = free > LEAST_DISK_GB
-    return Finding(
-        "disk", is_ok, f"{free:.0f} GiB free here", "" if is_ok else "set run_dir to a larger disk"
-    )
+    return Finding("disk", is_ok, f"{free:.0f} GiB free here", "" if is_ok else "set run_dir to a larger disk")
 
 
 def _name_clash() -> Finding:

@@ -86,8 +86,7 @@ def scores(
         problems=len(rows),
         n=rows[0]["n"],
         pass_at_k={
-            str(k): float(np.mean([pass_at_k(row["correct"], row["n"], k) for row in rows]))
-            for k in sorted(ks)
+            str(k): float(np.mean([pass_at_k(row["correct"], row["n"], k) for row in rows])) for k in sorted(ks)
         },
         pass_at_1_interval=bootstrap(rates),
         pass_at_1_upper=float(np.mean(uppers)),

@@ -75,9 +75,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(
-                f"{folder}: another process is working on this run; wait for it or stop it"
-            ) from None
+            raise RunError(f"{folder}: another process is working on this run; wait for it or stop it") from None
         yield
 
 

@@ -102,9 +102,7 @@ def read_plan(path: Path) -> list[Unit]:
     return [Unit(*key, tuple(planned)) for key, planned in requests.items()]
 
 
-def history(
-    con: duckdb.DuckDBPyConnection, *, only_without_survivors: bool = False
-) -> Iterator[dict[str, Any]]:
+def history(con: duckdb.DuckDBPyConnection, *, only_without_survivors: bool = False) -> Iterator[dict[str, Any]]:
     """Yield one row a train problem: its figures over all rounds and, in `rounds`, round by round.
 
     `pass_rate_at_most` is the one-sided 95% upper bound; after 0 of k it is near 3/k.

@@ -125,9 +125,7 @@ class Ledger:
         if not any(line.get("decoding", {}).get("decode_id") == decoding.id for line in self._lines):
             self._append({"decoding": {"decode_id": decoding.id, **asdict(decoding)}})
 
-    def commit(
-        self, unit: str, pairs: Sequence[tuple[Sample, Verdict]], *, seconds: dict[str, float]
-    ) -> None:
+    def commit(self, unit: str, pairs: Sequence[tuple[Sample, Verdict]], *, seconds: dict[str, float]) -> None:
         """Append one unit of samples with their verdicts; after this returns they are never drawn again."""
         samples = pa.Table.from_pylist([_sample_row(sample) for sample, _ in pairs], schema=SAMPLES)
         parts = {"samples": f"samples/{unit}.parquet", "verdicts": f"verdicts/{unit}.parquet"}
@@ -149,10 +147,7 @@ class Ledger:
         write_table(self.folder / part, table)
 
     def _line(self, unit: str, parts: dict[str, str], **figures: Any) -> dict[str, Any]:
-        sums = {
-            name: hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
-            for name, path in parts.items()
-        }
+        sums = {name: hashlib.sha256((self.folder / path).read_bytes()).hexdigest() for name, path in parts.items()}
         return {"unit": unit, "parts": parts, "sha256": sums, **figures}
 
     def connect(self) -> duckdb.DuckDBPyConnection:
@@ -196,9 +191,7 @@ class Ledger:
             con.execute(f"create view {name} as select * from no_{name}")
 
     def _decodings(self) -> pa.Table:
-        return pa.Table.from_pylist(
-            [line["decoding"] for line in self._lines if "decoding" in line], schema=DECODINGS
-        )
+        return pa.Table.from_pylist([line["decoding"] for line in self._lines if "decoding" in line], schema=DECODINGS)
 
 
 def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = 8192) -> Iterator[list[dict[str, Any]]]:

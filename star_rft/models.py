@@ -84,9 +84,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
 
     _require_model_folder(path)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=trust_remote_code
-        )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} has no tokenizer that can be read: {_first_line(error)}") from error
     if len(tokenizer) == 0:  # what AutoTokenizer makes of a folder with a config and no tokenizer files
@@ -189,9 +187,7 @@ def _dequantise(name: str | Path, gguf_file: str, *, trust_remote_code: bool) ->
         quantised = AutoModelForCausalLM.from_pretrained(
             name, gguf_file=gguf_file, dtype=torch.bfloat16, trust_remote_code=trust_remote_code
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, gguf_file=gguf_file, trust_remote_code=trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
     except ImportError as error:
         raise ModelError(f"reading a GGUF needs gguf: pip install 'star-rft[smollm2]' ({error})") from error
     except (OSError, ValueError) as error:

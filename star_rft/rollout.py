@@ -46,9 +46,7 @@ def draw(
             continue
         decoding, by_id = decodings[unit.decode_id], problems[unit.split]
         ledger.record_decoding(decoding)
-        requests = [
-            Request(r.problem_id, r.attempt, render(by_id[r.problem_id]), r.seed) for r in unit.requests
-        ]
+        requests = [Request(r.problem_id, r.attempt, render(by_id[r.problem_id]), r.seed) for r in unit.requests]
         started = perf_counter()
         stream = _Timed(sampler().sample(requests, decoding=decoding, batch_size=unit.batch_size))
         pairs = []

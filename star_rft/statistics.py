@@ -49,18 +49,13 @@ def bootstrap(values_P: Sequence[float] | Floats, *, seed: int = 0) -> Interval:
         raise ValueError("there are no problems to take a mean of")
     rng = np.random.default_rng(seed)
     means = np.concatenate(
-        [
-            values[rng.integers(0, values.size, (rows, values.size))].mean(axis=1)
-            for rows in _row_blocks(values.size)
-        ]
+        [values[rng.integers(0, values.size, (rows, values.size))].mean(axis=1) for rows in _row_blocks(values.size)]
     )
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def paired(
-    after_P: Sequence[float] | Floats, before_P: Sequence[float] | Floats, *, seed: int = 0
-) -> Interval:
+def paired(after_P: Sequence[float] | Floats, before_P: Sequence[float] | Floats, *, seed: int = 0) -> Interval:
     """Return the mean difference on the same problems with its 95% interval: far tighter than two intervals."""
     after, before = np.asarray(after_P, dtype=np.float64), np.asarray(before_P, dtype=np.float64)
     if after.shape != before.shape:

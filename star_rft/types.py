@@ -128,9 +128,7 @@ class Sample:
 
     @property
     def id(self) -> str:
-        return digest(
-            self.problem_id, self.split, self.round, self.attempt, self.model, self.decode_id, self.hinted
-        )
+        return digest(self.problem_id, self.split, self.round, self.attempt, self.model, self.decode_id, self.hinted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,7 @@ def environment() -> dict[str, str]:
 
 
 def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -60,7 +58,6 @@ def outcome(run: Path) -> dict[str, Any]:
     for round in metrics:
         round.pop("seconds")
     weights = {
-        str(path.relative_to(run)): path.read_bytes()
-        for path in sorted(run.glob("rounds/*/checkpoint/*.safetensors"))
+        str(path.relative_to(run)): path.read_bytes() for path in sorted(run.glob("rounds/*/checkpoint/*.safetensors"))
     }
     return {"traces": traces, "selection": selection, "metrics": metrics, "weights": weights}

@@ -55,7 +55,8 @@ def test_only_build_and_the_command_line_know_configs() -> None:
 @pytest.mark.parametrize("module", ["verifiers", "star_rft", "star_rft.cli", "star_rft.data"])
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     code = (
-        f"import sys, {module}; heavy = {{'torch', 'transformers', 'trl', 'datasets', 'sympy', 'math_verify', 'duckdb'}};"
+        f"import sys, {module};"
+        " heavy = {'torch', 'transformers', 'trl', 'datasets', 'sympy', 'math_verify', 'duckdb'};"
         " print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -77,6 +77,4 @@ def test_what_is_dumped_loads_as_the_same_config(tmp_path: Path) -> None:
 def test_only_changes_that_would_mix_samples_are_changes() -> None:
     old = configs.load(LEAST)
     assert configs.changes(old, configs.load(LEAST, ["rounds=9", "verifier.workers=3"])) == []
-    assert configs.changes(old, configs.load(LEAST, ["sample.temperature=0.5"])) == [
-        "sample.temperature: 1.0 -> 0.5"
-    ]
+    assert configs.changes(old, configs.load(LEAST, ["sample.temperature=0.5"])) == ["sample.temperature: 1.0 -> 0.5"]

@@ -112,8 +112,7 @@ def test_smollm2_is_made_once_and_knows_its_chat_format(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "Short."}, {"role": "user", "content": "What is 2+2?"}]
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert prompt == (
-        "<|im_start|>system\nShort.<|im_end|>\n<|im_start|>user\nWhat is 2+2?<|im_end|>\n"
-        "<|im_start|>assistant\n"
+        "<|im_start|>system\nShort.<|im_end|>\n<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
     )
     ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
     output = model.generate(ids, max_new_tokens=12, do_sample=False)

@@ -46,9 +46,7 @@ def test_a_round_leaves_what_the_design_promises(finished: Path) -> None:
 
 
 def test_the_checkpoint_loads_and_differs_from_its_base(finished: Path) -> None:
-    first, second = (
-        AutoModelForCausalLM.from_pretrained(finished / f"rounds/00{i}/checkpoint") for i in (1, 2)
-    )
+    first, second = (AutoModelForCausalLM.from_pretrained(finished / f"rounds/00{i}/checkpoint") for i in (1, 2))
     assert not first.get_input_embeddings().weight.equal(second.get_input_embeddings().weight)
 
 
@@ -131,9 +129,7 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(finished: Path, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     rng = random.Random(1)
     for moment in MOMENTS.values():
@@ -159,7 +155,10 @@ def test_single_stages_add_up_to_the_same_round(finished: Path, tmp_path: Path) 
 
 
 def test_a_round_without_a_correct_sample_fails_clearly_and_keeps_its_samples(tmp_path: Path) -> None:
-    config = write_config(tmp_path, verifier={"name": "exact", "workers": 1}, rounds=1)
+    rows = [{"question": f"Box {i} holds 3 apples. How many is that?", "answer": "-77"} for i in range(4)]
+    (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"train": str(tmp_path / "wrong.jsonl"), "dev": MINIATURE["data"]["dev"]}
+    config = write_config(tmp_path, data=data, rounds=1)
     done = call("run", str(config), "--quiet", cwd=tmp_path)
     assert done.returncode == 1
     assert "nothing to train on" in done.stderr

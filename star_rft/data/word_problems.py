@@ -155,9 +155,7 @@ def _draw_single(rng: random.Random, value: int, kind: str, sentence: str, line:
     return Move(sentence, a, 0, (f"{value} {kind} {a} = {result}",), (line,), result)
 
 
-def _draw_double(
-    rng: random.Random, value: int, kind: str, sentence: str, lines: tuple[str, str]
-) -> Move | None:
+def _draw_double(rng: random.Random, value: int, kind: str, sentence: str, lines: tuple[str, str]) -> Move | None:
     """Return a move of two equations, `a` groups of `b` and then the sum or difference, or None."""
     a, b = _draw(rng, GROUPS), _draw(rng, GROUPS)
     result = _apply(kind, value, a * b)

@@ -49,9 +49,7 @@ WOMEN = words("Mia Anna Sara Lucy Emma Nora Ruth Jane Rosa Amy Ines Zoe")
 MEN = words("Ben Tom Omar Leo Max Sam Ivan Paul Jack Noah Ravi Hugo")
 
 COLLECTION = Topic(
-    things=words(
-        "apples marbles stickers books pencils shells coins stamps cards buttons beads pears nuts toys"
-    ),
+    things=words("apples marbles stickers books pencils shells coins stamps cards buttons beads pears nuts toys"),
     openings=("{name} has {a} {things}.", "{name} owns {a} {things}.", "{name} starts with {a} {things}."),
     group_openings=(
         ("{name} has {a} bags with {b} {things} in each.", "The bags hold {eq} {things}."),
@@ -97,9 +95,7 @@ COLLECTION = Topic(
             "How many {things} does {other} have?",
             "{other} has {eq} {things}.",
         ),
-        Ending(
-            "/", "{She} lays them in rows of {a}.", "How many rows does {she} lay?", "{She} lays {eq} rows."
-        ),
+        Ending("/", "{She} lays them in rows of {a}.", "How many rows does {she} lay?", "{She} lays {eq} rows."),
     ),
 )
 
@@ -288,9 +284,7 @@ TRANSPORT = Topic(
     questions=("How many {things} are there now?", "How many {things} arrive?"),
     endings=(
         Ending("*", "Each of them pays {a} dollars.", "How many dollars is that?", "They pay {eq} dollars."),
-        Ending(
-            "/", "They sit down at tables for {a}.", "How many tables do they need?", "They need {eq} tables."
-        ),
+        Ending("/", "They sit down at tables for {a}.", "How many tables do they need?", "They need {eq} tables."),
     ),
 )
 

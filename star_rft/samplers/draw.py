@@ -27,15 +27,15 @@ def draw(
     Temperature 0 takes the largest logit. Otherwise: divide by the temperature, keep the `top_k` largest
     (0: all), of these the smallest set with mass `top_p`, draw from what is left.
     """
-    logits_N_V = logits_N_V.float()
-    log_total_N = torch.logsumexp(logits_N_V, dim=-1)
+    scores_N_V = logits_N_V.to(torch.float32, copy=True)  # a copy, to work on it in place
+    log_total_N = torch.logsumexp(scores_N_V, dim=-1)
     if temperature == 0:
         token_N = logits_N_V.argmax(dim=-1)
     else:
-        scores_N_V = (logits_N_V - logits_N_V.amax(dim=-1, keepdim=True)).div_(temperature)
+        scores_N_V.sub_(scores_N_V.amax(dim=-1, keepdim=True)).div_(temperature)
         weight_N_V = keep_top_k(scores_N_V, top_k).exp_()
         token_N = inverse_cdf(keep_top_p(weight_N_V, top_p), uniform_N)
-    return token_N, logits_N_V.gather(1, token_N[:, None])[:, 0] - log_total_N
+    return token_N, logits_N_V.gather(1, token_N[:, None])[:, 0].float() - log_total_N
 
 
 def keep_top_k(scores_N_V: torch.Tensor, top_k: int) -> torch.Tensor:
@@ -85,9 +85,7 @@ def inverse_cdf(weight_N_V: torch.Tensor, uniform_N: torch.Tensor) -> torch.Tens
     return block_N * BLOCK + _first_beyond(weight_N_W, weight_N_W.cumsum(dim=-1), target_N - before_N)
 
 
-def _first_beyond(
-    weight_N_W: torch.Tensor, cumulative_N_W: torch.Tensor, target_N: torch.Tensor
-) -> torch.Tensor:
+def _first_beyond(weight_N_W: torch.Tensor, cumulative_N_W: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
     """Return the first index with weight whose cumulative sum exceeds the target, else the last such."""
     width = weight_N_W.shape[-1]
     index_W = torch.arange(width, device=weight_N_W.device)

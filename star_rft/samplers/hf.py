@@ -22,9 +22,9 @@ from star_rft.samplers.kv_cache import ATTENTION, Prefix, SlotCache, Written
 from star_rft.samplers.stops import StopStrings
 from star_rft.types import Completion, Decoding, Request
 
-MOST_ROWS = {"cpu": 128, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
+MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
 MEMORY_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of what is free
-LOGIT_COPIES = 6  # fp32 copies of a row's logits that live at once while a token is drawn
+LOGIT_COPIES = 4  # fp32 copies of a row's logits that live at once while a token is drawn
 PROBE = (tuple(range(11, 17)), tuple(range(23, 26)))  # two prompts of unequal length; any ids do
 PROBE_TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.1, torch.float16: 0.05}  # of the logits' range
 
@@ -104,9 +104,7 @@ class HFSampler:
         if not by_text:
             return []
         encoded = self.tokenizer(list(by_text), add_special_tokens=False)["input_ids"]
-        prompts = [
-            Prompt(tuple(ids), tuple(group)) for ids, group in zip(encoded, by_text.values(), strict=True)
-        ]
+        prompts = [Prompt(tuple(ids), tuple(group)) for ids, group in zip(encoded, by_text.values(), strict=True)]
         for prompt in prompts:
             problem = prompt.requests[0].problem_id
             if not prompt.ids:
@@ -168,9 +166,7 @@ def _require_plain_attention(model: Any) -> None:
     unknown = kinds - {DynamicLayer, DynamicSlidingWindowLayer}
     if unknown or model.config.is_encoder_decoder:
         names = ", ".join(sorted(kind.__name__ for kind in unknown)) or "an encoder and a decoder"
-        raise ModelError(
-            f"{type(model).__name__} does not have plain attention layers ({names}): use the vllm backend"
-        )
+        raise ModelError(f"{type(model).__name__} does not have plain attention layers ({names}): use the vllm backend")
 
 
 def _free_bytes(device: torch.device) -> int:

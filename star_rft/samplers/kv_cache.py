@@ -1,12 +1,12 @@
 """A key/value cache of slots: a prompt is kept once for all its samples, and rows come and go in place.
 
-transformers' DynamicCache grows by copying itself at every step, has one length for the whole batch and a copy
-of the prompt for every sample. Here a row is a *prefix* (its prompt, shared) and a *suffix* of its own. Reading
-keys and values is what a decoding step on a CPU costs beyond the products with the weights: a prefix is read
-once a step for all its rows, a suffix is as short as the longest completion so far.
+transformers' DynamicCache grows by copying itself at every step, has one length for the whole batch and a
+copy of the prompt for every sample. Here a row is a *prefix* (its prompt, shared) and a *suffix* of its own.
+Reading keys and values is what a decoding step on a CPU costs beyond the products with the weights: a prefix
+is read once a step for all its rows, and suffixes are read up to the longest active completion.
 
-Axes: N active rows (suffix slots 0..N-1), P active prefixes (prefix slots 0..P-1), M rows of the largest prefix,
-H key/value heads, G query heads a key/value head, T positions, D head dimension, X any.
+Axes: B suffix slots, N active rows (slots 0..N-1), P active prefixes (prefix slots 0..P-1), M rows of the
+largest prefix, H key/value heads, G query heads a key/value head, T positions, D head dimension, X any.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIRST_POSITIONS = 32  # room for suffixes at first; doubled whenever it is full
 
 @dataclass(slots=True)
 class Prefix:
-    """A prompt in the cache, without its last token. `users` are its unfinished requests, waiting or active."""
+    """A prompt in the cache, without its last token. `users` are its requests that wait or run."""
 
     slot: int
     length: int
@@ -118,9 +118,7 @@ class SlotCache(Cache):
     def move_row(self, source: int, target: int, length: int) -> None:
         """Overwrite suffix slot `target` with the first `length` positions of slot `source`."""
         for layer in self.slots:
-            layer.suffix_keys_B_H_D_T[target, :, :, :length] = layer.suffix_keys_B_H_D_T[
-                source, :, :, :length
-            ]
+            layer.suffix_keys_B_H_D_T[target, :, :, :length] = layer.suffix_keys_B_H_D_T[source, :, :, :length]
             layer.suffix_values_B_H_T_D[target, :, :length] = layer.suffix_values_B_H_T_D[source, :, :length]
 
     def move_prefix(self, prefix: Prefix, target: int) -> None:
@@ -176,7 +174,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing is lazy here."""
 
-    # What a model may ask while it prepares a step; positions and mask are given to it, so nothing depends on it.
+    # What a model may ask while it prepares a step; it is given positions and mask, so nothing depends on it.
     def get_seq_length(self) -> int:
         return 0 if self.aimed is None else self.aimed.prefix_width + self.aimed.suffix_width - 1
 
@@ -199,8 +197,8 @@ def slot_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of one new token a row over its prefix and its suffix; without `slots` transformers' sdpa.
 
-    sdpa with a mask copies every key and value G times first, which on a CPU costs 5 to 10 times the attention
-    itself. Here the query heads of a group, and the rows of a prefix, are rows of one matrix product.
+    sdpa with a mask copies every key and value G times first, which on a CPU costs several times the
+    attention itself. Here the query heads of a group, and the rows of a prefix, are rows of one product.
     """
     if slots is None:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
@@ -210,6 +208,7 @@ def slot_attention(
     layer = slots.slots[module.layer_idx]
     aim = layer.aimed
     assert aim is not None
+    assert attention_mask is not None
     count, query_heads, _, dim = query.shape
     heads = key.shape[1]
     scale = dim**-0.5 if scaling is None else scaling
@@ -221,7 +220,7 @@ def slot_attention(
     suffix_scores_N_H_G_T = torch.matmul(query_N_H_G_D, key.transpose(-1, -2))
     scores_N_H_G_T = torch.cat([prefix_scores_N_H_G_T, suffix_scores_N_H_G_T], dim=-1) + attention_mask
     weights_N_H_G_T = torch.softmax(scores_N_H_G_T, dim=-1).to(value.dtype)  # fp32 until here: the mask is
-    prefix_weights, suffix_weights = weights_N_H_G_T.split([aim.prefix_width, aim.suffix_width], dim=-1)
+    prefix_weights, suffix_weights = weights_N_H_G_T.tensor_split([aim.prefix_width], dim=-1)
     output_N_H_G_D = torch.matmul(suffix_weights, value)
     output_N_H_G_D += aim.from_grid(torch.matmul(aim.to_grid(prefix_weights), values_P_H_T_D))
     return output_N_H_G_D.reshape(count, 1, query_heads, value.shape[-1]), None

@@ -36,9 +36,7 @@ class StopStrings:
         return (text, False) if first is None else (text[:first], True)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        text = self._tokenizer.decode(
-            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)  # a list only for a batch
         return text
 

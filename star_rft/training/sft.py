@@ -138,9 +138,7 @@ def fit(
             report_to=report_to, trust_remote_code=trust_remote_code,
         )  # fmt: skip
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, on_step=on_step)
-        report = _report(
-            trainer, plan, examples=len(kept), dropped=len(examples) - len(kept), seconds=seconds
-        )
+        report = _report(trainer, plan, examples=len(kept), dropped=len(examples) - len(kept), seconds=seconds)
         if trainer.is_world_process_zero():
             with written_whole(out_dir) as folder:
                 save_model(trainer, folder, generation=generation, dtype=save_dtype, is_lora=lora is not None)
@@ -152,7 +150,7 @@ def fit(
 
 
 def _has_gpu(device: str) -> bool:
-    """Whether to train on the accelerator, of which the process sees one (a launcher gives each rank its own)."""
+    """Whether to train on the accelerator, of which each process sees one."""
     import torch
 
     if device not in ("auto", "cpu") and torch.device(device).type not in ("cuda", "xpu", "mps"):
@@ -168,17 +166,13 @@ def _usable(examples: Sequence[Example], *, max_tokens: int) -> list[Example]:
         raise TrainingError("there are no examples to train on")
     for example in examples:
         if not (math.isfinite(example.weight) and example.weight > 0):
-            raise TrainingError(
-                f"an example has weight {example.weight}: weights are positive; leave it out instead"
-            )
+            raise TrainingError(f"an example has weight {example.weight}: weights are positive; leave it out instead")
         if not example.completion_ids:
             raise TrainingError("an example has no completion: not even the end-of-sequence token")
     kept = [example for example in examples if length(example) <= max_tokens]
     if not kept:
         shortest = min(length(example) for example in examples)
-        raise TrainingError(
-            f"all {len(examples)} examples exceed max_tokens={max_tokens}; the shortest has {shortest}"
-        )
+        raise TrainingError(f"all {len(examples)} examples exceed max_tokens={max_tokens}; the shortest has {shortest}")
     return kept
 
 
@@ -205,9 +199,7 @@ class Plan:
     tokens_of_step: list[int]
 
 
-def make_plan(
-    examples: Sequence[Example], settings: Settings, *, device: str, ranks: int, packed: bool
-) -> Plan:
+def make_plan(examples: Sequence[Example], settings: Settings, *, device: str, ranks: int, packed: bool) -> Plan:
     """Fix the whole course of the training: the same on every rank, and after a resume."""
     lengths = [length(example) for example in examples]
     if settings.max_steps is not None:
@@ -345,9 +337,7 @@ def _train(
     return time.perf_counter() - checkpoints.started
 
 
-def _report(
-    trainer: WeightedSFTTrainer, plan: Plan, *, examples: int, dropped: int, seconds: float
-) -> FitReport:
+def _report(trainer: WeightedSFTTrainer, plan: Plan, *, examples: int, dropped: int, seconds: float) -> FitReport:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return FitReport(
         steps=len(plan.tokens_of_step),

@@ -79,18 +79,14 @@ def weighted_nll(
     columns_K = scored_S.nonzero().squeeze(1)
     logits_B_K_V = model(**inputs, logits_to_keep=columns_K).logits
     targets_N = targets_B_S[:, columns_K].flatten()
-    nll_N = F.cross_entropy(
-        logits_B_K_V.flatten(0, 1).float(), targets_N, reduction="none", ignore_index=IGNORED
-    )
+    nll_N = F.cross_entropy(logits_B_K_V.flatten(0, 1).float(), targets_N, reduction="none", ignore_index=IGNORED)
     return (nll_N * weights_B_S[:, columns_K].flatten()).sum()
 
 
 class Progress(TrainerCallback):
     """Tell `on_step` about every optimizer step, and stop a training whose loss is no number any more."""
 
-    def __init__(
-        self, tokens_of_step: Sequence[int], on_step: Callable[[int, int, float, float], None] | None
-    ) -> None:
+    def __init__(self, tokens_of_step: Sequence[int], on_step: Callable[[int, int, float, float], None] | None) -> None:
         self.tokens_of_step = tokens_of_step
         self.on_step = on_step
         self.since = time.perf_counter()
@@ -100,9 +96,7 @@ class Progress(TrainerCallback):
     ) -> None:
         self.since = time.perf_counter()
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         loss = kwargs["logs"].get("loss")
         if loss is None:
             return
@@ -122,9 +116,7 @@ class WholeCheckpoints(TrainerCallback):
         self.fingerprint = fingerprint
         self.started = time.perf_counter() - seconds_before
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
         note = {

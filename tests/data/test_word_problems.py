@@ -37,9 +37,7 @@ def test_each_step_is_one_line_with_one_equation():
 
 def test_each_operand_is_in_the_question_or_was_worked_out_before():
     for problem in sample():
-        known = set(re.findall(r"\d+", problem.question)) | {
-            "2"
-        }  # "doubles" and "half" say 2 without a digit
+        known = set(re.findall(r"\d+", problem.question)) | {"2"}  # "doubles" and "half" say 2 without a digit
         for a, _, b, result in EQUATION.findall(problem.answer):
             assert {a, b} <= known
             known.add(result)

@@ -120,9 +120,7 @@ def test_the_same_call_again_is_bit_equal(sampler: HFSampler) -> None:
     assert list(sampler.sample(requests, decoding=PLAIN)) == list(sampler.sample(requests, decoding=PLAIN))
 
 
-def test_the_logprob_is_that_of_the_raw_model_over_all_sampled_tokens(
-    checkpoint: Path, sampler: HFSampler
-) -> None:
+def test_the_logprob_is_that_of_the_raw_model_over_all_sampled_tokens(checkpoint: Path, sampler: HFSampler) -> None:
     decoding = Decoding(temperature=0.7, top_p=0.9, top_k=10, max_tokens=30)
     model = plain_model(checkpoint)
     for one in sampler.sample(ask(PROMPTS, 3), decoding=decoding):

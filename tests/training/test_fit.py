@@ -103,9 +103,7 @@ def test_a_work_dir_that_holds_something_else_is_refused(train: Fit, tmp_path: P
     assert (tmp_path / "work" / "thesis.tex").exists()
 
 
-def test_lora_writes_the_merged_model_and_the_adapter_beside_it(
-    train: Fit, tmp_path: Path, base: Path
-) -> None:
+def test_lora_writes_the_merged_model_and_the_adapter_beside_it(train: Fit, tmp_path: Path, base: Path) -> None:
     from peft import PeftModel
 
     train(random_examples(20), lora=LoraSpec(r=4, alpha=8, dropout=0.1), lr=1e-2)
@@ -140,9 +138,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(train: Fit, tmp_path:
     torch.testing.assert_close(weights(tmp_path / "off"), weights(tmp_path / "on"))
 
 
-def test_an_inconsistent_generation_config_is_kept_and_breaks_no_save(
-    train: Fit, tmp_path: Path, base: Path
-) -> None:
+def test_an_inconsistent_generation_config_is_kept_and_breaks_no_save(train: Fit, tmp_path: Path, base: Path) -> None:
     odd = shutil.copytree(base, tmp_path / "odd")
     content = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": [END, 2]}
     (odd / "generation_config.json").write_text(json.dumps(content))

@@ -28,9 +28,7 @@ def settings(**changes: Any) -> Settings:
     return Settings(**{**values, **changes})
 
 
-def of_trainer(
-    examples: Sequence[Example], base: Path, work: Path, **changes: Any
-) -> tuple[float, Gradients]:
+def of_trainer(examples: Sequence[Example], base: Path, work: Path, **changes: Any) -> tuple[float, Gradients]:
     """Let Trainer take one optimizer step over all examples; return its loss and gradient."""
     gradients: Gradients = {}
 

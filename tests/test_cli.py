@@ -1,0 +1,138 @@
+"""What the command line says when things go right, and that what goes wrong is one clear line."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.ledgers import ledger_of, sample, verdict
+from tests.runs import call, command, environment, write_config
+
+COMMANDS = ["run", "sample", "verify", "select", "train", "eval", "bench"]
+COMMANDS += ["report", "sql", "frontier", "verifiers", "recipes", "doctor"]
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run folder with a ledger of a few samples and no finished round."""
+    write_config(tmp_path, run_dir="fresh").rename(tmp_path / "given.yaml")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text((tmp_path / "given.yaml").read_text())
+    pairs = [(sample("solved", i), verdict()) for i in range(4)]
+    pairs += [(sample("hard", i), verdict("incorrect")) for i in range(4)]
+    ledger_of(run, pairs)
+    return run
+
+
+def test_help_takes_under_half_a_second_of_work() -> None:
+    """Processor time, not wall time: tests share the machine."""
+    subprocess.run(command("--help"), capture_output=True, check=True)  # writes the byte code
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command("--help"), capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    done = subprocess.run(command(name, "--help"), capture_output=True, text=True, check=True)
+    assert "Example: star-rft" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["run", "given.yaml", "sample.m=3"], "given.yaml: sample.m: no such key"),
+        (["run", "given.yaml", "data.train=absent.jsonl"], "data.train: absent.jsonl"),
+        (["run", "given.yaml", "verifier.name=maths"], "maths"),
+        (["run", "given.yaml", "--dry-run", "verifier.options.tolerance=1"], "tolerance"),
+        (["run", "given.yaml", "model.name=./absent"], "absent"),
+        (["run", "given.yaml", "select.gold=1", "data.train=bare.jsonl"], "needs gold solutions"),
+        (["run", "given.yaml", "data.train=torn.jsonl"], "torn.jsonl:2"),
+        (["run", "given.yaml", "data.train={source: bare.jsonl, columns: {prompt: q, reference: r}}"], "'q'"),
+        (["report", "."], "is not a run folder"),
+        (["sql", ".", "select 1"], "is not a run folder"),
+        (["sql", "run", "select nothing from nowhere"], "sql: "),
+        (["frontier", "absent"], "is not a run folder"),
+        (["report", "run"], "no round is finished yet"),
+        (["verify", "absent"], "is not a run folder"),
+        (["bench", "tiny", "--data", "word_problems", "--k", "one"], "--k 'one'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_status_2(run_folder: Path, arguments: list[str], says: str) -> None:
+    folder = run_folder.parent
+    (folder / "bare.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}\n')
+    (folder / "torn.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}\n{"question": \n')
+    done = call(*arguments, cwd=folder)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    done = call("run", str(write_config(tmp_path)), "--dry-run", "--json", cwd=tmp_path)
+    plan = json.loads(done.stdout)
+    assert plan["problems"] == {"train": 16, "dev": 10}
+    assert (plan["samples_a_round"], plan["held_out_samples"], plan["evaluations"]) == (64, 50, 3)
+    assert plan["tokens_at_most"] == 2 * 64 * 96 + 3 * 50 * 96
+    assert not (tmp_path / "run").exists()
+
+
+def test_sql_prints_rows_as_a_table_and_as_json(run_folder: Path) -> None:
+    query = "select problem_id, count(*) as n from traces group by 1 order by 1"
+    done = call("sql", str(run_folder), query, "--json", cwd=run_folder)
+    assert json.loads(done.stdout) == [{"problem_id": "hard", "n": 4}, {"problem_id": "solved", "n": 4}]
+    assert "hard" in call("sql", str(run_folder), query, cwd=run_folder).stdout
+
+
+def test_the_frontier_lists_prompts_without_survivors_and_bounds_their_pass_rate(run_folder: Path) -> None:
+    rows = json.loads(call("frontier", str(run_folder), "--json", cwd=run_folder).stdout)
+    assert [row["problem_id"] for row in rows] == ["hard"]
+    assert (rows[0]["samples"], rows[0]["correct"]) == (4, 0)
+    assert rows[0]["pass_rate_at_most"] == pytest.approx(1 - 0.05 ** (1 / 4))
+    every = json.loads(call("frontier", str(run_folder), "--all", "--json", cwd=run_folder).stdout)
+    assert [row["problem_id"] for row in every] == ["hard", "solved"]
+    assert "0/4" in call("frontier", str(run_folder), cwd=run_folder).stdout
+
+
+def test_verify_scores_a_file_in_its_order(tmp_path: Path) -> None:
+    lines = [{"id": i, "completion": f"#### {i}", "reference": "1"} for i in range(3)]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = call("verify", "math", "answers.jsonl", "--workers", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(v["id"], v["status"]) for v in verdicts] == [(0, "incorrect"), (1, "correct"), (2, "incorrect")]
+
+
+def test_bench_measures_a_model_without_training_and_prints_one_document(tmp_path: Path) -> None:
+    arguments = ["bench", "tiny", "--data", "word_problems", "--k", "1,2", "--limit", "6"]
+    arguments += ["--set", "eval.max_tokens=96", "--set", "data.test.options={steps: [1, 2]}", "--json"]
+    done = call(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["problems"], document["n"], set(document["pass_at_k"])) == (6, 2, {"1", "2"})
+    assert document["pass_at_1_interval"]["low"] <= document["pass_at_k"]["1"]
+
+
+def test_recipes_lists_every_shipped_config_and_each_one_loads() -> None:
+    from star_rft import config as configs
+
+    rows = json.loads(subprocess.run(command("recipes", "--json"), capture_output=True, text=True, check=True).stdout)
+    assert "quickstart" in {row["name"] for row in rows}
+    for row in rows:
+        assert row["about"]
+        assert configs.load(row["file"]).name == row["name"]
+
+
+def test_doctor_names_what_works_on_this_machine() -> None:
+    done = subprocess.run(command("doctor", "--json"), capture_output=True, text=True, env=environment(), check=False)
+    findings = {row["what"]: row for row in json.loads(done.stdout)}
+    assert {"Python", "torch", "device", "disk", "package names"} <= set(findings)
+    assert findings["Python"]["is_ok"]

@@ -1,0 +1,81 @@
+"""The package stands alone: no torch, no star_rft, and an import that costs milliseconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import verifiers
+from verifiers import clash
+
+ROOT = Path(verifiers.__file__).parent.parent
+
+BLOCKER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "star_rft", "trl", "datasets"}:
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def run(code: str, tmp_path: Path) -> str:
+    # A sitecustomize blocks in the worker processes too.
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_everything_works_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+    out = run(
+        """
+        import verifiers
+        pair = (r"\\boxed{z \\in [-\\frac{3}{2}, -1] \\cup [1, \\frac{3}{2}]}", r"1\\leq|z|\\leq \\frac{3}{2}")
+        print([v.status for v in verifiers.verify_many("math", [pair, ("#### 5", "5")], workers=1)])
+        print(verifiers.as_reward("numeric", workers=1)([""], ["#### 5"], solution=["5"]))
+        print(*verifiers.names())
+        """,
+        tmp_path,
+    )
+    assert out.splitlines() == ["['correct', 'correct']", "[1.0]", "choice exact math numeric regex"]
+
+
+def test_the_import_loads_nothing_heavy(tmp_path: Path) -> None:
+    out = run(
+        """
+        import sys, verifiers
+        heavy = {"sympy", "math_verify", "numpy", "subprocess", "multiprocessing", "importlib.metadata", "ctypes"}
+        print(sorted(heavy & set(sys.modules)))
+        """,
+        tmp_path,
+    )
+    assert out == "[]\n"
+
+
+def test_the_unrelated_distribution_in_the_same_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "verifiers-0.1.5.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.warns(RuntimeWarning, match="unrelated PyPI distribution 'verifiers'"):
+        clash.refuse_mixed_install()
+    monkeypatch.setattr(clash, "__file__", str(tmp_path / "verifiers" / "clash.py"))
+    with pytest.raises(ImportError, match="pip uninstall verifiers"):
+        clash.refuse_mixed_install()
+    assert clash.foreign_install([]) is None

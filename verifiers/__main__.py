@@ -1,0 +1,67 @@
+"""python -m verifiers NAME FILE.jsonl"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from verifiers import registry, scoring
+
+EXAMPLE = """example:
+  echo '{"id": 1, "completion": "2+3=5. The answer is 5.", "reference": "5"}' > answers.jsonl
+  python -m verifiers math answers.jsonl --workers 2 --set fallback=none > verdicts.jsonl
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m verifiers",
+        description="Check completions: a line of FILE is {id, completion, reference}, a line of the output "
+        "is {id, status, score, answer, reason, seconds}, in the same order.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", help="a verifier, see --list, or pkg.module:function")
+    parser.add_argument("file", nargs="?", help="a JSONL file, or - for standard input")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core; 0: this process)")
+    parser.add_argument("--timeout", type=float, help="seconds an item (default: the verifier's)")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option; repeatable")
+    parser.add_argument("--list", action="store_true", help="show every verifier with its options and an example")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0; 2 for the user's mistakes; 1 if a worker cannot load the verifier."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.list:
+        print(scoring.describe_all({name: registry.get(name) for name in registry.names()}))
+        return 0
+    if args.name is None or args.file is None:
+        parser.error("give a verifier's name and a file, or --list")
+    try:
+        options = scoring.parse_options(registry.get(args.name), args.set)
+        scoring.score_file(args.name, args.file, out=sys.stdout, workers=args.workers, timeout=args.timeout, **options)
+    except (
+        registry.VerifierError,
+        scoring.BadLine,
+        FileNotFoundError,
+        IsADirectoryError,
+        UnicodeDecodeError,
+    ) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except registry.WorkerLoadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # `| head` has seen enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

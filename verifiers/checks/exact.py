@@ -1,0 +1,43 @@
+"""Text equality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from verifiers.extract import extract, reference_answer, visible
+from verifiers.registry import register
+from verifiers.types import Verdict
+
+
+def reference_problem(reference: Any) -> str | None:
+    return None if isinstance(reference, str) else f"a reference must be text, not {type(reference).__name__}"
+
+
+@register(
+    "exact",
+    version="1",
+    example=("The capital is <answer>Paris</answer>", "paris"),
+    reference_problem=reference_problem,
+)
+def exact(completion: str, reference: str, *, ignore_case: bool = True, whole: bool = False) -> Verdict:
+    """The marked answer (or the whole text, without a marker) is the reference's text, up to space and case.
+
+    `whole` compares the whole visible completion even where an answer is marked.
+    """
+    if reference_problem(reference) is not None:
+        return Verdict("unknown", None, None, "bad_reference", "", "")
+    found = None if whole else extract(completion)
+    if found is not None and found.reason == "ambiguous":
+        return Verdict("incorrect", 0.0, None, "ambiguous", "", "")
+    answer = found.answer if found is not None and found.answer is not None else visible(completion)
+    if answer is None or not answer.strip():
+        return Verdict("incorrect", 0.0, None, "no_answer", "", "")
+    expected = reference if whole else reference_answer(reference)
+    left, right = (_plain(text, ignore_case) for text in (answer, expected))
+    same = left == right
+    return Verdict("correct" if same else "incorrect", float(same), answer, "match" if same else "mismatch", "", "")
+
+
+def _plain(text: str, ignore_case: bool) -> str:
+    text = " ".join(text.split()).rstrip(".")
+    return text.casefold() if ignore_case else text

@@ -1,0 +1,74 @@
+"""One number, compared exactly or within a tolerance."""
+
+from __future__ import annotations
+
+import functools
+from fractions import Fraction
+from typing import Any
+
+from verifiers.extract import FALLBACKS, extract, reference_answer
+from verifiers.latex import clean
+from verifiers.numerals import Numeral, parse_numeral, same_number, same_unit
+from verifiers.registry import UnknownOption, register
+from verifiers.types import Verdict
+
+
+@functools.lru_cache(maxsize=65_536)
+def read_reference(reference: str) -> Numeral | None:
+    """Return the number that a reference states, which may be a whole solution that ends in `#### 18`."""
+    return read_number(reference_answer(reference))
+
+
+def read_number(text: str) -> Numeral | None:
+    r"""Read a numeral, also where it follows a name or an equation: `x = 5`, `2 + 3 = 5`."""
+    cleaned = clean(text)
+    return parse_numeral(cleaned) or parse_numeral(cleaned.rpartition("=")[2].strip())
+
+
+def reference_problem(reference: Any) -> str | None:
+    if isinstance(reference, bool) or not isinstance(reference, (str, int, float)):
+        return f"a reference must be text or a number, not {type(reference).__name__}"
+    return None if read_reference(str(reference)) else f"no number found in {str(reference)!r:.80}"
+
+
+@register(
+    "numeric",
+    version="1",
+    example=("She sells 9 eggs at $2 each.\n#### $18.00", "18"),
+    reference_problem=reference_problem,
+)
+def numeric(
+    completion: str,
+    reference: str | int | float,
+    *,
+    rel_tol: float = 0.0,
+    abs_tol: float = 0.0,
+    fallback: str = "sentence",
+) -> Verdict:
+    """The final answer is the reference's number, exactly or within `rel_tol` or `abs_tol`.
+
+    `fallback` says what counts as the answer of a completion without a marker: none, sentence or last_number.
+    """
+    if fallback not in FALLBACKS:
+        raise UnknownOption(f"option 'fallback' must be one of {', '.join(FALLBACKS)}, not {fallback!r}")
+    if reference_problem(reference) is not None:
+        return Verdict("unknown", None, None, "bad_reference", "", "")
+    gold = read_reference(str(reference))
+    assert gold is not None
+    found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
+    if found.answer is None:
+        return Verdict("incorrect", 0.0, None, found.reason or "no_answer", "", "")
+    number = read_number(found.answer)
+    if number is None:
+        return Verdict("incorrect", 0.0, found.answer, "no_answer", "", "")
+    same = same_number(gold, number) or _within(gold, number, rel_tol, abs_tol)
+    return Verdict(
+        "correct" if same else "incorrect", float(same), found.answer, "match" if same else "mismatch", "", ""
+    )
+
+
+def _within(gold: Numeral, number: Numeral, rel_tol: float, abs_tol: float) -> bool:
+    if not (rel_tol or abs_tol) or not same_unit(gold, number):
+        return False
+    allowed = max(abs(gold.value) * Fraction(rel_tol), Fraction(abs_tol))
+    return abs(gold.value - number.value) <= allowed

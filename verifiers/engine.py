@@ -1,0 +1,264 @@
+"""The thread that feeds worker processes, collects their rows and kills those that hang.
+
+A thread of its own, so that verdicts are collected while the caller computes the next completion.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import selectors
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from verifiers.heartbeat import LOAD_LIMIT
+from verifiers.process import Item, WorkerProcess
+from verifiers.registry import Check, WorkerLoadError
+from verifiers.types import Verdict
+from verifiers.worker import Recipe, Row
+
+log = logging.getLogger("verifiers")
+
+MAX_CHUNK = 128
+MAX_CHUNK_BYTES = 1 << 20
+# A chunk takes about this long: long enough to hide the pipe, short enough to share the work evenly.
+CHUNK_SECONDS = 0.01
+# An item that has used this share of its limit may hang: a spare starts, to be warm when the kill comes.
+SUSPICIOUS_SHARE = 0.25
+# How soon to look again at a worker that loads, or is just between two items.
+BETWEEN_ITEMS = 0.05
+MAX_START_FAILURES = 3
+MAX_LOGGED_FAULTS = 20
+
+
+class Engine:
+    """Owned by a `Pool`; only its own thread touches the workers."""
+
+    def __init__(self, check: Check, recipe: Recipe, *, workers: int, timeout: float) -> None:
+        self._check, self._recipe, self._limit, self._timeout = check, recipe, workers, timeout
+        self._queue: deque[Item] = deque()
+        self._workers: list[WorkerProcess] = []
+        self._spare: WorkerProcess | None = None
+        self._pace: float | None = None  # seconds an item, a moving average
+        self._start_failures = 0
+        self._faults_seen: set[str] = set()
+        self._failure: BaseException | None = None
+        self._arrived = threading.Condition()
+        self._is_sleeping = False
+        self._is_closing = False
+        self._pid = os.getpid()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wake_ups)
+        self._thread = threading.Thread(target=self._run, name=f"verifiers-{check.name}", daemon=True)
+        self._thread.start()
+
+    # What the caller's threads use
+
+    def submit(self, completion: str, reference: Any) -> Item:
+        if not isinstance(completion, str):
+            raise TypeError(f"a completion must be a str, not {type(completion).__name__}: {completion!r:.80}")
+        if os.getpid() != self._pid:
+            raise RuntimeError("this pool belongs to the process that forked; open a Pool in the child")
+        if self._failure is not None:
+            raise self._failure
+        item = Item(pickle.dumps((completion, reference), protocol=5))
+        self._queue.append(item)
+        if self._is_sleeping:
+            self._wake()
+        return item
+
+    def wait(self, item: Item) -> Verdict:
+        """Return the verdict of an item; raise what ended the engine, if it has ended."""
+        while item.verdict is None:
+            with self._arrived:
+                if item.verdict is None:
+                    if self._failure is not None:
+                        raise self._failure
+                    self._arrived.wait()
+        return item.verdict
+
+    def close(self) -> None:
+        """Kill the workers and end the thread; what has no verdict yet gets none."""
+        if os.getpid() == self._pid:
+            self._is_closing = True
+            self._wake()
+            if threading.current_thread() is not self._thread:  # garbage may be collected in any thread
+                self._thread.join()
+
+    def _wake(self) -> None:
+        # Under the lock, for the thread closes the pipe when it ends, and its number may be somebody else's then.
+        with self._arrived:
+            self._is_sleeping = False
+            if self._failure is None:
+                try:
+                    os.write(self._wake_write, b"x")
+                except BlockingIOError:  # full of wake-ups already
+                    return
+
+    # What the thread does
+
+    def _run(self) -> None:
+        failure: BaseException = RuntimeError("this pool is closed")
+        try:
+            while not self._is_closing:
+                self._dispatch()
+                self._is_sleeping = True
+                # An item may have been queued before the flag was seen; then only look, do not sleep.
+                wait = 0.0 if self._queue and self._room() else self._patience()
+                for key, _ in self._selector.select(wait):
+                    key.data()
+                self._is_sleeping = False
+                self._enforce_deadlines()
+        except WorkerLoadError as error:
+            failure = error
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._end(failure)
+
+    def _end(self, failure: BaseException) -> None:
+        for worker in [*self._workers, *([self._spare] if self._spare else [])]:
+            worker.close()
+        with self._arrived:
+            self._failure = failure
+            self._selector.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._arrived.notify_all()
+
+    def _drain_wake_ups(self) -> None:
+        os.read(self._wake_read, 1 << 16)
+
+    def _spawn(self) -> WorkerProcess:
+        return WorkerProcess(self._recipe, self._selector, self._collect)
+
+    def _chunk_size(self) -> int:
+        if self._pace is None:
+            return 1
+        fair = -(-len(self._queue) // self._limit)
+        return max(1, min(int(CHUNK_SECONDS / max(self._pace, 1e-7)), fair, MAX_CHUNK))
+
+    def _room(self) -> WorkerProcess | None:
+        """Return the worker to feed next: an idle one, or one that has under a chunk left."""
+        worker = min(self._workers, key=lambda worker: len(worker.in_flight), default=None)
+        if worker is not None and not worker.in_flight:
+            return worker
+        if len(self._workers) < self._limit:
+            self._workers.append(self._spawn())
+            return self._workers[-1]
+        size = self._chunk_size()
+        has_room = worker is not None and size > 1 and len(worker.in_flight) < size <= len(self._queue)
+        return worker if has_room else None
+
+    def _dispatch(self) -> None:
+        while self._queue and (worker := self._room()):
+            chunk: list[Item] = []
+            size, room = self._chunk_size(), MAX_CHUNK_BYTES
+            while self._queue and len(chunk) < size and room > 0:
+                item = self._queue.popleft()
+                if not item.is_cancelled:
+                    chunk.append(item)
+                    room -= len(item.payload)
+            if chunk:
+                worker.send(chunk)
+
+    def _collect(self, worker: WorkerProcess) -> None:
+        if worker.is_closed:  # by an event before this one
+            return
+        rows, is_alive = worker.receive()
+        if rows:
+            self._settle(worker, rows)
+        if worker.is_loaded:
+            self._start_failures = 0
+        if not is_alive:
+            self._replace(worker, "died")
+
+    def _settle(self, worker: WorkerProcess, rows: list[Row]) -> None:
+        spent = sum(row[4] for row in rows) / len(rows)
+        self._pace = spent if self._pace is None else 0.7 * self._pace + 0.3 * spent
+        for status, score, answer, reason, seconds, message in rows:
+            item = worker.in_flight.popleft()
+            item.payload = b""
+            item.verdict = Verdict(
+                status,  # type: ignore[arg-type]  # the worker has checked both against the closed sets
+                score,
+                answer,
+                reason,  # type: ignore[arg-type]
+                self._check.name,
+                self._check.version,
+                seconds,
+            )
+            if message is not None:
+                self._log_fault(message)
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def _log_fault(self, message: str) -> None:
+        """Log each kind of fault once: a broken check fails on every item."""
+        kind = message.rstrip().rpartition("\n")[2]
+        if kind not in self._faults_seen and len(self._faults_seen) < MAX_LOGGED_FAULTS:
+            self._faults_seen.add(kind)
+            log.warning("verifier %r failed, the verdict is unknown: %s", self._check.name, message)
+
+    def _patience(self) -> float | None:
+        """Return the seconds until something may be due, or None while no item is out."""
+        busy = [worker for worker in self._workers if worker.in_flight]
+        if not busy:
+            return None
+        now = time.monotonic()
+        limit = self._timeout * (1.0 if self._spare else SUSPICIOUS_SHARE)
+        spots = [worker.current() for worker in busy]
+        left = [BETWEEN_ITEMS if spot is None else spot[1] + limit - now for spot in spots]
+        return max(0.001, min(left))
+
+    def _enforce_deadlines(self) -> None:
+        for worker in list(self._workers):
+            if not worker.in_flight:
+                continue
+            spot = worker.current()
+            if spot is None:
+                if not worker.is_loaded and time.monotonic() - worker.spawned > LOAD_LIMIT:
+                    self._replace(worker, f"did not load within {LOAD_LIMIT:.0f} s")
+                continue
+            spent = time.monotonic() - spot[1]
+            if spent > self._timeout:
+                self._replace(worker, f"was killed at its limit of {self._timeout:g} s")
+            elif spent > self._timeout * SUSPICIOUS_SHARE and self._spare is None:
+                self._spare = self._spawn()
+
+    def _replace(self, worker: WorkerProcess, what: str) -> None:
+        """Take a worker out: the item it was checking is unknown, the others are checked again elsewhere."""
+        worker.kill()
+        rows, _ = worker.receive()
+        if rows:
+            self._settle(worker, rows)
+        spot = worker.current()
+        worker.close()
+        if worker is self._spare:
+            self._spare = None
+        else:
+            self._workers.remove(worker)
+        if not worker.is_loaded:
+            self._start_failures += 1
+            if self._start_failures >= MAX_START_FAILURES:
+                raise WorkerLoadError(f"{self._start_failures} workers in a row {what} before their first item")
+        if spot is not None and spot[0] < len(worker.in_flight):
+            self._blame(worker.in_flight[spot[0]], what, time.monotonic() - spot[1])
+        self._queue.extendleft(item for item in reversed(worker.in_flight) if item.verdict is None)
+        if self._spare is not None:
+            self._workers.append(self._spare)
+            self._spare = None
+
+    def _blame(self, item: Item, what: str, seconds: float) -> None:
+        item.payload = b""
+        item.verdict = Verdict("unknown", None, None, "fault", self._check.name, self._check.version, seconds)
+        self._log_fault(f"its worker process {what}")
+        with self._arrived:
+            self._arrived.notify_all()

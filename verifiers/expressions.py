@@ -1,0 +1,393 @@
+r"""A small closed grammar for answers such as `\frac{1+\sqrt{5}}{2}` or `4x^2(4x+11)`.
+
+It evaluates, exactly on fractions and otherwise in complex floats. Two expressions that differ at a point
+are different; that settles most wrong answers without sympy. Text never reaches `eval` or sympy from here.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+TOKEN_LIMIT = 400
+DEPTH_LIMIT = 40
+# Exact powers and factorials stop here: no answer may cost more than it is worth.
+BITS_LIMIT = 50_000
+FACTORIAL_LIMIT = 3_000
+
+Value = Fraction | complex
+Node = tuple[Any, ...]
+
+
+class Unsupported(ValueError):
+    """The text is outside the grammar, or too large to evaluate."""
+
+
+_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)|(\\[a-zA-Z]+)|([a-zA-Z]+)|([-+*/^_(){}|!\[\]]))")
+_FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {
+    "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "sec": lambda z: 1 / cmath.cos(z),
+    "csc": lambda z: 1 / cmath.sin(z), "cot": lambda z: 1 / cmath.tan(z), "arcsin": cmath.asin,
+    "arccos": cmath.acos, "arctan": cmath.atan, "sinh": cmath.sinh, "cosh": cmath.cosh, "tanh": cmath.tanh,
+    "ln": cmath.log, "exp": cmath.exp,
+}  # fmt: skip
+_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
+_NAMED = (*_FUNCTIONS, "log", "sqrt")
+_CONSTANTS: Mapping[str, complex] = {"pi": math.pi, "e": math.e, "i": 1j}
+_GREEK_TEXT = (
+    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi varphi chi psi "
+    "omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell"
+)
+_GREEK = frozenset(_GREEK_TEXT.split())
+_SHAPES = {"\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "(": ")", "{": "}", "|": "|", "[": "]"}
+
+
+@dataclass(slots=True)
+class _Parser:
+    """Recursive descent over tokens; every method returns a node and leaves `at` after what it read."""
+
+    tokens: list[str]
+    at: int = 0
+    depth: int = 0
+
+    def peek(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def next(self) -> str:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def expect(self, token: str) -> None:
+        if self.next() != token:
+            raise Unsupported(f"expected {token}")
+
+    def sum(self) -> Node:
+        self.depth += 1
+        if self.depth > DEPTH_LIMIT:
+            raise Unsupported("nested too deeply")
+        node = self.product()
+        while self.peek() in ("+", "-"):
+            node = (self.next(), node, self.product())
+        self.depth -= 1
+        return node
+
+    def product(self) -> Node:
+        if self.peek() in ("+", "-"):
+            sign = self.next()
+            node = self.product()
+            return node if sign == "+" else ("neg", node)
+        node = self.factor()
+        while True:
+            token = self.peek()
+            if token in ("*", "\\cdot", "\\times", "/"):
+                self.next()
+                sign = self.next() if self.peek() in ("+", "-") else ""
+                right = self.factor()
+                node = ("/" if token == "/" else "*", node, ("neg", right) if sign == "-" else right)
+            elif self.starts_factor() and not (token[0].isdigit() or token[0] == "."):
+                node = ("*", node, self.factor())
+            else:
+                return node
+
+    def starts_factor(self) -> bool:
+        token = self.peek()
+        if not token or token in ("}", ")", "]", "|", "\\rfloor", "\\rceil"):
+            return False
+        return token[0].isalnum() or token[0] in ".\\({"
+
+    def factor(self) -> Node:
+        node = self.primary()
+        while self.peek() in ("^", "!"):
+            node = ("!", node) if self.next() == "!" else ("^", node, self.exponent())
+        return node
+
+    def exponent(self) -> Node:
+        if self.peek() == "-":
+            self.next()
+            return ("neg", self.exponent())
+        return self.primary()
+
+    def primary(self) -> Node:
+        token = self.next()
+        if not token:
+            raise Unsupported("ends early")
+        if token in _SHAPES:
+            node = self.sum()
+            self.expect(_SHAPES[token])
+            return (token, node) if token in ("|", "\\lfloor", "\\lceil") else node
+        if token[0].isdigit() or token[0] == ".":
+            return self.number(token)
+        name = token.lstrip("\\")
+        if name == "frac":
+            return ("/", self.argument(), self.argument())
+        if name == "binom":
+            return ("binom", self.argument(), self.argument())
+        if name == "sqrt":
+            return self.root()
+        if name in _FUNCTIONS or name == "log":
+            return self.call(name)
+        if name in _CONSTANTS or len(token) == 1 or name in _GREEK:
+            return self.symbol(name)
+        raise Unsupported(f"unknown {token}")
+
+    def number(self, token: str) -> Node:
+        if len(token) > 400:
+            raise Unsupported("a number too long")
+        value = Fraction(f"0{token}" if token[0] == "." else token.rstrip("."))
+        # 2\frac{1}{2} is a mixed number, not a product.
+        if "." not in token and self.peek() == "\\frac":
+            start = self.at
+            part = self.primary()
+            if part[1][0] == part[2][0] == "num" and part[2][1]:
+                return ("num", value + part[1][1] / part[2][1])
+            self.at = start
+        return ("num", value)
+
+    def argument(self) -> Node:
+        r"""One group, one letter, or one digit: \frac12 is one half."""
+        token = self.peek()
+        if token[:1].isdigit() and len(token) > 1:
+            self.tokens[self.at] = token[1:]
+            return ("num", Fraction(token[0]))
+        return self.primary()
+
+    def root(self) -> Node:
+        degree: Node = ("num", Fraction(2))
+        if self.peek() == "[":
+            self.next()
+            degree = self.sum()
+            self.expect("]")
+        return ("^", self.primary(), ("/", ("num", Fraction(1)), degree))
+
+    def call(self, name: str) -> Node:
+        power: Node | None = None
+        base: Node | None = None
+        while self.peek() in ("^", "_"):
+            if self.next() == "_":
+                base = self.argument()
+            else:
+                power = self.exponent()
+        if power == ("neg", ("num", Fraction(1))):
+            name, power = _INVERSES.get(name, ""), None
+            if not name:
+                raise Unsupported("an unknown inverse")
+        node: Node = ("call", name, self.operand())
+        if name == "log":
+            # Without a base, books mean 10, e or 2: only the same function is the same.
+            node = ("/", ("call", "ln", node[2]), ("call", "ln", base) if base else ("sym", "log base"))
+        return ("^", node, power) if power else node
+
+    def operand(self) -> Node:
+        r"""What a function applies to: a group, or the product that follows, as in \sin 4x."""
+        if self.peek() in ("(", "{", "|"):
+            return self.factor()
+        sign = self.next() if self.peek() == "-" else ""
+        node = self.factor()
+        while self.starts_factor() and self.peek().lstrip("\\") not in (*_NAMED, "(", "cdot", "times"):
+            node = ("*", node, self.factor())
+        return ("neg", node) if sign else node
+
+    def symbol(self, name: str) -> Node:
+        if self.peek() == "_":
+            self.next()
+            if self.peek() == "{":
+                self.next()
+                parts = []
+                while (part := self.next()) not in ("}", ""):
+                    parts.append(part)
+                return ("sym", f"{name}_{''.join(parts)}")
+            return ("sym", f"{name}_{self.next()}")
+        return ("const", name) if name in _CONSTANTS else ("sym", name)
+
+
+def parse(text: str) -> Node:
+    """Return the tree of a cleaned expression; raise Unsupported outside the grammar."""
+    tokens: list[str] = []
+    at = 0
+    while at < len(text.rstrip()):
+        match = _TOKEN.match(text, at)
+        if match is None or len(tokens) > TOKEN_LIMIT:
+            raise Unsupported("not an expression")
+        word = match[3]
+        if word is not None and word not in (*_NAMED, "pi"):
+            if len(word) > 2:
+                raise Unsupported(f"a word, {word}")
+            tokens.extend(word)
+        else:
+            tokens.append(match[1] or match[2] or word or match[4])
+        at = match.end()
+    tokens = [token for token in tokens if token not in ("\\limits",)]
+    parser = _Parser(tokens)
+    node = parser.sum()
+    if parser.at != len(parser.tokens):
+        raise Unsupported(f"unexpected {parser.peek()}")
+    return node
+
+
+def symbols(node: Node) -> frozenset[str]:
+    if node[0] == "sym":
+        return frozenset([node[1]])
+    return frozenset().union(*(symbols(part) for part in node[1:] if isinstance(part, tuple)))
+
+
+def evaluate(node: Node, point: Mapping[str, complex]) -> Value:
+    """Return the value, a Fraction where it is exactly rational; raise Unsupported where there is none."""
+    try:
+        return _evaluate(node, point)
+    except (ZeroDivisionError, OverflowError, ValueError) as error:
+        raise Unsupported(str(error)) from error
+
+
+def _evaluate(node: Node, point: Mapping[str, complex]) -> Value:
+    kind = node[0]
+    if kind == "num":
+        value: Fraction = node[1]
+        return value
+    if kind == "sym":
+        return point[node[1]]
+    if kind == "const":
+        return _CONSTANTS[node[1]]
+    if kind == "call":
+        return _FUNCTIONS[node[1]](complex(_evaluate(node[2], point)))
+    values = [_evaluate(part, point) for part in node[1:]]
+    if kind == "^":
+        return _power(values[0], values[1])
+    if kind in _OPERATIONS:
+        return _OPERATIONS[kind](*values)
+    first, second = values if all(isinstance(value, Fraction) for value in values) else map(complex, values)
+    if kind == "+":
+        return first + second
+    if kind == "-":
+        return first - second
+    return first * second if kind == "*" else first / second
+
+
+def _power(base: Value, exponent: Value) -> Value:
+    if isinstance(base, Fraction) and isinstance(exponent, Fraction):
+        if exponent.denominator == 1:
+            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+            if bits * abs(exponent.numerator) > BITS_LIMIT:
+                raise Unsupported("a power too large")
+            return base**exponent.numerator
+        if base >= 0 and (root := _exact_root(base, exponent.denominator)) is not None:
+            return _power(root, Fraction(exponent.numerator))
+        if base < 0 and exponent.denominator % 2:
+            # The real root, as in \sqrt[3]{-8}.
+            size = _power(-base, exponent)
+            return -size if exponent.numerator % 2 else size
+    return complex(base) ** complex(exponent)
+
+
+def _exact_root(value: Fraction, degree: int) -> Fraction | None:
+    """Return the rational root of this degree, or None; above square roots only where a float finds it."""
+    if degree > 64:
+        return None
+    roots = []
+    for part in (value.numerator, value.denominator):
+        root = math.isqrt(part) if degree == 2 else round(float(part) ** (1 / degree))
+        if root**degree != part:
+            return None
+        roots.append(root)
+    return Fraction(*roots)
+
+
+def _factorial(value: Value) -> Value:
+    if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value <= FACTORIAL_LIMIT:
+        raise Unsupported("a factorial too large, or of no whole number")
+    return Fraction(math.factorial(value.numerator))
+
+
+def _binomial(n: Value, k: Value) -> Value:
+    whole = [part for part in (n, k) if isinstance(part, Fraction) and part.denominator == 1]
+    if len(whole) != 2 or not 0 <= whole[1] <= whole[0] <= FACTORIAL_LIMIT:
+        raise Unsupported("no binomial coefficient")
+    return Fraction(math.comb(whole[0].numerator, whole[1].numerator))
+
+
+def _rounded(value: Value, how: Callable[[Fraction | float], int]) -> Value:
+    if isinstance(value, Fraction):
+        return Fraction(how(value))
+    if abs(value.imag) > 1e-12:
+        raise Unsupported("the floor of a complex number")
+    return Fraction(how(value.real))
+
+
+_OPERATIONS: Mapping[str, Callable[..., Value]] = {
+    "neg": lambda value: -value,
+    "!": _factorial,
+    "binom": _binomial,
+    "|": lambda value: abs(value),
+    "\\lfloor": lambda value: _rounded(value, math.floor),
+    "\\lceil": lambda value: _rounded(value, math.ceil),
+}
+
+# Points without special meaning; the real positive ones lie in the domain of roots and logarithms.
+_POSITIVE = (1.3719, 2.6131, 0.7297)
+_ANYWHERE = (-1.8173, -0.4327, 3.1931)
+
+
+def _points(names: list[str], bases: tuple[float, ...]) -> list[dict[str, complex]]:
+    return [{name: base * (1 + 0.317 * i) + 0.0713 * i for i, name in enumerate(names)} for base in bases]
+
+
+def same_expression(first: Node, second: Node) -> bool | None:
+    """True: equal exactly or at all points. False: different at a positive point. None: cannot tell."""
+    names = sorted(symbols(first) | symbols(second))
+    if symbols(first) != symbols(second) and "log base" in names:
+        return None
+    if not names:
+        return _close(evaluate(first, {}), evaluate(second, {}))
+    agreed = 0
+    for point in _points(names, _POSITIVE):
+        try:
+            values = evaluate(first, point), evaluate(second, point)
+        except Unsupported:
+            continue
+        if not _close(*values):
+            return False
+        agreed += 1
+    for point in _points(names, _ANYWHERE):
+        try:
+            values = evaluate(first, point), evaluate(second, point)
+        except Unsupported:
+            continue
+        if not _close(*values):
+            return None
+        agreed += 1
+    return True if agreed >= 4 else None
+
+
+def _close(first: Value, second: Value) -> bool:
+    if isinstance(first, Fraction) and isinstance(second, Fraction):
+        return first == second
+    a, b = complex(first), complex(second)
+    if cmath.isnan(a) or cmath.isnan(b) or cmath.isinf(a) or cmath.isinf(b):
+        raise Unsupported("not finite")
+    # Relative only: 1e-7 is not 2e-7. Cancellation to nearly nothing counts as nothing.
+    return abs(a - b) <= 1e-10 * max(abs(a), abs(b)) or max(abs(a), abs(b)) < 1e-14
+
+
+def same_up_to_scale(first: Node, second: Node) -> bool | None:
+    """Whether `first` = c * `second` for one constant c that is not 0, as for the sides of two equations."""
+    names = sorted(symbols(first))
+    if not names:
+        return None
+    if symbols(first) != symbols(second):
+        return False
+    ratios: list[complex] = []
+    for point in _points(names, _POSITIVE) + _points(names, _ANYWHERE):
+        try:
+            a, b = complex(evaluate(first, point)), complex(evaluate(second, point))
+        except Unsupported:
+            continue
+        if abs(b) < 1e-9 or abs(a) < 1e-9:
+            return None
+        ratios.append(a / b)
+    if len(ratios) < 4:
+        return None
+    return all(_close(ratio, ratios[0]) for ratio in ratios)

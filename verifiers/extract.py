@@ -1,0 +1,270 @@
+r"""The final answer of a completion.
+
+The last marker wins: `#### x`, `\boxed{x}`, `<answer>x</answer>`, "the answer is x", "A: x". Only text after
+`</think>` counts, and only up to where the model runs on into a new question. Every pattern here is bounded
+or anchored, so that the time is linear in the input.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from verifiers.types import Reason
+
+Source = Literal["box", "hash", "tag", "prose", "fallback", "none"]
+Fallback = Literal["none", "sentence", "last_number"]
+FALLBACKS = ("none", "sentence", "last_number")
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """`answer` is None exactly when `reason` (`no_answer` or `ambiguous`) says why."""
+
+    answer: str | None
+    source: Source
+    reason: Reason | None = None
+
+
+NO_ANSWER = Extraction(None, "none", "no_answer")
+AMBIGUOUS = Extraction(None, "none", "ambiguous")
+
+_END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<|im_start|>user")
+_RUN_ON = re.compile(
+    r"\n[ \t]{0,8}(?:#{1,3} |\*\*)?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Example)"
+    r"(?: ?\d{1,3})?(?:\*\*)?[ \t]{0,4}:",
+    re.IGNORECASE,
+)
+_MARKER = re.compile(
+    r"(?P<hash>####(?!#))"
+    r"|(?P<box>\\(?:boxed|fbox)\b[ ]{0,4})"
+    r"|(?P<tag><answer>)"
+    r"|(?P<prose>\b(?:answer|result|(?:correct|right)[ ](?:option|choice))"
+    r"(?:[ ](?:to|of|for)[ ][^.\n:]{1,60}?)?[ ]{0,2}(?:\*\*)?[ ]{0,2}"
+    r"(?:(?:is|are|equals|would[ ]be|must[ ]be)\b(?![ ](?:that|clear|correct|in|reasonable)\b)|[:=])"
+    r"[ ]{0,2}:?(?:\*\*)?)"
+    r"|(?P<line>^[ \t]{0,4}(?:\*\*)?(?:A|Ans)(?:\*\*)?[ ]{0,2}:(?:\*\*)?)"
+    r"|(?P<reverse>[ ]is[ ]the[ ](?:final[ ]|correct[ ])?answer\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_HEDGE = re.compile(
+    r"\b(?:maybe|perhaps|possibly|probably|might|could|either|one of|between|around|about|approximately"
+    r"|roughly|nearly|almost"
+    r"|at least|at most|more than|less than|not sure|unsure|not|don't|cannot)\b|^[~≈]|\\approx",
+    re.IGNORECASE,
+)
+_RETRACTION = re.compile(
+    r"\b(?:wait|actually|mistake|wrong|incorrect|re-?check|should be|should have|forgot|correction|sorry|oops"
+    r"|hold on|let me re)",
+    re.IGNORECASE,
+)
+# What may stand between two boxes that form one answer: "and", "or", a comma, the next one's name ("x =").
+_JOINT = re.compile(
+    r"(?:[\s,;$()\[\]\\]|\\quad|\\qquad|\\text|[{}]|\b(?:and|or)\b|[a-zA-Z](?:_\{?\w{1,2}\}?)?\s{0,2}=)*"
+)
+_JOINT_LIMIT = 60
+_DIGIT = re.compile(r"\d")
+_SENTENCE_END = re.compile(r"(?<![ap])(?<!\b[ap]\.m)[.!?](?=[\s*$]|$)|[.!?](?=\s+[A-Z])")
+_AFTERTHOUGHT = re.compile(r",?\s(?:because|since|which|so that|where|given|as (?:we|the|it)|when|after|I hope)\b")
+_COPULA = re.compile(r"\b(?:is|are|was|were|equals|be)\s|(?<![<>!:])=")
+_MATH_SEGMENT = re.compile(r"\$([^$]{1,200})\$|\\\((.{1,200}?)\\\)")
+NUMBER = re.compile(
+    r"(?<![\w.,/^_])-?(?:\$|€|£)?-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+(?:\.\d+)?)?%?(?![\d/])"
+    r"|(?<![\w.])-?\.\d+%?"
+)
+_BRACE = re.compile(r"(?<!\\)[{}]")
+_BARE = re.compile(r"[^\s$.,]+")
+# No real answer is longer, has more boxes, or comes before so much text; without these a hostile text costs n².
+BOX_LIMIT = 5_000
+BOXES_LIMIT = 64
+TEXT_LIMIT = 200_000
+# Longer than any sentence that states an answer; a longer one is noise.
+SENTENCE_LIMIT = 1000
+
+
+def visible(completion: str) -> str | None:
+    """Return the text after the last `</think>` and before an end token; None if the thought never closes."""
+    _, closed, text = completion.rpartition("</think>")
+    if not closed and "<think>" in completion:
+        return None
+    ends = [at for token in _END_TOKENS if (at := text.find(token)) >= 0]
+    return (text[: min(ends)] if ends else text)[-TEXT_LIMIT:]
+
+
+def extract(completion: str, *, fallback: Fallback = "none") -> Extraction:
+    """Return the final answer of a completion, or why there is none.
+
+    Without any marker, `fallback` decides: "sentence" takes the one value that the last sentence states,
+    "last_number" the last number anywhere.
+    """
+    text = visible(completion)
+    if text is None or not text.strip():
+        return NO_ANSWER
+    text, markers = _before_run_on(text)
+    marker = _last_meaning_marker(text, markers)
+    if marker is None:
+        return _without_marker(text, fallback)
+    kind = marker.lastgroup
+    if kind == "box":
+        return _boxed(text, [m for m in markers if m.lastgroup == "box" and m.start() <= marker.start()])
+    if kind == "tag":
+        content, _, rest = text[marker.end() :].partition("</answer>")
+        return _checked(content.strip(), rest, "tag")
+    if kind == "hash":
+        content, _, rest = text[marker.end() :].partition("\n")
+        return _checked(content.strip(), rest, "hash")
+    if kind == "reverse":
+        return _checked(text[max(0, marker.start() - 60) : marker.start()].split()[-1], "", "prose")
+    return _prose(text, marker.end())
+
+
+def _before_run_on(text: str) -> tuple[str, list[re.Match[str]]]:
+    """Cut at the first new question that follows an answer: an echoed question before it is no end."""
+    markers = list(_MARKER.finditer(text))
+    if markers:
+        for heading in _RUN_ON.finditer(text, markers[0].start()):
+            kept = [m for m in markers if m.end() <= heading.start()]
+            if any(text[m.end() : heading.start()].strip() for m in kept):
+                return text[: heading.start()], kept
+    return text, markers
+
+
+def _last_meaning_marker(text: str, markers: list[re.Match[str]]) -> re.Match[str] | None:
+    """The last marker; prose after a formal one must state a value ("the answer is clear" does not)."""
+    has_formal = any(m.lastgroup in ("box", "hash", "tag") for m in markers)
+    for marker in reversed(markers):
+        if marker.lastgroup in ("box", "hash", "tag") or not has_formal:
+            return marker
+        sentence = _sentence_at(text, marker.end())[0]
+        if _DIGIT.search(sentence) or "\\" in sentence:
+            return marker
+    return None
+
+
+def _checked(content: str, rest: str, source: Source) -> Extraction:
+    """Refuse an empty answer, a hedge, and an answer that the rest of the text takes back."""
+    if not content.strip(" .?$*\\"):
+        return NO_ANSWER
+    if source in ("hash", "prose", "fallback") and _HEDGE.search(content):
+        return AMBIGUOUS if source != "fallback" or _DIGIT.search(content) else NO_ANSWER
+    if _RETRACTION.search(rest) and _DIGIT.search(rest):
+        return AMBIGUOUS
+    if source == "hash":
+        content = re.sub(r"[.!]+$", "", content)
+    return Extraction(content, source)
+
+
+def _boxed(text: str, boxes: list[re.Match[str]]) -> Extraction:
+    """Read the last box, and the boxes that are joined to it, as one answer."""
+    contents: list[str] = []
+    start, rest = len(text), ""
+    for box in reversed(boxes[-BOXES_LIMIT:]):
+        content, end = _braced(text, box.end())
+        if not contents:
+            rest = text[end:]
+        elif end > start:
+            continue  # a box around the one that was read
+        elif start - end > _JOINT_LIMIT or not _JOINT.fullmatch(gap := text[end:start]) or "and so" in gap:
+            break
+        start = box.start()
+        if not content.strip(" ?\\~$"):
+            return NO_ANSWER
+        if content.strip() not in contents:
+            contents.insert(0, content.strip())
+    return _checked(", ".join(contents), rest, "box")
+
+
+def _braced(text: str, at: int) -> tuple[str, int]:
+    """Return the group that opens at `at`, and where it ends; an unclosed one ends with its line."""
+    if text[at : at + 1] != "{":
+        bare = _BARE.match(text, at)
+        return (bare[0], bare.end()) if bare else ("", at)
+    depth = 0
+    for brace in _BRACE.finditer(text, at, at + BOX_LIMIT):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text[at + 1 : brace.start()], brace.end()
+    line = text[at + 1 : at + BOX_LIMIT].partition("\n")[0].rstrip("$ .")
+    return line, at + 1 + len(line)
+
+
+def _sentence_at(text: str, at: int) -> tuple[str, str]:
+    """Return the sentence from `at` on (the next line's where this line ends here), and the text after it."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    for opening, closing in (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$")):
+        if text.startswith(opening, at) and (end := text.find(closing, at + 2, at + SENTENCE_LIMIT)) > 0:
+            line_end = text.find("\n", end)
+            tail = text[end + 2 : line_end if line_end >= 0 else len(text)][:SENTENCE_LIMIT]
+            stop = _SENTENCE_END.search(tail)
+            tail = tail[: stop.start()] if stop else tail
+            return text[at + 2 : end].strip() + tail, text[end + 2 + len(tail) :]
+    line_end = text.find("\n", at)
+    line = text[at : line_end if line_end >= 0 else len(text)][:SENTENCE_LIMIT]
+    stop = _SENTENCE_END.search(line)
+    end = stop.start() if stop else len(line)
+    return line[:end].strip(), text[at + end :]
+
+
+def _prose(text: str, at: int) -> Extraction:
+    sentence, rest = _sentence_at(text, at)
+    checked = _checked(sentence, rest, "prose")
+    if checked.answer is None:
+        return checked
+    return _stated_value(checked.answer, "prose")
+
+
+def _stated_value(sentence: str, source: Source) -> Extraction:
+    """Reduce "Jane has 3 apples left" to its one value; what is not a sentence is the answer as it stands."""
+    sentence = _AFTERTHOUGHT.split(sentence, maxsplit=1)[0].strip(" *`\"'")
+    if not re.match(r"[A-Za-z]{2,}[ ,]", sentence) or not _DIGIT.search(sentence):
+        return Extraction(sentence, source) if sentence else NO_ANSWER
+    parts = _COPULA.split(sentence)
+    last = parts[-1].strip()
+    if len(parts) > 1 and not re.match(r"[A-Za-z]{2,}\s", last) and _DIGIT.search(last):
+        # "is 3 more than 2 pears": a second number makes the sentence say more than one value.
+        if "\\" in last or "$" in last or len(NUMBER.findall(last)) <= 1 or last[0] in "([{":
+            return Extraction(last, source)
+        return AMBIGUOUS
+    segments = [match[1] or match[2] for match in _MATH_SEGMENT.finditer(sentence)]
+    if len(segments) == 1:
+        return Extraction(segments[0], source)
+    numbers = NUMBER.findall(last)
+    if len(numbers) == 1 and len(_DIGIT.findall(last)) == len(_DIGIT.findall(numbers[0])):
+        return Extraction(numbers[0], source)
+    return AMBIGUOUS
+
+
+def _without_marker(text: str, fallback: Fallback) -> Extraction:
+    if fallback == "none":
+        return NO_ANSWER
+    if fallback == "last_number":
+        numbers = NUMBER.findall(text)
+        return Extraction(numbers[-1], "fallback") if numbers else NO_ANSWER
+    stripped = text.strip()
+    line = stripped.rpartition("\n")[2].strip()[-SENTENCE_LIMIT:]
+    if line.startswith("**") and line.endswith("**"):
+        return _checked(line.strip("* "), "", "fallback")
+    if re.search(r"[=+*/\u00d7\u00f7-]$", line):
+        return NO_ANSWER  # cut off in mid-equation
+    is_prose = re.match(r"[A-Za-z]{2,}[ ,]", line) is not None
+    if "\n" not in stripped and not is_prose:
+        return _checked(line, "", "fallback")
+    if not is_prose or not line.endswith((".", "!", "$", "**", "\\]", "\\)")):
+        # The last line of a chain of thought without a full stop may be cut off before its answer.
+        return _checked(line, "", "fallback") if re.fullmatch(r"[-$\\\[(]*[\d.,]+[\])$\\]*\.?", line) else NO_ANSWER
+    last_sentence = _SENTENCE_END.split(line[:-1])[-1].strip()
+    checked = _checked(last_sentence, "", "fallback")
+    if checked.answer is None or not _DIGIT.search(last_sentence):
+        return checked if checked.answer is None else NO_ANSWER
+    return _stated_value(last_sentence, "fallback")
+
+
+def reference_answer(reference: str) -> str:
+    """Return the final answer of a reference, which may be a whole worked solution."""
+    if "####" in reference:
+        return reference.rpartition("####")[2].strip()
+    if "\\boxed" in reference or "<answer>" in reference or "\\fbox" in reference:
+        return extract(reference).answer or ""
+    return reference.strip()

@@ -1,0 +1,82 @@
+r"""One plain spelling for the many that an answer may have: unicode, LaTeX spacing, delimiters, `\text{}`."""
+
+# ruff: noqa: RUF001  # this file exists to map look-alikes
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# What stood in \text{...} stays between these two, so that the unit in `5\text{ m}` is no variable m.
+TEXT_OPEN, TEXT_CLOSE = "\x01", "\x02"
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_VULGAR = {
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
+    "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅐": "1/7", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+    "⅑": "1/9", "⅒": "1/10",
+}  # fmt: skip
+_UNICODE = str.maketrans(
+    {
+        **dict.fromkeys("−–—﹣－‒", "-"),
+        "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "÷": "/", "⁄": "/", "∕": "/", "π": "\\pi ",
+        "√": "\\sqrt ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ",
+        "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset ", "±": "\\pm ", "°": "^\\circ ", "θ": "\\theta ",
+        "α": "\\alpha ", "β": "\\beta ", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "",
+        "’": "'", "“": '"', "”": '"', "％": "%",
+    }
+)  # fmt: skip
+_SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf)\s?\{([^{}]*)\}")
+_DROPPED = re.compile(
+    r"\\(?:left|right|bigg?[lrm]?|Bigg?[lrm]?|displaystyle|textstyle|limits|nolimits|!|hfill)(?![a-zA-Z])"
+    r"|\\phantom\{[^{}]*\}"
+)
+_SPACES = re.compile(r"(?<!\\)\\(?:[,;: ]|quad|qquad|space|enspace)(?![a-zA-Z])|(?<!\\)~|[ \t\r\n]+")
+_RENAMED = {
+    "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\leqslant": "\\le", "\\geqslant": "\\ge",
+    "\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne", "\\lt": "<", "\\gt": ">", "\\div": "/", "\\ast": "*",
+    "\\varnothing": "\\emptyset", "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]",
+    "\\lparen": "(", "\\rparen": ")", "\\vert": "|", "\\mid": "|", "\\lvert": "|", "\\rvert": "|",
+    "\\colon": ":", "\\ldots": "...", "\\dots": "...", "\\cdots": "...", "\\to": "->", "\\rightarrow": "->",
+    "\\implies": "=>", "\\degree": "^\\circ", "\\bf": "", "\\rm": "",
+}  # fmt: skip
+_DOUBLED = re.compile(r"\\(?=\\[a-zA-Z(\[{}])")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_PERCENT = re.compile(r"(?<![a-zA-Z])(?:percent|per cent|pct)\b\.?", re.IGNORECASE)
+
+
+def clean(text: str) -> str:
+    """Return the answer without what carries no meaning; letters keep their case."""
+    text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
+    for sign, fraction in _VULGAR.items():
+        if sign in text:
+            text = re.sub(rf"(?<=\d)\s?{sign}", f" {fraction}", text).replace(sign, fraction)
+    text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
+    if "\\\\" in text and "\\begin" not in text:
+        text = _DOUBLED.sub("", text)  # escaped twice on its way through some JSON
+    text = text.replace("\\$", "").replace("\\%", "%").replace("\\#", "")
+    for delimiter in ("\\(", "\\)", "\\[", "\\]", "$", "€", "£", "**", "`"):
+        text = text.replace(delimiter, "")
+    text = text.replace("{,}", ",").replace("\\&", "&")
+    text = _TEXT.sub(rf"{TEXT_OPEN}\1{TEXT_CLOSE}", text)
+    text = _DROPPED.sub("", text).replace("!=", "\\ne ")
+    text = _COMMAND.sub(lambda command: _RENAMED.get(command[0], command[0]), text)
+    text = _SPACES.sub(" ", text)
+    text = _PERCENT.sub("%", text)
+    text = text.strip()
+    return text if text.endswith("...") else text.rstrip(".,;:").strip()
+
+
+def squeeze(text: str) -> str:
+    """Return cleaned text as a key: without spaces and without the braces that change nothing."""
+    text = text.replace(TEXT_OPEN, "").replace(TEXT_CLOSE, "")
+    # A space after a command ends its name, and one between digits keeps two numbers apart; LaTeX ignores others.
+    text = re.sub(r"(?<=\d) (?=\d)", "\x03", text)
+    text = re.sub(r"(\\[a-zA-Z]+) (?=[a-zA-Z])", "\\1\x03", text).replace(" ", "").replace("\x03", " ")
+    text = re.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
+    text = re.sub(r"\\frac(\d)(\d)(?!\d)", r"\\frac{\1}{\2}", text)
+    return re.sub(r"\\sqrt(\d)(?!\d)", r"\\sqrt{\1}", text)
+
+
+def has_text(text: str) -> bool:
+    return TEXT_OPEN in text

@@ -1,0 +1,178 @@
+"""Many verdicts at once, from worker processes that can be killed.
+
+A check that exceeds its time limit, or whose process dies, is a fault of the verifier: that item, and only
+that item, is `unknown` with reason `fault`. (A check that runs a candidate's program holds the candidate's
+own time limit itself, and returns `incorrect` with reason `timeout`.)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from verifiers.judge import run_check
+from verifiers.registry import Check, VerifierError, get, importable_path
+from verifiers.types import Verdict
+
+if TYPE_CHECKING:  # they import subprocess, ctypes and more, 20 ms that `import verifiers` need not pay
+    from verifiers.engine import Engine
+    from verifiers.process import Item
+    from verifiers.worker import Recipe
+
+# Pairs pulled ahead of the verdicts, for each worker: two full chunks.
+WINDOW = 256
+
+Pair = tuple[str, Any]
+
+
+def verify(name: str, completion: str, reference: Any, **options: Any) -> Verdict:
+    """Check one completion in this process. It cannot be killed: use `verify_many` for model output."""
+    check = get(name)
+    check.check_options(options)
+    return _verify_here(check, completion, reference, options)
+
+
+def verify_many(
+    name: str,
+    pairs: Iterable[Pair],
+    *,
+    workers: int | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> list[Verdict]:
+    """Return the verdicts of `(completion, reference)` pairs in their order. See `Pool`."""
+    return list(verify_iter(name, pairs, workers=workers, timeout=timeout, **options))
+
+
+def verify_iter(
+    name: str,
+    pairs: Iterable[Pair],
+    *,
+    workers: int | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> Iterator[Verdict]:
+    """Yield the verdicts of `(completion, reference)` pairs in their order. See `Pool`.
+
+    A wrong name or option fails here, not at the first verdict.
+    """
+    return _drain(Pool(name, workers=workers, timeout=timeout, **options), pairs)
+
+
+def _drain(pool: Pool, pairs: Iterable[Pair]) -> Iterator[Verdict]:
+    with pool:
+        yield from pool.verify_iter(pairs)
+
+
+class Pool:
+    """Warm worker processes for one verifier and one set of options, over any number of calls.
+
+    `workers`: how many processes, by default one a core; 0 checks in this process and can kill nothing.
+    `timeout`: seconds an item, by default the verifier's own. Processes start when the first pair needs them,
+    die with this process, and are killed by `close`, which `with` and garbage collection call. Any thread may
+    use a pool, several at once too; a forked child may not.
+    """
+
+    def __init__(self, name: str, *, workers: int | None = None, timeout: float | None = None, **options: Any) -> None:
+        self.check = get(name)
+        self.check.check_options(options)
+        self._options = options
+        if workers is not None and workers < 0:
+            raise VerifierError(f"workers must be 0 or more, not {workers}")
+        if timeout is not None and not timeout > 0:
+            raise VerifierError(f"timeout must be above 0 seconds, not {timeout}")
+        if workers == 0 and timeout is not None:
+            raise VerifierError("workers=0 checks in this process, where nothing can be killed: drop the timeout")
+        self.workers = _cores() if workers is None else workers
+        self.timeout = self.check.timeout if timeout is None else timeout
+        self._engine: Engine | None = None
+        if self.workers:
+            from verifiers.engine import Engine
+
+            recipe = _recipe(self.check, options)
+            self._engine = Engine(self.check, recipe, workers=self.workers, timeout=self.timeout)
+            self._finalizer = weakref.finalize(self, self._engine.close)
+
+    def verify_iter(self, pairs: Iterable[Pair]) -> Iterator[Verdict]:
+        """Yield verdicts in the order of `pairs`.
+
+        Pairs are pulled ahead, at most a window of them; while the source computes the next one, the workers
+        check those before it. Verdicts that are ready are yielded before the next pair is pulled.
+        """
+        if self._engine is None:
+            for completion, reference in pairs:
+                yield _verify_here(self.check, completion, reference, self._options)
+            return
+        limit = self.workers * WINDOW
+        window: deque[Item] = deque()
+        try:
+            for completion, reference in pairs:
+                window.append(self._engine.submit(completion, reference))
+                while window and (window[0].verdict is not None or len(window) >= limit):
+                    yield self._engine.wait(window.popleft())
+            while window:
+                yield self._engine.wait(window.popleft())
+        finally:
+            for item in window:
+                item.is_cancelled = True
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._finalizer()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _verify_here(check: Check, completion: str, reference: Any, options: dict[str, Any]) -> Verdict:
+    if not isinstance(completion, str):  # a caller without a type checker
+        raise TypeError(f"a completion must be a str, not {type(completion).__name__}: {completion!r:.80}")
+    verdict, message = run_check(check, completion, reference, options)
+    if message is not None:
+        import logging
+
+        logging.getLogger("verifiers").warning("verifier %r failed, the verdict is unknown: %s", check.name, message)
+    return verdict
+
+
+def _cores() -> int:
+    """The cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _recipe(check: Check, options: dict[str, Any]) -> Recipe:
+    from verifiers.worker import Recipe
+
+    path = importable_path(check)
+    return Recipe(
+        name=check.name,
+        version=check.version,
+        threshold=check.threshold,
+        options=options,
+        path=path,
+        shipped=None if path else _ship(check),
+        sys_path=list(sys.path),
+    )
+
+
+def _ship(check: Check) -> bytes:
+    """Pickle a function that no other process can import, as those of a notebook; needs cloudpickle."""
+    import importlib.util
+
+    if importlib.util.find_spec("cloudpickle") is None:
+        raise VerifierError(
+            f"verifier {check.name!r} is defined in a notebook, a script or another function, where worker "
+            f"processes cannot import it. Move it to a module and name it 'pkg.module:function', or "
+            f"`pip install cloudpickle`, or check in this process with workers=0 (no time limit there)."
+        )
+    import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    shipped: bytes = cloudpickle.dumps(check.function)
+    return shipped

@@ -1,0 +1,146 @@
+"""The worker process: reads frames of pairs, checks them, writes rows.
+
+A worker is a plain `python -c` that talks over pipes. So it never imports the caller's `__main__` again,
+inherits neither threads nor CUDA state from a parent that holds torch, and starts in 40 ms.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import os
+import pickle
+import select
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from verifiers import heartbeat, registry
+from verifiers.judge import run_check
+from verifiers.registry import Check
+
+HEADER = struct.Struct("<Q")
+# Results wait this long for company before they travel: few system calls, and little to repeat after a kill.
+FLUSH_SECONDS = 0.005
+WARM_UP_AFTER = 0.05
+_PR_SET_PDEATHSIG = 1
+
+Row = tuple[str, float | None, str | None, str, float, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a worker builds a check: the function by import path, or shipped by cloudpickle."""
+
+    name: str
+    version: str
+    threshold: float | None
+    options: Mapping[str, Any]
+    path: str | None
+    shipped: bytes | None
+    sys_path: list[str]
+
+    def build(self) -> Check:
+        if self.path is not None:
+            check = registry.get(self.path)
+        else:
+            assert self.shipped is not None
+            check = registry.describe(self.name, pickle.loads(self.shipped))
+        return replace(check, name=self.name, version=self.version, threshold=self.threshold)
+
+
+def main() -> None:
+    """The worker process: `argv` holds the file descriptor of the heartbeat and the parent's process id."""
+    requests, results = _claim_pipes()
+    beat = heartbeat.Heartbeat(int(sys.argv[1]))
+    heartbeat.adopt(beat)
+    _die_with_parent(int(sys.argv[2]))
+    recipe = pickle.loads(_read_frame(requests) or b"")
+    sys.path[:] = recipe.sys_path
+    try:
+        check = recipe.build()
+    except (Exception, SystemExit):  # noqa: BLE001  # any import may fail in any way; the parent raises it
+        _write_frame(results, traceback.format_exc())
+        return
+    _write_frame(results, [])
+    _serve(requests, results, beat, check, recipe.options)
+
+
+def _serve(requests: int, results: int, beat: heartbeat.Heartbeat, check: Check, options: Mapping[str, Any]) -> None:
+    warm_up: Callable[[], None] | None = check.warm_up
+    started = 0
+    while True:
+        if warm_up is not None and not select.select([requests], [], [], WARM_UP_AFTER)[0]:
+            warm_up()
+            warm_up = None
+        frame = _read_frame(requests)
+        if frame is None:
+            return
+        rows: list[Row] = []
+        flushed = time.perf_counter()
+        for payload in marshal.loads(frame):
+            started += 1
+            beat.begin(started)
+            rows.append(_row(check, payload, options))
+            if time.perf_counter() - flushed > FLUSH_SECONDS:
+                _write_frame(results, rows)
+                rows = []
+                flushed = time.perf_counter()
+        if rows:
+            _write_frame(results, rows)
+
+
+def _row(check: Check, payload: bytes, options: Mapping[str, Any]) -> Row:
+    try:
+        completion, reference = pickle.loads(payload)
+    except (Exception, SystemExit):  # noqa: BLE001  # a class of the caller's that only the caller can import
+        return "unknown", None, None, "fault", 0.0, traceback.format_exc(limit=-2)
+    verdict, message = run_check(check, completion, reference, options)
+    return verdict.status, verdict.score, verdict.answer, verdict.reason, verdict.seconds, message
+
+
+def _claim_pipes() -> tuple[int, int]:
+    """Take the two pipes away from standard input and output, so that a check that prints breaks nothing."""
+    requests, results = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return requests, results
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask Linux for SIGKILL when the parent dies, even in a hang; elsewhere the end of the pipe must do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _read_frame(fd: int) -> bytes | None:
+    header = _read_exactly(fd, HEADER.size)
+    return None if header is None else _read_exactly(fd, HEADER.unpack(header)[0])
+
+
+def _read_exactly(fd: int, size: int) -> bytes | None:
+    parts = []
+    while size:
+        part = os.read(fd, min(size, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _write_frame(fd: int, content: list[Row] | str) -> None:
+    body = marshal.dumps(content)
+    data = memoryview(HEADER.pack(len(body)) + body)
+    while data:
+        data = data[os.write(fd, data) :]
