@@ -286,7 +286,7 @@ def sql(
 
     ledger = Ledger(_run_folder(run))
     try:
-        relation = ledger.connect().sql(query)
+        relation: duckdb.DuckDBPyRelation | None = ledger.connect().sql(query)
     except duckdb.Error as error:
         raise UserError(f"sql: {error}") from None
     if relation is None:

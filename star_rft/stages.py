@@ -176,7 +176,13 @@ class RunStages:
         path = self.folder.metrics(round)
         if not path.exists():
             return None
-        return record.read(path), self.start() if round == 0 else self.folder.checkpoint(round)
+        report, policy = record.read(path), self.start() if round == 0 else self.folder.checkpoint(round)
+        if (found := self.fingerprint(policy)) != report.model:
+            raise RunError(
+                f"{policy}: is not the model that round {round} recorded ({found}, not {report.model}): its weights"
+                " were changed; restore them or begin a new run"
+            )
+        return report, policy
 
     def is_sampled(self, round: int) -> bool:
         path = self.folder.plan(round)

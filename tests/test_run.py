@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -87,6 +88,15 @@ def test_a_changed_config_is_refused_and_named(finished: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_model_whose_weights_were_changed_is_refused(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    weights = run / "rounds/001/checkpoint/model.safetensors"
+    weights.write_bytes((finished / "rounds/002/checkpoint/model.safetensors").read_bytes())
+    with pytest.raises(star_rft.UserError, match="not the model that round 1 recorded"):
+        list(star_rft.run(run))
+
+
 def has(pattern: str) -> Callable[[Path], bool]:
     return lambda run: any(run.glob(pattern))
 
@@ -167,8 +177,6 @@ def test_a_round_without_a_correct_sample_fails_clearly_and_keeps_its_samples(tm
 
 
 def test_verifying_a_run_again_supersedes_its_verdicts(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(finished, copy)
     done = call("verify", str(copy), cwd=tmp_path)
