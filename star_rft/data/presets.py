@@ -217,9 +217,7 @@ def _is_math(values: Values) -> bool:
 
 
 def _is_commonsenseqa(values: Values) -> bool:
-    return "answerKey" in values and (
-        has(values, "question.stem", "question.choices") or has(values, "choices.label")
-    )
+    return "answerKey" in values and (has(values, "question.stem", "question.choices") or has(values, "choices.label"))
 
 
 def _is_qa(values: Values) -> bool:
@@ -283,9 +281,7 @@ def reader(
     chosen = PRESETS[preset]
     switches = {**chosen.options, **check_options(options, chosen.options, f"preset {preset!r}")}
     renamed = dict(columns or {})
-    return lambda values: chosen.fields(
-        {**values, **{to: lookup(values, at) for to, at in renamed.items()}}, switches
-    )
+    return lambda values: chosen.fields({**values, **{to: lookup(values, at) for to, at in renamed.items()}}, switches)
 
 
 def check_options(options: Values, valid: Values, owner: str) -> Values:
@@ -293,9 +289,7 @@ def check_options(options: Values, valid: Values, owner: str) -> Values:
         if key not in valid:
             raise DataError(f"{owner} has no option {key!r}; valid are {', '.join(valid) or 'none'}")
         if key in OPTION_VALUES and value not in OPTION_VALUES[key]:
-            raise DataError(
-                f"option {key} is {value!r}; valid are {', '.join(map(repr, OPTION_VALUES[key]))}"
-            )
+            raise DataError(f"option {key} is {value!r}; valid are {', '.join(map(repr, OPTION_VALUES[key]))}")
     return options
 
 

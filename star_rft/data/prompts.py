@@ -50,14 +50,10 @@ class Prompter:
         if self.chat not in ("auto", True, False):
             raise PromptError(f"prompt.chat is {self.chat!r}; valid are auto, true, false")
         if self.chat is True and not self.tokenizer.chat_template:
-            raise PromptError(
-                "prompt.chat is true, but the tokenizer has no chat template; use auto or false"
-            )
+            raise PromptError("prompt.chat is true, but the tokenizer has no chat template; use auto or false")
         for index, shot in enumerate(self.few_shot):
             if set(shot) != SHOT_KEYS:
-                raise PromptError(
-                    f"prompt.few_shot[{index}] has the keys {sorted(shot)}; it needs {sorted(SHOT_KEYS)}"
-                )
+                raise PromptError(f"prompt.few_shot[{index}] has the keys {sorted(shot)}; it needs {sorted(SHOT_KEYS)}")
         self.text("1 + 1?")
 
     @property

@@ -75,9 +75,7 @@ def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
         chosen = [path for path in files if re.fullmatch(rf"{re.escape(name)}(-\d+-of-\d+)?\..*", path.name)]
         if chosen:
             return chosen
-    raise DataError(
-        f"{folder}: no file for split {split!r}; there are {', '.join(path.name for path in files)}"
-    )
+    raise DataError(f"{folder}: no file for split {split!r}; there are {', '.join(path.name for path in files)}")
 
 
 def _format(path: Path) -> str:
@@ -93,9 +91,7 @@ def _read_file(path: Path) -> Iterator[Row]:
     if kind in (".jsonl", ".ndjson"):
         return _read_lines(path)
     valid = ", ".join(FORMATS)
-    raise DataError(
-        f"{path}: unknown format {kind!r}; valid are {valid}, optionally with {', '.join(COMPRESSIONS)}"
-    )
+    raise DataError(f"{path}: unknown format {kind!r}; valid are {valid}, optionally with {', '.join(COMPRESSIONS)}")
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -165,9 +161,7 @@ def _read_json(path: Path) -> Iterator[Row]:
     if isinstance(value, Mapping):
         lists = [key for key, item in value.items() if isinstance(item, list)]
         if len(lists) != 1:
-            raise DataError(
-                f"{path}: must hold a list of rows, or an object with one list; its keys: {list(value)}"
-            )
+            raise DataError(f"{path}: must hold a list of rows, or an object with one list; its keys: {list(value)}")
         value = value[lists[0]]
     if not isinstance(value, list):
         raise DataError(f"{path}: must hold a list of rows, not {type(value).__name__}")

@@ -147,11 +147,7 @@ def _rows(
 
 def _is_list_of_names(source: Iterable[Any]) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
     # A mapping's keys are names too, but one row is not a list of paths.
-    return (
-        isinstance(source, Sequence)
-        and bool(source)
-        and all(isinstance(s, str | os.PathLike) for s in source)
-    )
+    return isinstance(source, Sequence) and bool(source) and all(isinstance(s, str | os.PathLike) for s in source)
 
 
 def _is_path(name: str) -> bool:

@@ -196,9 +196,7 @@ def scores_table(scores: Scores, title: str) -> Table:
 
 def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
     """Prompts with their history; the last column bounds the pass rate from above (95%)."""
-    table = _table(
-        "Prompts by pass rate, hardest first", "problem", "correct of samples by round", "rate at most"
-    )
+    table = _table("Prompts by pass rate, hardest first", "problem", "correct of samples by round", "rate at most")
     table.add_column("prompt", overflow="ellipsis", no_wrap=True)
     for row in rows:
         rounds = " ".join(f"{r['correct']}/{r['samples']}" for r in row["rounds"])
@@ -211,9 +209,7 @@ def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
 
 def _table(title: str, *columns: str) -> Table:
     """Right-aligned and slim: all of it must fit into 80 columns."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table

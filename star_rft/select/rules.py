@@ -57,9 +57,7 @@ def cap(con: duckdb.DuckDBPyConnection, *, limit: int, prefer: str) -> None:
     """Keep at most `limit` traces a problem, so that easy problems do not drown the rest."""
     con.execute(
         "create or replace temp table pool as select * exclude (place)"
-        " replace (case when why is null and place > "
-        + str(int(limit))
-        + " then 'over_cap' else why end as why)"
+        " replace (case when why is null and place > " + str(int(limit)) + " then 'over_cap' else why end as why)"
         " from (select *, row_number() over (partition by problem_id, why is null"
         f" order by {PREFERENCES[prefer]}) as place from pool)"
     )
@@ -71,9 +69,7 @@ def finish(con: duckdb.DuckDBPyConnection, *, round: int, weighting: str) -> duc
     Weight 1/|Y+| (`per_prompt`) is the policy gradient's view of RFT: each problem counts once, however many
     traces of it survived.
     """
-    weight = (
-        "1.0 / count(*) over (partition by problem_id, why is null)" if weighting == "per_prompt" else "1.0"
-    )
+    weight = "1.0 / count(*) over (partition by problem_id, why is null)" if weighting == "per_prompt" else "1.0"
     return con.sql(
         f"select {int(round)}::integer as in_round, sample_id, problem_id, why is null as is_selected,"
         " coalesce(why, 'selected') as why, duplicate_of,"

@@ -52,9 +52,7 @@ def corpus(
     golds = gold_examples(chosen, prompts=prompts)
     by_id = {problem.id: problem for problem in anchor}
     wanted = mix / (1 - mix) * (len(survivors) + len(golds))
-    anchors = gold_examples(
-        [by_id[pid] for pid in _draw(list(by_id), wanted, "anchor", seed, round)], prompts=prompts
-    )
+    anchors = gold_examples([by_id[pid] for pid in _draw(list(by_id), wanted, "anchor", seed, round)], prompts=prompts)
     return Corpus((*survivors, *golds, *anchors), len(survivors), len(golds), len(anchors))
 
 

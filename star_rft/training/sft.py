@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 REPORT = "fit.json"
 
-# A micro-batch holds about so many tokens unless its size is given; a CPU gains nothing from more.
-MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
+# About so many tokens make a micro-batch unless its size is given. On a CPU, more speed up the kernels no more
+# than they add padding (benchmarks/train.py --sweep).
+MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,19 +92,17 @@ def test_a_problem_that_is_reworded_or_quoted_is_an_overlap_by_ngrams(train: str
         (STORY.split("How many")[0] + "In June she sold 10 for $3 each. What did June bring?", "30"),
     ],
 )
-def test_another_problem_with_the_same_phrases_is_only_a_shared_phrase(
-    train: str, train_reference: str
-) -> None:
+def test_another_problem_with_the_same_phrases_is_only_a_shared_phrase(train: str, train_reference: str) -> None:
     assert compare(train, train_reference=train_reference) == "phrase"
 
 
 def test_a_problem_of_fewer_than_thirteen_words_only_matches_as_a_whole() -> None:
-    assert compare(
-        "Tom has 3 apples and eats 1. How many now?", "tom has 3 apples and eats 1: how many now"
-    ) == ("normalised")
-    assert compare(
-        "Ann has 3 apples and eats 1. How many now?", "Tom has 3 apples and eats 1. How many now?"
-    ) == ("none")
+    assert compare("Tom has 3 apples and eats 1. How many now?", "tom has 3 apples and eats 1: how many now") == (
+        "normalised"
+    )
+    assert compare("Ann has 3 apples and eats 1. How many now?", "Tom has 3 apples and eats 1. How many now?") == (
+        "none"
+    )
 
 
 def test_an_instruction_that_every_problem_carries_is_no_overlap() -> None:
@@ -129,9 +127,7 @@ def test_under_different_instructions_a_problem_is_still_found() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 30), max_size=20), st.lists(st.integers(0, 30), max_size=20))
 def test_the_exact_count_is_that_of_a_plain_intersection(train: list[int], held_out: list[int]) -> None:
-    report = overlaps(
-        [problem(f"Compute {n}") for n in train], [problem(f"Compute {n}") for n in set(held_out)]
-    )
+    report = overlaps([problem(f"Compute {n}") for n in train], [problem(f"Compute {n}") for n in set(held_out)])
     assert report.counts["exact"] == report.contaminated == len(set(train) & set(held_out))
 
 
@@ -150,9 +146,7 @@ def test_the_training_side_may_be_a_stream() -> None:
 
 def test_contamination_stops_with_counts_an_example_and_the_key_that_allows_it() -> None:
     report = overlaps([problem(STORY)], [problem(STORY), problem("Something else")])
-    with pytest.raises(
-        ContaminationError, match=r"1 of 2 held-out .*1 exact.*Natalia.*data.contamination"
-    ):
+    with pytest.raises(ContaminationError, match=r"1 of 2 held-out .*1 exact.*Natalia.*data.contamination"):
         require_clean(report)
     require_clean(overlaps([problem("a")], [problem("b")]))
 
@@ -172,10 +166,7 @@ def test_gsm8k_train_is_clean_of_its_test_set() -> None:
 
 def test_gsm8k_test_among_its_training_set_is_found_whole() -> None:
     test = _shared("gsm8k/test.jsonl")
-    renamed = [
-        load([{"question": f"Dear pupil: {p.prompt}", "answer": p.reference}], verifier="any")[0]
-        for p in test
-    ]
+    renamed = [load([{"question": f"Dear pupil: {p.prompt}", "answer": p.reference}], verifier="any")[0] for p in test]
     report = overlaps([*_shared("gsm8k/train.jsonl"), *renamed], test)
     long_enough = [p for p in test if len(normalised(p.prompt).split()) >= 20]
     assert report.contaminated >= len(long_enough)

@@ -178,9 +178,7 @@ def test_an_ambiguous_row_is_not_guessed() -> None:
 
 def test_unknown_columns_list_every_preset() -> None:
     assert detect({"a": 1}) is None
-    with pytest.raises(
-        DataError, match=r"cannot tell what the columns a, b, b\.c mean: .*gsm8k \(question, ans"
-    ):
+    with pytest.raises(DataError, match=r"cannot tell what the columns a, b, b\.c mean: .*gsm8k \(question, ans"):
         one({"a": 1, "b": {"c": 2}})
     with pytest.raises(DataError, match="no preset 'gsm'; valid are gsm8k, math, svamp"):
         one(GSM8K, preset="gsm")

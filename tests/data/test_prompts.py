@@ -16,9 +16,7 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-)
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 SHOT = {"prompt": "What is {1}?", "completion": "One {one}."}
 PROBLEM = Problem("1", "What is {2}?", "2", "exact", solution="Two {two}.")
 
@@ -59,9 +57,7 @@ def test_plain_examples_are_blocks_of_text() -> None:
 
 def test_chat_examples_are_turns_of_user_and_assistant() -> None:
     # FIELD.md, defect 12: replies labelled with the role "user".
-    prompter = Prompter(
-        tokenizer(chat_template=CHATML), template="Q: {question}", system="Think.", few_shot=[SHOT]
-    )
+    prompter = Prompter(tokenizer(chat_template=CHATML), template="Q: {question}", system="Think.", few_shot=[SHOT])
     assert prompter.render(PROBLEM) == (
         "<s><|im_start|>system\nThink.<|im_end|>\n"
         "<|im_start|>user\nQ: What is {1}?<|im_end|>\n"
@@ -71,9 +67,7 @@ def test_chat_examples_are_turns_of_user_and_assistant() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "question", ["{", "}", "{}", "{question}", "{0} {x!r} %s $x", "a {question} b {question}"]
-)
+@pytest.mark.parametrize("question", ["{", "}", "{}", "{question}", "{0} {x!r} %s $x", "a {question} b {question}"])
 def test_braces_in_a_problem_mean_nothing(question: str) -> None:
     for chat in (True, False):
         prompter = Prompter(

@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 from star_rft.data import DataError, load
 from star_rft.types import Problem
 
-ROWS = [
-    {"question": f"What is {n} + {n}?", "answer": str(2 * n), "solution": f"It is {2 * n}."}
-    for n in range(200)
-]
+ROWS = [{"question": f"What is {n} + {n}?", "answer": str(2 * n), "solution": f"It is {2 * n}."} for n in range(200)]
 
 
 def read(source: Any, **options: Any) -> list[Problem]:
