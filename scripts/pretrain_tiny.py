@@ -10,8 +10,10 @@ A real base model in miniature, one million parameters, in two phases:
    working, skip a step or slip in arithmetic. The ability stays, but sampling seldom shows it.
 
 The prompt form is `Question: {question}\\nAnswer:`, the completion ` {chain}\\n#### {n}` and end-of-sequence.
-The same seed, thread count and library versions give the same model. With glibc, these halve the time
-(tensors are then not given back to the system after every step):
+Seed 0 took about 20 minutes on two busy cores: 18 for 3,000 clean steps (pass@1 0.867 over 1-8 steps at
+temperature 1), 1.5 for 150 noisy ones (pass@1 0.282). The shipped weights are phase 1 of one run with phase 2
+from its saved weights. Half of the processor time was the allocator's until, with glibc, these kept tensors from
+being given back to the system after every step:
 
     export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
 """

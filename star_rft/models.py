@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,20 @@ class ModelError(UserError):
     """A model that cannot be found, read or used, in one line for its user."""
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars: the command line draws its own. Also a decorator."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def resolve(
     name: str | Path, *, gguf_file: str | None = None, into: Path, trust_remote_code: bool = False
 ) -> Path | str:
@@ -50,6 +66,7 @@ def resolve(
     return Path(name) if Path(name).exists() else str(name)
 
 
+@without_bars()
 def load(
     path: str | Path, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -155,6 +172,7 @@ def _smollm2() -> tuple[Path, str]:
     return folder, files[0]
 
 
+@without_bars()
 def _from_gguf(name: str | Path, gguf_file: str, *, into: Path, trust_remote_code: bool) -> Path:
     source = json.dumps({"model": Path(name).name, "gguf_file": gguf_file}) + "\n"
     if into.exists():

@@ -19,17 +19,6 @@ from star_rft.ledger import Ledger
 from tests.runs import MINIATURE, call, command, environment, outcome, write_config
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run of two rounds, from the command line."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = call("run", str(write_config(folder)), "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    reports = json.loads(done.stdout)
-    assert [report["round"] for report in reports] == [0, 1, 2]
-    return folder / "run"
-
-
 def test_a_round_leaves_what_the_design_promises(finished: Path) -> None:
     metrics = json.loads((finished / "rounds/002/metrics.json").read_text())
     promised = (

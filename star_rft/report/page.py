@@ -74,7 +74,9 @@ def _plot(reports: list[RoundReport]) -> go.Figure:
                 "arrayminus": [interval.value - interval.low for interval in intervals],
             }
         figure.add_scatter(x=rounds, y=values, name=f"pass@{k}", error_y=bars, line={"color": colour})
-    trained = [(report.round, report.no_survivors / report.problems) for report in reports if report.no_survivors]
+    trained = [
+        (report.round, report.no_survivors / report.problems) for report in reports if report.no_survivors is not None
+    ]
     figure.add_scatter(
         x=[number for number, _ in trained],
         y=[share for _, share in trained],
@@ -84,7 +86,10 @@ def _plot(reports: list[RoundReport]) -> go.Figure:
     figure.update_xaxes(title="round", dtick=1)
     figure.update_yaxes(range=[0, 1], tickformat=".0%")
     figure.update_layout(
-        margin={"l": 50, "r": 10, "t": 10, "b": 40}, height=380, legend={"orientation": "h", "y": -0.2}
+        template="plotly_white",
+        margin={"l": 50, "r": 10, "t": 10, "b": 40},
+        height=380,
+        legend={"orientation": "h", "y": -0.2},
     )
     return figure
 

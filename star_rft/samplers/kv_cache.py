@@ -22,6 +22,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from star_rft.models import ModelError
+
 ATTENTION = "star_rft_slots"
 FIRST_POSITIONS = 32  # room for suffixes at first; doubled whenever it is full
 
@@ -201,6 +203,8 @@ def slot_attention(
     attention itself. Here the query heads of a group, and the rows of a prefix, are rows of one product.
     """
     if slots is None:
+        if attention_mask is not None and attention_mask.shape[-1] != key.shape[-2]:
+            raise ModelError(f"{type(module).__name__} is not given the arguments of forward: use the vllm backend")
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )

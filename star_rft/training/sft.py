@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from star_rft import models
+from star_rft.models import without_bars
 from star_rft.training.batches import Collator, draw_steps, length, split_even
 from star_rft.training.checkpoints import last_whole, refuse_foreign, written_whole
 from star_rft.training.errors import TrainingError
-from star_rft.training.models import check_target_modules, load_for_training, quiet, save_model
+from star_rft.training.models import check_target_modules, load_for_training, save_model
 from star_rft.types import Example, digest
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def fit(
         shutil.rmtree(work_dir, ignore_errors=True)
         return finished
     refuse_foreign(work_dir)
-    with quiet():
+    with without_bars():
         trainer, plan, generation = make_trainer(
             kept, settings, model_path, work_dir, use_cpu=not _has_gpu(device), save_steps=save_steps,
             report_to=report_to, trust_remote_code=trust_remote_code,
