@@ -25,19 +25,24 @@ def run(
     config: str | Path | Mapping[str, Any],
     overrides: Iterable[str] | Mapping[str, Any] = (),
     *,
+    data: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[RoundReport]:
     """Run or resume the loop of a config (a file, a mapping, a recipe's name, a run folder).
 
-    Yields a report a round, from round 0. Raises UserError before any work if the config cannot be run.
+    `data` holds data sets in memory, `{"train": rows, "dev": rows}`, which take the place of the config's; rows
+    are mappings with the columns that the config or a preset names. Yields a report a round, from round 0.
+    Raises UserError before any work if the config cannot be run.
     """
     from star_rft.build import open_run, settle
+    from star_rft.config import pairs
     from star_rft.loop import run as run_rounds
 
-    settled = settle(config, overrides)
+    in_memory = {f"data.{split}.source": "in memory" for split in data or {}}
+    settled = settle(config, pairs(overrides) | in_memory)
 
     def rounds() -> Iterator[RoundReport]:
-        with open_run(settled, progress=progress) as stages:
+        with open_run(settled, rows=data, progress=progress) as stages:
             yield from run_rounds(stages, rounds=settled.rounds)
 
     return rounds()

@@ -23,7 +23,7 @@ def bench_config(
         "name": "bench",
         "rounds": 0,
         "model": {"name": model},
-        "data": {"test": {"source": data, "split": "test", "limit": limit}},
+        "data": {"test": {"source": data, "limit": limit}},
         "eval": {"n": n or max(ks), "k": sorted({1, *ks}), "greedy": True},
     }
     if model == "tiny":  # its pretraining knows one prompt form only

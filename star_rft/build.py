@@ -54,14 +54,20 @@ def recipe_files() -> list[Path]:
     return sorted((Path(__file__).parent / "configs").glob("*.yaml"))
 
 
+Rows = Mapping[str, Iterable[Mapping[str, Any]]]
+
+
 @contextmanager
-def open_run(config: Config, *, progress: Progress | None = None) -> Iterator[RunStages]:
-    """Hold the run folder and yield its stages; everything that they opened is closed in the end."""
+def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | None = None) -> Iterator[RunStages]:
+    """Hold the run folder and yield its stages; everything that they opened is closed in the end.
+
+    `rows` are data sets given in memory, by split; they take the place of the config's sources.
+    """
     folder = RunFolder(config.folder)
     check_verifier(config)
     with locked(folder.path):
         _refuse_changes(folder, config)
-        problems, warm_start = _problems(folder, config)
+        problems, warm_start = _problems(folder, config, rows or {})
         write_text(folder.config, configs.dump(config.model_copy(update={"versions": versions()})))
         with _pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
@@ -98,14 +104,23 @@ def _refuse_changes(folder: RunFolder, config: Config) -> None:
             )
 
 
-def load_split(config: Config, split: Split) -> list[Problem]:
+def load_split(config: Config, split: Split, rows: Rows) -> list[Problem]:
     source = getattr(config.data, split)
-    return [] if source is None else _load(source, config, key=f"data.{split}", split=split)
+    return [] if source is None else _load(source, config, key=f"data.{split}", split=split, rows=rows.get(split))
 
 
-def _load(source: SourceConfig, config: Config, *, key: str, split: str) -> list[Problem]:
+def _load(
+    source: SourceConfig,
+    config: Config,
+    *,
+    key: str,
+    split: str,
+    rows: Iterable[Mapping[str, Any]] | None = None,
+) -> list[Problem]:
     flat = source.model_dump(exclude={"source", "split"})
     try:
+        if rows is not None:
+            return load_problems(rows, verifier=config.verifier.name, **flat)
         return load_problems(
             source.source, verifier=config.verifier.name, split=source.split or _role(source.source, split), **flat
         )
@@ -119,10 +134,10 @@ def _role(source: str | list[str], split: str) -> str | None:
     return None if is_files else split
 
 
-def load_all(config: Config) -> tuple[dict[Split, list[Problem]], list[Problem]]:
+def load_all(config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
     """Load every split and the warm start's data, without held-out problems among what is trained on."""
     splits: tuple[Split, ...] = ("train", "dev", "test")
-    problems = {split: load_split(config, split) for split in splits}
+    problems = {split: load_split(config, split, rows) for split in splits}
     warm_start = _warm_start_data(config, problems["train"])
     if config.data.contamination != "allow":
         report = overlaps([*problems["train"], *warm_start], [*problems["dev"], *problems["test"]])
@@ -133,10 +148,10 @@ def load_all(config: Config) -> tuple[dict[Split, list[Problem]], list[Problem]]
     return problems, warm_start
 
 
-def _problems(folder: RunFolder, config: Config) -> tuple[dict[Split, list[Problem]], list[Problem]]:
+def _problems(folder: RunFolder, config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
     """Load the data once a run: later starts read what the first one wrote, wherever the source has gone."""
     if not folder.problems.exists():
-        problems, warm_start = load_all(config)
+        problems, warm_start = load_all(config, rows)
         _require_gold(config, problems)
         write_problems(folder.warm_start_problems, {"train": warm_start})
         write_problems(folder.problems, problems)
@@ -299,7 +314,7 @@ LEDGER_BYTES_A_TOKEN = 4
 def preview(config: Config) -> Preview:
     """Load the data, check what can be checked without a model, and add up what the run may cost."""
     check_verifier(config)
-    problems, warm_start = load_all(config)
+    problems, warm_start = load_all(config, {})
     _require_gold(config, problems)
     samples = len(problems["train"]) * config.sample.n
     held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))

@@ -273,13 +273,17 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapp
     `overrides` are `key.sub=value` texts, or a mapping of such keys to values. Raises ConfigError.
     """
     raw, origin = (dict(source), "config") if isinstance(source, Mapping) else (_read(Path(source)), str(source))
-    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_split_override(text) for text in overrides]
-    for key, value in pairs:
+    for key, value in pairs(overrides).items():
         _set(raw, key, value)
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{origin}: {_explain(problem)}" for problem in error.errors())) from None
+
+
+def pairs(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides as a mapping of keys to values, whichever way they were given."""
+    return dict(overrides) if isinstance(overrides, Mapping) else dict(map(_split_override, overrides))
 
 
 def dump(config: Config) -> str:

@@ -153,6 +153,19 @@ def test_single_stages_add_up_to_the_same_round(finished: Path, tmp_path: Path) 
     assert single["weights"] == {k: v for k, v in whole["weights"].items() if "/001/" in k}
 
 
+def test_data_sets_can_be_given_in_memory(tmp_path: Path) -> None:
+    rows = [{"q": f"Tom has {i} pens and buys 1 pen. How many pens has he now?", "a": i + 1} for i in range(2, 8)]
+    columns = {"prompt": "q", "reference": "a"}
+    settings = MINIATURE | {
+        "run_dir": str(tmp_path / "run"),
+        "rounds": 0,
+        "data": {"dev": {"source": "-", "columns": columns}},
+    }
+    (report,) = star_rft.run(settings, data={"dev": rows})
+    assert report.held_out is not None
+    assert report.held_out.problems == 6
+
+
 def test_a_round_without_a_correct_sample_fails_clearly_and_keeps_its_samples(tmp_path: Path) -> None:
     rows = [{"question": f"Box {i} holds 3 apples. How many is that?", "answer": "-77"} for i in range(4)]
     (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
