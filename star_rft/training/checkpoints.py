@@ -1,54 +1,27 @@
-"""Folders that are there whole or not at all, whatever kills the process and when."""
+"""A trainer's checkpoints: which of them are whole, and which training they belong to."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from star_rft.files import sync, sync_folder
 from star_rft.training.errors import TrainingError
 
 MARKER = "whole.json"
 
 
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Give a temporary sibling to write into; it takes the place of `folder` when the block ends well."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    sync(partial)
-    partial.replace(folder)
-    _sync_one(folder.parent)
-
-
-def sync(folder: Path) -> None:
-    """Return when the folder and all in it are on the disk: a rename may otherwise outrun the content."""
-    for path in [*folder.rglob("*"), folder]:
-        _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def mark_whole(checkpoint: Path, note: Mapping[str, Any]) -> None:
     """Mark a trainer's checkpoint, which is not written atomically, and remove the older ones."""
-    sync(checkpoint)
+    sync_folder(checkpoint)
     unfinished = checkpoint / f"{MARKER}.partial"
     unfinished.write_text(json.dumps(dict(note)))
-    _sync_one(unfinished)
+    sync(unfinished)
     unfinished.replace(checkpoint / MARKER)
-    _sync_one(checkpoint)
+    sync(checkpoint)
     for older in checkpoint.parent.glob("checkpoint-*"):
         if older != checkpoint:
             shutil.rmtree(older)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from star_rft import models
+from star_rft.files import whole_folder
 from star_rft.models import without_bars
 from star_rft.training.batches import Collator, draw_steps, length, split_even
-from star_rft.training.checkpoints import last_whole, refuse_foreign, written_whole
+from star_rft.training.checkpoints import last_whole, refuse_foreign
 from star_rft.training.errors import TrainingError
 from star_rft.training.models import check_target_modules, load_for_training, save_model
 from star_rft.types import Example, digest
@@ -142,7 +143,7 @@ def fit(
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, on_step=on_step)
         report = _report(trainer, plan, examples=len(kept), dropped=len(examples) - len(kept), seconds=seconds)
         if trainer.is_world_process_zero():
-            with written_whole(out_dir) as folder:
+            with whole_folder(out_dir) as folder:
                 save_model(trainer, folder, generation=generation, dtype=save_dtype, is_lora=lora is not None)
                 note = {"fingerprint": fingerprint, "report": asdict(report)}
                 (folder / REPORT).write_text(json.dumps(note, indent=1))

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from star_rft.files import whole_folder
 from star_rft.training import FitReport, LoraSpec, fit
-from star_rft.training.checkpoints import last_whole, mark_whole, written_whole
+from star_rft.training.checkpoints import last_whole, mark_whole
 from tests.training.conftest import random_examples
 
 # Dropout, so that the random generator's state must come back too.
@@ -125,7 +126,7 @@ def test_only_the_newest_marked_checkpoint_survives(tmp_path: Path) -> None:
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     def write(name: str, *, then: BaseException | None = None) -> None:
-        with written_whole(tmp_path / "out") as folder:
+        with whole_folder(tmp_path / "out") as folder:
             (folder / name).touch()
             if then is not None:
                 raise then
