@@ -185,8 +185,8 @@ def test_verifying_a_run_again_supersedes_its_verdicts(finished: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     assert "no verdict changed" in done.stdout
     con = Ledger(copy).connect()
-    assert con.sql("select count(*) from all_verdicts").fetchone() == (2 * 278,)
-    assert con.sql("select count(*) from traces").fetchone() == (278,)
+    assert con.sql("select count(*) from all_verdicts").fetchall() == [(2 * 278,)]
+    assert con.sql("select count(*) from traces").fetchall() == [(278,)]
 
 
 def test_gold_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path: Path) -> None:
