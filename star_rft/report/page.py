@@ -36,7 +36,7 @@ def write_page(run_dir: Path) -> Path:
         ks=sorted({int(k) for report in reports for k in report.pass_at_k}),
         groups=_groups(reports),
         verdicts=verdict_lines(reports),
-        plot=_plot(reports).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False}),
+        plot=_plot(reports).to_html(full_html=False, include_plotlyjs=True, config={"displayModeBar": False}),
         reasons=con.execute(
             "select round, status, reason, count(*) as n from traces where split = 'train'"
             " group by all order by round, status, reason"
