@@ -18,8 +18,8 @@ from star_rft.ledger import Ledger, batches
 from star_rft.progress import Progress
 from star_rft.rollout import VerifierPool, draw, final_verdict, judged_text
 from star_rft.select.rules import select
-from star_rft.training.corpus import Corpus, corpus, gold_examples
-from star_rft.types import Decoding, Problem, RoundReport, RunFailure, Sampler, Scores, Split
+from star_rft.training.corpus import corpus, gold_examples, mixture
+from star_rft.types import Decoding, Example, Problem, RoundReport, RunFailure, Sampler, Scores, Split
 
 Model = Path | str
 
@@ -118,15 +118,15 @@ class RunStages:
             return out
         self.engine.release()
         with self._timed(round, "train"):
-            made = self._corpus(round)
-            if not made.examples:
+            examples = self._corpus(round)
+            if not examples:
                 raise RunFailure(
                     f"round {round}: nothing to train on: no sample was verified as correct. Look at some with"
                     f' `star-rft sql {self.folder.path} "select reason, answer, text from traces limit 20"`;'
                     " then raise sample.n, begin with a warm_start, or use easier problems"
                 )
             start = {"base": self.base, "warm_start": self.folder.warm_start, "last": policy}[self.train_from]
-            self._fit(self.fit, f"round {round}: training", made.examples, start, out, seed=self.seed + round)
+            self._fit(self.fit, f"round {round}: training", examples, start, out, seed=self.seed + round)
         return out
 
     def evaluate(self, round: int, policy: Model) -> None:
@@ -158,8 +158,9 @@ class RunStages:
             con = self.ledger.connect()
             figures = record.train_figures(con, round=round, group_by=self.held_out.group_by)
             figures |= record.selection_figures(con, round=round, problems=len(train))
-            made = self._corpus(round)
-            figures |= {"gold": made.gold, "anchor": made.anchor}
+            counts = {"problems": len(train), "anchor": len(self.warm_start_data)}
+            gold, anchor = mixture(figures["survivors"], **counts, **self.corpus_with)
+            figures |= {"gold": gold, "anchor": anchor}
         report = RoundReport(
             round=round,
             model=self.fingerprint(policy),
@@ -274,7 +275,7 @@ class RunStages:
         lines = [line.get("seconds", {}) for line in self.ledger.units().values()]
         return {stage: sum(line.get(stage, 0.0) for line in lines) for stage in ("sample", "verify")}
 
-    def _corpus(self, round: int) -> Corpus:
+    def _corpus(self, round: int) -> list[Example]:
         return corpus(
             self.ledger.connect(),
             round=round,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from time import monotonic
 from typing import Any
 
@@ -22,6 +23,7 @@ from rich.text import Text
 
 from star_rft.types import Interval, RoundReport, Scores
 
+PROMPT_SHOWN = 24  # so that a row fits into 80 columns
 LINE_EVERY = 10.0  # seconds between lines where the output is not a terminal
 
 
@@ -195,12 +197,12 @@ def scores_table(scores: Scores, title: str) -> Table:
 
 
 def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
-    """Prompts with their history; the last column bounds the pass rate from above (95%)."""
-    table = _table("Prompts by pass rate, hardest first", "problem", "correct of samples by round", "rate at most")
-    table.add_column("prompt", overflow="ellipsis", no_wrap=True)
+    """Prompts with their history; the third column bounds the pass rate from above (95%)."""
+    table = _table("Prompts by pass rate, hardest first", "problem", "by round", "rate at most")
+    table.add_column("prompt", no_wrap=True)
     for row in rows:
         rounds = " ".join(f"{r['correct']}/{r['samples']}" for r in row["rounds"])
-        prompt = " ".join((row["prompt"] or "").split())
+        prompt = shorten(row["prompt"] or "", PROMPT_SHOWN, placeholder="...")
         table.add_row(row["problem_id"], rounds, f"{row['pass_rate_at_most']:.2f}", Text(prompt))
     if more:
         table.caption = f"and {more:,} more; --limit shows more, --json all"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from star_rft.training.examples import example_from_text, example_from_tokens
@@ -23,14 +22,6 @@ class Prompts(Protocol):
     def target(self, problem: Problem) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    examples: tuple[Example, ...]
-    survivors: int
-    gold: int
-    anchor: int
-
-
 def corpus(
     con: duckdb.DuckDBPyConnection,
     *,
@@ -41,19 +32,28 @@ def corpus(
     anchor: Sequence[Problem],
     mix: float,
     seed: int,
-) -> Corpus:
+) -> list[Example]:
     """Build the training set of a round, in a fixed order.
 
     `gold` is the share of the problems whose gold solution is added; `mix` the share of the whole set that is
     drawn, without replacement and anew each round, from `anchor`.
     """
     survivors = _survivors(con, round=round, problems=problems, prompts=prompts)
-    chosen = [problems[pid] for pid in _draw(list(problems), gold * len(problems), "gold", seed)]
-    golds = gold_examples(chosen, prompts=prompts)
+    golds, anchors = mixture(len(survivors), problems=len(problems), gold=gold, anchor=len(anchor), mix=mix)
+    gold_ids = _draw(list(problems), golds, "gold", seed)
     by_id = {problem.id: problem for problem in anchor}
-    wanted = mix / (1 - mix) * (len(survivors) + len(golds))
-    anchors = gold_examples([by_id[pid] for pid in _draw(list(by_id), wanted, "anchor", seed, round)], prompts=prompts)
-    return Corpus((*survivors, *golds, *anchors), len(survivors), len(golds), len(anchors))
+    anchor_ids = _draw(list(by_id), anchors, "anchor", seed, round)
+    return [
+        *survivors,
+        *gold_examples([problems[pid] for pid in gold_ids], prompts=prompts),
+        *gold_examples([by_id[pid] for pid in anchor_ids], prompts=prompts),
+    ]
+
+
+def mixture(survivors: int, *, problems: int, gold: float, anchor: int, mix: float) -> tuple[int, int]:
+    """Return how many gold solutions and how many examples of the anchor go with so many survivors."""
+    golds = round(gold * problems)
+    return golds, min(anchor, round(mix / (1 - mix) * (survivors + golds)))
 
 
 def gold_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Example]:
@@ -79,6 +79,6 @@ def _survivors(
     return examples
 
 
-def _draw(ids: Sequence[str], count: float, *key: object) -> list[str]:
+def _draw(ids: Sequence[str], count: int, *key: object) -> list[str]:
     """Take `count` ids in an order that depends on the key alone, not on the order given."""
-    return sorted(ids, key=lambda pid: digest(*key, pid))[: round(count)]
+    return sorted(ids, key=lambda pid: digest(*key, pid))[:count]
