@@ -181,9 +181,9 @@ class Engine:
             self._replace(worker, "died")
 
     def _settle(self, worker: WorkerProcess, rows: list[Row]) -> None:
-        spent = sum(row[4] for row in rows) / len(rows)
+        spent = sum(row[5] for row in rows) / len(rows)
         self._pace = spent if self._pace is None else 0.7 * self._pace + 0.3 * spent
-        for status, score, answer, reason, seconds, message in rows:
+        for status, score, answer, reason, version, seconds, message in rows:
             item = worker.in_flight.popleft()
             item.payload = b""
             item.verdict = Verdict(
@@ -192,7 +192,7 @@ class Engine:
                 answer,
                 reason,  # type: ignore[arg-type]
                 self._check.name,
-                self._check.version,
+                version,
                 seconds,
             )
             if message is not None:

@@ -67,3 +67,9 @@ def uncounted() -> Iterator[None]:
         yield
     finally:
         _own.shift(time.monotonic() - began - LOAD_LIMIT)
+
+
+def renew() -> None:
+    """Start the time limit of the current item again: a check calls this between the parts of a long item."""
+    if _own is not None and (state := _own.read()) is not None:
+        _own.begin(state[0])

@@ -35,7 +35,9 @@ def to_verdict(check: Check, result: Any) -> Verdict:
             raise ValueError(f"{result} has a status or reason outside {STATUSES} and {REASONS}")
         answer = None if result.answer is None else str(result.answer)[:ANSWER_LIMIT]
         score = None if result.status == "unknown" else result.score
-        return replace(result, answer=answer, score=score, verifier=check.name, version=check.version)
+        # A check may add how it judged to its version: "+jail".
+        version = check.version + (result.version if result.version.startswith("+") else "")
+        return replace(result, answer=answer, score=score, verifier=check.name, version=version)
     if isinstance(result, bool):
         if result:
             return Verdict("correct", 1.0, None, "match", check.name, check.version)

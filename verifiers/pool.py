@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # they import subprocess, ctypes and more, 20 ms that `import
 
 # Pairs pulled ahead of the verdicts, for each worker: two full chunks.
 WINDOW = 256
+# A check that holds its own time limit gets this much longer before its worker is killed: to end what it runs, and to
+# replace a sandbox that broke.
+OWN_LIMIT_GRACE = 15.0
 
 Pair = tuple[str, Any]
 
@@ -85,17 +88,26 @@ class Pool:
             raise VerifierError(f"workers must be 0 or more, not {workers}")
         if timeout is not None and not timeout > 0:
             raise VerifierError(f"timeout must be above 0 seconds, not {timeout}")
-        if workers == 0 and timeout is not None:
+        if workers == 0 and timeout is not None and self.check.time_option is None:
             raise VerifierError("workers=0 checks in this process, where nothing can be killed: drop the timeout")
         self.workers = _cores() if workers is None else workers
-        self.timeout = self.check.timeout if timeout is None else timeout
+        self.timeout = self._limit(timeout)
         self._engine: Engine | None = None
         if self.workers:
             from verifiers.engine import Engine
 
-            recipe = _recipe(self.check, options)
+            recipe = _recipe(self.check, self._options)
             self._engine = Engine(self.check, recipe, workers=self.workers, timeout=self.timeout)
             self._finalizer = weakref.finalize(self, self._engine.close)
+
+    def _limit(self, timeout: float | None) -> float:
+        """Return the seconds after which a worker is killed: later where the check itself holds the limit."""
+        option = self.check.time_option
+        if option is None:
+            return self.check.timeout if timeout is None else timeout
+        limit = float(self._options.get(option, self.check.timeout) if timeout is None else timeout)
+        self._options = {**self._options, option: limit}
+        return limit + OWN_LIMIT_GRACE
 
     def verify_iter(self, pairs: Iterable[Pair]) -> Iterator[Verdict]:
         """Yield verdicts in the order of `pairs`.

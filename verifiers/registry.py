@@ -53,7 +53,8 @@ class Example:
 class Check:
     """A registered verifier. A float score is correct when it is >= `threshold`; with None always.
 
-    `timeout` is the default limit per item in seconds. `warm_up` loads what the check needs only sometimes.
+    `timeout` is the default limit per item in seconds; where the check holds a limit of its own, `time_option`
+    names the option that sets it, and the caller's timeout goes there. `warm_up` loads what the check needs only sometimes.
     `reference_problem` says what is wrong with a reference, or None, so that bad data fails when it loads.
     """
 
@@ -68,6 +69,7 @@ class Check:
     example: Example | None = None
     warm_up: Callable[[], None] | None = None
     reference_problem: Callable[[Any], str | None] | None = None
+    time_option: str | None = None
 
     def check_options(self, given: Mapping[str, Any]) -> None:
         """Raise UnknownOption for a misspelt, missing or mistyped option."""
@@ -128,6 +130,7 @@ def register(
     example: tuple[str, Any] | None = None,
     warm_up: Callable[[], None] | None = None,
     reference_problem: Callable[[Any], str | None] | None = None,
+    time_option: str | None = None,
     replace: bool = False,
 ) -> Callable[[Function], Function]:
     """Register `function(completion, reference, *, options) -> bool | float | Verdict` under a name.
@@ -149,6 +152,7 @@ def register(
             example=Example(*example) if example else None,
             warm_up=warm_up,
             reference_problem=reference_problem,
+            time_option=time_option,
         )
         return function
 

@@ -30,7 +30,8 @@ FLUSH_SECONDS = 0.005
 WARM_UP_AFTER = 0.05
 _PR_SET_PDEATHSIG = 1
 
-Row = tuple[str, float | None, str | None, str, float, str | None]
+# status, score, answer, reason, version, seconds, traceback of a check that failed
+Row = tuple[str, float | None, str | None, str, str, float, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,10 @@ def _row(check: Check, payload: bytes, options: Mapping[str, Any]) -> Row:
     try:
         completion, reference = pickle.loads(payload)
     except (Exception, SystemExit):  # noqa: BLE001  # a class of the caller's that only the caller can import
-        return "unknown", None, None, "fault", 0.0, traceback.format_exc(limit=-2)
+        return "unknown", None, None, "fault", check.version, 0.0, traceback.format_exc(limit=-2)
     verdict, message = run_check(check, completion, reference, options)
-    return verdict.status, verdict.score, verdict.answer, verdict.reason, verdict.seconds, message
+    facts = verdict.status, verdict.score, verdict.answer, verdict.reason, verdict.version
+    return *facts, verdict.seconds, message
 
 
 def _claim_pipes() -> tuple[int, int]:

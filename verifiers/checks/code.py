@@ -1,0 +1,201 @@
+"""A program passes its tests, in a sandbox that protects the machine from it and the verdict too."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifiers import heartbeat
+from verifiers.programs import find_program
+from verifiers.registry import UnknownOption, register
+from verifiers.sandbox.jail import JailBroken, NoSandbox, Outcome, Settings, borrowed, warm
+from verifiers.types import Reason, Status, Verdict
+
+_SHAPES = (
+    "{'tests': source that defines check(candidate) or asserts, 'entry_point': name} or "
+    "{'cases': [{'stdin': ..., 'stdout': ...}, ...]}"
+)
+_KEYS = {"tests", "entry_point", "prompt", "cases"}
+# Output beyond what a right answer needs: a program that prints more than this is wrong whatever it prints.
+_OUTPUT_SLACK = 1 << 16
+_EXAMPLE = (
+    "```python\ndef add(a, b):\n    return a + b\n```",
+    {"tests": "assert add(2, 3) == 5", "entry_point": "add"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a program is judged by: tests of a function, or (standard input, expected output) pairs."""
+
+    tests: str = ""
+    entry_point: str | None = None
+    prompt: str = ""
+    cases: tuple[tuple[str, str], ...] = ()
+
+
+class BadReference(ValueError):
+    """The reference describes no tests; the text says what is wrong."""
+
+
+def read_task(reference: Any) -> Task:
+    """Return the tests of a reference, which may be JSON text; raise BadReference."""
+    if isinstance(reference, str) and reference.lstrip().startswith("{"):
+        try:
+            reference = json.loads(reference)
+        except json.JSONDecodeError as error:
+            raise BadReference(f"not JSON: {error}") from None
+    if not isinstance(reference, Mapping):
+        raise BadReference(f"a reference must be {_SHAPES}, not {type(reference).__name__}")
+    if unknown := sorted(set(map(str, reference)) - _KEYS):
+        raise BadReference(f"a reference has no key {unknown[0]!r}; valid: {', '.join(sorted(_KEYS))}")
+    if ("tests" in reference) == ("cases" in reference):
+        raise BadReference(f"a reference needs either 'tests' or 'cases': {_SHAPES}")
+    if "cases" in reference:
+        return Task(cases=tuple(_case(case) for case in _listed(reference["cases"])))
+    tests = reference["tests"]
+    text = tests if isinstance(tests, str) else "\n".join(map(str, _listed(tests)))
+    entry_point, prompt = reference.get("entry_point"), reference.get("prompt")
+    _check_tests(text, entry_point)
+    return Task(text, entry_point, prompt or "")
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    if isinstance(value, str):
+        value = json.loads(value)
+    if not isinstance(value, Sequence) or not value:
+        raise BadReference(f"'tests' or 'cases' must be a list that is not empty, not {value!r:.80}")
+    return value
+
+
+def _case(case: Any) -> tuple[str, str]:
+    """Read one case: {"stdin", "stdout"}, or a pair; lines may come as a list."""
+    if isinstance(case, Mapping) and {"stdin", "stdout"} <= set(case):
+        case = (case["stdin"], case["stdout"])
+    if not isinstance(case, Sequence) or isinstance(case, str) or len(case) != 2:
+        raise BadReference(f"a case must be {{'stdin': text, 'stdout': text}}, not {case!r:.80}")
+    return _text(case[0]), _text(case[1])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return "\n".join(map(str, value))
+    raise BadReference(f"standard input and output must be text, not {value!r:.80}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_tests(tests: str, entry_point: str | None) -> None:
+    """Raise BadReference for tests that are no Python, or that test nothing."""
+    try:
+        tree = ast.parse(tests)
+    except (SyntaxError, ValueError) as error:
+        raise BadReference(f"the tests are no Python: {error}") from None
+    has_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+    if has_check and not entry_point:
+        raise BadReference("the tests define check(candidate), so the reference needs 'entry_point'")
+    tests_something = any(isinstance(node, (ast.Assert, ast.Raise)) or _is_test(node) for node in ast.walk(tree))
+    if not has_check and not tests_something:
+        raise BadReference("the tests neither define check(candidate) nor assert anything")
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.ClassDef) or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
+
+
+def reference_problem(reference: Any) -> str | None:
+    try:
+        read_task(reference)
+    except (BadReference, json.JSONDecodeError) as error:
+        return str(error)
+    return None
+
+
+def warm_up() -> None:
+    """Start the jail with the usual settings while there is nothing else to do."""
+    with contextlib.suppress(NoSandbox):
+        warm(Settings())
+
+
+@register(
+    "code",
+    version="1",
+    timeout=5.0,
+    time_option="time_limit",
+    example=_EXAMPLE,
+    warm_up=warm_up,
+    reference_problem=reference_problem,
+)
+def code(
+    completion: str,
+    reference: Any,
+    *,
+    time_limit: float = 5.0,
+    memory_mb: int = 1024,
+    preload: str = "",
+    unsafe: bool = False,
+) -> Verdict:
+    """The completion's Python program passes its tests, run in a sandbox: asserts, or standard input and output.
+
+    `time_limit` in seconds holds for a program with all its tests, and for each case of standard input; `memory_mb` for
+    each process. `preload` names modules to import once for all programs ("numpy"). `unsafe` runs without any sandbox.
+    The verdict's version ends in how it was run (`1+jail`), and `answer` is one line on what went wrong.
+    """
+    if time_limit <= 0 or memory_mb < 64:
+        raise UnknownOption("options 'time_limit' and 'memory_mb' of 'code' must be above 0 seconds and at least 64 MB")
+    try:
+        task = read_task(reference)
+    except (BadReference, json.JSONDecodeError) as error:
+        return Verdict("unknown", None, str(error), "bad_reference", "", "")
+    program = find_program(completion, name=task.entry_point, prompt=task.prompt)
+    if program is None:
+        return Verdict("incorrect", 0.0, None, "no_answer", "", "")
+    settings = Settings(float(time_limit), memory_mb, tuple(preload.replace(",", " ").split()), unsafe)
+    try:
+        outcome, rung = _judged(program, task, settings)
+    except NoSandbox as error:
+        return Verdict("unknown", None, str(error), "no_sandbox", "", "")
+    return _verdict(outcome, rung)
+
+
+def _judged(program: str, task: Task, settings: Settings) -> tuple[Outcome, str]:
+    """Judge in this process's jail; once more in a new one if it breaks, for the program before may have broken it."""
+    try:
+        return _judged_once(program, task, settings)
+    except JailBroken:
+        return _judged_once(program, task, settings)
+
+
+def _judged_once(program: str, task: Task, settings: Settings) -> tuple[Outcome, str]:
+    with heartbeat.uncounted():
+        warm(settings)
+    with borrowed(settings) as jail:
+        rung = jail.way.rung
+        if not task.cases:
+            return jail.test(program, task.tests, task.entry_point, task.prompt), rung
+        for number, (stdin, expected) in enumerate(task.cases, start=1):
+            heartbeat.renew()
+            failure, printed = jail.run_case(program, stdin, limit=2 * len(expected.encode()) + _OUTPUT_SLACK)
+            if failure is None and lines_of(printed) != lines_of(expected):
+                failure = Outcome("incorrect", "mismatch", f"expected {expected!r:.80}, printed {printed!r:.80}")
+            if failure is not None:
+                return Outcome(failure.status, failure.reason, f"case {number}: {failure.detail}"), rung
+        return Outcome("correct", "match"), rung
+
+
+def lines_of(text: str) -> list[str]:
+    """Return what is compared: every line, without space at the ends of lines and empty lines at the end."""
+    return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def _verdict(outcome: Outcome, rung: str) -> Verdict:
+    status: Status = outcome.status  # type: ignore[assignment]  # the judge's words are ours
+    reason: Reason = outcome.reason  # type: ignore[assignment]
+    score = None if status == "unknown" else float(status == "correct")
+    return Verdict(status, score, outcome.detail or None, reason, "", f"+{rung}")

@@ -1,0 +1,1 @@
+"""The jail that runs untrusted code, and the judge that trusts none of it."""

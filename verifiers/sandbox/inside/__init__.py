@@ -1,0 +1,1 @@
+"""What runs inside the jail: standard library only, and started without the rest of `verifiers`."""

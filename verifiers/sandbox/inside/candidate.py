@@ -1,0 +1,85 @@
+"""The process that runs a candidate's program; nothing that it says is believed."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+import threading
+import types
+from typing import Any, NoReturn
+
+from verifiers.sandbox.inside.remote import Peer
+from verifiers.sandbox.inside.wire import Channel, Gone
+
+_MODULE = "solution"
+
+
+def read_all(fd: int) -> str:
+    """Return the whole text of a file descriptor from its beginning, and close it."""
+    size = os.fstat(fd).st_size
+    data = b""
+    while len(data) < size:
+        part = os.pread(fd, size - len(data), len(data))
+        if not part:
+            break
+        data += part
+    os.close(fd)
+    return data.decode("utf-8", "surrogatepass")
+
+
+def serve_calls(program_fd: int, read_fd: int, write_fd: int) -> NoReturn:
+    """Run a program as a module, then answer the judge's calls until it closes the pipe."""
+    gc.enable()
+    module = types.ModuleType(_MODULE)
+    sys.modules[_MODULE] = module
+    peer = Peer(Channel(read_fd, write_fd), is_judge=False, names=module.__dict__)
+    try:
+        response = _run(read_all(program_fd), module, peer)
+        peer.channel.send(response)
+        peer.serve()
+    except Gone:  # the judge has seen enough
+        os._exit(0)
+    except BaseException:  # noqa: BLE001  # SystemExit and its kind end the process, and so the trial
+        os._exit(1)
+    os._exit(0)
+
+
+def _run(source: str, module: types.ModuleType, peer: Peer) -> dict[str, Any]:
+    try:
+        exec(compile(source, f"{_MODULE}.py", "exec", dont_inherit=True), module.__dict__)
+    except Exception as error:  # noqa: BLE001  # the program's own
+        return peer.failure(error)
+    return {"v": None}
+
+
+def run_main(program_fd: int, stdin_fd: int, stdout_fd: int) -> NoReturn:
+    """Run a program as `__main__` with its own standard input and output; the exit status is the program's."""
+    gc.enable()
+    os.dup2(stdin_fd, 0)
+    os.dup2(stdout_fd, 1)
+    os.close(stdin_fd)
+    os.close(stdout_fd)
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    status = 0
+    try:
+        source = read_all(program_fd)
+        exec(compile(source, f"{_MODULE}.py", "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001  # the program's own
+        status = 1
+    os._exit(_finish(status) & 0xFF)
+
+
+def _finish(status: int) -> int:
+    """What Python does at the end of a program: wait for threads, run exit handlers, flush."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException:  # noqa: BLE001  # output that cannot be written, or a handler of the program's
+        return status or 1
+    return status

@@ -1,0 +1,241 @@
+"""The process that runs the tests. The candidate's objects reach it as plain data or proxies, never as code.
+
+One judge serves every sample of a problem: the tests are compiled once and run in fresh names for each. The socket on
+which it gives its verdict is known to it and to the host alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import gc
+import json
+import os
+import socket
+import struct
+import time
+import types
+import unittest
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from verifiers.sandbox.inside.remote import Peer
+from verifiers.sandbox.inside.wire import Channel
+
+HEADER = struct.Struct("<I")
+_DETAIL_LIMIT = 300
+_TESTS_FILE = "tests.py"
+Outcome = tuple[str, str, str]  # status, reason, one line on what happened
+
+
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """Compiled tests. `error` says why they cannot be run at all."""
+
+    code: types.CodeType | None
+    helpers: types.CodeType | None
+    entry_point: str | None
+    has_call_of_check: bool
+    lines: Sequence[str]
+    error: str = ""
+
+
+def serve(host: socket.socket) -> NoReturn:
+    """Read the tests, then judge one candidate after the other until the host closes the socket."""
+    tests = prepare(**_read_json(host))
+    while True:
+        header, fds, _, _ = socket.recv_fds(host, HEADER.size, 2)
+        if not header:
+            os._exit(0)
+        request = json.loads(_read(host, HEADER.unpack(header)[0]))
+        channel = Channel(*fds)
+        channel.deadline = request["deadline"]
+        outcome = judge(tests, channel)
+        channel.close()
+        body = json.dumps(outcome).encode()
+        host.sendall(HEADER.pack(len(body)) + body)
+        gc.collect(1)
+
+
+def _read(host: socket.socket, size: int) -> bytes:
+    parts = []
+    while size:
+        part = host.recv(min(size, 1 << 20))
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _read_json(host: socket.socket) -> Any:
+    return json.loads(_read(host, HEADER.unpack(_read(host, HEADER.size))[0]))
+
+
+# The tests
+
+
+def prepare(tests: str, entry_point: str | None, prompt: str) -> Tests:
+    """Compile the tests, and the helpers that the problem's own prompt defines."""
+    try:
+        tree = ast.parse(tests)
+        code = compile(tree, _TESTS_FILE, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        return Tests(None, None, entry_point, False, (), f"the tests are no Python: {error}")
+    return Tests(
+        code=code,
+        helpers=_helpers(prompt, entry_point),
+        entry_point=entry_point or _entry_point(tree),
+        has_call_of_check=any(_is_call_of_check(statement) for statement in tree.body),
+        lines=tests.splitlines(),
+    )
+
+
+def _helpers(prompt: str, entry_point: str | None) -> types.CodeType | None:
+    """Return the prompt's definitions without the one that the candidate is to write; None if it is no program."""
+    try:
+        tree = ast.parse(prompt)
+    except SyntaxError:
+        return None
+    tree.body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
+    return compile(tree, "prompt.py", "exec", dont_inherit=True) if tree.body else None
+
+
+def _is_call_of_check(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Call)
+        and isinstance(statement.value.func, ast.Name)
+        and statement.value.func.id == "check"
+    )
+
+
+def _entry_point(tree: ast.Module) -> str | None:
+    """Guess the function that bare asserts are about where the reference does not name it."""
+    called = [
+        node.func.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assert)
+        for node in ast.walk(statement.test)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    own = [name for name in called if name not in vars(builtins)]
+    # Only where nothing but a builtin's name is called can the task be to write a function of that name.
+    return own[0] if own else (called[0] if called else None)
+
+
+class Names(dict[str, Any]):
+    """The global names of the tests. What neither they, the prompt nor Python defines comes from the candidate."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(__name__="tests")
+        self._peer = peer
+
+    def __missing__(self, name: str) -> Any:
+        if name in vars(builtins) or name.startswith("__"):
+            raise KeyError(name)
+        try:
+            self[name] = self._peer.look_up(name)
+        except NameError:
+            raise KeyError(name) from None
+        return self[name]
+
+
+# One candidate
+
+
+def judge(tests: Tests, channel: Channel) -> Outcome:
+    """Run the tests against the candidate at the other end of the channel."""
+    peer = Peer(channel, is_judge=True)
+    if tests.code is None:
+        return "unknown", "bad_reference", tests.error
+    try:
+        peer.await_start()
+        _run(tests, peer)
+    except BaseException as error:  # noqa: BLE001  # tests and candidate may raise anything; only silence is success
+        return _spoiled(peer) or _failure(error, peer, tests)
+    return _spoiled(peer) or ("correct", "match", "")
+
+
+def _spoiled(peer: Peer) -> Outcome | None:
+    """What ends a trial whatever the tests made of it, for they may catch every exception."""
+    if time.monotonic() > (peer.channel.deadline or 0):
+        return "incorrect", "timeout", "the time limit has passed"
+    if peer.is_gone:
+        return "incorrect", "crash", "the program ended before its tests did"
+    return None
+
+
+def _run(tests: Tests, peer: Peer) -> None:
+    names = Names(peer)
+    if tests.helpers is not None:
+        exec(tests.helpers, names)
+    if tests.entry_point is not None:
+        candidate = _resolve(tests.entry_point, names, peer)
+        names["candidate"] = candidate
+        if tests.entry_point.isidentifier():
+            names[tests.entry_point] = candidate
+    assert tests.code is not None
+    exec(tests.code, names)
+    check = names.get("check")
+    if isinstance(check, types.FunctionType) and not tests.has_call_of_check:
+        check(names["candidate"])
+    _run_functions(names)
+
+
+def _resolve(entry_point: str, names: Names, peer: Peer) -> Any:
+    """Return the candidate's function; `Solution().method` and `Solution.method` make an instance first."""
+    first, *attributes = entry_point.replace("()", "").split(".")
+    try:
+        target = peer.look_up(first)
+    except NameError:
+        raise NoFunction(first) from None
+    if attributes:
+        target = target()
+    for attribute in attributes:
+        target = getattr(target, attribute)
+    return target
+
+
+def _run_functions(names: Names) -> None:
+    """Run what a test runner would find: functions called test_*, and unittest's test cases."""
+    for name, value in list(names.items()):
+        if name.startswith("test_") and isinstance(value, types.FunctionType) and not value.__code__.co_argcount:
+            value()
+        elif isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == "tests":
+            result = unittest.TestResult()
+            unittest.defaultTestLoader.loadTestsFromTestCase(value).run(result)
+            if not result.wasSuccessful():
+                raise AssertionError((result.failures + result.errors)[0][1].strip().rpartition("\n")[2])
+
+
+class NoFunction(Exception):
+    """The program does not define what it was asked to."""
+
+
+def _failure(error: BaseException, peer: Peer, tests: Tests) -> Outcome:
+    if isinstance(error, NoFunction):
+        return "incorrect", "no_answer", f"the program does not define {error}"
+    detail = _detail(error, tests.lines)
+    if error is peer.raised:
+        return "incorrect", "forbidden" if isinstance(error, PermissionError) else "crash", detail
+    if isinstance(error, ImportError):
+        return "unknown", "fault", f"the tests import what is not here: {error}"
+    return "incorrect", "mismatch", detail
+
+
+def _detail(error: BaseException, lines: Sequence[str]) -> str:
+    """Return "AssertionError: message (assert candidate(2) == 5)", the line being the last one of the tests."""
+    try:
+        message = f"{type(error).__name__}: {error}".rstrip(": ")
+    except BaseException:  # noqa: BLE001  # the message may hold an object of the candidate's
+        message = type(error).__name__
+    number = 0
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == _TESTS_FILE:
+            number = trace.tb_lineno
+        trace = trace.tb_next
+    where = f" ({lines[number - 1].strip()})" if 0 < number <= len(lines) else ""
+    return (message + where)[:_DETAIL_LIMIT]

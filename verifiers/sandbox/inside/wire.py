@@ -1,0 +1,289 @@
+"""Plain data across a pipe: what a candidate returns is rebuilt here as exact builtin types, never unpickled.
+
+A value is JSON: `null`, booleans, integers, floats and text stand for themselves; everything else is an object with
+one key, its tag. An object of a class of the program's own crosses as a number that only its owner can look up.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import datetime
+import decimal
+import fractions
+import json
+import os
+import select
+import struct
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+HEADER = struct.Struct("<I")
+FRAME_LIMIT = 64 << 20
+DEPTH_LIMIT = 200
+# Beyond this Python refuses to write an integer in decimal.
+_SMALL = 1 << 10_000
+_READ_SIZE = 1 << 20
+
+_SCALARS = (str, int, float, bool, type(None))
+_SHORT = frozenset((str, float, bool, type(None)))
+# Types that may cross as themselves, so that a test can pass `str` where a function is wanted.
+TYPES: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (str, int, float, bool, complex, list, tuple, dict, set, frozenset, bytes, bytearray, object)
+}
+FUNCTIONS: dict[str, Any] = {
+    function.__name__: function for function in (abs, len, min, max, sum, sorted, ord, chr, round, repr, any, all)
+}
+_BY_NAME = {**TYPES, **FUNCTIONS}
+_NAME_OF = {id(value): name for name, value in _BY_NAME.items()}
+
+
+class Gone(Exception):
+    """The other side closed the pipe, or wrote what is no frame."""
+
+
+class Late(BaseException):
+    """The deadline has passed. Not an Exception, so that `except Exception` in a test does not swallow it."""
+
+
+class Channel:
+    """Length-prefixed JSON over two pipes; `deadline` is a time.monotonic(), or None to wait for ever."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self._read_fd, self._write_fd = read_fd, write_fd
+        self.deadline: float | None = None
+        self._reads, self._writes = select.poll(), select.poll()
+        self._reads.register(read_fd, select.POLLIN)
+        self._writes.register(write_fd, select.POLLOUT)
+
+    def send(self, message: Any) -> None:
+        body = json.dumps(message, separators=(",", ":")).encode("ascii")
+        if len(body) > FRAME_LIMIT:
+            raise ValueError(f"a value of {len(body)} bytes is too large to pass on")
+        data = memoryview(HEADER.pack(len(body)) + body)
+        while data:
+            if self.deadline is not None:
+                self._wait(self._writes)
+            try:
+                data = data[os.write(self._write_fd, data) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Gone(str(error)) from None
+
+    def receive(self) -> Any:
+        (size,) = HEADER.unpack(self._read(HEADER.size))
+        if size > FRAME_LIMIT:
+            raise Gone(f"a frame of {size} bytes")
+        try:
+            return json.loads(self._read(size))
+        except (ValueError, RecursionError) as error:
+            raise Gone(f"no JSON: {error}") from None
+
+    def _read(self, size: int) -> bytes:
+        parts = []
+        while size:
+            if self.deadline is not None:
+                self._wait(self._reads)
+            try:
+                part = os.read(self._read_fd, min(size, _READ_SIZE))
+            except OSError as error:
+                raise Gone(str(error)) from None
+            if not part:
+                raise Gone("the pipe is closed")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _wait(self, poll: Any) -> None:
+        assert self.deadline is not None
+        left = self.deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise Late
+
+    def close(self) -> None:
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+
+# Encoding: `keep` is asked for the object that stands for what cannot be copied.
+
+Keep = Callable[[Any], dict[str, Any]]
+
+
+def encode(value: Any, keep: Keep, depth: int = 0) -> Any:
+    """Return the JSON of a value; containers are read through their builtin base, whatever a subclass overrides."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value if kind is not int or -_SMALL < value < _SMALL else {"i": hex(value)}
+    if depth > DEPTH_LIMIT:
+        raise RecursionError("a value nested too deeply to pass on")
+    writer = _WRITERS.get(kind)
+    if writer is not None:
+        return writer(value, keep, depth + 1)
+    for base in _BASES:
+        if isinstance(value, base):
+            plain = _plain(base, value)
+            return encode(plain, keep, depth) if base in _SCALARS else _WRITERS[base](plain, keep, depth + 1)
+    if id(value) in _NAME_OF:
+        return {"n": _NAME_OF[id(value)]}
+    if kind.__module__ == "numpy":
+        return _numpy(value, keep, depth)
+    return keep(value)
+
+
+def _plain(base: Any, value: Any) -> Any:
+    """Return the builtin content of an instance of a subclass, past any method that the subclass overrides."""
+    if base in (list, tuple, set, frozenset):
+        return base(base.__iter__(value))
+    if base is dict:
+        return dict(dict.items(value))
+    if base is str:
+        return str.__str__(value)
+    if base is int:
+        return int.__int__(value)
+    if base is float:
+        return float.__float__(value)
+    return base(base.__iter__(value))  # bytes, bytearray
+
+
+def _items(values: Any, keep: Keep, depth: int) -> list[Any]:
+    return [
+        v if type(v) in _SHORT or (type(v) is int and -_SMALL < v < _SMALL) else encode(v, keep, depth) for v in values
+    ]
+
+
+def _numpy(value: Any, keep: Keep, depth: int) -> Any:
+    if type(value).__name__ == "ndarray" and value.dtype.kind in "biufc":
+        data = base64.b64encode(value.tobytes()).decode()
+        return {"a": [value.dtype.str, list(value.shape), data]}
+    if type(value).__name__ == "ndarray":
+        return encode(value.tolist(), keep, depth + 1)
+    if hasattr(value, "item"):
+        return encode(value.item(), keep, depth + 1)
+    return keep(value)
+
+
+def _offset(value: Any) -> float | None:
+    offset = value.utcoffset()
+    return None if offset is None else offset.total_seconds()
+
+
+_WRITERS: dict[Any, Callable[[Any, Keep, int], Any]] = {
+    list: lambda v, keep, d: {"l": _items(v, keep, d)},
+    tuple: lambda v, keep, d: {"t": _items(v, keep, d)},
+    set: lambda v, keep, d: {"s": _items(v, keep, d)},
+    frozenset: lambda v, keep, d: {"f": _items(v, keep, d)},
+    dict: lambda v, keep, d: {"d": [_items(pair, keep, d) for pair in v.items()]},
+    bytes: lambda v, keep, d: {"b": base64.b64encode(v).decode()},
+    bytearray: lambda v, keep, d: {"B": base64.b64encode(v).decode()},
+    complex: lambda v, keep, d: {"c": [v.real, v.imag]},
+    range: lambda v, keep, d: {"r": [v.start, v.stop, v.step]},
+    slice: lambda v, keep, d: {"/": _items((v.start, v.stop, v.step), keep, d)},
+    type(...): lambda v, keep, d: {"e": 0},
+    type(NotImplemented): lambda v, keep, d: {"N": 0},
+    collections.deque: lambda v, keep, d: {"q": [_items(v, keep, d), v.maxlen]},
+    collections.Counter: lambda v, keep, d: {"C": [_items(pair, keep, d) for pair in v.items()]},
+    collections.OrderedDict: lambda v, keep, d: {"O": [_items(pair, keep, d) for pair in v.items()]},
+    type({}.keys()): lambda v, keep, d: {"k": _items(v, keep, d)},
+    type({}.values()): lambda v, keep, d: {"l": _items(v, keep, d)},
+    type({}.items()): lambda v, keep, d: {"s": _items(v, keep, d)},
+    fractions.Fraction: lambda v, keep, d: {"F": _items((v.numerator, v.denominator), keep, d)},
+    decimal.Decimal: lambda v, keep, d: {"D": str(v)},
+    datetime.timedelta: lambda v, keep, d: {"T": [v.days, v.seconds, v.microseconds]},
+    datetime.datetime: lambda v, keep, d: {"M": [[*v.timetuple()[:6], v.microsecond], _offset(v)]},
+    datetime.date: lambda v, keep, d: {"Y": [v.year, v.month, v.day]},
+    datetime.time: lambda v, keep, d: {"H": [[v.hour, v.minute, v.second, v.microsecond], _offset(v)]},
+    uuid.UUID: lambda v, keep, d: {"u": str(v)},
+}
+# A subclass crosses as its base: named tuples, IntEnum, defaultdict.
+_BASES = (bool, int, float, str, list, tuple, dict, set, frozenset, bytes, bytearray)
+
+# Decoding: `find` turns the object of something that was kept into what stands for it on this side.
+
+Find = Callable[[dict[str, Any]], Any]
+
+
+def decode(value: Any, find: Find) -> Any:
+    """Return the value of a JSON object; raise Gone for what `encode` would not have written."""
+    try:
+        return _decode(value, find, 0)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, ArithmeticError, RecursionError) as error:
+        raise Gone(f"no value: {error}") from None
+
+
+def _decode(value: Any, find: Find, depth: int) -> Any:
+    if type(value) is not dict:
+        if type(value) is list:
+            raise ValueError("a bare list")
+        return value
+    if depth > DEPTH_LIMIT + 2:
+        raise RecursionError("nested too deeply")
+    ((tag, content),) = value.items()
+    reader = _READERS.get(tag)
+    return find(value) if reader is None else reader(content, find, depth + 1)
+
+
+def _each(values: Any, find: Find, depth: int) -> list[Any]:
+    if type(values) is not list:
+        raise ValueError("no list")
+    return [_decode(value, find, depth) if type(value) in (dict, list) else value for value in values]
+
+
+def _pairs(values: Any, find: Find, depth: int) -> list[tuple[Any, Any]]:
+    pairs = []
+    for pair in values:
+        key, value = _each(pair, find, depth)
+        pairs.append((key, value))
+    return pairs
+
+
+def _zone(seconds: float | None) -> datetime.timezone | None:
+    return None if seconds is None else datetime.timezone(datetime.timedelta(seconds=seconds))
+
+
+def _array(content: Any) -> Any:
+    """Rebuild a numpy array where numpy is installed, else nested lists."""
+    kind, shape, data = content
+    raw = base64.b64decode(data)
+    try:
+        import numpy
+    except ImportError:
+        raise ValueError("an array, but numpy is not installed here") from None
+    dtype = numpy.dtype(str(kind))
+    if dtype.kind not in "biufc":
+        raise ValueError(f"an array of {dtype}")
+    return numpy.frombuffer(raw, dtype=dtype).reshape([int(n) for n in shape]).copy()
+
+
+_READERS: dict[str, Callable[[Any, Find, int], Any]] = {
+    "i": lambda c, find, d: int(c, 16),
+    "l": _each,
+    "t": lambda c, find, d: tuple(_each(c, find, d)),
+    "s": lambda c, find, d: set(_each(c, find, d)),
+    "f": lambda c, find, d: frozenset(_each(c, find, d)),
+    "d": lambda c, find, d: dict(_pairs(c, find, d)),
+    "b": lambda c, find, d: base64.b64decode(c),
+    "B": lambda c, find, d: bytearray(base64.b64decode(c)),
+    "c": lambda c, find, d: complex(float(c[0]), float(c[1])),
+    "r": lambda c, find, d: range(*[int(n) for n in c]),
+    "/": lambda c, find, d: slice(*_each(c, find, d)),
+    "e": lambda c, find, d: ...,
+    "N": lambda c, find, d: NotImplemented,
+    "q": lambda c, find, d: collections.deque(_each(c[0], find, d), None if c[1] is None else int(c[1])),
+    "C": lambda c, find, d: collections.Counter(dict(_pairs(c, find, d))),
+    "O": lambda c, find, d: collections.OrderedDict(_pairs(c, find, d)),
+    "k": lambda c, find, d: dict.fromkeys(_each(c, find, d)).keys(),
+    "F": lambda c, find, d: fractions.Fraction(*_each(c, find, d)),
+    "D": lambda c, find, d: decimal.Decimal(str(c)),
+    "T": lambda c, find, d: datetime.timedelta(*[int(n) for n in c]),
+    "M": lambda c, find, d: datetime.datetime(*[int(n) for n in c[0]], tzinfo=_zone(c[1])),  # type: ignore[arg-type, misc]
+    "Y": lambda c, find, d: datetime.date(*[int(n) for n in c]),
+    "H": lambda c, find, d: datetime.time(*[int(n) for n in c[0]], tzinfo=_zone(c[1])),  # type: ignore[arg-type, misc]
+    "u": lambda c, find, d: uuid.UUID(str(c)),
+    "a": lambda c, find, d: _array(c),
+    "n": lambda c, find, d: _BY_NAME[str(c)],
+}

@@ -1,0 +1,175 @@
+"""The first process of a jail: warm, single-threaded, and the parent of every judge and candidate.
+
+It holds neither programs nor tests: both reach its children as file descriptors that it passes on unread. So a
+candidate, forked from here, has no test in its memory, and a judge no other candidate.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+from verifiers.sandbox.inside import candidate, judge, lockdown
+
+_STACK_SIZE = 8 << 20
+_MESSAGE_SIZE = 4096
+_FDS = 4
+# The modules that programs and tests import most: loaded once here instead of once a program.
+_WARM = (
+    "abc bisect cmath collections copy datetime decimal enum fractions functools heapq io itertools json math numbers "
+    "operator random re statistics string struct sys textwrap time types typing unittest dataclasses"
+)
+
+
+class Zygote:
+    """Answers the host's requests one at a time; there is at most one judge and one candidate."""
+
+    def __init__(self, host: socket.socket, settings: dict[str, Any]) -> None:
+        self._host, self._settings = host, settings
+        self._candidate: int | None = None
+        self._judge: int | None = None
+        self._count = 0
+        self._folder = ""
+
+    def serve(self) -> NoReturn:
+        while True:
+            body, fds, _, _ = socket.recv_fds(self._host, _MESSAGE_SIZE, _FDS)
+            if not body:
+                os._exit(0)
+            request = json.loads(body)
+            getattr(self, f"_do_{request.pop('do')}")(fds, **request)
+            for fd in fds:
+                os.close(fd)
+
+    def _do_judge(self, fds: list[int]) -> None:
+        """Fork a judge, in the place of the last one; `fds`: its socket to the host."""
+        self._end_judge()
+        self._judge = os.fork()
+        if self._judge == 0:
+            self._in_child(fds)
+            self._lock_down(lockdown.Limits(None, self._settings["memory_mb"]), folder=None, is_judge=True)
+            judge.serve(socket.socket(fileno=fds[0]))
+
+    def _do_call(self, fds: list[int]) -> None:
+        """Fork a candidate whose functions the judge will call; `fds`: program, pipe to read, pipe to write."""
+        self._fork_candidate(fds, candidate.serve_calls)
+
+    def _do_main(self, fds: list[int]) -> None:
+        """Fork a candidate that runs as a script; `fds`: program, standard input, standard output."""
+        self._fork_candidate(fds, candidate.run_main)
+
+    def _fork_candidate(self, fds: list[int], run: Any) -> None:
+        self._count += 1
+        self._folder = os.path.join(self._settings["scratch"], str(self._count))
+        os.mkdir(self._folder, 0o700)
+        self._candidate = os.fork()
+        if self._candidate == 0:
+            self._in_child(fds)
+            os.chdir(self._folder)
+            limits = lockdown.Limits(self._settings["seconds"], self._settings["memory_mb"])
+            self._lock_down(limits, folder=self._folder, is_judge=False)
+            run(*fds)
+
+    def _in_child(self, fds: list[int]) -> None:
+        lockdown.die_with_parent()
+        if os.getppid() != self._settings["own_id"]:
+            os._exit(1)
+        self._host.detach()
+        keep = {0, 1, 2, *fds}
+        last = max(keep)
+        for low, high in _gaps(sorted(keep)):
+            os.closerange(low, high)
+        os.closerange(last + 1, 65_536)
+
+    def _lock_down(self, limits: lockdown.Limits, *, folder: str | None, is_judge: bool) -> None:
+        try:
+            lockdown.limit_resources(limits, self._settings["tasks_of_others"])
+            if self._settings["landlock"]:
+                lockdown.confine_files(self._settings["readable"], [folder] if folder else [])
+            if self._settings["seccomp"]:
+                lockdown.allow_few_calls(may_receive_files=is_judge)
+        except BaseException:  # noqa: BLE001  # whatever failed, an unlocked process must not go on
+            os._exit(99)
+
+    def _do_end(self, fds: list[int], grace: float) -> None:
+        """Kill the candidate, or let it end by itself within `grace` seconds; empty its folder; report its status."""
+        status = -1
+        if self._candidate is not None:
+            status = _ended(self._candidate, grace)
+            self._candidate = None
+            _remove(self._folder)
+        self._host.send(json.dumps({"status": status}).encode())
+
+    def _do_end_judge(self, fds: list[int]) -> None:
+        self._end_judge()
+
+    def _end_judge(self) -> None:
+        if self._judge is not None:
+            _ended(self._judge, 0.0)
+            self._judge = None
+
+    def _do_hello(self, fds: list[int]) -> None:
+        """Say that the jail stands."""
+        self._host.send(json.dumps({"pid": os.getpid(), "abi": lockdown.landlock_abi()}).encode())
+
+
+def _gaps(kept: list[int]) -> list[tuple[int, int]]:
+    return [(a + 1, b) for a, b in itertools.pairwise(kept) if b > a + 1]
+
+
+def _ended(pid: int, grace: float) -> int:
+    """Return the exit status of a child, negative for a signal; kill it when its time is over."""
+    end = time.monotonic() + grace
+    if grace:
+        handle = os.pidfd_open(pid)
+        select.select([handle], [], [], max(0.0, end - time.monotonic()))
+        os.close(handle)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _remove(folder: str) -> None:
+    try:
+        os.rmdir(folder)
+    except OSError:  # it left files, or folders that even its own user may not enter
+        for root, folders, _ in os.walk(folder):
+            for path in (os.path.join(root, name) for name in folders):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> NoReturn:
+    """`argv`: the socket's file descriptor and the settings as JSON."""
+    host = socket.socket(fileno=int(sys.argv[1]))
+    settings = json.loads(sys.argv[2])
+    settings["own_id"] = os.getpid()
+    lockdown.die_with_parent()
+    if settings["uid"] is not None:
+        lockdown.drop_root(settings["uid"])
+        lockdown.die_with_parent()  # a change of user clears it
+    lockdown.forbid_new_privileges()
+    lockdown.hide_from_debuggers()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.argv[:] = [""]
+    sys.path[:] = [path for path in sys.path if path] + settings["packages"]
+    try:
+        for name in (*_WARM.split(), *settings["preload"]):
+            __import__(name)
+    except ImportError as error:
+        sys.exit(f"user {os.getuid()} cannot import from the Python in {sys.prefix}: {error}")
+    threading.stack_size(_STACK_SIZE)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    Zygote(host, settings).serve()

