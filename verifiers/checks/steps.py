@@ -1,0 +1,106 @@
+r"""The arithmetic of a chain of thought: every equation that it states is checked exactly.
+
+A right answer can come from wrong steps, and training on such a trace teaches the wrong steps. `steps` is a
+filter and a metric for that, not a reward by itself: it does not say whether the answer is right.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from verifiers.equations import Equation, find_equations
+from verifiers.extract import NUMBER, extract, reference_answer
+from verifiers.latex import clean
+from verifiers.numerals import Numeral, parse_numeral
+from verifiers.registry import register
+from verifiers.types import Reason, Verdict
+
+TEXT_LIMIT = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """`is_derived`: the final answer is a side of an equation that holds (or a number of the question)."""
+
+    equations: tuple[Equation, ...]
+    answer: str | None
+    is_derived: bool
+
+    @property
+    def false(self) -> tuple[Equation, ...]:
+        return tuple(equation for equation in self.equations if not equation.holds)
+
+    @property
+    def share_true(self) -> float:
+        """The share of the equations that hold; 1.0 where there are none."""
+        return 1.0 - len(self.false) / len(self.equations) if self.equations else 1.0
+
+
+def examine(text: str, *, answer: str | None = None, question: str | None = None) -> Steps:
+    """Return the equations of a chain of thought, which of them hold, and whether they lead to the answer.
+
+    `answer` is the final answer to look for, by default the text's own. The thought inside `<think>` counts:
+    that is where the steps are.
+    """
+    equations = tuple(find_equations(text[-TEXT_LIMIT:]))
+    if answer is None:
+        answer = extract(text, fallback="sentence").answer
+    return Steps(equations, answer, answer is not None and _is_derived(answer, equations, question))
+
+
+def _is_derived(answer: str, equations: tuple[Equation, ...], question: str | None) -> bool:
+    number = _number(answer)
+    if number is None:
+        return False
+    wanted = {number.value, number.value * 100} if number.is_percent else {number.value}
+    reached = {side for equation in equations if equation.holds for side in (equation.right, equation.left)}
+    if not wanted.isdisjoint(reached):
+        return True
+    room = Fraction(1, 2 * 10**number.places)
+    if number.places and any(abs(side - number.value) <= room for side in reached):
+        return True
+    stated = map(_number, NUMBER.findall(question) if question else [])
+    return any(given is not None and given.value == number.value for given in stated)
+
+
+@functools.lru_cache(maxsize=16_384)
+def _number(text: str) -> Numeral | None:
+    return parse_numeral(clean(reference_answer(text)))
+
+
+def reference_problem(reference: Any) -> str | None:
+    if reference is None or (isinstance(reference, (str, int, float)) and not isinstance(reference, bool)):
+        return None
+    return f"a reference must be an answer, which only `derived` reads, or nothing, not {type(reference).__name__}"
+
+
+@register(
+    "steps",
+    version="1",
+    example=("48/2 = 24 clips in May, and 48 + 24 = 72 in all.\n#### 72", "72"),
+    reference_problem=reference_problem,
+)
+def steps(completion: str, reference: str | int | float | None, *, derived: bool = False, at_least: int = 0) -> Verdict:
+    """Every equation of the chain of thought holds: a filter for right answers by wrong steps, not a reward.
+
+    The score is the share that holds, the answer of an `incorrect` verdict the first that does not. A text
+    without equations passes unless `at_least` asks for some. `derived` also asks that a true equation
+    reaches the final answer: the reference's, or without a reference the completion's own.
+    """
+    if reference_problem(reference) is not None:
+        return Verdict("unknown", None, None, "bad_reference", "", "")
+    equations = tuple(find_equations(completion[-TEXT_LIMIT:]))
+    found = Steps(equations, None, is_derived=False)
+    if found.false:
+        return Verdict("incorrect", found.share_true, found.false[0].text, "mismatch", "", "")
+    if len(equations) < at_least:
+        return Verdict("incorrect", 0.0, f"{len(equations)} equations", "no_answer", "", "")
+    if derived:
+        found = examine(completion, answer=None if reference in (None, "") else str(reference))
+        if not found.is_derived:
+            reason: Reason = "no_answer" if found.answer is None else "mismatch"
+            return Verdict("incorrect", 0.0, f"never derived: {found.answer}", reason, "", "")
+    return Verdict("correct", 1.0, None, "match", "", "")
