@@ -28,6 +28,10 @@ class Unsupported(ValueError):
     """The text is outside the grammar, or too large to evaluate."""
 
 
+class Undefined(Unsupported):
+    """The text is inside the grammar, but has no value: 1/0."""
+
+
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)|(\\[a-zA-Z]+)|([a-zA-Z]+)|([-+*/^_(){}|!\[\]]))")
 _FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {
     "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "sec": lambda z: 1 / cmath.cos(z),
@@ -45,6 +49,8 @@ _GREEK_TEXT = (
 _GREEK = frozenset(_GREEK_TEXT.split())
 _SHAPES = {"\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "(": ")", "{": "}", "|": "|", "[": "]"}
 
+_RADIANS: Node = ("/", ("const", "pi"), ("num", Fraction(180)))
+
 
 @dataclass(slots=True)
 class _Parser:
@@ -53,6 +59,7 @@ class _Parser:
     tokens: list[str]
     at: int = 0
     depth: int = 0
+    calls: int = 0
 
     def peek(self) -> str:
         return self.tokens[self.at] if self.at < len(self.tokens) else ""
@@ -103,8 +110,21 @@ class _Parser:
     def factor(self) -> Node:
         node = self.primary()
         while self.peek() in ("^", "!"):
-            node = ("!", node) if self.next() == "!" else ("^", node, self.exponent())
+            if self.next() == "!":
+                node = ("!", node)
+            elif self.takes_degrees():
+                # Elsewhere the degree sign is a unit, and dropped.
+                node = ("*", node, _RADIANS) if self.calls else node
+            else:
+                node = ("^", node, self.exponent())
         return node
+
+    def takes_degrees(self) -> bool:
+        for sign in (["\\circ"], ["{", "\\circ", "}"]):
+            if self.tokens[self.at : self.at + len(sign)] == sign:
+                self.at += len(sign)
+                return True
+        return False
 
     def exponent(self) -> Node:
         if self.peek() == "-":
@@ -176,7 +196,9 @@ class _Parser:
             name, power = _INVERSES.get(name, ""), None
             if not name:
                 raise Unsupported("an unknown inverse")
+        self.calls += 1
         node: Node = ("call", name, self.operand())
+        self.calls -= 1
         if name == "log":
             # Without a base, books mean 10, e or 2: only the same function is the same.
             node = ("/", ("call", "ln", node[2]), ("call", "ln", base) if base else ("sym", "log base"))
@@ -239,7 +261,9 @@ def evaluate(node: Node, point: Mapping[str, complex]) -> Value:
     """Return the value, a Fraction where it is exactly rational; raise Unsupported where there is none."""
     try:
         return _evaluate(node, point)
-    except (ZeroDivisionError, OverflowError, ValueError) as error:
+    except ZeroDivisionError as error:
+        raise Undefined(str(error)) from error
+    except (OverflowError, ValueError) as error:
         raise Unsupported(str(error)) from error
 
 
@@ -297,7 +321,11 @@ def _exact_root(value: Fraction, degree: int) -> Fraction | None:
 
 
 def _factorial(value: Value) -> Value:
-    if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value <= FACTORIAL_LIMIT:
+    if not isinstance(value, Fraction):  # of an unknown, at a point between whole numbers
+        if value.imag or not 0 < value.real < 100:
+            raise Unsupported("a factorial of no positive number")
+        return complex(math.gamma(value.real + 1))
+    if value.denominator != 1 or not 0 <= value <= FACTORIAL_LIMIT:
         raise Unsupported("a factorial too large, or of no whole number")
     return Fraction(math.factorial(value.numerator))
 
@@ -327,7 +355,7 @@ _OPERATIONS: Mapping[str, Callable[..., Value]] = {
 }
 
 # Points without special meaning; the real positive ones lie in the domain of roots and logarithms.
-_POSITIVE = (1.3719, 2.6131, 0.7297)
+_POSITIVE = (1.3719, 2.6131, 4.2371, 0.7297)
 _ANYWHERE = (-1.8173, -0.4327, 3.1931)
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from verifiers.markers import FORMAL, Marker, find_markers
 from verifiers.types import Reason
 
 Source = Literal["box", "hash", "tag", "prose", "fallback", "none"]
@@ -36,27 +37,26 @@ _RUN_ON = re.compile(
     r"(?: ?\d{1,3})?(?:\*\*)?[ \t]{0,4}:",
     re.IGNORECASE,
 )
-_MARKER = re.compile(
-    r"(?P<hash>####(?!#))"
-    r"|(?P<box>\\(?:boxed|fbox)\b[ ]{0,4})"
-    r"|(?P<tag><answer>)"
-    r"|(?P<prose>\b(?:answer|result|(?:correct|right)[ ](?:option|choice))"
-    r"(?:[ ](?:to|of|for)[ ][^.\n:]{1,60}?)?[ ]{0,2}(?:\*\*)?[ ]{0,2}"
-    r"(?:(?:is|are|equals|would[ ]be|must[ ]be)\b(?![ ](?:that|clear|correct|in|reasonable)\b)|[:=])"
-    r"[ ]{0,2}:?(?:\*\*)?)"
-    r"|(?P<line>^[ \t]{0,4}(?:\*\*)?(?:A|Ans)(?:\*\*)?[ ]{0,2}:(?:\*\*)?)"
-    r"|(?P<reverse>[ ]is[ ]the[ ](?:final[ ]|correct[ ])?answer\b)",
-    re.IGNORECASE | re.MULTILINE,
-)
 _HEDGE = re.compile(
-    r"\b(?:maybe|perhaps|possibly|probably|might|could|either|one of|between|around|about|approximately"
-    r"|roughly|nearly|almost"
-    r"|at least|at most|more than|less than|not sure|unsure|not|don't|cannot)\b|^[~≈]|\\approx",
+    r"\b(?:maybe|may be|perhaps|possibly|probably|might|could|either|neither|one of|between|around|about|approximately"
+    r"|roughly|nearly|almost|at least|at most|(?:more|less|fewer|greater|larger|smaller|bigger|higher|lower) than"
+    r"|not sure|unsure|unlikely|unclear|depends|anything but|or so|or (?:more|less)|not|never|no longer|cannot)\b"
+    r"|n't\b|^[~≈<>]|\\approx|\b(?:close to|near|over|under|up to|above|below|beyond|exceeds)\s+(?:[$€£~]|\\\$)?\d",
     re.IGNORECASE,
 )
+# "half of 18" and "18 squared" state another number than 18.
+_MULTIPLE = re.compile(
+    r"\b(?:twice|thrice|half|double|triple|third|quarter|(?<!\\)times|root)\s(?:of\s)?(?:the\s)?(?:[$]|\\\$)?\d"
+    r"|\d\s[a-z]{1,20}\s(?:less|fewer)\b",
+    re.IGNORECASE,
+)
+_NEGATIVE = re.compile(r"\b(?:minus|negative)\s(?=\d|\\|\$)", re.IGNORECASE)
 _RETRACTION = re.compile(
-    r"\b(?:wait|actually|mistake|wrong|incorrect|re-?check|should be|should have|forgot|correction|sorry|oops"
-    r"|hold on|let me re)",
+    r"\b(?:wait|actually|hold on|oops|sorry|scratch that|on second thought|correction|re-?check|let me re|forgot"
+    r"|should (?:be|have)"
+    r"|(?:that|this|it|which)(?:'s|\u2019s| is| was| seems| looks) (?:wrong|incorrect|not (?:right|correct))"
+    r"|(?:made|is|was|found) (?:a|an|my|the) (?:\w{1,15} )?(?:mistake|error)|my mistake|I was wrong)\b"
+    r"|(?:^|[.!?\n])[\s*]{0,3}No[,.]",
     re.IGNORECASE,
 )
 # What may stand between two boxes that form one answer: "and", "or", a comma, the next one's name ("x =").
@@ -65,6 +65,7 @@ _JOINT = re.compile(
 )
 _JOINT_LIMIT = 60
 _DIGIT = re.compile(r"\d")
+_SOLID = re.compile(r"\S")
 _SENTENCE_END = re.compile(r"(?<![ap])(?<!\b[ap]\.m)[.!?](?=[\s*$]|$)|[.!?](?=\s+[A-Z])")
 _AFTERTHOUGHT = re.compile(r",?\s(?:because|since|which|so that|where|given|as (?:we|the|it)|when|after|I hope)\b")
 _COPULA = re.compile(r"\b(?:is|are|was|were|equals|be)\s|(?<![<>!:])=")
@@ -73,8 +74,23 @@ NUMBER = re.compile(
     r"(?<![\w.,/^_])-?(?:\$|€|£)?-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+(?:\.\d+)?)?%?(?![\d/])"
     r"|(?<![\w.])-?\.\d+%?"
 )
+_ANNOTATION = re.compile(r"<<[^<>\n]{0,200}>>")
+_TAG_END = re.compile(r"</answer>", re.IGNORECASE)
+_WORD_OR_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+_FENCE = re.compile(r"^```\w{0,10}\n|\n?```$")
+_DISPLAY = re.compile(r"(?:\$\$([^$]{1,300})\$\$|\\\[((?:(?!\\\[|\\\]).){1,300})\\\])[.\s]*$", re.DOTALL)
+_LABEL = re.compile(
+    r"(?:\*\*)?(?:Total|Sum|Amount|Cost|Number|Value|Solution|Output|Conclusion)(?:\*\*)?:(?:\*\*)?\s*", re.IGNORECASE
+)
+_LONE_NUMBER = re.compile(r"[-$\\\[(]*[\d.,]+[\])$\\]*\.?")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _BARE = re.compile(r"[^\s$.,]+")
+# A last line of which `extract` would make the same number.
+_PLAIN_LINE = re.compile(
+    r"(?:####[ ]?|A:[ ]|(?:So[ ]|Therefore,?[ ]|Thus,?[ ]|Hence,?[ ])?[Tt]he[ ](?:final[ ])?answer[ ]is:?[ ]"
+    r"|(?:\*\*)?(?:Final[ ]Answer|Answer):[ ]|(?:[\w ,.]{0,60}(?:[ ]is|:)[ ]?)?\$?(?P<box>\\boxed\{))"
+    r"(?P<answer>\$?(?P<whole>-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,15}))(?P<zeros>\.0{1,6})?)(?(box)\})\$?\.?$"
+)
 # No real answer is longer, has more boxes, or comes before so much text; without these a hostile text costs n².
 BOX_LIMIT = 5_000
 BOXES_LIMIT = 64
@@ -88,7 +104,8 @@ def visible(completion: str) -> str | None:
     _, closed, text = completion.rpartition("</think>")
     if not closed and "<think>" in completion:
         return None
-    ends = [at for token in _END_TOKENS if (at := text.find(token)) >= 0]
+    has_any = "<|" in text or "</s>" in text
+    ends = [at for token in _END_TOKENS if (at := text.find(token)) >= 0] if has_any else []
     return (text[: min(ends)] if ends else text)[-TEXT_LIMIT:]
 
 
@@ -105,69 +122,118 @@ def extract(completion: str, *, fallback: Fallback = "none") -> Extraction:
     marker = _last_meaning_marker(text, markers)
     if marker is None:
         return _without_marker(text, fallback)
-    kind = marker.lastgroup
+    kind = marker.kind
     if kind == "box":
-        return _boxed(text, [m for m in markers if m.lastgroup == "box" and m.start() <= marker.start()])
+        return _boxed(text, [m for m in markers if m.kind == "box" and m.start <= marker.start])
     if kind == "tag":
-        content, _, rest = text[marker.end() :].partition("</answer>")
-        return _checked(content.strip(), rest, "tag")
+        closing = _TAG_END.search(text, marker.end)
+        end = closing.start() if closing else len(text)
+        return _sentence_value(text[marker.end : end].strip(), text[end:], "tag")
     if kind == "hash":
-        content, _, rest = text[marker.end() :].partition("\n")
-        return _checked(content.strip(), rest, "hash")
+        content, _, rest = text[marker.end :].lstrip(" \t").partition("\n")
+        if not content.strip():
+            content, _, rest = rest.lstrip().partition("\n")
+        return _sentence_value(content.strip(), rest, "hash")
     if kind == "reverse":
-        return _checked(text[max(0, marker.start() - 60) : marker.start()].split()[-1], "", "prose")
-    return _prose(text, marker.end())
+        return _checked(text[max(0, marker.start - 60) : marker.start].split()[-1], "", "prose")
+    return _prose(text, marker.end)
 
 
-def _before_run_on(text: str) -> tuple[str, list[re.Match[str]]]:
+def plain_number(completion: str) -> tuple[str, int] | None:
+    """Return the answer and its value where the last line marks a whole number; None: `extract` must look.
+
+    A shortcut of `extract(completion).answer` that reads little but the last line.
+    """
+    text = completion.rstrip()
+    match = _PLAIN_LINE.match(text, text.rfind("\n") + 1)
+    if match is None or "think>" in text or "<|" in text or "</s>" in text:
+        return None
+    if ":" in text and _RUN_ON.search(text):
+        return None
+    if match["box"] and text.count("box") > 1:
+        return None  # two boxes may be one answer
+    return match["answer"], int(match["whole"].replace(",", ""))
+
+
+def _sentence_value(content: str, rest: str, source: Source) -> Extraction:
+    """What a hash or a tag holds: a value as it stands, or a sentence that states one."""
+    found = _checked(content, rest, source)
+    if found.answer is None or not re.match(r"[A-Za-z]{2,}[ ,]", found.answer) or "\\" in found.answer:
+        return found
+    return _stated_value(found.answer, source)
+
+
+def _before_run_on(text: str) -> tuple[str, list[Marker]]:
     """Cut at the first new question that follows an answer: an echoed question before it is no end."""
-    markers = list(_MARKER.finditer(text))
-    if markers:
-        for heading in _RUN_ON.finditer(text, markers[0].start()):
-            kept = [m for m in markers if m.end() <= heading.start()]
-            if any(text[m.end() : heading.start()].strip() for m in kept):
-                return text[: heading.start()], kept
+    markers = find_markers(text)
+    if markers and (answer := _SOLID.search(text, markers[0].end)):
+        for heading in _RUN_ON.finditer(text, markers[0].start):
+            if answer.start() < heading.start():
+                return text[: heading.start()], [m for m in markers if m.end <= heading.start()]
     return text, markers
 
 
-def _last_meaning_marker(text: str, markers: list[re.Match[str]]) -> re.Match[str] | None:
+def _last_meaning_marker(text: str, markers: list[Marker]) -> Marker | None:
     """The last marker; prose after a formal one must state a value ("the answer is clear" does not)."""
-    has_formal = any(m.lastgroup in ("box", "hash", "tag") for m in markers)
+    has_formal = any(m.kind in FORMAL for m in markers)
     for marker in reversed(markers):
-        if marker.lastgroup in ("box", "hash", "tag") or not has_formal:
+        if marker.kind == "hash" and _is_heading(text, marker.end, len(markers)):
+            continue
+        if marker.kind in FORMAL or not has_formal:
             return marker
-        sentence = _sentence_at(text, marker.end())[0]
+        sentence = _sentence_at(text, marker.end)[0]
         if _DIGIT.search(sentence) or "\\" in sentence:
             return marker
     return None
 
 
+def _is_heading(text: str, at: int, markers: int) -> bool:
+    """Whether #### opens a section: "#### Step 2: the total", or words with a text below and other markers."""
+    line, _, below = text[at : at + SENTENCE_LIMIT].partition("\n")
+    if re.match(r"\s*(?:step|part|case|method|solution|explanation|verification)\b", line, re.IGNORECASE):
+        return True
+    return markers > 1 and bool(below.strip()) and re.fullmatch(r"[A-Za-z ]{8,60}:?\s*", line) is not None
+
+
 def _checked(content: str, rest: str, source: Source) -> Extraction:
     """Refuse an empty answer, a hedge, and an answer that the rest of the text takes back."""
+    if "<<" in content:
+        content = _ANNOTATION.sub("", content)
     if not content.strip(" .?$*\\"):
         return NO_ANSWER
-    if source in ("hash", "prose", "fallback") and _HEDGE.search(content):
-        return AMBIGUOUS if source != "fallback" or _DIGIT.search(content) else NO_ANSWER
-    if _RETRACTION.search(rest) and _DIGIT.search(rest):
+    if source != "box":
+        stated = content if source == "fallback" else _AFTERTHOUGHT.split(content, maxsplit=1)[0]
+        if _HEDGE.search(stated) or _MULTIPLE.search(stated):
+            return AMBIGUOUS if source != "fallback" or _DIGIT.search(content) else NO_ANSWER
+    if _is_retracted(content, rest):
         return AMBIGUOUS
     if source == "hash":
         content = re.sub(r"[.!]+$", "", content)
     return Extraction(content, source)
 
 
-def _boxed(text: str, boxes: list[re.Match[str]]) -> Extraction:
+def _is_retracted(content: str, rest: str) -> bool:
+    """Whether the text after an answer takes it back and ends with another number."""
+    if not rest or rest.isspace():
+        return False
+    retraction = _RETRACTION.search(rest)
+    numbers = NUMBER.findall(rest, retraction.start()) if retraction else []
+    return bool(numbers) and numbers[-1].strip("$€£%,") not in _WORD_OR_NUMBER.findall(content)
+
+
+def _boxed(text: str, boxes: list[Marker]) -> Extraction:
     """Read the last box, and the boxes that are joined to it, as one answer."""
     contents: list[str] = []
     start, rest = len(text), ""
     for box in reversed(boxes[-BOXES_LIMIT:]):
-        content, end = _braced(text, box.end())
+        content, end = _braced(text, box.end)
         if not contents:
             rest = text[end:]
         elif end > start:
             continue  # a box around the one that was read
         elif start - end > _JOINT_LIMIT or not _JOINT.fullmatch(gap := text[end:start]) or "and so" in gap:
             break
-        start = box.start()
+        start = box.start
         if not content.strip(" ?\\~$"):
             return NO_ANSWER
         if content.strip() not in contents:
@@ -185,8 +251,12 @@ def _braced(text: str, at: int) -> tuple[str, int]:
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
             return text[at + 1 : brace.start()], brace.end()
-    line = text[at + 1 : at + BOX_LIMIT].partition("\n")[0].rstrip("$ .")
-    return line, at + 1 + len(line)
+    line = text[at + 1 : at + BOX_LIMIT].partition("\n")[0]
+    end = at + 1 + len(line)
+    # At the very end of the text the box was cut off, and who knows how many digits with it.
+    if not text[end:].strip() and not line.rstrip(" .").endswith(("$", "\\]", "\\)")):
+        return "", end
+    return line.rstrip("$ ."), end
 
 
 def _sentence_at(text: str, at: int) -> tuple[str, str]:
@@ -202,9 +272,10 @@ def _sentence_at(text: str, at: int) -> tuple[str, str]:
             return text[at + 2 : end].strip() + tail, text[end + 2 + len(tail) :]
     line_end = text.find("\n", at)
     line = text[at : line_end if line_end >= 0 else len(text)][:SENTENCE_LIMIT]
+    line = _TAG_END.split(line, maxsplit=1)[0]
     stop = _SENTENCE_END.search(line)
     end = stop.start() if stop else len(line)
-    return line[:end].strip(), text[at + end :]
+    return line[:end].strip().lstrip(",:").lstrip(), text[at + end :]
 
 
 def _prose(text: str, at: int) -> Extraction:
@@ -217,7 +288,7 @@ def _prose(text: str, at: int) -> Extraction:
 
 def _stated_value(sentence: str, source: Source) -> Extraction:
     """Reduce "Jane has 3 apples left" to its one value; what is not a sentence is the answer as it stands."""
-    sentence = _AFTERTHOUGHT.split(sentence, maxsplit=1)[0].strip(" *`\"'")
+    sentence = _NEGATIVE.sub("-", _AFTERTHOUGHT.split(sentence, maxsplit=1)[0].strip(" *`\"'"))
     if not re.match(r"[A-Za-z]{2,}[ ,]", sentence) or not _DIGIT.search(sentence):
         return Extraction(sentence, source) if sentence else NO_ANSWER
     parts = _COPULA.split(sentence)
@@ -242,18 +313,23 @@ def _without_marker(text: str, fallback: Fallback) -> Extraction:
     if fallback == "last_number":
         numbers = NUMBER.findall(text)
         return Extraction(numbers[-1], "fallback") if numbers else NO_ANSWER
-    stripped = text.strip()
+    stripped = _FENCE.sub("", text.strip()).strip()
+    if (display := _DISPLAY.search(stripped[-SENTENCE_LIMIT:])) is not None:
+        return _checked(display[1] or display[2], "", "fallback")
     line = stripped.rpartition("\n")[2].strip()[-SENTENCE_LIMIT:]
     if line.startswith("**") and line.endswith("**"):
         return _checked(line.strip("* "), "", "fallback")
     if re.search(r"[=+*/\u00d7\u00f7-]$", line):
         return NO_ANSWER  # cut off in mid-equation
+    if label := _LABEL.match(line):
+        line = line[label.end() :]
+        return _checked(line, "", "fallback") if _LONE_NUMBER.fullmatch(line) else NO_ANSWER
     is_prose = re.match(r"[A-Za-z]{2,}[ ,]", line) is not None
     if "\n" not in stripped and not is_prose:
         return _checked(line, "", "fallback")
     if not is_prose or not line.endswith((".", "!", "$", "**", "\\]", "\\)")):
         # The last line of a chain of thought without a full stop may be cut off before its answer.
-        return _checked(line, "", "fallback") if re.fullmatch(r"[-$\\\[(]*[\d.,]+[\])$\\]*\.?", line) else NO_ANSWER
+        return _checked(line, "", "fallback") if _LONE_NUMBER.fullmatch(line) else NO_ANSWER
     last_sentence = _SENTENCE_END.split(line[:-1])[-1].strip()
     checked = _checked(last_sentence, "", "fallback")
     if checked.answer is None or not _DIGIT.search(last_sentence):
@@ -266,5 +342,6 @@ def reference_answer(reference: str) -> str:
     if "####" in reference:
         return reference.rpartition("####")[2].strip()
     if "\\boxed" in reference or "<answer>" in reference or "\\fbox" in reference:
-        return extract(reference).answer or ""
+        # A box that somebody forgot to close was not cut off in a reference.
+        return extract(reference).answer or extract(f"{reference}}}").answer or ""
     return reference.strip()

@@ -28,43 +28,94 @@ _UNICODE = str.maketrans(
 _SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf)\s?\{([^{}]*)\}")
 _DROPPED = re.compile(
-    r"\\(?:left|right|bigg?[lrm]?|Bigg?[lrm]?|displaystyle|textstyle|limits|nolimits|!|hfill)(?![a-zA-Z])"
+    r"\\(?:left|right|bigg?[lrm]?|Bigg?[lrm]?|displaystyle|textstyle|limits|nolimits|hfill)(?![a-zA-Z])|\\!"
     r"|\\phantom\{[^{}]*\}"
 )
-_SPACES = re.compile(r"(?<!\\)\\(?:[,;: ]|quad|qquad|space|enspace)(?![a-zA-Z])|(?<!\\)~|[ \t\r\n]+")
+_SPACES = re.compile(
+    r"(?<!\\)\\(?:[,;: ]|(?:quad|qquad|space|enspace|thinspace|medspace|thickspace)(?![a-zA-Z]))|(?<!\\)~|[ \t\r\n]+"
+)
 _RENAMED = {
+    "\\dbinom": "\\binom", "\\tbinom": "\\binom",
     "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\leqslant": "\\le", "\\geqslant": "\\ge",
     "\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne", "\\lt": "<", "\\gt": ">", "\\div": "/", "\\ast": "*",
     "\\varnothing": "\\emptyset", "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]",
     "\\lparen": "(", "\\rparen": ")", "\\vert": "|", "\\mid": "|", "\\lvert": "|", "\\rvert": "|",
     "\\colon": ":", "\\ldots": "...", "\\dots": "...", "\\cdots": "...", "\\to": "->", "\\rightarrow": "->",
-    "\\implies": "=>", "\\degree": "^\\circ", "\\bf": "", "\\rm": "",
+    "\\implies": "=>", "\\degree": "^\\circ", "\\bf": "", "\\rm": "", "\\Bbb": "\\mathbb",
+    "\\R": "\\mathbb{R}", "\\reals": "\\mathbb{R}", "\\land": ",", "\\wedge": ",", "\\lor": " or ", "\\vee": " or ",
 }  # fmt: skip
 _DOUBLED = re.compile(r"\\(?=\\[a-zA-Z(\[{}])")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _PERCENT = re.compile(r"(?<![a-zA-Z])(?:percent|per cent|pct)\b\.?", re.IGNORECASE)
 
 
+_CURRENCIES = {"\\$": "dollar", "€": "euro", "£": "gbp", "¥": "yen", "₹": "rupee"}
+_CURRENCY = re.compile(
+    r"\\\$|[€£¥₹]|(?<![a-zA-Z])(?:US|A|C|USD|Rs\.?)(?:\\?\$|(?<=USD)|(?<=Rs)|(?<=Rs\.))\s?(?=[\d.-])"
+)
+_AMOUNT = re.compile(r"[-+]?[\d.,{}! ]*\d[\d.,{} ]*")
+_MARKS = (("$", ""), ("**", ""), ("`", ""), ("!=", "\\ne "), ("^{}", ""), ("{,}", ","), ("{:}", ":"))
+_EMPTY_TEXT = re.compile(rf"{TEXT_OPEN}[\s.]*{TEXT_CLOSE}")
+_CHOOSE = re.compile(r"\{\s?([^{}\\]{1,20})\s?\\choose\s?([^{}\\]{1,20})\}")
+_EMPTY_GROUP = re.compile(r"[\^_]?\{\}")
+_PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
+
+
 def clean(text: str) -> str:
     """Return the answer without what carries no meaning; letters keep their case."""
+    if _PLAIN.fullmatch(text):
+        return text
+    currency = ""
+    if "$" in text or not text.isascii() or "US" in text or "Rs" in text:
+        text, currency = _without_currency(text)
+    if not text.isascii():
+        text = _ascii(text)
+    if "\\" in text:
+        text = _without_commands(text)
+    for mark, plain in _MARKS:
+        if mark in text:
+            text = text.replace(mark, plain)
+    if "%" in text or "p" in text or "P" in text:
+        text = _PERCENT.sub("%", text)
+    text = _SPACES.sub(" ", text).strip().removeprefix("=").lstrip()
+    text = text if text.endswith("...") else text.rstrip(".,;:").strip()
+    return f"{text}{TEXT_OPEN} {currency}{TEXT_CLOSE}" if currency and _AMOUNT.fullmatch(text) else text
+
+
+def _without_currency(text: str) -> tuple[str, str]:
+    """Take the currency signs away and name the first: an odd number of bare $ means one that is no delimiter."""
+    sign = _CURRENCY.search(text)
+    found = ""
+    if sign:
+        found = next((name for symbol, name in _CURRENCIES.items() if symbol in sign[0]), "dollar")
+        found = "rupee" if sign[0].startswith("Rs") else found
+        text = _CURRENCY.sub("", text)
+    elif text.count("$") % 2:
+        found = "dollar"
+    return text, found
+
+
+def _ascii(text: str) -> str:
+    """Spell unicode digits, signs, superscripts and fractions the plain way."""
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
     for sign, fraction in _VULGAR.items():
         if sign in text:
             text = re.sub(rf"(?<=\d)\s?{sign}", f" {fraction}", text).replace(sign, fraction)
-    text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
+    return unicodedata.normalize("NFKC", text.translate(_UNICODE))
+
+
+def _without_commands(text: str) -> str:
+    """Drop the LaTeX that only moves things about, and give one name to those with several."""
     if "\\\\" in text and "\\begin" not in text:
         text = _DOUBLED.sub("", text)  # escaped twice on its way through some JSON
-    text = text.replace("\\$", "").replace("\\%", "%").replace("\\#", "")
-    for delimiter in ("\\(", "\\)", "\\[", "\\]", "$", "€", "£", "**", "`"):
+    text = text.replace("\\$", "").replace("\\%", "%").replace("\\#", "").replace("\\&", "&")
+    for delimiter in ("\\(", "\\)", "\\[", "\\]"):
         text = text.replace(delimiter, "")
-    text = text.replace("{,}", ",").replace("\\&", "&")
-    text = _TEXT.sub(rf"{TEXT_OPEN}\1{TEXT_CLOSE}", text)
-    text = _DROPPED.sub("", text).replace("!=", "\\ne ")
-    text = _COMMAND.sub(lambda command: _RENAMED.get(command[0], command[0]), text)
-    text = _SPACES.sub(" ", text)
-    text = _PERCENT.sub("%", text)
-    text = text.strip()
-    return text if text.endswith("...") else text.rstrip(".,;:").strip()
+    if "\\choose" in text:
+        text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+    text = _EMPTY_TEXT.sub("", _TEXT.sub(rf"{TEXT_OPEN}\1{TEXT_CLOSE}", text))
+    text = _EMPTY_GROUP.sub("", _DROPPED.sub("", text)) if "\\frac{}" not in text else text
+    return _COMMAND.sub(lambda command: _RENAMED.get(command[0], command[0]), text)
 
 
 def squeeze(text: str) -> str:

@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from verifiers.conventions import DEFAULT, Conventions
 from verifiers.latex import TEXT_CLOSE, TEXT_OPEN
+from verifiers.units import NONE, Unit, parse_unit, same_unit
+from verifiers.words import SCALES, read_number
 
 # Longer numerals are compared as text: int() of a long digit string takes quadratic time.
 DIGITS_LIMIT = 400
@@ -22,45 +25,24 @@ _NUMERAL = re.compile(
     rf"(?:\s?/\s?(?P<den>\d+(?:\.\d+)?)|{_MIXED})?(?P<rest>.*)",
     re.DOTALL,
 )
+_PLAIN = re.compile(r"(-?\d{1,15})(?:\.(\d{1,15}))?")
 _FRACTION = re.compile(
     r"(?P<sign>[-+]?)\s?\\frac\s?(?:\{\s?(?P<num>[-+]?\d+(?:\.\d+)?)\s?\}|(?P<num1>\d))\s?"
     r"(?:\{\s?(?P<den>[-+]?\d+(?:\.\d+)?)\s?\}|(?P<den1>\d))(?P<rest>.*)",
     re.DOTALL,
 )
-_SCALES = {
-    "hundred": 100,
-    "thousand": 1000,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "dozen": 12,
-}
-_ONES_TEXT = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
+_SCALES = {"hundred": 100, "dozen": 12, **SCALES}
+_REPEATING = re.compile(
+    r"(?P<sign>[-+]?)(?P<whole>\d{0,20})\.(?P<start>\d{0,40})\\(?:overline|bar|dot|overbar)\s?\{?(?P<cycle>\d{1,20})\}?(?P<rest>.*)",
+    re.DOTALL,
 )
-_TENS_TEXT = "twenty thirty forty fifty sixty seventy eighty ninety"
-_ONES, _TENS = _ONES_TEXT.split(), _TENS_TEXT.split()
-_WORDS = {word: value for value, word in enumerate(_ONES)} | {w: 20 + 10 * i for i, w in enumerate(_TENS)}
-# Units of one letter are units only inside \text{}; these are units anywhere.
-_SHORT_UNITS_TEXT = (
-    "cm mm km dm kg mg lb oz ft in mi mph kph kmh ml hr hrs min sec ms am pm gb mb kb hz kw mw pt qt cl sq"
+_ENDLESS = re.compile(
+    r"(?P<sign>[-+]?)(?P<whole>\d{0,20})\.(?P<start>\d{0,40}?)(?P<cycle>\d)(?P=cycle){2,}\.\.\.(?P<rest>)"
 )
-_SHORT_UNITS = frozenset(_SHORT_UNITS_TEXT.split())
-# After a number these are no unit: they say that the number is not the whole answer.
-_NOT_UNITS_TEXT = (
-    "or and not than minus plus times divided mod sin cos tan sec csc cot log ln exp sqrt pi if when maybe "
-    "to of is are more less half quarter"
-)
-_NOT_UNITS = frozenset(_NOT_UNITS_TEXT.split())
-_UNIT_WORD = re.compile(r"[a-zA-Z]+\.?")
-_UNIT_TEXT = re.compile(rf"[{TEXT_OPEN}{TEXT_CLOSE}\s]|\^\s?\{{?\s?\d\s?\}}?|\^\s?\{{?\s?\\circ\s?\}}?")
-_ALIASES = {
-    "usd": "dollar", "buck": "dollar", "centimeter": "cm", "meter": "m", "metre": "m", "kilometer": "km",
-    "inch": "in", "inche": "in", "foot": "ft", "feet": "ft", "gram": "g", "kilogram": "kg", "pound": "lb",
-    "hour": "hr", "h": "hr", "minute": "min", "second": "sec", "s": "sec", "mile": "mi", "liter": "l",
-    "litre": "l", "degree": "deg", "milliliter": "ml", "ounce": "oz", "mph": "mi/hr",
-}  # fmt: skip
+_ASIDE = re.compile(r"\((?=[^()]*[a-zA-Z]{3})[^()\\=+*/^]*\)")
+_SCALE = re.compile(rf"({'|'.join(_SCALES)})(?![a-zA-Z])", re.IGNORECASE)
+_MINUS_WORD = re.compile(r"(?:negative|minus) (?=[\w.\\])", re.IGNORECASE)
+_IN_TEXT = re.compile(rf"{TEXT_OPEN}\s*([-+]?[\d.,/]+(?:\s?%)?)\s*([^{TEXT_CLOSE}]*){TEXT_CLOSE}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +51,28 @@ class Numeral:
 
     value: Fraction
     is_percent: bool = False
-    unit: frozenset[str] = frozenset()
+    unit: Unit = NONE
     places: int = 0
     digits: int = 0
 
 
 def parse_numeral(text: str) -> Numeral | None:
     """Return the number that a cleaned text states, or None if it is not one plain numeral (with a unit)."""
+    if plain := _PLAIN.fullmatch(text):
+        decimals = plain[2] or ""
+        value = Fraction(int(plain[1] + decimals), 10 ** len(decimals))
+        return Numeral(value, False, NONE, len(decimals), len((plain[1] + decimals).lstrip("-0")))
     if len(text) > DIGITS_LIMIT or not text:
         return None
     text = _unwrapped(text)
-    if match := _FRACTION.match(text):
+    if "..." in text or "\\" in text:
+        match = _REPEATING.match(text) or _ENDLESS.fullmatch(text)
+        if match is not None:
+            return _repeating(match)
+        match = _FRACTION.match(text)
+    else:
+        match = None
+    if match is not None:
         numerator = Fraction(match["num"] or match["num1"])
         denominator = Fraction(match["den"] or match["den1"])
         if not denominator:
@@ -97,12 +90,24 @@ def parse_numeral(text: str) -> Numeral | None:
     return _with_rest(value, match["rest"], places, digits)
 
 
+def _repeating(match: re.Match[str]) -> Numeral | None:
+    """Read 0.1\\overline{6} as one sixth."""
+    start, cycle = match["start"], match["cycle"]
+    shift = 10 ** len(start)
+    value = Fraction(int(match["whole"] or "0")) + Fraction(int(start or "0"), shift)
+    value += Fraction(int(cycle), shift * (10 ** len(cycle) - 1))
+    return _with_rest(-value if match["sign"] == "-" else value, match["rest"], 0, 0)
+
+
 def _unwrapped(text: str) -> str:
     while len(text) > 2 and text[0] in "{(" and text[-1] == {"{": "}", "(": ")"}[text[0]]:
         if any(bracket in text[1:-1] for bracket in "(){}"):
             break
         text = text[1:-1].strip()
-    return text.strip("'\" ")
+    if text.startswith(TEXT_OPEN) and (match := _IN_TEXT.match(text)):
+        # \\text{5 m} is 5\\text{ m}
+        text = f"{match[1]} {TEXT_OPEN}{match[2]}{TEXT_CLOSE}" if match[2] else match[1]
+    return _MINUS_WORD.sub("-", text.strip("'\" "))
 
 
 def _decimal(match: re.Match[str]) -> tuple[Fraction, int, int] | None:
@@ -135,69 +140,40 @@ def _with_rest(value: Fraction, rest: str, places: int, digits: int) -> Numeral 
     if is_percent:
         rest = rest[1:].strip()
         value, places = value / 100, places + 2
-    if not rest:
-        return Numeral(value, is_percent, frozenset(), places, digits)
-    if rest.startswith("(") and rest.endswith(")") and re.search("[a-zA-Z]", rest):
-        return Numeral(value, is_percent, frozenset(), places, digits)  # "3 (1 white, 2 blue)"
-    unit = _unit(rest)
-    if unit is None or len(unit) > 6:
-        return None
-    scales = [word for word in unit if word in _SCALES]
-    for word in scales:
-        value, places = value * _SCALES[word], 0
-    return Numeral(value, is_percent, frozenset(unit) - set(scales), places, digits)
-
-
-def _unit(rest: str) -> list[str] | None:
-    """Return the words of a unit, or None where the text is no unit, such as a variable."""
-    in_text = TEXT_OPEN in rest
-    if re.fullmatch(r"\^\s?\{?\s?\\circ\s?\}?\s?(?:deg|degrees?)?", rest.strip()):
-        return ["deg"]
-    if not in_text and not rest[0].isalpha():
-        return None
-    bare = _UNIT_TEXT.sub(" ", rest).replace("/", " ").replace("-", " ").replace(",", " ")
-    words = bare.split()
-    if not all(_UNIT_WORD.fullmatch(word) for word in words):
-        return None
-    words = [word.rstrip(".").lower() for word in words]
-    if _NOT_UNITS & set(words):
-        return None
-    if not in_text and any(len(word) == 1 and word != "a" for word in words):
-        return None
-    if not in_text and any(len(word) == 2 and word not in _SHORT_UNITS for word in words[:1]):
-        return None
-    return [_ALIASES.get(_singular(word), _singular(word)) for word in words if word not in ("per", "a", "the", "in")]
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    if not rest or _ASIDE.fullmatch(rest):  # "3 (1 white, 2 blue)"
+        return Numeral(value, is_percent, NONE, places, digits)
+    plain = rest.strip(TEXT_OPEN + " ")
+    while (scale := _SCALE.match(plain)) and not is_percent:
+        value, places = value * _SCALES[scale[1].lower()], 0
+        plain = plain[scale.end() :].lstrip()
+        rest = TEXT_OPEN + plain if TEXT_CLOSE in plain else plain
+    if not rest.strip(TEXT_OPEN + TEXT_CLOSE + " "):
+        return Numeral(value, is_percent, NONE, places, digits)
+    unit = parse_unit(rest)
+    return None if unit is None else Numeral(value, is_percent, unit, places, digits)
 
 
 def _from_words(text: str) -> Numeral | None:
     words = text.lower().replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " ").replace("-", " ").split()
-    if not words or words[0] not in _WORDS:
+    found = read_number(words[:20])
+    if found is None:
         return None
-    value = _WORDS[words[0]]
-    used = 1
-    if len(words) > 1 and words[0] in _TENS and words[1] in _ONES[1:10]:
-        value += _WORDS[words[1]]
-        used = 2
-    rest = " ".join(words[used:])
-    if rest and _unit(rest) is None:
-        return None
-    return _with_rest(Fraction(value), rest, 0, 0)
+    value, used = found
+    return _with_rest(value, " ".join(words[used:]), 0, 0)
 
 
-def same_unit(first: Numeral, second: Numeral) -> bool:
-    """Units matter only where both are stated and neither says the same with fewer words."""
-    return not first.unit or not second.unit or first.unit <= second.unit or second.unit <= first.unit
+def is_rounding(decimal: Numeral, exact: Fraction, places: int) -> bool:
+    """True if `decimal` gives a value that has no finite decimals."""
+    return gives(decimal, exact, places) and not _terminates(exact)
 
 
-def is_rounding(decimal: Numeral, exact: Fraction) -> bool:
-    """True if `decimal` gives a value without finite decimals right to 6 places and 6 digits or more."""
-    if decimal.places < 6 or decimal.digits < 6 or _terminates(exact):
+def gives(decimal: Numeral, exact: Fraction, places: int) -> bool:
+    """True if `decimal` is `exact` rounded or cut to at least so many places and digits; 0 places: never."""
+    if not places or decimal.places < places or decimal.digits < places:
         return False
-    return abs(decimal.value - exact) < Fraction(1, 10**decimal.places)
+    unit = Fraction(1, 10**decimal.places)
+    is_cut = abs(decimal.value) <= abs(exact) and abs(decimal.value - exact) < unit
+    return is_cut or abs(decimal.value - exact) <= unit / 2
 
 
 def _terminates(value: Fraction) -> bool:
@@ -208,13 +184,14 @@ def _terminates(value: Fraction) -> bool:
     return denominator == 1
 
 
-def same_number(reference: Numeral, answer: Numeral) -> bool:
+def same_number(reference: Numeral, answer: Numeral, rules: Conventions = DEFAULT) -> bool:
     """Exact equality; a percent equals its value or the bare number; long decimals may round a fraction."""
-    if not same_unit(reference, answer):
+    if not same_unit(reference.unit, answer.unit, rules.units):
         return False
-    candidates = [answer.value]
-    if answer.is_percent != reference.is_percent:
-        candidates.append(answer.value * 100 if answer.is_percent else answer.value / 100)
-    if reference.value in candidates:
+    if reference.value == answer.value:
         return True
-    return is_rounding(answer, reference.value) or is_rounding(reference, answer.value)
+    if rules.percent and answer.is_percent != reference.is_percent:
+        bare = answer.value * 100 if answer.is_percent else answer.value / 100
+        if reference.value == bare:
+            return True
+    return is_rounding(answer, reference.value, rules.places) or is_rounding(reference, answer.value, rules.places)

@@ -5,38 +5,59 @@ r"""Answers with an inside: lists, sets, tuples, intervals, matrices, equations,
 
 from __future__ import annotations
 
+import cmath
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
-from verifiers import expressions
+from verifiers import expressions, ranges
+from verifiers.conventions import DEFAULT, Conventions
 from verifiers.latex import TEXT_CLOSE, TEXT_OPEN, squeeze
-from verifiers.numerals import is_rounding, parse_numeral, same_number
+from verifiers.numerals import Numeral, gives, is_rounding, parse_numeral, same_number
+from verifiers.units import NONE as NO_UNIT
+from verifiers.units import Unit, parse_unit, same_unit
+from verifiers.written import is_words, same_words, same_written
 
 DEPTH_LIMIT = 6
 PARTS_LIMIT = 200
 
-_MATRIX = re.compile(r"\\begin\s?\{(?:[pbvBV]?matrix|array)\}(?:\{[lcr|]*\})?(.*?)\\end\s?\{(?:[pbvBV]?matrix|array)\}")
+_MATRIX = re.compile(
+    r"\\begin\s?\{(?:[pbvBV]?matrix|array)\}\s?(?:\{[lcr| ]*\})?(.*?)\\end\s?\{(?:[pbvBV]?matrix|array)\}", re.DOTALL
+)
 _NAME = re.compile(
     r"\(?(?:[a-zA-Z](?:_\{?\w+\}?)?'?|\\[a-zA-Z]+(?:_\{?\w+\}?)?)(?:,[a-zA-Z](?:_\{?\w+\}?)?)*\)?"
-    r"|(?:[a-zA-Z]|\\[a-zA-Z]+)_?\w?\([\w,]{1,8}\)"
+    r"|(?:[a-zA-Z]|\\[a-zA-Z]+)_?\w?'{0,2}\([\w,]{1,8}\)"
     r"|\|?\\?(?:overline|angle|triangle|mathbf|vec|widehat)?\{?[A-Z]{1,4}\}?\|?"
-    r"|[A-Z]\^\{-1\}|\\frac\{[A-Z]{1,3}\}\{[A-Z]{1,3}\}|[A-Z]\w{0,6}:[A-Z]\w{0,6}"
+    r"|[A-Z]\^\{-1\}|\\frac\{[A-Z]{1,3}\}\{[A-Z]{1,3}\}|[A-Za-z]\w{0,6}:[A-Za-z]\w{0,6}"
     r"|[A-Z]_?\{?\w{0,6}\}?:[A-Z]_?\{?\w{0,6}\}?"
 )
-_BASE = re.compile(r"[0-9A-F]+_\{?\d{1,2}\}?")
-_CLOCK = re.compile(r"(\d{1,2}:\d{2})\s?([ap])?\.?\s?m?\.?", re.IGNORECASE)
-_RATIO = re.compile(r"[\d.]+(?::[\d.]+)+")
-_RELATION = re.compile(r"<=|>=|\\le(?![a-z])|\\ge(?![a-z])|<|>")
-_OR = re.compile(rf"{TEXT_OPEN}\s?or\s?{TEXT_CLOSE}|\sor\s|\\lor(?![a-z])")
+_MEMBERSHIP = re.compile(r"^\s*[a-zA-Z]\s?\\in\s?(?=\\\{)")
+_TUPLE_NAME = re.compile(r"\(([a-zA-Z](?:,[a-zA-Z])+)\)")
+_JOINERS = re.compile(rf"{TEXT_OPEN}\s?,?\s?(?:and|or)\s?,?\s?{TEXT_CLOSE}|\s?,?\s(?:and|or)\s|(?<=\d)or(?=[A-Za-z]\W)")
+_AMOUNTS = re.compile(r"(\d+(?:\.\d+)?)\s?([a-z]{1,12})\.?(?:\s?,?\s?(?:and\s)?|$)", re.IGNORECASE)
 # \\mathrm{e} is the letter e; after a number it would be a unit.
 _UPRIGHT = re.compile(rf"(?<![\d\s]){TEXT_OPEN}([A-Za-z]){TEXT_CLOSE}")
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
 
-def same_answer(reference: str, answer: str, *, depth: int = 0) -> bool | None:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The conventions in force, and how deep inside an answer the comparison is."""
+
+    rules: Conventions = DEFAULT
+    depth: int = 0
+
+    def inside(self) -> Scope:
+        return Scope(self.rules, self.depth + 1)
+
+
+_TOP = Scope()
+
+
+def same_answer(reference: str, answer: str, scope: Scope = _TOP) -> bool | None:
     """Whether two cleaned answers are the same: True, False, or None where these rules cannot tell."""
-    if depth > DEPTH_LIMIT:
+    if scope.depth > DEPTH_LIMIT:
         return None
     left, right = squeeze(reference), squeeze(answer)
     if not right:
@@ -45,46 +66,40 @@ def same_answer(reference: str, answer: str, *, depth: int = 0) -> bool | None:
         return True
     numbers = parse_numeral(reference), parse_numeral(answer)
     if numbers[0] and numbers[1]:
-        return same_number(numbers[0], numbers[1])
-    for rule in (_same_written, _same_matrix, _same_equation, _same_range, _same_collection):
-        verdict = rule(reference, answer, depth)
+        return same_number(numbers[0], numbers[1], scope.rules)
+    written = same_written(reference, answer)
+    if written is not None:
+        return written
+    for rule in (_same_amounts, _same_matrix, _same_equation, _same_range, _same_collection):
+        verdict = rule(reference, answer, scope)
         if verdict is not None:
             return verdict
-    if _is_words(reference) or _is_words(answer):
-        return left.casefold().strip("'\"") == right.casefold().strip("'\"")
-    return _same_value(reference, answer)
+    if is_words(reference) or is_words(answer):
+        return same_words(reference, answer, case=scope.rules.case)
+    return _same_value(reference, answer, scope.rules)
 
 
-def _is_words(text: str) -> bool:
-    r"""Plain words, or all of it inside \text{}: no expression to evaluate."""
-    bare = text.replace(TEXT_OPEN, "").replace(TEXT_CLOSE, "")
-    if text.startswith(TEXT_OPEN) and text.endswith(TEXT_CLOSE) and text.count(TEXT_OPEN) == 1:
-        return True
-    has_word = re.search(r"[A-Za-z]{3}", bare) is not None or bare.casefold() in ("no", "up")
-    return has_word and re.fullmatch(r"[A-Za-z][A-Za-z' -]*", bare) is not None
+def _same_amounts(reference: str, answer: str, scope: Scope) -> bool | None:
+    """Compare amounts in several units, as "3 hours and 30 minutes", unit by unit."""
+    amounts = [_amounts(text) for text in (reference, answer)]
+    if amounts[0] is None and amounts[1] is None:
+        return None
+    if amounts[0] is None or amounts[1] is None or len(amounts[0]) != len(amounts[1]):
+        return False
+    pairs = zip(amounts[0], amounts[1], strict=True)
+    return all(a.unit.known == b.unit.known and same_number(a, b, scope.rules) for a, b in pairs)
 
 
-def _same_written(reference: str, answer: str, depth: int) -> bool | None:
-    """Number bases, clock times and ratios compare as written; the empty set only equals itself."""
-    left, right = squeeze(reference), squeeze(answer)
-    for pattern in (_BASE, _RATIO):
-        if pattern.fullmatch(left) or pattern.fullmatch(right):
-            clocks = _CLOCK.fullmatch(left), _CLOCK.fullmatch(right)
-            if clocks[0] and clocks[1] and clocks[0][1] == clocks[1][1]:
-                return not (clocks[0][2] and clocks[1][2]) or clocks[0][2].lower() == clocks[1][2].lower()
-            if "=" in left or "=" in right:
-                return None
-            return left.replace("{", "").replace("}", "") == right.replace("{", "").replace("}", "")
-    clocks = _CLOCK.fullmatch(left), _CLOCK.fullmatch(right)
-    if clocks[0] and clocks[1]:
-        same_half = not (clocks[0][2] and clocks[1][2]) or clocks[0][2].lower() == clocks[1][2].lower()
-        return clocks[0][1] == clocks[1][1] and same_half
-    if clocks[0] or clocks[1] or "\\emptyset" in (left, right):
-        return {left, right} == {"\\emptyset", "\\{\\}"}
-    return None
+def _amounts(text: str) -> list[Numeral] | None:
+    plain = text.replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " ").strip()
+    found = [f"{match[1]} {match[2]}" for match in _AMOUNTS.finditer(plain)]
+    if len(found) < 2 or _AMOUNTS.sub("", plain).strip():
+        return None
+    amounts = [parse_numeral(part) for part in found]
+    return [a for a in amounts if a] if all(a is not None and a.unit.known for a in amounts) else None
 
 
-def _same_matrix(reference: str, answer: str, depth: int) -> bool | None:
+def _same_matrix(reference: str, answer: str, scope: Scope) -> bool | None:
     rows = []
     for text in (reference, answer):
         match = _MATRIX.search(text)
@@ -96,7 +111,7 @@ def _same_matrix(reference: str, answer: str, depth: int) -> bool | None:
     if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
         return False
     cells = [[cell for row in matrix for cell in row] for matrix in rows]
-    return _same_in_order(cells[0], cells[1], depth)
+    return _same_in_order(cells[0], cells[1], scope)
 
 
 def _split(text: str, separators: str) -> list[str]:
@@ -114,28 +129,59 @@ def _split(text: str, separators: str) -> list[str]:
     return parts
 
 
-def _same_equation(reference: str, answer: str, depth: int) -> bool | None:
+def _same_equation(reference: str, answer: str, scope: Scope) -> bool | None:
     sides = [_equation_sides(text) for text in (reference, answer)]
     if len(sides[0]) == 1 and len(sides[1]) == 1:
         return None
-    if any(len(_split(text, ",;")) > 1 and text[:1] not in "([{" for text in (reference, answer)):
+    if (named := _same_named_values(reference, answer, scope)) is not None:
+        return named
+    if any(len(_items(text)) > 1 and text[:1] not in "([{" for text in (reference, answer)):
         return None  # a list of equations is a list first
     (*left_names, left), (*right_names, right) = sides
+    if any(_contradicts(names, value) for names, value in ((left_names, left), (right_names, right))):
+        return False
     if not left_names or not right_names:
         names, stated = (left_names, right) if left_names else (right_names, left)
-        if _is_name(names[0]):
-            return same_answer(left, right, depth=depth + 1)
+        if _is_name(names[0]) and scope.rules.names:
+            return same_answer(left, right, scope.inside())
         if left_names or not stated:
             return False
         # "2+1=3" states 3, if it is true.
-        is_true = same_answer(names[-1], right, depth=depth + 1)
-        return same_answer(left, right, depth=depth + 1) if is_true else False
+        is_true = same_answer(names[-1], right, scope.inside())
+        return same_answer(left, right, scope.inside()) if is_true else False
     if _is_name(left_names[0]) and _is_name(right_names[0]):
         if squeeze(left_names[0]) == squeeze(right_names[0]):
-            return same_answer(left, right, depth=depth + 1)
+            return same_answer(left, right, scope.inside())
         if not _free_symbols(left) and not _free_symbols(right):
             return False  # x=5 is not y=5
     return _same_up_to_scale(sides[0], sides[1])
+
+
+def _contradicts(names: Sequence[str], value: str) -> bool:
+    """Whether an equation says x = 42 = 43."""
+    stated = parse_numeral(value)
+    middle = [parse_numeral(name) for name in names[1:]]
+    return stated is not None and any(number is not None and not same_number(stated, number) for number in middle)
+
+
+def _same_named_values(reference: str, answer: str, scope: Scope) -> bool | None:
+    """Compare (x,y) = (1,2) with x = 1, y = 2; None where it is not one of each."""
+    tuples = [_named_values(text) for text in (reference, answer)]
+    if (tuples[0] is None) == (tuples[1] is None):
+        return None
+    listed = _items(answer if tuples[0] else reference)
+    if not all("=" in part for part in listed):
+        return None
+    return _same_unordered(tuples[0] or listed, tuples[1] or listed, scope)
+
+
+def _named_values(text: str) -> list[str] | None:
+    names, equals, values = squeeze(text).partition("=")
+    match = _TUPLE_NAME.fullmatch(names)
+    if not equals or match is None or not _is_one_group(values):
+        return None
+    pairs = match[1].split(","), _split(values[1:-1], ",;")
+    return [f"{name}={value}" for name, value in zip(*pairs, strict=True)] if len(pairs[0]) == len(pairs[1]) else None
 
 
 def _equation_sides(text: str) -> list[str]:
@@ -146,7 +192,7 @@ def _equation_sides(text: str) -> list[str]:
 
 def _is_name(side: str) -> bool:
     bare = side.replace("\\overline", "").replace("\\angle", "").strip()
-    return _NAME.fullmatch(squeeze(bare)) is not None or _is_words(side)
+    return _NAME.fullmatch(squeeze(bare)) is not None or is_words(side)
 
 
 def _free_symbols(text: str) -> frozenset[str]:
@@ -167,63 +213,20 @@ def _same_up_to_scale(first: Sequence[str], second: Sequence[str]) -> bool | Non
         return None
 
 
-def _same_range(reference: str, answer: str, depth: int) -> bool | None:
+def _same_range(reference: str, answer: str, scope: Scope) -> bool | None:
     """Intervals, their unions, and inequalities in one unknown."""
-    has_range = [
-        _RELATION.search(text) or "\\cup" in text or _bracketed(text)[0] != _closing(text)
-        for text in (reference, answer)
-    ]
-    if not any(has_range):
+    if not ranges.is_range(reference) and not ranges.is_range(answer):
         return None
-    left, right = _pieces(reference), _pieces(answer)
+    left, right = ranges.pieces(reference), ranges.pieces(answer)
     if left is None or right is None:
         return None
-    return _same_unordered(left, right, depth) if len(left) == len(right) else False
+    unknowns = ranges.unknown_of(reference), ranges.unknown_of(answer)
+    if None not in unknowns and unknowns[0] != unknowns[1]:
+        return False  # x > 3 is not y > 3
+    return _same_unordered(left, right, scope) if len(left) == len(right) else False
 
 
-def _bracketed(text: str) -> str:
-    return text[:1] if text[:1] in ("(", "[") else " "
-
-
-def _closing(text: str) -> str:
-    return {")": "(", "]": "["}.get(text[-1:], " ")
-
-
-def _pieces(text: str) -> list[str] | None:
-    r"""Return the intervals of a union, an inequality as its interval; None for anything else."""
-    if len(choices := _OR.split(text)) > 1:
-        ranges = [_pieces(choice) for choice in choices]
-        return None if None in ranges else [piece for pieces in ranges if pieces for piece in pieces]
-    text = re.sub(r"^\s*[a-zA-Z]\s?\\in\s?", "", text.strip())
-    text = re.sub(r"^\\\{\s?([a-zA-Z])\s?[|:]\s?(.*)\\\}$", r"\2", text)
-    if "\\cup" in text or (_bracketed(text) != " " and not _RELATION.search(text)):
-        parts = [part.strip() for part in text.split("\\cup")]
-        return [part.replace("+\\infty", "\\infty").replace("+ \\infty", "\\infty") for part in parts]
-    signs = [sign[0] for sign in _RELATION.finditer(text)]
-    terms = [term.strip() for term in _RELATION.split(text)]
-    if len(signs) == 1:
-        if re.fullmatch(r"[a-zA-Z]", terms[1]) and not re.fullmatch(r"[a-zA-Z]", terms[0]):
-            terms, signs = [terms[1], terms[0]], [_flipped(signs[0])]
-        if not re.fullmatch(r"[a-zA-Z]", terms[0]):
-            return None
-        bound, is_closed = terms[1], "e" in signs[0] or "=" in signs[0]
-        if ">" in signs[0] or "g" in signs[0]:
-            return [f"{'[' if is_closed else '('}{bound}, \\infty)"]
-        return [f"(-\\infty, {bound}{']' if is_closed else ')'}"]
-    if len(signs) == 2 and re.fullmatch(r"[a-zA-Z]", terms[1]):
-        if ">" in signs[0] or "g" in signs[0]:
-            terms, signs = terms[::-1], [_flipped(sign) for sign in signs[::-1]]
-        opening = "[" if "e" in signs[0] or "=" in signs[0] else "("
-        closing = "]" if "e" in signs[1] or "=" in signs[1] else ")"
-        return [f"{opening}{terms[0]}, {terms[2]}{closing}"]
-    return None
-
-
-def _flipped(sign: str) -> str:
-    return {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "\\le": "\\ge", "\\ge": "\\le"}[sign]
-
-
-def _same_collection(reference: str, answer: str, depth: int) -> bool | None:
+def _same_collection(reference: str, answer: str, scope: Scope) -> bool | None:
     left, right = _collection(reference), _collection(answer)
     if left is None and right is None:
         return None
@@ -235,14 +238,16 @@ def _same_collection(reference: str, answer: str, depth: int) -> bool | None:
     if ordered:
         if kinds[0] != kinds[1]:
             return False  # a tuple is neither a list nor an interval, nor (0,1) the same as [0,1)
-        return _same_in_order(parts[0], parts[1], depth) if len(parts[0]) == len(parts[1]) else False
+        return _same_in_order(parts[0], parts[1], scope) if len(parts[0]) == len(parts[1]) else False
+    if scope.rules.ordered:
+        return _same_in_order(parts[0], parts[1], scope) if len(parts[0]) == len(parts[1]) else False
     # The values of a list without their names: "x = 1 and x = 2" is 1, 2.
-    return _same_unordered(parts[0], parts[1], depth)
+    return _same_unordered(parts[0], parts[1], scope)
 
 
 def _collection(text: str) -> tuple[str, list[str]] | None:
     r"""Return ("set", parts) for lists and braces, (its brackets, parts) for tuples; None for one value."""
-    text = text.strip()
+    text = _MEMBERSHIP.sub("", text.strip())
     if text.startswith("\\{") and text.endswith("\\}"):
         return "set", _items(text[2:-2])
     if text[:1] in _CLOSERS and text[-1:] in ")]}" and len(_split(text, ",;")) == 1 and _is_one_group(text):
@@ -250,7 +255,7 @@ def _collection(text: str) -> tuple[str, list[str]] | None:
         if text[0] == "{":
             return ("set", inner) if len(inner) > 1 else None
         return (text[0] + text[-1], inner) if len(inner) > 1 else None
-    parts = _items(text)
+    parts = _items(text) if parse_numeral(text) is None else []  # 12,345 is one number
     return ("set", parts) if len(parts) > 1 or "\\pm" in text else None
 
 
@@ -264,9 +269,7 @@ def _is_one_group(text: str) -> bool:
 
 
 def _items(text: str) -> list[str]:
-    text = re.sub(rf"{TEXT_OPEN}\s?,?\s?(?:and|or)\s?,?\s?{TEXT_CLOSE}", ",", text)
-    text = re.sub(r"\s?,?\s(?:and|or)\s", ",", text)
-    parts = [part for part in _split(text, ",;") if part]
+    parts = [part for part in _split(_JOINERS.sub(",", text), ",;") if part]
     return [expanded for part in parts for expanded in _both_signs(part)]
 
 
@@ -276,17 +279,17 @@ def _both_signs(part: str) -> list[str]:
     return [part.replace("\\pm", sign).strip().removeprefix("+") for sign in ("+", "-")]
 
 
-def _same_in_order(left: Sequence[str], right: Sequence[str], depth: int) -> bool | None:
+def _same_in_order(left: Sequence[str], right: Sequence[str], scope: Scope) -> bool | None:
     is_unsure = False
     for a, b in zip(left, right, strict=True):
-        verdict = same_answer(a, b, depth=depth + 1)
+        verdict = same_answer(a, b, scope.inside())
         if verdict is False:
             return False
         is_unsure = is_unsure or verdict is None
     return None if is_unsure else True
 
 
-def _same_unordered(left: Sequence[str], right: Sequence[str], depth: int) -> bool | None:
+def _same_unordered(left: Sequence[str], right: Sequence[str], scope: Scope) -> bool | None:
     """Whether each part has its partner; a part that can be neither matched nor refuted leaves it open."""
     left, right = _distinct(left), _distinct(right)
     if len(left) != len(right):
@@ -294,7 +297,7 @@ def _same_unordered(left: Sequence[str], right: Sequence[str], depth: int) -> bo
     is_unsure = False
     rest = list(right)
     for part in left:
-        verdicts = [same_answer(part, other, depth=depth + 1) for other in rest]
+        verdicts = [same_answer(part, other, scope.inside()) for other in rest]
         if True in verdicts:
             rest.pop(verdicts.index(True))
         elif None in verdicts:
@@ -308,38 +311,64 @@ def _distinct(parts: Sequence[str]) -> list[str]:
     return list({squeeze(part): part for part in parts}.values())
 
 
-def _same_value(reference: str, answer: str) -> bool | None:
+def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
     """Compare as expressions of the closed grammar."""
-    reference, answer = (_UPRIGHT.sub(r"\1", text) for text in (reference, answer))
-    if TEXT_OPEN in reference or TEXT_OPEN in answer:
-        reference, answer = (re.sub(rf"{TEXT_OPEN}[^{TEXT_CLOSE}]*{TEXT_CLOSE}$", "", t) for t in (reference, answer))
-        if TEXT_OPEN in reference or TEXT_OPEN in answer or not reference or not answer:
-            return None
-    percents = [text.endswith("%") for text in (reference, answer)]
-    if any(percents):
-        reference, answer = reference.rstrip("% "), answer.rstrip("% ")
+    left, right = _valued(reference), _valued(answer)
+    if left is None or right is None:
+        return None
+    if not same_unit(left.unit, right.unit, rules.units):
+        return False
     try:
-        left, right = expressions.parse(reference), expressions.parse(answer)
-        verdict = expressions.same_expression(left, right)
-        if verdict is False and percents[0] != percents[1]:
+        first, second = _tree(left.text), _tree(right.text)
+        verdict = expressions.same_expression(first, second)
+        if verdict is False and rules.percent and left.is_percent != right.is_percent:
             factor = ("num", Fraction(1, 100))
-            scaled = [("*", tree, factor) if p else tree for tree, p in zip((left, right), percents, strict=True)]
+            scaled = (("*", first, factor), second) if left.is_percent else (first, ("*", second, factor))
             verdict = expressions.same_expression(*scaled)
-        if verdict is False and not expressions.symbols(left) | expressions.symbols(right):
-            return _is_rounded_value(reference, right) or _is_rounded_value(answer, left)
+        if verdict is False and not expressions.symbols(first) | expressions.symbols(second):
+            return _gives(left.text, second, rules.places) or _gives(right.text, first, rules.places)
         return verdict
+    except expressions.Undefined:
+        return False
     except expressions.Unsupported:
         return None
 
 
-def _is_rounded_value(decimal: str, tree: expressions.Node) -> bool:
-    """Whether a decimal of 6 places or more gives an irrational value, as 3.14159265 gives pi."""
+@dataclass(frozen=True, slots=True)
+class _Valued:
+    """An expression, and the percent sign or the unit after it."""
+
+    text: str
+    is_percent: bool
+    unit: Unit
+
+
+def _valued(text: str) -> _Valued | None:
+    text, unit = _UPRIGHT.sub(r"\1", text), NO_UNIT
+    if TEXT_OPEN in text:
+        text, _, tail = text.partition(TEXT_OPEN)
+        found = parse_unit(TEXT_OPEN + tail)
+        if found is None or not text.strip():
+            return None
+        unit = found
+    text = text.rstrip()
+    return _Valued(text.removesuffix("%").rstrip(), text.endswith("%"), unit)
+
+
+def _tree(text: str) -> expressions.Node:
+    """Return the tree of an expression; a numeral is read as one (1e-20 is not 1 * e - 20)."""
+    numeral = parse_numeral(text)
+    return ("num", numeral.value) if numeral and not numeral.is_percent else expressions.parse(text)
+
+
+def _gives(decimal: str, tree: expressions.Node, places: int) -> bool:
+    """Whether a decimal gives an irrational value to so many places or more, as 3.14159265 gives pi."""
     numeral = parse_numeral(decimal)
     if numeral is None:
         return False
     value = expressions.evaluate(tree, {})
     if isinstance(value, Fraction):
-        return is_rounding(numeral, value)
-    if abs(value.imag) > 1e-12 or numeral.places < 6 or numeral.digits < 6:
+        return is_rounding(numeral, value, places)
+    if abs(value.imag) > 1e-12 * abs(value.real):
         return False
-    return abs(float(numeral.value) - value.real) < 10.0**-numeral.places
+    return cmath.isfinite(value) and gives(numeral, Fraction(value.real), places)

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifiers.checks.choice import letter_of
-from verifiers.extract import FALLBACKS, extract, reference_answer
+from verifiers.conventions import DEFAULT, UNITS, Conventions
+from verifiers.extract import FALLBACKS, extract, plain_number, reference_answer
 from verifiers.heartbeat import uncounted
-from verifiers.latex import TEXT_CLOSE, TEXT_OPEN, clean, squeeze
+from verifiers.latex import TEXT_CLOSE, TEXT_OPEN, clean
 from verifiers.numerals import Numeral, parse_numeral, same_number
 from verifiers.registry import UnknownOption, register
-from verifiers.structures import same_answer
+from verifiers.structures import Scope, same_answer
 from verifiers.types import Reason, Verdict
 
 # Answers beyond these cost more than they are worth, and no real answer comes near.
@@ -29,27 +30,55 @@ LAST_TIER_LENGTH = 300
 NESTING_LIMIT = 12
 _TOWER = re.compile(r"\^\s*\{?[^{}^]{0,20}\^|\d{4,}\s*\}?\s*!|!\s*!|\^\s*\{?\s*-?\d{4,}|\)\s*!")
 _LOOSE_WORD = re.compile(r"(?<![\\a-zA-Z{])[a-zA-Z]{3,}|\.\.\.|\\p?mod(?![a-z])")
+_LABEL = re.compile(rf"{TEXT_OPEN}?\([A-J]\)\s?{TEXT_CLOSE}?(?=\s?[-\w\\({TEXT_OPEN}])")
+_COMMA = re.compile(r"(?<=\d),(?=\d)")
+_POINT_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3})+(?![\d.])")
 _HEAVY = re.compile(r"\\(?:int|iint|oint|sum|prod|lim)(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference, read once: its final answer, cleaned, and its number if it is one."""
+    """A reference, read once: its final answer, cleaned, and its number if it is one.
+
+    `integer` is the value of a bare whole number, which most references are: no unit, no percent sign.
+    """
 
     text: str
-    key: str
     number: Numeral | None
     letter: str | None
+    integer: int | None
 
 
 @functools.lru_cache(maxsize=65_536)
 def read_reference(reference: str) -> Reference | None:
     """Return the parsed reference, or None if it states no answer."""
-    text = clean(reference_answer(reference))
+    return _read(reference_answer(reference))
+
+
+@functools.lru_cache(maxsize=65_536)
+def read_with_decimal_commas(reference: str) -> Reference | None:
+    return _read(decimal_points(reference_answer(reference)))
+
+
+def _read(answer: str) -> Reference | None:
+    text = clean(answer)
     if not text or len(text) > LENGTH_LIMIT:
         return None
-    letter = text if re.fullmatch(r"[A-J]", text.strip(TEXT_OPEN + TEXT_CLOSE + "()")) else None
-    return Reference(text, squeeze(text), parse_numeral(text), letter and text.strip(TEXT_OPEN + TEXT_CLOSE + "()"))
+    bare = text.strip(TEXT_OPEN + TEXT_CLOSE + "()")
+    number = parse_numeral(text)
+    is_whole = number is not None and number.value.denominator == 1
+    is_bare = is_whole and number is not None and not number.is_percent and not number.unit.is_stated
+    return Reference(
+        text,
+        number,
+        bare if re.fullmatch(r"[A-J]", bare) else None,
+        number.value.numerator if number is not None and is_bare else None,
+    )
+
+
+def decimal_points(answer: str) -> str:
+    """Write 1.234,5 as 1234.5."""
+    return _COMMA.sub(".", _POINT_GROUPS.sub(lambda groups: groups[0].replace(".", ""), answer))
 
 
 def reference_problem(reference: Any) -> str | None:
@@ -76,46 +105,96 @@ def verdict(status: bool | None, answer: str | None, reason: Reason) -> Verdict:
 
 @register(
     "math",
-    version="1",
+    version="2",
     timeout=2.0,
     example=("... so \\boxed{\\frac12}", "0.5"),
     warm_up=warm_up,
     reference_problem=reference_problem,
 )
 def math(
-    completion: str, reference: str | int | float, *, fallback: str = "sentence", symbolic: bool = True
+    completion: str,
+    reference: str | int | float,
+    *,
+    fallback: str = "sentence",
+    symbolic: bool = True,
+    percent: bool = True,
+    units: str = "optional",
+    ordered: bool = False,
+    decimals: int = 6,
+    decimal_comma: bool = False,
+    case_sensitive: bool = False,
+    names: bool = True,
 ) -> Verdict:
     """The final answer equals the reference as mathematics (numbers, LaTeX, sets, intervals, equations).
 
-    `fallback` says what counts as the answer of a completion without a marker: none, sentence or last_number.
-    `symbolic` false leaves out the last tier, math-verify; what only it could tell is then `undecided`.
+    `fallback`: what counts as the answer of a completion without a marker: none, sentence or last_number.
+    `symbolic`: false leaves out the last tier, math-verify; what only it could tell is then `undecided`.
+    `percent`: a percent equals its value or the bare number (50% is 0.5 and 50); false: its value only.
+    `units`: optional (5 cm is 5, but not 5 m), required (where the reference states one), or ignored.
+    `ordered`: bare lists and braces keep their order; by default only parentheses and brackets do.
+    `decimals`: so many correct decimals stand for a value that has no finite ones (0.333333 for 1/3); 0: none do.
+    `decimal_comma`: 1,5 is one and a half and 1.000 a thousand; by default 1,5 is a list and 1,000 a thousand.
+    `case_sensitive`: words are compared in their case.
+    `names`: x = 5 equals 5 (never y = 5); false: only another x = 5.
+
+    No options, because the other choice would be wrong: tuples are ordered; the brackets of an interval matter, and
+    an interval equals its inequality; equations are equal up to rearranging and a factor; a clock time may lack its
+    a.m. or p.m.; number bases and ratios compare as written; several adjacent boxes are one answer of several values.
     """
-    if fallback not in FALLBACKS:
-        raise UnknownOption(f"option 'fallback' must be one of {', '.join(FALLBACKS)}, not {fallback!r}")
+    gold = read_reference(reference) if isinstance(reference, str) else None
+    if gold is not None and gold.integer is not None and not decimal_comma and (plain := plain_number(completion)):
+        # The commonest case by far: a whole number behind a marker at the end.
+        if plain[1] == gold.integer:
+            return Verdict("correct", 1.0, plain[0], "match", "math", "")
+        return Verdict("incorrect", 0.0, plain[0], "mismatch", "math", "")
+    rules = _conventions(fallback, percent, units, ordered, decimals, decimal_comma, case_sensitive, names)
     if reference_problem(reference) is not None:
         return verdict(None, None, "bad_reference")
-    gold = read_reference(str(reference))
+    gold = read_with_decimal_commas(str(reference)) if decimal_comma else read_reference(str(reference))
     assert gold is not None
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
         return verdict(False, None, found.reason or "no_answer")
-    same = compare(gold, found.answer, symbolic=symbolic)
+    same = compare(gold, found.answer, symbolic=symbolic, rules=rules)
     if same is None:
         return verdict(None, found.answer, "undecided")
     return verdict(same, found.answer, "match" if same else "mismatch")
 
 
-def compare(gold: Reference, answer: str, *, symbolic: bool) -> bool | None:
+@functools.lru_cache(maxsize=256)
+def _conventions(
+    fallback: str,
+    percent: bool,
+    units: str,
+    ordered: bool,
+    decimals: int,
+    decimal_comma: bool,
+    case_sensitive: bool,
+    names: bool,
+) -> Conventions:
+    """Return the conventions that the options say; raise UnknownOption for a value that none has."""
+    if fallback not in FALLBACKS:
+        raise UnknownOption(f"option 'fallback' must be one of {', '.join(FALLBACKS)}, not {fallback!r}")
+    if units not in UNITS:
+        raise UnknownOption(f"option 'units' must be one of {', '.join(UNITS)}, not {units!r}")
+    if decimals < 0:
+        raise UnknownOption(f"option 'decimals' must be 0 or more, not {decimals}")
+    return Conventions(percent, units, ordered, decimals, decimal_comma, case_sensitive, names)
+
+
+def compare(gold: Reference, answer: str, *, symbolic: bool = True, rules: Conventions = DEFAULT) -> bool | None:
     """Return whether the answer is the reference's; None if no tier can tell."""
     if len(answer) > LENGTH_LIMIT:
         return False
-    text = clean(answer)
+    text = clean(decimal_points(answer) if rules.decimal_comma else answer)
     if gold.letter is not None and (letter := letter_of(text.replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " "))):
         return letter == gold.letter
+    if gold.letter is None and (label := _LABEL.match(text)):
+        text = text[label.end() :].strip()  # "(B) 18" for 18
     number = parse_numeral(text)
     if gold.number is not None and number is not None:
-        return same_number(gold.number, number)
-    same = same_answer(gold.text, text)
+        return same_number(gold.number, number, rules)
+    same = same_answer(gold.text, text, Scope(rules))
     if same is not None:
         return same
     # What the closed grammar cannot read is no way to write a plain number; math-verify would accept "1 2" for 12.
@@ -123,7 +202,7 @@ def compare(gold: Reference, answer: str, *, symbolic: bool) -> bool | None:
         return False
     if is_hostile(text):
         return None if is_hostile(gold.text) else False
-    if is_hostile(gold.text) or _LOOSE_WORD.search(gold.text) or not symbolic:
+    if is_hostile(gold.text) or _LOOSE_WORD.search(gold.text) or not symbolic or rules != DEFAULT:
         return None
     return _math_verify(gold.text, text)
 

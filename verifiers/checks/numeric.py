@@ -8,9 +8,10 @@ from typing import Any
 
 from verifiers.extract import FALLBACKS, extract, reference_answer
 from verifiers.latex import clean
-from verifiers.numerals import Numeral, parse_numeral, same_number, same_unit
+from verifiers.numerals import Numeral, parse_numeral, same_number
 from verifiers.registry import UnknownOption, register
 from verifiers.types import Verdict
+from verifiers.units import same_unit
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -33,7 +34,7 @@ def reference_problem(reference: Any) -> str | None:
 
 @register(
     "numeric",
-    version="1",
+    version="2",
     example=("She sells 9 eggs at $2 each.\n#### $18.00", "18"),
     reference_problem=reference_problem,
 )
@@ -68,7 +69,7 @@ def numeric(
 
 
 def _within(gold: Numeral, number: Numeral, rel_tol: float, abs_tol: float) -> bool:
-    if not (rel_tol or abs_tol) or not same_unit(gold, number):
+    if not (rel_tol or abs_tol) or not same_unit(gold.unit, number.unit, "optional"):
         return False
     allowed = max(abs(gold.value) * Fraction(rel_tol), Fraction(abs_tol))
     return abs(gold.value - number.value) <= allowed

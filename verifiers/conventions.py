@@ -1,0 +1,23 @@
+"""What counts as the same answer where mathematics alone does not say. Each is an option of `math`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNITS = ("optional", "required", "ignored")
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """The conventions in force; the docstring of `verifiers.checks.math.math` explains them to its users."""
+
+    percent: bool = True
+    units: str = "optional"
+    ordered: bool = False
+    places: int = 6
+    decimal_comma: bool = False
+    case: bool = False
+    names: bool = True
+
+
+DEFAULT = Conventions()
