@@ -79,7 +79,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
 
 def check_verifier(config: Config) -> None:
     """Fail at load for a verifier or an option that does not exist."""
-    verifiers.get(config.verifier.name).check_options(config.verifier.options)
+    verifiers.get(config.verifier.name).bound(config.verifier.options)
 
 
 def versions() -> dict[str, str]:

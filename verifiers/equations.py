@@ -14,7 +14,7 @@ from fractions import Fraction
 from verifiers.arithmetic import BINDING, SHORT_UNITS, Number, Reader, Token, lex, plain, words
 
 _APPROXIMATELY = words("about approximately roughly around nearly")
-_ROUNDED = words("remainder rounded rounding rounds approximately full whole complete and")
+_ROUNDED = words("remainder rounded rounding rounds approximately full whole complete")
 _LABELS = words("day week month year step number case")
 _ENDS = frozenset(["words", "stop", "line", "end"])
 UNIT_ROOM = 16  # the unit of a right side follows it: "2.50 - 2.24 = 26 cents"
@@ -245,7 +245,9 @@ def _judge_end(reader: Reader, right: Side) -> None:
     elif after.kind == "word":
         is_algebra = len(after.text) < 3 and after.text not in SHORT_UNITS and (is_glued or len(after.text) == 1)
         right.is_usable &= not is_algebra and after.text.lower() not in BINDING
-        right.is_doubtful |= after.text in _ROUNDED or beyond.kind == "num" or beyond.text in _ROUNDED
+        # "3 hours 20 minutes", "16 and 2/3"
+        goes_on = beyond.kind in ("num", "open") and (after.text == "and" or after.text.rstrip("s") in _KIND_OF)
+        right.is_doubtful |= goes_on or after.text in _ROUNDED or beyond.text in _ROUNDED
     elif after.kind == "bad" or (after.kind == "open" and is_glued):
         right.is_usable = False
     elif after.kind == "num" or after.text == beyond.text == ".":  # "16.66..."

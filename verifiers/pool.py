@@ -34,8 +34,7 @@ Pair = tuple[str, Any]
 
 def verify(name: str, completion: str, reference: Any, **options: Any) -> Verdict:
     """Check one completion in this process. It cannot be killed: use `verify_many` for model output."""
-    check = get(name)
-    check.check_options(options)
+    check = get(name).bound(options)
     return _verify_here(check, completion, reference, options)
 
 
@@ -81,8 +80,7 @@ class Pool:
     """
 
     def __init__(self, name: str, *, workers: int | None = None, timeout: float | None = None, **options: Any) -> None:
-        self.check = get(name)
-        self.check.check_options(options)
+        self.check = get(name).bound(options)
         self._options = options
         if workers is not None and workers < 0:
             raise VerifierError(f"workers must be 0 or more, not {workers}")
@@ -171,6 +169,7 @@ def _recipe(check: Check, options: dict[str, Any]) -> Recipe:
         path=path,
         shipped=None if path else _ship(check),
         sys_path=list(sys.path),
+        parts=tuple(_recipe(part, {}) for part in check.parts),
     )
 
 

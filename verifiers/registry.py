@@ -47,6 +47,7 @@ REQUIRED = _Required()
 class Example:
     completion: str
     reference: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ class Check:
     """A registered verifier. A float score is correct when it is >= `threshold`; with None always.
 
     `timeout` is the default limit per item in seconds; where the check holds a limit of its own, `time_option`
-    names the option that sets it, and the caller's timeout goes there. `warm_up` loads what the check needs only sometimes.
-    `reference_problem` says what is wrong with a reference, or None, so that bad data fails when it loads.
+    names the option that sets it, and the caller's timeout goes there. `warm_up` loads what the check needs only
+    sometimes. `reference_problem` says what is wrong with a reference, or None, so that bad data fails when it loads.
+    `bind` makes the check that some options mean, where they name other verifiers: its `parts`.
     """
 
     name: str
@@ -70,6 +72,13 @@ class Check:
     warm_up: Callable[[], None] | None = None
     reference_problem: Callable[[Any], str | None] | None = None
     time_option: str | None = None
+    bind: Callable[[Check, Mapping[str, Any]], Check] | None = None
+    parts: tuple[Check, ...] = ()
+
+    def bound(self, given: Mapping[str, Any]) -> Check:
+        """Return the check as these options make it, which have been checked: a composition's limits and parts."""
+        self.check_options(given)
+        return self.bind(self, given) if self.bind else self
 
     def check_options(self, given: Mapping[str, Any]) -> None:
         """Raise UnknownOption for a misspelt, missing or mistyped option."""
@@ -127,16 +136,18 @@ def register(
     version: str = "1",
     threshold: float | None = None,
     timeout: float = DEFAULT_TIMEOUT,
-    example: tuple[str, Any] | None = None,
+    example: tuple[Any, ...] | None = None,
     warm_up: Callable[[], None] | None = None,
     reference_problem: Callable[[Any], str | None] | None = None,
     time_option: str | None = None,
+    bind: Callable[[Check, Mapping[str, Any]], Check] | None = None,
     replace: bool = False,
 ) -> Callable[[Function], Function]:
     """Register `function(completion, reference, *, options) -> bool | float | Verdict` under a name.
 
     The function itself is returned unchanged. Its keyword-only parameters are the options; the first line
-    of its docstring describes it. A name that another function holds is refused unless `replace` is true.
+    of its docstring describes it. `example` is a completion and a reference that is `correct` with it, and options
+    if it needs any. A name that another function holds is refused unless `replace` is true.
     """
     if not name or ":" in name:
         raise VerifierError(f"a verifier's name must not be empty or contain ':', but is {name!r}")
@@ -153,6 +164,7 @@ def register(
             warm_up=warm_up,
             reference_problem=reference_problem,
             time_option=time_option,
+            bind=bind,
         )
         return function
 
@@ -264,6 +276,11 @@ def _known_or_described(name: str, function: Callable[..., Any]) -> Check:
         if check.function is function:
             return replace(check, name=name)
     return describe(name, function)
+
+
+def add(check: Check) -> None:
+    """Hold a check under its name, as a worker does with the parts of a composition."""
+    _registered[check.name] = check
 
 
 def importable_path(check: Check) -> str | None:

@@ -151,7 +151,7 @@ def parse_options(check: Check, settings: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise VerifierError(f"--set takes option=value, not {setting!r}")
         options[option] = value if isinstance(check.options.get(option), str) else _json_or_text(value)
-    check.check_options(options)
+    check.bound(options)
     return options
 
 

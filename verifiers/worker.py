@@ -45,13 +45,18 @@ class Recipe:
     path: str | None
     shipped: bytes | None
     sys_path: list[str]
+    parts: tuple[Recipe, ...] = ()
 
     def build(self) -> Check:
+        for part in self.parts:
+            registry.add(part.build())
         if self.path is not None:
             check = registry.get(self.path)
         else:
             assert self.shipped is not None
             check = registry.describe(self.name, pickle.loads(self.shipped))
+        if self.parts:
+            check = check.bound(self.options)
         return replace(check, name=self.name, version=self.version, threshold=self.threshold)
 
 

@@ -48,3 +48,18 @@ def own_verdict(completion: str, reference: Any) -> Verdict:
 def process_id(completion: str, reference: Any) -> Verdict:
     """Say which process checked."""
     return Verdict("correct", 1.0, str(os.getpid()), "match", "", "")
+
+
+def says_correct(completion: str, reference: Any) -> bool:
+    """Always correct."""
+    return True
+
+
+def says_incorrect(completion: str, reference: Any) -> bool:
+    """Always incorrect."""
+    return False
+
+
+def says_unknown(completion: str, reference: Any) -> Verdict:
+    """Always unknown."""
+    return Verdict("unknown", None, None, "undecided", "", "")

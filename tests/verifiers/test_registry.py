@@ -38,7 +38,9 @@ def test_a_decorated_function_is_a_verifier_and_stays_a_function() -> None:
 
 
 def test_an_unknown_name_lists_the_valid_ones_and_guesses() -> None:
-    with pytest.raises(verifiers.UnknownVerifier, match=r"'maht'.*did you mean 'math'.*choice, exact,.* math, numeric"):
+    with pytest.raises(
+        verifiers.UnknownVerifier, match=r"'maht'.*did you mean 'math'.*choice, .*exact,.* math, numeric"
+    ):
         verifiers.get("maht")
 
 
@@ -140,7 +142,11 @@ def test_every_built_in_has_a_line_and_an_example_that_holds() -> None:
         check = verifiers.get(name)
         assert check.summary
         assert check.example
-        assert verifiers.verify(name, check.example.completion, check.example.reference).is_correct
+        assert verifiers.verify(
+            name, check.example.completion, check.example.reference, **check.example.options
+        ).is_correct
+        check = check.bound(check.example.options)
+        assert check.example
         assert check.reference_problem
         assert check.reference_problem(check.example.reference) is None
         assert check.reference_problem(["no", "reference"]) is not None

@@ -1,0 +1,33 @@
+"""Two verifiers side by side: only where they agree is anything known."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from verifiers import composition
+from verifiers.registry import register
+from verifiers.types import Verdict
+
+
+@register(
+    "disagree",
+    version="1",
+    example=("#### 5", "5", {"of": ["math", "numeric"]}),
+    bind=partial(composition.bind, count=2),
+)
+def disagree(completion: str, reference: Any, *, of: Any) -> Verdict:
+    """Two verifiers agree; where they differ the verdict is unknown (`undecided`) and its answer says how.
+
+    One that is unknown differs from one that is not. Where both are unknown, so is the verdict, with the
+    reason of the first.
+    """
+    parts = composition.read_parts(of)
+    first, second = (part.verdict(completion, reference) for part in parts)
+    if first.status == second.status:
+        return first
+    said = "; ".join(
+        f"{part.name}: {verdict.status}, {verdict.reason}, {verdict.answer}"
+        for part, verdict in zip(parts, (first, second), strict=True)
+    )
+    return Verdict("unknown", None, said, "undecided", "", "")
