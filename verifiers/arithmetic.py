@@ -56,10 +56,10 @@ _TOKEN = re.compile(
     r"|(?P<frac>\\frac(?![a-z]))"
     r"|(?P<bad>\\[a-zA-Z]+|[!~/\u00b1\u221a\u03c0\u2211\u220f\u221e@_\\])"
 )
-_OPERATORS = {"x": "*", "X": "*", "ti": "times", "mu": "*", "di": "/", "pl": "+", "mi": "-"}  # by two letters
+_OPERATORS = {"x": "*", "X": "*", "ti": "times", "mu": "times", "di": "over", "pl": "+", "mi": "-"}  # by two letters
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _PLAIN_KINDS = frozenset(["num", "word", "words", "stop", "frac", "bad"])
-_PRODUCTS = frozenset(["*", "/", "times"])
+_PRODUCTS = frozenset(["*", "/", "times", "over"])
 _SIMPLE = frozenset(["op", "eq", "words", "stop", "line", "end"])
 _LETTERS = frozenset("xXtpmd")
 _CLOSES = {"(": ")", "{": "}", "[": "]"}
@@ -179,11 +179,11 @@ class Reader:
             if not (sign in _PRODUCTS or (sign == "of" and self.is_share())) or not self.starts(self.at + 1):
                 return value
             # "28 / 1/5" divides by a fifth or twice; "1/3 of 150" and "20 times 2 people" may be plain words.
-            divisions += sign == "/"
-            self.is_doubtful |= divisions > 1 or sign in ("of", "times")
+            divisions += sign in ("/", "over")
+            self.is_doubtful |= divisions > 1 or sign in ("of", "times", "over")
             self.step()
             right = self.factor()
-            value = self.divided(value, right) if sign == "/" else self.bounded(value * right)
+            value = self.divided(value, right) if sign in ("/", "over") else self.bounded(value * right)
 
     def is_share(self) -> bool:
         """ "20% of 50" and "1/2 of 48" multiply; "3 of 20" does not."""
