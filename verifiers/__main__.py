@@ -1,17 +1,18 @@
-"""python -m verifiers NAME FILE.jsonl"""
+"""python -m verifiers NAME FILE.jsonl, and python -m verifiers audit NAME FILE.jsonl --against OTHER"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from verifiers import registry, scoring
+from verifiers import audit, registry, scoring
 
 EXAMPLE = """example:
   echo '{"id": 1, "completion": "2+3=5. The answer is 5.", "reference": "5"}' > answers.jsonl
   python -m verifiers math answers.jsonl --workers 2 --set fallback=none > verdicts.jsonl
+  python -m verifiers audit math answers.jsonl --against math_verify
 """
 
 
@@ -34,16 +35,28 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status: 0; 2 for the user's mistakes; 1 if a worker cannot load the verifier."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["audit"]:
+        return _told(lambda: audit.main(given[1:]))
     parser = _parser()
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(given)
     if args.list:
         print(scoring.describe_all({name: registry.get(name) for name in registry.names()}))
         return 0
     if args.name is None or args.file is None:
         parser.error("give a verifier's name and a file, or --list")
-    try:
+
+    def score() -> None:
         options = scoring.parse_options(registry.get(args.name), args.set)
         scoring.score_file(args.name, args.file, out=sys.stdout, workers=args.workers, timeout=args.timeout, **options)
+
+    return _told(score)
+
+
+def _told(work: Callable[[], None]) -> int:
+    """Do the work; tell the user's mistakes in one line instead of a traceback."""
+    try:
+        work()
     except (
         registry.VerifierError,
         scoring.BadLine,
