@@ -393,7 +393,10 @@ def same_expression(first: Node, second: Node) -> bool | None:
 def _close(first: Value, second: Value) -> bool:
     if isinstance(first, Fraction) and isinstance(second, Fraction):
         return first == second
-    a, b = complex(first), complex(second)
+    try:
+        a, b = complex(first), complex(second)
+    except OverflowError as error:
+        raise Unsupported("too large for a float") from error
     if cmath.isnan(a) or cmath.isnan(b) or cmath.isinf(a) or cmath.isinf(b):
         raise Unsupported("not finite")
     # Relative only: 1e-7 is not 2e-7. Cancellation to nearly nothing counts as nothing.

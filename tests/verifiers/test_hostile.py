@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hostile import hostile_completions
+
+import verifiers
+from verifiers.extract import extract
+
+SECONDS = 2.5
+NAMES = list(hostile_completions("canary"))
+
+
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile") / "canary"
+
+
+def test_there_are_more_than_a_hundred_of_them() -> None:
+    assert len(NAMES) >= 112
+
+
+@pytest.mark.parametrize("reference", ["5", r"\frac{x^2+1}{3}", r"\sum_{k=1}^{n} 2^{k}"])
+def test_none_takes_long_kills_the_caller_or_is_correct(reference: str, canary: Path) -> None:
+    completions = hostile_completions(str(canary))
+    with verifiers.Pool("math", workers=2) as pool:
+        list(pool.verify_iter([("#### 5", "5")]))
+        verdicts = list(pool.verify_iter((text, reference) for text in completions.values()))
+    slow = {name: v.seconds for name, v in zip(completions, verdicts, strict=True) if v.seconds > SECONDS}
+    assert slow == {}
+    assert [name for name, v in zip(completions, verdicts, strict=True) if v.is_correct] == []
+    assert not canary.exists()
+
+
+def test_none_takes_long_as_a_reference(canary: Path) -> None:
+    completions = hostile_completions(str(canary))
+    verdicts = verifiers.verify_many("math", (("#### 5", text) for text in completions.values()), workers=2)
+    assert [name for name, v in zip(completions, verdicts, strict=True) if v.is_correct or v.seconds > SECONDS] == []
+    assert not canary.exists()
+
+
+def test_none_takes_long_against_itself(canary: Path) -> None:
+    # The same text on both sides reaches the tiers that a plain reference would refuse before.
+    completions = hostile_completions(str(canary))
+    pairs = [(text, text.replace("6", "8") if "6" in text else text + " + 1") for text in completions.values()]
+    verdicts = verifiers.verify_many("math", pairs, workers=2)
+    assert [name for name, v in zip(completions, verdicts, strict=True) if v.seconds > SECONDS] == []
+    assert not canary.exists()
+
+
+def test_a_plain_reference_never_needs_the_killable_worker(canary: Path) -> None:
+    began = time.process_time()
+    for text in hostile_completions(str(canary)).values():
+        assert verifiers.verify("math", text, "5").status == "incorrect"
+    assert time.process_time() - began < 60
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("a megabyte")])
+def test_ten_times_the_text_takes_about_ten_times_as_long(name: str) -> None:
+    text = hostile_completions("canary")[name]
+    extract(text[:1000], fallback="sentence")
+    seconds = []
+    for size in (20_000, 200_000):  # more than 200,000 characters are cut off
+        began = time.process_time()
+        for fallback in ("sentence", "last_number"):
+            extract(text[:size], fallback=fallback)
+        seconds.append(time.process_time() - began)
+    assert seconds[1] < 30 * seconds[0] + 0.05
