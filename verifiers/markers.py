@@ -31,6 +31,7 @@ _PROSE = re.compile(
     r"[ ]{0,2}:?(?:\*\*)?"
     r"|\s{1,3}(?=\$|\\\(|\\\[))"
 )
+_HEADING = re.compile(r"(?:#{1,6}[ ]|\*\*)(?:the[ ])?(?:final[ ])?answer:?(?:\*\*)?:?[ ]{0,4}\n")
 _LINE = re.compile(r"[ \t]{0,4}(?:\*\*)?(?:a|ans)(?:\*\*)?[ ]{0,2}:(?:\*\*)?")
 _REVERSE = re.compile(r"[ ]is[ ]the[ ](?:final[ ]|correct[ ])?answer\b")
 _PROSE_WORDS = ("answer", "result", "correct option", "correct choice", "right option", "right choice")
@@ -43,7 +44,7 @@ def find_markers(text: str) -> list[Marker]:
     """Return the markers in their order; one that starts inside another is none."""
     # str.lower changes the length of some texts in other scripts.
     low = text.lower() if text.isascii() else text.translate(_LOWER)
-    found = sorted(_all_markers(low))
+    found = sorted(_all_markers(low), key=lambda marker: (marker.start, -marker.end))
     markers: list[Marker] = []
     for marker in found:
         if not markers or marker.start >= markers[-1].end:
@@ -61,6 +62,8 @@ def _all_markers(low: str) -> Iterator[Marker]:
     for word in _PROSE_WORDS:
         for at in _positions(low, word):
             if (match := _PROSE.match(low, at)) and (at == 0 or not (low[at - 1].isalnum() or low[at - 1] == "_")):
+                yield Marker(*match.span(), "prose")
+            elif word == "answer" and (match := _HEADING.match(low, max(0, low.rfind("\n", max(0, at - 17), at) + 1, at - 16))):
                 yield Marker(*match.span(), "prose")
     for at in _positions(low, ":"):
         if at and low[at - 1] in "as* ":
