@@ -192,7 +192,7 @@ def _commonsenseqa(values: Values, options: Values) -> Fields:
     lines = [stem, *(f"({label}) {text}" for label, text in texts.items())]
     if options["reference"] == "letter" or not key:
         return Fields("\n".join(lines), key)
-    return Fields("\n".join(lines), {"letter": key, "choices": texts})
+    return Fields("\n".join(lines), {"answer": key, "options": texts})
 
 
 def _qa(values: Values, options: Values) -> Fields:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import verifiers
 from star_rft.data import PRESETS, DataError, detect, load
 from star_rft.data.presets import last_boxed, number_text
 from star_rft.types import Problem
@@ -158,7 +159,11 @@ def test_commonsenseqa_letters_its_choices(row: dict[str, Any]) -> None:
     assert one(row).prompt == "Where is money?\n(A) bank\n(B) library"
     assert one(row).reference == "A"
     with_texts = one(row, options={"reference": "object"})
-    assert with_texts.reference == {"letter": "A", "choices": {"A": "bank", "B": "library"}}
+    assert with_texts.reference == {"answer": "A", "options": {"A": "bank", "B": "library"}}
+    check = verifiers.get("choice")
+    assert check.reference_problem
+    assert check.reference_problem(with_texts.reference) is None
+    assert verifiers.verify("choice", "The answer is the bank.", with_texts.reference).is_correct
     with pytest.raises(DataError, match="'answerKey' is 'E', but the choices are A, B"):
         one({**row, "answerKey": "E"})
     with pytest.raises(DataError, match="the reference is empty"):

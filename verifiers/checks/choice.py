@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,24 @@ from verifiers.types import Verdict
 _LETTER = re.compile(
     r"\s*(?:option|choice|answer)?\s*[(\[]?\s*([A-Za-z])\s*(?:[)\].:]\s*(.*)|\s*)", re.DOTALL | re.IGNORECASE
 )
+
+# An answer without a marker is at most this long, and one line.
+LENGTH_WITHOUT_MARKER = 200
+# What stands between these is the letter of an option whose text stood there; private characters of Unicode.
+OPEN, CLOSE = "\ue000", "\ue001"
+_MARK = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
+_LETTERS = re.compile(r"(?<![\w'])(?:\(?([A-J])\)?|\(([a-j])\))(?![\w'])")
+_NOT_THE_OTHER = re.compile(
+    rf",\s(?:and\s|but\s)?not\s(?:option\s|choice\s)?(?:\(?[A-J]\)?(?!\w)|{OPEN}[^{CLOSE}]*{CLOSE})"
+)
+_AFTERTHOUGHT = re.compile(r",?\s(?:because|since|which|where|as)\s")
+_HEDGED = "?"
+# An option whose text is one of these stays as it is: extraction needs the word.
+_MARKER_WORDS_TEXT = (
+    "answer correct right result option choice is are not or and boxed text question problem exercise human user input "
+    "instruction example q think"
+)
+_MARKER_WORDS = frozenset(_MARKER_WORDS_TEXT.split())
 
 
 def letter_of(text: str) -> str | None:
@@ -64,10 +83,10 @@ def choice(completion: str, reference: Any) -> Verdict:
     if letter is None or reference_problem(reference) is not None:
         return Verdict("unknown", None, None, "bad_reference", "", "")
     chosen = _chosen(completion, options)
-    if chosen is None:
+    if not chosen:
         return Verdict("incorrect", 0.0, None, "no_answer", "", "")
     if len(chosen) > 1:
-        return Verdict("incorrect", 0.0, ", ".join(sorted(chosen)), "ambiguous", "", "")
+        return Verdict("incorrect", 0.0, ", ".join(sorted(chosen - {_HEDGED})) or None, "ambiguous", "", "")
     (answer,) = chosen
     is_right = answer == letter
     return Verdict(
@@ -80,28 +99,66 @@ def choice(completion: str, reference: Any) -> Verdict:
     )
 
 
-def _chosen(completion: str, options: Mapping[str, str]) -> set[str] | None:
-    """Return the letters that the final answer names, or None if it names none."""
-    found = extract(completion)
+def _chosen(completion: str, options: Mapping[str, str]) -> frozenset[str]:
+    """Return the letters that the final answer names by letter or by text: one is a choice."""
+    text = visible(completion)
+    if text is None:
+        return frozenset()
+    if options:
+        text = _marked(text, options, spare=_MARKER_WORDS)
+    text = _NOT_THE_OTHER.sub("", text)
+    found = extract(text)
+    if found.reason == "ambiguous":
+        return frozenset([_HEDGED, ""])
     answer = found.answer
     if answer is None:
-        text = visible(completion)
-        if found.reason == "ambiguous" or text is None or len(text.strip()) > 200 or "\n" in text.strip():
-            return set("AB") if found.reason == "ambiguous" else None
-        answer = text
+        answer = text.strip()
+        if len(answer) > LENGTH_WITHOUT_MARKER or "\n" in answer:
+            return frozenset()
+    answer = _marked(answer, options) if options else answer
     answer = clean(answer).replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " ").strip()
-    if letter := letter_of(answer):
-        return {letter} if not options or letter in options else None
-    plain = answer.casefold()
-    if by_text := {key for key, text in options.items() if text.casefold().strip() == plain}:
-        return by_text
-    # "A dog" and "I think" name no letter.
-    plainly = re.sub(r"^A (?!or\b|and\b)(?=[a-z])|\bI (?=[a-z])", "", answer)
-    named = set(re.findall(r"(?<![\w'])\(?([A-J])\)?(?![\w'])", plainly))
+    return _named(_AFTERTHOUGHT.split(answer, maxsplit=1)[0].strip(), options)
+
+
+def _marked(text: str, options: Mapping[str, str], *, spare: frozenset[str] = frozenset()) -> str:
+    """Put marks with its letter in the place of an option's text, so that no word of it is read as anything else."""
+    pattern, letters = _pattern_of(tuple(options.items()), spare)
+    text = text.replace(OPEN, "").replace(CLOSE, "") if spare else text  # the model's own, if it wrote any
+    return pattern.sub(lambda match: f"{OPEN}{letters[_folded(match[1])]}{CLOSE}", text) if letters else text
+
+
+@functools.lru_cache(maxsize=4096)
+def _pattern_of(options: tuple[tuple[str, str], ...], spare: frozenset[str]) -> tuple[re.Pattern[str], dict[str, str]]:
+    folded = {_folded(text): letter for letter, text in options}
+    letters = {text: letter for text, letter in folded.items() if len(text) > 1 and text not in spare}
+    # The longest first: "marching band" is not "band".
+    texts = sorted(letters, key=len, reverse=True)
+    alternatives = "|".join(re.escape(text).replace(r"\ ", r"\s{1,3}") for text in texts)
+    return re.compile(rf"(?<![\w-])(?<!\d[.,/])(?:(?:the|an?)\s)?({alternatives})(?![\w%])(?![.,/]\d)", re.I), letters
+
+
+def _folded(text: str) -> str:
+    folded = " ".join(text.casefold().split()).rstrip(".")
+    return re.sub(r"^(?:the|an?) ", "", folded)
+
+
+def _named(answer: str, options: Mapping[str, str]) -> frozenset[str]:
+    by_text = frozenset(_MARK.findall(answer))
+    rest = _MARK.sub(" ", answer).strip(" \"'`*")
+    if not by_text and (letter := letter_of(rest)):
+        return frozenset([letter] if not options or letter in options else [])
+    if not by_text and (same := [key for key, text in options.items() if _folded(text) == _folded(rest)]):
+        return frozenset(same[:1])
+    # "A dog" and "I think" name no letter, nor does the article of a text that stands without its own letter.
+    plainly = re.sub(r"^A (?!or\b|and\b)(?=[a-z])|\bI (?=[a-z])", "", rest)
+    by_letter = frozenset(upper or lower.upper() for upper, lower in _LETTERS.findall(plainly))
     if options:
-        named &= set(options)
-    return (
-        named
-        or {key for key, text in options.items() if re.search(rf"\b{re.escape(text.casefold())}\b", plain)}
-        or None
-    )
+        by_letter &= options.keys()
+    if by_text and by_letter == {"A"} and re.match(rf"(?:is )?A {OPEN}", answer):
+        by_letter = frozenset()
+    if not by_text:
+        is_one_of_several = not options and re.search(r"\w\s+(?:or|and)\s+(?:option\s)?\(?[A-J]\)?\W*$", plainly)
+        return by_letter | {_HEDGED} if is_one_of_several and by_letter else by_letter
+    if not by_letter and any(char.isdigit() for letter in by_text for char in options[letter]) and rest.strip(" .()"):
+        return frozenset()  # "3 + x" is not the option "3"
+    return by_text | by_letter
