@@ -45,3 +45,27 @@ def test_a_pattern_that_does_not_compile_is_a_bad_reference() -> None:
 def test_a_pattern_that_backtracks_for_ever_is_killed() -> None:
     (verdict,) = verifiers.verify_many("regex", [("a" * 60 + "!", r"(a+)+$")], workers=1, timeout=0.3)
     assert (verdict.status, verdict.reason) == ("unknown", "fault")
+
+
+def test_exact_needs_a_reference_that_some_answer_can_equal() -> None:
+    assert judge("exact", "Paris", "") == ("unknown", "bad_reference")
+    assert judge("exact", "Paris", "It is big. ####") == ("unknown", "bad_reference")
+
+
+def test_exact_reads_accents_in_either_spelling() -> None:
+    assert judge("exact", "cafe\u0301", "caf\u00e9") == ("correct", "match")
+
+
+def test_exact_refuses_a_hedge_and_reads_only_what_follows_the_thought() -> None:
+    assert judge("exact", "The answer is maybe Paris.", "Paris") == ("incorrect", "ambiguous")
+    assert judge("exact", "<think>Paris</think>Rome", "Paris") == ("incorrect", "mismatch")
+
+
+def test_regex_needs_the_whole_text_only_when_asked() -> None:
+    assert judge("regex", " AB-12\n", r"[A-Z]+-\d+", full=True) == ("correct", "match")
+    assert judge("regex", "", r".*", full=True) == ("incorrect", "no_answer")
+
+
+@pytest.mark.parametrize("pattern", ["(" * 20_000 + ")" * 20_000, "a{99999999999}", "*", "(?P<a>x)(?P<a>y)"])
+def test_a_pattern_that_is_none_is_reported_and_never_raised(pattern: str) -> None:
+    assert judge("regex", "a", pattern) == ("unknown", "bad_reference")

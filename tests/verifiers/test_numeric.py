@@ -113,3 +113,35 @@ def test_every_gsm8k_solution_is_its_own_reference(shared: object) -> None:
     answers = [json.loads(line)["answer"] for line in lines]
     verdicts = [verifiers.verify("numeric", answer, answer) for answer in answers]
     assert all(v.is_correct for v in verdicts)
+
+
+def test_a_relative_tolerance_allows_nothing_around_zero() -> None:
+    assert judge("#### 0.001", "0", rel_tol=0.5) == ("incorrect", "mismatch")
+    assert judge("#### 0.001", "0", abs_tol=0.01) == ("correct", "match")
+    assert judge("#### 0", "0", rel_tol=0.5) == ("correct", "match")
+
+
+def test_a_tolerance_is_exact_at_its_edge_and_works_on_both_sides() -> None:
+    assert judge("#### 10.5", "10", abs_tol=0.5) == judge("#### 9.5", "10", abs_tol=0.5) == ("correct", "match")
+    assert judge("#### 10.5000001", "10", abs_tol=0.5) == ("incorrect", "mismatch")
+    assert judge("#### -105", "-100", rel_tol=0.0625) == ("correct", "match")
+    assert judge("#### 105", "-100", rel_tol=0.0625) == ("incorrect", "mismatch")
+
+
+def test_a_tolerance_does_not_forgive_a_wrong_unit() -> None:
+    assert judge("#### 5 kg", "5 cm", abs_tol=1.0) == ("incorrect", "mismatch")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"rel_tol": -0.1}, {"abs_tol": -1.0}, {"abs_tol": float("nan")}, {"rel_tol": float("inf")}, {"fallback": "all"}],
+)
+def test_a_tolerance_or_fallback_that_is_none_fails_at_once(options: dict[str, object]) -> None:
+    with pytest.raises(verifiers.UnknownOption, match=f"'{next(iter(options))}' must be"):
+        verifiers.Pool("numeric", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "NaN", "Infinity"])
+def test_what_is_no_finite_number_is_no_number(text: str) -> None:
+    assert judge(f"#### {text}", "5", abs_tol=1e9) == ("incorrect", "no_answer")
+    assert judge("#### 5", float(text), abs_tol=1e9) == ("unknown", "bad_reference")

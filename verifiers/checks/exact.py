@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from verifiers.extract import extract, reference_answer, visible
@@ -10,7 +11,9 @@ from verifiers.types import Verdict
 
 
 def reference_problem(reference: Any) -> str | None:
-    return None if isinstance(reference, str) else f"a reference must be text, not {type(reference).__name__}"
+    if not isinstance(reference, str):
+        return f"a reference must be text, not {type(reference).__name__}"
+    return None if reference_answer(reference) else f"no final answer found in {reference!r:.80}"
 
 
 @register(
@@ -39,5 +42,5 @@ def exact(completion: str, reference: str, *, ignore_case: bool = True, whole: b
 
 
 def _plain(text: str, ignore_case: bool) -> str:
-    text = " ".join(text.split()).rstrip(".")
+    text = " ".join(unicodedata.normalize("NFC", text).split()).rstrip(".")
     return text.casefold() if ignore_case else text

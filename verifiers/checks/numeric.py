@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from verifiers.extract import FALLBACKS, extract, reference_answer
 from verifiers.latex import clean
 from verifiers.numerals import Numeral, parse_numeral, same_number
-from verifiers.registry import UnknownOption, register
+from verifiers.registry import Check, UnknownOption, register
 from verifiers.types import Verdict
 from verifiers.units import same_unit
 
@@ -32,11 +33,22 @@ def reference_problem(reference: Any) -> str | None:
     return None if read_reference(str(reference)) else f"no number found in {str(reference)!r:.80}"
 
 
+def check_values(check: Check, given: Mapping[str, Any]) -> Check:
+    """Refuse at once a tolerance that is none, or an unknown fallback."""
+    for option in ("rel_tol", "abs_tol"):
+        if not 0 <= given.get(option, 0.0) < float("inf"):
+            raise UnknownOption(f"option {option!r} must be a number from 0 up, not {given[option]!r}")
+    if (fallback := given.get("fallback", FALLBACKS[0])) not in FALLBACKS:
+        raise UnknownOption(f"option 'fallback' must be one of {', '.join(FALLBACKS)}, not {fallback!r}")
+    return check
+
+
 @register(
     "numeric",
     version="2",
     example=("She sells 9 eggs at $2 each.\n#### $18.00", "18"),
     reference_problem=reference_problem,
+    bind=check_values,
 )
 def numeric(
     completion: str,
@@ -48,10 +60,9 @@ def numeric(
 ) -> Verdict:
     """The final answer is the reference's number, exactly or within `rel_tol` or `abs_tol`.
 
+    `rel_tol` is a share of the reference, so that for a reference of 0 only `abs_tol` allows anything.
     `fallback` says what counts as the answer of a completion without a marker: none, sentence or last_number.
     """
-    if fallback not in FALLBACKS:
-        raise UnknownOption(f"option 'fallback' must be one of {', '.join(FALLBACKS)}, not {fallback!r}")
     if reference_problem(reference) is not None:
         return Verdict("unknown", None, None, "bad_reference", "", "")
     gold = read_reference(str(reference))

@@ -15,7 +15,7 @@ from verifiers.types import Verdict
 def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str] | None:
     try:
         return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return None
 
 
