@@ -11,7 +11,7 @@ processes that can be killed; use them for anything that a model wrote.
 from __future__ import annotations
 
 from verifiers.clash import refuse_mixed_install
-from verifiers.pool import Pool, verify, verify_iter, verify_many
+from verifiers.pool import Pool, averify_iter, verify, verify_iter, verify_many
 from verifiers.registry import (
     Check,
     UnknownOption,
@@ -44,6 +44,7 @@ __all__ = [
     "VerifierError",
     "WorkerLoadError",
     "as_reward",
+    "averify_iter",
     "get",
     "names",
     "register",

@@ -11,7 +11,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from verifiers.judge import run_check
@@ -63,6 +63,20 @@ def verify_iter(
     A wrong name or option fails here, not at the first verdict.
     """
     return _drain(Pool(name, workers=workers, timeout=timeout, **options), pairs)
+
+
+async def averify_iter(
+    name: str,
+    pairs: Iterable[Pair] | AsyncIterable[Pair],
+    *,
+    workers: int | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> AsyncIterator[Verdict]:
+    """`verify_iter` for `async for`: the event loop goes on while workers check. See `Pool.averify_iter`."""
+    with Pool(name, workers=workers, timeout=timeout, **options) as pool:
+        async for verdict in pool.averify_iter(pairs):
+            yield verdict
 
 
 def _drain(pool: Pool, pairs: Iterable[Pair]) -> Iterator[Verdict]:
@@ -130,6 +144,35 @@ class Pool:
             for item in window:
                 item.is_cancelled = True
 
+    async def averify_iter(self, pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Verdict]:
+        """Yield verdicts in the order of `pairs`, which may come asynchronously; as `verify_iter`, without blocking."""
+        import asyncio
+
+        limit = self.workers * WINDOW
+        window: deque[Item] = deque()
+        try:
+            async for completion, reference in _asynchronous(pairs):
+                if self._engine is None:
+                    here = (self.check, completion, reference, self._options)
+                    yield await asyncio.to_thread(_verify_here, *here)
+                    continue
+                window.append(self._engine.submit(completion, reference))
+                while window and (window[0].verdict is not None or len(window) >= limit):
+                    yield await self._awaited(window.popleft())
+            while window:
+                yield await self._awaited(window.popleft())
+        finally:
+            for item in window:
+                item.is_cancelled = True
+
+    async def _awaited(self, item: Item) -> Verdict:
+        import asyncio
+
+        assert self._engine is not None
+        if item.verdict is None:  # a thread only for a verdict that is not there yet
+            return await asyncio.to_thread(self._engine.wait, item)
+        return item.verdict
+
     def close(self) -> None:
         if self._engine is not None:
             self._finalizer()
@@ -139,6 +182,15 @@ class Pool:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+async def _asynchronous(pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Pair]:
+    if isinstance(pairs, AsyncIterable):
+        async for pair in pairs:
+            yield pair
+    else:
+        for pair in pairs:
+            yield pair
 
 
 def _verify_here(check: Check, completion: str, reference: Any, options: dict[str, Any]) -> Verdict:
