@@ -6,14 +6,13 @@ import atexit
 import gc
 import os
 import sys
-import threading
 import types
 from typing import Any, NoReturn
 
 from verifiers.sandbox.inside.remote import Peer
 from verifiers.sandbox.inside.wire import Channel, Gone
 
-_MODULE = "solution"
+MODULE = "solution"
 
 
 def read_all(fd: int) -> str:
@@ -32,13 +31,8 @@ def read_all(fd: int) -> str:
 def serve_calls(program_fd: int, read_fd: int, write_fd: int) -> NoReturn:
     """Run a program as a module, then answer the judge's calls until it closes the pipe."""
     gc.enable()
-    module = types.ModuleType(_MODULE)
-    sys.modules[_MODULE] = module
-    peer = Peer(Channel(read_fd, write_fd), is_judge=False, names=module.__dict__)
     try:
-        response = _run(read_all(program_fd), module, peer)
-        peer.channel.send(response)
-        peer.serve()
+        answer_calls(read_all(program_fd), Channel(read_fd, write_fd))
     except Gone:  # the judge has seen enough
         os._exit(0)
     except BaseException:  # noqa: BLE001  # SystemExit and its kind end the process, and so the trial
@@ -46,9 +40,17 @@ def serve_calls(program_fd: int, read_fd: int, write_fd: int) -> NoReturn:
     os._exit(0)
 
 
+def answer_calls(source: str, channel: Channel) -> None:
+    module = types.ModuleType(MODULE)
+    sys.modules[MODULE] = module
+    peer = Peer(channel, is_judge=False, names=module.__dict__)
+    channel.send(_run(source, module, peer))
+    peer.serve()
+
+
 def _run(source: str, module: types.ModuleType, peer: Peer) -> dict[str, Any]:
     try:
-        exec(compile(source, f"{_MODULE}.py", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(source, f"{MODULE}.py", "exec", dont_inherit=True), module.__dict__)
     except Exception as error:  # noqa: BLE001  # the program's own
         return peer.failure(error)
     return {"v": None}
@@ -66,7 +68,7 @@ def run_main(program_fd: int, stdin_fd: int, stdout_fd: int) -> NoReturn:
     status = 0
     try:
         source = read_all(program_fd)
-        exec(compile(source, f"{_MODULE}.py", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(source, f"{MODULE}.py", "exec", dont_inherit=True), module.__dict__)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001  # the program's own
@@ -77,7 +79,8 @@ def run_main(program_fd: int, stdin_fd: int, stdout_fd: int) -> NoReturn:
 def _finish(status: int) -> int:
     """What Python does at the end of a program: wait for threads, run exit handlers, flush."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        if (threading := sys.modules.get("threading")) is not None:
+            threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
     except BaseException:  # noqa: BLE001  # output that cannot be written, or a handler of the program's

@@ -11,14 +11,14 @@ import builtins
 import gc
 import json
 import os
+import re
 import socket
 import struct
+import sys
 import time
 import types
-import unittest
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from verifiers.sandbox.inside.remote import Peer
 from verifiers.sandbox.inside.wire import Channel
@@ -26,11 +26,11 @@ from verifiers.sandbox.inside.wire import Channel
 HEADER = struct.Struct("<I")
 _DETAIL_LIMIT = 300
 _TESTS_FILE = "tests.py"
+_CALL_OF_CHECK = re.compile(r"^check\(", re.MULTILINE)
 Outcome = tuple[str, str, str]  # status, reason, one line on what happened
 
 
-@dataclass(frozen=True, slots=True)
-class Tests:
+class Tests(NamedTuple):
     """Compiled tests. `error` says why they cannot be run at all."""
 
     code: types.CodeType | None
@@ -43,6 +43,7 @@ class Tests:
 
 def serve(host: socket.socket) -> NoReturn:
     """Read the tests, then judge one candidate after the other until the host closes the socket."""
+    gc.enable()
     tests = prepare(**_read_json(host))
     while True:
         header, fds, _, _ = socket.recv_fds(host, HEADER.size, 2)
@@ -55,7 +56,6 @@ def serve(host: socket.socket) -> NoReturn:
         channel.close()
         body = json.dumps(outcome).encode()
         host.sendall(HEADER.pack(len(body)) + body)
-        gc.collect(1)
 
 
 def _read(host: socket.socket, size: int) -> bytes:
@@ -79,15 +79,15 @@ def _read_json(host: socket.socket) -> Any:
 def prepare(tests: str, entry_point: str | None, prompt: str) -> Tests:
     """Compile the tests, and the helpers that the problem's own prompt defines."""
     try:
-        tree = ast.parse(tests)
-        code = compile(tree, _TESTS_FILE, "exec", dont_inherit=True)
+        code = compile(tests, _TESTS_FILE, "exec", dont_inherit=True)
+        entry_point = entry_point or _entry_point(ast.parse(tests))
     except (SyntaxError, ValueError) as error:
         return Tests(None, None, entry_point, False, (), f"the tests are no Python: {error}")
     return Tests(
         code=code,
-        helpers=_helpers(prompt, entry_point),
-        entry_point=entry_point or _entry_point(tree),
-        has_call_of_check=any(_is_call_of_check(statement) for statement in tree.body),
+        helpers=_helpers(prompt, entry_point) if prompt else None,
+        entry_point=entry_point,
+        has_call_of_check=_CALL_OF_CHECK.search(tests) is not None,
         lines=tests.splitlines(),
     )
 
@@ -100,15 +100,6 @@ def _helpers(prompt: str, entry_point: str | None) -> types.CodeType | None:
         return None
     tree.body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
     return compile(tree, "prompt.py", "exec", dont_inherit=True) if tree.body else None
-
-
-def _is_call_of_check(statement: ast.stmt) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Call)
-        and isinstance(statement.value.func, ast.Name)
-        and statement.value.func.id == "check"
-    )
 
 
 def _entry_point(tree: ast.Module) -> str | None:
@@ -200,14 +191,19 @@ def _resolve(entry_point: str, names: Names, peer: Peer) -> Any:
 
 def _run_functions(names: Names) -> None:
     """Run what a test runner would find: functions called test_*, and unittest's test cases."""
+    unittest = sys.modules.get("unittest")  # not there unless the tests import it
     for name, value in list(names.items()):
         if name.startswith("test_") and isinstance(value, types.FunctionType) and not value.__code__.co_argcount:
             value()
-        elif isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == "tests":
-            result = unittest.TestResult()
-            unittest.defaultTestLoader.loadTestsFromTestCase(value).run(result)
-            if not result.wasSuccessful():
-                raise AssertionError((result.failures + result.errors)[0][1].strip().rpartition("\n")[2])
+        elif unittest is not None and isinstance(value, type) and issubclass(value, unittest.TestCase):
+            _run_case(unittest, value)
+
+
+def _run_case(unittest: Any, case: Any) -> None:
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    if not result.wasSuccessful():
+        raise AssertionError((result.failures + result.errors)[0][1].strip().rpartition("\n")[2])
 
 
 class NoFunction(Exception):

@@ -14,22 +14,23 @@ import resource
 import signal
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from verifiers.sandbox.inside.syscalls import ALWAYS, SOMETIMES, numbers
+from verifiers.sandbox.inside.syscalls import ALWAYS, PARENTS, SOMETIMES, numbers
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 15, 38
 # Landlock's calls have one number on every machine.
-_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_LANDLOCK_CALLS = _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _ABI_QUERY = 1
 _PATH_BENEATH = 1
-_READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
+_READ = (1 << 2) | (1 << 3)  # files and folders
 # Rights on files by ABI: 13 in the first, then refer, truncate, ioctl_dev.
 _RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-_EXECUTE = 1 << 0
-_MAKE_DEVICES = (1 << 6) | (1 << 11)  # character and block devices
+_FOR_FILES = (1 << 1) | (1 << 2) | (1 << 14)  # write, read, truncate
+_NEVER = (1 << 0) | (1 << 6) | (1 << 11)  # execute; make character and block devices
 _TCP, _SCOPES = 0b11, 0b11  # bind and connect; abstract unix sockets and signals
+
+_FILE_SIZE, _FILES, _TASKS = 32 << 20, 256, 64
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
@@ -44,17 +45,6 @@ _IOCTL_REQUESTS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, FIONREAD, 
 
 class LockdownError(RuntimeError):
     """The kernel refused a measure; the process must not run the candidate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Resource limits of one process. `seconds` is of processor time, and None for the judge."""
-
-    seconds: float | None
-    memory_mb: int
-    file_mb: int = 32
-    files: int = 256
-    tasks: int = 64
 
 
 def prctl(option: int, value: int) -> None:
@@ -75,24 +65,32 @@ def forbid_new_privileges() -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def limit_resources(limits: Limits, tasks_of_others: int = 0) -> None:
-    """Set hard limits. RLIMIT_NPROC counts the user's tasks, so others of that user count as well."""
-    megabyte = 1 << 20
-    values = {
-        resource.RLIMIT_AS: limits.memory_mb * megabyte,
-        resource.RLIMIT_FSIZE: limits.file_mb * megabyte,
-        resource.RLIMIT_NOFILE: limits.files,
-        resource.RLIMIT_NPROC: limits.tasks + tasks_of_others,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
-    }
-    if limits.seconds is not None:
-        values[resource.RLIMIT_CPU] = int(limits.seconds) + 2
-    for kind, value in values.items():
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+def limit_resources(*, memory_mb: int, tasks_of_others: int) -> None:
+    """Set hard limits for this process and all that it starts.
+
+    RLIMIT_NPROC counts all tasks of the user, so `tasks_of_others` come on top.
+    """
+    for kind, value in (
+        (resource.RLIMIT_AS, memory_mb << 20),
+        (resource.RLIMIT_FSIZE, _FILE_SIZE),
+        (resource.RLIMIT_NOFILE, _FILES),
+        (resource.RLIMIT_NPROC, _TASKS + tasks_of_others),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        _limit(kind, value)
+
+
+def limit_processor(seconds: float) -> None:
+    """Set a hard limit on processor time: the last resort after the deadlines on the clock."""
+    _limit(resource.RLIMIT_CPU, int(seconds) + 2)
+
+
+def _limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
 
 
 def landlock_abi() -> int:
@@ -105,20 +103,42 @@ def confine_files(readable: Iterable[str], writable: Iterable[str]) -> None:
 
     From ABI 4 on no TCP port, and from ABI 6 on no signal and no abstract socket of a process outside.
     """
+    handled = _all_rights()
+    rules = [(path, _READ) for path in readable]
+    rules += [(path, handled & ~_NEVER) for path in (*writable, "/dev/null")]
+    layer = _ruleset(handled, rules)
+    enter_layer(layer)
+    os.close(layer)
+
+
+def layer_for_writing(folder: str | None) -> int:
+    """Return a file descriptor of a second layer: write beneath one folder only, or nowhere; reading stays as it is.
+
+    Made once and entered by each process: Landlock also lets nobody debug or signal a process outside its own layers.
+    """
+    handled = _all_rights() & ~_READ
+    rules = [("/dev/null", handled)]
+    return _ruleset(handled, [*rules, (folder, handled & ~_NEVER)] if folder else rules)
+
+
+def enter_layer(ruleset: int) -> None:
+    _checked(_libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0))
+
+
+def _all_rights() -> int:
     abi = landlock_abi()
     if not abi:
         raise LockdownError("the kernel has no Landlock")
-    handled = (1 << _RIGHTS_BY_ABI.get(abi, 16)) - 1
+    return (1 << _RIGHTS_BY_ABI.get(abi, 16)) - 1
+
+
+def _ruleset(handled: int, rules: Iterable[tuple[str, int]]) -> int:
+    abi = landlock_abi()
     attributes = struct.pack("<QQQ", handled, _TCP, _SCOPES)[: 8 if abi < 4 else 16 if abi < 6 else 24]
     ruleset = _checked(_libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
-    try:
-        for path in readable:
-            _allow_beneath(ruleset, path, _READ_FILE | _READ_FOLDER)
-        for path in writable:
-            _allow_beneath(ruleset, path, handled & ~(_EXECUTE | _MAKE_DEVICES))
-        _checked(_libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0))
-    finally:
-        os.close(ruleset)
+    for path, rights in rules:
+        _allow_beneath(ruleset, path, rights)
+    return ruleset
 
 
 def _allow_beneath(ruleset: int, path: str, rights: int) -> None:
@@ -128,7 +148,7 @@ def _allow_beneath(ruleset: int, path: str, rights: int) -> None:
         return
     try:
         if not os.path.isdir(path):
-            rights &= ~_READ_FOLDER & 0b100000000000110  # what there is to do with a file
+            rights &= _FOR_FILES
         _checked(_libc.syscall(_LANDLOCK_ADD, ruleset, _PATH_BENEATH, struct.pack("<Qi", rights, handle), 0))
     finally:
         os.close(handle)
@@ -143,24 +163,43 @@ def _checked(result: int) -> int:
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
 
-def allow_few_calls(*, may_receive_files: bool = False) -> None:
-    """Install the seccomp filter for this process, whose own id is part of it."""
-    code = _filter_code(may_receive_files).replace(_OWN_ID, struct.pack("<I", os.getpid()))
+def allow_listed_calls() -> None:
+    """Install the filter of the zygote, which its children inherit: the list, and what it takes to have children.
+
+    Checking a long list costs the kernel much when the filter is installed, so it is done once.
+    """
+    _install(_packed(_listed(platform.machine())))
+
+
+def allow_own_calls_only(*, may_receive_files: bool = False) -> None:
+    """Install the short second filter of a judge or candidate, whose own process id is part of it."""
+    _install(_own_code(may_receive_files).replace(_OWN_ID, struct.pack("<I", os.getpid())))
+
+
+@functools.cache
+def _own_code(may_receive_files: bool) -> bytes:
+    """Return the second filter with a stand-in for the id: made in the zygote, not once a child."""
+    (stand_in,) = struct.unpack("<I", _OWN_ID)
+    return _packed(_own(platform.machine(), stand_in, may_receive_files))
+
+
+def prepare_filters() -> None:
+    for may_receive_files in (False, True):
+        _own_code(may_receive_files)
+
+
+def _packed(program: Sequence[Instruction]) -> bytes:
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+
+
+def _install(code: bytes) -> None:
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     if _libc.prctl(_PR_SET_SECCOMP, 2, header, 0, 0) != 0:
         raise LockdownError(f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
-@functools.cache
-def _filter_code(may_receive_files: bool) -> bytes:
-    """Return the filter with a stand-in for the process's id: built once in the zygote, not once a candidate."""
-    (stand_in,) = struct.unpack("<I", _OWN_ID)
-    program = _filter(platform.machine(), stand_in, may_receive_files)
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
-
-
-def _filter(machine: str, pid: int, may_receive_files: bool) -> list[Instruction]:
+def _listed(machine: str) -> list[Instruction]:
     if machine not in _ARCHITECTURES:
         raise LockdownError(f"no list of system calls for {machine}; known: {', '.join(_ARCHITECTURES)}")
     some = numbers(SOMETIMES, machine)
@@ -172,19 +211,30 @@ def _filter(machine: str, pid: int, may_receive_files: bool) -> list[Instruction
         (_AT_LEAST, 0, 1, _X32_BIT),
         (_RETURN, 0, 0, _KILL),
     ]
-    for number in numbers(ALWAYS, machine).values():
+    # Landlock's calls can only take rights away; the other calls of a parent are denied by the second filter.
+    allowed = [*numbers(ALWAYS, machine).values(), *numbers(PARENTS, machine).values(), *_LANDLOCK_CALLS]
+    for number in allowed:
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
     program += _if_call(some["clone3"], [(_RETURN, 0, 0, _NO_SUCH_CALL)])  # libc then uses clone, whose flags show
-    program += _if_call(some["clone"], _if_argument_has(0, _CLONE_THREAD))
     program += _if_call(some["fcntl"], _if_argument_in(1, _FCNTL_COMMANDS))
     program += _if_call(some["ioctl"], _if_argument_in(1, _IOCTL_REQUESTS))
+    program += _if_call(some["sendto"], _if_argument_is_null(4))  # only to the other end of a socket pair
+    return [*program, (_RETURN, 0, 0, _DENY)]
+
+
+def _own(machine: str, pid: int, may_receive_files: bool) -> list[Instruction]:
+    some = numbers(SOMETIMES, machine)
+    denied = {name: number for name, number in numbers(PARENTS, machine).items() if name not in some}
+    if may_receive_files:
+        del denied["recvmsg"]
+    program: list[Instruction] = [(_LOAD, 0, 0, 0)]
+    for number in denied.values():
+        program += _if_call(number, [(_RETURN, 0, 0, _DENY)])
+    program += _if_call(some["clone"], _if_argument_has(0, _CLONE_THREAD))
     program += _if_call(some["prlimit64"], _if_argument_in(0, (0, pid)))
     program += _if_call(some["tgkill"], _if_argument_in(0, (pid,)))
     program += _if_call(some["prctl"], _if_argument_in(0, (_PR_SET_NAME,)))
-    program += _if_call(some["sendto"], _if_argument_is_null(4))  # only to the other end of a socket pair
-    if may_receive_files:
-        program += _if_call(some["recvmsg"], [(_RETURN, 0, 0, _ALLOW)])
-    return [*program, (_RETURN, 0, 0, _DENY)]
+    return [*program, (_RETURN, 0, 0, _ALLOW)]
 
 
 def _if_call(number: int, body: Sequence[Instruction]) -> list[Instruction]:

@@ -6,13 +6,11 @@ for the response it serves the requests of the other: a test may pass a function
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import copy
-import inspect
 import operator
-import threading
 import types
+from _thread import RLock  # `threading` itself runs code after every fork
 from collections.abc import Callable
 from typing import Any
 
@@ -31,15 +29,20 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "deepcopy": copy.deepcopy,
     "enter": lambda manager: manager.__enter__(),
     "exit": lambda manager: manager.__exit__(None, None, None),
-    "await": lambda awaitable: asyncio.run(_awaited(awaitable)),
+    "await": lambda awaitable: _awaited(awaitable),
 }
 _MUTABLE = (list, dict, set, bytearray)
 # What a test passes to the candidate shows no more than its public side.
 _CLOSED_TYPES = (types.FunctionType, types.MethodType, types.ModuleType, type, types.GeneratorType, types.CodeType)
 
 
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
+def _awaited(awaitable: Any) -> Any:
+    import asyncio  # large, and seldom needed
+
+    async def wait() -> Any:
+        return await awaitable
+
+    return asyncio.run(wait())
 
 
 class RemoteError(Exception):
@@ -134,7 +137,7 @@ class Peer:
         self._numbers: dict[int, int] = {}
         self._proxies: dict[int, Proxy] = {}
         self._classes: dict[int, type[BaseException]] = {}
-        self._lock = threading.RLock()  # the candidate's threads may call back too
+        self._lock = RLock()  # the candidate's threads may call back too
         self.raised: BaseException | None = None
         self.is_gone = False
 
@@ -254,7 +257,7 @@ class Peer:
             self._own[number] = value
         if isinstance(value, type) and issubclass(value, BaseException):
             return {"error": [number, *_named(value)]}
-        return {"coroutine": number} if inspect.iscoroutine(value) else {"mine": number}
+        return {"coroutine": number} if isinstance(value, types.CoroutineType) else {"mine": number}
 
     def _find(self, value: dict[str, Any]) -> Any:
         ((tag, content),) = value.items()

@@ -34,10 +34,15 @@ socketpair:53:199 recvfrom:45:207 getsockopt:55:209 getsockname:51:204 getpeerna
 shutdown:48:210 wait4:61:260 waitid:247:95
 """
 
-# The same, allowed for some arguments only: `lockdown.py` says which.
+# Allowed for some arguments only: `lockdown.py` says which.
 SOMETIMES = """
-clone:56:220 clone3:435:435 fcntl:72:25 ioctl:16:29 prlimit64:302:261 tgkill:234:131 sendto:44:206
-prctl:157:167 recvmsg:47:212
+clone:56:220 clone3:435:435 fcntl:72:25 ioctl:16:29 prlimit64:302:261 tgkill:234:131 sendto:44:206 prctl:157:167
+"""
+
+# What the parent of judges and candidates needs besides, and its children lose.
+PARENTS = """
+fork:57:- vfork:58:- clone:56:220 kill:62:129 pidfd_open:434:434 pidfd_send_signal:424:424 recvmsg:47:212
+sendmsg:46:211 prctl:157:167 seccomp:317:277 prlimit64:302:261 tgkill:234:131
 """
 
 

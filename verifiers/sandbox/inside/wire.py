@@ -21,11 +21,14 @@ from collections.abc import Callable
 from typing import Any
 
 HEADER = struct.Struct("<I")
+# Made once: json.dumps with options makes an encoder a call.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_from_json = json.JSONDecoder().decode
 FRAME_LIMIT = 64 << 20
 DEPTH_LIMIT = 200
 # Beyond this Python refuses to write an integer in decimal.
 _SMALL = 1 << 10_000
-_READ_SIZE = 1 << 20
+_READ_SIZE = 1 << 16
 
 _SCALARS = (str, int, float, bool, type(None))
 _SHORT = frozenset((str, float, bool, type(None)))
@@ -50,57 +53,60 @@ class Late(BaseException):
 
 
 class Channel:
-    """Length-prefixed JSON over two pipes; `deadline` is a time.monotonic(), or None to wait for ever."""
+    """Length-prefixed JSON over two pipes; `deadline` is a time.monotonic(), or None to wait for ever.
+
+    With a deadline the pipe that is written to must not block.
+    """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd, self._write_fd = read_fd, write_fd
         self.deadline: float | None = None
-        self._reads, self._writes = select.poll(), select.poll()
-        self._reads.register(read_fd, select.POLLIN)
-        self._writes.register(write_fd, select.POLLOUT)
+        self._inbox = bytearray()
 
     def send(self, message: Any) -> None:
-        body = json.dumps(message, separators=(",", ":")).encode("ascii")
+        body = _to_json(message).encode("ascii")
         if len(body) > FRAME_LIMIT:
             raise ValueError(f"a value of {len(body)} bytes is too large to pass on")
         data = memoryview(HEADER.pack(len(body)) + body)
         while data:
-            if self.deadline is not None:
-                self._wait(self._writes)
             try:
                 data = data[os.write(self._write_fd, data) :]
             except BlockingIOError:
-                continue
+                self._wait(self._write_fd, select.POLLOUT)
             except OSError as error:
                 raise Gone(str(error)) from None
 
     def receive(self) -> Any:
-        (size,) = HEADER.unpack(self._read(HEADER.size))
+        """Return the next message; raise Gone for what is none, and at the end of the pipe."""
+        (size,) = HEADER.unpack(self._take(HEADER.size))
         if size > FRAME_LIMIT:
             raise Gone(f"a frame of {size} bytes")
         try:
-            return json.loads(self._read(size))
+            return _from_json(str(self._take(size), "utf-8"))
         except (ValueError, RecursionError) as error:
             raise Gone(f"no JSON: {error}") from None
 
-    def _read(self, size: int) -> bytes:
-        parts = []
-        while size:
+    def _take(self, size: int) -> bytes:
+        """Return the next bytes of the pipe; a small frame arrives in one read."""
+        while len(self._inbox) < size:
             if self.deadline is not None:
-                self._wait(self._reads)
+                self._wait(self._read_fd, select.POLLIN)
             try:
-                part = os.read(self._read_fd, min(size, _READ_SIZE))
+                part = os.read(self._read_fd, _READ_SIZE)
             except OSError as error:
                 raise Gone(str(error)) from None
             if not part:
                 raise Gone("the pipe is closed")
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            self._inbox += part
+        taken = bytes(self._inbox[:size])
+        del self._inbox[:size]
+        return taken
 
-    def _wait(self, poll: Any) -> None:
+    def _wait(self, fd: int, event: int) -> None:
         assert self.deadline is not None
         left = self.deadline - time.monotonic()
+        poll = select.poll()
+        poll.register(fd, event)
         if left <= 0 or not poll.poll(left * 1000):
             raise Late
 

@@ -11,23 +11,24 @@ import itertools
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
-import threading
+import _thread
 import time
 from typing import Any, NoReturn
 
 from verifiers.sandbox.inside import candidate, judge, lockdown
+from verifiers.sandbox.inside.rehearsal import rehearse
 
 _STACK_SIZE = 8 << 20
 _MESSAGE_SIZE = 4096
 _FDS = 4
-# The modules that programs and tests import most: loaded once here instead of once a program.
+# The modules that programs and tests import most: loaded once here instead of once a program. Not the large ones, which
+# every fork would pay for.
 _WARM = (
     "abc bisect cmath collections copy datetime decimal enum fractions functools heapq io itertools json math numbers "
-    "operator random re statistics string struct sys textwrap time types typing unittest dataclasses"
+    "operator random re statistics string struct sys time types typing"
 )
 
 
@@ -38,8 +39,11 @@ class Zygote:
         self._host, self._settings = host, settings
         self._candidate: int | None = None
         self._judge: int | None = None
-        self._count = 0
-        self._folder = ""
+        self._folder = os.path.join(settings["scratch"], "work")
+        os.mkdir(self._folder, 0o700)
+        self._layers: list[int] = []
+        if settings["landlock"]:
+            self._layers = [lockdown.layer_for_writing(folder) for folder in (self._folder, None)]
 
     def serve(self) -> NoReturn:
         while True:
@@ -56,8 +60,7 @@ class Zygote:
         self._end_judge()
         self._judge = os.fork()
         if self._judge == 0:
-            self._in_child(fds)
-            self._lock_down(lockdown.Limits(None, self._settings["memory_mb"]), folder=None, is_judge=True)
+            self._in_child(fds, is_judge=True)
             judge.serve(socket.socket(fileno=fds[0]))
 
     def _do_call(self, fds: list[int]) -> None:
@@ -69,36 +72,27 @@ class Zygote:
         self._fork_candidate(fds, candidate.run_main)
 
     def _fork_candidate(self, fds: list[int], run: Any) -> None:
-        self._count += 1
-        self._folder = os.path.join(self._settings["scratch"], str(self._count))
-        os.mkdir(self._folder, 0o700)
         self._candidate = os.fork()
         if self._candidate == 0:
-            self._in_child(fds)
-            os.chdir(self._folder)
-            limits = lockdown.Limits(self._settings["seconds"], self._settings["memory_mb"])
-            self._lock_down(limits, folder=self._folder, is_judge=False)
+            self._in_child(fds, is_judge=False)
             run(*fds)
 
-    def _in_child(self, fds: list[int]) -> None:
-        lockdown.die_with_parent()
-        if os.getppid() != self._settings["own_id"]:
-            os._exit(1)
-        self._host.detach()
-        keep = {0, 1, 2, *fds}
-        last = max(keep)
-        for low, high in _gaps(sorted(keep)):
-            os.closerange(low, high)
-        os.closerange(last + 1, 65_536)
-
-    def _lock_down(self, limits: lockdown.Limits, *, folder: str | None, is_judge: bool) -> None:
+    def _in_child(self, fds: list[int], *, is_judge: bool) -> None:
+        """Give up whatever is not needed; a process that cannot must not go on."""
         try:
-            lockdown.limit_resources(limits, self._settings["tasks_of_others"])
-            if self._settings["landlock"]:
-                lockdown.confine_files(self._settings["readable"], [folder] if folder else [])
+            lockdown.die_with_parent()
+            if os.getppid() != self._settings["own_id"]:
+                os._exit(1)
+            if not is_judge:
+                os.chdir(self._folder)
+                lockdown.limit_processor(self._settings["seconds"])
+            if self._layers:
+                lockdown.enter_layer(self._layers[is_judge])
+            _close_all_but(fds)
+            self._host.detach()
             if self._settings["seccomp"]:
-                lockdown.allow_few_calls(may_receive_files=is_judge)
-        except BaseException:  # noqa: BLE001  # whatever failed, an unlocked process must not go on
+                lockdown.allow_own_calls_only(may_receive_files=is_judge)
+        except BaseException:  # noqa: BLE001  # whatever failed
             os._exit(99)
 
     def _do_end(self, fds: list[int], grace: float) -> None:
@@ -107,7 +101,7 @@ class Zygote:
         if self._candidate is not None:
             status = _ended(self._candidate, grace)
             self._candidate = None
-            _remove(self._folder)
+            _empty(self._folder)
         self._host.send(json.dumps({"status": status}).encode())
 
     def _do_end_judge(self, fds: list[int]) -> None:
@@ -123,8 +117,12 @@ class Zygote:
         self._host.send(json.dumps({"pid": os.getpid(), "abi": lockdown.landlock_abi()}).encode())
 
 
-def _gaps(kept: list[int]) -> list[tuple[int, int]]:
-    return [(a + 1, b) for a, b in itertools.pairwise(kept) if b > a + 1]
+def _close_all_but(fds: list[int]) -> None:
+    kept = sorted({0, 1, 2, *fds})
+    for low, high in itertools.pairwise(kept):
+        if high > low + 1:
+            os.closerange(low + 1, high)
+    os.closerange(kept[-1] + 1, 65_536)
 
 
 def _ended(pid: int, grace: float) -> int:
@@ -138,15 +136,16 @@ def _ended(pid: int, grace: float) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _remove(folder: str) -> None:
-    try:
-        os.rmdir(folder)
-    except OSError:  # it left files, or folders that even its own user may not enter
-        for root, folders, _ in os.walk(folder):
-            for path in (os.path.join(root, name) for name in folders):
-                if not os.path.islink(path):
-                    os.chmod(path, 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
+def _empty(folder: str) -> None:
+    """Remove what a candidate left in its folder, folders that even its own user may not enter included."""
+    os.chmod(folder, 0o700)
+    for entry in os.listdir(folder):
+        path = os.path.join(folder, entry)
+        if os.path.isdir(path) and not os.path.islink(path):
+            _empty(path)
+            os.rmdir(path)
+        else:
+            os.unlink(path)
 
 
 def main() -> NoReturn:
@@ -162,14 +161,22 @@ def main() -> NoReturn:
     lockdown.hide_from_debuggers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.argv[:] = [""]
+    lockdown.limit_resources(memory_mb=settings["memory_mb"], tasks_of_others=settings["tasks_of_others"])
     sys.path[:] = [path for path in sys.path if path] + settings["packages"]
     try:
         for name in (*_WARM.split(), *settings["preload"]):
             __import__(name)
     except ImportError as error:
         sys.exit(f"user {os.getuid()} cannot import from the Python in {sys.prefix}: {error}")
-    threading.stack_size(_STACK_SIZE)
+    _thread.stack_size(_STACK_SIZE)
+    if settings["landlock"]:
+        lockdown.confine_files(settings["readable"], [settings["scratch"]])
+    if settings["seccomp"]:
+        lockdown.allow_listed_calls()
+    lockdown.prepare_filters()
+    rehearse()
+    zygote = Zygote(host, settings)
     gc.collect()
     gc.freeze()
     gc.disable()
-    Zygote(host, settings).serve()
+    zygote.serve()
