@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(given)
     if args.list:
-        print(scoring.describe_all({name: registry.get(name) for name in registry.names()}))
+        print(scoring.describe_all(registry.names()))
         return 0
     if args.name is None or args.file is None:
         parser.error("give a verifier's name and a file, or --list")

@@ -238,10 +238,24 @@ def get(name: str) -> Check:
         importlib.import_module(f"verifiers.checks.{name}")
         return _registered[name]
     if name in _entry_points():
-        function = _entry_points()[name].load()
+        function = _load(_entry_points()[name])
         # Importing the module may have registered the name by the decorator, with its version and threshold.
         return _registered.get(name) or _registered.setdefault(name, _known_or_described(name, function))
     return _refuse_unknown(name)
+
+
+def _load(point: Any) -> Callable[..., Any]:
+    """Return the function of an entry point; whatever its package raises becomes one line that names it."""
+    try:
+        function = point.load()
+    except Exception as error:  # another package's import may fail in any way
+        raise VerifierError(
+            f"verifier {point.name!r}: the entry point {point.value} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(function):
+        raise VerifierError(f"verifier {point.name!r}: the entry point {point.value} is no function")
+    loaded: Callable[..., Any] = function
+    return loaded
 
 
 def _refuse_unknown(name: str) -> NoReturn:

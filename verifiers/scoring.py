@@ -7,14 +7,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from verifiers.pool import Pool
-from verifiers.registry import Check, VerifierError
+from verifiers.registry import Check, VerifierError, get
 from verifiers.tally import Tally
 from verifiers.types import Verdict
 
@@ -162,14 +162,22 @@ def _json_or_text(value: str) -> Any:
         return value
 
 
-def describe_all(checks: Mapping[str, Check]) -> str:
-    """Return the list of verifiers for people: what each does, its options, an example."""
-    blocks = []
-    for name, check in checks.items():
-        lines = [f"{name}  (version {check.version}, {check.timeout:g} s an item)", f"    {check.summary}"]
-        if check.options:
-            lines.append("    options: " + ", ".join(f"{key}={value!r}" for key, value in check.options.items()))
-        if check.example:
-            lines.append(f"    example: {check.example.completion!r} with reference {check.example.reference!r}")
-        blocks.append("\n".join(lines))
-    return "\n".join(blocks)
+def describe_all(names: Iterable[str]) -> str:
+    """Return the list of verifiers for people: what each does, its options, an example; or why it cannot be loaded."""
+    return "\n\n".join(map(_described, names))
+
+
+def _described(name: str) -> str:
+    try:
+        check = get(name)
+    except VerifierError as error:
+        return f"{name}\n    ERROR: {error}"
+    lines = [f"{name}  (version {check.version}, {check.timeout:g} s an item)", f"    {check.summary}"]
+    if check.options:
+        lines.append("    options:   " + ", ".join(f"{key}={value!r}" for key, value in check.options.items()))
+    if example := check.example:
+        lines.append(f"    example:   {example.completion!r}")
+        lines.append(f"    reference: {example.reference!r}")
+        if example.options:
+            lines.append("    with:      " + ", ".join(f"{key}={json.dumps(v)}" for key, v in example.options.items()))
+    return "\n".join(lines)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import verifiers
+from verifiers import registry
 from verifiers.__main__ import main
 
 
@@ -84,8 +86,29 @@ def test_the_list_shows_options_and_an_example(capsys: pytest.CaptureFixture[str
     assert main(["--list"]) == 0
     out = capsys.readouterr().out
     assert "numeric  (version " in out
-    assert "options: rel_tol=0.0, abs_tol=0.0" in out
-    assert out.count("example:") >= 5
+    assert "    options:   rel_tol=0.0, abs_tol=0.0" in out
+    for name in verifiers.names():
+        assert f"\n{name}  (version" in f"\n{out}"
+    assert 'with:      of=["math", "steps"]' in out
+    assert out.count("example:") == out.count("reference:") >= len(registry.builtin_names())
+
+
+def test_a_verifier_of_another_package_that_cannot_be_loaded_is_a_line_and_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {
+        name: importlib.metadata.EntryPoint(name, value, registry.ENTRY_POINT_GROUP)
+        for name, value in (("broken", "no_such_package:check"), ("empty", "sample_checks:nothing"))
+    }
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    assert main(["--list"]) == 0
+    out = capsys.readouterr().out
+    assert "broken\n    ERROR: verifier 'broken': the entry point no_such_package:check cannot be loaded" in out
+    assert "ModuleNotFoundError: No module named 'no_such_package'" in out
+    assert "empty\n    ERROR: verifier 'empty': the entry point sample_checks:nothing cannot be loaded" in out
+    assert "numeric  (version" in out
+    assert main(["broken", "nowhere.jsonl"]) == 2
+    assert capsys.readouterr().err.startswith("error: verifier 'broken'")
 
 
 def test_too_many_unknown_verdicts_are_said_loudly(tmp_path: Path) -> None:
