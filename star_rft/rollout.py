@@ -13,6 +13,7 @@ from star_rft.frontier import Unit
 from star_rft.ledger import Ledger
 from star_rft.progress import Advance
 from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, Split, digest
+from verifiers.tally import Tally
 from verifiers.types import Verdict
 
 _LAST_WORD = re.compile(r"\S+\Z")
@@ -86,6 +87,17 @@ def final_verdict(verdict: Verdict, finish_reason: str) -> Verdict:
     if finish_reason == "length" and verdict.status == "incorrect":
         return replace(verdict, reason="truncated")
     return verdict
+
+
+class Counted:
+    """A pool whose verdicts are counted as they pass, for the warning when too many are unknown."""
+
+    def __init__(self, pool: VerifierPool) -> None:
+        self.pool = pool
+        self.tally = Tally()
+
+    def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]:
+        return self.tally.watch(self.pool.verify_iter(pairs))
 
 
 class _Timed:

@@ -16,7 +16,7 @@ from star_rft.folder import RunFolder
 from star_rft.frontier import Unit, fixed_k, read_plan, write_plan
 from star_rft.ledger import Ledger, batches
 from star_rft.progress import Progress
-from star_rft.rollout import VerifierPool, draw, final_verdict, judged_text
+from star_rft.rollout import Counted, VerifierPool, draw, final_verdict, judged_text
 from star_rft.select.rules import select
 from star_rft.training.corpus import corpus, gold_examples, mixture
 from star_rft.types import Decoding, Example, Problem, RoundReport, RunFailure, Sampler, Scores, Split
@@ -205,6 +205,7 @@ class RunStages:
         con = self.ledger.connect()
         query = "select sample_id, problem_id, text, finish_reason, status from traces order by sample_id"
         total = sum(line["rows"] for line in units.values() if "samples" in line["parts"])
+        counted = Counted(self.pool)
         with self.progress.stage("verifying again", total) as advance:
             for index, rows in enumerate(batches(con, query)):
                 pairs = (
@@ -212,7 +213,7 @@ class RunStages:
                 )
                 verdicts = [
                     final_verdict(verdict, row["finish_reason"])
-                    for row, verdict in zip(rows, self.pool.verify_iter(pairs), strict=True)
+                    for row, verdict in zip(rows, counted.verify_iter(pairs), strict=True)
                 ]
                 for row, verdict in zip(rows, verdicts, strict=True):
                     if row["status"] != verdict.status:
@@ -221,6 +222,7 @@ class RunStages:
                 newer = [(r["sample_id"], r["text"], v) for r, v in zip(rows, verdicts, strict=True)]
                 self.ledger.supersede(f"verify-{len(units):05d}-{index:05d}", newer)
                 advance(len(rows), 0)
+        counted.tally.warn()
         return changed
 
     def _is_evaluated(self, round: int) -> bool:
@@ -255,6 +257,7 @@ class RunStages:
     ) -> dict[str, float]:
         """Draw what is missing; return the seconds inside the sampler, and those that verification added."""
         before = self._drawing_seconds()
+        counted = Counted(self.pool)
         with self.progress.stage(title, sum(len(unit.requests) for unit in units)) as advance:
             draw(
                 units,
@@ -264,10 +267,11 @@ class RunStages:
                 decodings=decodings,
                 problems={split: {p.id: p for p in problems} for split, problems in self.problems.items()},
                 render=self.prompts.render,
-                pool=self.pool,
+                pool=counted,
                 ledger=self.ledger,
                 advance=advance,
             )
+        counted.tally.warn()
         after = self._drawing_seconds()
         return {stage: after[stage] - before[stage] for stage in after}
 
