@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import verifiers
-from verifiers import clash
+from verifiers import clash, registry
 
 ROOT = Path(verifiers.__file__).parent.parent
 
@@ -49,11 +49,43 @@ def test_everything_works_where_torch_cannot_be_imported(tmp_path: Path) -> None
         pair = (r"\\boxed{z \\in [-\\frac{3}{2}, -1] \\cup [1, \\frac{3}{2}]}", r"1\\leq|z|\\leq \\frac{3}{2}")
         print([v.status for v in verifiers.verify_many("math", [pair, ("#### 5", "5")], workers=1)])
         print(verifiers.as_reward("numeric", workers=1)([""], ["#### 5"], solution=["5"]))
-        print(*verifiers.names())
         """,
         tmp_path,
     )
-    assert out.splitlines() == ["['correct', 'correct']", "[1.0]", "choice exact math numeric regex"]
+    assert out.splitlines() == ["['correct', 'correct']", "[1.0]"]
+
+
+@pytest.mark.parametrize("name", registry.builtin_names())
+def test_every_built_in_works_where_torch_cannot_be_imported(name: str, tmp_path: Path) -> None:
+    if name == "json_schema":
+        pytest.importorskip("jsonschema", reason="needs the extra json-schema")
+    out = run(
+        f"""
+        import verifiers
+        example = verifiers.get({name!r}).example
+        pairs = [(example.completion, example.reference)] * 3
+        verdicts = verifiers.verify_many({name!r}, pairs, workers=1, **example.options)
+        print(*{{v.status + " " + v.reason for v in verdicts}})
+        """,
+        tmp_path,
+    )
+    assert out.strip() in ("correct match", "unknown no_sandbox")
+
+
+def test_the_command_works_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text('{"id": 1, "completion": "#### 5", "reference": "5"}\n')
+    out = run(
+        f"""
+        import runpy, sys
+        sys.argv = ["verifiers", "math", {str(tmp_path / "answers.jsonl")!r}, "--workers", "1"]
+        try:
+            runpy.run_module("verifiers", run_name="__main__")
+        except SystemExit as end:
+            assert end.code == 0
+        """,
+        tmp_path,
+    )
+    assert '"status": "correct"' in out
 
 
 def test_the_import_loads_nothing_heavy(tmp_path: Path) -> None:
