@@ -7,6 +7,7 @@ are different; that settles most wrong answers without sympy. Text never reaches
 from __future__ import annotations
 
 import cmath
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -257,7 +258,7 @@ def symbols(node: Node) -> frozenset[str]:
     return frozenset().union(*(symbols(part) for part in node[1:] if isinstance(part, tuple)))
 
 
-def evaluate(node: Node, point: Mapping[str, complex]) -> Value:
+def evaluate(node: Node, point: Mapping[str, Value]) -> Value:
     """Return the value, a Fraction where it is exactly rational; raise Unsupported where there is none."""
     try:
         return _evaluate(node, point)
@@ -267,7 +268,7 @@ def evaluate(node: Node, point: Mapping[str, complex]) -> Value:
         raise Unsupported(str(error)) from error
 
 
-def _evaluate(node: Node, point: Mapping[str, complex]) -> Value:
+def _evaluate(node: Node, point: Mapping[str, Value]) -> Value:
     kind = node[0]
     if kind == "num":
         value: Fraction = node[1]
@@ -321,13 +322,14 @@ def _exact_root(value: Fraction, degree: int) -> Fraction | None:
 
 
 def _factorial(value: Value) -> Value:
-    if not isinstance(value, Fraction):  # of an unknown, at a point between whole numbers
-        if value.imag or not 0 < value.real < 100:
-            raise Unsupported("a factorial of no positive number")
-        return complex(math.gamma(value.real + 1))
-    if value.denominator != 1 or not 0 <= value <= FACTORIAL_LIMIT:
-        raise Unsupported("a factorial too large, or of no whole number")
-    return Fraction(math.factorial(value.numerator))
+    if isinstance(value, Fraction) and value.denominator == 1:
+        if not 0 <= value <= FACTORIAL_LIMIT:
+            raise Unsupported("a factorial too large, or of no natural number")
+        return Fraction(math.factorial(value.numerator))
+    # Of an unknown, at a point between whole numbers.
+    if value.imag or not 0 < value.real < 100:
+        raise Unsupported("a factorial of no positive number")
+    return complex(math.gamma(float(value.real) + 1))
 
 
 def _binomial(n: Value, k: Value) -> Value:
@@ -354,13 +356,25 @@ _OPERATIONS: Mapping[str, Callable[..., Value]] = {
     "\\lceil": lambda value: _rounded(value, math.ceil),
 }
 
-# Points without special meaning; the real positive ones lie in the domain of roots and logarithms.
-_POSITIVE = (1.3719, 2.6131, 4.2371, 0.7297)
-_ANYWHERE = (-1.8173, -0.4327, 3.1931)
+# Points without special meaning; the positive ones lie in the domain of roots and logarithms. Fractions, so that
+# polynomials are compared exactly: (x+2)^5 and its expansion differ in floats near -2.
+_POSITIVE = (0, 1, 2, 3)
+_ANYWHERE = (4, 5, 6)
 
 
-def _points(names: list[str], bases: tuple[float, ...]) -> list[dict[str, complex]]:
-    return [{name: base * (1 + 0.317 * i) + 0.0713 * i for i, name in enumerate(names)} for base in bases]
+def _points(names: list[str], which: tuple[int, ...]) -> list[dict[str, Value]]:
+    return [{name: _coordinate(point, i) for i, name in enumerate(names)} for point in which]
+
+
+@functools.cache
+def _coordinate(point: int, unknown: int) -> Fraction:
+    """One of 0.3 to 4.4, negative for half of those that may be; mixed well, so that no points lie in one plane."""
+    mixed = (point * 1009 + unknown + 1) * 0x9E3779B1 % 2**32
+    mixed = (mixed ^ (mixed >> 15)) * 0x85EBCA77 % 2**32
+    mixed = (mixed ^ (mixed >> 13)) * 0xC2B2AE3D % 2**32
+    mixed ^= mixed >> 16
+    value = Fraction(mixed % 277 + 19, 67) + Fraction(1, 1031)
+    return -value if point >= _ANYWHERE[0] and mixed & 0x10000 else value
 
 
 def same_expression(first: Node, second: Node) -> bool | None:
@@ -387,7 +401,7 @@ def same_expression(first: Node, second: Node) -> bool | None:
         if not _close(*values):
             return None
         agreed += 1
-    return True if agreed >= 4 else None
+    return True if agreed >= 3 else None
 
 
 def _close(first: Value, second: Value) -> bool:

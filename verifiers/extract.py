@@ -88,8 +88,10 @@ _BARE = re.compile(r"[^\s$.,]+")
 # A last line of which `extract` would make the same number.
 _PLAIN_LINE = re.compile(
     r"(?:####[ ]?|A:[ ]|(?:So[ ]|Therefore,?[ ]|Thus,?[ ]|Hence,?[ ])?[Tt]he[ ](?:final[ ])?answer[ ]is:?[ ]"
-    r"|(?:\*\*)?(?:Final[ ]Answer|Answer):[ ]|(?:[\w ,.]{0,60}(?:[ ]is|:)[ ]?)?\$?(?P<box>\\boxed\{))"
-    r"(?P<answer>\$?(?P<whole>-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,15}))(?P<zeros>\.0{1,6})?)(?(box)\})\$?\.?$"
+    r"|(?:Final[ ]Answer|Answer):[ ]|\*\*(?:Final[ ])?Answer:\*\*[ ]|(?P<tag><answer>[ ]?)"
+    r"|(?:[\w ,.]{0,60}(?:[ ]is|:)[ ]?)?\$?(?P<box>\\boxed\{))"
+    r"(?P<answer>(?:\\?\$)?(?P<whole>-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,15}))(?:\.0{1,6})?)"
+    r"(?(box)\})(?(tag)[ ]?</answer>|\$?\.?)(?:[ ]I[ ]hope[ ]it[ ]is[ ]correct\.)?$"
 )
 # No real answer is longer, has more boxes, or comes before so much text; without these a hostile text costs n².
 BOX_LIMIT = 5_000
@@ -313,8 +315,13 @@ def _without_marker(text: str, fallback: Fallback) -> Extraction:
     if fallback == "last_number":
         numbers = NUMBER.findall(text)
         return Extraction(numbers[-1], "fallback") if numbers else NO_ANSWER
-    stripped = _FENCE.sub("", text.strip()).strip()
-    if (display := _DISPLAY.search(stripped[-SENTENCE_LIMIT:])) is not None:
+    stripped = text.strip()
+    if "```" in stripped:
+        stripped = _FENCE.sub("", stripped).strip()
+    if (
+        stripped.rstrip(" .").endswith(("$", "]"))
+        and (display := _DISPLAY.search(stripped[-SENTENCE_LIMIT:])) is not None
+    ):
         return _checked(display[1] or display[2], "", "fallback")
     line = stripped.rpartition("\n")[2].strip()[-SENTENCE_LIMIT:]
     if line.startswith("**") and line.endswith("**"):

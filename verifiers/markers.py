@@ -61,9 +61,11 @@ def _all_markers(low: str) -> Iterator[Marker]:
         yield from (Marker(*match.span(), "tag") for match in _TAG.finditer(low))
     for word in _PROSE_WORDS:
         for at in _positions(low, word):
-            if (match := _PROSE.match(low, at)) and (at == 0 or not (low[at - 1].isalnum() or low[at - 1] == "_")):
-                yield Marker(*match.span(), "prose")
-            elif word == "answer" and (match := _HEADING.match(low, max(0, low.rfind("\n", max(0, at - 17), at) + 1, at - 16))):
+            is_word = at == 0 or not (low[at - 1].isalnum() or low[at - 1] == "_")
+            match = _PROSE.match(low, at) if is_word else None
+            if match is None and word == "answer":
+                match = _HEADING.match(low, max(low.rfind("\n", max(0, at - 17), at) + 1, at - 16, 0))
+            if match is not None:
                 yield Marker(*match.span(), "prose")
     for at in _positions(low, ":"):
         if at and low[at - 1] in "as* ":

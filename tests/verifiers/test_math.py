@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import verifiers
-from verifiers.checks.math import _parse_latex, read_reference
+from verifiers.checks.math import _parsed_reference, read_reference
 
 
 def judge(answer: str, reference: str) -> str:
@@ -165,7 +165,7 @@ def test_sympy_never_reads_text_as_python(monkeypatch: pytest.MonkeyPatch) -> No
         return real(code, *arguments)
 
     monkeypatch.setattr(sympy.parsing.sympy_parser, "eval_expr", watch)
-    _parse_latex.cache_clear()
+    _parsed_reference.cache_clear()
     pair = (r"\boxed{z \in [-\frac{3}{2}, -1] \cup [1, \frac{3}{2}]}", r"1\leq|z|\leq \frac{3}{2}")
     assert verifiers.verify("math", *pair).is_correct
     assert not verifiers.verify("math", r"\boxed{\sqrt{exec}__import__('os') + |w|}", r"|\vec w_{3}| + 7_x").is_correct

@@ -223,7 +223,7 @@ def _math_verify(reference: str, answer: str) -> bool:
     warm_up()
     import math_verify
 
-    gold, target = _parse_latex(reference), _parse_latex(answer)
+    gold, target = _parsed_reference(reference), _parse_latex(answer)
     # Its own time limits use signal.alarm, which works in no thread but the main one; the pool's limit holds.
     return bool(
         gold
@@ -233,6 +233,10 @@ def _math_verify(reference: str, answer: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4_096)
+def _parsed_reference(text: str) -> tuple[Any, ...] | list[Any]:
+    return _parse_latex(text)
+
+
 def _parse_latex(text: str) -> tuple[Any, ...] | list[Any]:
     import math_verify
 
