@@ -80,6 +80,7 @@ class Jail:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[inner.fileno()],
+                start_new_session=True,  # no terminal of the user's to read or write
                 user=user,
                 group=user,
                 extra_groups=None if user is None else [],

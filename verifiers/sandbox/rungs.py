@@ -25,6 +25,7 @@ _SCRATCH_BYTES = 64 << 20
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", *_SYSTEM_FILES)
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 # Nothing but these modules of `verifiers` is importable inside.
 _BOOT = (
     "import sys, types\n"
@@ -83,14 +84,9 @@ def packages() -> list[str]:
 
 def readable(way: Way) -> list[str]:
     """Return what a candidate may read under Landlock: Python, its libraries, and in a jail its own /proc."""
-    prefix = os.path.realpath(sys.base_prefix)
-    python = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.join(prefix, "lib")]
-    return [
-        *_LIBRARIES,
-        *python,
-        *packages(),
-        *(["/proc", "/dev"] if way.rung == "jail" else ["/dev/null", "/dev/urandom"]),
-    ]
+    stdlib = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    python = [*stdlib, os.path.join(os.path.realpath(sys.base_prefix), "lib"), *packages()]
+    return [*_LIBRARIES, *_DEVICES, *python, *(["/proc"] if way.rung == "jail" else [])]
 
 
 def command(way: Way, *, socket_fd: int, settings: str) -> list[str]:

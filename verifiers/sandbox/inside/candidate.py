@@ -80,9 +80,11 @@ def _finish(status: int) -> int:
     """What Python does at the end of a program: wait for threads, run exit handlers, flush."""
     try:
         if (threading := sys.modules.get("threading")) is not None:
-            threading._shutdown()  # type: ignore[attr-defined]
+            threading._shutdown()
         atexit._run_exitfuncs()
-        sys.stdout.flush()
+        for stream in (sys.stdout, sys.__stdout__):
+            if stream is not None:
+                stream.flush()
     except BaseException:  # noqa: BLE001  # output that cannot be written, or a handler of the program's
         return status or 1
     return status

@@ -103,17 +103,9 @@ def _helpers(prompt: str, entry_point: str | None) -> types.CodeType | None:
 
 
 def _entry_point(tree: ast.Module) -> str | None:
-    """Guess the function that bare asserts are about where the reference does not name it."""
-    called = [
-        node.func.id
-        for statement in tree.body
-        if isinstance(statement, ast.Assert)
-        for node in ast.walk(statement.test)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    ]
-    own = [name for name in called if name not in vars(builtins)]
-    # Only where nothing but a builtin's name is called can the task be to write a function of that name.
-    return own[0] if own else (called[0] if called else None)
+    """Return the builtin's name that the task is to define (MBPP has a `sum`), None where the tests call other names."""
+    calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return calls[0] if calls and all(name in vars(builtins) for name in calls) else None
 
 
 class Names(dict[str, Any]):
@@ -216,6 +208,8 @@ def _failure(error: BaseException, peer: Peer, tests: Tests) -> Outcome:
     detail = _detail(error, tests.lines)
     if error is peer.raised:
         return "incorrect", "forbidden" if isinstance(error, PermissionError) else "crash", detail
+    if isinstance(error, NameError):
+        return "incorrect", "no_answer", detail
     if isinstance(error, ImportError):
         return "unknown", "fault", f"the tests import what is not here: {error}"
     return "incorrect", "mismatch", detail

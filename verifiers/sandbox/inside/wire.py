@@ -15,9 +15,11 @@ import json
 import os
 import select
 import struct
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 HEADER = struct.Struct("<I")
@@ -25,7 +27,9 @@ HEADER = struct.Struct("<I")
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode
 FRAME_LIMIT = 64 << 20
-DEPTH_LIMIT = 200
+DEPTH_LIMIT = 1000
+# Each level of a value takes several frames of Python; the program's own limit stays what it was.
+_FRAMES_LIMIT = 20_000
 # Beyond this Python refuses to write an integer in decimal.
 _SMALL = 1 << 10_000
 _READ_SIZE = 1 << 16
@@ -52,6 +56,17 @@ class Late(BaseException):
     """The deadline has passed. Not an Exception, so that `except Exception` in a test does not swallow it."""
 
 
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Inside, a value may be nested as deep as `DEPTH_LIMIT`, whatever recursion limit the program has set."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _FRAMES_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 class Channel:
     """Length-prefixed JSON over two pipes; `deadline` is a time.monotonic(), or None to wait for ever.
 
@@ -64,7 +79,8 @@ class Channel:
         self._inbox = bytearray()
 
     def send(self, message: Any) -> None:
-        body = _to_json(message).encode("ascii")
+        with deep_recursion():
+            body = _to_json(message).encode("ascii")
         if len(body) > FRAME_LIMIT:
             raise ValueError(f"a value of {len(body)} bytes is too large to pass on")
         data = memoryview(HEADER.pack(len(body)) + body)
@@ -81,8 +97,10 @@ class Channel:
         (size,) = HEADER.unpack(self._take(HEADER.size))
         if size > FRAME_LIMIT:
             raise Gone(f"a frame of {size} bytes")
+        body = self._take(size)
         try:
-            return _from_json(str(self._take(size), "utf-8"))
+            with deep_recursion():
+                return _from_json(str(body, "utf-8"))
         except (ValueError, RecursionError) as error:
             raise Gone(f"no JSON: {error}") from None
 
@@ -216,7 +234,8 @@ Find = Callable[[dict[str, Any]], Any]
 def decode(value: Any, find: Find) -> Any:
     """Return the value of a JSON object; raise Gone for what `encode` would not have written."""
     try:
-        return _decode(value, find, 0)
+        with deep_recursion():
+            return _decode(value, find, 0)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, ArithmeticError, RecursionError) as error:
         raise Gone(f"no value: {error}") from None
 

@@ -6,6 +6,9 @@ candidate, forked from here, has no test in its memory, and a judge no other can
 
 from __future__ import annotations
 
+import _sitebuiltins
+import _thread
+import builtins
 import gc
 import itertools
 import json
@@ -14,7 +17,6 @@ import select
 import signal
 import socket
 import sys
-import _thread
 import time
 from typing import Any, NoReturn
 
@@ -39,8 +41,8 @@ class Zygote:
         self._host, self._settings = host, settings
         self._candidate: int | None = None
         self._judge: int | None = None
-        self._folder = os.path.join(settings["scratch"], "work")
-        os.mkdir(self._folder, 0o700)
+        self._folder = settings["scratch"]
+        self._owns_folder = os.stat(self._folder).st_uid == os.getuid()
         self._layers: list[int] = []
         if settings["landlock"]:
             self._layers = [lockdown.layer_for_writing(folder) for folder in (self._folder, None)]
@@ -101,6 +103,8 @@ class Zygote:
         if self._candidate is not None:
             status = _ended(self._candidate, grace)
             self._candidate = None
+            if self._owns_folder:
+                os.chmod(self._folder, 0o700)
             _empty(self._folder)
         self._host.send(json.dumps({"status": status}).encode())
 
@@ -138,10 +142,10 @@ def _ended(pid: int, grace: float) -> int:
 
 def _empty(folder: str) -> None:
     """Remove what a candidate left in its folder, folders that even its own user may not enter included."""
-    os.chmod(folder, 0o700)
     for entry in os.listdir(folder):
         path = os.path.join(folder, entry)
         if os.path.isdir(path) and not os.path.islink(path):
+            os.chmod(path, 0o700)
             _empty(path)
             os.rmdir(path)
         else:
@@ -160,7 +164,9 @@ def main() -> NoReturn:
     lockdown.forbid_new_privileges()
     lockdown.hide_from_debuggers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.argv[:] = [""]
+    sys.argv[:] = ["solution.py"]
+    for name in ("exit", "quit"):  # which the module `site` would have made, and programs use
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "end of file"))
     lockdown.limit_resources(memory_mb=settings["memory_mb"], tasks_of_others=settings["tasks_of_others"])
     sys.path[:] = [path for path in sys.path if path] + settings["packages"]
     try:
