@@ -413,8 +413,8 @@ def _close(first: Value, second: Value) -> bool:
         raise Unsupported("too large for a float") from error
     if cmath.isnan(a) or cmath.isnan(b) or cmath.isinf(a) or cmath.isinf(b):
         raise Unsupported("not finite")
-    # Relative only: 1e-7 is not 2e-7. Cancellation to nearly nothing counts as nothing.
-    return abs(a - b) <= 1e-10 * max(abs(a), abs(b)) or max(abs(a), abs(b)) < 1e-14
+    # Relative only: 1e-7 is not 2e-7. What cancels to nearly nothing, as sin(pi) does, is nothing.
+    return abs(a - b) <= 1e-10 * max(abs(a), abs(b)) or (not a * b and max(abs(a), abs(b)) < 1e-14)
 
 
 def same_up_to_scale(first: Node, second: Node) -> bool | None:
@@ -435,4 +435,4 @@ def same_up_to_scale(first: Node, second: Node) -> bool | None:
         ratios.append(a / b)
     if len(ratios) < 4:
         return None
-    return all(_close(ratio, ratios[0]) for ratio in ratios)
+    return all(_close(ratio / ratios[0], 1) for ratio in ratios)

@@ -55,9 +55,9 @@ _CURRENCY = re.compile(
 )
 _AMOUNT = re.compile(r"[-+]?[\d.,{}! ]*\d[\d.,{} ]*")
 _MARKS = (("$", ""), ("**", ""), ("`", ""), ("!=", "\\ne "), ("^{}", ""), ("{,}", ","), ("{:}", ":"))
-_EMPTY_TEXT = re.compile(rf"{TEXT_OPEN}[\s.]*{TEXT_CLOSE}")
 _CHOOSE = re.compile(r"\{\s?([^{}\\]{1,20})\s?\\choose\s?([^{}\\]{1,20})\}")
 _EMPTY_GROUP = re.compile(r"[\^_]?\{\}")
+_OWN_MARKS = re.compile("[\x01-\x03]")
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -65,6 +65,8 @@ def clean(text: str) -> str:
     """Return the answer without what carries no meaning; letters keep their case."""
     if _PLAIN.fullmatch(text):
         return text
+    if "\x01" in text or "\x02" in text or "\x03" in text:
+        text = _OWN_MARKS.sub("", text)
     currency = ""
     if "$" in text or not text.isascii() or "US" in text or "Rs" in text:
         text, currency = _without_currency(text)
@@ -104,6 +106,14 @@ def _ascii(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(_UNICODE))
 
 
+def _marked(command: re.Match[str]) -> str:
+    """What stands in \\text{} between marks, unless it has no letter: \\mathbf{0} is 0."""
+    content: str = command[1]
+    if any(map(str.isalpha, content)):
+        return f"{TEXT_OPEN}{content}{TEXT_CLOSE}"
+    return content if content.strip(" .") else " "
+
+
 def _without_commands(text: str) -> str:
     """Drop the LaTeX that only moves things about, and give one name to those with several."""
     if "\\\\" in text and "\\begin" not in text:
@@ -113,7 +123,7 @@ def _without_commands(text: str) -> str:
         text = text.replace(delimiter, "")
     if "\\choose" in text:
         text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
-    text = _EMPTY_TEXT.sub("", _TEXT.sub(rf"{TEXT_OPEN}\1{TEXT_CLOSE}", text))
+    text = _TEXT.sub(_marked, text)
     text = _EMPTY_GROUP.sub("", _DROPPED.sub("", text)) if "\\frac{}" not in text else text
     return _COMMAND.sub(lambda command: _RENAMED.get(command[0], command[0]), text)
 

@@ -20,7 +20,7 @@ from verifiers.units import Unit, parse_unit, same_unit
 from verifiers.written import is_words, same_words, same_written
 
 DEPTH_LIMIT = 6
-PARTS_LIMIT = 200
+PARTS_LIMIT = 120
 
 _MATRIX = re.compile(
     r"\\begin\s?\{(?:[pbvBV]?matrix|array)\}\s?(?:\{[lcr| ]*\})?(.*?)\\end\s?\{(?:[pbvBV]?matrix|array)\}", re.DOTALL
@@ -133,6 +133,8 @@ def _same_equation(reference: str, answer: str, scope: Scope) -> bool | None:
     sides = [_equation_sides(text) for text in (reference, answer)]
     if len(sides[0]) == 1 and len(sides[1]) == 1:
         return None
+    if "" in (*sides[0], *sides[1]):
+        return False
     if (named := _same_named_values(reference, answer, scope)) is not None:
         return named
     if any(len(_items(text)) > 1 and text[:1] not in "([{" for text in (reference, answer)):
@@ -141,13 +143,11 @@ def _same_equation(reference: str, answer: str, scope: Scope) -> bool | None:
     if any(_contradicts(names, value) for names, value in ((left_names, left), (right_names, right))):
         return False
     if not left_names or not right_names:
-        names, stated = (left_names, right) if left_names else (right_names, left)
+        names, stated = (left_names, left) if left_names else (right_names, right)
         if _is_name(names[0]) and scope.rules.names:
             return same_answer(left, right, scope.inside())
-        if left_names or not stated:
-            return False
         # "2+1=3" states 3, if it is true.
-        is_true = same_answer(names[-1], right, scope.inside())
+        is_true = same_answer(names[-1], stated, scope.inside())
         return same_answer(left, right, scope.inside()) if is_true else False
     if _is_name(left_names[0]) and _is_name(right_names[0]):
         if squeeze(left_names[0]) == squeeze(right_names[0]):
@@ -294,17 +294,16 @@ def _same_unordered(left: Sequence[str], right: Sequence[str], scope: Scope) -> 
     left, right = _distinct(left), _distinct(right)
     if len(left) != len(right):
         return False
-    is_unsure = False
-    rest = list(right)
-    for part in left:
-        verdicts = [same_answer(part, other, scope.inside()) for other in rest]
-        if True in verdicts:
-            rest.pop(verdicts.index(True))
-        elif None in verdicts:
-            is_unsure = True
-        else:
-            return False
-    return None if is_unsure else True
+    table = [[same_answer(part, other, scope.inside()) for other in right] for part in left]
+    if any(True not in line and None not in line for line in [*table, *zip(*table, strict=True)]):
+        return False
+    free = set(range(len(right)))
+    for row in table:
+        match = next((i for i in sorted(free) if row[i]), None)
+        if match is None:
+            return None if None in (verdict for line in table for verdict in line) else False
+        free.remove(match)
+    return True
 
 
 def _distinct(parts: Sequence[str]) -> list[str]:
