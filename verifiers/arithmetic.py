@@ -27,6 +27,7 @@ UNIT_WORDS = 2
 _LATEX = re.compile(
     r"\\(?:left|right|displaystyle|boxed|fbox|Bigg?|bigg?|quad|qquad|mathbf|mathrm|textbf|mathit|[,;!: ()])(?![a-z])"
     r"|\\(?:text|mbox|textrm|operatorname)(?:bf|it|rm)?\s?\{([^{}\n]{0,80})\}"
+    r"|\\(?:begin|end)\{[a-z*]{1,20}\}|\^\s?\{?\s?\\circ\s?\}?"
     r"|\\(?:times|cdot|ast|div|approx|equiv|[dtc]frac|\\|[\[\]$%&])"
 )
 _LATEX_MEANS = {
@@ -48,7 +49,7 @@ _TOKEN = re.compile(
     r"|(?P<hyphen>(?<=\d)-(?=(?:second|minute|hour|day|week|month|year|mile|page|pound|ounce|inch|foot|point|piece)s?\b))"
     r"|(?P<op>[xX](?=[ \t]?[$(]?[\d.])(?<![^\W\d_][xX])|(?:multiplied|divided)\sby\b|(?:times|plus|minus)\b"
     r"|[-+*/^](?!/))"
-    r"|(?P<word>[^\W\d_]\w*+(?:['\u2019-][^\W\d_]\w*+)*+)"
+    r"|(?P<word>[^\W\d_]\w*+(?:(?<=[^\W\d_]{2})['\u2019-][^\W\d_]\w*+)*+)"
     r"|(?P<stop>[<>=!:]=+|=[>=]|[.;:?,#<>\u2264\u2265|]|![\s]|!$)"
     r"|(?P<eq>[=\u2248])"
     r"|(?P<open>[({\[])"
@@ -85,7 +86,7 @@ def plain(text: str) -> str:
     if not text.isascii():
         text = text.translate(_UNICODE)
     if "\\" in text:
-        text = _LATEX.sub(_plain_command, text).replace("{,}", ",")
+        text = _LATEX.sub(_plain_command, text).replace("{,}", ",").replace("&=", "=")
     if "**" in text:
         text = re.sub(r"(?<=\d)\*\*(?=\d)", "^", text).replace("**", "")
     return text
@@ -94,6 +95,8 @@ def plain(text: str) -> str:
 def _plain_command(match: re.Match[str]) -> str:
     if match[1] is not None:
         return match[1]
+    if match[0].startswith(("\\begin", "\\end")):
+        return "\n"
     return _LATEX_MEANS.get(match[0], "" if match[0] in ("\\,", "\\!") else " ")
 
 
@@ -156,11 +159,16 @@ class Reader:
 
     def starts(self, at: int) -> bool:
         """Whether an operand begins here."""
-        if self.tokens[at].text == "-":
+        was_sign = False
+        while True:  # groups are only so deep, and one sign may stand before each
+            token = self.tokens[at]
+            if token.text == "-" and not was_sign:
+                was_sign = True
+            elif token.kind == "open":
+                was_sign = False
+            else:
+                return token.kind in ("num", "frac")
             at += 1
-        while self.tokens[at].kind == "open":  # as deep as groups may be
-            at += 1
-        return self.tokens[at].kind in ("num", "frac") or self.tokens[at].text == "-"
 
     def sum(self) -> Number:
         total = self.product()
@@ -226,12 +234,14 @@ class Reader:
         return -self.power()
 
     def power(self) -> Number:
+        first = self.at
         value = self.operand()
         while self.tokens[self.at].text == "^" and self.starts(self.at + 1):
             self.step()
             value = self.raised(value, self.operand())
         while self.tokens[self.at].kind == "open" and self.is_glued() and self.starts(self.at):
             self.operators += 1
+            self.is_doubtful |= self.tokens[first - 1].text == "/"  # 6 / 2(1 + 2)
             value = self.bounded(value * self.operand())
         self.skip_unit()
         return value
@@ -275,6 +285,11 @@ class Reader:
         ):
             self.at += 3
             value = value + self.divided(self.figure(part), self.figure(below))
+        elif part.kind == "frac":  # 2\frac{1}{2}
+            self.at += 1
+            value = value + self.fraction()
+            self.operators -= 1
+            self.is_doubtful = True  # or a product
         return value
 
     def figure(self, token: Token) -> Number:

@@ -86,6 +86,10 @@ def reference_problem(reference: Any) -> str | None:
 def steps(completion: str, reference: str | int | float | None, *, derived: bool = False, at_least: int = 0) -> Verdict:
     """Every equation of the chain of thought holds: a filter for right answers by wrong steps, not a reward.
 
+    Exactly, but a decimal may be a right rounding (10/3 = 3.33, not 3 or 3.34; with `≈` any rounding), a percent is
+    its value or the bare number, and of 2+3=5+1=6 each link is checked. Algebra, labels and what can be read in two
+    ways accuse nobody.
+
     The score is the share that holds, the answer of an `incorrect` verdict the first that does not. A text
     without equations passes unless `at_least` asks for some. `derived` also asks that a true equation
     reaches the final answer: the reference's, or without a reference the completion's own.
