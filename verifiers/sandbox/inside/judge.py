@@ -103,7 +103,7 @@ def _helpers(prompt: str, entry_point: str | None) -> types.CodeType | None:
 
 
 def _entry_point(tree: ast.Module) -> str | None:
-    """Return the builtin's name that the task is to define (MBPP has a `sum`), None where the tests call other names."""
+    """Return the builtin's name that the task is to define (MBPP has a `sum`), None if the tests call other names."""
     calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     return calls[0] if calls and all(name in vars(builtins) for name in calls) else None
 

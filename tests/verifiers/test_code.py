@@ -1,0 +1,314 @@
+"""Honest programs pass, wrong ones do not, and broken tests are nobody's fault but their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import verifiers
+from verifiers.checks.code import reference_problem
+
+CHECK = "def check(candidate):\n"
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[verifiers.Pool]:
+    with verifiers.Pool("code", workers=1, timeout=6.0) as pool:
+        yield pool
+
+
+def judge(pool: verifiers.Pool, program: str, reference: Any) -> verifiers.Verdict:
+    (verdict,) = pool.verify_iter([(program, reference)])
+    return verdict
+
+
+def cases(*pairs: tuple[str, str]) -> dict[str, Any]:
+    return {"cases": [{"stdin": stdin, "stdout": stdout} for stdin, stdout in pairs]}
+
+
+# What a function may return and take
+
+VALUES = {
+    "nested": ("def solve(n):\n    r = []\n    for _ in range(n):\n        r = [r]\n    return r\n",
+               "    x, d = candidate(500), 0\n    while x:\n        x, d = x[0], d + 1\n    assert d == 500\n"),
+    "big integer": ("def solve(n):\n    return 10 ** n\n", "    assert candidate(5000) == 10 ** 5000\n"),
+    "floats": ("def solve():\n    return float('nan'), float('inf'), -0.0\n",
+               "    x = candidate()\n    assert x[0] != x[0] and x[1] > 1e308 and str(x[2]) == '-0.0'\n"),
+    "builtin types": (
+        "def solve():\n    return 1 + 2j, {1}, frozenset([3]), b'x', bytearray(b'y'), range(3), None, ..., True\n",
+        "    assert candidate() == (1 + 2j, {1}, frozenset([3]), b'x', bytearray(b'y'), range(3), None, ..., True)\n"),
+    "keys": ("def solve():\n    return {None: 1, (1, 2): [3], 'x': {}}\n",
+             "    assert candidate() == {None: 1, (1, 2): [3], 'x': {}}\n"),
+    "text": ("def solve(s):\n    return s[::-1] + '\\ud800'\n",
+             "    assert candidate('a\u00f1') == '\u00f1a\\ud800'\n"),
+    "dates": (
+        "from datetime import *\ndef solve():\n    return datetime(2024, 1, 2, tzinfo=timezone.utc), timedelta(1)\n",
+        "    from datetime import datetime, timedelta, timezone\n"
+        "    assert candidate() == (datetime(2024, 1, 2, tzinfo=timezone.utc), timedelta(1))\n"),
+    "collections": (
+        "from collections import *\ndef solve(s):\n    d = defaultdict(list)\n    d[1].append(2)\n"
+        "    return Counter(s), d, deque([1], maxlen=3), OrderedDict(a=1)\n",
+        "    from collections import deque\n    c, d, q, o = candidate('aab')\n"
+        "    assert c.most_common(1) == [('a', 2)] and d == {1: [2]} and q == deque([1]) and o == {'a': 1}\n"),
+    "named tuple": ("from collections import namedtuple\nP = namedtuple('P', 'x')\ndef solve():\n    return P(1)\n",
+                    "    assert candidate() == (1,)\n"),
+    "subclasses": ("class S(str): pass\nclass I(int): pass\ndef solve():\n    return [S('a'), I(3)]\n",
+                   "    assert candidate() == ['a', 3]\n"),
+    "generator": ("def solve(n):\n    yield from range(n)\n",
+                  "    assert list(candidate(3)) == [0, 1, 2] and sum(candidate(3)) == 3\n"),
+    "map": ("def solve(xs):\n    return map(str, xs)\n", "    assert list(candidate([1, 2])) == ['1', '2']\n"),
+    "function": ("def solve(n):\n    return lambda x: x + n\n", "    assert candidate(3)(4) == 7\n"),
+    "match": ("import re\ndef solve(s):\n    return re.match(r'(\\d+)', s)\n",
+              "    assert candidate('12a').group(1) == '12' and candidate('a') is None\n"),
+    "keyword arguments": ("def solve(*a, k=1, **kw):\n    return a, k, kw\n",
+                          "    assert candidate(1, k=3, z=4) == ((1,), 3, {'z': 4})\n"),
+    "callback": ("def solve(f, xs):\n    return sorted(xs, key=f)\n",
+                 "    assert candidate(lambda v: -v, [1, 3]) == [3, 1] and candidate(str, [10, 9]) == [10, 9]\n"),
+    "coroutine": ("import asyncio\nasync def solve(x):\n    await asyncio.sleep(0)\n    return x * 2\n",
+                  "    import asyncio\n    assert asyncio.run(candidate(4)) == 8\n"),
+    "argument sorted in place": ("def solve(xs):\n    xs.sort()\n",
+                                 "    xs = [2, 1]\n    assert candidate(xs) is None and xs == [1, 2]\n"),
+    "inner list changed": ("def solve(m):\n    m[0][0] = 9\n",
+                           "    m = [[1], [2]]\n    candidate(m)\n    assert m == [[9], [2]]\n"),
+    "globals that live on": ("n = 0\ndef solve():\n    global n\n    n += 1\n    return n\n",
+                             "    assert [candidate() for _ in range(3)] == [1, 2, 3]\n"),
+    "object of the test": (
+        "def solve(t):\n    return 0 if t is None else 1 + max(solve(t.left), solve(t.right))\n",
+        "    class T:\n        def __init__(self, l=None, r=None):\n            self.left, self.right = l, r\n"
+        "    assert candidate(T(T(), T(T()))) == 3\n"),
+    "context manager": ("from contextlib import contextmanager\n@contextmanager\ndef solve(x):\n    yield x\n",
+                        "    with candidate(5) as v:\n        assert v == 5\n"),
+    "temporary file": (
+        "import tempfile\ndef solve(t):\n    with tempfile.TemporaryFile('w+') as f:\n        f.write(t)\n"
+        "        f.seek(0)\n        return f.read()\n", "    assert candidate('x') == 'x'\n"),
+    "much printing": ("def solve(x):\n    print('x' * 2_000_000)\n    return x\n", "    assert candidate(1) == 1\n"),
+    "main guard": ("def solve(x):\n    return x\nif __name__ == '__main__':\n    solve(int(input()))\n",
+                   "    assert candidate(1) == 1\n"),
+    "threads": (
+        "from concurrent.futures import ThreadPoolExecutor\ndef solve(f, xs):\n"
+        "    with ThreadPoolExecutor(4) as threads:\n        return list(threads.map(f, xs))\n",
+        "    assert candidate(lambda v: v * 2, list(range(30))) == [v * 2 for v in range(30)]\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_honest_programs_pass(pool: verifiers.Pool, name: str) -> None:
+    program, tests = VALUES[name]
+    verdict = judge(pool, program, {"tests": CHECK + tests, "entry_point": "solve"})
+    assert (verdict.status, verdict.reason, verdict.answer) == ("correct", "match", None)
+
+
+def test_classes_are_used_from_afar(pool: verifiers.Pool) -> None:
+    program = (
+        "class V:\n    def __init__(self, x):\n        self.x = x\n"
+        "    def __add__(self, o):\n        return V(self.x + o.x)\n"
+        "    def __eq__(self, o):\n        return isinstance(o, V) and self.x == o.x\n    def __len__(self):\n"
+        "        return self.x\n    def __repr__(self):\n        return f'V({self.x})'\n"
+    )
+    tests = (
+        "assert V(1) + V(2) == V(3) and not V(1) == V(2)\nassert len(V(3)) == 3 and repr(V(3)) == 'V(3)'\n"
+        "v = V(1)\nv.x = 5\nassert v.x == 5 and isinstance(v, V) and v is not V(5)\nassert v != 5\n"
+    )
+    assert judge(pool, program, {"tests": tests}).is_correct
+
+
+def test_an_exception_can_be_expected_also_one_of_the_programs_own(pool: verifiers.Pool) -> None:
+    program = (
+        "class Bad(ValueError):\n    pass\n"
+        "def solve(x):\n    if x < 0:\n        raise Bad('negative')\n    return {}[x]\n"
+    )
+    tests = (
+        "    try:\n        candidate(-1)\n        assert False\n    except Bad as error:\n"
+        "        assert isinstance(error, ValueError) and str(error) == 'negative'\n"
+        "    try:\n        candidate(7)\n        assert False\n"
+        "    except KeyError as error:\n        assert error.args == (7,)\n"
+    )
+    assert judge(pool, program, {"tests": CHECK + tests, "entry_point": "solve"}).is_correct
+
+
+def test_a_method_of_a_solution_class_can_be_the_entry_point(pool: verifiers.Pool) -> None:
+    program = "class Solution:\n    def double(self, x):\n        return 2 * x\n"
+    reference = {"tests": CHECK + "    assert candidate(2) == 4\n", "entry_point": "Solution().double"}
+    assert judge(pool, program, reference).is_correct
+
+
+@pytest.mark.parametrize("tests", ["assert f(1) == 1", ["assert f(1) == 1", "assert sorted([f(2)]) == [2]"]])
+def test_bare_asserts_are_tests(pool: verifiers.Pool, tests: Any) -> None:
+    assert judge(pool, "def f(x):\n    return x\n", {"tests": tests}).is_correct
+    assert judge(pool, "def f(x):\n    return 0\n", {"tests": tests}).reason == "mismatch"
+
+
+def test_a_function_may_have_the_name_of_a_builtin(pool: verifiers.Pool) -> None:
+    assert judge(pool, "def sum(a, b):\n    return 6\n", {"tests": ["assert sum(10, 15) == 6"]}).is_correct
+
+
+def test_unittest_cases_and_test_functions_are_run(pool: verifiers.Pool) -> None:
+    tests = (
+        "import unittest\nclass T(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual(f(1), 1)\n"
+        "        with self.assertRaises(TypeError):\n            f(1, 2)\n"
+    )
+    assert judge(pool, "def f(x):\n    return x\n", {"tests": tests, "entry_point": "f"}).is_correct
+    assert judge(pool, "def f(x):\n    return 2\n", {"tests": tests, "entry_point": "f"}).reason == "mismatch"
+    function = {"tests": "def test_it():\n    assert f(1) == 1\n", "entry_point": "f"}
+    assert judge(pool, "def f(x):\n    return x\n", function).is_correct
+    assert not judge(pool, "def f(x):\n    return 2\n", function).is_correct
+
+
+def test_a_helper_of_the_prompt_never_comes_from_the_candidate(pool: verifiers.Pool) -> None:
+    prompt = "def poly(xs, x):\n    return xs[0] + xs[1] * x\n\n\ndef solve(xs):\n    '''Find the zero.'''\n"
+    reference = {
+        "tests": CHECK + "    assert abs(poly([1, 1], candidate([1, 1]))) < 1e-4\n",
+        "entry_point": "solve",
+        "prompt": prompt,
+    }
+    assert judge(pool, "    return -xs[0] / xs[1]\n", reference).is_correct
+    cheat = "def poly(xs, x):\n    return 0\ndef solve(xs):\n    return 7\n"
+    assert judge(pool, cheat, reference).reason == "mismatch"
+
+
+# Scripts
+
+SCRIPTS = {
+    "lines": ("for _ in range(2):\n    print(input())\n", "a\nb\n", "a\nb"),
+    "buffer": ("import sys\nprint(int(sys.stdin.buffer.read()) + 1)\n", "4\n", "5\n"),
+    "open(0)": ("print(sum(map(int, open(0).read().split())))\n", "1 2 3", "6"),
+    "exit()": ("print('a')\nexit()\nprint('b')\n", "", "a\n"),
+    "exit handler": (
+        "import atexit, io, sys\nb = io.StringIO()\nsys.stdout = b\n"
+        "atexit.register(lambda: sys.__stdout__.write(b.getvalue()))\nprint('x')\n", "", "x\n"),
+    "thread": (
+        "import threading, sys\nsys.setrecursionlimit(10**6)\nthreading.stack_size(2**27)\n"
+        "def main():\n    print(int(input()) * 2)\nthreading.Thread(target=main).start()\n", "4", "8"),
+    "closed output": ("import os\nprint(1, flush=True)\nos.close(1)\nsum(range(10**5))\n", "", "1"),
+    "much of both": ("print(len(open(0).read()))\nprint('y' * 3_000_000)\n", "x" * 3_000_000,
+                     f"3000000\n{'y' * 3_000_000}"),
+    "spaces at line ends": ("print('1 2 ')\nprint()\n", "", "1 2\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_honest_scripts_pass(pool: verifiers.Pool, name: str) -> None:
+    program, stdin, stdout = SCRIPTS[name]
+    verdict = judge(pool, program, cases((stdin, stdout)))
+    assert (verdict.status, verdict.answer) == ("correct", None)
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("print(1)\n", "mismatch"),
+        ("print(1)\nprint(2)\nprint(3)\nprint(4)\n", "mismatch"),
+        ("print(1)\nprint(2)\nprint(3)\nimport sys\nsys.exit(3)\n", "crash"),
+        ("print(1)\nprint(2)\nprint(3)\nraise ValueError\n", "crash"),
+        ("while True:\n    print('x' * 4096)\n", "mismatch"),
+        ("print(1", "crash"),
+    ],
+)
+def test_every_line_of_the_output_counts_and_so_does_a_clean_end(
+    pool: verifiers.Pool, program: str, reason: str
+) -> None:
+    verdict = judge(pool, program, cases(("", "1\n2\n3\n")))
+    assert (verdict.status, verdict.reason) == ("incorrect", reason)
+
+
+def test_each_case_is_a_fresh_process_and_the_first_failure_is_named(pool: verifiers.Pool) -> None:
+    program = "import os\nprint(os.path.exists('seen'))\nopen('seen', 'w').close()\n"
+    assert judge(pool, program, cases(("", "False"), ("", "False"))).is_correct
+    verdict = judge(pool, "print(input())\n", cases(("1", "1"), ("2", "3")))
+    assert verdict.answer is not None
+    assert verdict.answer.startswith("case 2: ")
+
+
+def test_cases_may_be_pairs_and_json_text(pool: verifiers.Pool) -> None:
+    assert judge(pool, "print(input())\n", {"cases": [["1", "1"]]}).is_correct
+    assert judge(pool, "print(input())\n", json.dumps(cases(("1", "1")))).is_correct
+
+
+# What went wrong
+
+
+@pytest.mark.parametrize(
+    ("program", "reason", "answer"),
+    [
+        ("def solve(x):\n    return 2\n", "mismatch", "AssertionError (assert candidate(1) == 1)"),
+        (
+            "def solve(x):\n    return 1 / 0\n",
+            "crash",
+            "ZeroDivisionError: division by zero (assert candidate(1) == 1)",
+        ),
+        ("def other(x):\n    return 1\n", "no_answer", "the program does not define solve"),
+        ("def solve(x) return 1\n", "crash", None),
+        ("import socket\nsocket.socket()\n", "forbidden", None),
+        ("raise SystemExit\n", "crash", "the program ended before its tests did"),
+        ("I would rather not.", "no_answer", None),
+    ],
+)
+def test_a_wrong_program_gets_a_reason_and_one_line_on_it(
+    pool: verifiers.Pool, program: str, reason: str, answer: str | None
+) -> None:
+    reference = {"tests": CHECK + "    assert candidate(1) == 1\n", "entry_point": "solve"}
+    verdict = judge(pool, program, reference)
+    assert (verdict.status, verdict.reason) == ("incorrect", reason)
+    assert answer is None or verdict.answer == answer
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("assert f(1)", "must be {'tests'"),
+        ({"tests": "def check(c:\n", "entry_point": "f"}, "no Python"),
+        ({"tests": CHECK + "    assert candidate(1)\n"}, "needs 'entry_point'"),
+        ({"tests": "x = 1\n", "entry_point": "f"}, "neither define check"),
+        ({"tests": "assert f(1)", "entrypoint": "f"}, "no key 'entrypoint'; valid: cases, entry_point, prompt, tests"),
+        ({"cases": []}, "not empty"),
+        ({"cases": [{"input": "1"}]}, "a case must be"),
+        ({"entry_point": "f"}, "either 'tests' or 'cases'"),
+        ("{broken", "not JSON"),
+    ],
+)
+def test_a_bad_reference_is_found_when_the_data_loads_and_is_unknown(
+    pool: verifiers.Pool, reference: Any, problem: str
+) -> None:
+    assert problem in (reference_problem(reference) or "")
+    verdict = judge(pool, "def f(x):\n    return 1\n", reference)
+    assert (verdict.status, verdict.reason) == ("unknown", "bad_reference")
+
+
+def test_tests_that_import_what_is_not_installed_are_a_fault_of_the_verifier(pool: verifiers.Pool) -> None:
+    reference = {"tests": f"import no_such_module\n{CHECK}    assert candidate(1)\n", "entry_point": "f"}
+    verdict = judge(pool, "def f(x):\n    return 1\n", reference)
+    assert (verdict.status, verdict.reason) == ("unknown", "fault")
+
+
+def test_numpy_results_cross_where_numpy_is_installed(pool: verifiers.Pool) -> None:
+    pytest.importorskip("numpy")
+    program = "import numpy as np\ndef solve(x):\n    return np.array(x) * 2, np.sum(x)\n"
+    tests = CHECK + "    a, s = candidate([1, 2])\n    assert (a == [2, 4]).all() and s == 3\n"
+    assert judge(pool, program, {"tests": tests, "entry_point": "solve"}).is_correct
+
+
+def test_the_callers_timeout_is_the_programs_and_its_verdict_is_incorrect() -> None:
+    reference = {"tests": "assert f(1) == 1", "entry_point": "f"}
+    with verifiers.Pool("code", workers=1, timeout=0.5) as pool:
+        assert judge(pool, "def f(x):\n    return 1\n", reference).is_correct
+        verdict = judge(pool, "def f(x):\n    while True:\n        pass\n", reference)
+    assert (verdict.status, verdict.reason) == ("incorrect", "timeout")
+    assert verdict.seconds < 0.8
+
+
+def test_the_canonical_solutions_of_humaneval_are_all_correct(shared: Any) -> None:
+    rows = [json.loads(line) for line in (shared / "humaneval/HumanEval.jsonl").read_text().splitlines()]
+    pairs = [
+        (row["prompt"] + row["canonical_solution"], {"tests": row["test"], "entry_point": row["entry_point"]})
+        for row in rows
+    ]
+    bodies = [
+        (row["canonical_solution"], {"tests": row["test"], "entry_point": row["entry_point"], "prompt": row["prompt"]})
+        for row in rows
+    ]
+    verdicts = verifiers.verify_many("code", [*pairs, *bodies], timeout=10.0)
+    assert [verdict.answer for verdict in verdicts if not verdict.is_correct] == []
+    assert len(verdicts) == 328
