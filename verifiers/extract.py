@@ -11,8 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from verifiers.doubt import NUMBER, is_hedged, is_retracted, is_supposed, names_cases, without_afterthought
 from verifiers.markers import FORMAL, Marker, find_markers
 from verifiers.types import Reason
+
+__all__ = ["FALLBACKS", "NUMBER", "Extraction", "Fallback", "extract", "plain_number", "reference_answer", "visible"]
 
 Source = Literal["box", "hash", "tag", "prose", "fallback", "none"]
 Fallback = Literal["none", "sentence", "last_number"]
@@ -37,28 +40,7 @@ _RUN_ON = re.compile(
     r"(?: ?\d{1,3})?(?:\*\*)?[ \t]{0,4}:",
     re.IGNORECASE,
 )
-_HEDGE = re.compile(
-    r"\b(?:maybe|may be|perhaps|possibly|probably|might|could|either|neither|one of|between|around|about|approximately"
-    r"|roughly|nearly|almost|at least|at most|(?:more|less|fewer|greater|larger|smaller|bigger|higher|lower) than"
-    r"|not sure|unsure|unlikely|unclear|depends|anything but|or so|or (?:more|less)|not|never|no longer|cannot)\b"
-    r"|n't\b|^[~≈<>]|\\approx|\b(?:close to|near|over|under|up to|above|below|beyond|exceeds)\s+(?:[$€£~]|\\\$)?\d",
-    re.IGNORECASE,
-)
-# "half of 18" and "18 squared" state another number than 18.
-_MULTIPLE = re.compile(
-    r"\b(?:twice|thrice|half|double|triple|third|quarter|(?<!\\)times|root)\s(?:of\s)?(?:the\s)?(?:[$]|\\\$)?\d"
-    r"|\d\s[a-z]{1,20}\s(?:less|fewer)\b",
-    re.IGNORECASE,
-)
 _NEGATIVE = re.compile(r"\b(?:minus|negative)\s(?=\d|\\|\$)", re.IGNORECASE)
-_RETRACTION = re.compile(
-    r"\b(?:wait|actually|hold on|oops|sorry|scratch that|on second thought|correction|re-?check|let me re|forgot"
-    r"|should (?:be|have)"
-    r"|(?:that|this|it|which)(?:'s|\u2019s| is| was| seems| looks) (?:wrong|incorrect|not (?:right|correct))"
-    r"|(?:made|is|was|found) (?:a|an|my|the) (?:\w{1,15} )?(?:mistake|error)|my mistake|I was wrong)\b"
-    r"|(?:^|[.!?\n])[\s*]{0,3}No[,.]",
-    re.IGNORECASE,
-)
 # What may stand between two boxes that form one answer: "and", "or", a comma, the next one's name ("x =").
 _JOINT = re.compile(
     r"(?:[\s,;$()\[\]\\]|\\quad|\\qquad|\\text|[{}]|\b(?:and|or)\b|[a-zA-Z](?:_\{?\w{1,2}\}?)?\s{0,2}=)*"
@@ -67,16 +49,13 @@ _JOINT_LIMIT = 60
 _DIGIT = re.compile(r"\d")
 _SOLID = re.compile(r"\S")
 _SENTENCE_END = re.compile(r"(?<![ap])(?<!\b[ap]\.m)[.!?](?=[\s*$]|$)|[.!?](?=\s+[A-Z])")
-_AFTERTHOUGHT = re.compile(r",?\s(?:because|since|which|so that|where|given|as (?:we|the|it)|when|after|I hope)\b")
+# A box inside a formula is not the answer: 2\boxed{5}, -\boxed{5}, \frac{\boxed{5}}{2}, \boxed{5}^2, \boxed{5}x.
+_INSIDE_BEFORE = re.compile(r"(?:[\d^_]|(?:^|[\s$(=:])-|\\d?frac\{|\}\{)\Z")
+_INSIDE_AFTER = re.compile(r"\s?(?:\^|\\cdot|\\times|[*/+](?=\s?[\d\\]))|[a-zA-Z](?![a-zA-Z])")
 _COPULA = re.compile(r"\b(?:is|are|was|were|equals|be)\s|(?<![<>!:])=")
 _MATH_SEGMENT = re.compile(r"\$([^$]{1,200})\$|\\\((.{1,200}?)\\\)")
-NUMBER = re.compile(
-    r"(?<![\w.,/^_])-?(?:\$|€|£)?-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+(?:\.\d+)?)?%?(?![\d/])"
-    r"|(?<![\w.])-?\.\d+%?"
-)
 _ANNOTATION = re.compile(r"<<[^<>\n]{0,200}>>")
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
-_WORD_OR_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 _FENCE = re.compile(r"^```\w{0,10}\n|\n?```$")
 _DISPLAY = re.compile(r"(?:\$\$([^$]{1,300})\$\$|\\\[((?:(?!\\\[|\\\]).){1,300})\\\])[.\s]*$", re.DOTALL)
 _LABEL = re.compile(
@@ -123,7 +102,7 @@ def extract(completion: str, *, fallback: Fallback = "none") -> Extraction:
     text, markers = _before_run_on(text)
     marker = _last_meaning_marker(text, markers)
     if marker is None:
-        return _without_marker(text, fallback)
+        return AMBIGUOUS if any(m.kind == "prose" for m in markers) else _without_marker(text, fallback)
     kind = marker.kind
     if kind == "box":
         return _boxed(text, [m for m in markers if m.kind == "box" and m.start <= marker.start])
@@ -181,6 +160,8 @@ def _last_meaning_marker(text: str, markers: list[Marker]) -> Marker | None:
     for marker in reversed(markers):
         if marker.kind == "hash" and _is_heading(text, marker.end, len(markers)):
             continue
+        if marker.kind == "prose" and is_supposed(text, marker.start):
+            continue
         if marker.kind in FORMAL or not has_formal:
             return marker
         sentence = _sentence_at(text, marker.end)[0]
@@ -204,23 +185,14 @@ def _checked(content: str, rest: str, source: Source) -> Extraction:
     if not content.strip(" .?$*\\"):
         return NO_ANSWER
     if source != "box":
-        stated = content if source == "fallback" else _AFTERTHOUGHT.split(content, maxsplit=1)[0]
-        if _HEDGE.search(stated) or _MULTIPLE.search(stated):
+        stated = content if source == "fallback" else without_afterthought(content)
+        if is_hedged(stated) or names_cases(content):
             return AMBIGUOUS if source != "fallback" or _DIGIT.search(content) else NO_ANSWER
-    if _is_retracted(content, rest):
+    if is_retracted(content, rest):
         return AMBIGUOUS
     if source == "hash":
         content = re.sub(r"[.!]+$", "", content)
     return Extraction(content, source)
-
-
-def _is_retracted(content: str, rest: str) -> bool:
-    """Whether the text after an answer takes it back and ends with another number."""
-    if not rest or rest.isspace():
-        return False
-    retraction = _RETRACTION.search(rest)
-    numbers = NUMBER.findall(rest, retraction.start()) if retraction else []
-    return bool(numbers) and numbers[-1].strip("$€£%,") not in _WORD_OR_NUMBER.findall(content)
 
 
 def _boxed(text: str, boxes: list[Marker]) -> Extraction:
@@ -229,6 +201,8 @@ def _boxed(text: str, boxes: list[Marker]) -> Extraction:
     start, rest = len(text), ""
     for box in reversed(boxes[-BOXES_LIMIT:]):
         content, end = _braced(text, box.end)
+        if _INSIDE_BEFORE.search(text[max(0, box.start - 8) : box.start]) or _INSIDE_AFTER.match(text, end):
+            return AMBIGUOUS
         if not contents:
             rest = text[end:]
         elif end > start:
@@ -290,7 +264,7 @@ def _prose(text: str, at: int) -> Extraction:
 
 def _stated_value(sentence: str, source: Source) -> Extraction:
     """Reduce "Jane has 3 apples left" to its one value; what is not a sentence is the answer as it stands."""
-    sentence = _NEGATIVE.sub("-", _AFTERTHOUGHT.split(sentence, maxsplit=1)[0].strip(" *`\"'"))
+    sentence = _NEGATIVE.sub("-", without_afterthought(sentence).strip(" *`\"'"))
     if not re.match(r"[A-Za-z]{2,}[ ,]", sentence) or not _DIGIT.search(sentence):
         return Extraction(sentence, source) if sentence else NO_ANSWER
     parts = _COPULA.split(sentence)

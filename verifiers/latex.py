@@ -38,7 +38,8 @@ _RENAMED = {
     "\\dbinom": "\\binom", "\\tbinom": "\\binom",
     "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\leqslant": "\\le", "\\geqslant": "\\ge",
     "\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne", "\\lt": "<", "\\gt": ">", "\\div": "/", "\\ast": "*",
-    "\\varnothing": "\\emptyset", "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]",
+    "\\varnothing": "\\emptyset", "\\imath": "i",
+    "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]",
     "\\lparen": "(", "\\rparen": ")", "\\vert": "|", "\\mid": "|", "\\lvert": "|", "\\rvert": "|",
     "\\colon": ":", "\\ldots": "...", "\\dots": "...", "\\cdots": "...", "\\to": "->", "\\rightarrow": "->",
     "\\implies": "=>", "\\degree": "^\\circ", "\\bf": "", "\\rm": "", "\\Bbb": "\\mathbb",
@@ -134,6 +135,7 @@ def squeeze(text: str) -> str:
     # A space after a command ends its name, and one between digits keeps two numbers apart; LaTeX ignores others.
     text = re.sub(r"(?<=\d) (?=\d)", "\x03", text)
     text = re.sub(r"(\\[a-zA-Z]+) (?=[a-zA-Z])", "\\1\x03", text).replace(" ", "").replace("\x03", " ")
+    text = re.sub(r"(\\p?mod)\{(\w+)\}", r"\1\2", text)
     text = re.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
     text = re.sub(r"\\frac(\d)(\d)(?!\d)", r"\\frac{\1}{\2}", text)
     return re.sub(r"\\sqrt(\d)(?!\d)", r"\\sqrt{\1}", text)

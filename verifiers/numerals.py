@@ -107,7 +107,9 @@ def _unwrapped(text: str) -> str:
     if text.startswith(TEXT_OPEN) and (match := _IN_TEXT.match(text)):
         # \\text{5 m} is 5\\text{ m}
         text = f"{match[1]} {TEXT_OPEN}{match[2]}{TEXT_CLOSE}" if match[2] else match[1]
-    return _MINUS_WORD.sub("-", text.strip("'\" "))
+    if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    return _MINUS_WORD.sub("-", text.strip())
 
 
 def _decimal(match: re.Match[str]) -> tuple[Fraction, int, int] | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from verifiers import expressions, ranges
+from verifiers import expressions, identity, ranges
 from verifiers.conventions import DEFAULT, Conventions
 from verifiers.latex import TEXT_CLOSE, TEXT_OPEN, squeeze
 from verifiers.numerals import Numeral, gives, is_rounding, parse_numeral, same_number
@@ -137,7 +137,7 @@ def _same_equation(reference: str, answer: str, scope: Scope) -> bool | None:
         return False
     if (named := _same_named_values(reference, answer, scope)) is not None:
         return named
-    if any(len(_items(text)) > 1 and text[:1] not in "([{" for text in (reference, answer)):
+    if any(_is_bare_list(text) for text in (reference, answer)):
         return None  # a list of equations is a list first
     (*left_names, left), (*right_names, right) = sides
     if any(_contradicts(names, value) for names, value in ((left_names, left), (right_names, right))):
@@ -155,6 +155,10 @@ def _same_equation(reference: str, answer: str, scope: Scope) -> bool | None:
         if not _free_symbols(left) and not _free_symbols(right):
             return False  # x=5 is not y=5
     return _same_up_to_scale(sides[0], sides[1])
+
+
+def _is_bare_list(text: str) -> bool:
+    return text[:1] not in "([{" and len(_items(text)) > 1 and parse_numeral(text) is None
 
 
 def _contradicts(names: Sequence[str], value: str) -> bool:
@@ -191,7 +195,7 @@ def _equation_sides(text: str) -> list[str]:
 
 
 def _is_name(side: str) -> bool:
-    bare = side.replace("\\overline", "").replace("\\angle", "").strip()
+    bare = side.replace("\\overline", "").replace("m\\angle", "\\angle").replace("\\angle", "").strip()
     return _NAME.fullmatch(squeeze(bare)) is not None or is_words(side)
 
 
@@ -208,7 +212,7 @@ def _same_up_to_scale(first: Sequence[str], second: Sequence[str]) -> bool | Non
         return None
     try:
         trees = [("-", expressions.parse(a), expressions.parse(b)) for a, b in (first, second)]
-        return expressions.same_up_to_scale(*trees)
+        return identity.same_up_to_scale(*trees)
     except expressions.Unsupported:
         return None
 
@@ -319,11 +323,11 @@ def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
         return False
     try:
         first, second = _tree(left.text), _tree(right.text)
-        verdict = expressions.same_expression(first, second)
+        verdict = identity.same_expression(first, second)
         if verdict is False and rules.percent and left.is_percent != right.is_percent:
             factor = ("num", Fraction(1, 100))
             scaled = (("*", first, factor), second) if left.is_percent else (first, ("*", second, factor))
-            verdict = expressions.same_expression(*scaled)
+            verdict = identity.same_expression(*scaled)
         if verdict is False and not expressions.symbols(first) | expressions.symbols(second):
             return _gives(left.text, second, rules.places) or _gives(right.text, first, rules.places)
         return verdict

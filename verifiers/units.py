@@ -39,6 +39,7 @@ _NOT_UNITS_TEXT = (
     "or and not than minus plus times divided mod sin cos tan sec csc cot log ln exp sqrt pi if when maybe perhaps "
     "to is are was were isn half quarter quarters third thirds wrong incorrect possibly probably approximately about "
     "am pm "
+    "tenth tenths hundredth hundredths thousandth thousandths "
     "st nd rd th if factorial percent negative around between either neither nor but less fewer"
 )
 _NOT_UNITS = frozenset(_NOT_UNITS_TEXT.split())
