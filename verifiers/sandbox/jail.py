@@ -112,12 +112,17 @@ class Jail:
             "tasks_of_others": 0 if self.way.rung == "jail" or self.way.uid else _own_tasks(),
         }
 
+    @property
+    def pid(self) -> int:
+        """The process whose death ends the jail: bubblewrap, or the zygote itself."""
+        return self._process.pid
+
     # Trials
 
     def test(self, program: str, tests: str, entry_point: str | None, prompt: str = "") -> Outcome:
         """Run a program's tests in a judge against the program in a process of its own."""
         deadline = time.monotonic() + self._settings.time_limit
-        self._settle()
+        self.settle()
         judge = self._judge_for(tests, entry_point, prompt)
         calls_read, calls_write = os.pipe()
         returns_read, returns_write = os.pipe()
@@ -140,7 +145,7 @@ class Jail:
     def run_case(self, program: str, stdin: str, limit: int) -> tuple[Outcome | None, str]:
         """Run a program as a script; return (what went wrong or None, what it printed, cut after `limit` bytes)."""
         deadline = time.monotonic() + self._settings.time_limit
-        self._settle()
+        self.settle()
         read, write = os.pipe()
         with _closing(write), _text_file(stdin) as given, _text_file(program) as text:
             self._say("main", fds=[text, given, write])
@@ -196,7 +201,7 @@ class Jail:
 
     # The zygote
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Wait until the zygote has put the last candidate away."""
         if self._is_ending:
             self._is_ending = False

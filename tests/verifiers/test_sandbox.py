@@ -1,0 +1,392 @@
+"""Programs that cheat or harm: each test attacks one property of the sandbox, in every rung that this machine has."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import verifiers
+from verifiers.sandbox import jail as jails
+from verifiers.sandbox import rungs
+from verifiers.sandbox.jail import Jail, JailBroken, NoSandbox, Outcome, Settings
+
+TESTS = (
+    "def check(candidate):\n    assert candidate(2) == 5\n    assert candidate(3) == 10\n"
+    "    assert candidate(10) == 101\n"
+)
+RIGHT = "def solve(x):\n    return x * x + 1\n"
+REACHED = "def check(candidate):\n    assert candidate(0) == 'REACHED'\n"
+TRY = "def solve(x):\n    try:\n        {attack}\n        return 'REACHED'\n    except OSError:\n        return 'no'\n"
+
+
+@pytest.fixture(scope="module", params=["jail", "confined"])
+def jail(request: pytest.FixtureRequest) -> Iterator[Jail]:
+    """A jail of each rung. Root cannot confine a Python in its own home, but the system's."""
+    refusals = []
+    for python in (rungs.interpreter(), "/usr/bin/python3"):
+        for way in rungs.ways(is_unsafe=False, uid=200_123_456):
+            if way.rung == request.param:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(rungs, "interpreter", lambda python=python: python)
+                    try:
+                        opened = Jail(Settings(time_limit=2.0), way)
+                    except (JailBroken, OSError) as error:
+                        refusals.append(str(error))
+                        continue
+                yield opened
+                opened.close()
+                return
+    pytest.skip(f"the rung {request.param!r} cannot be reached here: {refusals or 'no bubblewrap'}")
+
+
+def judge(jail: Jail, program: str, tests: str = TESTS) -> Outcome:
+    return jail.test(program, tests, "solve")
+
+
+def test_an_honest_program_passes(jail: Jail) -> None:
+    assert judge(jail, RIGHT).status == "correct"
+
+
+# The verdict
+
+CHEATS = {
+    "always equal": "class E:\n    def __eq__(self, o): return True\n    __hash__ = None\ndef solve(x): return E()\n",
+    "never unequal": (
+        "class E:\n    def __eq__(self, o): return 1\n    def __ne__(self, o): return 0\n"
+        "def solve(x): return E()\n"
+    ),
+    "subclass of int": (
+        "class E(int):\n    def __eq__(self, o): return True\n    __hash__ = None\n"
+        "def solve(x): return E()\n"
+    ),
+    "exit status 0": "import os\ndef solve(x): os._exit(0)\n",
+    "exit at import": "import sys\nsys.exit(0)\n",
+    "markers on every descriptor": (
+        "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'{\"v\":5}\\n' * 9)\n    except OSError: pass\n"
+        "def solve(x): return 0\n"
+    ),
+    "patched builtins": (
+        "import builtins\nbuiltins.AssertionError = ValueError\nbuiltins.all = lambda x: True\n"
+        "def solve(x): return 0\n"
+    ),
+    "the caller's frames": (
+        "import sys\ndef solve(x):\n    f = sys._getframe()\n    while f:\n"
+        "        for c in f.f_code.co_consts:\n            if c in (5, 10, 101): return c\n"
+        "        f = f.f_back\n    return 0\n"
+    ),
+    "the tests in memory": (
+        "import re\ndef solve(x):\n    try: regions = [l.split()[0] for l in open('/proc/self/maps') if 'rw-p' in l]\n"
+        "    except OSError: return 0\n    with open('/proc/self/mem', 'rb', 0) as m:\n        for r in regions:\n"
+        "            a, b = (int(v, 16) for v in r.split('-'))\n            try:\n                m.seek(a)\n"
+        "                if b'candidate(10)' + b' == ' in m.read(b - a): return {2: 5, 3: 10, 10: 101}[x]\n"
+        "            except (OSError, ValueError): pass\n    return 0\n"
+    ),
+    "the judge's own words": (
+        "import os, json, struct\ndef send(o):\n    b = json.dumps(o).encode()\n    for fd in range(3, 20):\n"
+        "        try: os.write(fd, struct.pack('<I', len(b)) + b)\n        except OSError: pass\n"
+        "send({'v': None})\nfor i in range(9): send({'v': 5, 'm': {'0': {'l': []}}})\ndef solve(x): return 0\n"
+    ),
+    "a deep frame": (
+        "import os, struct\nframe = struct.pack('<I', 200_000) + b'[' * 200_000\n"
+        "for fd in range(3, 20):\n    try: os.write(fd, frame)\n"
+        "    except OSError: pass\ndef solve(x): return 0\n"
+    ),
+    "float on demand": (
+        "class E(float):\n    def __rsub__(self, o): return 0.0\n    __sub__ = __rsub__\n"
+        "def solve(x): return E(7)\n"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_program_cannot_cheat_its_way_to_a_verdict(jail: Jail, name: str) -> None:
+    assert judge(jail, CHEATS[name]).status == "incorrect"
+
+
+def test_what_the_candidate_leaves_in_an_argument_counts_only_if_it_returns_none(jail: Jail) -> None:
+    tests = "def check(candidate):\n    xs = [3, 1]\n    assert candidate(xs) == sorted(xs)\n"
+    assert judge(jail, "def solve(xs):\n    xs.clear()\n    return []\n", tests).status == "incorrect"
+
+
+def test_a_test_that_catches_everything_does_not_hide_that_the_program_ended(jail: Jail) -> None:
+    tests = "def check(candidate):\n    try:\n        candidate(1)\n    except BaseException:\n        pass\n"
+    outcome = judge(jail, "import os\ndef solve(x): os._exit(0)\n", tests)
+    assert (outcome.status, outcome.reason) == ("incorrect", "crash")
+
+
+def test_a_function_of_the_test_shows_the_candidate_nothing_behind_it(jail: Jail) -> None:
+    tests = "SECRET = 42\ndef check(candidate):\n    def f(): pass\n    assert candidate(f) == SECRET\n"
+    for attack in ("f.__globals__['SECRET']", "f.SECRET", "f.__class__.__name__", "'{0.__globals__}'.format(f)"):
+        program = f"def solve(f):\n    try:\n        return {attack}\n    except Exception:\n        return None\n"
+        assert judge(jail, program, tests).status == "incorrect"
+
+
+# The machine
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "open({canary!r}).read()",
+        "open({writable!r}, 'w').write('owned')",
+        "__import__('os').symlink({canary!r}, 'link'); open('link').read()",
+        "__import__('socket').create_connection(('127.0.0.1', {port}), 1)",
+        "__import__('socket').socket(2, 2).sendto(b'x', ('127.0.0.1', {port}))",
+        "s = __import__('socket').socket(1); s.connect(chr(0) + {abstract!r})",
+        "a, b = __import__('socket').socketpair(1, 2); a.sendto(b'x', chr(0) + {abstract!r})",
+        "__import__('os').kill({pid}, 0)",
+        "__import__('os').kill(__import__('os').getppid(), 9)",
+        "__import__('os').setpriority(0, {pid}, 19)",
+        "__import__('os').fork()",
+        "__import__('os').execv('/bin/true', ['true'])",
+        "__import__('subprocess').run(['true'])",
+        "open('/proc/%d/environ' % __import__('os').getppid(), 'rb').read()",
+        "open('/proc/1/environ', 'rb').read()",
+        "open('/proc/sys/kernel/core_pattern', 'r+')",
+        "open('/dev/tty', 'r')",
+        "__import__('os').chroot('/')",
+        "__import__('os').mkfifo('/usr/lib/fifo')",
+        "__import__('os').setuid(0)",
+        "r = __import__('resource'); r.prlimit({pid}, r.RLIMIT_NOFILE)",
+        "r = __import__('resource'); r.setrlimit(r.RLIMIT_AS, (1 << 40, 1 << 40))",
+        "__import__('os').listdir('/root'); open('/etc/shadow')",
+    ],
+)
+def test_nothing_on_the_host_is_read_written_reached_or_signalled(jail: Jail, tmp_path: Path, attack: str) -> None:
+    tmp_path.chmod(0o755)
+    canary, writable = tmp_path / "canary", tmp_path / "writable"
+    canary.write_text("secret")
+    writable.write_text("clean")
+    writable.chmod(0o666)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as unix:
+        abstract = f"star-rft-{os.getpid()}"
+        unix.bind(f"\0{abstract}")
+        unix.listen()
+        facts = {"canary": str(canary), "writable": str(writable), "port": server.getsockname()[1]}
+        text = attack.format(**facts, abstract=abstract, pid=os.getpid())
+        program = TRY.format(attack=text).replace("except OSError", "except (OSError, ValueError)")
+        assert judge(jail, program, REACHED).status == "incorrect"
+        for listener in (server, unix):
+            listener.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+    assert writable.read_text() == "clean"
+    assert judge(jail, RIGHT).status == "correct"
+
+
+RAW_CALLS = {
+    "socket": (41, "2, 1, 0"),
+    "ptrace": (101, "16, os.getppid(), 0, 0"),
+    "process_vm_readv": (310, "os.getppid(), 0, 0, 0, 0, 0"),
+    "unshare": (272, "0x10000000"),
+    "mount": (165, "b'none', b'/tmp', b'tmpfs', 0, 0"),
+    "keyctl": (250, "0, -3, 1"),
+    "bpf": (321, "0, 0, 0"),
+    "io_uring_setup": (425, "1, 0"),
+    "pidfd_open": (434, "os.getppid(), 0"),
+    "memfd_create": (319, "b'x', 0"),
+    "clone": (56, "17, 0, 0, 0, 0"),
+    "shmget": (29, "1, 4096, 0o1600"),
+    "perf_event_open": (298, "0, 0, -1, -1, 0"),
+    "userfaultfd": (323, "0"),
+    "x32": (0x40000000 + 41, "2, 1, 0"),
+}
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86_64")
+@pytest.mark.parametrize("name", RAW_CALLS)
+def test_no_system_call_goes_round_the_filter(jail: Jail, name: str) -> None:
+    number, arguments = RAW_CALLS[name]
+    program = (
+        "import ctypes, os\ndef solve(x):\n"
+        f"    result = ctypes.CDLL(None, use_errno=True).syscall({number}, {arguments})\n"
+        "    if result == 0 and os.getpid() == 0: os._exit(0)\n    return 'REACHED' if result >= 0 else 'no'\n"
+    )
+    assert judge(jail, program, REACHED).status == "incorrect"
+
+
+def test_the_environment_holds_no_secret(jail: Jail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_TOKEN", "secret")
+    with jails.borrowed(Settings(time_limit=2.0)) as own:
+        program = "import os\ndef solve(x): return 'REACHED' if 'HARNESS_TOKEN' in os.environ else 'no'\n"
+        assert judge(own, program, REACHED).status == "incorrect"
+
+
+def test_one_candidate_leaves_nothing_for_the_next(jail: Jail) -> None:
+    write = (
+        "import os\nfor d in ('.', '/tmp', '/dev/shm', '/var/tmp', '/run'):\n    try:\n"
+        "        os.makedirs(d + '/a/b', exist_ok=True)\n        open(d + '/a/b/channel', 'w').write('1')\n"
+        "        os.symlink('/usr', d + '/link')\n        os.chmod(d + '/a/b', 0)\n        os.chmod(d, 0)\n"
+        "    except OSError: pass\ndef solve(x): return x * x + 1\n"
+    )
+    look = (
+        "import os\ndef solve(x):\n    return 'REACHED' if any(os.path.lexists(d + n) for n in ('/a', '/link')\n"
+        "        for d in ('.', '/tmp', '/dev/shm', '/var/tmp', '/run')) else 'no'\n"
+    )
+    assert judge(jail, write).status == "correct"
+    assert judge(jail, look, REACHED).status == "incorrect"
+    assert judge(jail, RIGHT).status == "correct"
+
+
+# Resources
+
+BOMBS = {
+    "memory": "def solve(x):\n    s = 'x' * (4 << 30)\n    return x * x + 1\n",
+    "a large file": "def solve(x):\n    open('f', 'wb').write(b'x' * (64 << 20))\n    return x * x + 1\n",
+    "descriptors": "import os\ndef solve(x):\n    while True: os.open('/dev/null', 0)\n",
+    "threads": (
+        "import threading\ndef solve(x):\n    for _ in range(5000):\n"
+        "        threading.Thread(target=threading.Event().wait, daemon=True).start()\n    return x * x + 1\n"
+    ),
+    "the stack": "import ctypes\ndef solve(x):\n    ctypes.string_at(0)\n",
+    "stop": "import os, signal\ndef solve(x):\n    signal.raise_signal(signal.SIGSTOP)\n    return 0\n",
+    "sleep": "import time\ndef solve(x):\n    time.sleep(60)\n",
+    "a loop that catches all": (
+        "import time\ndef solve(x):\n    while True:\n        try: time.sleep(9)\n        except BaseException: pass\n"
+    ),
+    "an endless generator": "def solve(x):\n    while True: yield 1\n",
+    "an endless finaliser": (
+        "class D:\n    def __del__(self):\n        while True: pass\nd = D()\n"
+        "def solve(x): return 0\n"
+    ),
+    "a huge result": "def solve(x):\n    return ['x' * 1000] * 200_000\n",
+    "half a frame": (
+        "import os, time\ndef solve(x):\n    for fd in range(3, 20):\n        try: os.write(fd, b'\\x05')\n"
+        "        except OSError: pass\n    time.sleep(60)\n"
+    ),
+    "a pipe that nobody reads": "def solve(x):\n    x.append(1)\n    import time\n    time.sleep(60)\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_ends_within_its_limit(jail: Jail, name: str) -> None:
+    tests = "def check(candidate):\n    assert list(candidate(2)) == 5\n" if "generator" in name else TESTS
+    began = time.monotonic()
+    assert judge(jail, BOMBS[name], tests).status == "incorrect"
+    assert time.monotonic() - began < 2.6
+    assert judge(jail, RIGHT).status == "correct"
+
+
+def test_a_test_that_hangs_on_what_it_was_given_is_killed_with_its_judge(jail: Jail) -> None:
+    tests = "def check(candidate):\n    n = candidate(1)\n    while n > 0:\n        pass\n"
+    began = time.monotonic()
+    assert judge(jail, "def solve(x):\n    return 1\n", tests).reason == "timeout"
+    assert time.monotonic() - began < 2.5
+    assert judge(jail, RIGHT).status == "correct"
+
+
+def test_many_programs_leave_no_process_file_or_memory_behind(jail: Jail) -> None:
+    def footprint() -> tuple[int, int, float]:
+        below = jail_processes(jail)
+        return len(below), psutil.Process().num_fds(), sum(p.memory_info().rss for p in below) / 2**20
+
+    for _ in range(20):
+        judge(jail, RIGHT)
+    before = footprint()
+    for i in range(200):
+        judge(jail, RIGHT, f"{TESTS}# {i // 4}\n")
+    after = footprint()
+    assert after[:2] == before[:2]
+    assert after[2] < before[2] + 4
+
+
+def jail_processes(jail: Jail) -> list[psutil.Process]:
+    jail.settle()
+    main = psutil.Process(jail.pid)
+    return [main, *main.children(recursive=True)]
+
+
+def test_closing_a_pool_ends_its_jails() -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with verifiers.Pool("code", workers=1) as pool:
+        assert [v.status for v in pool.verify_iter([(RIGHT, {"tests": TESTS, "entry_point": "solve"})])] == ["correct"]
+        below = set(psutil.Process().children(recursive=True)) - before
+        assert len(below) >= 3
+    _, alive = psutil.wait_procs(below, timeout=5)
+    assert alive == []
+
+
+def test_a_jail_that_breaks_is_replaced_and_the_verdict_stands() -> None:
+    with jails.borrowed(Settings()) as own:
+        os.kill(own.pid, 9)
+    verdict = verifiers.verify("code", RIGHT, {"tests": TESTS, "entry_point": "solve"})
+    assert verdict.status == "correct"
+
+
+def test_threads_of_one_process_share_its_jail() -> None:
+    found: list[str] = []
+
+    def work() -> None:
+        for _ in range(5):
+            found.append(verifiers.verify("code", RIGHT, {"tests": TESTS, "entry_point": "solve"}).status)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["correct"] * 20
+
+
+# The ladder
+
+
+def test_each_verdict_says_how_it_was_run() -> None:
+    reference = {"tests": TESTS, "entry_point": "solve"}
+    rung, _ = jails.reached()
+    assert verifiers.verify("code", RIGHT, reference).version == f"1+{rung}"
+    assert verifiers.verify_many("code", [(RIGHT, reference)], workers=1)[0].version == f"1+{rung}"
+    unsafe = verifiers.verify("code", RIGHT, reference, unsafe=True)
+    assert (unsafe.status, unsafe.version) == ("correct", "1+unsafe")
+
+
+def test_without_a_sandbox_nothing_runs_and_the_verdict_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rungs, "ways", lambda **_: [])
+    marker = tmp_path / "ran"
+    with caplog.at_level(logging.WARNING), pytest.raises(NoSandbox, match=r"no sandbox holds here; .*bubblewrap"):
+        jails.open_jail(Settings(memory_mb=512))
+    program = f"open({str(marker)!r}, 'w')\n{RIGHT}"
+    verdict = verifiers.verify("code", program, {"tests": TESTS, "entry_point": "solve"}, memory_mb=768)
+    assert (verdict.status, verdict.reason, verdict.score) == ("unknown", "no_sandbox", None)
+    assert not marker.exists()
+
+
+def test_a_measure_that_the_kernel_refuses_ends_the_climb_and_no_program_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rungs, "readable", lambda way: ["\0 no path"])
+    with pytest.raises(NoSandbox):
+        jails.open_jail(Settings())
+
+
+def test_the_shared_attacks_and_honest_programs_are_judged_right(shared: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (shared / "verifier/attacks.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "requires" not in row]
+    verdicts = verifiers.verify_many("code", [_pair(row, tmp_path) for row in rows], timeout=3.0)
+    wrong = [
+        (row["id"], verdict.status, verdict.answer)
+        for row, verdict in zip(rows, verdicts, strict=True)
+        if (verdict.status == "correct") != (row["expect"] == "pass") or verdict.status == "unknown"
+    ]
+    assert wrong == []
+
+
+def _pair(row: dict[str, Any], folder: Path) -> tuple[str, dict[str, Any]]:
+    names = {"@CANARY_R@": str(folder / "r"), "@CANARY_W@": str(folder / "w"), "@MNT@": str(folder)}
+    names |= {"@PORT@": "9", "@HOSTPID@": str(os.getpid()), "@ABSTRACT@": "none"}
+    program, test = row["program"], row["test"]
+    for name, value in names.items():
+        program, test = program.replace(name, value), test.replace(name, value)
+    if row["mode"] == "stdio":
+        return program, {"cases": json.loads(test)}
+    return program, {"tests": test, "entry_point": row["entry_point"]}
