@@ -35,7 +35,7 @@ _NAME = re.compile(
 _MEMBERSHIP = re.compile(r"^\s*[a-zA-Z]\s?\\in\s?(?=\\\{)")
 _TUPLE_NAME = re.compile(r"\(([a-zA-Z](?:,[a-zA-Z])+)\)")
 _JOINERS = re.compile(rf"{TEXT_OPEN}\s?,?\s?(?:and|or)\s?,?\s?{TEXT_CLOSE}|\s?,?\s(?:and|or)\s|(?<=\d)or(?=[A-Za-z]\W)")
-_AMOUNTS = re.compile(r"(\d+(?:\.\d+)?)\s?([a-z]{1,12})\.?(?:\s?,?\s?(?:and\s)?|$)", re.IGNORECASE)
+_AMOUNTS = re.compile(r"(?<![\d.])(\d{1,15}(?:\.\d+)?)\s?([a-z]{1,12})\.?(?:\s?,?\s?(?:and\s)?|$)", re.IGNORECASE)
 # \\mathrm{e} is the letter e; after a number it would be a unit.
 _UPRIGHT = re.compile(rf"(?<![\d\s]){TEXT_OPEN}([A-Za-z]){TEXT_CLOSE}")
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}

@@ -104,6 +104,15 @@ def test_an_empty_answer_is_no_answer(completion: str) -> None:
         "#### ~3",
         "#### 18\nWait, that is wrong. It is 20.",
         "\\boxed{18}\n\nActually, let me recheck: it should be 26.",
+        "#### 5\n\nHmm, let me recompute: 2+4 = 6.",
+        "I don't think the answer is 5.",
+        "Suppose the answer is 5. Then 2x = 11, a contradiction.",
+        "The answer is 5 when x = 1 and 6 otherwise",
+        r"So it is 2\boxed{5}",
+        r"$-\boxed{5}$",
+        r"$\frac{\boxed{5}}{2}$",
+        r"$\boxed{5}^2$",
+        r"\boxed{5}x",
     ],
 )
 def test_hedges_and_retractions_are_ambiguous(completion: str) -> None:
