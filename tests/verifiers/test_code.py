@@ -85,6 +85,9 @@ VALUES = {
         "import tempfile\ndef solve(t):\n    with tempfile.TemporaryFile('w+') as f:\n        f.write(t)\n"
         "        f.seek(0)\n        return f.read()\n", "    assert candidate('x') == 'x'\n"),
     "much printing": ("def solve(x):\n    print('x' * 2_000_000)\n    return x\n", "    assert candidate(1) == 1\n"),
+    "much on standard error": (
+        "import sys\ndef solve(x):\n    sys.stderr.write('x' * 2_000_000)\n    return x\n",
+        "    assert candidate(1) == 1\n"),
     "main guard": ("def solve(x):\n    return x\nif __name__ == '__main__':\n    solve(int(input()))\n",
                    "    assert candidate(1) == 1\n"),
     "threads": (

@@ -121,9 +121,9 @@ class Jail:
 
     def test(self, program: str, tests: str, entry_point: str | None, prompt: str = "") -> Outcome:
         """Run a program's tests in a judge against the program in a process of its own."""
-        deadline = time.monotonic() + self._settings.time_limit
         self.settle()
         judge = self._judge_for(tests, entry_point, prompt)
+        deadline = time.monotonic() + self._settings.time_limit
         calls_read, calls_write = os.pipe()
         returns_read, returns_write = os.pipe()
         with _closing(calls_read, calls_write, returns_read, returns_write):
@@ -144,8 +144,8 @@ class Jail:
 
     def run_case(self, program: str, stdin: str, limit: int) -> tuple[Outcome | None, str]:
         """Run a program as a script; return (what went wrong or None, what it printed, cut after `limit` bytes)."""
-        deadline = time.monotonic() + self._settings.time_limit
         self.settle()
+        deadline = time.monotonic() + self._settings.time_limit
         read, write = os.pipe()
         with _closing(write), _text_file(stdin) as given, _text_file(program) as text:
             self._say("main", fds=[text, given, write])
@@ -179,8 +179,7 @@ class Jail:
         body = b""
         size = _HEADER.size
         while len(body) < size:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([judge], [], [], left)[0]:
+            if not _is_readable(judge.fileno(), deadline - time.monotonic()):
                 self._drop_judge()
                 return Outcome("incorrect", "timeout", "the time limit has passed")
             part = judge.recv(size - len(body))
@@ -214,7 +213,7 @@ class Jail:
             raise JailBroken(f"the jail is gone: {error}") from None
 
     def _reply(self, limit: float) -> dict[str, Any]:
-        if not select.select([self._socket], [], [], limit)[0]:
+        if not _is_readable(self._socket.fileno(), limit):
             raise JailBroken(f"the jail did not answer within {limit:g} s")
         try:
             body = self._socket.recv(4096)
@@ -234,7 +233,7 @@ class Jail:
         self._process.wait()
         assert self._process.stderr is not None
         with self._process.stderr as stream:
-            error = stream.read().decode(errors="replace").strip() if select.select([stream], [], [], 0.2)[0] else ""
+            error = stream.read().decode(errors="replace").strip() if _is_readable(stream.fileno(), 0.2) else ""
         if self.way.rung != "jail":
             shutil.rmtree(self._scratch, ignore_errors=True)
         return error.rpartition("\n")[2]
@@ -284,13 +283,19 @@ def _text_file(text: str) -> Iterator[int]:
         yield fd
 
 
+def _is_readable(fd: int, seconds: float) -> bool:
+    """Wait for something to read; by poll, since select knows no descriptor above 1,023."""
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    return seconds > 0 and bool(waiting.poll(seconds * 1000))
+
+
 def _read_until(fd: int, deadline: float, limit: int) -> tuple[bytes, bool]:
     """Return (what was written, whether the writer has closed it) before the deadline and the limit of bytes."""
     parts: list[bytes] = []
     size = 0
     while size <= limit:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
+        if not _is_readable(fd, deadline - time.monotonic()):
             return b"".join(parts), False
         part = os.read(fd, 1 << 18)
         if not part:

@@ -90,6 +90,7 @@ class Zygote:
                 lockdown.limit_processor(self._settings["seconds"])
             if self._layers:
                 lockdown.enter_layer(self._layers[is_judge])
+            os.dup2(1, 2)  # standard error leads to the host, which reads it only when the jail does not start
             _close_all_but(fds)
             self._host.detach()
             if self._settings["seccomp"]:
