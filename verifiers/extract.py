@@ -8,6 +8,7 @@ or anchored, so that the time is linear in the input.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,8 @@ NO_ANSWER = Extraction(None, "none", "no_answer")
 AMBIGUOUS = Extraction(None, "none", "ambiguous")
 
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<|im_start|>user")
+# "### **Instruction 100** :" and the spaces that may stand around it.
+_RUN_ON_LENGTH = 40
 _RUN_ON = re.compile(
     r"\n[ \t]{0,8}(?:#{1,3} |\*\*)?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Example)"
     r"(?: ?\d{1,3})?(?:\*\*)?[ \t]{0,4}:",
@@ -67,11 +70,13 @@ _BARE = re.compile(r"[^\s$.,]+")
 # A last line of which `extract` would make the same number.
 _PLAIN_LINE = re.compile(
     r"(?:####[ ]?|A:[ ]|(?:So[ ]|Therefore,?[ ]|Thus,?[ ]|Hence,?[ ])?[Tt]he[ ](?:final[ ])?answer[ ]is:?[ ]"
+    r"|#{1,6}[ ](?:Final[ ])?Answer:?[ ]?\n{1,3}|\*\*(?:Final[ ])?Answer:?\*\*:?[ ]?\n{1,3}"
     r"|(?:Final[ ]Answer|Answer):[ ]|\*\*(?:Final[ ])?Answer:\*\*[ ]|(?P<tag><answer>[ ]?)"
     r"|(?:[\w ,.]{0,60}(?:[ ]is|:)[ ]?)?\$?(?P<box>\\boxed\{))"
     r"(?P<answer>(?:\\?\$)?(?P<whole>-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,15}))(?:\.0{1,6})?)"
     r"(?(box)\})(?(tag)[ ]?</answer>|\$?\.?)(?:[ ]I[ ]hope[ ]it[ ]is[ ]correct\.)?$"
 )
+_NUMBER_STARTS = frozenset("0123456789$-\\")
 # No real answer is longer, has more boxes, or comes before so much text; without these a hostile text costs n².
 BOX_LIMIT = 5_000
 BOXES_LIMIT = 64
@@ -126,10 +131,13 @@ def plain_number(completion: str) -> tuple[str, int] | None:
     A shortcut of `extract(completion).answer` that reads little but the last line.
     """
     text = completion.rstrip()
-    match = _PLAIN_LINE.match(text, text.rfind("\n") + 1)
+    start = text.rfind("\n") + 1
+    if text[start : start + 1] in _NUMBER_STARTS and (heading := text.rfind("nswer", max(0, start - 20), start)) > 0:
+        start = text.rfind("\n", 0, heading) + 1
+    match = _PLAIN_LINE.match(text, start)
     if match is None or "think>" in text or "<|" in text or "</s>" in text:
         return None
-    if ":" in text and _RUN_ON.search(text):
+    if next(_new_questions(text, 0), None) is not None:
         return None
     if match["box"] and text.count("box") > 1:
         return None  # two boxes may be one answer
@@ -148,10 +156,20 @@ def _before_run_on(text: str) -> tuple[str, list[Marker]]:
     """Cut at the first new question that follows an answer: an echoed question before it is no end."""
     markers = find_markers(text)
     if markers and (answer := _SOLID.search(text, markers[0].end)):
-        for heading in _RUN_ON.finditer(text, markers[0].start):
-            if answer.start() < heading.start():
-                return text[: heading.start()], [m for m in markers if m.end <= heading.start()]
+        for heading in _new_questions(text, markers[0].start):
+            if answer.start() < heading:
+                return text[:heading], [m for m in markers if m.end <= heading]
     return text, markers
+
+
+def _new_questions(text: str, at: int) -> Iterator[int]:
+    """Yield where lines begin that open a new question, found by their colons."""
+    at = text.find(":", at)
+    while at >= 0:
+        line = text.rfind("\n", max(0, at - _RUN_ON_LENGTH), at)
+        if line >= 0 and _RUN_ON.match(text, line):
+            yield line
+        at = text.find(":", at + 1)
 
 
 def _last_meaning_marker(text: str, markers: list[Marker]) -> Marker | None:

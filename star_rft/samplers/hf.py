@@ -20,7 +20,7 @@ from star_rft.models import ModelError, load
 from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Prompt, Row, next_logits, prefill
 from star_rft.samplers.kv_cache import ATTENTION, Prefix, SlotCache, Written
 from star_rft.samplers.stops import StopStrings
-from star_rft.types import Completion, Decoding, Request
+from star_rft.types import Completion, Decoding, Request, UserError
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
 MEMORY_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of what is free
@@ -108,11 +108,12 @@ class HFSampler:
         for prompt in prompts:
             problem = prompt.requests[0].problem_id
             if not prompt.ids:
-                raise ValueError(f"the prompt of problem {problem} is empty")
+                raise UserError(f"the prompt of problem {problem} is empty")
             if len(prompt.ids) + decoding.max_tokens > self._limit:
-                raise ValueError(
+                raise UserError(
                     f"the prompt of problem {problem} has {len(prompt.ids)} tokens, which with max_tokens "
-                    f"{decoding.max_tokens} exceeds the {self._limit} positions of the model"
+                    f"{decoding.max_tokens} exceeds the {self._limit} positions of the model: lower sample.max_tokens "
+                    f"and eval.max_tokens, or leave such problems out"
                 )
         return sorted(prompts, key=lambda prompt: -len(prompt.ids))  # stable, hence deterministic
 
