@@ -130,14 +130,16 @@ def plain_number(completion: str) -> tuple[str, int] | None:
 
     A shortcut of `extract(completion).answer` that reads little but the last line.
     """
-    text = completion.rstrip()
+    if "think>" in completion or "<|" in completion or "</s>" in completion:
+        return None
+    # Where a new question follows, the line before it must mark the answer.
+    end = next(_new_questions(completion, 0), None)
+    text = (completion if end is None else completion[:end]).rstrip()
     start = text.rfind("\n") + 1
     if text[start : start + 1] in _NUMBER_STARTS and (heading := text.rfind("nswer", max(0, start - 20), start)) > 0:
         start = text.rfind("\n", 0, heading) + 1
     match = _PLAIN_LINE.match(text, start)
-    if match is None or "think>" in text or "<|" in text or "</s>" in text:
-        return None
-    if next(_new_questions(text, 0), None) is not None:
+    if match is None:
         return None
     if match["box"] and text.count("box") > 1:
         return None  # two boxes may be one answer

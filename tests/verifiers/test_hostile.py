@@ -62,10 +62,13 @@ def test_a_plain_reference_never_needs_the_killable_worker(canary: Path) -> None
 def test_ten_times_the_text_takes_about_ten_times_as_long(name: str) -> None:
     text = hostile_completions("canary")[name]
     extract(text[:1000], fallback="sentence")
-    seconds = []
-    for size in (20_000, 200_000):  # more than 200,000 characters are cut off
-        began = time.process_time()
-        for fallback in ("sentence", "last_number"):
-            extract(text[:size], fallback=fallback)
-        seconds.append(time.process_time() - began)
-    assert seconds[1] < 30 * seconds[0] + 0.05
+    # More than 200,000 characters are cut off. The best of three: the machine has other work.
+    short, long = (min(extraction_seconds(text[:size]) for _ in range(3)) for size in (20_000, 200_000))
+    assert long < 30 * short + 0.05
+
+
+def extraction_seconds(text: str) -> float:
+    began = time.process_time()
+    for fallback in ("sentence", "last_number"):
+        extract(text, fallback=fallback)
+    return time.process_time() - began
