@@ -14,7 +14,7 @@ from typing import Any
 import verifiers
 from star_rft import config as configs
 from star_rft.config import Config, ConfigError, DecodingConfig, FitConfig, SourceConfig
-from star_rft.data import DataError, Prompter, overlaps, read_problems, require_clean, write_problems
+from star_rft.data import DataError, Prompter, check_references, overlaps, read_problems, require_clean, write_problems
 from star_rft.data import load as load_problems
 from star_rft.files import RunError, locked, write_text
 from star_rft.folder import RunFolder
@@ -77,9 +77,9 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
                 stages.engine.release()
 
 
-def check_verifier(config: Config) -> None:
-    """Fail at load for a verifier or an option that does not exist."""
-    verifiers.get(config.verifier.name).bound(config.verifier.options)
+def check_verifier(config: Config) -> verifiers.Check:
+    """Return the verifier with its options; fail at load for one that does not exist."""
+    return verifiers.get(config.verifier.name).bound(config.verifier.options)
 
 
 def versions() -> dict[str, str]:
@@ -138,6 +138,12 @@ def load_all(config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], li
     """Load every split and the warm start's data, without held-out problems among what is trained on."""
     splits: tuple[Split, ...] = ("train", "dev", "test")
     problems = {split: load_split(config, split, rows) for split in splits}
+    check = check_verifier(config)
+    for split, found in problems.items():
+        try:
+            check_references(found, check)
+        except DataError as error:
+            raise ConfigError(f"data.{split}: {error}") from None
     warm_start = _warm_start_data(config, problems["train"])
     if config.data.contamination != "allow":
         report = overlaps([*problems["train"], *warm_start], [*problems["dev"], *problems["test"]])

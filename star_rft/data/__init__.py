@@ -15,6 +15,7 @@ from star_rft.data.contamination import (
 from star_rft.data.presets import PRESETS, detect
 from star_rft.data.problem_file import read_problems, write_problems
 from star_rft.data.prompts import Prompter
+from star_rft.data.references import check_references
 from star_rft.data.rows import DataError
 from star_rft.data.sources import load
 
@@ -25,6 +26,7 @@ __all__ = [
     "DataError",
     "Overlap",
     "Prompter",
+    "check_references",
     "detect",
     "load",
     "overlaps",
