@@ -29,7 +29,7 @@ LENGTH_LIMIT = 2000
 LAST_TIER_LENGTH = 300
 NESTING_LIMIT = 12
 _TOWER = re.compile(
-    r"\^\s*\{?[^{}^]{0,20}\^|\d{4,}\s*\}?\s*!|!\s*!|\^\s*\{?\s*-?\d{4,}|\)\s*!|\*\*|binom[^a-z]{0,9}\d{4}"
+    r"\^\s*\{?[^{}^]{0,20}\^|\d{4,}\s*\}?\s*!|!\s*!|\^\s*\{?\s*-?\d{4,}|\)\s*!|\*\*|binom[^a-z]{0,9}(?:\d{4}|\^)"
 )
 _LOOSE_WORD = re.compile(r"(?<![\\a-zA-Z{])[a-zA-Z]{3,}|\.\.\.|\\p?mod(?![a-z])")
 _LABEL = re.compile(rf"{TEXT_OPEN}?\([A-J]\)\s?{TEXT_CLOSE}?(?=\s?[-\w\\({TEXT_OPEN}])")
