@@ -118,14 +118,17 @@ def _load(
     rows: Iterable[Mapping[str, Any]] | None = None,
 ) -> list[Problem]:
     flat = source.model_dump(exclude={"source", "split"})
+    name = config.verifier.name
     try:
         if rows is not None:
-            return load_problems(rows, verifier=config.verifier.name, **flat)
-        return load_problems(
-            source.source, verifier=config.verifier.name, split=source.split or _role(source.source, split), **flat
-        )
+            problems = load_problems(rows, verifier=name, **flat)
+        else:
+            where = source.split or _role(source.source, split)
+            problems = load_problems(source.source, verifier=name, split=where, **flat)
+        check_references(problems, check_verifier(config))
     except DataError as error:
         raise ConfigError(f"{key}: {error}") from None
+    return problems
 
 
 def _role(source: str | list[str], split: str) -> str | None:
@@ -138,12 +141,6 @@ def load_all(config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], li
     """Load every split and the warm start's data, without held-out problems among what is trained on."""
     splits: tuple[Split, ...] = ("train", "dev", "test")
     problems = {split: load_split(config, split, rows) for split in splits}
-    check = check_verifier(config)
-    for split, found in problems.items():
-        try:
-            check_references(found, check)
-        except DataError as error:
-            raise ConfigError(f"data.{split}: {error}") from None
     warm_start = _warm_start_data(config, problems["train"])
     if config.data.contamination != "allow":
         report = overlaps([*problems["train"], *warm_start], [*problems["dev"], *problems["test"]])
