@@ -86,7 +86,7 @@ def score_file(
         source = _Source(str(path), handle, deque())
         progress = _Progress(log, size)
         for verdict in tally.watch(pool.verify_iter(source.pairs())):
-            out.write(json.dumps(_record(source.ids.popleft(), verdict), ensure_ascii=False) + "\n")
+            out.write(_json_line(_record(source.ids.popleft(), verdict)))
             progress.show(tally.total, source.read_chars)
     out.flush()
     progress.end()
@@ -117,6 +117,16 @@ def _record(row_id: Any, verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "seconds": round(verdict.seconds, 6),
     }
+
+
+def _json_line(record: dict[str, Any]) -> str:
+    """Return one line, readable where it can be: half of a surrogate pair, which JSON allows, no file can hold."""
+    text = json.dumps(record, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(record)
+    return text + "\n"
 
 
 class _Progress:

@@ -126,3 +126,14 @@ def test_a_few_unknown_verdicts_are_not_shouted_about(caplog: pytest.LogCaptureF
     assert tally.warning(limit=0.0) is not None
     tally.warn(limit=0.0)
     assert "1 of 100" in caplog.text
+
+
+def test_half_a_character_breaks_neither_the_output_nor_a_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = "\\ud83d"
+    line = f'{{"id": "{half}", "completion": "The answer is <answer>x{half}</answer>", "reference": "y"}}'
+    assert main(["exact", write_rows(tmp_path / "in.jsonl", [line]), "--workers", "0"]) == 0
+    out, _ = capsys.readouterr()
+    verdict = json.loads(out)
+    assert (verdict["id"], verdict["status"], verdict["answer"]) == ("\ud83d", "incorrect", "x?")
