@@ -26,6 +26,8 @@ MAX_CHUNK = 128
 MAX_CHUNK_BYTES = 1 << 20
 # A chunk takes about this long: long enough to hide the pipe, short enough to share the work evenly.
 CHUNK_SECONDS = 0.01
+# Items this short are worth having one more wait in the worker's pipe: it goes on without a word from this thread.
+SHORT_SECONDS = 0.1
 # An item that has used this share of its limit may hang: a spare starts, to be warm when the kill comes.
 SUSPICIOUS_SHARE = 0.25
 # How soon to look again at a worker that loads, or is just between two items.
@@ -153,9 +155,14 @@ class Engine:
         if len(self._workers) < self._limit:
             self._workers.append(self._spawn())
             return self._workers[-1]
-        size = self._chunk_size()
-        has_room = worker is not None and size > 1 and len(worker.in_flight) < size <= len(self._queue)
+        has_room = worker is not None and len(worker.in_flight) < self._lead() <= len(self._queue)
         return worker if has_room else None
+
+    def _lead(self) -> int:
+        """Return how many items a busy worker may have waiting: the more, the longer they wait should it hang."""
+        if self._pace is None or self._pace > SHORT_SECONDS:
+            return 1
+        return max(2, self._chunk_size())
 
     def _dispatch(self) -> None:
         while self._queue and (worker := self._room()):

@@ -77,26 +77,27 @@ class WorkerProcess:
     def _post(self, body: bytes) -> None:
         was_empty = not self._outbox
         self._outbox.append(memoryview(HEADER.pack(len(body)) + body))
-        if was_empty:
+        if was_empty and not self._has_flushed():
             self._selector.register(self._stdin, selectors.EVENT_WRITE, self._flush)
-            self._flush()
 
     def _flush(self) -> None:
-        """Write what the pipe takes: a worker that hangs must not block its parent."""
-        if self.is_closed:  # by an event before this one
-            return
+        if not self.is_closed and self._has_flushed():  # closed by an event before this one
+            self._selector.unregister(self._stdin)
+
+    def _has_flushed(self) -> bool:
+        """Write what the pipe takes, for a worker that hangs must not block its parent; True if that was all."""
         while self._outbox:
             try:
                 written = os.write(self._stdin.fileno(), self._outbox[0])
             except BlockingIOError:
-                return
+                return False
             except BrokenPipeError:  # it died; the end of its output says so too
                 self._outbox.clear()
                 break
             self._outbox[0] = self._outbox[0][written:]
             if not self._outbox[0]:
                 self._outbox.popleft()
-        self._selector.unregister(self._stdin)
+        return True
 
     def receive(self) -> tuple[list[Row], bool]:
         """Return the rows that have arrived and whether the process is still there; raise WorkerLoadError."""

@@ -36,7 +36,7 @@ def find_program(completion: str, *, name: str | None = None, prompt: str = "") 
         return None
     if prompt and (_parses(prompt) or not _defines(program, name)):
         return _continued(prompt, program, name)
-    return program if blocks or _parses(program) else _without_prose(program)
+    return program if is_bare or blocks or _parses(program) else _without_prose(program)
 
 
 def _parses(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import functools
 import json
@@ -31,11 +32,15 @@ _EXAMPLE = (
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a program is judged by: tests of a function, or (standard input, expected output) pairs."""
+    """What a program is judged by: tests of a function, or (standard input, expected output) pairs.
+
+    `helpers`: what the prompt defines besides the function asked for, as source.
+    """
 
     tests: str = ""
     entry_point: str | None = None
     prompt: str = ""
+    helpers: str = ""
     cases: tuple[tuple[str, str], ...] = ()
 
 
@@ -60,9 +65,9 @@ def read_task(reference: Any) -> Task:
         return Task(cases=tuple(_case(case) for case in _listed(reference["cases"])))
     tests = reference["tests"]
     text = tests if isinstance(tests, str) else "\n".join(map(str, _listed(tests)))
-    entry_point, prompt = reference.get("entry_point"), reference.get("prompt")
-    _check_tests(text, entry_point)
-    return Task(text, entry_point, prompt or "")
+    prompt = reference.get("prompt") or ""
+    entry_point = _entry_point(text, reference.get("entry_point"))
+    return Task(text, entry_point, prompt, _helpers(prompt, entry_point))
 
 
 def _listed(value: Any) -> Sequence[Any]:
@@ -91,18 +96,35 @@ def _text(value: Any) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _check_tests(tests: str, entry_point: str | None) -> None:
-    """Raise BadReference for tests that are no Python, or that test nothing."""
+def _entry_point(tests: str, given: str | None) -> str | None:
+    """Return the name of the function under test; raise BadReference for tests that are no Python or test nothing.
+
+    None where the tests' own names say it. A builtin's name (MBPP asks for a `sum`) does not.
+    """
     try:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError) as error:
         raise BadReference(f"the tests are no Python: {error}") from None
     has_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
-    if has_check and not entry_point:
+    if has_check and not given:
         raise BadReference("the tests define check(candidate), so the reference needs 'entry_point'")
     tests_something = any(isinstance(node, (ast.Assert, ast.Raise)) or _is_test(node) for node in ast.walk(tree))
     if not has_check and not tests_something:
         raise BadReference("the tests neither define check(candidate) nor assert anything")
+    calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    are_builtin = bool(calls) and all(name in vars(builtins) for name in calls)
+    return given or (calls[0] if are_builtin else None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _helpers(prompt: str, entry_point: str | None) -> str:
+    """Return the prompt's definitions without the one that the candidate is to write; "" if it is no program."""
+    try:
+        tree = ast.parse(prompt)
+    except (SyntaxError, ValueError):
+        return ""
+    tree.body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
+    return ast.unparse(tree)
 
 
 def _is_test(node: ast.AST) -> bool:
@@ -186,7 +208,7 @@ def _judged_once(program: str, task: Task, settings: Settings) -> tuple[Outcome,
     with borrowed(settings) as jail:
         rung = jail.way.rung
         if not task.cases:
-            return jail.test(program, task.tests, task.entry_point, task.prompt), rung
+            return jail.test(program, task.tests, task.entry_point, task.helpers), rung
         for number, (stdin, expected) in enumerate(task.cases, start=1):
             heartbeat.renew()
             failure, printed = jail.run_case(program, stdin, limit=2 * len(expected.encode()) + _OUTPUT_SLACK)

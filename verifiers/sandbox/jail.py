@@ -119,10 +119,10 @@ class Jail:
 
     # Trials
 
-    def test(self, program: str, tests: str, entry_point: str | None, prompt: str = "") -> Outcome:
+    def test(self, program: str, tests: str, entry_point: str | None, helpers: str = "") -> Outcome:
         """Run a program's tests in a judge against the program in a process of its own."""
         self.settle()
-        judge = self._judge_for(tests, entry_point, prompt)
+        judge = self._judge_for(tests, entry_point, helpers)
         deadline = time.monotonic() + self._settings.time_limit
         calls_read, calls_write = os.pipe()
         returns_read, returns_write = os.pipe()
@@ -161,15 +161,15 @@ class Jail:
             return Outcome("incorrect", "mismatch", f"it printed more than {limit} bytes"), output
         return (Outcome("incorrect", "crash", f"exit status {status}") if status else None), output
 
-    def _judge_for(self, tests: str, entry_point: str | None, prompt: str) -> socket.socket:
+    def _judge_for(self, tests: str, entry_point: str | None, helpers: str) -> socket.socket:
         """Return the socket of the judge of this problem, forked when another problem was judged before."""
-        key = (tests, entry_point, prompt)
+        key = (tests, entry_point, helpers)
         if self._judge is None or self._judge_key != key:
             self._drop_judge()
             ours, inner = socket.socketpair()
             with inner:
                 self._say("judge", fds=[inner.fileno()])
-            body = json.dumps({"tests": tests, "entry_point": entry_point, "prompt": prompt}).encode()
+            body = json.dumps({"tests": tests, "entry_point": entry_point, "helpers": helpers}).encode()
             self._judge, self._judge_key = ours, key
             ours.sendall(_HEADER.pack(len(body)) + body)
         return self._judge
@@ -342,6 +342,7 @@ def borrowed(settings: Settings) -> Iterator[Jail]:
 def open_jail(settings: Settings) -> Jail:
     """Start a jail on the highest rung that holds here; raise NoSandbox."""
     refusals = []
+    rungs.compile_inside()
     uid = _FIRST_PRIVATE_UID + os.getpid() % _PRIVATE_UIDS
     for way in rungs.ways(is_unsafe=settings.is_unsafe, uid=uid):
         try:

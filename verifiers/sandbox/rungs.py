@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import platform
@@ -107,6 +108,17 @@ def readable(way: Way) -> list[str]:
     stdlib = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     python = [*stdlib, os.path.join(os.path.realpath(sys.base_prefix), "lib"), *packages()]
     return [*_LIBRARIES, *_DEVICES, *python, *(["/proc"] if way.rung == "jail" else [])]
+
+
+@functools.cache
+def compile_inside() -> None:
+    """Let Python cache what runs inside as bytecode: a jail, which may not write, would compile it at every start.
+
+    Compiling also leaves holes in the zygote's memory that every fork pays for.
+    """
+    import compileall
+
+    compileall.compile_dir(_INSIDE, quiet=2)
 
 
 def command(way: Way, *, socket_fd: int, settings: str) -> list[str]:

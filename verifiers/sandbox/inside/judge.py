@@ -6,7 +6,6 @@ which it gives its verdict is known to it and to the host alone.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import gc
 import json
@@ -76,36 +75,19 @@ def _read_json(host: socket.socket) -> Any:
 # The tests
 
 
-def prepare(tests: str, entry_point: str | None, prompt: str) -> Tests:
-    """Compile the tests, and the helpers that the problem's own prompt defines."""
+def prepare(tests: str, entry_point: str | None, helpers: str) -> Tests:
+    """Compile the tests, and the helpers that the problem itself defines."""
     try:
         code = compile(tests, _TESTS_FILE, "exec", dont_inherit=True)
-        entry_point = entry_point or _entry_point(ast.parse(tests))
     except (SyntaxError, ValueError) as error:
         return Tests(None, None, entry_point, False, (), f"the tests are no Python: {error}")
     return Tests(
         code=code,
-        helpers=_helpers(prompt, entry_point) if prompt else None,
+        helpers=compile(helpers, "helpers.py", "exec", dont_inherit=True) if helpers else None,
         entry_point=entry_point,
         has_call_of_check=_CALL_OF_CHECK.search(tests) is not None,
         lines=tests.splitlines(),
     )
-
-
-def _helpers(prompt: str, entry_point: str | None) -> types.CodeType | None:
-    """Return the prompt's definitions without the one that the candidate is to write; None if it is no program."""
-    try:
-        tree = ast.parse(prompt)
-    except SyntaxError:
-        return None
-    tree.body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
-    return compile(tree, "prompt.py", "exec", dont_inherit=True) if tree.body else None
-
-
-def _entry_point(tree: ast.Module) -> str | None:
-    """Return the builtin's name that the task is to define (MBPP has a `sum`), None if the tests call other names."""
-    calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    return calls[0] if calls and all(name in vars(builtins) for name in calls) else None
 
 
 class Names(dict[str, Any]):

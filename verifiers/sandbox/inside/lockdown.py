@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
-import platform
+import re
 import resource
 import signal
 import struct
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from verifiers.sandbox.inside.syscalls import ALWAYS, PARENTS, SOMETIMES, numbers
 
@@ -168,33 +168,41 @@ def allow_listed_calls() -> None:
 
     Checking a long list costs the kernel much when the filter is installed, so it is done once.
     """
-    _install(_packed(_listed(platform.machine())))
+    buffer, header = _program(_packed(_listed(os.uname().machine)))
+    _install(header)
+    del buffer  # the kernel has its own copy
 
 
-def allow_own_calls_only(*, may_receive_files: bool = False) -> None:
-    """Install the short second filter of a judge or candidate, whose own process id is part of it."""
-    _install(_own_code(may_receive_files).replace(_OWN_ID, struct.pack("<I", os.getpid())))
+class OwnFilter:
+    """The short second filter of a judge or candidate, whose own process id is part of it.
 
+    Made in the zygote but for the id, for a child pays for whatever it does itself.
+    """
 
-@functools.cache
-def _own_code(may_receive_files: bool) -> bytes:
-    """Return the second filter with a stand-in for the id: made in the zygote, not once a child."""
-    (stand_in,) = struct.unpack("<I", _OWN_ID)
-    return _packed(_own(platform.machine(), stand_in, may_receive_files))
+    def __init__(self, *, may_receive_files: bool = False) -> None:
+        (stand_in,) = struct.unpack("<I", _OWN_ID)
+        code = _packed(_own(os.uname().machine, stand_in, may_receive_files))
+        self._places = [match.start() for match in re.finditer(re.escape(_OWN_ID), code)]
+        self._buffer, self._header = _program(code)
 
-
-def prepare_filters() -> None:
-    for may_receive_files in (False, True):
-        _own_code(may_receive_files)
+    def install(self) -> None:
+        own_id = os.getpid()
+        for place in self._places:
+            struct.pack_into("<I", self._buffer, place, own_id)
+        _install(self._header)
 
 
 def _packed(program: Sequence[Instruction]) -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
 
-def _install(code: bytes) -> None:
+def _program(code: bytes) -> tuple[Any, bytes]:
+    """Return the memory that holds a filter and the header that points to it."""
     buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
+    return buffer, struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
+
+
+def _install(header: bytes) -> None:
     if _libc.prctl(_PR_SET_SECCOMP, 2, header, 0, 0) != 0:
         raise LockdownError(f"seccomp: {os.strerror(ctypes.get_errno())}")
 

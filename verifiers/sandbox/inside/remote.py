@@ -14,7 +14,7 @@ from _thread import RLock  # `threading` itself runs code after every fork
 from collections.abc import Callable
 from typing import Any
 
-from verifiers.sandbox.inside.wire import Channel, Gone, Late, decode, deep_recursion, encode
+from verifiers.sandbox.inside.wire import Channel, Gone, Late, decode, deeply, encode
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
@@ -243,8 +243,7 @@ class Peer:
         return not self._is_judge or isinstance(other, Proxy)
 
     def _encode(self, value: Any) -> Any:
-        with deep_recursion():
-            return encode(value, self._keep)
+        return deeply(encode, value, self._keep)
 
     def _decode(self, value: Any) -> Any:
         return decode(value, self._find)

@@ -6,21 +6,18 @@ one key, its tag. An object of a class of the program's own crosses as a number 
 
 from __future__ import annotations
 
-import base64
 import collections
-import datetime
-import decimal
-import fractions
 import json
 import os
 import select
 import struct
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datetime
 
 HEADER = struct.Struct("<I")
 # Made once: json.dumps with options makes an encoder a call.
@@ -56,15 +53,17 @@ class Late(BaseException):
     """The deadline has passed. Not an Exception, so that `except Exception` in a test does not swallow it."""
 
 
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Inside, a value may be nested as deep as `DEPTH_LIMIT`, whatever recursion limit the program has set."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, _FRAMES_LIMIT))
+def deeply(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that recurses into a value; again with more room where the program's own limit is too low."""
     try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
+        return function(*args)
+    except RecursionError:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, _FRAMES_LIMIT))
+        try:
+            return function(*args)
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 class Channel:
@@ -77,10 +76,11 @@ class Channel:
         self._read_fd, self._write_fd = read_fd, write_fd
         self.deadline: float | None = None
         self._inbox = bytearray()
+        self._readable = select.poll()
+        self._readable.register(read_fd, select.POLLIN)
 
     def send(self, message: Any) -> None:
-        with deep_recursion():
-            body = _to_json(message).encode("ascii")
+        body = deeply(_to_json, message).encode("ascii")
         if len(body) > FRAME_LIMIT:
             raise ValueError(f"a value of {len(body)} bytes is too large to pass on")
         data = memoryview(HEADER.pack(len(body)) + body)
@@ -88,44 +88,50 @@ class Channel:
             try:
                 data = data[os.write(self._write_fd, data) :]
             except BlockingIOError:
-                self._wait(self._write_fd, select.POLLOUT)
+                self._wait(self._writable())
             except OSError as error:
                 raise Gone(str(error)) from None
 
     def receive(self) -> Any:
         """Return the next message; raise Gone for what is none, and at the end of the pipe."""
-        (size,) = HEADER.unpack(self._take(HEADER.size))
-        if size > FRAME_LIMIT:
-            raise Gone(f"a frame of {size} bytes")
-        body = self._take(size)
+        inbox = self._inbox
+        while len(inbox) < (end := self._end_of_frame()):
+            inbox += self._read()
         try:
-            with deep_recursion():
-                return _from_json(str(body, "utf-8"))
+            message = deeply(_from_json, inbox[HEADER.size : end].decode())
         except (ValueError, RecursionError) as error:
             raise Gone(f"no JSON: {error}") from None
+        del inbox[:end]
+        return message
 
-    def _take(self, size: int) -> bytes:
-        """Return the next bytes of the pipe; a small frame arrives in one read."""
-        while len(self._inbox) < size:
-            if self.deadline is not None:
-                self._wait(self._read_fd, select.POLLIN)
-            try:
-                part = os.read(self._read_fd, _READ_SIZE)
-            except OSError as error:
-                raise Gone(str(error)) from None
-            if not part:
-                raise Gone("the pipe is closed")
-            self._inbox += part
-        taken = bytes(self._inbox[:size])
-        del self._inbox[:size]
-        return taken
+    def _end_of_frame(self) -> int:
+        if len(self._inbox) < HEADER.size:
+            return HEADER.size
+        (size,) = HEADER.unpack_from(self._inbox)
+        if size > FRAME_LIMIT:
+            raise Gone(f"a frame of {size} bytes")
+        return HEADER.size + int(size)
 
-    def _wait(self, fd: int, event: int) -> None:
+    def _read(self) -> bytes:
+        if self.deadline is not None:
+            self._wait(self._readable)
+        try:
+            part = os.read(self._read_fd, _READ_SIZE)
+        except OSError as error:
+            raise Gone(str(error)) from None
+        if not part:
+            raise Gone("the pipe is closed")
+        return part
+
+    def _writable(self) -> select.poll:
+        waiting = select.poll()
+        waiting.register(self._write_fd, select.POLLOUT)
+        return waiting
+
+    def _wait(self, event: select.poll) -> None:
         assert self.deadline is not None
         left = self.deadline - time.monotonic()
-        poll = select.poll()
-        poll.register(fd, event)
-        if left <= 0 or not poll.poll(left * 1000):
+        if left <= 0 or not event.poll(left * 1000):
             raise Late
 
     def close(self) -> None:
@@ -156,6 +162,9 @@ def encode(value: Any, keep: Keep, depth: int = 0) -> Any:
         return {"n": _NAME_OF[id(value)]}
     if kind.__module__ == "numpy":
         return _numpy(value, keep, depth)
+    writer = _later(kind)
+    if writer is not None:
+        return writer(value, keep, depth + 1)
     return keep(value)
 
 
@@ -182,8 +191,7 @@ def _items(values: Any, keep: Keep, depth: int) -> list[Any]:
 
 def _numpy(value: Any, keep: Keep, depth: int) -> Any:
     if type(value).__name__ == "ndarray" and value.dtype.kind in "biufc":
-        data = base64.b64encode(value.tobytes()).decode()
-        return {"a": [value.dtype.str, list(value.shape), data]}
+        return {"a": [value.dtype.str, list(value.shape), value.tobytes().hex()]}
     if type(value).__name__ == "ndarray":
         return encode(value.tolist(), keep, depth + 1)
     if hasattr(value, "item"):
@@ -202,8 +210,8 @@ _WRITERS: dict[Any, Callable[[Any, Keep, int], Any]] = {
     set: lambda v, keep, d: {"s": _items(v, keep, d)},
     frozenset: lambda v, keep, d: {"f": _items(v, keep, d)},
     dict: lambda v, keep, d: {"d": [_items(pair, keep, d) for pair in v.items()]},
-    bytes: lambda v, keep, d: {"b": base64.b64encode(v).decode()},
-    bytearray: lambda v, keep, d: {"B": base64.b64encode(v).decode()},
+    bytes: lambda v, keep, d: {"b": v.hex()},
+    bytearray: lambda v, keep, d: {"B": v.hex()},
     complex: lambda v, keep, d: {"c": [v.real, v.imag]},
     range: lambda v, keep, d: {"r": [v.start, v.stop, v.step]},
     slice: lambda v, keep, d: {"/": _items((v.start, v.stop, v.step), keep, d)},
@@ -215,14 +223,27 @@ _WRITERS: dict[Any, Callable[[Any, Keep, int], Any]] = {
     type({}.keys()): lambda v, keep, d: {"k": _items(v, keep, d)},
     type({}.values()): lambda v, keep, d: {"l": _items(v, keep, d)},
     type({}.items()): lambda v, keep, d: {"s": _items(v, keep, d)},
-    fractions.Fraction: lambda v, keep, d: {"F": _items((v.numerator, v.denominator), keep, d)},
-    decimal.Decimal: lambda v, keep, d: {"D": str(v)},
-    datetime.timedelta: lambda v, keep, d: {"T": [v.days, v.seconds, v.microseconds]},
-    datetime.datetime: lambda v, keep, d: {"M": [[*v.timetuple()[:6], v.microsecond], _offset(v)]},
-    datetime.date: lambda v, keep, d: {"Y": [v.year, v.month, v.day]},
-    datetime.time: lambda v, keep, d: {"H": [[v.hour, v.minute, v.second, v.microsecond], _offset(v)]},
-    uuid.UUID: lambda v, keep, d: {"u": str(v)},
 }
+# Modules that few programs import; every fork would pay for them.
+_LATER: dict[str, dict[str, Callable[[Any, Keep, int], Any]]] = {
+    "fractions": {"Fraction": lambda v, keep, d: {"F": _items((v.numerator, v.denominator), keep, d)}},
+    "decimal": {"Decimal": lambda v, keep, d: {"D": str(v)}},
+    "datetime": {
+        "timedelta": lambda v, keep, d: {"T": [v.days, v.seconds, v.microseconds]},
+        "datetime": lambda v, keep, d: {"M": [[*v.timetuple()[:6], v.microsecond], _offset(v)]},
+        "date": lambda v, keep, d: {"Y": [v.year, v.month, v.day]},
+        "time": lambda v, keep, d: {"H": [[v.hour, v.minute, v.second, v.microsecond], _offset(v)]},
+    },
+    "uuid": {"UUID": lambda v, keep, d: {"u": str(v)}},
+}
+
+
+def _later(kind: Any) -> Callable[[Any, Keep, int], Any] | None:
+    """Return the writer of a class that is what its name says."""
+    writer = _LATER.get(kind.__module__, {}).get(kind.__name__)
+    return writer if writer and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind else None
+
+
 # A subclass crosses as its base: named tuples, IntEnum, defaultdict.
 _BASES = (bool, int, float, str, list, tuple, dict, set, frozenset, bytes, bytearray)
 
@@ -234,8 +255,7 @@ Find = Callable[[dict[str, Any]], Any]
 def decode(value: Any, find: Find) -> Any:
     """Return the value of a JSON object; raise Gone for what `encode` would not have written."""
     try:
-        with deep_recursion():
-            return _decode(value, find, 0)
+        return deeply(_decode, value, find, 0)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, ArithmeticError, RecursionError) as error:
         raise Gone(f"no value: {error}") from None
 
@@ -267,13 +287,44 @@ def _pairs(values: Any, find: Find, depth: int) -> list[tuple[Any, Any]]:
 
 
 def _zone(seconds: float | None) -> datetime.timezone | None:
+    import datetime
+
     return None if seconds is None else datetime.timezone(datetime.timedelta(seconds=seconds))
+
+
+def _dated(name: str, content: Any) -> Any:
+    """Rebuild a date, a time, both, or a difference of two."""
+    import datetime
+
+    if name == "datetime":
+        return datetime.datetime(*[int(n) for n in content[0]], tzinfo=_zone(content[1]))  # type: ignore[arg-type, misc]
+    if name == "time":
+        return datetime.time(*[int(n) for n in content[0]], tzinfo=_zone(content[1]))  # type: ignore[arg-type, misc]
+    return getattr(datetime, name)(*[int(n) for n in content])
+
+
+def _fraction(content: Any, find: Find, depth: int) -> Any:
+    import fractions
+
+    return fractions.Fraction(*_each(content, find, depth))
+
+
+def _decimal(content: Any) -> Any:
+    import decimal
+
+    return decimal.Decimal(str(content))
+
+
+def _uuid(content: Any) -> Any:
+    import uuid
+
+    return uuid.UUID(str(content))
 
 
 def _array(content: Any) -> Any:
     """Rebuild a numpy array where numpy is installed, else nested lists."""
     kind, shape, data = content
-    raw = base64.b64decode(data)
+    raw = bytes.fromhex(data)
     try:
         import numpy
     except ImportError:
@@ -291,8 +342,8 @@ _READERS: dict[str, Callable[[Any, Find, int], Any]] = {
     "s": lambda c, find, d: set(_each(c, find, d)),
     "f": lambda c, find, d: frozenset(_each(c, find, d)),
     "d": lambda c, find, d: dict(_pairs(c, find, d)),
-    "b": lambda c, find, d: base64.b64decode(c),
-    "B": lambda c, find, d: bytearray(base64.b64decode(c)),
+    "b": lambda c, find, d: bytes.fromhex(c),
+    "B": lambda c, find, d: bytearray.fromhex(c),
     "c": lambda c, find, d: complex(float(c[0]), float(c[1])),
     "r": lambda c, find, d: range(*[int(n) for n in c]),
     "/": lambda c, find, d: slice(*_each(c, find, d)),
@@ -302,13 +353,13 @@ _READERS: dict[str, Callable[[Any, Find, int], Any]] = {
     "C": lambda c, find, d: collections.Counter(dict(_pairs(c, find, d))),
     "O": lambda c, find, d: collections.OrderedDict(_pairs(c, find, d)),
     "k": lambda c, find, d: dict.fromkeys(_each(c, find, d)).keys(),
-    "F": lambda c, find, d: fractions.Fraction(*_each(c, find, d)),
-    "D": lambda c, find, d: decimal.Decimal(str(c)),
-    "T": lambda c, find, d: datetime.timedelta(*[int(n) for n in c]),
-    "M": lambda c, find, d: datetime.datetime(*[int(n) for n in c[0]], tzinfo=_zone(c[1])),  # type: ignore[arg-type, misc]
-    "Y": lambda c, find, d: datetime.date(*[int(n) for n in c]),
-    "H": lambda c, find, d: datetime.time(*[int(n) for n in c[0]], tzinfo=_zone(c[1])),  # type: ignore[arg-type, misc]
-    "u": lambda c, find, d: uuid.UUID(str(c)),
+    "F": _fraction,
+    "D": lambda c, find, d: _decimal(c),
+    "T": lambda c, find, d: _dated("timedelta", c),
+    "M": lambda c, find, d: _dated("datetime", c),
+    "Y": lambda c, find, d: _dated("date", c),
+    "H": lambda c, find, d: _dated("time", c),
+    "u": lambda c, find, d: _uuid(c),
     "a": lambda c, find, d: _array(c),
     "n": lambda c, find, d: _BY_NAME[str(c)],
 }

@@ -29,23 +29,27 @@ _FDS = 4
 # The modules that programs and tests import most: loaded once here instead of once a program. Not the large ones, which
 # every fork would pay for.
 _WARM = (
-    "abc bisect cmath collections copy datetime decimal enum fractions functools heapq io itertools json math numbers "
-    "operator random re statistics string struct sys time types typing"
+    "abc bisect collections copy enum functools heapq io itertools json math operator re string struct sys time types "
+    "typing"
 )
 
 
 class Zygote:
-    """Answers the host's requests one at a time; there is at most one judge and one candidate."""
+    """Answers the host's requests one at a time; at most one judge and one candidate live."""
 
     def __init__(self, host: socket.socket, settings: dict[str, Any]) -> None:
         self._host, self._settings = host, settings
         self._candidate: int | None = None
         self._judge: int | None = None
+        self._dying: list[int] = []  # judges that were killed and not yet awaited
         self._folder = settings["scratch"]
         self._owns_folder = os.stat(self._folder).st_uid == os.getuid()
         self._layers: list[int] = []
+        self._filters: list[lockdown.OwnFilter] = []
         if settings["landlock"]:
             self._layers = [lockdown.layer_for_writing(folder) for folder in (self._folder, None)]
+        if settings["seccomp"]:
+            self._filters = [lockdown.OwnFilter(may_receive_files=is_judge) for is_judge in (False, True)]
 
     def serve(self) -> NoReturn:
         while True:
@@ -90,11 +94,10 @@ class Zygote:
                 lockdown.limit_processor(self._settings["seconds"])
             if self._layers:
                 lockdown.enter_layer(self._layers[is_judge])
-            os.dup2(1, 2)  # standard error leads to the host, which reads it only when the jail does not start
             _close_all_but(fds)
             self._host.detach()
-            if self._settings["seccomp"]:
-                lockdown.allow_own_calls_only(may_receive_files=is_judge)
+            if self._filters:
+                self._filters[is_judge].install()
         except BaseException:  # noqa: BLE001  # whatever failed
             os._exit(99)
 
@@ -108,13 +111,16 @@ class Zygote:
                 os.chmod(self._folder, 0o700)
             _empty(self._folder)
         self._host.send(json.dumps({"status": status}).encode())
+        while self._dying:
+            os.waitpid(self._dying.pop(), 0)
 
     def _do_end_judge(self, fds: list[int]) -> None:
         self._end_judge()
 
     def _end_judge(self) -> None:
         if self._judge is not None:
-            _ended(self._judge, 0.0)
+            os.kill(self._judge, signal.SIGKILL)
+            self._dying.append(self._judge)  # its memory is given back while the next trial goes on
             self._judge = None
 
     def _do_hello(self, fds: list[int]) -> None:
@@ -180,10 +186,10 @@ def main() -> NoReturn:
         lockdown.confine_files(settings["readable"], [settings["scratch"]])
     if settings["seccomp"]:
         lockdown.allow_listed_calls()
-    lockdown.prepare_filters()
     rehearse()
     zygote = Zygote(host, settings)
     gc.collect()
     gc.freeze()
     gc.disable()
+    os.dup2(1, 2)  # standard error leads to the host, which reads it only when the jail does not start
     zygote.serve()
