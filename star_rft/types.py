@@ -150,6 +150,38 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """Completions of one prompt, best first, for objectives that compare; those of equal score are not compared.
+
+    Each of `completion_ids` ends with end-of-sequence; `scores` belong to them and never rise.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[tuple[int, ...], ...]
+    scores: tuple[float, ...]
+
+
+class Scorer(Protocol):
+    """Float scores where no program can judge, or beyond what one can: only rules that rank read them."""
+
+    @property
+    def version(self) -> str:
+        """What the scores depend on besides the traces: a model's fingerprint, a template."""
+        ...
+
+    def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
+        """Yield a score a trace, in order; None where there is none (a judge that does not answer).
+
+        All traces of a problem stand next to each other.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the scorer holds; it cannot be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A value with its 95% interval."""
 
