@@ -107,7 +107,7 @@ class Jail:
             "landlock": is_locked and (_has_landlock() or self.way.rung == "confined"),
             "seccomp": is_locked,
             "readable": rungs.readable(self.way),
-            "packages": rungs.packages(),
+            "packages": rungs.packages(self.way),
             "preload": self._settings.preload,
             "tasks_of_others": 0 if self.way.rung == "jail" or self.way.uid else _own_tasks(),
         }

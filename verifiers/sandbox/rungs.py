@@ -23,6 +23,7 @@ Rung = Literal["jail", "confined", "unsafe"]
 
 _INSIDE = Path(__file__).resolve().parent / "inside"
 _JAILED_INSIDE = "/judge"
+_SCRATCH = "/tmp"
 _SCRATCH_BYTES = 64 << 20
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
@@ -98,15 +99,24 @@ def interpreter() -> str:
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
-def packages() -> list[str]:
-    """Return the folders of the installed packages, which programs and tests may import from."""
+def packages(way: Way) -> list[str]:
+    """Return the folders of the installed packages, as programs and tests may import from them."""
+    return [_inside_path(folder) if way.rung == "jail" else folder for folder in _package_folders()]
+
+
+def _package_folders() -> list[str]:
     return sorted({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
+
+
+def _inside_path(folder: str) -> str:
+    """Return where a jail shows a folder: in its own place, unless the jail's own /tmp would hide it."""
+    return f"/packages{folder}" if _is_beneath(folder, (_SCRATCH,)) else folder
 
 
 def readable(way: Way) -> list[str]:
     """Return what a candidate may read under Landlock: Python, its libraries, and in a jail its own /proc."""
     stdlib = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-    python = [*stdlib, os.path.join(os.path.realpath(sys.base_prefix), "lib"), *packages()]
+    python = [*stdlib, os.path.join(os.path.realpath(sys.base_prefix), "lib"), *packages(way)]
     return [*_LIBRARIES, *_DEVICES, *python, *(["/proc"] if way.rung == "jail" else [])]
 
 
@@ -147,14 +157,15 @@ def _mounts() -> list[str]:
         elif os.path.isdir(folder):
             options += ["--ro-bind", folder, folder]
     prefix = os.path.realpath(sys.base_prefix)
-    folders = [prefix, *packages()]
+    folders = [prefix, *_package_folders()]
     for path in [*(f for f in folders if not _is_beneath(f, _SYSTEM_FOLDERS)), *_SYSTEM_FILES[:2]]:
+        place = _inside_path(path)
         # Named, because the parents that bubblewrap makes by itself only their owner may enter.
-        for parent in reversed(list(Path(path).parents)[:-1]):
+        for parent in reversed(list(Path(place).parents)[:-1]):
             options += ["--dir", str(parent)]
-        options += ["--ro-bind-try", path, path]
+        options += ["--ro-bind-try", path, place]
     options += ["--ro-bind", str(_INSIDE), _JAILED_INSIDE, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    options += ["--perms", "1777", "--size", str(_SCRATCH_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    options += ["--perms", "1777", "--size", str(_SCRATCH_BYTES), "--tmpfs", _SCRATCH, "--chdir", _SCRATCH]
     return [*options, "--remount-ro", "/"]
 
 
