@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
+from functools import lru_cache
+from itertools import combinations
+from math import comb, isnan, log
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from star_rft.types import Interval
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
+SUBSETS = 2000  # of one problem's samples, beyond which a vote is averaged over random ones
 
 
 def pass_at_k(correct: int, n: int, k: int) -> float:
@@ -80,3 +83,76 @@ def _row_blocks(size: int) -> list[int]:
     rows = max(1, min(RESAMPLES, 8_000_000 // size))
     whole, rest = divmod(RESAMPLES, rows)
     return [rows] * whole + ([rest] if rest else [])
+
+
+def chosen_at_k(scores: Sequence[float | None], k: int) -> Floats:
+    """Return how often best-of-k chooses each sample, over all subsets of k of them; the sum is 1.
+
+    The best m of n tied after a that are better: one of them is chosen by C(n-a, k) - C(n-a-m, k) of the C(n, k)
+    subsets, each equally often. None is below every score. So the dot product with the samples' outcomes is the
+    unbiased estimate of best-of-k, as pass@k is of an oracle's.
+    """
+    n = len(scores)
+    if not 0 < k <= n:
+        raise ValueError(f"best of {k} needs at least {k} samples a problem, not {n}")
+    values = [float("-inf") if score is None else score for score in scores]
+    if any(map(isnan, values)):
+        raise ValueError("a score is not a number")
+    share_N = np.zeros(n)
+    better = 0
+    for value in sorted(set(values), reverse=True):
+        tied = [i for i, other in enumerate(values) if other == value]
+        subsets = comb(n - better, k) - comb(n - better - len(tied), k)
+        share_N[tied] = subsets / comb(n, k) / len(tied)
+        better += len(tied)
+    return share_N
+
+
+def vote_at_k(
+    answers: Sequence[str | None],
+    is_correct: Sequence[bool],
+    weights: Sequence[float],
+    k: int,
+    *,
+    seed: int = 0,
+) -> float:
+    """Score the answer with the largest sum of weights, as the mean over subsets of k samples; ties count evenly.
+
+    Ballots are those of `majority_at_k`, which weights of 1 give. The mean is over all subsets up to `SUBSETS` of
+    them, else over so many random ones. Where no vote has weight, all answers given tie.
+    """
+    n = len(answers)
+    if not 0 < k <= n:
+        raise ValueError(f"a vote of {k} needs at least {k} samples a problem, not {n}")
+    if not all(weight >= 0 for weight in weights):
+        raise ValueError("a weight of a vote is negative or not a number")
+    right = object()
+    ballots: list[object] = [right if good else answer for answer, good in zip(answers, is_correct, strict=True)]
+    if right not in ballots:
+        return 0.0
+    names = [right, *dict.fromkeys(ballot for ballot in ballots if ballot is not None and ballot is not right)]
+    casts_N_B = np.array([[ballot == name for name in names] for ballot in ballots], dtype=np.float64)
+    subsets_S_N = _subsets(n, k, seed)
+    is_given_S_B = subsets_S_N @ casts_N_B > 0
+    votes_S_B = np.where(is_given_S_B, subsets_S_N @ (casts_N_B * np.asarray(weights)[:, None]), -1.0)
+    top_S_1 = votes_S_B.max(axis=1, keepdims=True)
+    # Equal sums can differ in their last bits, by the order of adding.
+    is_winner_S_B = is_given_S_B & (votes_S_B >= top_S_1 - 1e-9 * np.abs(top_S_1))
+    return float(np.mean(is_winner_S_B[:, 0] / np.maximum(is_winner_S_B.sum(axis=1), 1)))
+
+
+def kl_of_best_of_k(k: int) -> float:
+    """Return log k - (k-1)/k, which the KL divergence of best-of-k from the policy does not exceed (2401.01879)."""
+    return log(k) - (k - 1) / k
+
+
+@lru_cache(maxsize=64)
+def _subsets(n: int, k: int, seed: int) -> Floats:
+    """Return one row of zeros and k ones a subset (S, N)."""
+    if comb(n, k) <= SUBSETS:
+        members = np.array(list(combinations(range(n), k)))
+    else:
+        members = np.random.default_rng(seed).random((SUBSETS, n)).argsort(axis=1)[:, :k]
+    subsets_S_N = np.zeros((len(members), n))
+    np.put_along_axis(subsets_S_N, members, 1.0, axis=1)
+    return subsets_S_N

@@ -1,12 +1,25 @@
 from __future__ import annotations
 
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k, upper_bound
+from star_rft.statistics import (
+    SUBSETS,
+    bootstrap,
+    chosen_at_k,
+    kl_of_best_of_k,
+    majority_at_k,
+    paired,
+    pass_at_k,
+    upper_bound,
+    vote_at_k,
+)
 
 
 @pytest.mark.parametrize(("n", "correct"), [(4, 0), (4, 1), (4, 4), (7, 3)])
@@ -70,3 +83,111 @@ def test_the_upper_bound_is_clopper_and_pearson_s(correct: int, n: int) -> None:
 def test_none_of_k_bounds_the_pass_rate_near_three_over_k() -> None:
     assert upper_bound(0, 100) == pytest.approx(3 / 100, rel=0.03)
     assert upper_bound(0, 0) == 1.0
+
+
+# Few values, so that ties are common; None is not scored.
+SCORES = st.lists(st.sampled_from([None, -1.5, 0.0, 0.5, 2.0]), min_size=1, max_size=7)
+
+
+def best_of_every_subset(scores: list[float | None], k: int) -> list[float]:
+    """Choose from each subset of k by brute force, sharing ties."""
+    share = [0.0] * len(scores)
+    for members in combinations(range(len(scores)), k):
+        ranks = {i: (scores[i] is not None, scores[i] or 0.0) for i in members}
+        best = [i for i in members if ranks[i] == max(ranks.values())]
+        for i in best:
+            share[i] += 1 / len(best) / comb(len(scores), k)
+    return share
+
+
+@given(scores=SCORES, data=st.data())
+def test_best_of_k_is_the_mean_over_all_subsets(scores: list[float | None], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(scores)))
+    share = chosen_at_k(scores, k)
+    assert share == pytest.approx(best_of_every_subset(scores, k))
+    assert share.sum() == pytest.approx(1.0)
+
+
+@given(is_correct=st.lists(st.booleans(), min_size=1, max_size=9), data=st.data())
+def test_best_of_k_by_an_oracle_is_pass_at_k(is_correct: list[bool], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(is_correct)))
+    accuracy = chosen_at_k([float(good) for good in is_correct], k) @ np.array(is_correct)
+    assert accuracy == pytest.approx(pass_at_k(sum(is_correct), len(is_correct), k))
+
+
+def test_best_of_k_without_any_score_is_a_random_choice() -> None:
+    assert chosen_at_k([None] * 4, 3) == pytest.approx([0.25] * 4)
+
+
+def test_best_of_k_is_exact_for_many_samples() -> None:
+    share = chosen_at_k([float(i) for i in range(400)], 200)
+    assert share[-1] == pytest.approx(0.5)
+    assert share.sum() == pytest.approx(1.0)
+
+
+def test_best_of_more_than_there_are_and_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 3 samples"):
+        chosen_at_k([1.0, 2.0], 3)
+    with pytest.raises(ValueError, match="not a number"):
+        chosen_at_k([1.0, float("nan")], 1)
+
+
+def vote_of(ballots: list[tuple[str | None, bool, float]]) -> float:
+    """Hold one weighted vote by brute force."""
+    sums: dict[str, float] = {}
+    for answer, good, weight in ballots:
+        name = "right" if good else answer
+        if name is not None:
+            sums[name] = sums.get(name, 0.0) + weight
+    winners = [name for name, total in sums.items() if total == max(sums.values())]
+    return ("right" in winners) / len(winners) if winners else 0.0
+
+
+# Weights whose sums are exact, so that brute force sees the same ties.
+BALLOTS = st.lists(
+    st.tuples(st.sampled_from([None, "3", "4", "5"]), st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 2.0])),
+    min_size=1,
+    max_size=7,
+)
+
+
+@given(ballots=BALLOTS, data=st.data())
+def test_a_vote_is_the_mean_over_all_subsets(
+    ballots: list[tuple[str | None, bool, float]], data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, len(ballots)))
+    answers, is_correct, weights = (list(column) for column in zip(*ballots, strict=True))
+    subsets = list(combinations(ballots, k))
+    expected = sum(vote_of(list(subset)) for subset in subsets) / len(subsets)
+    assert vote_at_k(answers, is_correct, weights, k) == pytest.approx(expected)
+
+
+@given(ballots=BALLOTS)
+def test_a_vote_of_all_with_equal_weights_is_the_majority(ballots: list[tuple[str | None, bool, float]]) -> None:
+    answers, is_correct, _ = (list(column) for column in zip(*ballots, strict=True))
+    n = len(ballots)
+    assert vote_at_k(answers, is_correct, [1.0] * n, n) == pytest.approx(majority_at_k(answers, is_correct, n))
+
+
+def test_a_vote_over_too_many_subsets_is_estimated_from_random_ones() -> None:
+    """One right of 20: in a subset of 10 it ties with nine other answers whenever it is there."""
+    answers, is_correct = [str(i) for i in range(20)], [True] + [False] * 19
+    assert comb(20, 10) > SUBSETS
+    assert vote_at_k(answers, is_correct, [1.0] * 20, 10) == pytest.approx(0.05, abs=0.005)
+    weights = [2.0] + [1.0] * 19
+    assert vote_at_k(answers, is_correct, weights, 10) == pytest.approx(0.5, abs=0.05)
+
+
+def test_equal_sums_tie_whatever_their_last_bits() -> None:
+    assert 0.1 + 0.2 != 0.3
+    assert vote_at_k(["a", "a", "b"], [True, True, False], [0.1, 0.2, 0.3], 3) == 0.5
+
+
+def test_a_negative_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        vote_at_k(["1"], [True], [-1.0], 1)
+
+
+def test_the_bound_of_the_drift_starts_at_none() -> None:
+    assert kl_of_best_of_k(1) == 0.0
+    assert kl_of_best_of_k(16) == pytest.approx(np.log(16) - 15 / 16)
