@@ -20,6 +20,7 @@ from star_rft.files import RunError, locked, write_text
 from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.progress import Progress, Silent
+from star_rft.select.rules import check as check_rules
 from star_rft.stages import Engine, HeldOut, Model, RunStages
 from star_rft.types import Decoding, Problem, Sampler, Split
 
@@ -64,7 +65,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
     `rows` are data sets given in memory, by split; they take the place of the config's sources.
     """
     folder = RunFolder(config.folder)
-    check_verifier(config)
+    check_names(config)
     with locked(folder.path):
         _refuse_changes(folder, config)
         problems, warm_start = _problems(folder, config, rows or {})
@@ -77,8 +78,14 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
                 stages.engine.release()
 
 
+def check_names(config: Config) -> None:
+    """Fail at load for a verifier, a rule or an option that does not exist."""
+    check_verifier(config)
+    check_rules(config.select.rules)
+
+
 def check_verifier(config: Config) -> verifiers.Check:
-    """Return the verifier with its options; fail at load for one that does not exist."""
+    """Return the verifier with its options."""
     return verifiers.get(config.verifier.name).bound(config.verifier.options)
 
 
@@ -241,10 +248,9 @@ def _stages(
         held_out=held_out_of(config),
         select_with={
             "rounds": config.select.rounds,
-            "dedup_keys": list(config.select.dedup),
-            "keep_at_most": config.select.cap,
-            "prefer": config.select.prefer,
+            "rules": config.select.rules,
             "weighting": config.train.weighting,
+            "seed": config.seed,
         },
         corpus_with={"gold": config.select.gold, "mix": config.train.mix},
         train_from=config.train.start,
@@ -296,6 +302,17 @@ def _fit(config: Config, section: FitConfig) -> Any:
     return partial(fit, lora=lora, device=config.model.device, trust_remote_code=config.model.trust_remote_code, **flat)
 
 
+_rounds = {"all": "all rounds so far", "last": "the last round"}
+
+
+def _rule_text(rule: str | Mapping[str, Any]) -> str:
+    if isinstance(rule, str):
+        return rule
+    ((name, options),) = rule.items()
+    values = options.items() if isinstance(options, Mapping) else [("", options)]
+    return f"{name} {' '.join(f'{key} {value}'.strip() for key, value in values)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """What a run would do, before it does it."""
@@ -316,7 +333,7 @@ LEDGER_BYTES_A_TOKEN = 4
 
 def preview(config: Config) -> Preview:
     """Load the data, check what can be checked without a model, and add up what the run may cost."""
-    check_verifier(config)
+    check_names(config)
     problems, warm_start = load_all(config, {})
     _require_gold(config, problems)
     samples = len(problems["train"]) * config.sample.n
@@ -324,7 +341,6 @@ def preview(config: Config) -> Preview:
     evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
     tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
     warm = f"a warm start on {len(warm_start)} gold solutions, then "
-    kept = f"{config.select.cap} a problem" if config.select.cap else "every correct trace"
     return Preview(
         problems={split: len(found) for split, found in problems.items() if found},
         samples_a_round=samples,
@@ -334,8 +350,8 @@ def preview(config: Config) -> Preview:
         tokens_at_most=tokens,
         disk_mb=tokens * LEDGER_BYTES_A_TOKEN / 1e6,
         training=(warm if config.warm_start else "")
-        + f"{config.rounds} rounds from {config.train.start} on at most {kept}"
-        + (f" of {config.select.rounds} rounds" if config.select.rounds == "all" else "")
+        + f"{config.rounds} rounds from {config.train.start} on the traces of {_rounds[config.select.rounds]}: "
+        + " > ".join(map(_rule_text, config.select.rules))
         + (", LoRA" if config.train.lora else ", all weights")
         + f", lr {config.train.lr:g}, "
         + (f"{config.train.max_steps} steps" if config.train.max_steps else f"{config.train.epochs:g} epochs"),

@@ -134,11 +134,12 @@ class SampleConfig(DecodingConfig):
 
 
 class SelectConfig(Section):
-    """`gold` is the share of train problems whose gold solution is added (1: every one, as in RFT)."""
+    """`rules` are applied left to right (`star-rft recipes --rules` lists them).
 
-    dedup: list[Literal["exact", "equations"]] = ["exact", "equations"]
-    cap: Positive | None = 4
-    prefer: Literal["first", "shortest", "most_likely"] = "first"
+    `gold` is the share of train problems whose gold solution is added (1: every one, as in RFT).
+    """
+
+    rules: list[str | dict[str, Any]] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
     rounds: Literal["all", "last"] = "all"
     gold: Share = 0.0
 
@@ -179,7 +180,7 @@ class TrainConfig(FitConfig):
     """`mix` is the share of a round's training set that is drawn from the warm start's gold solutions."""
 
     start: Literal["base", "warm_start", "last"] = Field(default="last", alias="from")
-    weighting: Literal["uniform", "per_prompt"] = "uniform"
+    weighting: Literal["uniform", "per_prompt", "score"] = "uniform"
     mix: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 

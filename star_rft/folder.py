@@ -40,6 +40,9 @@ class RunFolder:
     def selection(self, number: int) -> Path:
         return self.round(number) / "selection.parquet"
 
+    def rankings(self, number: int) -> Path:
+        return self.round(number) / "rankings.parquet"
+
     def checkpoint(self, number: int) -> Path:
         return self.round(number) / "checkpoint"
 

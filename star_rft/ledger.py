@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from star_rft.files import RunError, append_line, read_lines, write_table
-from star_rft.select.keys import KEY_VERSION, equation_key, text_key
+from star_rft.select.keys import KEY_VERSION, keys_of
 from star_rft.types import Decoding, Sample
 from verifiers.types import Verdict
 
 if TYPE_CHECKING:
     import duckdb
 
-SCHEMA = 1
+SCHEMA = 2
 
 SAMPLES = pa.schema(
     [
@@ -42,6 +42,7 @@ SAMPLES = pa.schema(
         ("tokens", pa.int32()),
         ("finish_reason", pa.string()),
         ("logprob", pa.float64()),
+        ("leaks_hint", pa.bool_()),
     ]
 )
 VERDICTS = pa.schema(
@@ -56,7 +57,19 @@ VERDICTS = pa.schema(
         ("verify_seconds", pa.float64()),
         ("text_key", pa.string()),
         ("equation_key", pa.string()),
+        ("program_key", pa.string()),
+        ("false_steps", pa.int32()),
         ("key_version", pa.int32()),
+        ("part", pa.int32()),
+    ]
+)
+SCORES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("scorer", pa.string()),
+        ("scorer_version", pa.string()),
+        ("score", pa.float64()),
+        ("status", pa.string()),
         ("part", pa.int32()),
     ]
 )
@@ -72,6 +85,16 @@ SELECTION = pa.schema(
         ("why", pa.string()),
         ("duplicate_of", pa.string()),
         ("weight", pa.float64()),
+    ]
+)
+RANKINGS = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("ranking", pa.int64()),
+        ("problem_id", pa.string()),
+        ("place", pa.int32()),
+        ("sample_id", pa.string()),
+        ("score", pa.float64()),
     ]
 )
 DECODINGS = pa.schema(
@@ -104,7 +127,7 @@ class Ledger:
             self._prepare()
 
     def _prepare(self) -> None:
-        for name in ("samples", "verdicts"):
+        for name in ("samples", "verdicts", "scores"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if not self._lines:
             self._append({"schema": SCHEMA})
@@ -141,6 +164,25 @@ class Ledger:
         self._write_verdicts(parts["verdicts"], rows)
         self._append(self._line(unit, parts, rows=len(rows), tokens=0, seconds={}))
 
+    def score(self, unit: str, scorer: str, version: str, rows: Sequence[tuple[str, float | None, str]]) -> None:
+        """Append a scorer's scores: (sample id, score, status) each; newer ones supersede older ones."""
+        ordinal = len(self._lines)
+        parts = {"scores": f"scores/{unit}.parquet"}
+        columns = [pa.array(list(column)) for column in zip(*rows, strict=True)]
+        count = len(rows)
+        table = pa.table(
+            {
+                "sample_id": columns[0],
+                "scorer": [scorer] * count,
+                "scorer_version": [version] * count,
+                "score": columns[1],
+                "status": columns[2],
+                "part": [ordinal] * count,
+            }
+        )
+        write_table(self.folder / parts["scores"], table.cast(SCORES))
+        self._append(self._line(unit, parts, rows=count, tokens=0, seconds={}))
+
     def _write_verdicts(self, part: str, rows: Sequence[tuple[str, str, Verdict]]) -> None:
         ordinal = len(self._lines)
         table = pa.Table.from_pylist([_verdict_row(*row, part=ordinal) for row in rows], schema=VERDICTS)
@@ -151,7 +193,7 @@ class Ledger:
         return {"unit": unit, "parts": parts, "sha256": sums, **figures}
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """Open DuckDB with the views problems, samples, verdicts, traces, selection, rounds, decodings."""
+        """Open DuckDB with the views problems, samples, verdicts, scores, traces, selection, rankings and more."""
         import duckdb
 
         con = duckdb.connect()
@@ -160,10 +202,16 @@ class Ledger:
         self._view(con, "samples", self._parts("samples"), SAMPLES)
         self._view(con, "all_verdicts", self._parts("verdicts"), VERDICTS)
         self._view(con, "selection", self._existing("rounds/*/selection.parquet"), SELECTION)
+        self._view(con, "rankings", self._existing("rounds/*/rankings.parquet"), RANKINGS)
+        self._view(con, "all_scores", self._parts("scores"), SCORES)
+        con.execute(
+            "create view scores as select * from all_scores"
+            " qualify row_number() over (partition by sample_id order by part desc) = 1"
+        )
         con.register("decodings_now", self._decodings())
         con.execute("create view decodings as select * from decodings_now")
         newest = "qualify row_number() over (partition by sample_id order by part desc) = 1"
-        superseded = any("unit" in line and "samples" not in line["parts"] for line in self._lines)
+        superseded = any(set(line.get("parts", ())) == {"verdicts"} for line in self._lines)
         con.execute(f"create view verdicts as select * from all_verdicts {newest if superseded else ''}")
         con.execute(
             "create view traces as select s.*, v.* exclude (sample_id), p.prompt, p.reference, p.solution, p.meta"
@@ -206,6 +254,7 @@ def _sample_row(sample: Sample) -> dict[str, Any]:
 
 
 def _verdict_row(sample_id: str, text: str, verdict: Verdict, *, part: int) -> dict[str, Any]:
+    keys = keys_of(text, verdict.verifier)
     return {
         "sample_id": sample_id,
         "verifier": verdict.verifier,
@@ -215,8 +264,10 @@ def _verdict_row(sample_id: str, text: str, verdict: Verdict, *, part: int) -> d
         "answer": verdict.answer,
         "reason": verdict.reason,
         "verify_seconds": verdict.seconds,
-        "text_key": text_key(text),
-        "equation_key": equation_key(text),
+        "text_key": keys.text,
+        "equation_key": keys.equations,
+        "program_key": keys.program,
+        "false_steps": keys.false_steps,
         "key_version": KEY_VERSION,
         "part": part,
     }

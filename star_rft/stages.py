@@ -14,7 +14,7 @@ from star_rft.data import Prompter
 from star_rft.files import RunError, write_table
 from star_rft.folder import RunFolder
 from star_rft.frontier import Unit, fixed_k, read_plan, write_plan
-from star_rft.ledger import Ledger, batches
+from star_rft.ledger import RANKINGS, Ledger, batches
 from star_rft.progress import Progress
 from star_rft.rollout import Counted, VerifierPool, draw, final_verdict, judged_text
 from star_rft.select.rules import select
@@ -110,7 +110,8 @@ class RunStages:
             return
         with self._timed(round, "select"):
             chosen = select(self.ledger.connect(), round=round, **self.select_with)
-            write_table(path, chosen.to_arrow_table())
+            write_table(self.folder.rankings(round), chosen.rankings.to_arrow_table().cast(RANKINGS))
+            write_table(path, chosen.traces.to_arrow_table())
 
     def train(self, round: int, policy: Model) -> Model:
         out = self.folder.checkpoint(round)

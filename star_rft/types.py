@@ -110,7 +110,10 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A completion with everything that produced it: a row of the ledger."""
+    """A completion with everything that produced it: a row of the ledger.
+
+    `hinted`: its prompt held the answer; `leaks_hint`: and the text shows it (see `star_rft.rationalize`).
+    """
 
     problem_id: str
     split: Split
@@ -125,6 +128,7 @@ class Sample:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     logprob: float
+    leaks_hint: bool = False
 
     @property
     def id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from star_rft.ledger import Ledger
@@ -20,6 +21,8 @@ def sample(
     tokens: int = 3,
     finish: str = "stop",
     decode_id: str = "d",
+    hinted: bool = False,
+    leaks_hint: bool = False,
 ) -> Sample:
     return Sample(
         problem_id=problem,
@@ -30,12 +33,17 @@ def sample(
         decode_id=decode_id,
         prompt_sha="p",
         seed=2**63 + attempt,
-        hinted=False,
+        hinted=hinted,
+        leaks_hint=leaks_hint,
         text=text,
         token_ids=tuple(range(tokens)),
         finish_reason="length" if finish == "length" else "stop",
         logprob=-float(tokens),
     )
+
+
+def scored(score: float | None, status: Status = "correct") -> Verdict:
+    return replace(verdict(status), score=score)
 
 
 def verdict(status: Status = "correct", answer: str | None = "2", reason: Reason | None = None) -> Verdict:

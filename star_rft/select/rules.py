@@ -1,81 +1,223 @@
-"""Selection as queries: each rule marks the traces it drops, left to right, and says why.
+"""The selection rules. Each marks the traces that it drops, left to right in the order of the config's list.
 
-The working table `pool` has one row a candidate trace; `why` is null while the trace is still in. DuckDB does
-the work in columns, so that a million traces never become Python objects.
+A rule is one function over `Pool`; add yours here. `first`, `shortest`, `most_likely` and `best` say which of several
+comes first; `best` is by score, which is the scorer's where a run has one, else the verifier's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from star_rft.select import draws, rankings
+from star_rft.select.pool import ORDERS, Pool, RuleError, candidates, finish, order_of
+from star_rft.select.registry import bound, rule
 
 if TYPE_CHECKING:
     import duckdb
 
-KEY_COLUMNS = {"exact": "text_key", "equations": "equation_key"}
-
-# How to choose among equals; the ends make every order total, so that selection does not depend on row order.
-PREFERENCES = {
-    "first": "round, attempt, sample_id",
-    "shortest": "tokens, round, attempt, sample_id",
-    "most_likely": "logprob / greatest(tokens, 1) desc, round, attempt, sample_id",
-}
+KEYS = {"exact": "text_key", "equations": "equation_key", "program": "program_key"}
+Script = Literal[
+    "Latin", "Greek", "Cyrillic", "Han", "Hiragana", "Katakana", "Hangul", "Arabic", "Hebrew", "Devanagari", "Thai"
+]
+Prefer = Literal["first", "shortest", "most_likely", "best"]
 
 
-def candidates(con: duckdb.DuckDBPyConnection, *, up_to_round: int, rounds: str) -> None:
-    """Fill `pool` with the train traces of this round, or of all rounds so far."""
-    span = f"round = {int(up_to_round)}" if rounds == "last" else f"round between 1 and {int(up_to_round)}"
-    con.execute(
-        "create or replace temp table pool as"
-        " select sample_id, problem_id, round, attempt, status, reason, finish_reason, text_key, equation_key,"
-        " tokens, logprob, null::varchar as why, null::varchar as duplicate_of"
-        f" from traces where split = 'train' and not hinted and {span}"
-    )
+@rule
+def correct(pool: Pool) -> None:
+    """Keep what was found correct and ended by itself: a cut-off trace would not teach to stop.
 
-
-def correct_only(con: duckdb.DuckDBPyConnection) -> None:
-    """Keep what a verifier found correct and what ended by itself: a cut-off trace would not teach to stop."""
-    con.execute(
-        "update pool set why = case when status <> 'correct' then status else 'truncated' end"
-        " where why is null and (status <> 'correct' or finish_reason <> 'stop')"
-    )
-
-
-def dedup(con: duckdb.DuckDBPyConnection, *, key: str, prefer: str) -> None:
-    """Keep one trace a problem and key; the others name the one that was kept."""
-    column, order = KEY_COLUMNS[key], PREFERENCES[prefer]
-    con.execute(
-        "create or replace temp table pool as select * exclude (kept)"
-        " from (select * replace ("
-        "   case when why is null and kept <> sample_id then 'duplicate' else why end as why,"
-        "   case when why is null and kept <> sample_id then kept else duplicate_of end as duplicate_of)"
-        f" from (select *, first_value(sample_id) over (partition by problem_id, {column}, why is null"
-        f" order by {order}) as kept from pool))"
-    )
-
-
-def cap(con: duckdb.DuckDBPyConnection, *, limit: int, prefer: str) -> None:
-    """Keep at most `limit` traces a problem, so that easy problems do not drown the rest."""
-    con.execute(
-        "create or replace temp table pool as select * exclude (place)"
-        " replace (case when why is null and place > " + str(int(limit)) + " then 'over_cap' else why end as why)"
-        " from (select *, row_number() over (partition by problem_id, why is null"
-        f" order by {PREFERENCES[prefer]}) as place from pool)"
-    )
-
-
-def finish(con: duckdb.DuckDBPyConnection, *, round: int, weighting: str) -> duckdb.DuckDBPyRelation:
-    """Return the selection: every candidate with its reason and weight, in a fixed order.
-
-    Weight 1/|Y+| (`per_prompt`) is the policy gradient's view of RFT: each problem counts once, however many
-    traces of it survived.
+    A hinted trace that leaks its hint is no reasoning, and goes too.
     """
-    weight = "1.0 / count(*) over (partition by problem_id, why is null)" if weighting == "per_prompt" else "1.0"
-    return con.sql(
-        f"select {int(round)}::integer as in_round, sample_id, problem_id, why is null as is_selected,"
-        " coalesce(why, 'selected') as why, duplicate_of,"
-        f" case when why is null then {weight} else 0.0 end as weight"
-        " from pool order by problem_id, sample_id"
+    pool.drop("status <> 'correct'", "status")
+    finished(pool)
+    pool.drop("leaks_hint", "'leaks_hint'")
+
+
+@rule
+def finished(pool: Pool) -> None:
+    """Keep what ended by itself, right or wrong: for rules that compare."""
+    pool.drop("finish_reason <> 'stop'", "'truncated'")
+
+
+@rule
+def dedup(
+    pool: Pool, *, by: Literal["exact", "equations", "program"], prefer: Literal[Prefer, "furthest"] = "first"
+) -> None:
+    """Keep one trace a problem and key.
+
+    `furthest` is RFT's choice (2308.01825): the one with the largest summed edit distance to those kept.
+    """
+    if prefer == "furthest":
+        draws.keep_furthest(pool, KEYS[by])
+    else:
+        pool.mark_duplicates(KEYS[by], order_of(prefer))
+
+
+@rule
+def cap(pool: Pool, *, limit: int, prefer: Prefer = "first") -> None:
+    """Keep at most so many traces a problem, so that easy problems do not drown the rest."""
+    pool.keep_first(_positive("cap.limit", limit), order=order_of(prefer), why="'over_cap'")
+
+
+@rule
+def top(pool: Pool, *, limit: int) -> None:
+    """Keep the so many best traces of all problems together."""
+    pool.keep_first(_positive("top.limit", limit), order=f"{ORDERS['best']}, problem_id", why="'below_top'", group="1")
+
+
+@rule
+def threshold(pool: Pool, *, at_least: float) -> None:
+    """Keep traces with this score or more; what has no score goes."""
+    pool.drop(f"score is null or score < {float(at_least)}", "'below_threshold'")
+
+
+@rule
+def percentile(pool: Pool, *, at_least: float, of: Literal["all", "problem"] = "all") -> None:
+    """Keep traces whose score reaches this percentile (0 to 100) of all that are still in, or of the problem's."""
+    if not 0 <= at_least <= 100:
+        raise RuleError(f"select.rules: percentile.at_least must be from 0 to 100, not {at_least:g}")
+    group = "partition by problem_id" if of == "problem" else ""
+    bound = f"quantile_cont(score, {at_least / 100}) filter (where why is null) over ({group})"
+    pool.drop("score is null or score < bound", "'below_percentile'", bound=bound)
+
+
+@rule
+def balance(pool: Pool, *, target: Literal["uniform", "prop2diff"], limit: int, prefer: Prefer = "first") -> None:
+    """DART's two shapes (2407.13690): `limit` a problem, or `limit` times the problem's fail rate, at least 1."""
+    _positive("balance.limit", limit)
+    if target == "uniform":
+        pool.keep_first(limit, order=order_of(prefer), why="'over_cap'")
+        return
+    fail_rate = "avg((status <> 'correct')::int) filter (where not hinted) over (partition by problem_id)"
+    place = f"row_number() over (partition by problem_id, why is null order by {order_of(prefer)})"
+    pool.drop(f"place > greatest(1, round({int(limit)} * fail_rate))", "'over_cap'", place=place, fail_rate=fail_rate)
+
+
+@rule
+def rejection_sampling(pool: Pool, *, n: int, beta: float) -> None:
+    """Statistical rejection sampling (RSO, 2309.06657, algorithm 1): draw `n` a problem, likelier the higher the score.
+
+    A trace is accepted with probability exp((score - best score left) / beta).
+    """
+    _positive("rejection_sampling.n", n)
+    if beta <= 0:
+        raise RuleError(f"select.rules: rejection_sampling.beta must be above 0, not {beta:g}")
+    draws.rejection_sampling(pool, n=n, beta=beta)
+
+
+@rule
+def tokens(pool: Pool, *, at_least: int = 0, at_most: int | None = None) -> None:
+    """Keep traces of a length, in sampled tokens."""
+    pool.drop(f"tokens < {int(at_least)}", "'too_short'")
+    if at_most is not None:
+        pool.drop(f"tokens > {int(at_most)}", "'too_long'")
+
+
+@rule
+def readable(
+    pool: Pool,
+    *,
+    scripts: list[Script] | None = None,
+    paragraph_chars: int | None = None,
+    code_blocks: bool = True,
+) -> None:
+    """Drop what reads badly, as R1's cold start did: other scripts than these, long paragraphs, code blocks."""
+    if scripts is not None:
+        allowed = "|".join(f"\\p{{{script}}}" for script in scripts)
+        other = f"regexp_matches(regexp_replace(text, '{allowed}', '', 'g'), '\\p{{L}}')"
+        pool.drop(_text_where(other), "'mixed_language'")
+    if paragraph_chars is not None:
+        lengths = "list_transform(string_split_regex(text, '\\n\\s*\\n'), lambda part: length(part))"
+        pool.drop(_text_where(f"list_max({lengths}) > {int(paragraph_chars)}"), "'long_paragraph'")
+    if not code_blocks:
+        pool.drop(_text_where("contains(text, '```')"), "'code_block'")
+
+
+def _text_where(condition: str) -> str:
+    """Return the condition that a trace's text meets one: the texts stay out of the pool."""
+    return f"sample_id in (select sample_id from samples where split = 'train' and {condition})"
+
+
+@rule
+def true_steps(pool: Pool) -> None:
+    """Drop traces that state an equation which does not hold: a right answer by wrong steps teaches the wrong steps."""
+    pool.drop("false_steps > 0", "'false_step'")
+
+
+@rule
+def mixed(pool: Pool) -> None:
+    """Drop the problems whose samples are all correct or all not: there is nothing to tell apart (Reinforce-Rej)."""
+
+    def of_problem(function: str) -> str:
+        return f"{function}((status = 'correct')::int) filter (where not hinted) over (partition by problem_id)"
+
+    pool.drop("least_right = most_right", "'not_mixed'", least_right=of_problem("min"), most_right=of_problem("max"))
+
+
+@rule
+def hinted(pool: Pool, *, share: float) -> None:
+    """Let traces that were sampled with a hint be at most this share of what is selected."""
+    if not 0 <= share < 1:
+        raise RuleError(f"select.rules: hinted.share must be at least 0 and below 1, not {share:g}")
+    pool.drop(
+        f"hinted and place * {1 - share} > {share} * unhinted + 1e-9",
+        "'over_hinted_share'",
+        place=f"row_number() over (partition by why is null, hinted order by {pool.random_order('hinted')})",
+        unhinted="count(*) filter (where why is null and not hinted) over ()",
     )
+
+
+@rule
+def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> None:
+    """Replace the selection by as many random traces: what training on this amount does by itself.
+
+    `finished` draws from right and wrong ones alike, `correct` from the correct ones.
+    """
+    draws.control(pool, of=of)
+
+
+@rule
+def pairs(
+    pool: Pool,
+    *,
+    of: Literal["correct_incorrect", "best_worst", "all"] = "correct_incorrect",
+    limit: int = 1,
+    gold: bool = False,
+) -> None:
+    """Rank traces for an objective that compares; see `rankings`. What loses is no example to imitate: `loser`.
+
+    `correct_incorrect` sets each selected trace against an incorrect one, `best_worst` the best against the worst
+    by score, at most `limit` pairs a problem. `all` ranks the `limit` best distinct traces of a problem in one list,
+    with `gold` the gold solution too.
+    """
+    _positive("pairs.limit", limit)
+    if gold and of != "all":
+        raise RuleError("select.rules: pairs.gold is for pairs.of: all")
+    rankings.rank(pool, of=of, limit=limit, gold=gold)
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise RuleError(f"select.rules: {name} must be at least 1, not {value}")
+    return value
+
+
+# One selection
+
+
+def check(rules: Sequence[str | Mapping[str, Any]]) -> None:
+    """Raise RuleError for a list that cannot be applied, before there is anything to apply it to."""
+    bound(rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """`traces` as `pool.finish` describes them; `rankings` its lists, best place first."""
+
+    traces: duckdb.DuckDBPyRelation
+    rankings: duckdb.DuckDBPyRelation
 
 
 def select(
@@ -83,16 +225,15 @@ def select(
     *,
     round: int,
     rounds: str,
-    dedup_keys: list[str],
-    keep_at_most: int | None,
-    prefer: str,
+    rules: Sequence[str | Mapping[str, Any]],
     weighting: str,
-) -> duckdb.DuckDBPyRelation:
-    """Apply the rules of one round and return its selection, as `finish` describes it."""
-    candidates(con, up_to_round=round, rounds=rounds)
-    correct_only(con)
-    for key in dedup_keys:
-        dedup(con, key=key, prefer=prefer)
-    if keep_at_most is not None:
-        cap(con, limit=keep_at_most, prefer=prefer)
-    return finish(con, round=round, weighting=weighting)
+    seed: int,
+    scorer_decides: bool = False,
+) -> Selected:
+    """Apply the rules of one round, left to right."""
+    calls = bound(rules)
+    pool = candidates(con, round=round, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
+    for call in calls:
+        call(pool)
+    traces = finish(pool, weighting=weighting)
+    return Selected(traces, con.sql(f"select {int(round)}::integer as in_round, * from ranked order by ranking, place"))

@@ -14,6 +14,7 @@ from star_rft.types import Sample
 from tests.ledgers import commit, ledger_of, sample, verdict
 from verifiers.types import Verdict
 
+RULES = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 2}]
 Pairs = list[tuple[Sample, Verdict]]
 
 
@@ -21,12 +22,11 @@ def chosen(ledger: Ledger, **settings: Any) -> list[dict[str, Any]]:
     defaults = {
         "round": 1,
         "rounds": "all",
-        "dedup_keys": ["exact", "equations"],
-        "keep_at_most": 4,
-        "prefer": "first",
+        "rules": ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}],
         "weighting": "uniform",
+        "seed": 0,
     }
-    rows: list[dict[str, Any]] = select(ledger.connect(), **defaults | settings).to_arrow_table().to_pylist()
+    rows: list[dict[str, Any]] = select(ledger.connect(), **defaults | settings).traces.to_arrow_table().to_pylist()
     return rows
 
 
@@ -53,7 +53,7 @@ def test_every_trace_has_a_reason_and_only_correct_finished_ones_are_selected(tm
 
 def test_the_cap_keeps_so_many_a_problem_and_names_the_rest(tmp_path: Path) -> None:
     pairs = [(sample(p, i, f"{i} + 1 = {i + 1}"), verdict()) for p in "ab" for i in range(6)]
-    rows = chosen(ledger_of(tmp_path, pairs), keep_at_most=4)
+    rows = chosen(ledger_of(tmp_path, pairs), rules=["correct", {"cap": 4}])
     assert why(rows) == {"selected": 8, "over_cap": 4}
     assert Counter(row["problem_id"] for row in rows if row["is_selected"]) == {"a": 4, "b": 4}
 
@@ -72,7 +72,8 @@ def test_a_false_trace_never_stands_for_a_correct_one_with_its_equations(tmp_pat
 @pytest.mark.parametrize(("prefer", "attempt"), [("first", 0), ("shortest", 1), ("most_likely", 0)])
 def test_among_equals_the_preferred_one_stays(tmp_path: Path, prefer: str, attempt: int) -> None:
     long, short = sample("a", 0, "1+1=2 long", tokens=9), sample("a", 1, "1+1=2", tokens=2)
-    rows = chosen(ledger_of(tmp_path, [(long, verdict()), (short, verdict())]), prefer=prefer)
+    rules = ["correct", {"dedup": {"by": "equations", "prefer": prefer}}]
+    rows = chosen(ledger_of(tmp_path, [(long, verdict()), (short, verdict())]), rules=rules)
     assert [row["sample_id"] for row in rows if row["is_selected"]] == [(long, short)[attempt].id]
 
 
@@ -118,8 +119,8 @@ def test_selection_is_independent_of_the_order_of_traces(
     pairs = [(sample(p, i, text), verdict(status)) for i, (p, text, status) in enumerate(traces)]
     shuffled = data.draw(st.permutations(pairs))
     one, two = (ledger_of(tmp_path_factory.mktemp("run"), p) for p in (pairs, shuffled))
-    rows = chosen(one, keep_at_most=2)
-    assert rows == chosen(two, keep_at_most=2)
+    rows = chosen(one, rules=RULES)
+    assert rows == chosen(two, rules=RULES)
     by_id = {s.id: v.status for s, v in pairs}
     assert all(by_id[row["sample_id"]] == "correct" for row in rows if row["is_selected"])
     assert len(rows) == len(pairs)

@@ -1,0 +1,78 @@
+"""Rankings: traces of one problem, best first, for objectives that compare (DPO, RSO, RRHF).
+
+The table `ranked` has one row a place. A pair is a ranking of two. The gold solution has no sample id.
+"""
+
+from __future__ import annotations
+
+from star_rft.select.pool import ORDERS, Pool
+
+# What a trace may lose against: traces that ended by themselves and that something has judged.
+_JUDGED = "finish_reason = 'stop' and status <> 'unknown' and score is not null"
+
+
+def rank(pool: Pool, *, of: str, limit: int, gold: bool) -> None:
+    query = {"correct_incorrect": _against_incorrect, "best_worst": _against_worst, "all": _lists}[of](limit, gold)
+    pool.con.execute(
+        "create or replace temp table ranked as"
+        " select dense_rank() over (order by problem_id, within)::bigint as ranking, problem_id,"
+        f" place::integer as place, sample_id, score::double as score from ({query})"
+    )
+    pool.drop(
+        "sample_id in (select sample_id from (select *, max(score) over (partition by ranking) as best from ranked)"
+        " where sample_id is not null and score < best)",
+        "'loser'",
+    )
+    pool.con.execute(
+        "create or replace temp table pool as select * replace (case when why = 'incorrect' and sample_id in"
+        " (select sample_id from ranked) then 'loser' else why end as why) from pool"
+    )
+
+
+def _distinct(condition: str, order: str) -> str:
+    """One trace a problem and text among those that meet a condition, with its place in an order."""
+    return (
+        f"select *, row_number() over (partition by problem_id order by {order}) as place from (select * from pool"
+        f" where {condition} qualify row_number() over (partition by problem_id, text_key order by {order}) = 1)"
+    )
+
+
+def _pairs(winners: str, losers: str, limit: int) -> str:
+    """Every winner against every loser, nearest places first, so that few pairs still show many traces."""
+    return (
+        "with pair as (select w.problem_id, w.sample_id as better, w.score as better_score, l.sample_id as worse,"
+        " l.score as worse_score, row_number() over (partition by w.problem_id"
+        "   order by greatest(w.place, l.place), w.place, l.place) as within"
+        f" from ({winners}) w join ({losers}) l using (problem_id) where w.score > l.score"
+        f" qualify within <= {int(limit)})"
+        " select problem_id, within, 0 as place, better as sample_id, better_score as score from pair"
+        " union all select problem_id, within, 1, worse, worse_score from pair"
+    )
+
+
+def _against_incorrect(limit: int, gold: bool) -> str:
+    losers = _distinct(f"why = 'incorrect' and {_JUDGED}", ORDERS["first"])
+    return _pairs(_distinct("why is null", ORDERS["first"]), losers, limit)
+
+
+def _against_worst(limit: int, gold: bool) -> str:
+    worst = "score, round, attempt, sample_id"
+    losers = _distinct(f"(why is null or why = 'incorrect') and {_JUDGED}", worst)
+    return _pairs(_distinct(f"why is null and {_JUDGED}", ORDERS["best"]), losers, limit)
+
+
+def _lists(limit: int, gold: bool) -> str:
+    ranked = _distinct(f"(why is null or why = 'incorrect') and {_JUDGED}", ORDERS["best"])
+    traces = f"select problem_id, place, sample_id, score from ({ranked}) where place <= {int(limit)}"
+    if gold:
+        traces += (
+            " union all select problem_id, 0, null, 1.0 from (select distinct problem_id from pool)"
+            " join problems p using (problem_id) where p.split = 'train' and p.solution is not null"
+        )
+    # Nothing can be compared where all have one score.
+    return (
+        "select problem_id, 1 as within, sample_id, score,"
+        " row_number() over (partition by problem_id order by score desc, place) - 1 as place"
+        f" from ({traces})"
+        " qualify min(score) over (partition by problem_id) < max(score) over (partition by problem_id)"
+    )
