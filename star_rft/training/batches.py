@@ -19,37 +19,46 @@ def length(example: Example) -> int:
     return len(example.prompt_ids) + len(example.completion_ids)
 
 
-def draw_steps(examples: int, *, batch_size: int, draws: int, seed: int) -> Iterator[list[int]]:
-    """Yield the examples of each optimizer step: one epoch after the other, each in a new random order.
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What an item takes of a micro-batch: its sequences, the tokens of the longest, and all of its tokens."""
 
-    Every step holds `batch_size` examples, only the last may hold fewer; none is dropped.
+    rows: int
+    longest: int
+    tokens: int
+
+
+def draw_steps(items: int, *, batch_size: int, draws: int, seed: int) -> Iterator[list[int]]:
+    """Yield the items of each optimizer step: one epoch after the other, each in a new random order.
+
+    Every step holds `batch_size` items, only the last may hold fewer; none is dropped.
     """
     rng = random.Random(seed)
     waiting: list[int] = []
     while draws > 0:
         size = min(batch_size, draws)
         while len(waiting) < size:
-            waiting += rng.sample(range(examples), examples)
+            waiting += rng.sample(range(items), items)
         yield waiting[:size]
         waiting, draws = waiting[size:], draws - size
 
 
-def split_even(step: Sequence[int], lengths: Sequence[int], *, parts: int, packed: bool) -> list[list[int]]:
+def split_even(step: Sequence[int], sizes: Sequence[Size], *, parts: int, packed: bool) -> list[list[int]]:
     """Cut one step into exactly `parts` micro-batches so that the largest holds as few tokens as possible.
 
-    Neighbours in length meet, so little is padded; a step stays a random sample of the examples, which is not
-    so where whole steps are grouped by length. With fewer examples than parts, the last parts are empty.
+    Neighbours in length meet, so little is padded; a step stays a random sample of the items, which is not
+    so where whole steps are grouped by length. With fewer items than parts, the last parts are empty.
     """
-    ordered = sorted(step, key=lambda i: -lengths[i])
-    low, high = lengths[ordered[0]], sum(lengths[i] for i in ordered)
-    high = high if packed else lengths[ordered[0]] * len(ordered)
+    ordered = sorted(step, key=lambda i: -sizes[i].longest)
+    low = max(_tokens([i], sizes, packed=packed) for i in ordered)
+    high = _tokens(ordered, sizes, packed=packed)
     while low < high:
         middle = (low + high) // 2
-        if len(_fill(ordered, lengths, limit=middle, packed=packed)) <= parts:
+        if len(_fill(ordered, sizes, limit=middle, packed=packed)) <= parts:
             high = middle
         else:
             low = middle + 1
-    groups = _fill(ordered, lengths, limit=low, packed=packed)
+    groups = _fill(ordered, sizes, limit=low, packed=packed)
     while len(groups) < min(parts, len(ordered)):
         largest = max(groups, key=len)
         position, half = groups.index(largest), len(largest) // 2
@@ -57,18 +66,26 @@ def split_even(step: Sequence[int], lengths: Sequence[int], *, parts: int, packe
     return groups + [[] for _ in range(parts - len(groups))]
 
 
-def _fill(ordered: Sequence[int], lengths: Sequence[int], *, limit: int, packed: bool) -> list[list[int]]:
-    """Cut the examples, longest first, into groups of at most `limit` tokens, padding included."""
+def _tokens(group: Sequence[int], sizes: Sequence[Size], *, packed: bool) -> int:
+    """Return the tokens of a micro-batch, padding included, whose first item has the longest sequence."""
+    if packed:
+        return sum(sizes[i].tokens for i in group)
+    return sizes[group[0]].longest * sum(sizes[i].rows for i in group)
+
+
+def _fill(ordered: Sequence[int], sizes: Sequence[Size], *, limit: int, packed: bool) -> list[list[int]]:
+    """Cut the items, longest first, into groups of at most `limit` tokens, padding included."""
     groups: list[list[int]] = []
-    tokens = limit
+    tokens = 0
     for i in ordered:
-        # A padded row is as long as the longest of its group, which is the first.
-        row = lengths[i] if packed or tokens >= limit else lengths[groups[-1][0]]
-        if tokens + row > limit:
+        # A padded row is as long as the longest of its group, which is of the first item.
+        width = sizes[groups[-1][0]].longest if groups else 0
+        added = sizes[i].tokens if packed else width * sizes[i].rows
+        if not groups or tokens + added > limit:
             groups.append([])
-            tokens, row = 0, lengths[i]
+            tokens, added = 0, _tokens([i], sizes, packed=packed)
         groups[-1].append(i)
-        tokens += row
+        tokens += added
     return groups
 
 

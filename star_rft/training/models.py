@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from star_rft.models import load
 from star_rft.training.errors import TrainingError
@@ -13,13 +13,19 @@ from star_rft.training.errors import TrainingError
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from star_rft.training.trainer import WeightedSFTTrainer
+    from star_rft.training.trainer import PlannedTrainer
 
 
-def load_for_training(
-    path: str | Path, *, trust_remote_code: bool
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, GenerationConfig]:
-    """Return the model with float32 master weights, its tokenizer, and its generation config as it was.
+class Loaded(NamedTuple):
+    """A model with float32 master weights, its tokenizer, and its generation config as it was."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    generation: GenerationConfig
+
+
+def load_for_training(path: str | Path, *, trust_remote_code: bool, flash: bool, highest: int) -> Loaded:
+    """Load a model that knows the token `highest`, with flash-attention where asked for.
 
     The model itself gets a generation config of special tokens only: one that transformers finds inconsistent
     (a temperature without do_sample, as published checkpoints have) would make every save fail.
@@ -28,13 +34,20 @@ def load_for_training(
 
     # In its own dtype, a bf16 checkpoint would train in pure bf16, where small updates vanish.
     model, tokenizer = load(path, dtype="float32", device="cpu", trust_remote_code=trust_remote_code)
+    size = model.config.get_text_config().vocab_size
+    if highest >= size:
+        raise TrainingError(
+            f"an example holds token {highest} but the model has {size}: another model's tokenizer made it"
+        )
+    if flash:
+        model.set_attn_implementation("flash_attention_2")
     generation = model.generation_config or GenerationConfig()  # type: ignore[no-untyped-call]
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=generation.bos_token_id,
         eos_token_id=generation.eos_token_id,
         pad_token_id=generation.pad_token_id,
     )
-    return model, tokenizer, generation
+    return Loaded(model, tokenizer, generation)
 
 
 def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[str]) -> None:
@@ -57,7 +70,7 @@ def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[
 
 
 def save_model(
-    trainer: WeightedSFTTrainer, folder: Path, *, generation: GenerationConfig, dtype: str, is_lora: bool
+    trainer: PlannedTrainer, folder: Path, *, generation: GenerationConfig, dtype: str, is_lora: bool
 ) -> None:
     """Write weights, tokenizer and generation config; adapters are merged, and kept in `adapter/`."""
     import torch

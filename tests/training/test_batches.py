@@ -5,11 +5,16 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.training.batches import IGNORED, Collator, draw_steps, length, pad, split_even
+from star_rft.training.batches import IGNORED, Collator, Size, draw_steps, length, pad, split_even
 from star_rft.types import Example
 from tests.training.conftest import END, random_examples
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=40)
+SIZES = st.lists(
+    st.lists(st.integers(1, 300), min_size=1, max_size=5).map(lambda n: Size(len(n), max(n), sum(n))),
+    min_size=1,
+    max_size=40,
+)
 
 
 def test_every_example_is_drawn_once_an_epoch_and_none_is_dropped() -> None:
@@ -27,12 +32,12 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     assert first != other
 
 
-@given(LENGTHS, st.integers(1, 8), st.booleans())
-def test_a_step_is_cut_into_exactly_the_parts_asked_for(lengths: list[int], parts: int, packed: bool) -> None:
-    groups = split_even(range(len(lengths)), lengths, parts=parts, packed=packed)
+@given(SIZES, st.integers(1, 8), st.booleans())
+def test_a_step_is_cut_into_exactly_the_parts_asked_for(sizes: list[Size], parts: int, packed: bool) -> None:
+    groups = split_even(range(len(sizes)), sizes, parts=parts, packed=packed)
     assert len(groups) == parts
-    assert Counter(i for group in groups for i in group) == Counter(range(len(lengths)))
-    assert sum(1 for group in groups if not group) == max(0, parts - len(lengths))
+    assert Counter(i for group in groups for i in group) == Counter(range(len(sizes)))
+    assert sum(1 for group in groups if not group) == max(0, parts - len(sizes))
 
 
 @given(LENGTHS, st.integers(1, 8))
@@ -40,9 +45,14 @@ def test_the_largest_part_is_no_larger_than_that_of_equal_counts(lengths: list[i
     ordered = sorted(lengths, reverse=True)
     size = -(-len(ordered) // parts)
     equal_counts = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-    groups = split_even(range(len(lengths)), lengths, parts=parts, packed=False)
+    groups = split_even(range(len(lengths)), [Size(1, n, n) for n in lengths], parts=parts, packed=False)
     largest = max(len(group) * max(lengths[i] for i in group) for group in groups if group)
     assert largest <= max(len(group) * group[0] for group in equal_counts)
+
+
+def test_a_part_is_measured_by_all_rows_of_its_items() -> None:
+    sizes = [Size(rows=8, longest=10, tokens=80), *[Size(rows=2, longest=10, tokens=20)] * 4]
+    assert split_even(range(5), sizes, parts=2, packed=False) == [[0], [1, 2, 3, 4]]
 
 
 def test_the_prompt_is_masked_and_the_end_of_sequence_is_not() -> None:

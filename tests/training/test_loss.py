@@ -11,7 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from star_rft.training.batches import pack, pad
-from star_rft.training.sft import Settings, make_trainer
+from star_rft.training.run import make_trainer
+from star_rft.training.settings import Settings
+from star_rft.training.sft import WeightedNll
 from star_rft.types import Example
 from tests.training.conftest import random_examples
 
@@ -39,7 +41,7 @@ def of_trainer(examples: Sequence[Example], base: Path, work: Path, **changes: A
                 gradients[name] = parameter.grad.clone()
 
     trainer, _, _ = make_trainer(
-        examples, settings(batch_size=len(examples), **changes), base, work,
+        WeightedNll(examples), settings(batch_size=len(examples), **changes), base, work,
         use_cpu=True, save_steps=None, report_to=(), trust_remote_code=False,
     )  # fmt: skip
     trainer.add_callback(Catch())
@@ -96,7 +98,7 @@ def test_the_scale_of_the_weights_does_not_matter(base: Path, tmp_path: Path) ->
 
 
 def test_packed_sequences_do_not_attend_to_each_other(base: Path) -> None:
-    from star_rft.training.trainer import weighted_nll
+    from star_rft.training.losses import weighted_nll
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     first, second, other = random_examples(3)
@@ -109,11 +111,11 @@ def test_packed_sequences_do_not_attend_to_each_other(base: Path) -> None:
 def test_the_fused_head_of_a_gpu_gives_the_same_loss(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trl.trainer.utils import add_fused_lm_head
 
-    from star_rft.training import trainer
+    from star_rft.training import losses
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     batch = pad(random_examples(5, weighted=True))
-    plain = trainer.weighted_nll(model, **batch)
+    plain = losses.weighted_nll(model, **batch)
     add_fused_lm_head(model)
-    monkeypatch.setattr(trainer, "FUSED_HEAD_DEVICES", ("cpu",))
-    torch.testing.assert_close(trainer.weighted_nll(model, **batch), plain)
+    monkeypatch.setattr(losses, "FUSED_HEAD_DEVICES", ("cpu",))
+    torch.testing.assert_close(losses.weighted_nll(model, **batch), plain)

@@ -75,7 +75,7 @@ def test_a_training_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint
 def test_a_training_stopped_while_it_writes_the_result_trains_no_step_again(
     base: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from star_rft.training import sft
+    from star_rft.training import run
 
     def half(trainer: object, folder: Path, **kwargs: object) -> None:
         (folder / "model.safetensors").write_bytes(b"half of it")
@@ -83,7 +83,7 @@ def test_a_training_stopped_while_it_writes_the_result_trains_no_step_again(
 
     work, out = tmp_path / "work", tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(sft, "save_model", half)
+        patch.setattr(run, "save_model", half)
         with pytest.raises(KeyboardInterrupt):
             train(base, work, out)
     assert not out.exists()
