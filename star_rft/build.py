@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -13,17 +14,21 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
-from star_rft.config import Config, ConfigError, DecodingConfig, FitConfig, SourceConfig
+from star_rft.config import Config, ConfigError, DecodingConfig, FitConfig, SampleConfig, SourceConfig
 from star_rft.data import DataError, Prompter, check_references, overlaps, read_problems, require_clean, write_problems
 from star_rft.data import load as load_problems
 from star_rft.files import RunError, locked, write_text
 from star_rft.folder import RunFolder
+from star_rft.frontier import POLICY
 from star_rft.ledger import Ledger
 from star_rft.progress import Progress, Silent
+from star_rft.rationalize import QUESTION, Hint, answer_of
 from star_rft.select.rules import check as check_rules
-from star_rft.stages import Engine, HeldOut, Model, RunStages
+from star_rft.sources import Model, Source
+from star_rft.stages import Engine, HeldOut, RunStages
 from star_rft.types import Decoding, Problem, Sampler, Split
 
+HINTED_QUESTION = "{question} ({answer})"
 RECORDED = (
     "star-rft",
     "torch",
@@ -163,6 +168,7 @@ def _problems(folder: RunFolder, config: Config, rows: Rows) -> tuple[dict[Split
     if not folder.problems.exists():
         problems, warm_start = load_all(config, rows)
         _require_gold(config, problems)
+        _require_answers(config, problems)
         write_problems(folder.warm_start_problems, {"train": warm_start})
         write_problems(folder.problems, problems)
     return read_problems(folder.problems), read_problems(folder.warm_start_problems)["train"]
@@ -186,15 +192,37 @@ def _require_gold(config: Config, problems: Mapping[Split, list[Problem]]) -> No
         )
 
 
-def decoding_of(section: DecodingConfig, *, backend: str = "hf", greedy: bool = False) -> Decoding:
+def _require_answers(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
+    """A hint needs an answer: fail before a round is sampled, not when its hints are due."""
+    if config.rationalize is not None:
+        for problem in problems["train"]:
+            answer_of(problem)
+
+
+def _decoding(section: DecodingConfig, *, temperature: float, top_p: float, backend: str = "hf") -> Decoding:
+    is_greedy = temperature == 0
     return Decoding(
-        temperature=0.0 if greedy else section.temperature,
+        temperature=temperature,
         max_tokens=section.max_tokens,
-        top_p=1.0 if greedy else section.top_p,
-        top_k=0 if greedy else section.top_k,
+        top_p=1.0 if is_greedy else top_p,
+        top_k=0 if is_greedy else section.top_k,
         stop=tuple(section.stop),
         backend=backend,
         backend_version=version("transformers"),
+    )
+
+
+def _cycled_decodings(section: SampleConfig) -> tuple[Decoding, ...]:
+    """Return what the attempts take in turn: each list goes on at its own pace."""
+    temperatures, top_ps = section.temperatures, section.top_ps
+    return tuple(
+        _decoding(
+            section,
+            temperature=temperatures[i % len(temperatures)],
+            top_p=top_ps[i % len(top_ps)],
+            backend=section.backend,
+        )
+        for i in range(math.lcm(len(temperatures), len(top_ps)))
     )
 
 
@@ -202,8 +230,10 @@ def held_out_of(config: Config) -> HeldOut:
     return HeldOut(
         ks=config.eval.k,
         n=config.eval.n,
-        sampled=decoding_of(config.eval),
-        greedy=decoding_of(config.eval, greedy=True) if config.eval.greedy else None,
+        sampled=_decoding(config.eval, temperature=config.eval.temperature, top_p=config.eval.top_p),
+        greedy=_decoding(config.eval, temperature=0.0, top_p=1.0)
+        if config.eval.greedy and config.eval.temperature
+        else None,
         every=config.eval.every,
         group_by=config.eval.group_by,
     )
@@ -242,8 +272,8 @@ def _stages(
         pool=pool,
         progress=progress,
         fingerprint=lru_cache(maxsize=None)(models.fingerprint),
-        decoding=decoding_of(config.sample, backend=config.sample.backend),
-        n=config.sample.n,
+        sources=_sources(config, base),
+        hint=_hint_source(config, base),
         unit_size=config.sample.unit,
         held_out=held_out_of(config),
         select_with={
@@ -272,7 +302,7 @@ def _sampler(config: Config, model: Model) -> Sampler:
     )
 
 
-def _prompts(config: Config, base: Model) -> Prompter:
+def _prompts(config: Config, base: Model, *, system: str | None = None) -> Prompter:
     from star_rft import models
 
     section = config.prompt
@@ -280,9 +310,54 @@ def _prompts(config: Config, base: Model) -> Prompter:
         models.load_tokenizer(base, trust_remote_code=config.model.trust_remote_code),
         template=section.template,
         chat=section.chat,
-        system=section.system,
+        system=section.system if system is None else system,
         few_shot=section.few_shot,
         completion_prefix=section.completion_prefix,
+    )
+
+
+def _sources(config: Config, base: Model) -> list[Source]:
+    """Return who samples the train prompts; the attempts of each begin where those of the one before end."""
+    from star_rft import models
+
+    section, found = config.sample, []
+    for index, name in enumerate(section.models):
+        resolved = None
+        if name != POLICY:
+            into = RunFolder(config.folder).base_model / str(index)
+            resolved = models.resolve(name, into=into, trust_remote_code=config.model.trust_remote_code)
+        systems: Sequence[str | None] = section.system or [None]
+        asked = [_prompts(config, resolved or base, system=system) for system in systems]
+        found.append(
+            Source(
+                tokenizer=asked[0].tokenizer,
+                attempts=range(index * section.n, (index + 1) * section.n),
+                decodings=_cycled_decodings(section),
+                renders=tuple(prompts.render for prompts in asked),
+                name=name,
+                model=resolved,
+            )
+        )
+    return found
+
+
+def _hint_source(config: Config, base: Model) -> Source | None:
+    section = config.rationalize
+    if section is None:
+        return None
+    prompts = _prompts(config, base)
+    template = section.template
+    if template is None:
+        template = config.prompt.template if section.mark else config.prompt.template.replace(QUESTION, HINTED_QUESTION)
+    temperatures = config.sample.temperatures if section.temperature is None else [section.temperature]
+    decoding = _decoding(config.sample, temperature=temperatures[0], top_p=config.sample.top_ps[0])
+    return Source(
+        tokenizer=prompts.tokenizer,
+        attempts=range(section.n),
+        decodings=(decoding,),
+        renders=(Hint(template, section.mark).renderer(prompts),),
+        name=f"{POLICY} with hints",
+        is_hinted=True,
     )
 
 
@@ -336,7 +411,8 @@ def preview(config: Config) -> Preview:
     check_names(config)
     problems, warm_start = load_all(config, {})
     _require_gold(config, problems)
-    samples = len(problems["train"]) * config.sample.n
+    _require_answers(config, problems)
+    samples = len(problems["train"]) * config.sample.n * len(config.sample.models)
     held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
     evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
     tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens

@@ -20,6 +20,8 @@ from star_rft.types import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -111,16 +113,24 @@ class VerifierConfig(Section):
 
 
 class DecodingConfig(Section):
-    temperature: Annotated[float, Field(ge=0.0)] = 1.0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    temperature: NonNegative = 1.0
+    top_p: TopP = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     max_tokens: Positive = 512
     stop: list[str] = []
 
 
 class SampleConfig(DecodingConfig):
-    """`unit` is how many completions commit at once; what a crash can cost is one unit."""
+    """`n` completions a prompt and model; `unit` is how many commit at once: what a crash can cost.
 
+    `temperature`, `top_p` and `system` may be lists, whose entries the attempts take in turn. `models` are names,
+    folders or `policy`, the model that is trained; all sample the same prompts into one ledger.
+    """
+
+    temperature: NonNegative | list[NonNegative] = 1.0  # type: ignore[assignment]
+    top_p: TopP | list[TopP] = 1.0  # type: ignore[assignment]
+    system: list[str] = []
+    models: Annotated[list[str], Field(min_length=1)] = ["policy"]
     n: Positive = 8
     backend: Literal["hf"] = "hf"
     batch_size: Positive | None = None
@@ -128,9 +138,31 @@ class SampleConfig(DecodingConfig):
 
     @model_validator(mode="after")
     def _greedy_is_drawn_once(self) -> SampleConfig:
-        if self.temperature == 0 and self.n > 1:
-            raise ValueError(f"temperature 0 draws the same completion n={self.n} times: set n=1 or raise it")
+        temperatures = self.temperatures
+        if sum(temperatures[i % len(temperatures)] == 0 for i in range(self.n)) > 1:
+            raise ValueError(f"temperature 0 draws the same completion again (n={self.n}): set n=1 or raise it")
         return self
+
+    @property
+    def temperatures(self) -> list[float]:
+        return self.temperature if isinstance(self.temperature, list) else [self.temperature]
+
+    @property
+    def top_ps(self) -> list[float]:
+        return self.top_p if isinstance(self.top_p, list) else [self.top_p]
+
+
+class RationalizeConfig(Section):
+    """Prompts that nothing solved are sampled again with the answer as a hint (STaR).
+
+    `template` is the whole prompt with {question} and {answer}; by default the answer follows the question in
+    brackets. `mark` follows the right one of listed choices instead. The rule `hinted` bounds their share.
+    """
+
+    template: str | None = None
+    mark: str | None = None
+    n: Positive = 1
+    temperature: NonNegative | None = None
 
 
 class SelectConfig(Section):
@@ -220,6 +252,7 @@ class Config(Section):
     prompt: PromptConfig = PromptConfig()
     verifier: VerifierConfig = VerifierConfig()
     sample: SampleConfig = SampleConfig()
+    rationalize: RationalizeConfig | None = None
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
     warm_start: WarmStartConfig | None = None

@@ -37,6 +37,10 @@ class RunFolder:
     def plan(self, number: int) -> Path:
         return self.round(number) / "plan.parquet"
 
+    def hints(self, number: int) -> Path:
+        """The plan of what is sampled again with a hint."""
+        return self.round(number) / "hints.parquet"
+
     def selection(self, number: int) -> Path:
         return self.round(number) / "selection.parquet"
 

@@ -17,11 +17,14 @@ from star_rft.types import Decoding, Split, digest
 if TYPE_CHECKING:
     import duckdb
 
+POLICY = "policy"
+
 PLAN = pa.schema(
     [
         ("unit", pa.string()),
         ("split", pa.string()),
         ("decode_id", pa.string()),
+        ("source", pa.string()),
         ("batch_size", pa.int32()),
         ("problem_id", pa.string()),
         ("attempt", pa.int32()),
@@ -39,11 +42,15 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Requests that are drawn together, in this order and batch size, and commit together."""
+    """Requests that are drawn together, in this order and batch size, and commit together.
+
+    `source` names who is asked and how: the policy, another model, the policy with hints.
+    """
 
     name: str
     split: Split
     decode_id: str
+    source: str
     batch_size: int
     requests: tuple[Planned, ...]
 
@@ -56,24 +63,26 @@ def request_seed(run_seed: int, round: int, split: str, problem_id: str, attempt
 def fixed_k(
     problem_ids: Sequence[str],
     *,
-    n: int,
+    attempts: Sequence[int],
     round: int,
     split: Split,
     decoding: Decoding,
     run_seed: int,
     unit_size: int,
     batch_size: int,
+    source: str = POLICY,
 ) -> list[Unit]:
-    """Plan `n` attempts for every problem; a problem's attempts stay in one unit and share their prefill."""
+    """Plan these attempts for every problem; a problem's attempts stay in one unit and share their prefill."""
     units = []
-    for index, group in enumerate(_groups(problem_ids, max(1, unit_size // n))):
+    by_whom = "" if source == POLICY else f"{digest(source, size=2)}-"
+    for index, group in enumerate(_groups(problem_ids, max(1, unit_size // len(attempts)))):
         requests = tuple(
             Planned(pid, attempt, request_seed(run_seed, round, split, pid, attempt, decoding.id))
             for pid in group
-            for attempt in range(n)
+            for attempt in attempts
         )
-        name = f"r{round:03d}-{split}-{decoding.id[:6]}-{index:05d}"
-        units.append(Unit(name, split, decoding.id, batch_size, requests))
+        name = f"r{round:03d}-{split}-{by_whom}{decoding.id[:6]}-{index:05d}"
+        units.append(Unit(name, split, decoding.id, source, batch_size, requests))
     return units
 
 
@@ -83,6 +92,7 @@ def write_plan(path: Path, units: Sequence[Unit]) -> None:
             "unit": unit.name,
             "split": unit.split,
             "decode_id": unit.decode_id,
+            "source": unit.source,
             "batch_size": unit.batch_size,
             "problem_id": request.problem_id,
             "attempt": request.attempt,
@@ -95,15 +105,15 @@ def write_plan(path: Path, units: Sequence[Unit]) -> None:
 
 
 def read_plan(path: Path) -> list[Unit]:
-    requests: dict[tuple[str, Split, str, int], list[Planned]] = {}
+    requests: dict[tuple[str, Split, str, str, int], list[Planned]] = {}
     for row in pq.read_table(path).to_pylist():
-        key = (row["unit"], row["split"], row["decode_id"], row["batch_size"])
+        key = (row["unit"], row["split"], row["decode_id"], row["source"], row["batch_size"])
         requests.setdefault(key, []).append(Planned(row["problem_id"], row["attempt"], row["seed"]))
     return [Unit(*key, tuple(planned)) for key, planned in requests.items()]
 
 
 def history(con: duckdb.DuckDBPyConnection, *, only_without_survivors: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield one row a train problem: its figures over all rounds and, in `rounds`, round by round.
+    """Yield one row a train problem: its figures over all rounds and, in `rounds`, round by round, hints aside.
 
     `pass_rate_at_most` is the one-sided 95% upper bound; after 0 of k it is near 3/k.
     """
@@ -114,7 +124,7 @@ def history(con: duckdb.DuckDBPyConnection, *, only_without_survivors: bool = Fa
         "  count(*) filter (status = 'unknown')::int as unknown,"
         "  count(*) filter (reason = 'truncated')::int as truncated,"
         "  count(distinct equation_key) filter (status = 'correct')::int as distinct_correct"
-        "  from traces where split = 'train' group by all)"
+        "  from traces where split = 'train' and not hinted group by all)"
         " select problem_id, sum(samples)::int as samples, sum(correct)::int as correct,"
         " sum(unknown)::int as unknown, sum(truncated)::int as truncated,"
         " list({round: round, samples: samples, correct: correct, unknown: unknown,"

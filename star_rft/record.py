@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str | None) -> dict[str, Any]:
-    """Count this round's train samples, as fields of RoundReport."""
+    """Count this round's train samples, as fields of RoundReport; those with a hint apart."""
     group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null"
     rows = con.execute(
         "select count(*)::int, (count(*) filter (status = 'correct'))::int,"
         " (count(*) filter (status = 'unknown'))::int, (count(*) filter (reason = 'truncated'))::int,"
         " (count(distinct equation_key) filter (status = 'correct'))::int, sum(tokens)::bigint,"
-        f" {group} as g from traces where split = 'train' and round = ? group by problem_id order by problem_id",
+        f" {group} as g from traces where split = 'train' and round = ? and not hinted"
+        " group by problem_id order by problem_id",
         [round],
     ).fetchall()
     missed = [float(correct == 0) for _, correct, *_ in rows]
@@ -31,7 +32,22 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
         if row[6] is not None:
             groups.setdefault(str(row[6]), []).append(miss)
     samples, correct, unknown, truncated, distinct, tokens = (sum(row[i] for row in rows) for i in range(6))
+    hinted, hinted_correct = _one(
+        con,
+        "select count(*), count(*) filter (status = 'correct') from traces"
+        " where split = 'train' and round = ? and hinted",
+        round,
+    )
+    wrong_steps = _one(
+        con,
+        "select avg((false_steps > 0)::int) from traces"
+        " where split = 'train' and round = ? and status = 'correct' and not hinted",
+        round,
+    )
     return {
+        "hinted": hinted,
+        "hinted_correct": hinted_correct,
+        "wrong_steps": wrong_steps[0],
         "samples": samples,
         "correct": correct,
         "unknown": unknown,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -23,36 +23,51 @@ class VerifierPool(Protocol):
     def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who draws a unit and how: `model` is its fingerprint, `render` gives the prompt of an attempt.
+
+    `leaks` tells of a trace whether it shows the hint that the prompt held; None where there is no hint.
+    """
+
+    sampler: Callable[[], Sampler]
+    model: str
+    decoding: Decoding
+    render: Callable[[Problem, int], str]
+    leaks: Callable[[str, Problem], bool] | None = None
+
+
 def draw(
     units: Sequence[Unit],
     *,
     round: int,
-    sampler: Callable[[], Sampler],
-    model: str,
-    decodings: Mapping[str, Decoding],
+    ask: Callable[[Unit], Asked],
     problems: Mapping[Split, Mapping[str, Problem]],
-    render: Callable[[Problem], str],
     pool: VerifierPool,
     ledger: Ledger,
     advance: Advance,
 ) -> None:
     """Draw every unit that the ledger does not hold yet. A unit commits whole or is drawn again whole.
 
-    `sampler` is called for the first missing unit only: a finished plan loads no model.
+    A sampler is asked for at the first missing unit only: a finished plan loads no model.
     """
     committed = ledger.units()
     for unit in units:
         if unit.name in committed:
             advance(len(unit.requests), 0)
             continue
-        decoding, by_id = decodings[unit.decode_id], problems[unit.split]
-        ledger.record_decoding(decoding)
-        requests = [Request(r.problem_id, r.attempt, render(by_id[r.problem_id]), r.seed) for r in unit.requests]
+        asked, by_id = ask(unit), problems[unit.split]
+        ledger.record_decoding(asked.decoding)
+        requests = [
+            Request(r.problem_id, r.attempt, asked.render(by_id[r.problem_id], r.attempt), r.seed)
+            for r in unit.requests
+        ]
         started = perf_counter()
-        stream = _Timed(sampler().sample(requests, decoding=decoding, batch_size=unit.batch_size))
+        stream = _Timed(asked.sampler().sample(requests, decoding=asked.decoding, batch_size=unit.batch_size))
         pairs = []
         for completion, verdict in verified(stream, problems=by_id, pool=pool):
-            sample = _sample(completion, unit=unit, round=round, model=model)
+            problem = by_id[completion.request.problem_id]
+            sample = _sample(completion, problem, asked, split=unit.split, round=round)
             pairs.append((sample, verdict))
             advance(1, len(sample.token_ids))
         drawn = perf_counter() - started
@@ -118,20 +133,21 @@ class _Timed:
             self.seconds += perf_counter() - started
 
 
-def _sample(completion: Completion, *, unit: Unit, round: int, model: str) -> Sample:
+def _sample(completion: Completion, problem: Problem, asked: Asked, *, split: Split, round: int) -> Sample:
     request = completion.request
     return Sample(
         problem_id=request.problem_id,
-        split=unit.split,
+        split=split,
         round=round,
         attempt=request.attempt,
-        model=model,
-        decode_id=unit.decode_id,
+        model=asked.model,
+        decode_id=asked.decoding.id,
         prompt_sha=digest(request.prompt),
         seed=request.seed,
-        hinted=False,
+        hinted=asked.leaks is not None,
         text=completion.text,
         token_ids=completion.token_ids,
         finish_reason=completion.finish_reason,
         logprob=completion.logprob,
+        leaks_hint=asked.leaks is not None and asked.leaks(completion.text, problem),
     )

@@ -9,19 +9,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from star_rft import evaluate, record
+from star_rft import evaluate, rationalize, record
 from star_rft.data import Prompter
 from star_rft.files import RunError, write_table
 from star_rft.folder import RunFolder
 from star_rft.frontier import Unit, fixed_k, read_plan, write_plan
 from star_rft.ledger import RANKINGS, Ledger, batches
 from star_rft.progress import Progress
-from star_rft.rollout import Counted, VerifierPool, draw, final_verdict, judged_text
+from star_rft.rollout import Asked, Counted, VerifierPool, draw, final_verdict, judged_text
 from star_rft.select.rules import select
+from star_rft.sources import Model, Source
 from star_rft.training.corpus import corpus, gold_examples, mixture
 from star_rft.types import Decoding, Example, Problem, RoundReport, RunFailure, Sampler, Scores, Split
-
-Model = Path | str
 
 
 @dataclass(slots=True)
@@ -71,8 +70,8 @@ class RunStages:
     pool: VerifierPool
     progress: Progress
     fingerprint: Callable[[Model], str]
-    decoding: Decoding
-    n: int
+    sources: Sequence[Source]
+    hint: Source | None
     unit_size: int
     held_out: HeldOut
     select_with: Mapping[str, Any]
@@ -96,13 +95,23 @@ class RunStages:
     def plan(self, round: int, policy: Model) -> list[Unit]:
         path = self.folder.plan(round)
         if not path.exists():
-            write_plan(path, self._units(round, "train", self.decoding, self.n, policy))
+            train = self.problems["train"]
+            write_plan(path, [u for s in self.sources for u in self._units(round, "train", s, policy, train)])
         return read_plan(path)
 
     def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None:
-        title = f"round {round}: sampling"
-        spent = self._draw(title, round, units, policy, {self.decoding.id: self.decoding})
-        self._seconds.setdefault(round, {}).update(spent)
+        self._draw(f"round {round}: sampling", round, units, policy, self.sources)
+
+    def rationalize(self, round: int, policy: Model) -> None:
+        """Ask again, with a hint, for what no sample of the round has solved."""
+        if self.hint is None:
+            return
+        path = self.folder.hints(round)
+        if not path.exists():
+            missed = set(rationalize.without_survivors(self.ledger.connect(), round=round))
+            problems = [problem for problem in self.problems["train"] if problem.id in missed]
+            write_plan(path, self._units(round, "train", self.hint, policy, problems))
+        self._draw(f"round {round}: with hints", round, read_plan(path), policy, [self.hint])
 
     def select(self, round: int) -> None:
         path = self.folder.selection(round)
@@ -139,8 +148,8 @@ class RunStages:
             plan = self.folder.eval_plan(round)
             if not plan.exists():
                 write_plan(plan, self._held_out_units(round, policy))
-            decodings = {d.id: d for d in (held_out.sampled, held_out.greedy) if d is not None}
-            self._draw(f"round {round}: evaluating", round, read_plan(plan), policy, decodings)
+            sources = self._held_out_sources()
+            self._draw(f"round {round}: evaluating", round, read_plan(plan), policy, sources)
             table = evaluate.per_problem(
                 self.ledger.connect(),
                 round=round,
@@ -229,52 +238,78 @@ class RunStages:
     def _is_evaluated(self, round: int) -> bool:
         return round % self.held_out.every == 0 or round == self.rounds
 
-    def _units(self, round: int, split: Split, decoding: Decoding, n: int, policy: Model) -> list[Unit]:
-        problems = self.problems[split]
-        prompts = self.prompts.tokenizer([self.prompts.render(p) for p in problems], add_special_tokens=False)
-        longest = max(len(ids) for ids in prompts["input_ids"])
-        return fixed_k(
-            [problem.id for problem in problems],
-            n=n,
-            round=round,
-            split=split,
-            decoding=decoding,
-            run_seed=self.seed,
-            unit_size=self.unit_size,
-            batch_size=self.engine.sampler(policy).batch_size_for(longest, decoding),
-        )
+    def _units(
+        self, round: int, split: Split, source: Source, policy: Model, problems: Sequence[Problem]
+    ) -> list[Unit]:
+        if not problems:
+            return []
+        longest, sampler = source.longest_prompt(problems), self.engine.sampler(source.model or policy)
+        return [
+            unit
+            for decoding, attempts in source.by_decoding().items()
+            for unit in fixed_k(
+                [problem.id for problem in problems],
+                attempts=attempts,
+                round=round,
+                split=split,
+                decoding=decoding,
+                run_seed=self.seed,
+                unit_size=self.unit_size,
+                batch_size=sampler.batch_size_for(longest, decoding),
+                source=source.name,
+            )
+        ]
+
+    def _held_out_sources(self) -> list[Source]:
+        wanted = [(self.held_out.sampled, self.held_out.n), (self.held_out.greedy, 1)]
+        return [
+            Source(self.prompts.tokenizer, range(n), (decoding,), (self.prompts.render,))
+            for decoding, n in wanted
+            if decoding is not None
+        ]
 
     def _held_out_units(self, round: int, policy: Model) -> list[Unit]:
-        units: list[Unit] = []
         splits: tuple[Split, ...] = ("dev", "test")
-        for split in (split for split in splits if self.problems.get(split)):
-            units += self._units(round, split, self.held_out.sampled, self.held_out.n, policy)
-            if self.held_out.greedy is not None:
-                units += self._units(round, split, self.held_out.greedy, 1, policy)
-        return units
+        return [
+            unit
+            for split in splits
+            for source in self._held_out_sources()
+            for unit in self._units(round, split, source, policy, self.problems.get(split, ()))
+        ]
 
-    def _draw(
-        self, title: str, round: int, units: list[Unit], policy: Model, decodings: Mapping[str, Decoding]
-    ) -> dict[str, float]:
-        """Draw what is missing; return the seconds inside the sampler, and those that verification added."""
+    def _draw(self, title: str, round: int, units: list[Unit], policy: Model, sources: Sequence[Source]) -> None:
+        """Draw what is missing; seconds inside the sampler and those that verification added count for training."""
         before = self._drawing_seconds()
         counted = Counted(self.pool)
+        decodings = {decoding.id: decoding for source in sources for decoding in source.decodings}
+        by_name = {source.name: source for source in sources}
+
+        def ask(unit: Unit) -> Asked:
+            source = by_name[unit.source]
+            model = source.model or policy
+            return Asked(
+                sampler=lambda: self.engine.sampler(model),
+                model=self.fingerprint(model),
+                decoding=decodings[unit.decode_id],
+                render=source.render,
+                leaks=rationalize.leaks if source.is_hinted else None,
+            )
+
         with self.progress.stage(title, sum(len(unit.requests) for unit in units)) as advance:
             draw(
                 units,
                 round=round,
-                sampler=lambda: self.engine.sampler(policy),
-                model=self.fingerprint(policy),
-                decodings=decodings,
+                ask=ask,
                 problems={split: {p.id: p for p in problems} for split, problems in self.problems.items()},
-                render=self.prompts.render,
                 pool=counted,
                 ledger=self.ledger,
                 advance=advance,
             )
         counted.tally.warn()
-        after = self._drawing_seconds()
-        return {stage: after[stage] - before[stage] for stage in after}
+        if any(unit.split == "train" for unit in units):
+            spent, after = self._seconds.setdefault(round, {}), self._drawing_seconds()
+            for stage in after:
+                spent[stage] = spent.get(stage, 0.0) + after[stage] - before[stage]
 
     def _drawing_seconds(self) -> dict[str, float]:
         lines = [line.get("seconds", {}) for line in self.ledger.units().values()]
@@ -286,6 +321,7 @@ class RunStages:
             round=round,
             problems={problem.id: problem for problem in self.problems["train"]},
             prompts=self.prompts,
+            foreign=[self.fingerprint(source.model) for source in self.sources if source.model is not None],
             anchor=self.warm_start_data,
             seed=self.seed,
             **self.corpus_with,
@@ -352,6 +388,7 @@ def do_stage(stages: RunStages, stage: str) -> str:
     if stage == "sample":
         units = stages.plan(round, policy)
         stages.sample_and_verify(round, units, policy)
+        stages.rationalize(round, policy)
         return f"round {round}: {sum(len(unit.requests) for unit in units):,} samples are in the ledger"
     if stage == "select":
         stages.require(round, stages.is_sampled(round), "samples", "sample")

@@ -225,8 +225,9 @@ class Scores:
 class RoundReport:
     """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
 
-    Counts are of this round's train samples; `survivors` are the distinct traces selected for training, and
-    `no_survivors` the train problems without a correct sample in this round. None means not measured.
+    Counts are of this round's train samples, hinted ones apart; `survivors` are the distinct traces selected for
+    training, `no_survivors` the train problems without a correct sample in this round, and `wrong_steps` the share
+    of the correct samples that state a false equation. None means not measured.
     """
 
     round: int
@@ -237,6 +238,9 @@ class RoundReport:
     unknown: int = 0
     truncated: int = 0
     distinct: int = 0
+    hinted: int = 0
+    hinted_correct: int = 0
+    wrong_steps: float | None = None
     survivors: int = 0
     gold: int = 0
     anchor: int = 0

@@ -12,14 +12,14 @@ SETTINGS = {"round": 1, "decoding": DECODING, "run_seed": 0, "batch_size": 8}
 
 def test_every_problem_gets_its_attempts_also_those_of_a_last_partial_unit() -> None:
     """The last partial batch of prompts is silently dropped in STaR's code."""
-    units = fixed_k([f"p{i}" for i in range(7)], n=4, split="train", unit_size=12, **SETTINGS)  # type: ignore[arg-type]
+    units = fixed_k([f"p{i}" for i in range(7)], attempts=range(4), split="train", unit_size=12, **SETTINGS)  # type: ignore[arg-type]
     assert [len(unit.requests) for unit in units] == [12, 12, 4]
     asked = {(r.problem_id, r.attempt) for unit in units for r in unit.requests}
     assert asked == {(f"p{i}", a) for i in range(7) for a in range(4)}
 
 
 def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    units = fixed_k(["a", "b", "c"], n=2, split="dev", unit_size=4, **SETTINGS)  # type: ignore[arg-type]
+    units = fixed_k(["a", "b", "c"], attempts=range(2), split="dev", unit_size=4, **SETTINGS)  # type: ignore[arg-type]
     write_plan(tmp_path / "plan.parquet", units)
     assert read_plan(tmp_path / "plan.parquet") == units
 

@@ -32,13 +32,15 @@ def corpus(
     anchor: Sequence[Problem],
     mix: float,
     seed: int,
+    foreign: Sequence[str] = (),
 ) -> list[Example]:
-    """Build the training set of a round, in a fixed order.
+    """Build the training set of a round, in a fixed order. A hinted trace is trained on without its hint.
 
+    `foreign` are the fingerprints of models whose tokens are not this model's: of those the text counts.
     `gold` is the share of the problems whose gold solution is added; `mix` the share of the whole set that is
     drawn, without replacement and anew each round, from `anchor`.
     """
-    survivors = _survivors(con, round=round, problems=problems, prompts=prompts)
+    survivors = _survivors(con, round=round, problems=problems, prompts=prompts, foreign=foreign)
     golds, anchors = mixture(len(survivors), problems=len(problems), gold=gold, anchor=len(anchor), mix=mix)
     gold_ids = _draw(list(problems), golds, "gold", seed)
     by_id = {problem.id: problem for problem in anchor}
@@ -61,18 +63,24 @@ def gold_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Exam
 
 
 def _survivors(
-    con: duckdb.DuckDBPyConnection, *, round: int, problems: Mapping[str, Problem], prompts: Prompts
+    con: duckdb.DuckDBPyConnection,
+    *,
+    round: int,
+    problems: Mapping[str, Problem],
+    prompts: Prompts,
+    foreign: Sequence[str],
 ) -> list[Example]:
     rows = con.execute(
-        "select s.problem_id, s.text, s.token_ids, sel.weight from selection sel join samples s using (sample_id)"
+        "select s.problem_id, s.text, s.token_ids, s.model, sel.weight"
+        " from selection sel join samples s using (sample_id)"
         " where sel.in_round = ? and sel.is_selected order by s.problem_id, s.sample_id",
         [round],
     ).fetchall()
     tokenizer = prompts.tokenizer
     examples = []
-    for problem_id, text, token_ids, weight in rows:
+    for problem_id, text, token_ids, model, weight in rows:
         prompt = prompts.render(problems[problem_id])
-        if token_ids and token_ids[-1] == tokenizer.eos_token_id:
+        if model not in foreign and token_ids and token_ids[-1] == tokenizer.eos_token_id:
             examples.append(example_from_tokens(tokenizer, prompt, token_ids, weight=weight))
         else:  # it ended at a stop string, whose tokens are not part of the answer
             examples.append(example_from_text(tokenizer, prompt, text, weight=weight))

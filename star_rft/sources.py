@@ -1,0 +1,51 @@
+"""Who samples a prompt, and how it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from star_rft.frontier import POLICY
+from star_rft.types import Decoding, Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Model = Path | str
+Render = Callable[[Problem], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model and its ways to be asked: attempt i takes the i-th decoding and the i-th rendering, in turn.
+
+    `model` is None for the policy of the round. `attempts` of the sources of one round do not overlap.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    attempts: range
+    decodings: tuple[Decoding, ...]
+    renders: tuple[Render, ...]
+    name: str = POLICY
+    model: Model | None = None
+    is_hinted: bool = False
+
+    def decoding_of(self, attempt: int) -> Decoding:
+        return self.decodings[(attempt - self.attempts.start) % len(self.decodings)]
+
+    def render(self, problem: Problem, attempt: int) -> str:
+        return self.renders[(attempt - self.attempts.start) % len(self.renders)](problem)
+
+    def by_decoding(self) -> dict[Decoding, list[int]]:
+        """Return the attempts that each decoding draws."""
+        groups: dict[Decoding, list[int]] = {}
+        for attempt in self.attempts:
+            groups.setdefault(self.decoding_of(attempt), []).append(attempt)
+        return groups
+
+    def longest_prompt(self, problems: Sequence[Problem]) -> int:
+        """Return the tokens of the longest prompt, in whichever way it is asked."""
+        texts = [render(problem) for render in self.renders for problem in problems]
+        return max(len(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"])
