@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 
 from star_rft.training.batches import IGNORED
-
-Comparison = Literal["dpo", "rso", "rrhf"]
+from star_rft.training.settings import Comparison
 
 # Where TRL's fused head, which projects the scored positions only and in tiles, runs in Triton.
 FUSED_HEAD_DEVICES = ("cuda", "xpu")

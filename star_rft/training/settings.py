@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Comparison = Literal["dpo", "rso", "rrhf"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.types import Example
+from star_rft.types import Example, Ranking
 
 VOCABULARY = 60
 END = 1
@@ -62,6 +62,21 @@ def random_examples(count: int, *, seed: int = 0, weighted: bool = False) -> lis
             prompt_ids=tuple(rng.choices(range(3, VOCABULARY), k=rng.randint(1, 9))),
             completion_ids=(*rng.choices(range(3, VOCABULARY), k=rng.randint(1, 15)), END),
             weight=rng.choice([0.25, 0.5, 2.0]) if weighted else 1.0,
+        )
+        for _ in range(count)
+    ]
+
+
+def random_rankings(count: int, *, seed: int = 0, completions: int = 2) -> list[Ranking]:
+    """Rankings of so many completions of unequal lengths; all between the first and the last have one score."""
+    rng = random.Random(seed)
+    return [
+        Ranking(
+            prompt_ids=tuple(rng.choices(range(3, VOCABULARY), k=rng.randint(1, 9))),
+            completion_ids=tuple(
+                (*rng.choices(range(3, VOCABULARY), k=rng.randint(1, 15)), END) for _ in range(completions)
+            ),
+            scores=(3.0, *[2.0] * (completions - 2), 1.0),
         )
         for _ in range(count)
     ]

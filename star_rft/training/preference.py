@@ -1,0 +1,298 @@
+"""Training on rankings: objectives that compare the completions of one prompt, DPO, RSO and RRHF."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from star_rft import models
+from star_rft.training.batches import Size, pack, pad
+from star_rft.training.errors import TrainingError
+from star_rft.training.run import run
+from star_rft.training.settings import Comparison, FitReport, LoraSpec, Settings
+from star_rft.types import Example, Ranking
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+    from trl.trainer.sft_config import SFTConfig
+
+    from star_rft.training.run import Batch, Load
+
+
+def fit_rankings(
+    rankings: Sequence[Ranking],
+    *,
+    objective: Comparison,
+    model_path: str | Path,
+    reference_path: str | Path | None = None,
+    out_dir: Path,
+    work_dir: Path,
+    lr: float,
+    beta: float = 0.1,
+    sft_weight: float = 0.0,
+    epochs: float | None = 1.0,
+    max_steps: int | None = None,
+    batch_size: int = 32,
+    micro_batch_size: int | None = None,
+    max_tokens: int = 2048,
+    schedule: Literal["cosine", "linear", "constant"] = "cosine",
+    warmup_ratio: float = 0.03,
+    weight_decay: float = 0.0,
+    max_grad_norm: float = 1.0,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    device: str = "auto",
+    lora: LoraSpec | None = None,
+    gradient_checkpointing: bool = False,
+    packing: Literal["auto"] | bool = "auto",
+    seed: int = 0,
+    save_steps: int | None = None,
+    save_dtype: Literal["float32", "bfloat16"] = "float32",
+    optimizer_from: Path | None = None,
+    save_optimizer: bool = False,
+    trust_remote_code: bool = False,
+    report_to: Sequence[str] = (),
+    on_step: Callable[[int, int, float, float], None] | None = None,
+) -> FitReport:
+    """Train the model at `model_path` to prefer the better completions; all that is not said here is as in `fit`.
+
+    - dpo and rso: the mean of -log sigmoid(beta * (r_i - r_j)) over the step's pairs with score_i > score_j, where
+      r = log pi(y|x) - log pi_ref(y|x), plus `sft_weight` times the negative log-likelihood per token of the
+      completions that are better in a pair, each as often as it is (Llama-3: 0.2). A ranking of m completions
+      gives every pair of unequal scores. rso is the "sigmoid-norm" loss of its paper (2309.06657), where beta is
+      called gamma: the same formula, for it is the sampling that sets RSO apart from DPO. Its norm is the
+      division by the reference; TRL's `sigmoid_norm` divides by the length, and is not this.
+    - rrhf (2304.05302): the mean over the step's rankings of sum_{score_i < score_j} max(0, p_i - p_j) plus
+      `sft_weight` (paper: 1) times -p of the first completion, where p = log pi(y|x) / |y|; no reference, no beta.
+      (In the paper's text that last term is a sum over tokens, in its authors' code the mean, as here.)
+    - `reference_path` is the reference model (default: `model_path`). It scores every completion once, before
+      the training, and is not in memory during it. The policy's own dropout is off, that of `lora` is not.
+    - Each completion is forwarded once a visit, whatever the number of its pairs. `batch_size` and
+      `micro_batch_size` count rankings, and the completions of one stay together in a micro-batch.
+    - Completions that exceed `max_tokens` with their prompt are dropped and counted, never cut; the rest of their
+      ranking is compared, if anything in it can be.
+
+    Raises TrainingError.
+    """
+    settings = Settings(
+        lr=lr, epochs=epochs, max_steps=max_steps, batch_size=batch_size, micro_batch_size=micro_batch_size,
+        max_tokens=max_tokens, schedule=schedule, warmup_ratio=warmup_ratio, weight_decay=weight_decay,
+        max_grad_norm=max_grad_norm, precision=precision, lora=lora, packing=packing, seed=seed,
+        gradient_checkpointing=gradient_checkpointing, save_dtype=save_dtype,
+    )  # fmt: skip
+    _check(objective, reference_path=reference_path, beta=beta, sft_weight=sft_weight)
+    kept, dropped = _usable(rankings, max_tokens=max_tokens)
+    reference = None if objective == "rrhf" else reference_path or model_path
+    return run(
+        Compared(kept, objective, reference, beta, sft_weight), settings, dropped=dropped, model_path=model_path,
+        out_dir=out_dir, work_dir=work_dir, device=device, save_steps=save_steps, optimizer_from=optimizer_from,
+        save_optimizer=save_optimizer, trust_remote_code=trust_remote_code, report_to=report_to, on_step=on_step,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The loss of a step: sum_pairs loss / pairs (rrhf: / rankings) + sft_weight * sum_i w_i nll_i / sum_i w_i T_i."""
+
+    rankings: Sequence[Ranking]
+    comparison: Comparison
+    reference: str | Path | None
+    beta: float
+    sft_weight: float
+
+    @property
+    def sizes(self) -> list[Size]:
+        return [_size(ranking) for ranking in self.rankings]
+
+    @property
+    def highest_token(self) -> int:
+        return max(max((*r.prompt_ids, *(i for ids in r.completion_ids for i in ids))) for r in self.rankings)
+
+    def content(self) -> object:
+        reference = None if self.reference is None else models.fingerprint(self.reference)
+        rows = [(r.prompt_ids, r.completion_ids, r.scores) for r in self.rankings]
+        return [self.comparison, self.beta, self.sft_weight, reference, rows]
+
+    def collator(
+        self, rows: Sequence[Sequence[int]], *, load: Load, config: SFTConfig, packed: bool
+    ) -> RankingCollator:
+        bare = RankingCollator(self.rankings, self.comparison, packed)
+        if self.reference is None:
+            return bare
+        references = reference_logps(load(self.reference).model, rows, bare, config=config)
+        gc.collect()  # TRL's fused head makes the model part of a cycle, and the policy needs its room
+        return replace(bare, references=references)
+
+    def adjust(self, model: PreTrainedModel) -> None:
+        """The reference has no dropout, and noise in the ratio of the two is no preference."""
+        from trl.trainer.utils import disable_dropout_in_model
+
+        disable_dropout_in_model(model)
+
+    def totals(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        return torch.stack([batch["compared"].sum(), batch["weights"].sum()])
+
+    def loss(self, model: torch.nn.Module, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+        from star_rft.training.losses import logps_and_nll, pair_losses
+
+        logps_N, nll = logps_and_nll(model, **_sequences(batch))
+        pairs = {name: batch[name] for name in ("references", "lengths", "better", "worse")}
+        losses_P = pair_losses(self.comparison, logps=logps_N, beta=self.beta, **pairs)
+        return losses_P.sum() / totals[0] + self.sft_weight * nll / totals[1]
+
+
+@dataclass(frozen=True, slots=True)
+class RankingCollator:
+    """Turn rows `{"members": [indices]}` into a micro-batch of all completions of these rankings."""
+
+    rankings: Sequence[Ranking]
+    comparison: Comparison
+    packed: bool
+    references: Mapping[int, Sequence[float]] | None = None
+
+    def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> Batch:
+        """Return the tensors of `pad` or `pack` over all N completions, and these:
+
+        `lengths`, `references` (N); `better`, `worse` (P): the pairs, as indices of completions; `compared` (1):
+        what the sum over pairs is divided by.
+        """
+        import torch
+
+        members = [i for row in rows for i in row["members"]]
+        examples = [example for i in members for example in _examples(self.rankings[i], self.comparison)]
+        # Trainer wants the same number of micro-batches every step: an empty one is a completion of no weight.
+        examples = examples or [Example(prompt_ids=(0,), completion_ids=(0,), weight=0.0)]
+        pairs = self._pairs(members)
+        references = [0.0] * len(examples)
+        if self.references is not None and members:
+            references = [logp for i in members for logp in self.references[i]]
+        return {
+            **(pack(examples) if self.packed else pad(examples)),
+            "lengths": torch.tensor([len(example.completion_ids) for example in examples]),
+            "references": torch.tensor(references, dtype=torch.float32),
+            "better": torch.tensor([better for better, _ in pairs], dtype=torch.int64),
+            "worse": torch.tensor([worse for _, worse in pairs], dtype=torch.int64),
+            "compared": torch.tensor([float(len(members if self.comparison == "rrhf" else pairs))]),
+        }
+
+    def _pairs(self, members: Sequence[int]) -> list[tuple[int, int]]:
+        pairs = []
+        first = 0
+        for i in members:
+            scores = self.rankings[i].scores
+            pairs += [(first + b, first + w) for b in range(len(scores)) for w in _worse(scores, b)]
+            first += len(scores)
+        return pairs
+
+
+def reference_logps(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], collate: RankingCollator, *, config: SFTConfig
+) -> dict[int, list[float]]:
+    """Return the log-probability of each completion of each ranking in `rows`, by the precision of the training.
+
+    With several ranks each does its share.
+    """
+    import torch
+    from accelerate.utils import gather_object  # type: ignore[import-untyped]
+    from trl.trainer.utils import add_fused_lm_head
+
+    from star_rft.training.losses import logps_and_nll
+
+    module: torch.nn.Module = model
+    module.to(config.device)
+    add_fused_lm_head(model)
+    found: list[tuple[int, list[float]]] = []
+    with torch.inference_mode(), torch.autocast(config.device.type, dtype=torch.bfloat16, enabled=bool(config.bf16)):
+        for members in _once(rows)[config.process_index :: config.world_size]:
+            batch = {name: tensor.to(config.device) for name, tensor in collate([{"members": members}]).items()}
+            logps_N, _ = logps_and_nll(model, **_sequences(batch))
+            counts = [len(collate.rankings[i].scores) for i in members]
+            found += zip(members, [part.tolist() for part in torch.split(logps_N.cpu(), counts)], strict=True)
+    return dict(gather_object(found))
+
+
+def _sequences(batch: Batch) -> Batch:
+    names = ("input_ids", "labels", "weights", "position_ids", "lengths")
+    return {name: batch[name] for name in names if name in batch}
+
+
+def _once(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Leave of each row what stands in no row before it; drop empty ones."""
+    seen: set[int] = set()
+    fresh = []
+    for row in rows:
+        if new := [i for i in row if i not in seen]:
+            fresh.append(new)
+            seen.update(new)
+    return fresh
+
+
+def _worse(scores: Sequence[float], better: int) -> list[int]:
+    return [i for i, score in enumerate(scores) if score < scores[better]]
+
+
+def _examples(ranking: Ranking, comparison: Comparison) -> list[Example]:
+    """Return the completions, each with its weight in the negative log-likelihood."""
+    if comparison == "rrhf":  # the first alone, by the mean over its tokens
+        weights = [1 / len(ranking.completion_ids[0]), *[0.0] * (len(ranking.scores) - 1)]
+    else:
+        weights = [float(len(_worse(ranking.scores, i))) for i in range(len(ranking.scores))]
+    return [
+        Example(ranking.prompt_ids, ids, weight) for ids, weight in zip(ranking.completion_ids, weights, strict=True)
+    ]
+
+
+def _size(ranking: Ranking) -> Size:
+    lengths = [len(ranking.prompt_ids) + len(ids) for ids in ranking.completion_ids]
+    return Size(rows=len(lengths), longest=max(lengths), tokens=sum(lengths))
+
+
+def _check(objective: str, *, reference_path: str | Path | None, beta: float, sft_weight: float) -> None:
+    if objective not in ("dpo", "rso", "rrhf"):
+        raise TrainingError(f"objective {objective!r} is unknown: use dpo, rso or rrhf")
+    if objective == "rrhf" and reference_path is not None:
+        raise TrainingError("rrhf has no reference model: leave reference_path out")
+    if not (math.isfinite(beta) and beta > 0):
+        raise TrainingError(f"beta is {beta}: it is positive")
+    if not (math.isfinite(sft_weight) and sft_weight >= 0):
+        raise TrainingError(f"sft_weight is {sft_weight}: it is 0 or positive")
+
+
+def _usable(rankings: Sequence[Ranking], *, max_tokens: int) -> tuple[list[Ranking], int]:
+    """Return the rankings without the completions that are too long, and how many those were."""
+    if not rankings:
+        raise TrainingError("there are no rankings to train on")
+    for ranking in rankings:
+        _check_ranking(ranking)
+    shortened = [_short(ranking, max_tokens=max_tokens) for ranking in rankings]
+    kept = [ranking for ranking in shortened if len(set(ranking.scores)) > 1]
+    if not kept:
+        raise TrainingError(f"no ranking has two completions of unequal score within max_tokens={max_tokens}")
+    return kept, sum(len(r.scores) for r in rankings) - sum(len(r.scores) for r in shortened)
+
+
+def _check_ranking(ranking: Ranking) -> None:
+    if len(ranking.scores) != len(ranking.completion_ids):
+        raise TrainingError(f"a ranking has {len(ranking.completion_ids)} completions but {len(ranking.scores)} scores")
+    if not all(math.isfinite(score) for score in ranking.scores):
+        raise TrainingError(f"a ranking has the scores {ranking.scores}: each is a finite number")
+    if list(ranking.scores) != sorted(ranking.scores, reverse=True):
+        raise TrainingError(f"a ranking has the scores {ranking.scores}: the best comes first")
+    if len(set(ranking.scores)) < 2:
+        raise TrainingError("a ranking compares nothing: it needs two completions of unequal score; leave it out")
+    if not ranking.prompt_ids:
+        raise TrainingError("a ranking has no prompt")
+    if not all(ranking.completion_ids):
+        raise TrainingError("a ranking has an empty completion: not even the end-of-sequence token")
+
+
+def _short(ranking: Ranking, *, max_tokens: int) -> Ranking:
+    room = max_tokens - len(ranking.prompt_ids)
+    kept = [(ids, score) for ids, score in zip(ranking.completion_ids, ranking.scores, strict=True) if len(ids) <= room]
+    return replace(ranking, completion_ids=tuple(ids for ids, _ in kept), scores=tuple(score for _, score in kept))
