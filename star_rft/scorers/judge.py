@@ -1,0 +1,113 @@
+"""A language model as a judge: it is asked for a score in words, and the last one that it names counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from star_rft.types import Decoding, Request, Sampler, Trace, UserError, digest
+
+Complete = Callable[[Sequence[str]], Iterator[str | None]]
+"""From questions to answers, one each and in order; None where none was completed."""
+
+# An additive scale of five points after Self-Rewarding Language Models (arXiv 2401.10020, figure 2), in other words.
+ADDITIVE = """\
+You will read a question and one answer to it. Rate the answer by collecting points: begin with 0 and add one
+for each statement below that holds.
+
+- The answer deals with what was asked, even if much is missing or wrong.
+- Its approach can lead to what was asked, and a good part of the way is done.
+- It reaches a usable result for everything that was asked, and no step contradicts another.
+- Every step and the result are right as far as you can check them; you did check them.
+- An expert would have nothing to add or to remove: it is complete, clear and to the point.
+
+Question:
+{question}
+
+Answer:
+{answer}
+
+First write your reasons in a few sentences. Then write the sum of the points in a last line of this form:
+Score: <0 to 5>
+"""
+SCORE = r"(?i)score:\s*\**\s*(-?\d+(?:\.\d+)?)"
+_SLOT = re.compile(r"\{(question|answer)\}")
+
+
+class Renders(Protocol):
+    """What turns a question into a model's prompt: a `Prompter`."""
+
+    def text(self, question: str) -> str: ...
+
+
+class Judge:
+    """Asks for a score between `lowest` and `highest`: the first group of the last match of `pattern`.
+
+    None where the judge says none, or one outside the range. Equal questions are asked once. `version` says who is
+    asked and how: a model's fingerprint and its decoding, or `Endpoint.version`.
+    """
+
+    def __init__(
+        self,
+        complete: Complete,
+        *,
+        version: str,
+        template: str = ADDITIVE,
+        pattern: str = SCORE,
+        lowest: float = 0.0,
+        highest: float = 5.0,
+    ) -> None:
+        if missing := {"question", "answer"} - set(_SLOT.findall(template)):
+            raise UserError(f"the judge's template lacks {', '.join(f'{{{slot}}}' for slot in sorted(missing))}")
+        if not lowest < highest:
+            raise UserError(f"a judge's scores cannot lie between {lowest:g} and {highest:g}")
+        try:
+            self.pattern = re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"the judge's pattern {pattern!r} is no regular expression: {error}") from None
+        if self.pattern.groups == 0:
+            raise UserError(f"the judge's pattern {pattern!r} has no group (in round brackets) around the score")
+        self.complete, self.template, self.lowest, self.highest = complete, template, lowest, highest
+        self.version = digest("judge", version, template, pattern, lowest, highest)
+
+    def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
+        """Yield a score a trace, in order."""
+        questions = [self.question(trace) for trace in traces]
+        unique = list(dict.fromkeys(questions))
+        answers = dict(zip(unique, self.complete(unique), strict=True))
+        yield from (self.parse(answers[question]) for question in questions)
+
+    def close(self) -> None:
+        """Nothing is held: a sampler belongs to whoever made it."""
+
+    def question(self, trace: Trace) -> str:
+        slots = {"question": trace.problem.prompt, "answer": trace.sample.text}
+        return _SLOT.sub(lambda slot: slots[slot[1]], self.template)  # once over, so braces in a trace mean nothing
+
+    def parse(self, text: str | None) -> float | None:
+        """Return the score that a judge's text names last."""
+        found = list(self.pattern.finditer(text or ""))
+        try:
+            score = float(found[-1][1]) if found else None
+        except (TypeError, ValueError):  # the group took no part in the match, or holds no number
+            return None
+        return score if score is not None and self.lowest <= score <= self.highest else None
+
+
+def policy(sampler: Sampler, prompter: Renders, *, decoding: Decoding, seed: int = 0) -> Complete:
+    """Return a judge's completions drawn from a policy: itself, in Self-Rewarding.
+
+    A completion that ran into the token limit counts as none: what it names last need not be its score.
+    """
+
+    def complete(questions: Sequence[str]) -> Iterator[str | None]:
+        requests = [
+            Request(f"(judge {i})", i, prompter.text(question), seed=int(digest(seed, question), 16))
+            for i, question in enumerate(questions)
+        ]
+        drawn = {done.request.attempt: done for done in sampler.sample(requests, decoding=decoding)}
+        for i in range(len(requests)):
+            yield drawn[i].text if drawn[i].finish_reason == "stop" else None
+
+    return complete
