@@ -12,7 +12,7 @@ import pytest
 from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import call, command, environment, write_config
 
-COMMANDS = ["run", "sample", "verify", "select", "train", "eval", "bench"]
+COMMANDS = ["run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n"]
 COMMANDS += ["report", "sql", "frontier", "verifiers", "recipes", "doctor"]
 
 
@@ -63,6 +63,12 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
         (["report", "run"], "no round is finished yet"),
         (["verify", "absent"], "is not a run folder"),
         (["bench", "tiny", "--data", "word_problems", "--k", "one"], "--k 'one'"),
+        (["best-of-n", "tiny", "--data", "word_problems", "--by", "rewards"], "--by 'rewards' is neither"),
+        (["best-of-n", "tiny", "--data", "word_problems", "--by", "reward_model"], "needs --scorer-model"),
+        (
+            ["best-of-n", "tiny", "--data", "word_problems", "--by", "reward_model", "--scorer-model", "tiny"],
+            "has 2 outputs where a reward model has one",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_status_2(run_folder: Path, arguments: list[str], says: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import shorten
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -22,6 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from star_rft.types import Interval, RoundReport, Scores
+
+if TYPE_CHECKING:
+    from star_rft.best_of_n import BestOfN
 
 PROMPT_SHOWN = 24  # so that a row fits into 80 columns
 LINE_EVERY = 10.0  # seconds between lines where the output is not a terminal
@@ -194,6 +197,53 @@ def scores_table(scores: Scores, title: str) -> Table:
     table.add_row("unknown / truncated", f"{scores.unknown} / {scores.truncated}")
     table.add_row("tokens", f"{scores.tokens:,}")
     return table
+
+
+def best_of_n_table(measured: BestOfN, title: str) -> Table:
+    """What the choice by score is worth for each k, beside the oracle's and the votes; fits 80 columns."""
+    names = ("k", "score", "accuracy", "change from k=1", "pass@k", "majority", "weighted", "KL <=")
+    table = _table(title, *names)
+    for best in measured.at:
+        table.add_row(
+            str(best.k),
+            "-" if best.score is None else f"{best.score:.3f}",
+            f"{best.accuracy:.3f}",
+            f"{best.vs_one.value:+.3f} {_short(best.vs_one)}" if best.vs_one else "",
+            f"{best.oracle:.3f}",
+            f"{best.majority:.3f}",
+            f"{best.weighted_majority:.3f}",
+            f"{best.kl:.2f}",
+        )
+    return table
+
+
+def best_of_n_lines(measured: BestOfN) -> list[str]:
+    """Say in words whether choosing by this score helps, and from where on it harms."""
+    first, best, last = measured.at[0], measured.best, measured.at[-1]
+    change, lines = last.vs_one, []
+    if change is not None:
+        better = "better" if change.low > 0 else "worse" if change.high < 0 else "not measurably better"
+        lines.append(
+            f"The best of {last.k} by {measured.by} is {better} than one sample: verified accuracy"
+            f" {first.accuracy:.3f} -> {last.accuracy:.3f} on {measured.problems} problems; difference"
+            f" {change.value:+.3f}, 95% interval {_range(change)}."
+        )
+    if measured.is_over_optimised:
+        lines.append(
+            f"Over-optimised: from k={best.k} to k={last.k} the score of the chosen one rises from {best.score:.3f} to"
+            f" {last.score:.3f} while its verified accuracy falls from {best.accuracy:.3f} to {last.accuracy:.3f};"
+            f" difference {measured.after_peak.value:+.3f}, 95% interval {_range(measured.after_peak)}."
+        )
+    elif measured.after_peak.value < 0:
+        lines.append(
+            f"Accuracy is highest at k={best.k} and then lower by {-measured.after_peak.value:.3f}, which the interval"
+            f" {_range(measured.after_peak)} does not tell from none."
+        )
+    if measured.unscored:
+        lines.append(f"{measured.unscored} samples have no score: they are chosen only where none of the k has one.")
+    if measured.by == "majority":
+        lines.append("Its score counts votes of all samples, for every k; the column majority counts those of k only.")
+    return lines
 
 
 def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
