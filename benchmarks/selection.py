@@ -2,8 +2,8 @@
 
     python benchmarks/selection.py --traces 1000000 --prompts 50000
 
-The ledger is written as the real one writes it (Parquet parts and a manifest), and a tenth of it: the last line says how
-the time grows. Selection runs in a process of its own, whose peak memory is printed.
+The ledger is written as the real one writes it (Parquet parts and a manifest), and a tenth of it: the last line says
+how the time grows. Selection runs in a process of its own, whose peak memory is printed.
 """
 
 from __future__ import annotations

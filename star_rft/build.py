@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,6 +14,7 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
+from star_rft.balance import Probe
 from star_rft.config import Config, ConfigError, DecodingConfig, FitConfig, SampleConfig, SourceConfig
 from star_rft.data import DataError, Prompter, check_references, overlaps, read_problems, require_clean, write_problems
 from star_rft.data import load as load_problems
@@ -23,10 +24,13 @@ from star_rft.frontier import POLICY
 from star_rft.ledger import Ledger
 from star_rft.progress import Progress, Silent
 from star_rft.rationalize import QUESTION, Hint, answer_of
+from star_rft.recipes import rule_text
+from star_rft.scoring import Scoring, Surroundings, open_scorer
 from star_rft.select.rules import check as check_rules
 from star_rft.sources import Model, Source
 from star_rft.stages import Engine, HeldOut, RunStages
-from star_rft.types import Decoding, Problem, Sampler, Split
+from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
+from star_rft.types import Decoding, Problem, Sampler, Scorer, Split
 
 HINTED_QUESTION = "{question} ({answer})"
 RECORDED = (
@@ -260,6 +264,8 @@ def _stages(
         into=folder.base_model,
         trust_remote_code=config.model.trust_remote_code,
     )
+    prompts, engine = _prompts(config, base), Engine(partial(_sampler, config))
+    fingerprint = lru_cache(maxsize=None)(models.fingerprint)
     return RunStages(
         folder=folder,
         ledger=Ledger(folder.path, is_writer=True),
@@ -267,24 +273,26 @@ def _stages(
         seed=config.seed,
         rounds=config.rounds,
         base=base,
-        prompts=_prompts(config, base),
-        engine=Engine(partial(_sampler, config)),
+        prompts=prompts,
+        engine=engine,
         pool=pool,
         progress=progress,
-        fingerprint=lru_cache(maxsize=None)(models.fingerprint),
+        fingerprint=fingerprint,
         sources=_sources(config, base),
         hint=_hint_source(config, base),
+        prompts_a_round=config.sample.prompts,
+        probe=_probe(config),
+        scoring=_scoring(config, prompts, engine, fingerprint),
         unit_size=config.sample.unit,
         held_out=held_out_of(config),
         select_with={
             "rounds": config.select.rounds,
             "rules": config.select.rules,
-            "weighting": config.train.weighting,
+            "weighting": config.train.weighting if config.train else "uniform",
             "seed": config.seed,
         },
-        corpus_with={"gold": config.select.gold, "mix": config.train.mix},
-        train_from=config.train.start,
-        fit=_fit(config, config.train),
+        corpus_with={"gold": config.select.gold, "mix": config.train.mix if config.train else 0.0},
+        training=RoundTraining(_supervised(config), _comparing(config)),
         warm_up=_fit(config, config.warm_start) if config.warm_start else None,
         warm_start_data=warm_start,
     )
@@ -361,10 +369,71 @@ def _hint_source(config: Config, base: Model) -> Source | None:
     )
 
 
-def _fit(config: Config, section: FitConfig) -> Any:
-    from star_rft.training.sft import LoraSpec, fit
+def _probe(config: Config) -> Probe | None:
+    section = config.balance
+    if section is None:
+        return None
+    return Probe(tuple(section.temperatures), tuple(section.thresholds), section.problems, section.n, section.target)
 
-    flat = section.model_dump(exclude={"lora", "start", "weighting", "mix", "data"})
+
+def _scoring(config: Config, prompts: Prompter, engine: Engine, fingerprint: Callable[[Model], str]) -> Scoring | None:
+    section = config.scorer
+    if section is None:
+        return None
+
+    def make(policy: Model) -> Scorer:
+        around = Surroundings(
+            policy=policy,
+            sampler=engine.sampler,
+            fingerprint=fingerprint,
+            render=prompts.render,
+            into=RunFolder(config.folder).base_model / "scorer",
+            seed=config.seed,
+            trust_remote_code=config.model.trust_remote_code,
+        )
+        return open_scorer(section.name, model=section.model, options=section.options, around=around)
+
+    return Scoring(section.name, make, section.threshold, section.decides, frees_policy=section.model is not None)
+
+
+def _supervised(config: Config) -> Supervised | None:
+    section = config.train
+    if section is None:
+        return None
+    return Supervised(
+        fit=_fit(config, section),
+        start=section.start,
+        max_steps=section.max_steps,
+        step_growth=section.step_growth,
+        continues_optimizer=section.optimizer == "continue",
+    )
+
+
+def _comparing(config: Config) -> Comparing | None:
+    section = config.preference
+    if section is None:
+        return None
+    from star_rft.training import fit_rankings
+
+    fit = partial(
+        fit_rankings,
+        objective=section.objective,
+        beta=section.beta,
+        sft_weight=section.sft_weight,
+        **_fit_options(config, section),
+    )
+    return Comparing(fit, section.start, makes_verifier=section.makes == "verifier")
+
+
+def _fit(config: Config, section: FitConfig) -> Fit:
+    from star_rft.training import fit
+
+    return partial(fit, **_fit_options(config, section))
+
+
+def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:
+    from star_rft.training import LoraSpec
+
     lora = None
     if section.lora is not None:
         targets = section.lora.target_modules
@@ -374,18 +443,12 @@ def _fit(config: Config, section: FitConfig) -> Any:
             dropout=section.lora.dropout,
             target_modules=targets if isinstance(targets, str) else tuple(targets),
         )
-    return partial(fit, lora=lora, device=config.model.device, trust_remote_code=config.model.trust_remote_code, **flat)
+    shared = {name: getattr(section, name) for name in FitConfig.model_fields if name != "lora"}
+    where = {"device": config.model.device, "trust_remote_code": config.model.trust_remote_code}
+    return {**shared, **where, "lora": lora}
 
 
 _rounds = {"all": "all rounds so far", "last": "the last round"}
-
-
-def _rule_text(rule: str | Mapping[str, Any]) -> str:
-    if isinstance(rule, str):
-        return rule
-    ((name, options),) = rule.items()
-    values = options.items() if isinstance(options, Mapping) else [("", options)]
-    return f"{name} {' '.join(f'{key} {value}'.strip() for key, value in values)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +479,6 @@ def preview(config: Config) -> Preview:
     held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
     evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
     tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
-    warm = f"a warm start on {len(warm_start)} gold solutions, then "
     return Preview(
         problems={split: len(found) for split, found in problems.items() if found},
         samples_a_round=samples,
@@ -425,10 +487,22 @@ def preview(config: Config) -> Preview:
         evaluations=evaluations,
         tokens_at_most=tokens,
         disk_mb=tokens * LEDGER_BYTES_A_TOKEN / 1e6,
-        training=(warm if config.warm_start else "")
-        + f"{config.rounds} rounds from {config.train.start} on the traces of {_rounds[config.select.rounds]}: "
-        + " > ".join(map(_rule_text, config.select.rules))
-        + (", LoRA" if config.train.lora else ", all weights")
-        + f", lr {config.train.lr:g}, "
-        + (f"{config.train.max_steps} steps" if config.train.max_steps else f"{config.train.epochs:g} epochs"),
+        training="; then ".join(_training_texts(config, warm_start)),
     )
+
+
+def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
+    """Say in words what is trained, one text a training."""
+    if config.warm_start is not None:
+        yield f"a warm start on {len(warm_start)} gold solutions{_fit_text(config.warm_start)}"
+    rules = " > ".join(map(rule_text, config.select.rules))
+    if (train := config.train) is not None:
+        where = f"{config.rounds} rounds from {train.start} on the traces of {_rounds[config.select.rounds]}: {rules}"
+        yield where + _fit_text(train)
+    if (compare := config.preference) is not None:
+        yield f"each round {compare.objective} from {compare.start} makes a {compare.makes}{_fit_text(compare)}"
+
+
+def _fit_text(section: FitConfig) -> str:
+    length = f"{section.max_steps} steps" if section.max_steps else f"{section.epochs:g} epochs"
+    return f", {'LoRA' if section.lora else 'all weights'}, lr {section.lr:g}, {length}"

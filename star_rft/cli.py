@@ -390,21 +390,41 @@ def list_verifiers() -> None:
     raise typer.Exit(verify_main(["--list"]))
 
 
-@app.command(epilog=_example("star-rft recipes"))
-def recipes(as_json: AsJson = False) -> None:
-    """List the configs that come with star-rft."""
+recipes_app = typer.Typer(help="The published methods as configs.", rich_markup_mode=None)
+app.add_typer(recipes_app, name="recipes")
+
+
+@recipes_app.callback(invoke_without_command=True, epilog=_example("star-rft recipes   or   star-rft recipes show rft"))
+def recipes(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the configs that come with star-rft, as rows of switches."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+
+    from star_rft import config as configs
+    from star_rft import recipes as rows
+    from star_rft.build import recipe_files
+    from star_rft.report.terminal import recipes_table
+
+    files = recipe_files()
+    found = [rows.row(configs.load(path).model_dump(mode="json", by_alias=True)) for path in files]
+    if as_json:
+        typer.echo(
+            json.dumps([rows.as_json(row) | {"file": str(path)} for row, path in zip(found, files, strict=True)])
+        )
+    else:
+        Console().print(recipes_table(found))
+
+
+@recipes_app.command("show", epilog=_example("star-rft recipes show rft > my.yaml"))
+def show_recipe(name: Annotated[str, typer.Argument(help="The name of a recipe.")]) -> None:
+    """Print the file of a recipe: its paper, its numbers, how it differs, and every switch."""
     from star_rft.build import recipe_files
 
-    rows = [{"name": path.stem, "about": _headline(path), "file": str(path)} for path in recipe_files()]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    for row in rows:
-        typer.echo(f"{row['name']:<20} {row['about']}")
-
-
-def _headline(path: Path) -> str:
-    return path.read_text().partition("\n")[0].lstrip("# ")
+    files = {path.stem: path for path in recipe_files()}
+    if name not in files:
+        raise UserError(f"there is no recipe {name!r}; valid: {', '.join(files)}")
+    typer.echo(files[name].read_text(), nl=False)
 
 
 @app.command(epilog=_example("star-rft doctor"))

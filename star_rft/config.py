@@ -124,7 +124,8 @@ class SampleConfig(DecodingConfig):
     """`n` completions a prompt and model; `unit` is how many commit at once: what a crash can cost.
 
     `temperature`, `top_p` and `system` may be lists, whose entries the attempts take in turn. `models` are names,
-    folders or `policy`, the model that is trained; all sample the same prompts into one ledger.
+    folders or `policy`, the model that is trained; all sample the same prompts into one ledger. `prompts` is how many
+    train problems a round samples, drawn anew each round; all of them unless given.
     """
 
     temperature: NonNegative | list[NonNegative] = 1.0  # type: ignore[assignment]
@@ -132,6 +133,7 @@ class SampleConfig(DecodingConfig):
     system: list[str] = []
     models: Annotated[list[str], Field(min_length=1)] = ["policy"]
     n: Positive = 8
+    prompts: Positive | None = None
     backend: Literal["hf"] = "hf"
     batch_size: Positive | None = None
     unit: Positive = 1024
@@ -163,6 +165,42 @@ class RationalizeConfig(Section):
     mark: str | None = None
     n: Positive = 1
     temperature: NonNegative | None = None
+
+
+class ScorerConfig(Section):
+    """Float scores beyond the verifier's verdict, for rules that rank.
+
+    `model` is what scores: a sequence classifier for `reward_model`, a causal model for `likelihood`; `judge` asks the
+    policy itself unless `options.url` names an endpoint. With `decides` a score from `threshold` on (any, unless given)
+    counts as correct, and the verifier's verdict no longer decides what is selected.
+    """
+
+    name: Literal["reward_model", "judge", "majority", "likelihood"]
+    model: str | None = None
+    decides: bool = False
+    threshold: float | None = None
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_its_model(self) -> ScorerConfig:
+        if self.name in ("reward_model", "likelihood") and self.model is None:
+            raise ValueError(f"scorer {self.name} needs a model: a folder or a hub name")
+        if self.threshold is not None and not self.decides:
+            raise ValueError("threshold is for decides: true; to drop low scores use the rule 'threshold'")
+        return self
+
+
+class BalanceConfig(Section):
+    """B-STaR: before each round, the pair of temperature and score threshold that balances best on a few dev problems.
+
+    `target` is n*, how many distinct correct traces are enough for a problem.
+    """
+
+    temperatures: Annotated[list[NonNegative], Field(min_length=1)]
+    thresholds: Annotated[list[float | None], Field(min_length=1)] = [None]
+    problems: Positive = 64
+    n: Positive = 16
+    target: Positive = 8
 
 
 class SelectConfig(Section):
@@ -209,11 +247,48 @@ class FitConfig(Section):
 
 
 class TrainConfig(FitConfig):
-    """`mix` is the share of a round's training set that is drawn from the warm start's gold solutions."""
+    """Supervised training on the selected traces.
+
+    `mix` is the share of a round's training set that is drawn from the warm start's gold solutions. `max_steps` grows
+    by `step_growth` each round; with `optimizer: continue` a round goes on with the moments of the last one.
+    """
 
     start: Literal["base", "warm_start", "last"] = Field(default="last", alias="from")
+    step_growth: Annotated[float, Field(ge=1.0)] = 1.0
+    optimizer: Literal["restart", "continue"] = "restart"
     weighting: Literal["uniform", "per_prompt", "score"] = "uniform"
     mix: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _what_goes_on_can(self) -> TrainConfig:
+        if self.step_growth > 1 and self.max_steps is None:
+            raise ValueError(f"step_growth={self.step_growth} grows max_steps, which is null: give it")
+        if self.optimizer == "continue" and (self.start != "last" or self.lora is not None):
+            raise ValueError(
+                "optimizer 'continue' needs from: last and no lora: else there are no moments to go on with"
+            )
+        return self
+
+
+class PreferenceConfig(FitConfig):
+    """Training by comparison on the rankings of the rule `pairs`, after the supervised training if there is one.
+
+    `from: trained` goes on from the model that this round trained; where it starts is the reference too. `makes:
+    verifier` leaves the policy alone and writes a verifier beside it (V-STaR). `sft_weight` adds the likelihood of the
+    better one.
+    """
+
+    objective: Literal["dpo", "rso", "rrhf"] = "dpo"
+    beta: Annotated[float, Field(gt=0.0)] = 0.1
+    sft_weight: NonNegative = 0.0
+    start: Literal["trained", "base", "warm_start", "last"] = Field(default="trained", alias="from")
+    makes: Literal["policy", "verifier"] = "policy"
+
+    @model_validator(mode="after")
+    def _a_verifier_starts_elsewhere(self) -> PreferenceConfig:
+        if self.makes == "verifier" and self.start == "trained":
+            raise ValueError("a verifier is trained before the policy: from must be base, warm_start or last")
+        return self
 
 
 class WarmStartConfig(FitConfig):
@@ -242,7 +317,18 @@ class EvalConfig(DecodingConfig):
         return self
 
 
+class AboutConfig(Section):
+    """What a recipe is: its paper, what the paper reports, and how this config differs. Nothing reads it but people."""
+
+    title: str
+    paper: str
+    published: str
+    differences: list[str]
+    run: str = "in miniature only"
+
+
 class Config(Section):
+    about: AboutConfig | None = None
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: Annotated[int, Field(ge=0)] = 3
@@ -252,9 +338,12 @@ class Config(Section):
     prompt: PromptConfig = PromptConfig()
     verifier: VerifierConfig = VerifierConfig()
     sample: SampleConfig = SampleConfig()
+    balance: BalanceConfig | None = None
     rationalize: RationalizeConfig | None = None
+    scorer: ScorerConfig | None = None
     select: SelectConfig = SelectConfig()
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig | None = TrainConfig()
+    preference: PreferenceConfig | None = None
     warm_start: WarmStartConfig | None = None
     eval: EvalConfig = EvalConfig()
     versions: dict[str, str] = {}
@@ -267,10 +356,27 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _warm_start_exists_where_it_is_used(self) -> Config:
-        if self.warm_start is None and self.train.start == "warm_start":
-            raise ValueError("train.from is 'warm_start' but there is no warm_start section; valid: base, last")
-        if self.warm_start is None and self.train.mix > 0:
+        if self.warm_start is not None:
+            return self
+        for key, section in (("train", self.train), ("preference", self.preference)):
+            if section is not None and section.start == "warm_start":
+                raise ValueError(f"{key}.from is 'warm_start' but there is no warm_start section; valid: base, last")
+        if self.train is not None and self.train.mix > 0:
             raise ValueError(f"train.mix={self.train.mix} draws from the warm start's data but there is none")
+        return self
+
+    @model_validator(mode="after")
+    def _a_balance_is_found_on_dev(self) -> Config:
+        if self.balance is not None and self.data.dev is None:
+            raise ValueError("balance tries temperatures on data.dev, which is missing")
+        return self
+
+    @model_validator(mode="after")
+    def _something_trains_the_policy(self) -> Config:
+        if self.train is None and (self.preference is None or self.preference.makes == "verifier"):
+            raise ValueError("train is null and no preference section trains the policy: give one of them")
+        if self.preference is not None and not any("pairs" in rule for rule in self.select.rules):
+            raise ValueError("preference compares what the rule 'pairs' ranks, and select.rules has none")
         return self
 
     @property
@@ -280,6 +386,7 @@ class Config(Section):
 
 # Changing these between two calls of one run cannot mix incompatible samples.
 CHANGEABLE = {
+    "about",
     "name",
     "run_dir",
     "rounds",

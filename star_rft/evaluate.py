@@ -54,7 +54,7 @@ def per_problem(
         " list(answer order by attempt) filter (decode_id = $sampled) as answers,"
         " list(status = 'correct' order by attempt) filter (decode_id = $sampled) as is_correct,"
         " bool_or(status = 'correct') filter (decode_id = $greedy) as greedy_correct"
-        " from traces where split <> 'train' and round = $round group by split, problem_id"
+        " from traces where split in ('dev', 'test') and round = $round group by split, problem_id"
         " order by split, problem_id",
         params={"round": round, "sampled": sampled_id, "greedy": greedy_id or ""},
     ).to_arrow_table()

@@ -44,6 +44,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Return what `write_json` wrote; raise RunError for what is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from None
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

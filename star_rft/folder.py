@@ -37,6 +37,13 @@ class RunFolder:
     def plan(self, number: int) -> Path:
         return self.round(number) / "plan.parquet"
 
+    def probes(self, number: int) -> Path:
+        """The plan of the samples that a round's temperature is chosen by."""
+        return self.round(number) / "probes.parquet"
+
+    def balance(self, number: int) -> Path:
+        return self.round(number) / "balance.json"
+
     def hints(self, number: int) -> Path:
         """The plan of what is sampled again with a hint."""
         return self.round(number) / "hints.parquet"
@@ -49,6 +56,14 @@ class RunFolder:
 
     def checkpoint(self, number: int) -> Path:
         return self.round(number) / "checkpoint"
+
+    def supervised(self, number: int) -> Path:
+        """The model between supervised training and training on comparisons, where a round does both."""
+        return self.round(number) / "supervised"
+
+    def verifier(self, number: int) -> Path:
+        """A model that is trained to tell correct traces from incorrect ones (V-STaR)."""
+        return self.round(number) / "verifier"
 
     def eval_plan(self, number: int) -> Path:
         return self.round(number) / "eval_plan.parquet"

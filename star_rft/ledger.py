@@ -216,7 +216,8 @@ class Ledger:
         con.execute(
             "create view traces as select s.*, v.* exclude (sample_id), p.prompt, p.reference, p.solution, p.meta"
             " from samples s join verdicts v using (sample_id)"
-            " left join problems p on p.problem_id = s.problem_id and p.split = s.split"
+            " left join problems p on p.problem_id = s.problem_id"
+            " and p.split = case s.split when 'probe' then 'dev' else s.split end"
         )
         con.register("rounds_now", _rounds(self.run_dir))
         con.execute("create view rounds as select * from rounds_now")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,10 @@ class Source:
 
     def render(self, problem: Problem, attempt: int) -> str:
         return self.renders[(attempt - self.attempts.start) % len(self.renders)](problem)
+
+    def at(self, temperature: float) -> Source:
+        """Return this source at another temperature."""
+        return replace(self, decodings=tuple(replace(d, temperature=temperature) for d in self.decodings))
 
     def by_decoding(self) -> dict[Decoding, list[int]]:
         """Return the attempts that each decoding draws."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from star_rft import evaluate, rationalize, record
+from star_rft import balance, evaluate, rationalize, record
+from star_rft.balance import Probe
 from star_rft.data import Prompter
 from star_rft.files import RunError, write_table
 from star_rft.folder import RunFolder
@@ -17,10 +19,12 @@ from star_rft.frontier import Unit, fixed_k, read_plan, write_plan
 from star_rft.ledger import RANKINGS, Ledger, batches
 from star_rft.progress import Progress
 from star_rft.rollout import Asked, Counted, VerifierPool, draw, final_verdict, judged_text
+from star_rft.scoring import Scoring, scored
 from star_rft.select.rules import select
 from star_rft.sources import Model, Source
-from star_rft.training.corpus import corpus, gold_examples, mixture
-from star_rft.types import Decoding, Example, Problem, RoundReport, RunFailure, Sampler, Scores, Split
+from star_rft.training.corpus import corpus, gold_examples, mixture, rankings
+from star_rft.training.round import Fit, Places, RoundTraining
+from star_rft.types import Decoding, Example, Problem, RoundReport, Sampler, Scores, Split, digest
 
 
 @dataclass(slots=True)
@@ -57,7 +61,7 @@ class HeldOut:
 
 @dataclass(slots=True)
 class RunStages:
-    """Made by `build.py`; `fit`, `select_with` and `corpus_with` carry the settings of the config."""
+    """Made by `build.py`; `select_with` and `corpus_with` carry the settings of the config."""
 
     folder: RunFolder
     ledger: Ledger
@@ -72,13 +76,15 @@ class RunStages:
     fingerprint: Callable[[Model], str]
     sources: Sequence[Source]
     hint: Source | None
+    prompts_a_round: int | None
+    probe: Probe | None
+    scoring: Scoring | None
     unit_size: int
     held_out: HeldOut
     select_with: Mapping[str, Any]
     corpus_with: Mapping[str, Any]
-    train_from: str
-    fit: Callable[..., object]
-    warm_up: Callable[..., object] | None
+    training: RoundTraining
+    warm_up: Fit | None
     warm_start_data: Sequence[Problem]
     _seconds: dict[int, dict[str, float]] = field(default_factory=dict)
     _round_began: float = field(default_factory=perf_counter)
@@ -89,18 +95,19 @@ class RunStages:
             return self.base
         if not self.folder.warm_start.exists():
             examples = gold_examples(self.warm_start_data, prompts=self.prompts)
-            self._fit(self.warm_up, "warm start", examples, self.base, self.folder.warm_start, seed=self.seed)
+            self._fit(0, self.warm_up, "warm start", examples, self.base, self.folder.warm_start)
         return self.folder.warm_start
 
     def plan(self, round: int, policy: Model) -> list[Unit]:
         path = self.folder.plan(round)
         if not path.exists():
-            train = self.problems["train"]
-            write_plan(path, [u for s in self.sources for u in self._units(round, "train", s, policy, train)])
+            train = self._prompts_of(round)
+            sources = self._sources_of(round, policy)
+            write_plan(path, [u for s in sources for u in self._units(round, "train", s, policy, train)])
         return read_plan(path)
 
     def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None:
-        self._draw(f"round {round}: sampling", round, units, policy, self.sources)
+        self._draw(f"round {round}: sampling", round, units, policy, self._sources_of(round, policy))
 
     def rationalize(self, round: int, policy: Model) -> None:
         """Ask again, with a hint, for what no sample of the round has solved."""
@@ -113,12 +120,34 @@ class RunStages:
             write_plan(path, self._units(round, "train", self.hint, policy, problems))
         self._draw(f"round {round}: with hints", round, read_plan(path), policy, [self.hint])
 
+    def score(self, round: int, policy: Model, split: Split = "train") -> None:
+        """Have the scorer, where the run has one, go over the traces of a round."""
+        name = f"score-{split}-{round:03d}"
+        if self.scoring is None or name in self.ledger.units():
+            return
+        problems = {p.id: p for p in self._problems_of(split)}
+        con = self.ledger.connect()
+        query = "select count(*) from samples where split = ? and round = ?"
+        ((count,),) = con.execute(query, [split, round]).fetchall()
+        with self._timed(round, "score"):
+            if self.scoring.frees_policy:
+                self.engine.release()
+            scorer = self.scoring.make(policy)
+            with self.progress.stage(f"round {round}: scoring", count) as advance:
+                rows = scored(con, scorer, self.scoring, round=round, split=split, problems=problems, advance=advance)
+                self.ledger.score(name, self.scoring.name, scorer.version, list(rows))
+            scorer.close()
+
     def select(self, round: int) -> None:
         path = self.folder.selection(round)
         if path.exists():
             return
         with self._timed(round, "select"):
-            chosen = select(self.ledger.connect(), round=round, **self.select_with)
+            settings = dict(self.select_with)
+            if (found := balance.chosen(self.folder.balance(round))) and found["threshold"] is not None:
+                settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
+            decides = self.scoring is not None and self.scoring.decides
+            chosen = select(self.ledger.connect(), round=round, scorer_decides=decides, **settings)
             write_table(self.folder.rankings(round), chosen.rankings.to_arrow_table().cast(RANKINGS))
             write_table(path, chosen.traces.to_arrow_table())
 
@@ -128,15 +157,14 @@ class RunStages:
             return out
         self.engine.release()
         with self._timed(round, "train"):
-            examples = self._corpus(round)
-            if not examples:
-                raise RunFailure(
-                    f"round {round}: nothing to train on: no sample was verified as correct. Look at some with"
-                    f' `star-rft sql {self.folder.path} "select reason, answer, text from traces limit 20"`;'
-                    " then raise sample.n, begin with a warm_start, or use easier problems"
-                )
-            start = {"base": self.base, "warm_start": self.folder.warm_start, "last": policy}[self.train_from]
-            self._fit(self.fit, f"round {round}: training", examples, start, out, seed=self.seed + round)
+            self.training.run(
+                round,
+                starts={"base": self.base, "warm_start": self.folder.warm_start, "last": policy},
+                places=Places(out, self.folder.supervised(round), self.folder.verifier(round)),
+                examples=lambda: self._corpus(round),
+                rankings=lambda: rankings(self.ledger.connect(), **self._material(round)),
+                do=partial(self._fit, round),
+            )
         return out
 
     def evaluate(self, round: int, policy: Model) -> None:
@@ -170,7 +198,7 @@ class RunStages:
             figures |= record.selection_figures(con, round=round, problems=len(train))
             counts = {"problems": len(train), "anchor": len(self.warm_start_data)}
             gold, anchor = mixture(figures["survivors"], **counts, **self.corpus_with)
-            figures |= {"gold": gold, "anchor": anchor}
+            figures |= {"gold": gold, "anchor": anchor, "balance": balance.chosen(self.folder.balance(round))}
         report = RoundReport(
             round=round,
             model=self.fingerprint(policy),
@@ -260,6 +288,48 @@ class RunStages:
             )
         ]
 
+    def _problems_of(self, split: Split) -> Sequence[Problem]:
+        return self.problems.get("dev" if split == "probe" else split, ())
+
+    def _prompts_of(self, round: int) -> Sequence[Problem]:
+        """Return the train problems that a round samples: all, or so many drawn anew each round."""
+        problems = self.problems["train"]
+        if self.prompts_a_round is None:
+            return problems
+        drawn = sorted(problems, key=lambda problem: digest("prompts", self.seed, round, problem.id))
+        taken = {problem.id for problem in drawn[: self.prompts_a_round]}
+        return [problem for problem in problems if problem.id in taken]
+
+    def _sources_of(self, round: int, policy: Model) -> Sequence[Source]:
+        """Return who samples a round, at the temperature that was found for it if one was looked for."""
+        if self.probe is None:
+            return self.sources
+        path = self.folder.balance(round)
+        if not path.exists():
+            self._look_for_balance(round, policy)
+        found = balance.chosen(path)
+        assert found is not None
+        return [source.at(found["temperature"]) for source in self.sources]
+
+    def _look_for_balance(self, round: int, policy: Model) -> None:
+        probe = self.probe
+        assert probe is not None
+        tries = [replace(self.sources[0].at(t), attempts=range(probe.n)) for t in probe.temperatures]
+        plan = self.folder.probes(round)
+        if not plan.exists():
+            problems = self.problems["dev"][: probe.problems]
+            write_plan(plan, [u for s in tries for u in self._units(round, "probe", s, policy, problems)])
+        self._draw(f"round {round}: trying temperatures", round, read_plan(plan), policy, tries)
+        self.score(round, policy, "probe")
+        tried = balance.scores(
+            self.ledger.connect(),
+            round=round,
+            temperature_of={s.decodings[0].id: s.decodings[0].temperature for s in tries},
+            thresholds=probe.thresholds,
+            target=probe.target,
+        )
+        balance.write(self.folder.balance(round), tried)
+
     def _held_out_sources(self) -> list[Source]:
         wanted = [(self.held_out.sampled, self.held_out.n), (self.held_out.greedy, 1)]
         return [
@@ -300,13 +370,13 @@ class RunStages:
                 units,
                 round=round,
                 ask=ask,
-                problems={split: {p.id: p for p in problems} for split, problems in self.problems.items()},
+                problems={split: {p.id: p for p in self._problems_of(split)} for split in {u.split for u in units}},
                 pool=counted,
                 ledger=self.ledger,
                 advance=advance,
             )
         counted.tally.warn()
-        if any(unit.split == "train" for unit in units):
+        if any(unit.split in ("train", "probe") for unit in units):
             spent, after = self._seconds.setdefault(round, {}), self._drawing_seconds()
             for stage in after:
                 spent[stage] = spent.get(stage, 0.0) + after[stage] - before[stage]
@@ -315,32 +385,31 @@ class RunStages:
         lines = [line.get("seconds", {}) for line in self.ledger.units().values()]
         return {stage: sum(line.get(stage, 0.0) for line in lines) for stage in ("sample", "verify")}
 
+    def _material(self, round: int) -> dict[str, Any]:
+        return {
+            "round": round,
+            "problems": {problem.id: problem for problem in self.problems["train"]},
+            "prompts": self.prompts,
+            "foreign": [self.fingerprint(source.model) for source in self.sources if source.model is not None],
+        }
+
     def _corpus(self, round: int) -> list[Example]:
         return corpus(
             self.ledger.connect(),
-            round=round,
-            problems={problem.id: problem for problem in self.problems["train"]},
-            prompts=self.prompts,
-            foreign=[self.fingerprint(source.model) for source in self.sources if source.model is not None],
             anchor=self.warm_start_data,
             seed=self.seed,
+            **self._material(round),
             **self.corpus_with,
         )
 
     def _fit(
-        self,
-        fit: Callable[..., object],
-        title: str,
-        examples: Sequence[Any],
-        model: Model,
-        out: Path,
-        *,
-        seed: int,
+        self, round: int, fit: Fit, title: str, items: Sequence[Any], model: Model, out: Path, **options: Any
     ) -> None:
         self.engine.release()
-        with self.progress.training(title) as on_step:
-            work = self.folder.work / out.parent.name
-            fit(examples, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=on_step)
+        with self.progress.training(f"round {round}: {title}" if round else title) as on_step:
+            work = self.folder.work / f"{out.parent.name}-{out.name}"
+            seed = self.seed + round
+            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=on_step, **options)
 
     def _scores(self, round: int, split: Split) -> Scores | None:
         path = self.folder.eval(round)
@@ -367,7 +436,7 @@ class RunStages:
 
     def _spent(self, round: int) -> dict[str, float]:
         """Seconds by stage in this process; what an earlier, interrupted process spent is not in it."""
-        stages = ("sample", "verify", "select", "train", "evaluate")
+        stages = ("sample", "verify", "score", "select", "train", "evaluate")
         spent = {stage: self._seconds.get(round, {}).get(stage, 0.0) for stage in stages}
         now = perf_counter()
         spent["other"] = now - self._round_began - sum(spent.values())
@@ -389,6 +458,7 @@ def do_stage(stages: RunStages, stage: str) -> str:
         units = stages.plan(round, policy)
         stages.sample_and_verify(round, units, policy)
         stages.rationalize(round, policy)
+        stages.score(round, policy)
         return f"round {round}: {sum(len(unit.requests) for unit in units):,} samples are in the ledger"
     if stage == "select":
         stages.require(round, stages.is_sampled(round), "samples", "sample")

@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol
 
 from verifiers.types import Verdict
 
-Split = Literal["train", "dev", "test"]
+# `probe` samples answer problems of dev before a round, to choose its temperature (B-STaR).
+Split = Literal["train", "dev", "test", "probe"]
 FinishReason = Literal["stop", "length"]
 
 
@@ -227,7 +228,8 @@ class RoundReport:
 
     Counts are of this round's train samples, hinted ones apart; `survivors` are the distinct traces selected for
     training, `no_survivors` the train problems without a correct sample in this round, and `wrong_steps` the share
-    of the correct samples that state a false equation. None means not measured.
+    of the correct samples that state a false equation. `balance` is the temperature and threshold that were chosen,
+    with their score. None means not measured.
     """
 
     round: int
@@ -249,6 +251,7 @@ class RoundReport:
     no_survivors_interval: Interval | None = None
     no_survivors_by_group: dict[str, float] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    balance: dict[str, float | None] | None = None
     tokens: int = 0
     held_out: Scores | None = None
     test: Scores | None = None

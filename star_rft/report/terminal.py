@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from star_rft.recipes import Row
 from star_rft.types import Interval, RoundReport, Scores
 
 if TYPE_CHECKING:
@@ -182,6 +183,16 @@ def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
     if unknown:
         lines.append(f"{unknown} verdicts were unknown: the verifier, not the model, failed there.")
     return lines
+
+
+def recipes_table(rows: Sequence[Row]) -> Table:
+    """What each recipe switches; `star-rft recipes show NAME` has the rest."""
+    table = Table(title="Recipes: star-rft recipes show NAME, star-rft run NAME", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("recipe", "samples", "keeps", "trains", "rounds", "has been run"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row.name, row.sampling, row.selection, row.training, row.rounds, row.run)
+    return table
 
 
 def scores_table(scores: Scores, title: str) -> Table:

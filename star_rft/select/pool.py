@@ -83,8 +83,8 @@ class Pool:
 
     def count(self) -> int:
         """Return how many traces are still in."""
-        row = self.con.execute("select count(*) from pool where why is null").fetchone()
-        return int(row[0]) if row else 0
+        ((count,),) = self.con.execute("select count(*) from pool where why is null").fetchall()
+        return int(count)
 
     def random_order(self, label: str) -> str:
         """Return an order that depends on the seed, the round, the label and the trace alone."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 from star_rft.training.examples import example_from_text, example_from_tokens
-from star_rft.types import Example, Problem, digest
+from star_rft.types import Example, Problem, Ranking, digest
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,6 +63,35 @@ def gold_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Exam
     return [example_from_text(prompts.tokenizer, prompts.render(p), prompts.target(p)) for p in problems]
 
 
+def rankings(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    round: int,
+    problems: Mapping[str, Problem],
+    prompts: Prompts,
+    foreign: Sequence[str] = (),
+) -> list[Ranking]:
+    """Build what a round's objective compares, in a fixed order; a place without a sample is the gold solution."""
+    rows = con.execute(
+        "select r.ranking, r.problem_id, r.score, s.text, s.token_ids, s.model"
+        " from rankings r left join samples s using (sample_id) where r.in_round = ? order by r.ranking, r.place",
+        [round],
+    ).fetchall()
+    found = []
+    for _, places in groupby(rows, key=lambda row: row[0]):
+        examples, scores = [], []
+        for _, problem_id, score, text, token_ids, model in places:
+            problem = problems[problem_id]
+            is_gold = text is None
+            text = prompts.target(problem) if is_gold else text
+            tokens = None if is_gold or model in foreign else token_ids
+            examples.append(_example(prompts, problem, text, tokens))
+            scores.append(float(score))
+        completions = tuple(example.completion_ids for example in examples)
+        found.append(Ranking(examples[0].prompt_ids, completions, tuple(scores)))
+    return found
+
+
 def _survivors(
     con: duckdb.DuckDBPyConnection,
     *,
@@ -76,15 +106,21 @@ def _survivors(
         " where sel.in_round = ? and sel.is_selected order by s.problem_id, s.sample_id",
         [round],
     ).fetchall()
-    tokenizer = prompts.tokenizer
-    examples = []
-    for problem_id, text, token_ids, model, weight in rows:
-        prompt = prompts.render(problems[problem_id])
-        if model not in foreign and token_ids and token_ids[-1] == tokenizer.eos_token_id:
-            examples.append(example_from_tokens(tokenizer, prompt, token_ids, weight=weight))
-        else:  # it ended at a stop string, whose tokens are not part of the answer
-            examples.append(example_from_text(tokenizer, prompt, text, weight=weight))
-    return examples
+    return [
+        _example(prompts, problems[problem_id], text, None if model in foreign else token_ids, weight=weight)
+        for problem_id, text, token_ids, model, weight in rows
+    ]
+
+
+def _example(
+    prompts: Prompts, problem: Problem, text: str, token_ids: Sequence[int] | None, *, weight: float = 1.0
+) -> Example:
+    """Keep the very tokens that were sampled, where they are this model's and end the completion."""
+    prompt, tokenizer = prompts.render(problem), prompts.tokenizer
+    if token_ids and token_ids[-1] == tokenizer.eos_token_id:
+        return example_from_tokens(tokenizer, prompt, token_ids, weight=weight)
+    # It ended at a stop string, whose tokens are not part of the answer, or another tokenizer made them.
+    return example_from_text(tokenizer, prompt, text, weight=weight)
 
 
 def _draw(ids: Sequence[str], count: int, *key: object) -> list[str]:

@@ -1,0 +1,96 @@
+"""The published methods as rows of switches: what `star-rft recipes` and docs/recipes.md show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SWITCHES = ("sampling", "selection", "training", "rounds")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recipe. Values are short texts, for people."""
+
+    name: str
+    title: str
+    paper: str
+    sampling: str
+    selection: str
+    training: str
+    rounds: str
+    run: str
+
+
+def row(config: Mapping[str, Any]) -> Row:
+    """Return the row of a config's mapping (as `config.model_dump(by_alias=True)` gives it)."""
+    about = config["about"] or {"title": config["name"], "paper": "", "run": ""}
+    return Row(
+        name=config["name"],
+        title=about["title"],
+        paper=about["paper"],
+        sampling=_sampling(config),
+        selection=_selection(config),
+        training=_training(config),
+        rounds=str(config["rounds"]),
+        run=about["run"],
+    )
+
+
+def as_json(found: Row) -> dict[str, str]:
+    return asdict(found)
+
+
+def rule_text(rule: str | Mapping[str, Any]) -> str:
+    """Return a rule as one reads it: "dedup equations, prefer furthest"."""
+    if isinstance(rule, str):
+        return rule
+    ((name, options),) = rule.items()
+    if not isinstance(options, Mapping):
+        return f"{name} {options}"
+    (_, value), *rest = options.items()
+    return ", ".join([f"{name} {_value(value)}", *(f"{key} {_value(value)}" for key, value in rest)])
+
+
+def _sampling(config: Mapping[str, Any]) -> str:
+    sample = config["sample"] if config["rounds"] else config["eval"]
+    parts = [f"n={sample['n']}", f"T={_value(sample['temperature'])}"]
+    parts += [f"top-p {_value(sample['top_p'])}"] if sample["top_p"] != 1.0 else []
+    parts += [f"top-k {sample['top_k']}"] if sample["top_k"] else []
+    parts += [f"{sample['prompts']} prompts a round"] if sample.get("prompts") else []
+    parts += [f"{len(sample['models'])} models"] if len(sample.get("models", ())) > 1 else []
+    parts += ["temperature by balance"] if config["balance"] else []
+    parts += ["hints"] if config["rationalize"] else []
+    return ", ".join(parts)
+
+
+def _selection(config: Mapping[str, Any]) -> str:
+    if not config["rounds"]:
+        return "none"
+    select, scorer = config["select"], config["scorer"]
+    parts = [f"{scorer['name']} scores{' and decides' if scorer['decides'] else ''}"] if scorer else []
+    parts += [" > ".join(map(rule_text, select["rules"]))]
+    parts += ["all rounds"] if select["rounds"] == "all" and config["rounds"] > 1 else []
+    parts += ["gold added"] if select["gold"] else []
+    return "; ".join(parts)
+
+
+def _training(config: Mapping[str, Any]) -> str:
+    if not config["rounds"]:
+        return "none"
+    parts = ["warm start"] if config["warm_start"] else []
+    if train := config["train"]:
+        length = f"{train['max_steps']} steps" if train["max_steps"] else f"{train['epochs']:g} epochs"
+        length += f", {train['step_growth']:g}x a round" if train["step_growth"] > 1 else ""
+        weights = "" if train["weighting"] == "uniform" else f", weights {train['weighting']}"
+        goes_on = ", optimizer goes on" if train["optimizer"] == "continue" else ""
+        parts += [f"SFT from {train['from']}: {length}, lr {train['lr']:g}{weights}{goes_on}"]
+    if compare := config["preference"]:
+        what = f"{compare['objective'].upper()} from {compare['from']}"
+        parts += [f"{what}{' (a verifier)' if compare['makes'] == 'verifier' else ''}, lr {compare['lr']:g}"]
+    return "; ".join(parts)
+
+
+def _value(value: Any) -> str:
+    return "/".join(map(_value, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,141 @@
+"""A scorer goes over a round's traces; its scores stand in the ledger beside the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from star_rft.progress import Advance
+from star_rft.types import Decoding, Problem, Sample, Sampler, Scorer, Split, Trace, UserError, digest
+from verifiers.types import Verdict
+
+if TYPE_CHECKING:
+    import duckdb
+
+JUDGE_OPTIONS = ("template", "pattern", "lowest", "highest")
+JUDGE_TOKENS = 512
+# Traces that are in memory at once, rounded up to whole problems.
+CHUNK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a run scores. `make(policy)` opens the scorer; a score from `threshold` on counts as correct."""
+
+    name: str
+    make: Callable[[Any], Scorer]
+    threshold: float | None
+    decides: bool
+    frees_policy: bool = True  # the scorer is a model of its own, and one at a time is in memory
+
+    def status(self, score: float | None) -> str:
+        if score is None:
+            return "unknown"
+        return "correct" if self.threshold is None or score >= self.threshold else "incorrect"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a scorer may need of a run: the policy and its fingerprint, where a model is converted to, a seed."""
+
+    policy: Path | str
+    sampler: Callable[[Path | str], Sampler]
+    fingerprint: Callable[[Path | str], str]
+    render: Callable[[Problem], str]
+    into: Path
+    seed: int
+    trust_remote_code: bool = False
+
+
+def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], around: Surroundings) -> Scorer:
+    """Return a scorer by name; `model` is what scores, by default the policy. Raises UserError."""
+    from star_rft import models
+    from star_rft.scorers import Likelihood, Majority, RewardModel
+
+    if name == "majority":
+        return Majority()
+    trust = around.trust_remote_code
+    path = around.policy if model is None else models.resolve(model, into=around.into, trust_remote_code=trust)
+    if name == "reward_model":
+        return RewardModel(path, trust_remote_code=trust, **options)
+    if name == "likelihood":
+        return Likelihood(path, render=around.render, trust_remote_code=trust, **options)
+    return _judge(path, options, around)
+
+
+def _judge(path: Path | str, options: Mapping[str, Any], around: Surroundings) -> Scorer:
+    """A judge behind an address, or a model in this process, which may be the policy."""
+    from star_rft import models
+    from star_rft.data import Prompter
+    from star_rft.scorers import Endpoint, Judge, policy
+
+    own = {name: options[name] for name in JUDGE_OPTIONS if name in options}
+    asked = {name: value for name, value in options.items() if name not in own}
+    if "url" in asked:
+        if "model" not in asked:
+            raise UserError("scorer.url needs scorer.model: the name of the model that the server is to ask")
+        endpoint = Endpoint(asked.pop("url"), **asked)
+        return Judge(endpoint, version=endpoint.version, **own)
+    if misplaced := sorted(asked.keys() - {"max_tokens", "temperature"}):
+        raise UserError(f"scorer.{misplaced[0]} is of a server: give scorer.url too, or leave it out")
+    decoding = Decoding(
+        temperature=float(asked.get("temperature", 0.0)), max_tokens=asked.get("max_tokens", JUDGE_TOKENS)
+    )
+    prompter = Prompter(models.load_tokenizer(path))
+
+    def complete(questions: Sequence[str]) -> Iterator[str | None]:
+        # Asked for only now: one model at a time is in memory, and a repeated command needs none.
+        return policy(around.sampler(path), prompter, decoding=decoding, seed=around.seed)(questions)
+
+    return Judge(complete, version=digest(around.fingerprint(path), decoding.id), **own)
+
+
+def scored(
+    con: duckdb.DuckDBPyConnection,
+    scorer: Scorer,
+    scoring: Scoring,
+    *,
+    round: int,
+    split: Split,
+    problems: Mapping[str, Problem],
+    advance: Advance,
+) -> Iterator[tuple[str, float | None, str]]:
+    """Yield (sample id, score, status) for the traces of one split and round, problem by problem."""
+    for traces in _chunks(con, round=round, split=split, problems=problems):
+        for trace, score in zip(traces, scorer.score(traces), strict=True):
+            yield trace.sample.id, score, scoring.status(score)
+        advance(len(traces), 0)
+
+
+def _chunks(
+    con: duckdb.DuckDBPyConnection, *, round: int, split: Split, problems: Mapping[str, Problem]
+) -> Iterator[Sequence[Trace]]:
+    rows = con.sql(
+        f"select * from traces where split = '{split}' and round = {int(round)} order by problem_id, attempt, sample_id"
+    )
+    waiting: list[Trace] = []
+    for batch in rows.to_arrow_reader(CHUNK):
+        waiting += [_trace(row, problems[row["problem_id"]]) for row in batch.to_pylist()]
+        last = waiting[-1].problem.id
+        whole = [trace for trace in waiting if trace.problem.id != last]
+        if len(whole) >= CHUNK:
+            yield whole
+            waiting = waiting[len(whole) :]
+    if waiting:
+        yield waiting
+
+
+def _trace(row: Mapping[str, Any], problem: Problem) -> Trace:
+    sample = {name: row[name] for name in Sample.__dataclass_fields__}
+    verdict = Verdict(
+        row["status"],
+        row["score"],
+        row["answer"],
+        row["reason"],
+        row["verifier"],
+        row["version"],
+        row["verify_seconds"],
+    )
+    return Trace(problem, Sample(**sample | {"token_ids": tuple(row["token_ids"])}), verdict)

@@ -1,0 +1,108 @@
+"""What a round trains: the policy on traces to imitate, then on comparisons; or a verifier beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from star_rft.types import Example, Ranking, RunFailure
+
+Model = Path | str
+# fit(items, model_path=..., out_dir=..., **more) writes a checkpoint, whole or not at all.
+Fit = Callable[..., object]
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """`start` is a key of the models that a round may start from; `max_steps` of round 1 grows by `step_growth`."""
+
+    fit: Fit
+    start: str
+    max_steps: int | None
+    step_growth: float
+    continues_optimizer: bool
+
+    def options(self, round: int, last: Model) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if self.max_steps is not None:
+            options["max_steps"] = growing(self.max_steps, self.step_growth, round)
+        if self.continues_optimizer:
+            options |= {"save_optimizer": True, "optimizer_from": Path(last) if round > 1 else None}
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    fit: Fit
+    start: str
+    makes_verifier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a round leaves its models; `supervised` is an intermediate one, if comparisons follow."""
+
+    policy: Path
+    supervised: Path
+    verifier: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTraining:
+    supervised: Supervised | None
+    comparing: Comparing | None
+
+    def run(
+        self,
+        round: int,
+        *,
+        starts: Mapping[str, Model],
+        places: Places,
+        examples: Callable[[], Sequence[Example]],
+        rankings: Callable[[], Sequence[Ranking]],
+        do: Callable[..., None],
+    ) -> None:
+        """Train what is missing. `starts` are the base, the warm start and the last policy.
+
+        `do(fit, title, items, start, out, **options)` runs one training. The verifier comes first and the policy last:
+        with it the round's training is finished.
+        """
+        comparing, supervised = self.comparing, self.supervised
+        if comparing is not None and comparing.makes_verifier and not places.verifier.exists():
+            pairs = _required(rankings(), round, "no trace was set against another")
+            do(comparing.fit, "training the verifier", pairs, starts[comparing.start], places.verifier)
+        compares_policy = comparing is not None and not comparing.makes_verifier
+        trained = starts["last"]
+        if supervised is not None:
+            trained = places.supervised if compares_policy else places.policy
+            if not trained.exists():
+                chosen = _required(examples(), round, "no sample was verified as correct and selected")
+                options = supervised.options(round, starts["last"])
+                do(supervised.fit, "training", chosen, starts[supervised.start], trained, **options)
+        if comparing is not None and compares_policy:
+            pairs = _required(rankings(), round, "no trace was set against another")
+            do(
+                comparing.fit,
+                "training on comparisons",
+                pairs,
+                {**starts, "trained": trained}[comparing.start],
+                places.policy,
+            )
+
+
+def growing(steps: int, growth: float, round: int) -> int:
+    """Return the steps of a round that trains `growth` times as long as the one before (STaR: 40, then 1.2x)."""
+    return int(steps * growth ** (round - 1))
+
+
+def _required(items: Sequence[Any], round: int, what: str) -> Sequence[Any]:
+    if not items:
+        raise RunFailure(
+            f"round {round}: nothing to train on: {what}. Look at some with"
+            ' `star-rft sql RUN "select why, count(*) from selection group by all"` and'
+            ' `star-rft sql RUN "select reason, answer, text from traces limit 20"`;'
+            " then raise sample.n, begin with a warm_start, or use easier problems"
+        )
+    return items

@@ -1,0 +1,131 @@
+"""Every recipe loads, plans, and runs one whole miniature round on the tiny model: its switches, smaller numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import star_rft
+from star_rft import config as configs
+from star_rft.build import preview, recipe_files
+from star_rft.ledger import Ledger
+from star_rft.recipes import row
+from tests.scorers.conftest import save_reward_model
+
+RECIPES = {path.stem: path for path in recipe_files()}
+DATA = {
+    "train": {"source": "word_problems", "options": {"n": 12, "seed": 1, "steps": [1, 3]}},
+    "dev": {"source": "word_problems", "options": {"n": 6, "seed": 2, "steps": [1, 2]}},
+}
+PROMPT = {"template": "Question: {question}\nAnswer:", "completion_prefix": " "}
+FIT = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4}
+EVAL = {"n": 2, "k": [1, 2], "max_tokens": 64}
+
+
+# The tiny model knows no scale from 0 to 5, but it writes numbers.
+JUDGE = {"template": "Question: {question} {answer}\nAnswer:", "pattern": r"(\d)", "highest": 9.0, "max_tokens": 48}
+
+
+def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
+    """Return the overrides that make a recipe small; whatever it switches stays as it is."""
+    sample, warm_start = config.sample, config.warm_start is not None
+    changes: dict[str, Any] = {
+        "run_dir": str(folder / "run"),
+        "model.name": "tiny",
+        "data": DATA,
+        "prompt": PROMPT,
+        "verifier.workers": 1,
+        "rounds": min(config.rounds, 1),
+        "sample.n": min(sample.n, 4),
+        "sample.max_tokens": 64,
+        "sample.unit": 64,
+        "sample.batch_size": 16,
+        "sample.models": ["policy" if name == "policy" else "tiny" for name in sample.models],
+        "eval": EVAL,
+    }
+    changes |= {"sample.prompts": 8} if sample.prompts else {}
+    changes |= {"balance.temperatures": [0.7, 1.1], "balance.problems": 4, "balance.n": 3} if config.balance else {}
+    for section in ("train", "preference") if config.rounds else ():
+        changes |= {f"{section}.{key}": v for key, v in FIT.items()} if getattr(config, section) is not None else {}
+    changes |= (
+        {f"warm_start.{key}": value for key, value in FIT.items()} | {"warm_start.data": None} if warm_start else {}
+    )
+    if config.scorer is not None and config.scorer.name == "judge":
+        changes["scorer.options"] = JUDGE
+    elif config.scorer is not None:
+        changes["scorer.model"] = str(save_reward_model(folder / "reward_model"))
+    return changes
+
+
+def traces(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    return Ledger(folder / "run").connect().execute(query).fetchall()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_it_is(name: str) -> None:
+    config = configs.load(RECIPES[name])
+    assert config.name == name
+    shown = row(config.model_dump(mode="json", by_alias=True))
+    assert shown.sampling.startswith("n=")
+    if name not in ("quickstart", "smollm2_gsm8k", "smollm2_mawps"):
+        assert config.about is not None
+        assert config.about.differences
+        assert shown.paper
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_can_be_planned(name: str, tmp_path: Path) -> None:
+    small = configs.load(RECIPES[name], miniature(configs.load(RECIPES[name]), tmp_path))
+    plan = preview(small)
+    assert plan.samples_a_round == 12 * small.sample.n * len(small.sample.models) or small.sample.prompts
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_runs_one_round(name: str, tmp_path: Path) -> None:
+    config = configs.load(RECIPES[name])
+    reports = list(star_rft.run(RECIPES[name], miniature(config, tmp_path)))
+    assert [report.round for report in reports] == list(range(min(config.rounds, 1) + 1))
+    if config.rounds:
+        _holds(config, reports[-1], tmp_path)
+
+
+def _holds(config: configs.Config, report: star_rft.RoundReport, folder: Path) -> None:
+    """What its switches promise is to be seen in the run folder."""
+    run = folder / "run"
+    assert (run / "rounds/001/checkpoint/model.safetensors").exists()
+    assert report.held_out is not None
+    statuses = dict(
+        traces(
+            folder, "select status, count(*) from selection join traces using (sample_id) where is_selected group by 1"
+        )
+    )
+    assert set(statuses) <= {"correct"} or config.train is None or config.scorer is not None
+    asked = traces(folder, "select count(distinct problem_id) from samples where split = 'train' and not hinted")
+    assert asked == [(8 if config.sample.prompts else 12,)]
+    assert (report.hinted > 0) == (config.rationalize is not None)
+    assert (report.balance is not None) == (config.balance is not None)
+    assert (run / "rounds/001/verifier").exists() == (
+        config.preference is not None and config.preference.makes == "verifier"
+    )
+    if config.preference is not None:
+        assert traces(folder, "select count(*) > 0 from rankings")[0][0]
+    if config.train is not None and config.train.optimizer == "continue":
+        assert (run / "rounds/001/checkpoint/optimizer.pt").exists()
+
+
+def test_the_optimizer_and_the_steps_go_on_from_round_to_round(tmp_path: Path) -> None:
+    changes: Mapping[str, Any] = {
+        **miniature(configs.load(RECIPES["b_star"]), tmp_path),
+        "rounds": 2,
+        "warm_start": None,
+        "train.step_growth": 2.0,
+    }
+    list(star_rft.run(RECIPES["b_star"], changes))
+    steps = [
+        (tmp_path / f"run/rounds/{number:03d}/checkpoint/fit.json").read_text().count('"steps": ' + str(2**number))
+        for number in (1, 2)
+    ]
+    assert steps == [1, 1]
