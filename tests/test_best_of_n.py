@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from star_rft.best_of_n import (
 from star_rft.build import open_run
 from star_rft.loop import run as run_rounds
 from star_rft.report.terminal import best_of_n_lines, best_of_n_table
-from star_rft.scorers import Majority, RewardModel
+from star_rft.scorers import Endpoint, Judge, Majority, RewardModel
 from star_rft.types import Trace, UserError
 from tests.runs import call
 from tests.scorers.conftest import save_reward_model
@@ -337,3 +338,30 @@ def test_the_table_is_followed_by_words(begun: tuple[Path, dict[str, Any]]) -> N
     assert "tiny: best of k by majority, 8 problems x 4 samples" in done.stdout
     assert "The best of 4 by majority is" in done.stdout
     assert "counts votes of all samples" in done.stdout
+
+
+def opened(stages: Any, by: str, path: Path | None = None, **options: Any) -> Chooser:
+    verifier = {"verifier": "math", "workers": 1, "timeout": 10.0}
+    return open_chooser(by, stages, model=str(path) if path else None, options=options, **verifier)
+
+
+def test_scores_weigh_in_a_vote_as_what_they_are(begun: tuple[Path, dict[str, Any]], reward: Path) -> None:
+    with open_run(settled(begun[0])) as stages:
+        rewards = opened(stages, "reward_model", reward).weigh([0.0, 1.0, -800.0, None])
+        likelihoods = opened(stages, "likelihood").weigh([-1000.0, -1001.0, None])
+        points = opened(stages, "judge", lowest=1).weigh([1.0, 5.0, None])
+    assert rewards == pytest.approx([0.5, 1 / (1 + math.exp(-1)), 0.0, 0.0])
+    assert likelihoods == pytest.approx([1.0, math.exp(-1), 0.0])
+    assert points == [0.0, 4.0, 0.0]
+
+
+def test_a_judge_asks_the_server_that_is_named_and_needs_all_that_takes(begun: tuple[Path, dict[str, Any]]) -> None:
+    with open_run(settled(begun[0])) as stages:
+        judge = opened(stages, "judge", url="http://localhost:8000/v1", model="m", retries=1, highest=10)
+        assert isinstance(judge.scorer, Judge)
+        assert isinstance(judge.scorer.complete, Endpoint)
+        assert judge.scorer.highest == 10
+        with pytest.raises(UserError, match=r"scorer\.url needs scorer\.model"):
+            opened(stages, "judge", url="http://localhost:8000/v1")
+        with pytest.raises(UserError, match=r"scorer\.retries is of a server: give scorer\.url too"):
+            opened(stages, "judge", retries=1)
