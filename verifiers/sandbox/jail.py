@@ -8,7 +8,6 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -22,6 +21,7 @@ from typing import Any
 
 from verifiers.sandbox import rungs
 from verifiers.sandbox.inside.lockdown import landlock_abi
+from verifiers.sandbox.inside.scratch import empty
 from verifiers.sandbox.rungs import Way
 
 _HEADER = struct.Struct("<I")
@@ -30,6 +30,8 @@ _START_LIMIT = 20.0
 _JUDGE_GRACE = 0.03
 # A zygote that has not answered for this long is ended with all that it holds.
 _ZYGOTE_LIMIT = 5.0
+# To put a candidate away, with all the files that it left, takes longer than a new jail.
+_SETTLE_LIMIT = 0.3
 # A script that has closed its output gets this long to end by itself.
 _EXIT_GRACE = 0.5
 _SCRATCH_PREFIX = "verifiers-judge-"
@@ -138,8 +140,7 @@ class Jail:
             with _text_file(program) as text:
                 self._say("call", fds=[text, calls_read, returns_write])
         outcome = self._verdict(judge, deadline + _JUDGE_GRACE)
-        self._say("end", grace=0.0)
-        self._is_ending = True
+        self._end(grace=0.0, reports=False)
         return outcome
 
     def run_case(self, program: str, stdin: str, limit: int) -> tuple[Outcome | None, str]:
@@ -152,7 +153,8 @@ class Jail:
         with _closing(read):
             printed, is_whole = _read_until(read, deadline, limit)
         is_late = not is_whole and len(printed) <= limit
-        self._say("end", grace=_EXIT_GRACE if is_whole else 0.0)
+        left = max(0.0, deadline - time.monotonic())
+        self._end(grace=min(left, _EXIT_GRACE) if is_whole else 0.0, reports=True)
         status = self._reply(_ZYGOTE_LIMIT)["status"]
         output = printed.decode("utf-8", "replace")
         if is_late:
@@ -200,11 +202,15 @@ class Jail:
 
     # The zygote
 
+    def _end(self, *, grace: float, reports: bool) -> None:
+        self._say("end", grace=grace, reports=reports)
+        self._is_ending = True
+
     def settle(self) -> None:
         """Wait until the zygote has put the last candidate away."""
         if self._is_ending:
             self._is_ending = False
-            self._reply(_ZYGOTE_LIMIT)
+            self._reply(_SETTLE_LIMIT)
 
     def _say(self, do: str, fds: Sequence[int] = (), **values: Any) -> None:
         try:
@@ -235,7 +241,7 @@ class Jail:
         with self._process.stderr as stream:
             error = stream.read().decode(errors="replace").strip() if _is_readable(stream.fileno(), 0.2) else ""
         if self.way.rung != "jail":
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            _remove(self._scratch)
         return error.rpartition("\n")[2]
 
 
@@ -248,8 +254,15 @@ def _new_scratch() -> str:
     for name in os.listdir(tempfile.gettempdir()):
         owner = re.fullmatch(rf"{_SCRATCH_PREFIX}(\d+)-.*", name)
         if owner and not os.path.exists(f"/proc/{owner[1]}"):
-            shutil.rmtree(os.path.join(tempfile.gettempdir(), name), ignore_errors=True)
+            _remove(os.path.join(tempfile.gettempdir(), name))
     return tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{os.getpid()}-")
+
+
+def _remove(folder: str) -> None:
+    with contextlib.suppress(OSError):  # of another user, or gone meanwhile
+        os.chmod(folder, 0o700)
+        empty(folder)
+        os.rmdir(folder)
 
 
 def _own_tasks() -> int:
@@ -334,7 +347,8 @@ def borrowed(settings: Settings) -> Iterator[Jail]:
         try:
             yield _jail
         except BaseException:
-            _jail.close()
+            # Not waited for: the files in it may take seconds to remove.
+            threading.Thread(target=_jail.close).start()
             _jail = _jail_key = None
             raise
 

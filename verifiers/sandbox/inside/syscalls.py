@@ -13,7 +13,7 @@ open:2:- openat:257:56 creat:85:- close:3:57 close_range:436:436 fstat:5:80 stat
 newfstatat:262:79 statx:332:291 statfs:137:43 fstatfs:138:44 lseek:8:62 poll:7:- ppoll:271:73 select:23:-
 pselect6:270:72 epoll_create:213:- epoll_create1:291:20 epoll_ctl:233:21 epoll_wait:232:- epoll_pwait:281:22
 epoll_pwait2:441:441 eventfd2:290:19 pipe:22:- pipe2:293:59 dup:32:23 dup2:33:- dup3:292:24 flock:73:32
-fsync:74:82 fdatasync:75:83 truncate:76:45 ftruncate:77:46 fallocate:285:47 getdents64:217:61 getcwd:79:17
+fsync:74:82 fdatasync:75:83 truncate:76:45 ftruncate:77:46 getdents64:217:61 getcwd:79:17
 chdir:80:49 fchdir:81:50 rename:82:- renameat:264:38 renameat2:316:276 mkdir:83:- mkdirat:258:34 rmdir:84:-
 unlink:87:- unlinkat:263:35 symlink:88:- symlinkat:266:36 readlink:89:- readlinkat:267:78 chmod:90:-
 fchmod:91:52 fchmodat:268:53 umask:95:166 utimensat:280:88 access:21:- faccessat:269:48 faccessat2:439:439
@@ -30,6 +30,7 @@ clock_gettime:228:113 clock_getres:229:114 clock_nanosleep:230:115 nanosleep:35:
 time:201:- times:100:153 getrusage:98:165 sysinfo:99:179 uname:63:160 sched_yield:24:124
 sched_getaffinity:204:123 sched_getparam:143:121 sched_getscheduler:145:120 sched_get_priority_max:146:125
 sched_get_priority_min:147:126 getpriority:140:141 getrlimit:97:163 setrlimit:160:164 getcpu:309:168
+getxattr:191:8 lgetxattr:192:9 fgetxattr:193:10 listxattr:194:11 llistxattr:195:12 flistxattr:196:13
 socketpair:53:199 recvfrom:45:207 getsockopt:55:209 getsockname:51:204 getpeername:52:205
 shutdown:48:210 wait4:61:260 waitid:247:95
 """

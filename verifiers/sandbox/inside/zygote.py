@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from verifiers.sandbox.inside import candidate, judge, lockdown
 from verifiers.sandbox.inside.rehearsal import rehearse
+from verifiers.sandbox.inside.scratch import empty
 
 _STACK_SIZE = 8 << 20
 _MESSAGE_SIZE = 4096
@@ -101,16 +102,22 @@ class Zygote:
         except BaseException:  # noqa: BLE001  # whatever failed
             os._exit(99)
 
-    def _do_end(self, fds: list[int], grace: float) -> None:
-        """Kill the candidate, or let it end by itself within `grace` seconds; empty its folder; report its status."""
+    def _do_end(self, fds: list[int], grace: float, reports: bool) -> None:
+        """Kill the candidate, or let it end by itself within `grace` seconds; empty its folder; say so.
+
+        `reports`: say the candidate's status first, for a folder may take long to empty.
+        """
         status = -1
         if self._candidate is not None:
             status = _ended(self._candidate, grace)
+        if reports:
+            self._host.send(json.dumps({"status": status}).encode())
+        if self._candidate is not None:
             self._candidate = None
             if self._owns_folder:
                 os.chmod(self._folder, 0o700)
-            _empty(self._folder)
-        self._host.send(json.dumps({"status": status}).encode())
+            empty(self._folder)
+        self._host.send(b"{}")
         while self._dying:
             os.waitpid(self._dying.pop(), 0)
 
@@ -145,18 +152,6 @@ def _ended(pid: int, grace: float) -> int:
         os.close(handle)
     os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def _empty(folder: str) -> None:
-    """Remove what a candidate left in its folder, folders that even its own user may not enter included."""
-    for entry in os.listdir(folder):
-        path = os.path.join(folder, entry)
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.chmod(path, 0o700)
-            _empty(path)
-            os.rmdir(path)
-        else:
-            os.unlink(path)
 
 
 def main() -> NoReturn:
