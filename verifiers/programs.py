@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import textwrap
+from collections.abc import Iterator, Sequence
 
-from verifiers.extract import visible
+from verifiers.extract import TEXT_LIMIT, visible
 
+# Possessive (`*+`), so that a line of 200,000 backticks costs no more than its length.
 _FENCE = re.compile(
-    r"^[ \t]*(?P<mark>```+|~~~+)[ \t]*(?P<tag>[\w+-]*)[^\n]*\n(?P<body>.*?)(?:^[ \t]*(?P=mark)[ \t]*$|\Z)",
+    r"^[ \t]*+(?P<mark>```++|~~~++)[ \t]*+(?:\{[ \t]*+)?\.?(?P<tag>[\w+-]*+)[^\n]*+\n"
+    r"(?P<body>.*?)(?:^[ \t]*+(?P=mark)[ \t\r]*+$|\Z)",
     re.MULTILINE | re.DOTALL,
 )
-_PYTHON_TAGS = ("python", "py", "python3", "Python")
+_FENCE_LINE = re.compile(r"^[ \t]*+(?:```|~~~)", re.MULTILINE)
+_PYTHON_TAGS = ("python", "py", "python3", "py3")
 _CODE_START = re.compile(
     r"^(?:from|import|def|class|async def|if|for|while|try|with|print)\b|^[@#]|^\w+\s*=", re.MULTILINE
 )
-# A text that is cut this often and still no program is none.
-_CUTS_LIMIT = 20
+_FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
+# A text that is cut this often and still no program is none, and no long text is parsed as often.
+_CUTS_LIMIT, _PARSED_LIMIT = 20, 500_000
+# A string in a program may itself hold fences; more of them than this, and the text is noise.
+_FENCES_LIMIT = 8
 
 
 def find_program(completion: str, *, name: str | None = None, prompt: str = "") -> str | None:
@@ -26,12 +34,12 @@ def find_program(completion: str, *, name: str | None = None, prompt: str = "") 
     Of several fenced blocks the last that defines `name` counts, else the last. A `prompt` that is itself Python (a
     HumanEval problem) comes first: it holds the imports, and what a bare function body continues.
     """
-    is_bare = _parses(completion)  # then a fence in it is part of a string
+    is_bare = len(completion) <= TEXT_LIMIT and _parses(completion)  # then a fence in it is part of a string
     text = completion if is_bare else visible(completion)
     if text is None:
         return None
     blocks = [] if is_bare else list(_FENCE.finditer(text))
-    program = _chosen(blocks, name) if blocks else text
+    program = _chosen(text, blocks, name) if blocks else text
     if not program.strip():
         return None
     if prompt and (_parses(prompt) or not _defines(program, name)):
@@ -47,15 +55,61 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _chosen(blocks: list[re.Match[str]], name: str | None) -> str:
+def _chosen(text: str, blocks: list[re.Match[str]], name: str | None) -> str:
     python = (
-        [block for block in blocks if block["tag"] in _PYTHON_TAGS] or [b for b in blocks if not b["tag"]] or blocks
+        [block for block in blocks if block["tag"].lower() in _PYTHON_TAGS]
+        or [block for block in blocks if not block["tag"]]
+        or blocks
     )
-    bodies = [
-        textwrap.dedent(block["body"]) if len(block["body"].strip().splitlines()) > 1 else block["body"]
-        for block in python
-    ]
-    return next((body for body in reversed(bodies) if _defines(body, name)), bodies[-1])
+    at = next((i for i in reversed(range(len(python))) if _defines(python[i]["body"], name)), len(python) - 1)
+    program = next(filter(_parses, _readings(text, python[at])), None)
+    if program is None:
+        return _cut(_dedented(python[at]["body"])) or _dedented(python[at]["body"])
+    return _with_helpers(program, [_dedented(block["body"]) for block in python[:at]])
+
+
+def _readings(text: str, block: re.Match[str]) -> Iterator[str]:
+    """Yield a block, up to the fence that closes it, to one inside its last line, to later ones (for strings)."""
+    yield _dedented(block["body"])
+    yield _dedented(block["body"].partition(block["mark"])[0])
+    start = block.start("body")
+    for number, fence in enumerate(_FENCE_LINE.finditer(text, block.end())):
+        if number == _FENCES_LIMIT or fence.start() - start > _PARSED_LIMIT // _FENCES_LIMIT:
+            return
+        yield _dedented(text[start : fence.start()])
+
+
+def _dedented(body: str) -> str:
+    body = body.replace("\r\n", "\n")
+    return textwrap.dedent(body) if len(body.strip().splitlines()) > 1 else body
+
+
+def _with_helpers(program: str, earlier: Sequence[str]) -> str:
+    """Return a program with those blocks before it that define what it uses and does not define."""
+    earlier = [block for block in earlier if _parses(block)]
+    if not earlier:
+        return program
+    used, bound = _names(program)
+    missing = used - bound - vars(builtins).keys()
+    return "\n\n".join([*(block for block in earlier if _names(block)[1] & missing), program])
+
+
+def _names(program: str) -> tuple[set[str], set[str]]:
+    """Return (names that a program reads, names that it binds anywhere)."""
+    used: set[str] = set()
+    bound: set[str] = set()
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            bound.add(node.name)
+    return used, bound
 
 
 def _defines(program: str, name: str | None) -> bool:
@@ -69,6 +123,8 @@ def _defines(program: str, name: str | None) -> bool:
 
 def _continued(prompt: str, program: str, name: str | None) -> str:
     """Return the prompt and what follows it, a whole function or the body of the prompt's last one."""
+    first = "".join(line.rstrip("\n") + "\n" for line in _FUTURE.findall(program))  # must stand before any other import
+    prompt, program = first + prompt, _FUTURE.sub("", program)
     whole = f"{prompt.rstrip()}\n\n{program}" if _defines(program, name) else f"{prompt}{program}"
     return whole if _parses(whole) else _cut(whole) or whole
 
@@ -84,7 +140,7 @@ def _without_prose(text: str) -> str | None:
 
 def _cut(text: str) -> str | None:
     """Cut a text at its first line that is no Python, again and again until the rest is a program."""
-    for _ in range(_CUTS_LIMIT):
+    for _ in range(min(_CUTS_LIMIT, 1 + _PARSED_LIMIT // (len(text) + 1))):
         try:
             ast.parse(text)
         except SyntaxError as error:
