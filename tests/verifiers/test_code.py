@@ -94,6 +94,59 @@ VALUES = {
         "from concurrent.futures import ThreadPoolExecutor\ndef solve(f, xs):\n"
         "    with ThreadPoolExecutor(4) as threads:\n        return list(threads.map(f, xs))\n",
         "    assert candidate(lambda v: v * 2, list(range(30))) == [v * 2 for v in range(30)]\n"),
+    "fields of a named tuple": (
+        "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef solve(a):\n"
+        "    return [P(*v) for v in a]\n",
+        "    p, q = candidate([(1, 2), (3, 4)])\n    assert p.x == 1 and q == (3, 4) and isinstance(p, tuple)\n"
+        "    assert q._asdict() == {'x': 3, 'y': 4} and {p: 5}[1, 2] == 5\n"),
+    "named tuple of the test": (
+        "def solve(p):\n    return p.x + p[1]\n",
+        "    from collections import namedtuple\n    assert candidate(namedtuple('P', 'x y')(1, 2)) == 3\n"),
+    "enumerations": (
+        "from enum import Enum, IntEnum\nclass P(IntEnum):\n    LOW = 1\n    HIGH = 3\nclass C(Enum):\n    RED = 1\n"
+        "class S(str, Enum):\n    A = 'a'\ndef solve(x):\n    return P(x), C.RED, S.A\n",
+        "    p, c, s = candidate(3)\n    assert p == 3 and p > 2 and p.name == 'HIGH' and p is P.HIGH\n"
+        "    assert c is C.RED and c.value == 1 and s == 'a' and s.value == 'a' and len(C) == 1\n"),
+    "cache_info": (
+        "from functools import cache\n@cache\ndef solve(n):\n    return n if n < 2 else solve(n - 1) + solve(n - 2)\n",
+        "    assert candidate(90) == 2880067194370816120 and candidate.cache_info().hits > 80\n"),
+    "generator that is sent to": ("def solve():\n    t = 0\n    while True:\n        t += yield t\n",
+                  "    import types\n    g = candidate()\n    assert isinstance(g, types.GeneratorType)\n"
+                  "    assert next(g) == 0 and g.send(5) == 5 and g.send(2) == 7\n    g.close()\n"),
+    "asynchronous generator": (
+        "async def solve(f, n):\n    for i in range(n):\n        yield await f(i)\n",
+        "    import asyncio\n    async def f(i):\n        await asyncio.sleep(0)\n        return i * i\n"
+        "    async def collect():\n        return [v async for v in candidate(f, 3)]\n"
+        "    assert asyncio.run(collect()) == [0, 1, 4]\n"),
+    "decorator": (
+        "import functools\ndef solve(f):\n    @functools.wraps(f)\n    def wrapper(*a):\n        wrapper.calls += 1\n"
+        "        return f(*a)\n    wrapper.calls = 0\n    return wrapper\n",
+        "    @candidate\n    def double(x):\n        return 2 * x\n"
+        "    assert double(2) == 4 and double.calls == 1 and double.__name__ == 'double'\n"),
+    "errors of the library": (
+        "import json\nfrom decimal import Decimal\nfrom dataclasses import dataclass\n@dataclass(frozen=True)\n"
+        "class P:\n    x: int\ndef solve(k):\n"
+        "    return [json.loads, Decimal, lambda s: setattr(P(1), 'x', s)][k]('{')\n",
+        "    import decimal, json\n    from dataclasses import FrozenInstanceError\n"
+        "    for k, e in enumerate([json.JSONDecodeError, decimal.InvalidOperation, FrozenInstanceError]):\n"
+        "        try:\n            candidate(k)\n        except e:\n            continue\n        assert False\n"),
+    "deque changed in place": ("def solve(q):\n    q.rotate(1)\n",
+                               "    from collections import deque\n    q = deque([1, 2, 3])\n    candidate(q)\n"
+                               "    assert list(q) == [3, 1, 2]\n"),
+    "tree of the test": (
+        "def solve(r):\n    if r:\n        r.left, r.right = solve(r.right), solve(r.left)\n    return r\n",
+        "    class T:\n        def __init__(self, v, left=None, right=None):\n"
+        "            self.v, self.left, self.right = v, left, right\n    t = T(1, T(2), T(3))\n"
+        "    assert candidate(t) is t and (t.left.v, t.right.v) == (3, 2)\n"),
+    "files": (
+        "import pathlib, shutil, sqlite3\ndef solve():\n    p = pathlib.Path('a')\n    p.mkdir()\n"
+        "    (p / 'f').write_text('x')\n    shutil.copytree('a', 'b')\n    shutil.rmtree('a')\n"
+        "    db = sqlite3.connect('f.db')\n    db.execute('create table t(x)')\n    db.commit()\n"
+        "    return sorted(map(str, pathlib.Path('.').rglob('*')))\n",
+        "    assert candidate() == ['b', 'b/f', 'f.db']\n"),
+    "mock": ("def solve(api):\n    return api.get('x')['v']\n",
+             "    from unittest.mock import Mock\n    m = Mock()\n    m.get.return_value = {'v': 4}\n"
+             "    assert candidate(m) == 4\n    m.get.assert_called_once_with('x')\n"),
 }  # fmt: skip
 
 
@@ -130,6 +183,85 @@ def test_an_exception_can_be_expected_also_one_of_the_programs_own(pool: verifie
         "    except KeyError as error:\n        assert error.args == (7,)\n"
     )
     assert judge(pool, program, {"tests": CHECK + tests, "entry_point": "solve"}).is_correct
+
+
+# (program, bare tests): classes of the program's own, used from afar.
+CLASSES = {
+    "subclass of OrderedDict": (
+        "from collections import OrderedDict\nclass LRU(OrderedDict):\n    def get(self, k):\n"
+        "        if k not in self:\n            return -1\n        self.move_to_end(k)\n        return self[k]\n"
+        "    def put(self, k, v):\n        self[k] = v\n        if len(self) > 2:\n"
+        "            self.popitem(last=False)\n",
+        "c = LRU()\nc.put(1, 1)\nc.put(2, 2)\nassert c.get(1) == 1\nc.put(3, 3)\n"
+        "assert c.get(2) == -1 and len(c) == 2 and c == {1: 1, 3: 3}\n"),
+    "subclass of list": (
+        "class Stack(list):\n    def push(self, x):\n        self.append(x)\n    def reversed(self):\n"
+        "        return Stack(self[::-1])\n",
+        "s = Stack()\ns.push(1)\ns.push(2)\nassert s == [1, 2] and s.reversed() == [2, 1] and s != [1]\n"
+        "assert s.pop() == 2 and list(s) == [1]\n"),
+    "operators with numbers": (
+        "class V:\n    def __init__(self, *x):\n        self.x = x\n"
+        "    def __mul__(self, k):\n        return V(*(a * k for a in self.x))\n    __rmul__ = __mul__\n"
+        "    def __radd__(self, o):\n        return self if o == 0 else o + self\n"
+        "    def __add__(self, o):\n        return V(*(a + b for a, b in zip(self.x, o.x)))\n"
+        "    def __eq__(self, o):\n        return self.x == o.x\n",
+        "assert V(1, 2) * 3 == V(3, 6) and 2 * V(1, 2) == V(2, 4) and (V(1) * 5).x == (5,)\n"
+        "assert sum([V(1, 1), V(2, 3)]) == V(3, 4)\n"),
+    "exceptions": (
+        "class AppError(Exception):\n    pass\nclass Poor(AppError, ValueError):\n    def __init__(self, b, a):\n"
+        "        super().__init__(f'need {a - b} more')\n        self.balance = b\n    def __str__(self):\n"
+        "        return 'Poor: ' + super().__str__()\ndef pay(b, a):\n    raise Poor(b, a)\n"
+        "def run(f):\n    try:\n        return f()\n    except Poor as e:\n        return 'poor'\n",
+        "for kind in (AppError, Poor, ValueError):\n    try:\n        pay(1, 3)\n        assert False\n"
+        "    except kind as e:\n        assert e.balance == 1 and str(e) == 'Poor: need 2 more'\n"
+        "def f():\n    raise Poor\nassert run(f) == 'poor'\n"),
+    "context that sees an exception": (
+        "from contextlib import contextmanager\nlog = []\n@contextmanager\ndef logged():\n    try:\n        yield\n"
+        "    except KeyError as e:\n        log.append(str(e))\n        raise\n"
+        "def seen():\n    return log\n",
+        "try:\n    with logged():\n        raise KeyError('x')\nexcept KeyError:\n    pass\n"
+        "assert seen() == [\"'x'\"]\n"),
+    "import from the program": ("def add(a, b):\n    return a + b\n",
+                                "from solution import add\ndef test_add():\n    assert add(1, 2) == 3\n"),
+    "prose and an example": (
+        "So:\n```python\ndef f(x):\n    return x\n```\nFor example:\n```python\nprint(f(3))\n```\n",
+        "assert f(1) == 1\n"),
+    "math in the program only": ("import math\ndef area(r):\n    return math.pi * r * r\n",
+                                 "assert math.isclose(area(2), math.pi * 4)\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_honest_classes_pass(pool: verifiers.Pool, name: str) -> None:
+    program, tests = CLASSES[name]
+    verdict = judge(pool, program, {"tests": tests})
+    assert (verdict.status, verdict.answer) == ("correct", None)
+
+
+TEST_SHAPES = {
+    "async function": "async def test_it():\n    assert f(1) == 1\n",
+    "method": "class TestIt:\n    def setup_method(self):\n        self.x = 1\n"
+              "    def test_it(self):\n        assert f(self.x) == 1\n",
+    "no underscore": "def test():\n    assert f(1) == 1\n",
+    "async check": "async def check(candidate):\n    assert candidate(1) == 1\n",
+    "parameters": "import pytest\n@pytest.mark.parametrize('a, b', [(1, 1), pytest.param(2, 2)])\n"
+                  "@pytest.mark.parametrize('c', [1, 2])\ndef test_it(a, b, c):\n    assert f(a) == b and f(c) == c\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", TEST_SHAPES)
+def test_tests_are_run_whatever_their_shape(pool: verifiers.Pool, shape: str) -> None:
+    reference = {"tests": TEST_SHAPES[shape], "entry_point": "f"}
+    assert judge(pool, "def f(x):\n    return x\n", reference).is_correct
+    assert judge(pool, "def f(x):\n    return 0\n", reference).reason == "mismatch"
+
+
+@pytest.mark.parametrize(
+    "tests", ["def verify(f):\n    assert f(2) == 5\n", "if __name__ == '__main__':\n    assert f(2) == 5\n"]
+)
+def test_tests_that_never_use_the_program_say_nothing_about_it(pool: verifiers.Pool, tests: str) -> None:
+    verdict = judge(pool, "def f(x):\n    return x\n", {"tests": tests, "entry_point": "f"})
+    assert (verdict.status, verdict.reason) == ("unknown", "bad_reference")
 
 
 def test_a_method_of_a_solution_class_can_be_the_entry_point(pool: verifiers.Pool) -> None:
@@ -188,6 +320,8 @@ SCRIPTS = {
     "closed output": ("import os\nprint(1, flush=True)\nos.close(1)\nsum(range(10**5))\n", "", "1"),
     "much of both": ("print(len(open(0).read()))\nprint('y' * 3_000_000)\n", "x" * 3_000_000,
                      f"3000000\n{'y' * 3_000_000}"),
+    "output that it closed itself": ("import sys\nprint(1, __file__)\nsys.stdout.close()\n", "", "1 solution.py"),
+    "carriage returns": ("print(1)\nprint(2)\n", "", "1\r\n2\r\n"),
     "spaces at line ends": ("print('1 2 ')\nprint()\n", "", "1 2\n"),
 }  # fmt: skip
 
@@ -208,6 +342,7 @@ def test_honest_scripts_pass(pool: verifiers.Pool, name: str) -> None:
         ("print(1)\nprint(2)\nprint(3)\nraise ValueError\n", "crash"),
         ("while True:\n    print('x' * 4096)\n", "mismatch"),
         ("print(1", "crash"),
+        ("print('1\\x0b2\\u20283')\n", "mismatch"),
     ],
 )
 def test_every_line_of_the_output_counts_and_so_does_a_clean_end(

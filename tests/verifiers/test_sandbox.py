@@ -105,12 +105,136 @@ CHEATS = {
         "class E(float):\n    def __rsub__(self, o): return 0.0\n    __sub__ = __rsub__\n"
         "def solve(x): return E(7)\n"
     ),
+    "a subclass with a method": (
+        "class E(int):\n    def f(self): pass\n    def __eq__(self, o): return True\n"
+        "    def __hash__(self): return 5\ndef solve(x): return E(7)\n"
+    ),
+    "a list with a method": (
+        "class E(list):\n    def f(self): pass\n    def __eq__(self, o): return True\n    __hash__ = None\n"
+        "def solve(x): return E([7])\n"
+    ),
+    "a class that claims to be another": (
+        "class M(type):\n    def __eq__(c, o): return True\n    def __instancecheck__(c, i): return True\n"
+        "    __hash__ = type.__hash__\nclass E(metaclass=M):\n    __class__ = int\ndef solve(x): return E\n"
+    ),
+    "a class of the library's name": (
+        "import fractions\nclass Fraction:\n    __module__ = 'fractions'\n    numerator, denominator = 7, 1\n"
+        "    def __eq__(self, o): return True\nfractions.Fraction = Fraction\ndef solve(x): return Fraction()\n"
+    ),
+    "numpy's name": (
+        "class ndarray:\n    __module__ = 'numpy'\n    class dtype: kind = 'V'\n    def tolist(self): return self\n"
+        "    def __eq__(self, o): return True\ndef solve(x): return ndarray()\n"
+    ),
+    "its own judge": (
+        "import sys\njudge = sys.modules['verifiers.sandbox.inside.judge']\n"
+        "judge.judge = judge._run = lambda *a: ('correct', 'match', '')\ndef solve(x): return 0\n"
+    ),
+    "an error that hangs when printed": (
+        "import time\nclass A:\n    def __str__(self): time.sleep(60)\n    __repr__ = __str__\n"
+        "def solve(x): raise ValueError(A())\n"
+    ),
+    "an error's hostile class": (
+        "class M(type):\n    def __getattribute__(c, n): raise SystemExit(0)\nclass E(Exception, metaclass=M): pass\n"
+        "def solve(x): raise E\n"
+    ),
+    "a cycle": "def solve(x):\n    a = []\n    a.append(a)\n    return a\n",
+    "a limit of recursion": "import sys\ndef solve(x):\n    sys.setrecursionlimit(5)\n    return 0\n",
+    "closed descriptors": "import os\ndef solve(x):\n    os.closerange(0, 256)\n    return 5\n",
+    "a module that answers all": (
+        "import sys, types\nclass M(types.ModuleType):\n    def __getattribute__(s, n): return lambda *a: 5\n"
+        "sys.modules['solution'].__class__ = M\ndef solve(x): return 0\n"
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_program_cannot_cheat_its_way_to_a_verdict(jail: Jail, name: str) -> None:
     assert judge(jail, CHEATS[name]).status == "incorrect"
+
+
+# Equal to everything, whatever is made of it.
+CHAMELEON = (
+    "class E:\n    def __sub__(s, o): return s\n    __rsub__ = __add__ = __radd__ = __mul__ = __pow__ = __sub__\n"
+    "    def __eq__(s, o): return True\n    def __lt__(s, o): return True\n    __gt__ = __lt__\n    __hash__ = None\n"
+    "    def __abs__(s): return 0.0\n    __float__ = __abs__\n    def __bool__(s): return False\n"
+    "    def __int__(s): return 0\n    __index__ = __neg__ = __int__\ndef solve(x): return E()\n"
+)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "abs(candidate(2) - 5) < 1e-6",
+        "abs(5 - candidate(2)) < 1e-6",
+        "-1e-6 < candidate(2) - 5 < 1e-6",
+        "not candidate(2) - 5",
+        "(candidate(2) - 5) ** 2 < 1e-9",
+        "abs((candidate(2) - 5) + (candidate(3) - 10)) < 1e-6",
+        "math.isclose(candidate(2) - 5, 0, abs_tol=1e-6)",
+        "sum([candidate(2), candidate(3)]) == 15",
+        "[candidate(2) * 1] == [5]",
+    ],
+)
+def test_an_operator_never_makes_plain_data_of_an_object_and_a_number(jail: Jail, test: str) -> None:
+    assert judge(jail, CHAMELEON, f"import math\ndef check(candidate):\n    assert {test}\n").status == "incorrect"
+
+
+def test_numbers_are_compared_by_python_where_the_tests_forgot_to_import_it(jail: Jail) -> None:
+    program = "class math:\n    isclose = staticmethod(lambda *a: True)\ndef solve(x): return 0\n"
+    tests = "def check(candidate):\n    assert math.isclose(candidate(2), 5)\n"
+    assert judge(jail, program, tests).status == "incorrect"
+
+
+TEST_CASE = (
+    "import unittest\nclass T(unittest.TestCase):\n"
+    "    def test_it(self):\n        self.assertEqual(solve(2), 5)\n"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("raised", ["unittest.SkipTest('x')", "SkipTest('x')"])
+def test_a_program_cannot_skip_a_test(jail: Jail, raised: str) -> None:
+    own = "class SkipTest(Exception): pass\nSkipTest.__module__ = 'unittest.case'\n"
+    assert judge(jail, f"import unittest\n{own}def solve(x): raise {raised}\n", TEST_CASE).status == "incorrect"
+
+
+@pytest.mark.parametrize("exits", ["return True", "raise ValueError"])
+def test_a_context_of_the_program_swallows_no_failed_assertion(jail: Jail, exits: str) -> None:
+    program = f"class E:\n    def __enter__(s): return 1\n    def __exit__(s, *a): {exits}\ndef solve(x): return E()\n"
+    tests = "def check(candidate):\n    with candidate(2) as v:\n        assert v == 5\n"
+    assert judge(jail, program, tests).status == "incorrect"
+
+
+FORGER = (
+    "import os, struct, json, stat, fcntl\nfor fd in range(3, 64):\n    try: mode = os.fstat(fd).st_mode\n"
+    "    except OSError: continue\n    if stat.S_ISFIFO(mode):\n"
+    "        if fcntl.fcntl(fd, fcntl.F_GETFL) & 3 == os.O_WRONLY: W = fd\n        else: R = fd\n"
+    "def send(o):\n    b = json.dumps(o).encode()\n    os.write(W, struct.pack('<I', len(b)) + b)\n"
+    "def receive():\n    size = struct.unpack('<I', os.read(R, 4))[0]\n    os.read(R, size)\n"
+    "send({{'v': None}})\nreceive()\nsend({{'v': {{'mine': 0}}}})\nwhile True:\n    receive()\n    send({frame})\n"
+)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"v": {"s": [{"mine": 1}]}},
+        {"v": {"container": 1}},
+        {"v": {"+": [{"mine": 1}, 2]}},
+        {"v": {"+": [7, "x"]}},
+        {"v": {"yours": 0}},
+        {"v": None, "m": {"-1": 5, "x": {"l": []}}},
+        {"x": 1},
+        {"x": ["AssertionError", {"mine": 1}, None]},
+        {"x": [[1, "SkipTest", "unittest.case", ["Exception"]], {"l": []}, 2]},
+        {"x": [[1, "E", "m", ["SystemExit"]], {"l": []}, 2]},
+        {"x": [[1, "E\0", "m", ["ValueError", "Exception"]], {"l": []}, 2]},
+        {"q": "global", "a": ["check"]},
+    ],
+    ids=str,
+)
+def test_a_forged_answer_is_no_right_one(jail: Jail, frame: Any) -> None:
+    assert judge(jail, FORGER.format(frame=frame), TEST_CASE).status == "incorrect"
+    assert judge(jail, RIGHT).status == "correct"
 
 
 def test_what_the_candidate_leaves_in_an_argument_counts_only_if_it_returns_none(jail: Jail) -> None:
@@ -129,6 +253,20 @@ def test_a_function_of_the_test_shows_the_candidate_nothing_behind_it(jail: Jail
     for attack in ("f.__globals__['SECRET']", "f.SECRET", "f.__class__.__name__", "'{0.__globals__}'.format(f)"):
         program = f"def solve(f):\n    try:\n        return {attack}\n    except Exception:\n        return None\n"
         assert judge(jail, program, tests).status == "incorrect"
+
+
+@pytest.mark.parametrize(
+    ("kind", "frame"),
+    [("async def f(): pass", "cr_frame"), ("async def f(): yield", "ag_frame"), ("def f(): yield", "gi_frame")],
+)
+def test_nor_does_what_a_function_of_the_test_returns(jail: Jail, kind: str, frame: str) -> None:
+    program = (
+        "import gc\ndef solve(value):\n    peer = next(o for o in gc.get_objects() if type(o).__name__ == 'Peer')\n"
+        f"    try: found = peer.request('getattr', next(iter(peer._proxies.values())), {frame!r})\n"
+        "    except AttributeError: return None\n    return peer.request('getattr', found, 'f_globals')['SECRET']\n"
+    )
+    tests = f"SECRET = 42\n{kind}\nvalue = f()\ndef check(candidate):\n    assert candidate(value) == SECRET\n"
+    assert judge(jail, program, tests).status == "incorrect"
 
 
 # The machine
@@ -160,6 +298,11 @@ def test_a_function_of_the_test_shows_the_candidate_nothing_behind_it(jail: Jail
         "r = __import__('resource'); r.prlimit({pid}, r.RLIMIT_NOFILE)",
         "r = __import__('resource'); r.setrlimit(r.RLIMIT_AS, (1 << 40, 1 << 40))",
         "__import__('os').listdir('/root'); open('/etc/shadow')",
+        "__import__('socket').socket(16, 3, 0)",
+        "__import__('os').posix_fallocate(open('f', 'wb').fileno(), 0, 1 << 20)",
+        "__import__('os').link(__import__('os').__file__, 'link')",
+        "__import__('os').mknod('device', 0o60600, 0x800)",
+        "open('/proc/self/oom_score_adj', 'w').write('-1000')",
     ],
 )
 def test_nothing_on_the_host_is_read_written_reached_or_signalled(jail: Jail, tmp_path: Path, attack: str) -> None:
@@ -238,6 +381,46 @@ def test_one_candidate_leaves_nothing_for_the_next(jail: Jail) -> None:
     assert judge(jail, RIGHT).status == "correct"
 
 
+LITTER = {
+    "a deep tree": "import os\nfor _ in range(1100):\n    os.mkdir('d')\n    os.chdir('d')\n",
+    "a long path": "import os\nfor _ in range(100):\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n",
+    "many files": "import os\nfor i in range(500): os.close(os.open(str(i), os.O_CREAT))\n",
+    "closed folders": "import os\nos.makedirs('a/b/c')\nopen('a/b/f', 'w')\nos.chmod('a/b', 0)\nos.chmod('a', 0)\n",
+    "names that are no text": "import os\nos.makedirs(b'\\xff/\\n')\nopen(b'\\xff/\\x80', 'w')\n",
+    "no folder": "import os\nos.mkdir('d')\nos.chdir('d')\nos.rmdir('../d')\n",
+}
+
+
+@pytest.mark.parametrize("name", LITTER)
+def test_no_litter_stops_the_next_program(monkeypatch: pytest.MonkeyPatch, jail: Jail, name: str) -> None:
+    monkeypatch.setattr(jails, "_SETTLE_LIMIT", 30.0)
+    assert judge(jail, LITTER[name] + RIGHT).status == "correct"
+    look = "import os\ndef solve(x): return 'no' if os.listdir() else 'REACHED'\n"
+    assert judge(jail, look, REACHED).status == "correct"
+
+
+def test_a_jail_that_is_long_in_tidying_up_is_replaced() -> None:
+    reference = {"tests": TESTS, "entry_point": "solve"}
+    script = "import os\nfor _ in range(4000):\n    os.mkdir('d')\n    os.chdir('d')\nprint(1)\n"
+    assert verifiers.verify("code", script, {"cases": [["", "1"]]}).status == "correct"
+    began = time.monotonic()
+    assert verifiers.verify("code", RIGHT, reference).status == "correct"
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_tree_that_a_killed_process_left_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jails.tempfile, "gettempdir", lambda: str(tmp_path))
+    here = os.open(tmp_path, os.O_RDONLY)
+    for name in (f"{jails._SCRATCH_PREFIX}99999999-x", *["d"] * 1100):
+        os.mkdir(name, dir_fd=here)
+        inner = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    assert [str(tmp_path / name) for name in os.listdir(tmp_path)] != [fresh := jails._new_scratch()]
+    assert os.listdir(tmp_path) == [os.path.basename(fresh)]
+
+
 # Resources
 
 BOMBS = {
@@ -283,6 +466,14 @@ def test_a_test_that_hangs_on_what_it_was_given_is_killed_with_its_judge(jail: J
     assert judge(jail, "def solve(x):\n    return 1\n", tests).reason == "timeout"
     assert time.monotonic() - began < 2.5
     assert judge(jail, RIGHT).status == "correct"
+
+
+def test_a_script_that_closes_its_output_late_has_no_more_time(jail: Jail) -> None:
+    began = time.monotonic()
+    script = "import os, time\nprint(1, flush=True)\ntime.sleep(1.9)\nos.close(1)\nwhile True: pass\n"
+    failure, _ = jail.run_case(script, "", limit=9)
+    assert failure is not None
+    assert time.monotonic() - began < 2.2
 
 
 def test_many_programs_leave_no_process_file_or_memory_behind(jail: Jail) -> None:

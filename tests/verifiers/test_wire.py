@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verifiers.sandbox.inside import wire
 from verifiers.sandbox.inside.wire import HEADER, Channel, Gone, Late, decode, encode
 
 SCALARS = (
@@ -33,6 +34,16 @@ VALUES = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+class Celsius(float):
+    def to_kelvin(self) -> float:
+        return self + 273.15
+
+
+class Stack(list[int]):
+    def peek(self) -> int:
+        return self[-1]
 
 
 def refuse(value: Any) -> Any:
@@ -91,6 +102,12 @@ def test_a_subclass_crosses_as_its_base_whatever_it_overrides() -> None:
     assert back == [9]
 
 
+def test_a_subclass_with_attributes_of_its_own_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_MODULES", (__name__,))
+    assert encode(Celsius(1.5), lambda value: {"mine": 3}) == {"+": [1.5, 3]}
+    assert encode(Stack([1]), lambda value: {"container": 3}) == {"container": 3}
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -107,6 +124,8 @@ def test_a_subclass_crosses_as_its_base_whatever_it_overrides() -> None:
         {"M": [[1, 2], None]},
         {"d": [[1]]},
         {"F": [1, 0]},
+        {"+": [1, 2]},
+        {"+": [1]},
     ],
 )
 def test_what_no_encoder_wrote_is_refused(frame: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from verifiers import heartbeat
 from verifiers.programs import find_program
 from verifiers.registry import UnknownOption, register
+from verifiers.sandbox.inside.candidate import MODULE
 from verifiers.sandbox.jail import JailBroken, NoSandbox, Outcome, Settings, borrowed, warm
 from verifiers.types import Reason, Status, Verdict
 
@@ -127,6 +128,20 @@ def _helpers(prompt: str, entry_point: str | None) -> str:
     return ast.unparse(tree)
 
 
+@functools.lru_cache(maxsize=1024)
+def _asked_for(tests: str) -> str | None:
+    """Return the first name that the tests call and nobody but the program can define."""
+    nodes = list(ast.walk(ast.parse(tests)))
+    known = set(vars(builtins))
+    known |= {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imports = [node for node in imports if getattr(node, "module", "") != MODULE]
+    known |= {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names}
+    known |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    calls = (node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
+    return next((name for name in calls if name not in known), None)
+
+
 def _is_test(node: ast.AST) -> bool:
     return isinstance(node, ast.ClassDef) or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
 
@@ -175,7 +190,7 @@ def code(
         task = read_task(reference)
     except (BadReference, json.JSONDecodeError) as error:
         return Verdict("unknown", None, str(error), "bad_reference", "", "")
-    program = find_program(completion, name=task.entry_point, prompt=task.prompt)
+    program = find_program(completion, name=task.entry_point or _asked_for(task.tests), prompt=task.prompt)
     if program is None:
         return Verdict("incorrect", 0.0, None, "no_answer", "", "")
     settings = Settings(float(time_limit), memory_mb, tuple(preload.replace(",", " ").split()), unsafe)
@@ -221,7 +236,7 @@ def _judged_once(program: str, task: Task, settings: Settings) -> tuple[Outcome,
 
 def lines_of(text: str) -> list[str]:
     """Return what is compared: every line, without space at the ends of lines and empty lines at the end."""
-    return [line.rstrip() for line in text.rstrip().splitlines()]
+    return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
 def _verdict(outcome: Outcome, rung: str) -> Verdict:

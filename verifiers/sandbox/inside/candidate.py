@@ -64,6 +64,7 @@ def run_main(program_fd: int, stdin_fd: int, stdout_fd: int) -> NoReturn:
     os.close(stdin_fd)
     os.close(stdout_fd)
     module = types.ModuleType("__main__")
+    module.__file__ = f"{MODULE}.py"
     sys.modules["__main__"] = module
     status = 0
     try:
@@ -83,7 +84,7 @@ def _finish(status: int) -> int:
             threading._shutdown()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.__stdout__):
-            if stream is not None:
+            if stream is not None and not getattr(stream, "closed", False):
                 stream.flush()
     except BaseException:  # noqa: BLE001  # output that cannot be written, or a handler of the program's
         return status or 1

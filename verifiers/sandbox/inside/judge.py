@@ -19,12 +19,15 @@ import types
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from verifiers.sandbox.inside.remote import Peer
+from verifiers.sandbox.inside.candidate import MODULE
+from verifiers.sandbox.inside.remote import Peer, Proxy
 from verifiers.sandbox.inside.wire import Channel
 
 HEADER = struct.Struct("<I")
 _DETAIL_LIMIT = 300
 _TESTS_FILE = "tests.py"
+# What compares numbers is never the candidate's, also where the tests forgot to import it.
+_COMPARING = {"math": "math", "cmath": "cmath", "np": "numpy", "numpy": "numpy"}
 _CALL_OF_CHECK = re.compile(r"^check\(", re.MULTILINE)
 Outcome = tuple[str, str, str]  # status, reason, one line on what happened
 
@@ -101,10 +104,17 @@ class Names(dict[str, Any]):
         if name in vars(builtins) or name.startswith("__"):
             raise KeyError(name)
         try:
-            self[name] = self._peer.look_up(name)
+            value = self[name] = self._imported(name) or self._peer.look_up(name)
         except NameError:
             raise KeyError(name) from None
-        return self[name]
+        self._peer.is_used |= not isinstance(value, Proxy)
+        return value
+
+    def _imported(self, name: str) -> Any:
+        try:
+            return __import__(_COMPARING[name]) if name in _COMPARING else None
+        except ImportError:
+            return None
 
 
 # One candidate
@@ -120,6 +130,8 @@ def judge(tests: Tests, channel: Channel) -> Outcome:
         _run(tests, peer)
     except BaseException as error:  # noqa: BLE001  # tests and candidate may raise anything; only silence is success
         return _spoiled(peer) or _failure(error, peer, tests)
+    if not peer.is_used:
+        return _spoiled(peer) or ("unknown", "bad_reference", "the tests ran without using the program")
     return _spoiled(peer) or ("correct", "match", "")
 
 
@@ -134,6 +146,7 @@ def _spoiled(peer: Peer) -> Outcome | None:
 
 def _run(tests: Tests, peer: Peer) -> None:
     names = Names(peer)
+    _lend(peer)
     if tests.helpers is not None:
         exec(tests.helpers, names)
     if tests.entry_point is not None:
@@ -145,8 +158,23 @@ def _run(tests: Tests, peer: Peer) -> None:
     exec(tests.code, names)
     check = names.get("check")
     if isinstance(check, types.FunctionType) and not tests.has_call_of_check:
-        check(names["candidate"])
+        _finished(check(names["candidate"]))
     _run_functions(names)
+
+
+def _lend(peer: Peer) -> None:
+    """Let tests import from the program as from a module."""
+
+    def look_up(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return peer.look_up(name)
+        except NameError:
+            raise NoFunction(name) from None
+
+    sys.modules[MODULE] = module = types.ModuleType(MODULE)
+    module.__dict__["__getattr__"] = look_up
 
 
 def _resolve(entry_point: str, names: Names, peer: Peer) -> Any:
@@ -164,13 +192,58 @@ def _resolve(entry_point: str, names: Names, peer: Peer) -> Any:
 
 
 def _run_functions(names: Names) -> None:
-    """Run what a test runner would find: functions called test_*, and unittest's test cases."""
+    """Run what a test runner would find: functions and methods called test*, and unittest's test cases."""
     unittest = sys.modules.get("unittest")  # not there unless the tests import it
     for name, value in list(names.items()):
-        if name.startswith("test_") and isinstance(value, types.FunctionType) and not value.__code__.co_argcount:
-            value()
+        if isinstance(value, types.FunctionType) and name.startswith("test"):
+            _run_function(value)
         elif unittest is not None and isinstance(value, type) and issubclass(value, unittest.TestCase):
             _run_case(unittest, value)
+        elif isinstance(value, type) and name.startswith("Test"):
+            for method in [method for method in vars(value) if method.startswith("test")]:
+                _run_method(value(), method)
+
+
+def _run_method(instance: Any, method: str) -> None:
+    getattr(instance, "setup_method", int)()
+    try:
+        _run_function(getattr(instance, method))
+    finally:
+        getattr(instance, "teardown_method", int)()
+
+
+def _run_function(function: Any) -> None:
+    """Call a test, once for each set of pytest's parameters; not one that wants arguments which nobody gives."""
+    code = function.__code__
+    wanted = code.co_argcount - isinstance(function, types.MethodType) - len(function.__defaults__ or ())
+    for given in _parameters(function):
+        if len(given) >= wanted:
+            _finished(function(**given))
+
+
+def _parameters(function: Any) -> list[dict[str, Any]]:
+    sets: list[dict[str, Any]] = [{}]
+    for mark in getattr(function, "pytestmark", ()):
+        if mark.name == "parametrize":
+            names, rows = mark.args[:2]
+            names = names.replace(",", " ").split() if isinstance(names, str) else names
+            rows = [_values(row, len(names)) for row in rows]
+            sets = [{**given, **dict(zip(names, row, strict=True))} for given in sets for row in rows]
+    return sets
+
+
+def _values(row: Any, count: int) -> Any:
+    if hasattr(row, "marks"):  # pytest.param
+        return row.values
+    return row if count > 1 else (row,)
+
+
+def _finished(result: Any) -> None:
+    """Await what an asynchronous test returns."""
+    if isinstance(result, types.CoroutineType):
+        import asyncio
+
+        asyncio.run(result)
 
 
 def _run_case(unittest: Any, case: Any) -> None:

@@ -7,19 +7,25 @@ for the response it serves the requests of the other: a test may pass a function
 from __future__ import annotations
 
 import builtins
+import collections
 import copy
 import operator
+import sys
 import types
 from _thread import RLock  # `threading` itself runs code after every fork
 from collections.abc import Callable
 from typing import Any
 
-from verifiers.sandbox.inside.wire import Channel, Gone, Late, decode, deeply, encode
+from verifiers.sandbox.inside.proxies import FAR, PROXIES, Far, FarError, Proxy
+from verifiers.sandbox.inside.wire import CHANGEABLE, Channel, Gone, Late, decode, deeply, encode, plain
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")},
-    **{name: getattr(operator, name) for name in ("and_", "or_", "xor", "neg", "pos", "invert", "abs")},
+    **{
+        name: getattr(operator, name)
+        for name in ("and_", "or_", "xor", "lshift", "rshift", "neg", "pos", "invert", "abs")
+    },
     **{name: getattr(operator, name) for name in ("getitem", "setitem", "delitem", "contains", "index")},
     **{kind.__name__: kind for kind in (len, iter, next, str, repr, hash, bool, int, float, getattr, setattr, delattr)},
     "isinstance": isinstance,
@@ -28,102 +34,49 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "enter": lambda manager: manager.__enter__(),
-    "exit": lambda manager: manager.__exit__(None, None, None),
     "await": lambda awaitable: _awaited(awaitable),
+    "aiter": aiter,
+    "anext": lambda iterator: _awaited(iterator.__anext__()),
+    "aenter": lambda manager: _awaited(manager.__aenter__()),
+    "aexit": lambda manager: _awaited(manager.__aexit__(None, None, None)),
+    "plain": plain,
 }
-_MUTABLE = (list, dict, set, bytearray)
+_MUTABLE = (list, dict, set, bytearray, collections.deque)
 # What a test passes to the candidate shows no more than its public side.
-_CLOSED_TYPES = (types.FunctionType, types.MethodType, types.ModuleType, type, types.GeneratorType, types.CodeType)
+_CLOSED_TYPES = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type),
+    *(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType),
+    *(types.FrameType, types.TracebackType, types.CodeType),
+)
+# Classes of Python's own libraries whose exceptions cross as what they are. None that steers a test runner.
+_LIBRARIES = (
+    *("json.decoder", "decimal", "dataclasses", "queue", "_queue", "asyncio.exceptions", "statistics", "struct"),
+    *("re", "csv", "_csv", "zlib", "binascii", "graphlib", "pickle", "_pickle"),
+)
+
+
+_idle_loops: list[Any] = []
 
 
 def _awaited(awaitable: Any) -> Any:
+    """Run an awaitable to its end, in an event loop that is kept: what this one leaves there goes on with the next."""
     import asyncio  # large, and seldom needed
 
     async def wait() -> Any:
         return await awaitable
 
-    return asyncio.run(wait())
+    outer = asyncio._get_running_loop()  # whose step this is part of, where a coroutine calls back
+    asyncio._set_running_loop(None)
+    loop = _idle_loops.pop() if _idle_loops else asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(wait())
+    finally:
+        _idle_loops.append(loop)
+        asyncio._set_running_loop(outer)
 
 
 class RemoteError(Exception):
     """An exception of a class that only the other side knows, or that cannot be built again."""
-
-
-class Proxy:
-    """Stands for an object of the other side."""
-
-    __slots__ = ("_number", "_peer")
-
-    def __init__(self, peer: Peer, number: int) -> None:
-        object.__setattr__(self, "_peer", peer)
-        object.__setattr__(self, "_number", number)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._peer.call(self, args, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name not in ("__name__", "__doc__", "__dict__"):
-            raise AttributeError(name)  # a protocol that is not passed on
-        return self._peer.request("getattr", self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._peer.request("setattr", self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._peer.request("delattr", self, name)
-
-    def __instancecheck__(self, instance: Any) -> bool:
-        return isinstance(instance, Proxy) and self._peer.request("isinstance", instance, self) is True
-
-    def __subclasscheck__(self, subclass: Any) -> bool:
-        return isinstance(subclass, Proxy) and self._peer.request("issubclass", subclass, self) is True
-
-    def __eq__(self, other: object) -> bool:
-        return self._peer.may_mix(other) and self._peer.request("eq", self, other) is True
-
-    def __ne__(self, other: object) -> bool:
-        return not self._peer.may_mix(other) or self._peer.request("ne", self, other) is True
-
-    def __hash__(self) -> int:
-        return int(self._peer.request("hash", self))
-
-    def __exit__(self, *error: object) -> None:
-        self._peer.request("exit", self)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self._peer.request("deepcopy", self)
-
-
-def _unary(name: str) -> Callable[[Proxy], Any]:
-    return lambda self: self._peer.request(name, self)
-
-
-def _keyed(name: str) -> Callable[..., Any]:
-    return lambda self, *args: self._peer.request(name, self, *args)
-
-
-def _binary(name: str, *, is_reflected: bool = False) -> Callable[[Proxy, Any], Any]:
-    """An operator on two objects of the other side; in the judge never on one of them and plain data."""
-
-    def operate(self: Proxy, other: Any) -> Any:
-        if not self._peer.may_mix(other):
-            return NotImplemented
-        return self._peer.request(name, other, self) if is_reflected else self._peer.request(name, self, other)
-
-    return operate
-
-
-for _name in ("len", "iter", "next", "str", "repr", "bool", "int", "float", "index", "reversed", "copy", "enter"):
-    setattr(Proxy, f"__{_name}__", _unary(_name))
-for _name in ("neg", "pos", "invert", "abs"):
-    setattr(Proxy, f"__{_name}__", _unary(_name))
-for _name in ("getitem", "setitem", "delitem", "contains"):
-    setattr(Proxy, f"__{_name}__", _keyed(_name))
-for _name in ("lt", "le", "gt", "ge"):
-    setattr(Proxy, f"__{_name}__", _binary(_name))
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"):
-    setattr(Proxy, f"__{_name.rstrip('_')}__", _binary(_name))
-    setattr(Proxy, f"__r{_name.rstrip('_')}__", _binary(_name, is_reflected=True))
 
 
 class Peer:
@@ -136,19 +89,29 @@ class Peer:
         self._own: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
         self._proxies: dict[int, Proxy] = {}
+        self._fars: dict[int, Far] = {}
         self._classes: dict[int, type[BaseException]] = {}
+        self._class_numbers: dict[type[BaseException], int] = {}
         self._lock = RLock()  # the candidate's threads may call back too
         self.raised: BaseException | None = None
         self.is_gone = False
+        self.is_used = False  # whether this side has asked for anything but names
 
     # Requests to the other side
 
     def request(self, operation: str, *operands: Any) -> Any:
+        self.is_used = True
         return self._ask({"q": operation, "a": [self._encode(operand) for operand in operands]})
 
     def call(self, target: Proxy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.is_used = True
         request = {"q": "call", "a": [self._encode(target), self._encode(args), self._encode(kwargs)]}
         return self._ask(request, mutable=[*args, *kwargs.values()])
+
+    def leave(self, manager: Proxy, error: BaseException | None) -> None:
+        """Leave a context of the other side; an exception is told, and goes on whatever the other side says."""
+        described = self._described(error) if isinstance(error, Exception) else None
+        self._ask({"q": "exit", "a": [self._encode(manager), described]})
 
     def look_up(self, name: str) -> Any:
         """Return the other side's global of this name; raise NameError."""
@@ -216,11 +179,17 @@ class Peer:
             if self._names is None or operands[0] not in self._names:
                 raise NameError(f"name {operands[0]!r} is not defined")
             return {"v": self._encode(self._names[operands[0]])}
+        if operation == "exit":
+            error = operands[1] and self._exception(operands[1])
+            operands = operands[:1]
         values = [self._decode(operand) for operand in operands]
         if self._is_judge:
             _refuse_private(operation, operands[0], values)
         if operation == "call":
             return self._called(*values)
+        if operation == "exit":
+            values[0].__exit__(type(error) if error else None, error, None)
+            return {"v": None}
         return {"v": self._encode(OPERATORS[operation](*values))}
 
     def _called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -249,52 +218,105 @@ class Peer:
         return decode(value, self._find)
 
     def _keep(self, value: Any) -> dict[str, Any]:
-        if type(value) is Proxy:
+        if isinstance(value, Proxy):
             return {"yours": value._number}
+        if isinstance(value, Far):
+            return {"yours": value.far._number}
+        if isinstance(value, type) and issubclass(value, BaseException):
+            return {"error": self._class_described(value)}
+        number = self._number(value)
+        if isinstance(value, types.GeneratorType):
+            return {"generator": number}
+        if isinstance(value, CHANGEABLE):
+            return {"container": number}
+        return {"coroutine": number} if isinstance(value, types.CoroutineType) else {"mine": number}
+
+    def _number(self, value: Any) -> int:
         number = self._numbers.get(id(value))
         if number is None:  # kept for as long as this process lives, which is one program
             number = self._numbers[id(value)] = len(self._own)
             self._own[number] = value
-        if isinstance(value, type) and issubclass(value, BaseException):
-            return {"error": [number, *_named(value)]}
-        return {"coroutine": number} if isinstance(value, types.CoroutineType) else {"mine": number}
+        return number
 
     def _find(self, value: dict[str, Any]) -> Any:
         ((tag, content),) = value.items()
         if tag == "yours":
             return self._own[content]
         if tag == "error":
-            return self._class(*content)
-        if tag not in ("mine", "coroutine") or type(content) is not int:
+            return self._class(content)
+        if tag == "far":
+            return self._far(*content)
+        if tag not in PROXIES:
             raise ValueError(f"an unknown tag {tag!r}")
-        proxy = self._proxies.setdefault(content, Proxy(self, content))
+        proxy = self._proxy(content, PROXIES[tag])
         return self._awaitable(proxy) if tag == "coroutine" else proxy
+
+    def _proxy(self, number: int, kind: type[Proxy] = Proxy) -> Proxy:
+        if type(number) is not int:
+            raise ValueError("no number of an object")
+        return self._proxies.setdefault(number, kind(self, number))
+
+    def _far(self, data: Any, number: int) -> Far:
+        if number not in self._fars:
+            self._fars[number] = FAR[type(data)](data)
+            self._fars[number].far = self._proxy(number)
+        return self._fars[number]
 
     # Exceptions
 
     def _described(self, error: Exception) -> list[Any]:
-        """Return [builtin class, name, arguments, number of its own class or None]."""
-        kind = type(error)
-        number = None if _is_builtin(kind) else self._keep(kind)["error"][0]
+        """Return [class, arguments, the exception's own number if the class is none of Python's]."""
+        kind = self._class_described(type(error))
         try:
             args = self._encode(list(error.args))
         except Exception:  # noqa: BLE001  # arguments that cannot cross, or that raise when looked at
             args = {"l": [_text_of(error)]}
-        return [*_named(kind), args, number]
+        return [kind, args, None if type(kind) is str else self._number(error)]
 
     def _exception(self, described: Any) -> BaseException:
-        name, base, args, number = described
-        kind = _builtin(base) if number is None else self._class(number, name, base)
-        values = self._decode(args)
+        kind, args, number = described
+        kind, values = self._class(kind), self._decode(args)
         try:
-            return kind(*values)
-        except Exception:  # noqa: BLE001  # some builtin exceptions want arguments of their own kind
-            return RemoteError(f"{name}: {values!r:.200}")
+            error = kind(*values)
+        except Exception:  # noqa: BLE001  # a class that wants arguments of its own kind
+            error = kind.__new__(kind)
+            error.args = tuple(values)
+        if isinstance(error, FarError):
+            error.far = self._proxy(number)
+        return error
 
-    def _class(self, number: int, name: str, base: str) -> type[BaseException]:
+    def _class_described(self, kind: type[BaseException]) -> Any:
+        """Return a builtin class's name, or the number, name, module and bases of another."""
+        if _is_builtin(kind):
+            return kind.__name__
+        if kind in self._class_numbers:
+            return {"yours": self._class_numbers[kind]}
+        bases = [self._class_described(base) for base in kind.__bases__ if issubclass(base, BaseException)]
+        return [self._number(kind), kind.__name__, kind.__module__, bases]
+
+    def _class(self, described: Any) -> type[BaseException]:
+        if type(described) is dict:
+            kind = self._own[described["yours"]]
+            return kind if isinstance(kind, type) and issubclass(kind, Exception) else RemoteError
+        if type(described) is str:
+            return _builtin(described)
+        number, name, module, bases = described
         if number not in self._classes:
-            self._classes[number] = type(str(name), (_builtin(base),), {})
+            self._classes[number] = kind = _of_library(module, name) or _made(name, [self._class(b) for b in bases])
+            self._class_numbers[kind] = number
         return self._classes[number]
+
+
+def _of_library(module: Any, name: Any) -> type[BaseException] | None:
+    """Return the class itself where this side has it too, for a test that expects it."""
+    kind = getattr(sys.modules.get(module), str(name), None) if module in _LIBRARIES else None
+    return kind if isinstance(kind, type) and issubclass(kind, Exception) else None
+
+
+def _made(name: Any, bases: list[type[BaseException]]) -> type[BaseException]:
+    is_far = any(issubclass(base, FarError) for base in bases)
+    kind: type[BaseException] = type(str(name), (*(() if is_far else (FarError,)), *bases), {})
+    return kind
 
 
 def _text_of(error: BaseException) -> str:
@@ -306,12 +328,6 @@ def _text_of(error: BaseException) -> str:
 
 def _is_builtin(kind: type) -> bool:
     return kind.__module__ == "builtins" and vars(builtins).get(kind.__name__) is kind
-
-
-def _named(kind: type[BaseException]) -> tuple[str, str]:
-    """Return the class's name and the name of its nearest builtin class."""
-    base = next(ancestor for ancestor in kind.__mro__ if _is_builtin(ancestor))
-    return kind.__name__, base.__name__
 
 
 def _builtin(name: str) -> type[BaseException]:
@@ -330,6 +346,8 @@ def _refuse_private(operation: str, operand: Any, values: list[Any]) -> None:
     if operation == "call":
         return
     if operation in ("getattr", "setattr", "delattr"):
+        if operation == "getattr" and values[1] in ("__name__", "__doc__"):  # which functools.wraps asks for
+            return
         is_public = isinstance(values[1], str) and not values[1].startswith("_")
         if not is_public or isinstance(values[0], _CLOSED_TYPES):
             raise AttributeError(str(values[1]))
@@ -341,6 +359,9 @@ def _overwrite(target: Any, content: Any) -> None:
         return
     if isinstance(target, (list, bytearray)):
         target[:] = content
+    elif isinstance(target, collections.deque):
+        target.clear()
+        target.extend(content)
     elif isinstance(target, (dict, set)):
         target.clear()
         target.update(content)

@@ -156,6 +156,8 @@ def encode(value: Any, keep: Keep, depth: int = 0) -> Any:
         return writer(value, keep, depth + 1)
     for base in _BASES:
         if isinstance(value, base):
+            if hasattr(kind, "far") or _has_more(kind):
+                return _both(value, base, keep, depth)
             plain = _plain(base, value)
             return encode(plain, keep, depth) if base in _SCALARS else _WRITERS[base](plain, keep, depth + 1)
     if id(value) in _NAME_OF:
@@ -166,6 +168,25 @@ def encode(value: Any, keep: Keep, depth: int = 0) -> Any:
     if writer is not None:
         return writer(value, keep, depth + 1)
     return keep(value)
+
+
+def _has_more(kind: type) -> bool:
+    """Tell whether a subclass has attributes or methods that its builtin base lacks, such as a named tuple's fields."""
+    if hasattr(kind, "_fields"):
+        return True
+    own = (ancestor for ancestor in kind.__mro__ if ancestor.__module__ in _MODULES)
+    return any(not name.startswith("_") for ancestor in own for name in vars(ancestor))
+
+
+def _both(value: Any, base: Any, keep: Keep, depth: int) -> Any:
+    """Return the object that stands for a value; what cannot change crosses with its content besides."""
+    kept = keep(value)
+    return {"+": [encode(_plain(base, value), keep, depth + 1), kept["mine"]]} if "mine" in kept else kept
+
+
+def plain(value: Any) -> Any:
+    """Return the content of an instance of a subclass of a builtin container."""
+    return _plain(next(base for base in CHANGEABLE if isinstance(value, base)), value)
 
 
 def _plain(base: Any, value: Any) -> Any:
@@ -246,6 +267,10 @@ def _later(kind: Any) -> Callable[[Any, Keep, int], Any] | None:
 
 # A subclass crosses as its base: named tuples, IntEnum, defaultdict.
 _BASES = (bool, int, float, str, list, tuple, dict, set, frozenset, bytes, bytearray)
+
+CHANGEABLE = (list, dict, set, bytearray)
+# The program's own, as a module and as a script, and the tests'.
+_MODULES = ("solution", "__main__", "tests")
 
 # Decoding: `find` turns the object of something that was kept into what stands for it on this side.
 
@@ -360,6 +385,7 @@ _READERS: dict[str, Callable[[Any, Find, int], Any]] = {
     "Y": lambda c, find, d: _dated("date", c),
     "H": lambda c, find, d: _dated("time", c),
     "u": lambda c, find, d: _uuid(c),
+    "+": lambda c, find, d: find({"far": [_decode(c[0], find, d), c[1]]}),
     "a": lambda c, find, d: _array(c),
     "n": lambda c, find, d: _BY_NAME[str(c)],
 }

@@ -1,0 +1,186 @@
+"""What stands for objects of the other side that cannot be copied."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from verifiers.sandbox.inside.remote import Peer
+
+_ORDER = ("lt", "le", "gt", "ge")
+
+
+class Proxy:
+    """Stands for an object of the other side."""
+
+    __slots__ = ("_number", "_peer")
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        object.__setattr__(self, "_peer", peer)
+        object.__setattr__(self, "_number", number)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._peer.call(self, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__name__", "__doc__", "__dict__"):
+            raise AttributeError(name)  # a protocol that is not passed on
+        return self._peer.request("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._peer.request("setattr", self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._peer.request("delattr", self, name)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, (Proxy, Far)) and self._peer.request("isinstance", instance, self) is True
+
+    def __subclasscheck__(self, subclass: Any) -> bool:
+        return isinstance(subclass, Proxy) and self._peer.request("issubclass", subclass, self) is True
+
+    def __eq__(self, other: object) -> bool:
+        return self._peer.may_mix(other) and self._peer.request("eq", self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self._peer.may_mix(other) or self._peer.request("ne", self, other) is True
+
+    def __hash__(self) -> int:
+        return int(self._peer.request("hash", self))
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._peer.leave(self, error)
+
+    async def __anext__(self) -> Any:
+        return self._peer.request("anext", self)
+
+    async def __aenter__(self) -> Any:
+        return self._peer.request("aenter", self)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._peer.request("aexit", self)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._peer.request("deepcopy", self)
+
+
+class GeneratorProxy(Proxy):
+    """A generator of the other side, for tests that want to see one."""
+
+    __slots__ = ()
+    __class__ = property(lambda self: types.GeneratorType)
+
+
+class ContainerProxy(Proxy):
+    """An instance of the other side's subclass of list, dict, set or bytearray: it equals what it holds at the time."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if self._peer.may_mix(other):
+            return super().__eq__(other)
+        return bool(self._peer.request("plain", self) == other)
+
+    def __ne__(self, other: object) -> bool:
+        return super().__ne__(other) if self._peer.may_mix(other) else not self == other
+
+
+class Mixed(Proxy):
+    """What an operator made of an object and a number; it is never plain data again.
+
+    Else a program could answer `abs(candidate(2) - 5) < 1e-6` with an object whose difference to anything is 0.
+    """
+
+    __slots__ = ()
+
+
+class FarError:
+    """An exception of the other side's own class: its attributes and its text are to be had there."""
+
+    far: Proxy | None = None  # None for one that was raised on this side
+
+    def __getattr__(self, name: str) -> Any:
+        if self.far is None:
+            raise AttributeError(name)
+        return getattr(self.far, name)
+
+    def __str__(self) -> str:
+        return super().__str__() if self.far is None else str(self.far)
+
+
+class Far:
+    """The other side's instance of a subclass of builtin data that cannot change: the data, and its attributes."""
+
+    far: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.far, name)
+
+    def __str__(self) -> str:
+        return str(self.far)
+
+    def __repr__(self) -> str:
+        return repr(self.far)
+
+
+FAR = {base: type(f"Far_{base.__name__}", (Far, base), {}) for base in (int, float, str, tuple, frozenset, bytes)}
+
+
+def _unary(name: str) -> Callable[[Proxy], Any]:
+    def operate(self: Proxy) -> Any:
+        result = self._peer.request(name, self)
+        return _mixed(result, name) if isinstance(self, Mixed) and name in _NUMERIC else result
+
+    return operate
+
+
+def _keyed(name: str) -> Callable[..., Any]:
+    return lambda self, *args: self._peer.request(name, self, *args)
+
+
+def _binary(name: str, *, is_reflected: bool = False) -> Callable[[Proxy, Any], Any]:
+    """An operator on two objects of the other side; in the judge on one of them and a number only if it makes a third.
+
+    And never on other plain data.
+    """
+
+    def operate(self: Proxy, other: Any) -> Any:
+        may_mix = self._peer.may_mix(other)
+        if not may_mix and (name in _ORDER or type(other) not in (int, float)):
+            return NotImplemented
+        operands = (other, self) if is_reflected else (self, other)
+        result = self._peer.request(name, *operands)
+        return result if may_mix and Mixed not in map(type, operands) else _mixed(result, name)
+
+    return operate
+
+
+def _mixed(result: Any, name: str) -> Mixed:
+    if not isinstance(result, Proxy):
+        raise TypeError(f"{name!r} of an object of the program and a number is no object of the program")
+    return Mixed(result._peer, result._number)
+
+
+_NUMERIC = ("bool", "int", "float", "index", "neg", "pos", "invert", "abs")
+for _name in ("len", "iter", "next", "str", "repr", "reversed", "copy", "enter", "aiter", *_NUMERIC):
+    setattr(Proxy, f"__{_name}__", _unary(_name))
+for _name in ("getitem", "setitem", "delitem", "contains"):
+    setattr(Proxy, f"__{_name}__", _keyed(_name))
+for _name in _ORDER:
+    setattr(Proxy, f"__{_name}__", _binary(_name))
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
+    setattr(Proxy, f"__{_name}__", _binary(_name))
+    setattr(Proxy, f"__r{_name}__", _binary(_name, is_reflected=True))
+for _name in ("and_", "or_", "xor", "lshift", "rshift"):
+    setattr(Proxy, f"__{_name.rstrip('_')}__", _binary(_name))
+    setattr(Proxy, f"__r{_name.rstrip('_')}__", _binary(_name, is_reflected=True))
+
+PROXIES: dict[str, type[Proxy]] = {
+    "mine": Proxy,
+    "coroutine": Proxy,
+    "generator": GeneratorProxy,
+    "container": ContainerProxy,
+}
