@@ -264,6 +264,9 @@ def _stages(
         into=folder.base_model,
         trust_remote_code=config.model.trust_remote_code,
     )
+    if config.model.from_scratch:
+        trust = config.model.trust_remote_code
+        base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
     prompts, engine = _prompts(config, base), Engine(partial(_sampler, config))
     fingerprint = lru_cache(maxsize=None)(models.fingerprint)
     return RunStages(

@@ -409,9 +409,8 @@ def recipes(context: typer.Context, as_json: AsJson = False) -> None:
     files = recipe_files()
     found = [rows.row(configs.load(path).model_dump(mode="json", by_alias=True)) for path in files]
     if as_json:
-        typer.echo(
-            json.dumps([rows.as_json(row) | {"file": str(path)} for row, path in zip(found, files, strict=True)])
-        )
+        about = [{"about": rows.headline(path), "file": str(path)} for path in files]
+        typer.echo(json.dumps([rows.as_json(row) | more for row, more in zip(found, about, strict=True)]))
     else:
         Console().print(recipes_table(found))
 

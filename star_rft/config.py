@@ -34,9 +34,13 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """`name` is `tiny` (shipped), `smollm2` (an extra), a folder or a hub name."""
+    """`name` is `tiny` (shipped), `smollm2` (an extra), a folder or a hub name.
+
+    With `from_scratch` the run begins with random weights in its architecture.
+    """
 
     name: str = "tiny"
+    from_scratch: bool = False
     gguf_file: str | None = None
     dtype: DType = "auto"
     device: str = "auto"

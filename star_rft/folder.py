@@ -28,6 +28,11 @@ class RunFolder:
         return self.path / "base_model"
 
     @property
+    def scratch_model(self) -> Path:
+        """Random weights in a model's architecture, for a run that begins from scratch."""
+        return self.path / "scratch_model"
+
+    @property
     def warm_start(self) -> Path:
         return self.path / "warm_start"
 

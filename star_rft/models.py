@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.files import whole_folder
 from star_rft.types import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,25 @@ def resolve(
     if gguf_file is not None:
         return _from_gguf(name, gguf_file, into=into, trust_remote_code=trust_remote_code)
     return Path(name) if Path(name).exists() else str(name)
+
+
+@without_bars()
+def initialise(path: str | Path, *, into: Path, seed: int, trust_remote_code: bool = False) -> Path:
+    """Write a model of the same architecture and tokenizer with random weights into a folder, once; return it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if into.exists():
+        return into
+    _require_model_folder(path)
+    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+    with torch.random.fork_rng(), whole_folder(into) as folder:
+        torch.manual_seed(seed)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return into
 
 
 @without_bars()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 SWITCHES = ("sampling", "selection", "training", "rounds")
@@ -36,6 +37,11 @@ def row(config: Mapping[str, Any]) -> Row:
         rounds=str(config["rounds"]),
         run=about["run"],
     )
+
+
+def headline(path: Path) -> str:
+    """Return the first line of a config, which says in a sentence what it does."""
+    return path.read_text().partition("\n")[0].lstrip("# ")
 
 
 def as_json(found: Row) -> dict[str, str]:

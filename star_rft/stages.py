@@ -436,7 +436,8 @@ class RunStages:
 
     def _spent(self, round: int) -> dict[str, float]:
         """Seconds by stage in this process; what an earlier, interrupted process spent is not in it."""
-        stages = ("sample", "verify", "score", "select", "train", "evaluate")
+        scores = ("score",) if self.scoring is not None else ()
+        stages = ("sample", "verify", *scores, "select", "train", "evaluate")
         spent = {stage: self._seconds.get(round, {}).get(stage, 0.0) for stage in stages}
         now = perf_counter()
         spent["other"] = now - self._round_began - sum(spent.values())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import get_args
 
 from star_rft.data.rows import DataError
 from star_rft.types import Problem, Split
 
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 COLUMNS = ("split", "id", "prompt", "reference", "verifier", "solution", "meta")
 
 
@@ -36,7 +36,7 @@ def read_problems(path: Path) -> dict[Split, list[Problem]]:
     table = pq.read_table(path)
     if tuple(table.column_names) != COLUMNS:
         raise DataError(f"{path}: not a file of problems: its columns are {', '.join(table.column_names)}")
-    problems: dict[Split, list[Problem]] = {split: [] for split in get_args(Split)}
+    problems: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
     for row in table.to_pylist():
         split = row.pop("split")
         problems[split].append(

@@ -43,9 +43,11 @@ ALIASES: Mapping[str, HubSet] = {
     "commonsenseqa": HubSet("tau/commonsense_qa", None, "commonsenseqa"),
 }
 WORD_PROBLEMS = "word_problems"
-WORD_PROBLEMS_DEFAULT = 1_000
+ADDITION = "addition"
+GENERATED = (WORD_PROBLEMS, ADDITION)
+GENERATED_DEFAULT = 1_000
 # Columns that say something about a problem and are worth a group-by in the report; in any case, `Level` too.
-META_COLUMNS = ("steps", "level", "type", "subject", "difficulty", "category", "source")
+META_COLUMNS = ("steps", "digits", "level", "type", "subject", "difficulty", "category", "source")
 ID_COLUMNS = ("id", "task_id", "unique_id")
 
 
@@ -80,7 +82,7 @@ def load(
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}; it must be 1 or more")
     rows, usual = _rows(source, split=split, config_name=config_name, options=options or {}, limit=limit)
-    if source == WORD_PROBLEMS:
+    if source in GENERATED:
         options = None  # they were the generator's
     if columns is None and preset is None:
         preset = usual
@@ -131,6 +133,9 @@ def _rows(
     if name == WORD_PROBLEMS:
         _refuse(name, config_name=config_name)
         return _word_problems(split, options, limit), "gsm8k"
+    if name == ADDITION:
+        _refuse(name, config_name=config_name)
+        return _addition(split, options, limit), "gsm8k"
     if name in ALIASES:
         hub = ALIASES[name]
         return read_hub(hub.name, config_name or hub.config_name, split), hub.preset
@@ -141,7 +146,7 @@ def _rows(
         return read_hub(name, config_name, split), None
     raise DataError(
         f"no source {name!r}: it is no file ({', '.join(FORMATS)}), no hub name (owner/name), and none of "
-        f"{', '.join([WORD_PROBLEMS, *ALIASES])}"
+        f"{', '.join([WORD_PROBLEMS, ADDITION, *ALIASES])}"
     )
 
 
@@ -166,7 +171,7 @@ def _word_problems(split: str | None, options: Mapping[str, Any], limit: int | N
 
     if split not in get_args(WordSplit):
         raise DataError(f"{WORD_PROBLEMS}: split is {split!r}; valid are {', '.join(get_args(WordSplit))}")
-    given: dict[str, Any] = {"n": limit or WORD_PROBLEMS_DEFAULT, "seed": 0, "steps": (1, MAX_STEPS)}
+    given: dict[str, Any] = {"n": limit or GENERATED_DEFAULT, "seed": 0, "steps": (1, MAX_STEPS)}
     given |= check_options(options, given, WORD_PROBLEMS)
     try:
         low, high = given["steps"]
@@ -176,6 +181,23 @@ def _word_problems(split: str | None, options: Mapping[str, Any], limit: int | N
             yield Row(f"{WORD_PROBLEMS}[{split}][{index}]", values)
     except (TypeError, ValueError) as error:
         raise DataError(f"{WORD_PROBLEMS}: options {dict(options)}: {error}") from None
+
+
+def _addition(split: str | None, options: Mapping[str, Any], limit: int | None) -> Iterator[Row]:
+    from star_rft.data.addition import AdditionSplit, generate
+
+    if split not in get_args(AdditionSplit):
+        raise DataError(f"{ADDITION}: split is {split!r}; valid are {', '.join(get_args(AdditionSplit))}")
+    given: dict[str, Any] = {"n": limit or GENERATED_DEFAULT, "seed": 0, "digits": (1, 5)}
+    given |= check_options(options, given, ADDITION)
+    try:
+        low, high = given["digits"]
+        sums = generate(given["n"], split=cast(AdditionSplit, split), seed=given["seed"], digits=(low, high))
+        for index, item in enumerate(sums):
+            values = {"question": item.question, "answer": item.answer, "digits": item.digits}
+            yield Row(f"{ADDITION}[{split}][{index}]", values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{ADDITION}: options {dict(options)}: {error}") from None
 
 
 def _chosen(

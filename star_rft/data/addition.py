@@ -1,0 +1,100 @@
+"""STaR's arithmetic (2203.14465, section 4.1): the sum of two numbers of n digits each, worked out on a scratchpad.
+
+The scratchpad goes from the last digits to the first: each line holds the next two digits, the digits of the sum so
+far, and the carry. Ours has `#### ` before the answer, which the paper writes bare.
+
+    >>> print(worked(29, 57))
+    <scratch>
+    2 9 + 5 7 , C: 0
+    2 + 5 , 6 C: 1
+    , 8 6 C: 0
+    0 8 6
+    </scratch>
+    #### 8 6
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from star_rft.types import digest
+
+AdditionSplit = Literal["train", "dev", "test"]
+# Of 16 buckets of pairs of numbers, so that a small set of sums too has some of each split.
+BUCKETS: dict[AdditionSplit, range] = {"train": range(0, 12), "dev": range(12, 14), "test": range(14, 16)}
+MAX_DIGITS = 12
+TRIES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """`answer` is the scratchpad, then a line `#### N`, digits apart."""
+
+    question: str
+    answer: str
+    digits: int
+
+
+def generate(n: int, *, split: AdditionSplit, seed: int = 0, digits: tuple[int, int] = (1, 5)) -> Iterator[Sum]:
+    """Yield `n` distinct sums, the number of digits uniform over `digits`, both ends included.
+
+    Where the split has no more sums of few digits (81 of one digit in all), those of more digits take their place.
+    Raises ValueError if an argument is out of range, or if there are not `n` distinct sums.
+    """
+    low, high = digits
+    if not 1 <= low <= high <= MAX_DIGITS:
+        raise ValueError(f"digits is {digits}; it must be (fewest, most) within 1..{MAX_DIGITS}")
+    if n < 0:
+        raise ValueError(f"n is {n}; it must be 0 or more")
+    rng = random.Random(f"{split} {seed} {low} {high}")
+    seen: set[tuple[int, int]] = set()
+    used_up: set[int] = set()
+    for index in range(n):
+        wanted = low + index % (high - low + 1)
+        pair = None
+        for count in (c for c in range(wanted, high + 1) if c not in used_up):
+            if (pair := _new_pair(rng, split, seen, count)) is not None:
+                break
+            used_up.add(count)
+        if pair is None:
+            raise ValueError(
+                f"there are only {index} distinct sums of {low} to {high} digits in {split}: ask for fewer"
+            )
+        seen.add(pair)
+        a, b = pair
+        yield Sum(f"{spaced(a)} + {spaced(b)}", worked(a, b), len(str(a)))
+
+
+def _new_pair(
+    rng: random.Random, split: AdditionSplit, seen: set[tuple[int, int]], digits: int
+) -> tuple[int, int] | None:
+    low, high = 10 ** (digits - 1), 10**digits
+    for _ in range(TRIES):
+        pair = rng.randrange(low, high), rng.randrange(low, high)
+        if pair not in seen and _bucket(*pair) in BUCKETS[split]:
+            return pair
+    return None
+
+
+def _bucket(a: int, b: int) -> int:
+    return int(digest("addition", a, b), 16) % 16
+
+
+def spaced(number: int) -> str:
+    """Write a number digit by digit, so that a tokenizer cannot glue digits together."""
+    return " ".join(str(number))
+
+
+def worked(a: int, b: int) -> str:
+    lines, carry, result = [f"{spaced(a)} + {spaced(b)} , C: 0"], 0, ""
+    first, second = str(a), str(b)
+    for place in reversed(range(len(first))):
+        total = int(first[place]) + int(second[place]) + carry
+        carry, result = total // 10, f"{total % 10} {result}"
+        left = f"{first[place - 1]} + {second[place - 1]} " if place else ""
+        lines.append(f"{left}, {result}C: {carry}")
+    lines.append(f"{carry} {result}".strip())
+    return "\n".join(["<scratch>", *lines, "</scratch>", f"#### {spaced(a + b)}"])
