@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from math import exp
 from pathlib import Path
@@ -14,19 +13,15 @@ from typing import Any
 import numpy as np
 
 import verifiers
-from star_rft import models
-from star_rft.data import Prompter
 from star_rft.files import append_line, read_lines
 from star_rft.progress import Advance
-from star_rft.scorers import Endpoint, Judge, Likelihood, Majority, RewardModel, VerifierScorer, policy
+from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
+from star_rft.scoring import SCORERS, Surroundings, check_options, open_scorer, trace_of
 from star_rft.stages import RunStages
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
-from star_rft.types import Decoding, Interval, Problem, RunFailure, Sample, Scorer, Split, Trace, UserError, digest
-from verifiers.types import Verdict
+from star_rft.types import Interval, RunFailure, Scorer, Split, Trace, UserError, digest
 
-SCORERS = ("reward_model", "majority", "likelihood", "judge")
 CHUNK = 512  # traces that are scored and saved at once; what an interruption can cost
-JUDGE_TOKENS = 512
 
 Weigh = Callable[[Sequence[float | None]], list[float]]
 
@@ -118,21 +113,7 @@ def held_out_traces(stages: RunStages) -> list[Trace]:
         " order by problem_id, attempt",
         params={"split": split, "decode_id": stages.held_out.sampled.id},
     )
-    return [_trace(row, problems[row["problem_id"]]) for row in rows.to_arrow_table().to_pylist()]
-
-
-def _trace(row: Mapping[str, Any], problem: Problem) -> Trace:
-    fields = {name: row[name] for name in Sample.__dataclass_fields__}
-    verdict = Verdict(
-        row["status"],
-        row["score"],
-        row["answer"],
-        row["reason"],
-        row["verifier"],
-        row["version"],
-        row["verify_seconds"],
-    )
-    return Trace(problem, Sample(**fields | {"token_ids": tuple(row["token_ids"])}), verdict)
+    return [trace_of(row, problems[row["problem_id"]]) for row in rows.to_arrow_table().to_pylist()]
 
 
 def score_file(run: Path, chooser: Chooser) -> Path:
@@ -237,42 +218,6 @@ def _mean_score(by_problem: Sequence[Scored], k: int) -> float | None:
     return float(np.mean(means)) if means else None
 
 
-# What a scorer takes from `--set scorer.key=value`, with the type; a number may be whole.
-OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
-    "majority": {},
-    "reward_model": {
-        "batch_tokens": (int,),
-        "chat": (bool, str),
-        "template": (str,),
-        "device": (str,),
-        "dtype": (str,),
-        "trust_remote_code": (bool,),
-    },
-    "likelihood": {
-        "reference": (str,),
-        "per_token": (bool,),
-        "batch_tokens": (int,),
-        "device": (str,),
-        "dtype": (str,),
-        "trust_remote_code": (bool,),
-    },
-    "judge": {
-        "template": (str,),
-        "pattern": (str,),
-        "lowest": (int, float),
-        "highest": (int, float),
-        "max_tokens": (int,),
-        "temperature": (int, float),
-        "url": (str,),
-        "model": (str,),
-        "key_variable": (str,),
-        "concurrency": (int,),
-        "timeout": (int, float),
-        "retries": (int,),
-    },
-}
-
-
 def open_chooser(
     by: str,
     stages: RunStages,
@@ -289,21 +234,21 @@ def open_chooser(
     policy judges itself, and is the model of the likelihood.
     """
     check_chooser(by, model=model, options=options)
-    resolve = partial(models.resolve, into=stages.folder.path / "scorer_model")
-    if by == "majority":
-        return Chooser(by, Majority(), _above(0.0), is_kept=False)
-    if by == "reward_model":
-        return Chooser(by, RewardModel(resolve(str(model)), **options), _sigmoids)
-    if by == "likelihood":
-        path = resolve(model) if model else stages.start()
-        return Chooser(by, Likelihood(path, render=stages.prompts.render, **options), _exponentials)
-    if by == "judge":
-        judge = _judge(stages, resolve(model) if model else stages.start(), options)
-        return Chooser(by, judge, _above(judge.lowest))
+    if by in SCORERS:
+        around = Surroundings(
+            policy=stages.start(),
+            sampler=stages.engine.sampler,
+            fingerprint=stages.fingerprint,
+            render=stages.prompts.render,
+            into=stages.folder.path / "scorer_model",
+            seed=stages.seed,
+        )
+        scorer = open_scorer(by, model=model, options=options, around=around)
+        return Chooser(by, scorer, _weigh(scorer), is_kept=by != "majority")
     if by == verifier and not options:
         return Chooser(by, VerifierScorer(), _above(0.0), is_kept=False)
-    scorer = VerifierScorer(by, workers=workers, timeout=timeout, options=options)
-    return Chooser(by, scorer, _above(0.0))
+    other = VerifierScorer(by, workers=workers, timeout=timeout, options=options)
+    return Chooser(by, other, _above(0.0))
 
 
 def check_chooser(by: str, *, model: str | None, options: Mapping[str, Any]) -> None:
@@ -314,43 +259,19 @@ def check_chooser(by: str, *, model: str | None, options: Mapping[str, Any]) -> 
             raise UserError(f"--by {by!r} is neither a scorer nor a verifier; valid are {valid}")
         verifiers.get(by).check_options(options)
     else:
-        _check_options(by, options)
+        check_options(by, options)
     if by == "reward_model" and model is None:
         raise UserError("--by reward_model needs --scorer-model: the folder of a sequence classifier with one output")
     if model is not None and (by not in ("reward_model", "likelihood", "judge") or "url" in options):
         raise UserError(f"--scorer-model {model}: --by {by} asks no model in this process")
 
 
-def _check_options(by: str, options: Mapping[str, Any]) -> None:
-    valid = OPTIONS[by]
-    for name, value in options.items():
-        if name not in valid:
-            raise UserError(f"scorer.{name}: {by} has no such setting; valid are {', '.join(valid) or 'none'}")
-        if not isinstance(value, valid[name]) or (isinstance(value, bool) and bool not in valid[name]):
-            kinds = " or ".join(kind.__name__ for kind in valid[name])
-            raise UserError(f"scorer.{name}: {value!r} is not valid: it must be {kinds}")
-
-
-def _judge(stages: RunStages, path: Path | str, options: Mapping[str, Any]) -> Judge:
-    own = {name: options[name] for name in ("template", "pattern", "lowest", "highest") if name in options}
-    asked = {name: value for name, value in options.items() if name not in own}
-    if "url" in asked:
-        if "model" not in asked:
-            raise UserError("scorer.url needs scorer.model: the name of the model that the server is to ask")
-        endpoint = Endpoint(asked.pop("url"), **asked)
-        return Judge(endpoint, version=endpoint.version, **own)
-    if misplaced := sorted(asked.keys() - {"max_tokens", "temperature"}):
-        raise UserError(f"scorer.{misplaced[0]} is of a server: give scorer.url too, or leave it out")
-    decoding = Decoding(
-        temperature=float(asked.get("temperature", 0.0)), max_tokens=asked.get("max_tokens", JUDGE_TOKENS)
-    )
-    prompter = Prompter(models.load_tokenizer(path))
-
-    def complete(questions: Sequence[str]) -> Iterator[str | None]:
-        # Asked for only now: the engine holds one model at a time, and a repeated command needs none.
-        return policy(stages.engine.sampler(path), prompter, decoding=decoding, seed=stages.seed)(questions)
-
-    return Judge(complete, version=digest(stages.fingerprint(path), decoding.id), **own)
+def _weigh(scorer: Scorer) -> Weigh:
+    if isinstance(scorer, RewardModel):
+        return _sigmoids
+    if isinstance(scorer, Likelihood):
+        return _exponentials
+    return _above(scorer.lowest if isinstance(scorer, Judge) else 0.0)
 
 
 def _above(lowest: float) -> Weigh:

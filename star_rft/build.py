@@ -25,7 +25,7 @@ from star_rft.ledger import Ledger
 from star_rft.progress import Progress, Silent
 from star_rft.rationalize import QUESTION, Hint, answer_of
 from star_rft.recipes import rule_text
-from star_rft.scoring import Scoring, Surroundings, open_scorer
+from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.select.rules import check as check_rules
 from star_rft.sources import Model, Source
 from star_rft.stages import Engine, HeldOut, RunStages
@@ -91,6 +91,8 @@ def check_names(config: Config) -> None:
     """Fail at load for a verifier, a rule or an option that does not exist."""
     check_verifier(config)
     check_rules(config.select.rules)
+    if config.scorer is not None:
+        check_options(config.scorer.name, config.scorer.options)
 
 
 def check_verifier(config: Config) -> verifiers.Check:

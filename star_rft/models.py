@@ -100,7 +100,7 @@ def load(
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     _require_model_folder(path)
-    place = _device(device)
+    place = device_of(device)
     if dtype == "auto":
         dtype = "float32" if place.type == "cpu" else "bfloat16"
     try:
@@ -108,7 +108,7 @@ def load(
             path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a causal language model from {path}: {_first_line(error)}") from error
+        raise ModelError(f"cannot load a causal language model from {path}: {first_line(error)}") from error
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
     module: torch.nn.Module = model  # whose `to` and `eval` are typed
     module.to(place).eval()
@@ -123,7 +123,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} has no tokenizer that can be read: {_first_line(error)}") from error
+        raise ModelError(f"{path} has no tokenizer that can be read: {first_line(error)}") from error
     if len(tokenizer) == 0:  # what AutoTokenizer makes of a folder with a config and no tokenizer files
         raise ModelError(f"{path} has no tokenizer (tokenizer.json or its like is missing)")
     return tokenizer
@@ -142,7 +142,7 @@ def fingerprint(path: str | Path) -> str:
     return content.hexdigest()
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     import torch
 
     if name == "auto":
@@ -168,7 +168,7 @@ def _require_model_folder(path: str | Path) -> None:
         raise ModelError(f"no such model folder: {path}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -178,7 +178,7 @@ def _snapshot(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
     except (OSError, ValueError) as error:
-        raise ModelError(f"no model folder or hub name {name!r}: {_first_line(error)}") from error
+        raise ModelError(f"no model folder or hub name {name!r}: {first_line(error)}") from error
 
 
 def _smollm2() -> tuple[Path, str]:
@@ -229,7 +229,7 @@ def _dequantise(name: str | Path, gguf_file: str, *, trust_remote_code: bool) ->
     except ImportError as error:
         raise ModelError(f"reading a GGUF needs gguf: pip install 'star-rft[smollm2]' ({error})") from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {gguf_file} of {name}: {_first_line(error)}") from error
+        raise ModelError(f"cannot read {gguf_file} of {name}: {first_line(error)}") from error
 
     # The weights are plain by now, but the config still says "gguf": saved so, it would not load again.
     config = quantised.config

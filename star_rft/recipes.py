@@ -87,7 +87,7 @@ def _training(config: Mapping[str, Any]) -> str:
         return "none"
     parts = ["warm start"] if config["warm_start"] else []
     if train := config["train"]:
-        length = f"{train['max_steps']} steps" if train["max_steps"] else f"{train['epochs']:g} epochs"
+        length = _counted(train["max_steps"], "step") if train["max_steps"] else _counted(train["epochs"], "epoch")
         length += f", {train['step_growth']:g}x a round" if train["step_growth"] > 1 else ""
         weights = "" if train["weighting"] == "uniform" else f", weights {train['weighting']}"
         goes_on = ", optimizer goes on" if train["optimizer"] == "continue" else ""
@@ -96,6 +96,10 @@ def _training(config: Mapping[str, Any]) -> str:
         what = f"{compare['objective'].upper()} from {compare['from']}"
         parts += [f"{what}{' (a verifier)' if compare['makes'] == 'verifier' else ''}, lr {compare['lr']:g}"]
     return "; ".join(parts)
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 def _value(value: Any) -> str:

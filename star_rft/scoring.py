@@ -1,4 +1,4 @@
-"""A scorer goes over a round's traces; its scores stand in the ledger beside the verdicts."""
+"""Scorers by name, and a round's traces gone over by one; scores stand in the ledger beside the verdicts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,41 @@ from verifiers.types import Verdict
 if TYPE_CHECKING:
     import duckdb
 
+# The scorers by name, with what each takes and of which type; a number may be whole.
+OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "majority": {},
+    "reward_model": {
+        "batch_tokens": (int,),
+        "chat": (bool, str),
+        "template": (str,),
+        "device": (str,),
+        "dtype": (str,),
+        "trust_remote_code": (bool,),
+    },
+    "likelihood": {
+        "reference": (str,),
+        "per_token": (bool,),
+        "batch_tokens": (int,),
+        "device": (str,),
+        "dtype": (str,),
+        "trust_remote_code": (bool,),
+    },
+    "judge": {
+        "template": (str,),
+        "pattern": (str,),
+        "lowest": (int, float),
+        "highest": (int, float),
+        "max_tokens": (int,),
+        "temperature": (int, float),
+        "url": (str,),
+        "model": (str,),
+        "key_variable": (str,),
+        "concurrency": (int,),
+        "timeout": (int, float),
+        "retries": (int,),
+    },
+}
+SCORERS = tuple(OPTIONS)
 JUDGE_OPTIONS = ("template", "pattern", "lowest", "highest")
 JUDGE_TOKENS = 512
 # Traces that are in memory at once, rounded up to whole problems.
@@ -49,6 +84,17 @@ class Surroundings:
     trust_remote_code: bool = False
 
 
+def check_options(by: str, options: Mapping[str, Any]) -> None:
+    """Raise UserError for an option that the scorer does not have, or of another type."""
+    valid = OPTIONS[by]
+    for name, value in options.items():
+        if name not in valid:
+            raise UserError(f"scorer.{name}: {by} has no such setting; valid are {', '.join(valid) or 'none'}")
+        if not isinstance(value, valid[name]) or (isinstance(value, bool) and bool not in valid[name]):
+            kinds = " or ".join(kind.__name__ for kind in valid[name])
+            raise UserError(f"scorer.{name}: {value!r} is not valid: it must be {kinds}")
+
+
 def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], around: Surroundings) -> Scorer:
     """Return a scorer by name; `model` is what scores, by default the policy. Raises UserError."""
     from star_rft import models
@@ -57,11 +103,12 @@ def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], aro
     if name == "majority":
         return Majority()
     trust = around.trust_remote_code
+    options = options if name == "judge" else {"trust_remote_code": trust, **options}
     path = around.policy if model is None else models.resolve(model, into=around.into, trust_remote_code=trust)
     if name == "reward_model":
-        return RewardModel(path, trust_remote_code=trust, **options)
+        return RewardModel(path, **options)
     if name == "likelihood":
-        return Likelihood(path, render=around.render, trust_remote_code=trust, **options)
+        return Likelihood(path, render=around.render, **options)
     return _judge(path, options, around)
 
 
@@ -117,7 +164,7 @@ def _chunks(
     )
     waiting: list[Trace] = []
     for batch in rows.to_arrow_reader(CHUNK):
-        waiting += [_trace(row, problems[row["problem_id"]]) for row in batch.to_pylist()]
+        waiting += [trace_of(row, problems[row["problem_id"]]) for row in batch.to_pylist()]
         last = waiting[-1].problem.id
         whole = [trace for trace in waiting if trace.problem.id != last]
         if len(whole) >= CHUNK:
@@ -127,7 +174,8 @@ def _chunks(
         yield waiting
 
 
-def _trace(row: Mapping[str, Any], problem: Problem) -> Trace:
+def trace_of(row: Mapping[str, Any], problem: Problem) -> Trace:
+    """Return a row of the ledger's view `traces` as a record."""
     sample = {name: row[name] for name in Sample.__dataclass_fields__}
     verdict = Verdict(
         row["status"],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("data", "samplers", "select", "training")
+STAGES = ("data", "samplers", "scorers", "select", "training")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from star_rft.ledger import Ledger
 from star_rft.recipes import row
 from tests.scorers.conftest import save_reward_model
 
+ROOT = Path(__file__).parent.parent
 RECIPES = {path.stem: path for path in recipe_files()}
 DATA = {
     "train": {"source": "word_problems", "options": {"n": 12, "seed": 1, "steps": [1, 3]}},
@@ -74,6 +76,17 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
         assert config.about is not None
         assert config.about.differences
         assert shown.paper
+
+
+def test_the_page_shows_recipes_and_rules_as_they_are() -> None:
+    """After a change: python scripts/recipes_table.py"""
+    spec = importlib.util.spec_from_file_location("recipes_table", ROOT / "scripts" / "recipes_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    assert script.rewritten(page) == page
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from star_rft.models import DTYPES, ModelError, _device, _first_line, fingerprint, load_tokenizer, without_bars
+from star_rft.models import DTYPES, ModelError, device_of, fingerprint, first_line, load_tokenizer, without_bars
 from star_rft.scorers.batches import by_length, pad
 from star_rft.types import RunFailure, Trace, UserError, digest
 
@@ -129,7 +129,7 @@ def _config(path: str | Path, *, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: its config.json cannot be used: {_first_line(error)}") from error
+        raise ModelError(f"{path}: its config.json cannot be used: {first_line(error)}") from error
 
 
 @without_bars()
@@ -138,7 +138,7 @@ def _load(path: str | Path, device: str, dtype: str, *, trust_remote_code: bool)
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    place = _device(device)
+    place = device_of(device)
     if dtype == "auto":
         dtype = "float32" if place.type == "cpu" else "bfloat16"
     try:
@@ -146,7 +146,7 @@ def _load(path: str | Path, device: str, dtype: str, *, trust_remote_code: bool)
             path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, output_loading_info=True
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a reward model from {path}: {_first_line(error)}") from error
+        raise ModelError(f"cannot load a reward model from {path}: {first_line(error)}") from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{path} is no reward model: its checkpoint lacks {', '.join(missing)}, which would be random numbers"

@@ -55,6 +55,12 @@ def _bound(spec: Any) -> Callable[[Pool], None]:
     return partial(function, **given)
 
 
+def signature(name: str) -> str:
+    """Return a rule's options as one reads them: "limit, prefer = first"."""
+    parameters = list(inspect.signature(RULES[name]).parameters.values())[1:]
+    return ", ".join(p.name if p.default is p.empty else f"{p.name} = {p.default}" for p in parameters)
+
+
 def _check(name: str, given: Mapping[str, Any], parameters: Sequence[inspect.Parameter]) -> None:
     """Hold options against the signature and its annotations, which are plain types or literals."""
     valid = {parameter.name: parameter for parameter in parameters}
