@@ -1,0 +1,121 @@
+"""Scores beside verdicts: how they are counted, kept and used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import star_rft
+from star_rft import config as configs
+from star_rft.build import check_names
+from star_rft.ledger import Ledger
+from star_rft.scoring import Scoring, scored
+from star_rft.select.rules import select
+from star_rft.types import Problem, Trace, UserError
+from tests.ledgers import ledger_of, sample, verdict
+from tests.runs import MINIATURE
+
+
+class Lengths:
+    """Scores a trace by its length, and notes which problems came together."""
+
+    version = "1"
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
+        self.calls.append([trace.problem.id for trace in traces])
+        for trace in traces:
+            yield None if trace.sample.text == "mute" else float(len(trace.sample.text))
+
+    def close(self) -> None:
+        pass
+
+
+def scored_ledger(folder: Path, *, threshold: float | None = None) -> tuple[Ledger, Lengths]:
+    pairs = [
+        (sample("a", i, text), verdict(s))
+        for i, (text, s) in enumerate([("xx", "correct"), ("xxxx", "incorrect"), ("mute", "correct")])
+    ]  # type: ignore[arg-type]
+    pairs += [(sample("b", 0, "x"), verdict())]
+    ledger, scorer = ledger_of(folder, pairs), Lengths()
+    scoring = Scoring("lengths", lambda policy: scorer, threshold=threshold, decides=True)
+    problems = {name: Problem(name, "?", "2", "math") for name in "ab"}
+    rows = scored(
+        ledger.connect(), scorer, scoring, round=1, split="train", problems=problems, advance=lambda done, tokens: None
+    )
+    ledger.score("score-train-001", "lengths", scorer.version, list(rows))
+    return ledger, scorer
+
+
+def kept(ledger: Ledger, *rules: object, decides: bool) -> set[tuple[str, str]]:
+    chosen = select(
+        ledger.connect(),
+        round=1,
+        rounds="all",
+        rules=rules,
+        weighting="uniform",
+        seed=0,
+        scorer_decides=decides,  # type: ignore[arg-type]
+    )
+    texts = dict(ledger.connect().execute("select sample_id, text from samples").fetchall())
+    rows = chosen.traces.to_arrow_table().to_pylist()
+    return {(row["problem_id"], texts[row["sample_id"]]) for row in rows if row["is_selected"]}
+
+
+def test_a_scorer_that_decides_stands_in_for_the_verdict(tmp_path: Path) -> None:
+    ledger, scorer = scored_ledger(tmp_path, threshold=2.0)
+    assert scorer.calls == [["a", "a", "a", "b"]]
+    assert kept(ledger, "correct", decides=True) == {("a", "xx"), ("a", "xxxx")}
+    assert kept(ledger, "correct", decides=False) == {("a", "xx"), ("a", "mute"), ("b", "x")}
+
+
+def test_rules_that_rank_take_the_scorers_score(tmp_path: Path) -> None:
+    ledger, _ = scored_ledger(tmp_path)
+    assert kept(ledger, "finished", {"cap": {"limit": 1, "prefer": "best"}}, decides=True) == {
+        ("a", "xxxx"),
+        ("b", "x"),
+    }
+
+
+def test_what_has_no_score_is_unknown(tmp_path: Path) -> None:
+    ledger, _ = scored_ledger(tmp_path)
+    rows = ledger.connect().execute("select status, score from scores order by score nulls first").fetchall()
+    assert rows == [("unknown", None), ("correct", 1.0), ("correct", 2.0), ("correct", 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ({"name": "reward_model"}, "needs a model"),
+        ({"name": "majority", "threshold": 0.5}, "threshold is for decides"),
+        ({"name": "majority", "options": {"share": 1}}, "majority has no such setting"),
+        ({"name": "oracle"}, "reward_model"),
+    ],
+)
+def test_a_scorer_that_cannot_be_meant_is_refused(scorer: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_names(configs.load(MINIATURE | {"scorer": scorer}))
+
+
+def test_a_run_without_labels_trains_on_what_its_samples_agree_on(tmp_path: Path) -> None:
+    changes = {
+        "rounds": 1,
+        "run_dir": str(tmp_path / "run"),
+        "scorer": {"name": "majority", "decides": True, "threshold": 0.5},
+        "select": {"rules": ["correct", {"cap": 1}]},
+        "train": {"max_steps": 1, "batch_size": 4},
+    }
+    report = list(star_rft.run(MINIATURE | changes))[-1]
+    rows = (
+        Ledger(tmp_path / "run")
+        .connect()
+        .execute("select score, is_selected from selection join scores using (sample_id) where is_selected")
+        .fetchall()
+    )
+    assert len(rows) == report.survivors > 0
+    assert all(score >= 0.5 for score, _ in rows)
+    assert "score" in report.seconds
