@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # The scorers by name, with what each takes and of which type; a number may be whole.
 OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
-    "majority": {},
     "reward_model": {
         "batch_tokens": (int,),
         "chat": (bool, str),
@@ -25,6 +24,7 @@ OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "dtype": (str,),
         "trust_remote_code": (bool,),
     },
+    "majority": {},
     "likelihood": {
         "reference": (str,),
         "per_token": (bool,),

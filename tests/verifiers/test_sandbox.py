@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -495,6 +496,21 @@ def jail_processes(jail: Jail) -> list[psutil.Process]:
     jail.settle()
     main = psutil.Process(jail.pid)
     return [main, *main.children(recursive=True)]
+
+
+def test_packages_below_tmp_are_seen_although_a_jail_has_a_tmp_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    way = next((way for way in rungs.ways(is_unsafe=False, uid=200_123_456) if way.rung == "jail"), None)
+    if way is None or not str(tmp_path).startswith("/tmp/"):
+        pytest.skip("needs bubblewrap and a temporary folder below /tmp")
+    (tmp_path / "packaged.py").write_text("FOUND = 7\n")
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(rungs, "_package_folders", lambda: [str(tmp_path)])
+    with contextlib.closing(Jail(Settings(), way)) as jail:
+        program = "import os, packaged\ndef solve(x):\n    return packaged.FOUND, os.listdir('/tmp')\n"
+        tests = "def check(candidate):\n    assert candidate(0) == (7, [])\n"
+        assert jail.test(program, tests, "solve") == Outcome("correct", "match")
 
 
 def test_closing_a_pool_ends_its_jails() -> None:
