@@ -78,7 +78,7 @@ class Jail:
         with inner:
             self._process = subprocess.Popen(
                 rungs.command(way, socket_fd=inner.fileno(), settings=json.dumps(self._for_zygote())),
-                env={"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                env={"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **rungs.LINKING},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

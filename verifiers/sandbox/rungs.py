@@ -29,6 +29,8 @@ _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", *_SYSTEM_FILES)
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+# The whole environment of a jail: what Python's libraries call is found at the start, not again by every fork.
+LINKING = {"LD_BIND_NOW": "1"}
 # Nothing but these modules of `verifiers` is importable inside.
 _BOOT = (
     "import sys, types\n"
@@ -146,7 +148,8 @@ def _namespaces(way: Way) -> list[str]:
     if way.has_user_namespace:
         options += ["--unshare-user", "--uid", str(way.uid or 65_534), "--gid", str(way.uid or 65_534)]
     # Without a user namespace root's rights last until the zygote has become the private user.
-    return [*options, "--die-with-parent", "--as-pid-1", "--clearenv", "--hostname", "jail"]
+    bind = [part for name, value in LINKING.items() for part in ("--setenv", name, value)]
+    return [*options, "--die-with-parent", "--as-pid-1", "--clearenv", *bind, "--hostname", "jail"]
 
 
 def _mounts() -> list[str]:
