@@ -14,6 +14,7 @@ from star_rft import config as configs
 from star_rft.build import preview, recipe_files
 from star_rft.ledger import Ledger
 from star_rft.recipes import row
+from star_rft.report import terminal
 from tests.scorers.conftest import save_reward_model
 
 ROOT = Path(__file__).parent.parent
@@ -103,6 +104,9 @@ def test_a_recipe_runs_one_round(name: str, tmp_path: Path) -> None:
     assert [report.round for report in reports] == list(range(min(config.rounds, 1) + 1))
     if config.rounds:
         _holds(config, reports[-1], tmp_path)
+        said = " ".join(terminal.verdict_lines(reports))
+        assert ("with a hint" in said) == (config.rationalize is not None)
+        assert ("balance score" in said) == (config.balance is not None)
 
 
 def _holds(config: configs.Config, report: star_rft.RoundReport, folder: Path) -> None:

@@ -179,6 +179,7 @@ def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
             f"Train problems without a correct sample: {_share(a.no_survivors_interval)} in round {a.round},"
             f" {_share(b.no_survivors_interval)} in round {b.round}."
         )
+    lines += _round_lines(reports)
     unknown = sum(report.unknown for report in reports) + sum(s.unknown for s in (first, last))
     if unknown:
         lines.append(f"{unknown} verdicts were unknown: the verifier, not the model, failed there.")
@@ -193,6 +194,23 @@ def recipes_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         table.add_row(row.name, row.sampling, row.selection, row.training, row.rounds, row.run)
     return table
+
+
+def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
+    """What only some recipes do, or what only some runs show."""
+    wrong = [report for report in reports if report.wrong_steps]
+    if wrong:
+        shares = ", ".join(f"{report.wrong_steps:.1%} in round {report.round}" for report in wrong)
+        yield f"Correct samples that state a false equation (right answer, wrong steps): {shares}."
+    hinted = [report for report in reports if report.hinted]
+    if hinted:
+        counts = ", ".join(f"{r.hinted_correct:,} of {r.hinted:,} in round {r.round}" for r in hinted)
+        yield f"Correct with a hint: {counts}."
+    for report in reports:
+        if (found := report.balance) is not None:
+            chosen = f"temperature {found['temperature']:g}"
+            chosen += "" if found["threshold"] is None else f" and threshold {found['threshold']:g}"
+            yield f"Round {report.round} sampled at {chosen}: balance score {found['score']:.3f}."
 
 
 def scores_table(scores: Scores, title: str) -> Table:
