@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from star_rft.models import ModelError, fingerprint, load, load_tokenizer, resolve
+from star_rft.models import ModelError, fingerprint, initialise, load, load_tokenizer, resolve
 
 from .samplers.conftest import save_random_llama
 
@@ -117,3 +117,13 @@ def test_smollm2_is_made_once_and_knows_its_chat_format(tmp_path: Path) -> None:
     ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
     output = model.generate(ids, max_new_tokens=12, do_sample=False)
     assert "4" in tokenizer.decode(output[0, ids.shape[1] :])
+
+
+def test_a_model_from_scratch_has_the_architecture_and_none_of_the_weights(tmp_path: Path) -> None:
+    tiny = resolve("tiny", into=tmp_path / "base")
+    one = initialise(tiny, into=tmp_path / "one", seed=1)
+    again, other = (initialise(tiny, into=tmp_path / name, seed=s) for name, s in (("again", 1), ("other", 2)))
+    assert fingerprint(one) == fingerprint(again) != fingerprint(other)
+    assert fingerprint(one) != fingerprint(tiny)
+    assert load(one)[0].config.hidden_size == load(tiny)[0].config.hidden_size
+    assert initialise(tiny, into=tmp_path / "one", seed=9) == one  # it is made once

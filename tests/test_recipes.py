@@ -38,6 +38,8 @@ def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
     changes: dict[str, Any] = {
         "run_dir": str(folder / "run"),
         "model.name": "tiny",
+        "model.from_scratch": False,  # two steps teach random weights nothing
+        "verifier.name": "math",
         "data": DATA,
         "prompt": PROMPT,
         "verifier.workers": 1,
