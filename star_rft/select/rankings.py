@@ -11,8 +11,13 @@ from star_rft.select.pool import ORDERS, Pool
 _JUDGED = "finish_reason = 'stop' and status <> 'unknown' and score is not null"
 
 
-def rank(pool: Pool, *, of: str, limit: int, gold: bool) -> None:
-    query = {"correct_incorrect": _against_incorrect, "best_worst": _against_worst, "all": _lists}[of](limit, gold)
+def rank(pool: Pool, *, of: str, limit: int) -> None:
+    query = {
+        "correct_incorrect": _against_incorrect,
+        "best_worst": _against_worst,
+        "all": _lists,
+        "all_and_gold": _lists_with_gold,
+    }[of](limit)
     pool.con.execute(
         "create or replace temp table ranked as"
         " select dense_rank() over (order by problem_id, within)::bigint as ranking, problem_id,"
@@ -50,18 +55,22 @@ def _pairs(winners: str, losers: str, limit: int) -> str:
     )
 
 
-def _against_incorrect(limit: int, gold: bool) -> str:
+def _against_incorrect(limit: int) -> str:
     losers = _distinct(f"why = 'incorrect' and {_JUDGED}", ORDERS["first"])
     return _pairs(_distinct("why is null", ORDERS["first"]), losers, limit)
 
 
-def _against_worst(limit: int, gold: bool) -> str:
+def _against_worst(limit: int) -> str:
     worst = "score, round, attempt, sample_id"
     losers = _distinct(f"(why is null or why = 'incorrect') and {_JUDGED}", worst)
     return _pairs(_distinct(f"why is null and {_JUDGED}", ORDERS["best"]), losers, limit)
 
 
-def _lists(limit: int, gold: bool) -> str:
+def _lists_with_gold(limit: int) -> str:
+    return _lists(limit, gold=True)
+
+
+def _lists(limit: int, *, gold: bool = False) -> str:
     ranked = _distinct(f"(why is null or why = 'incorrect') and {_JUDGED}", ORDERS["best"])
     traces = f"select problem_id, place, sample_id, score from ({ranked}) where place <= {int(limit)}"
     if gold:

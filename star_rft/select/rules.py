@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from star_rft.select import draws, rankings
-from star_rft.select.pool import ORDERS, Pool, RuleError, candidates, finish, order_of
+from star_rft.select.pool import ORDERS, Pool, candidates, finish, order_of
 from star_rft.select.registry import bound, rule
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ Script = Literal[
     "Latin", "Greek", "Cyrillic", "Han", "Hiragana", "Katakana", "Hangul", "Arabic", "Hebrew", "Devanagari", "Thai"
 ]
 Prefer = Literal["first", "shortest", "most_likely", "best"]
+# What a config may write; it is checked when the config is read, see `registry`.
+Positive = Annotated[int, Field(ge=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @rule
@@ -56,15 +62,15 @@ def dedup(
 
 
 @rule
-def cap(pool: Pool, *, limit: int, prefer: Prefer = "first") -> None:
+def cap(pool: Pool, *, limit: Positive, prefer: Prefer = "first") -> None:
     """Keep at most so many traces a problem, so that easy problems do not drown the rest."""
-    pool.keep_first(_positive("cap.limit", limit), order=order_of(prefer), why="'over_cap'")
+    pool.keep_first(limit, order=order_of(prefer), why="'over_cap'")
 
 
 @rule
-def top(pool: Pool, *, limit: int) -> None:
+def top(pool: Pool, *, limit: Positive) -> None:
     """Keep the so many best traces of all problems together."""
-    pool.keep_first(_positive("top.limit", limit), order=f"{ORDERS['best']}, problem_id", why="'below_top'", group="1")
+    pool.keep_first(limit, order=f"{ORDERS['best']}, problem_id", why="'below_top'", group="1")
 
 
 @rule
@@ -74,19 +80,16 @@ def threshold(pool: Pool, *, at_least: float) -> None:
 
 
 @rule
-def percentile(pool: Pool, *, at_least: float, of: Literal["all", "problem"] = "all") -> None:
+def percentile(pool: Pool, *, at_least: Percent, of: Literal["all", "problem"] = "all") -> None:
     """Keep traces whose score reaches this percentile (0 to 100) of all that are still in, or of the problem's."""
-    if not 0 <= at_least <= 100:
-        raise RuleError(f"select.rules: percentile.at_least must be from 0 to 100, not {at_least:g}")
     group = "partition by problem_id" if of == "problem" else ""
     bound = f"quantile_cont(score, {at_least / 100}) filter (where why is null) over ({group})"
     pool.drop("score is null or score < bound", "'below_percentile'", bound=bound)
 
 
 @rule
-def balance(pool: Pool, *, target: Literal["uniform", "prop2diff"], limit: int, prefer: Prefer = "first") -> None:
+def balance(pool: Pool, *, target: Literal["uniform", "prop2diff"], limit: Positive, prefer: Prefer = "first") -> None:
     """DART's two shapes (2407.13690): `limit` a problem, or `limit` times the problem's fail rate, at least 1."""
-    _positive("balance.limit", limit)
     if target == "uniform":
         pool.keep_first(limit, order=order_of(prefer), why="'over_cap'")
         return
@@ -96,19 +99,16 @@ def balance(pool: Pool, *, target: Literal["uniform", "prop2diff"], limit: int, 
 
 
 @rule
-def rejection_sampling(pool: Pool, *, n: int, beta: float) -> None:
+def rejection_sampling(pool: Pool, *, n: Positive, beta: Annotated[float, Field(gt=0)]) -> None:
     """Statistical rejection sampling (RSO, 2309.06657, algorithm 1): draw `n` a problem, likelier the higher the score.
 
     A trace is accepted with probability exp((score - best score left) / beta).
     """
-    _positive("rejection_sampling.n", n)
-    if beta <= 0:
-        raise RuleError(f"select.rules: rejection_sampling.beta must be above 0, not {beta:g}")
     draws.rejection_sampling(pool, n=n, beta=beta)
 
 
 @rule
-def tokens(pool: Pool, *, at_least: int = 0, at_most: int | None = None) -> None:
+def tokens(pool: Pool, *, at_least: Annotated[int, Field(ge=0)] = 0, at_most: Positive | None = None) -> None:
     """Keep traces of a length, in sampled tokens."""
     pool.drop(f"tokens < {int(at_least)}", "'too_short'")
     if at_most is not None:
@@ -120,7 +120,7 @@ def readable(
     pool: Pool,
     *,
     scripts: list[Script] | None = None,
-    paragraph_chars: int | None = None,
+    paragraph_chars: Positive | None = None,
     code_blocks: bool = True,
 ) -> None:
     """Drop what reads badly, as R1's cold start did: other scripts than these, long paragraphs, code blocks."""
@@ -157,10 +157,8 @@ def mixed(pool: Pool) -> None:
 
 
 @rule
-def hinted(pool: Pool, *, share: float) -> None:
+def hinted(pool: Pool, *, share: Share) -> None:
     """Let traces that were sampled with a hint be at most this share of what is selected."""
-    if not 0 <= share < 1:
-        raise RuleError(f"select.rules: hinted.share must be at least 0 and below 1, not {share:g}")
     pool.drop(
         f"hinted and place * {1 - share} > {share} * unhinted + 1e-9",
         "'over_hinted_share'",
@@ -182,26 +180,16 @@ def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> N
 def pairs(
     pool: Pool,
     *,
-    of: Literal["correct_incorrect", "best_worst", "all"] = "correct_incorrect",
-    limit: int = 1,
-    gold: bool = False,
+    of: Literal["correct_incorrect", "best_worst", "all", "all_and_gold"] = "correct_incorrect",
+    limit: Positive = 1,
 ) -> None:
     """Rank traces for an objective that compares; see `rankings`. What loses is no example to imitate: `loser`.
 
     `correct_incorrect` sets each selected trace against an incorrect one, `best_worst` the best against the worst
     by score, at most `limit` pairs a problem. `all` ranks the `limit` best distinct traces of a problem in one list,
-    with `gold` the gold solution too.
+    `all_and_gold` the gold solution with them.
     """
-    _positive("pairs.limit", limit)
-    if gold and of != "all":
-        raise RuleError("select.rules: pairs.gold is for pairs.of: all")
-    rankings.rank(pool, of=of, limit=limit, gold=gold)
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise RuleError(f"select.rules: {name} must be at least 1, not {value}")
-    return value
+    rankings.rank(pool, of=of, limit=limit)
 
 
 # One selection

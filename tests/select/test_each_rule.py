@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from star_rft.data import write_problems
 from star_rft.ledger import Ledger
 from star_rft.select.pool import RuleError
 from star_rft.select.rules import Selected, check, select
-from star_rft.types import Sample
+from star_rft.types import Problem, Sample
 from tests.ledgers import ledger_of, sample, scored, verdict
 from verifiers.types import Verdict
 
@@ -227,6 +228,14 @@ def test_best_against_worst_needs_a_difference(tmp_path: Path) -> None:
     assert apply(tmp_path / "w", pairs, "finished", {"pairs": "best_worst"})["a0"] == "loser"
 
 
+def test_a_list_may_begin_with_the_gold_solution(tmp_path: Path) -> None:
+    problems = {"train": [Problem("a", "?", "2", "math", solution="1 + 1 = 2"), Problem("b", "?", "2", "math")]}
+    write_problems(tmp_path / "problems.parquet", problems)
+    pairs = [*graded("a", "--"), *graded("b", "-")]
+    found = ranked(tmp_path, pairs, "finished", {"pairs": {"of": "all_and_gold", "limit": 4}})
+    assert found == [["gold", "a0", "a1"]]
+
+
 def test_lists_hold_distinct_traces_best_first(tmp_path: Path) -> None:
     scores = [0.2, 0.9, 0.5, 0.9]
     pairs = [(sample("a", i, "same" if i in (1, 3) else f"{i}"), scored(s)) for i, s in enumerate(scores)]
@@ -256,11 +265,20 @@ def test_a_rule_that_cannot_be_meant_is_refused_at_once(rules: list[Any], messag
 
 
 @pytest.mark.parametrize(
-    "rule", [{"cap": 0}, {"top": -1}, {"percentile": 101}, {"hinted": 1.0}, {"rejection_sampling": {"n": 2, "beta": 0}}]
+    "rule",
+    [
+        {"cap": 0},
+        {"top": -1},
+        {"percentile": 101},
+        {"hinted": 1.0},
+        {"rejection_sampling": {"n": 2, "beta": 0}},
+        {"pairs": {"of": "all", "limit": 0}},
+        {"tokens": {"at_least": -1}},
+    ],
 )
-def test_a_value_out_of_range_is_refused(tmp_path: Path, rule: Any) -> None:
-    with pytest.raises(RuleError, match=r"select\.rules"):
-        apply(tmp_path, graded("a", "+"), rule)
+def test_a_value_out_of_range_is_refused_when_the_config_is_read(rule: Any) -> None:
+    with pytest.raises(RuleError, match=r"select\.rules: \w+\.\w+: .* is not valid: input should be"):
+        check([rule])
 
 
 # What holds for all of them
