@@ -122,12 +122,21 @@ def test_verify_scores_a_file_in_its_order(tmp_path: Path) -> None:
 
 def test_bench_measures_a_model_without_training_and_prints_one_document(tmp_path: Path) -> None:
     arguments = ["bench", "tiny", "--data", "word_problems", "--k", "1,2", "--limit", "6"]
-    arguments += ["--set", "eval.max_tokens=96", "--set", "data.test.options={steps: [1, 2]}", "--json"]
+    arguments += ["--set", "data.test.options={steps: [1, 2]}", "--json"]  # its default tokens fit the tiny model
     done = call(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["problems"], document["n"], set(document["pass_at_k"])) == (6, 2, {"1", "2"})
     assert document["pass_at_1_interval"]["low"] <= document["pass_at_k"]["1"]
+
+
+def test_recipes_shows_a_file_and_names_the_valid_ones() -> None:
+    shown = subprocess.run(command("recipes", "show", "rft"), capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("# RFT: ")
+    assert "published:" in shown
+    wrong = subprocess.run(command("recipes", "show", "rtf"), capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "there is no recipe 'rtf'; valid: b_star" in wrong.stderr
 
 
 def test_recipes_lists_every_shipped_config_and_each_one_loads() -> None:
