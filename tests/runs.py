@@ -31,6 +31,7 @@ MINIATURE: dict[str, Any] = {
 
 
 def write_config(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(MINIATURE | {"run_dir": str(folder / "run")} | changes))
     return path

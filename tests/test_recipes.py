@@ -15,6 +15,7 @@ from star_rft.build import preview, recipe_files
 from star_rft.ledger import Ledger
 from star_rft.recipes import row
 from star_rft.report import terminal
+from tests.runs import call, outcome, write_config
 from tests.scorers.conftest import save_reward_model
 
 ROOT = Path(__file__).parent.parent
@@ -148,3 +149,23 @@ def test_the_optimizer_and_the_steps_go_on_from_round_to_round(tmp_path: Path) -
         for number in (1, 2)
     ]
     assert steps == [1, 1]
+
+
+def test_a_run_stage_by_stage_in_fresh_processes_equals_the_whole_run(tmp_path: Path) -> None:
+    """Hints, pooled models, scores, a verifier and comparisons resume like everything else."""
+    changes: dict[str, Any] = {
+        "rounds": 1,
+        "sample": {"n": 3, "temperature": [0.7, 1.2], "models": ["policy", "tiny"], "max_tokens": 64, "batch_size": 8},
+        "rationalize": {"n": 2},
+        "scorer": {"name": "majority"},
+        "balance": {"temperatures": [0.7, 1.1], "problems": 3, "n": 2, "target": 2},
+        "select": {"rules": ["correct", {"dedup": "equations"}, {"pairs": "correct_incorrect"}, {"cap": 1}]},
+        "train": FIT | {"optimizer": "continue", "lr": 1e-4},
+        "preference": FIT | {"objective": "dpo", "lr": 1e-5},
+    }
+    whole, parts = (write_config(folder, **changes) for folder in (tmp_path / "whole", tmp_path / "parts"))
+    assert call("run", str(whole), "-q", cwd=tmp_path).returncode == 0
+    for stage in ("eval", "sample", "select", "train", "eval"):
+        done = call(stage, str(parts), "-q", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "whole" / "run") == outcome(tmp_path / "parts" / "run")
