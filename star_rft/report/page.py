@@ -36,7 +36,8 @@ def write_page(run_dir: Path) -> Path:
         ks=sorted({int(k) for report in reports for k in report.pass_at_k}),
         groups=_groups(reports),
         verdicts=verdict_lines(reports),
-        plot=_plot(reports).to_html(full_html=False, include_plotlyjs=True, config={"displayModeBar": False}),
+        plot=_html(_plot(reports), is_first=True),
+        heatmap=_html(heatmap(reports), is_first=False),
         reasons=con.execute(
             "select round, status, reason, count(*) as n from traces where split = 'train'"
             " group by all order by round, status, reason"
@@ -47,6 +48,11 @@ def write_page(run_dir: Path) -> Path:
     path = run_dir / "report.html"
     write_text(path, html)
     return path
+
+
+def _html(figure: go.Figure, *, is_first: bool) -> str:
+    html: str = figure.to_html(full_html=False, include_plotlyjs=is_first, config={"displayModeBar": False})
+    return html
 
 
 def _groups(reports: list[RoundReport]) -> list[str]:
@@ -90,6 +96,38 @@ def _plot(reports: list[RoundReport]) -> go.Figure:
         margin={"l": 50, "r": 10, "t": 10, "b": 40},
         height=380,
         legend={"orientation": "h", "y": -0.2},
+    )
+    return figure
+
+
+def heatmap(reports: list[RoundReport]) -> go.Figure:
+    """Held-out pass@1 of each group, a row, in each round, a column."""
+    import plotly.graph_objects as go
+
+    scored = [(str(report.round), report.held_out.by_group) for report in reports if report.held_out]
+    groups = _groups(reports)
+    # Shares in whole per cent: a cell holds a short number, and the page need not round.
+    cells = [[100 * by_group[group] if group in by_group else None for _, by_group in scored] for group in groups]
+    figure = go.Figure(
+        go.Heatmap(
+            x=[number for number, _ in scored],
+            y=groups,
+            z=cells,
+            zmin=0,
+            zmax=100,
+            texttemplate="%{z:.0f}",
+            colorscale="Blues",
+            xgap=1,
+            ygap=1,
+            colorbar={"ticksuffix": "%", "outlinewidth": 0},
+            hovertemplate="group %{y}, round %{x}: %{z:.1f}%<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="round", type="category", showgrid=False)
+    # Groups are names, also where they look like numbers; the first one stands at the top, as in the table.
+    figure.update_yaxes(title="group", type="category", autorange="reversed", showgrid=False)
+    figure.update_layout(
+        template="plotly_white", margin={"l": 50, "r": 10, "t": 10, "b": 40}, height=120 + 32 * len(groups)
     )
     return figure
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from io import StringIO
 from pathlib import Path
@@ -11,7 +12,7 @@ from star_rft.files import RunError
 from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.report import terminal
-from star_rft.report.page import write_page
+from star_rft.report.page import heatmap, write_page
 from tests.ledgers import commit, sample, verdict
 
 
@@ -21,6 +22,34 @@ def test_the_page_is_one_self_contained_file_with_every_round(finished: Path) ->
     assert "Held-out scores by round" in html
     assert 'src="http' not in html
     assert "<link" not in html
+
+
+def test_the_heatmap_has_a_row_a_group_and_a_column_a_round(finished: Path) -> None:
+    folder = RunFolder(finished)
+    reports = [record.read(folder.metrics(number)) for number in folder.finished_rounds()]
+    (cells,) = heatmap(reports).data
+    assert list(cells.x) == ["0", "1", "2"]
+    assert reports[0].held_out is not None
+    assert list(cells.y) == list(reports[0].held_out.by_group)
+    for report in reports:
+        assert report.held_out is not None
+        shares = [100 * share for share in report.held_out.by_group.values()]
+        assert [row[report.round] for row in cells.z] == pytest.approx(shares)
+    html = (finished / "report.html").read_text()
+    assert "Held-out pass@1 by group" in html
+    assert "group %{y}" in html
+
+
+def test_without_groups_there_is_no_heatmap(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for path in run.rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        metrics["held_out"]["by_group"] = {}
+        path.write_text(json.dumps(metrics))
+    html = write_page(run).read_text()
+    assert "by group" not in html
+    assert "group %{y}" not in html
 
 
 def test_text_of_a_model_is_escaped(finished: Path, tmp_path: Path) -> None:
