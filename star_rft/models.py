@@ -80,6 +80,8 @@ def initialise(path: str | Path, *, into: Path, seed: int, trust_remote_code: bo
     with torch.random.fork_rng(), whole_folder(into) as folder:
         torch.manual_seed(seed)
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        # The usual 0.02 is for widths of thousands: a narrow model that begins with it stays on a plateau.
+        config.initializer_range = max(config.initializer_range, config.hidden_size**-0.5)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

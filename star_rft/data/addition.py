@@ -16,7 +16,7 @@ far, and the carry. Ours has `#### ` before the answer, which the paper writes b
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,29 +31,37 @@ TRIES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """`answer` is the scratchpad, then a line `#### N`, digits apart."""
+    """`answer` is the scratchpad, if it is wanted, then a line `#### N`, digits apart."""
 
     question: str
     answer: str
     digits: int
 
 
-def generate(n: int, *, split: AdditionSplit, seed: int = 0, digits: tuple[int, int] = (1, 5)) -> Iterator[Sum]:
+def generate(
+    n: int | Sequence[int],
+    *,
+    split: AdditionSplit,
+    seed: int = 0,
+    digits: tuple[int, int] = (1, 5),
+    hinted: float = 0.0,
+    scratchpad: bool = True,
+) -> Iterator[Sum]:
     """Yield `n` distinct sums, the number of digits uniform over `digits`, both ends included.
 
-    Where the split has no more sums of few digits (81 of one digit in all), those of more digits take their place.
-    Raises ValueError if an argument is out of range, or if there are not `n` distinct sums.
+    A list `n` is how many sums of each number of digits. `hinted` is the share of questions that show the answer
+    already, as a hint does. Where the split has no more sums of few digits (81 of one digit in all), those of more
+    digits take their place. Raises ValueError if an argument is out of range, or if there are not `n` distinct sums.
     """
     low, high = digits
     if not 1 <= low <= high <= MAX_DIGITS:
         raise ValueError(f"digits is {digits}; it must be (fewest, most) within 1..{MAX_DIGITS}")
-    if n < 0:
-        raise ValueError(f"n is {n}; it must be 0 or more")
-    rng = random.Random(f"{split} {seed} {low} {high}")
+    if not 0 <= hinted <= 1:
+        raise ValueError(f"hinted is {hinted}; it must be a share, 0 to 1")
+    rng, hints = random.Random(f"{split} {seed} {low} {high}"), random.Random(f"hinted {split} {seed}")
     seen: set[tuple[int, int]] = set()
     used_up: set[int] = set()
-    for index in range(n):
-        wanted = low + index % (high - low + 1)
+    for index, wanted in enumerate(_digits(n, low, high)):
         pair = None
         for count in (c for c in range(wanted, high + 1) if c not in used_up):
             if (pair := _new_pair(rng, split, seen, count)) is not None:
@@ -65,7 +73,19 @@ def generate(n: int, *, split: AdditionSplit, seed: int = 0, digits: tuple[int, 
             )
         seen.add(pair)
         a, b = pair
-        yield Sum(f"{spaced(a)} + {spaced(b)}", worked(a, b), len(str(a)))
+        asked = question(a, b, is_hinted=hints.random() < hinted)
+        yield Sum(asked, worked(a, b) if scratchpad else f"#### {spaced(a + b)}", len(str(a)))
+
+
+def _digits(n: int | Sequence[int], low: int, high: int) -> list[int]:
+    """Return the number of digits of each sum."""
+    if isinstance(n, int):
+        if n < 0:
+            raise ValueError(f"n is {n}; it must be 0 or more")
+        return [low + index % (high - low + 1) for index in range(n)]
+    if len(n) != high - low + 1 or min(n) < 0:
+        raise ValueError(f"n is {list(n)}; it must be a number, or one for each of {low} to {high} digits")
+    return [count for count, number in zip(range(low, high + 1), n, strict=True) for _ in range(number)]
 
 
 def _new_pair(
@@ -86,6 +106,10 @@ def _bucket(a: int, b: int) -> int:
 def spaced(number: int) -> str:
     """Write a number digit by digit, so that a tokenizer cannot glue digits together."""
     return " ".join(str(number))
+
+
+def question(a: int, b: int, *, is_hinted: bool = False) -> str:
+    return f"Input:\n{spaced(a)} + {spaced(b)}\nTarget:" + (f" {spaced(a + b)}" if is_hinted else "")
 
 
 def worked(a: int, b: int) -> str:

@@ -189,10 +189,11 @@ def _addition(split: str | None, options: Mapping[str, Any], limit: int | None) 
     if split not in get_args(AdditionSplit):
         raise DataError(f"{ADDITION}: split is {split!r}; valid are {', '.join(get_args(AdditionSplit))}")
     given: dict[str, Any] = {"n": limit or GENERATED_DEFAULT, "seed": 0, "digits": (1, 5)}
+    given |= {"hinted": 0.0, "scratchpad": True}
     given |= check_options(options, given, ADDITION)
     try:
-        low, high = given["digits"]
-        sums = generate(given["n"], split=cast(AdditionSplit, split), seed=given["seed"], digits=(low, high))
+        low, high = given.pop("digits")
+        sums = generate(given.pop("n"), split=cast(AdditionSplit, split), digits=(low, high), **given)
         for index, item in enumerate(sums):
             values = {"question": item.question, "answer": item.answer, "digits": item.digits}
             yield Row(f"{ADDITION}[{split}][{index}]", values)

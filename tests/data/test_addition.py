@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import verifiers
+from star_rft import config as configs
 from star_rft.data import load
-from star_rft.data.addition import generate, worked
+from star_rft.data.addition import generate, question, worked
 from star_rft.data.rows import DataError
 
+ROOT = Path(__file__).parents[2]
 THREE_DIGITS = """<scratch>
 6 2 4 + 2 5 9 , C: 0
 2 + 5 , 3 C: 1
@@ -34,8 +37,38 @@ def test_sums_are_distinct_even_over_digits_and_apart_between_splits() -> None:
     assert list(generate(20, split="train", seed=1)) == train[:20]
 
 
-def test_the_gold_solution_is_correct() -> None:
-    problems = load("addition", verifier="exact", split="dev", options={"n": 40, "digits": [1, 5]})
+def test_a_list_says_how_many_sums_of_each_number_of_digits() -> None:
+    found = list(generate([5, 20, 0, 3], split="train", digits=(2, 5)))
+    assert Counter(item.digits for item in found) == {2: 5, 3: 20, 5: 3}
+
+
+def test_a_share_of_the_questions_shows_the_answer_as_a_hint_does() -> None:
+    plain, hinted = (list(generate(200, split="train", hinted=share)) for share in (0.0, 0.25))
+    shown = [item for item in hinted if not item.question.endswith("Target:")]
+    assert all(item.question.endswith(f"Target: {item.answer.split('#### ')[1]}") for item in shown)
+    assert 30 <= len(shown) <= 70
+    assert {item.digits for item in shown} == {1, 2, 3, 4, 5}
+    assert [item.answer for item in plain] == [item.answer for item in hinted]
+
+
+def test_a_hinted_question_is_what_the_recipe_asks_when_it_rationalizes() -> None:
+    rationalize = configs.load(ROOT / "configs" / "star_addition.yaml").rationalize
+    assert rationalize is not None
+    assert rationalize.template is not None
+    plain, shown = question(29, 57), question(29, 57, is_hinted=True)
+    assert rationalize.template.replace("{question}", plain).replace("{answer}", "8 6") == shown
+
+
+def test_without_a_scratchpad_the_answer_stands_alone() -> None:
+    (item,) = generate([0, 1], split="train", digits=(1, 2), scratchpad=False)
+    assert item.answer.startswith("#### ")
+    assert "\n" not in item.answer
+
+
+@pytest.mark.parametrize("scratchpad", [True, False])
+def test_the_gold_solution_is_correct(scratchpad: bool) -> None:
+    options = {"n": 40, "digits": [1, 5], "hinted": 0.5, "scratchpad": scratchpad}
+    problems = load("addition", verifier="exact", split="dev", options=options)
     pairs = [(problem.solution or "", problem.reference) for problem in problems]
     assert all(verdict.is_correct for verdict in verifiers.verify_many("exact", pairs, workers=1))
     assert {problem.meta["digits"] for problem in problems} <= {1, 2, 3, 4, 5}
@@ -46,6 +79,8 @@ def test_the_gold_solution_is_correct() -> None:
     [
         ({"digits": [0, 3]}, "digits is"),
         ({"digits": [1, 1], "n": 80}, "distinct sums of 1 to 1 digits"),
+        ({"n": [10, 10]}, "one for each of 1 to 5 digits"),
+        ({"hinted": 2}, "hinted is 2"),
         ({"steps": [1, 2]}, "no option 'steps'"),
     ],
 )
