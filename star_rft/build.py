@@ -480,7 +480,8 @@ def preview(config: Config) -> Preview:
     problems, warm_start = load_all(config, {})
     _require_gold(config, problems)
     _require_answers(config, problems)
-    samples = len(problems["train"]) * config.sample.n * len(config.sample.models)
+    prompts = min(len(problems["train"]), config.sample.prompts or len(problems["train"]))
+    samples = prompts * config.sample.n * len(config.sample.models)
     held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
     evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
     tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens

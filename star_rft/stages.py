@@ -160,7 +160,7 @@ class RunStages:
             self.training.run(
                 round,
                 starts={"base": self.base, "warm_start": self.folder.warm_start, "last": policy},
-                places=Places(out, self.folder.supervised(round), self.folder.verifier(round)),
+                places=Places(self.folder.path, out, self.folder.supervised(round), self.folder.verifier(round)),
                 examples=lambda: self._corpus(round),
                 rankings=lambda: rankings(self.ledger.connect(), **self._material(round)),
                 do=partial(self._fit, round),

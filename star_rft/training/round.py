@@ -42,8 +42,9 @@ class Comparing:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a round leaves its models; `supervised` is an intermediate one, if comparisons follow."""
+    """Where a round of a run leaves its models; `supervised` is an intermediate one, if comparisons follow."""
 
+    run: Path
     policy: Path
     supervised: Path
     verifier: Path
@@ -71,18 +72,18 @@ class RoundTraining:
         """
         comparing, supervised = self.comparing, self.supervised
         if comparing is not None and comparing.makes_verifier and not places.verifier.exists():
-            pairs = _required(rankings(), round, "no trace was set against another")
+            pairs = _required(rankings(), places, round, "no trace was set against another")
             do(comparing.fit, "training the verifier", pairs, starts[comparing.start], places.verifier)
         compares_policy = comparing is not None and not comparing.makes_verifier
         trained = starts["last"]
         if supervised is not None:
             trained = places.supervised if compares_policy else places.policy
             if not trained.exists():
-                chosen = _required(examples(), round, "no sample was verified as correct and selected")
+                chosen = _required(examples(), places, round, "no sample was verified as correct and selected")
                 options = supervised.options(round, starts["last"])
                 do(supervised.fit, "training", chosen, starts[supervised.start], trained, **options)
         if comparing is not None and compares_policy:
-            pairs = _required(rankings(), round, "no trace was set against another")
+            pairs = _required(rankings(), places, round, "no trace was set against another")
             do(
                 comparing.fit,
                 "training on comparisons",
@@ -97,12 +98,12 @@ def growing(steps: int, growth: float, round: int) -> int:
     return int(steps * growth ** (round - 1))
 
 
-def _required(items: Sequence[Any], round: int, what: str) -> Sequence[Any]:
+def _required(items: Sequence[Any], places: Places, round: int, what: str) -> Sequence[Any]:
     if not items:
         raise RunFailure(
-            f"round {round}: nothing to train on: {what}. Look at some with"
-            ' `star-rft sql RUN "select why, count(*) from selection group by all"` and'
-            ' `star-rft sql RUN "select reason, answer, text from traces limit 20"`;'
+            f"round {round}: nothing to train on: {what}. Look with"
+            f' `star-rft sql {places.run} "select why, count(*) from selection group by all"` and'
+            f' `star-rft sql {places.run} "select reason, answer, text from traces limit 20"`;'
             " then raise sample.n, begin with a warm_start, or use easier problems"
         )
     return items
