@@ -43,12 +43,16 @@ def _distinct(condition: str, order: str) -> str:
 
 
 def _pairs(winners: str, losers: str, limit: int) -> str:
-    """Every winner against every loser, nearest places first, so that few pairs still show many traces."""
+    """Winners against losers, nearest places first, so that few pairs still show many traces.
+
+    What is not among the first `limit` of its side is in none of the first `limit` pairs.
+    """
     return (
         "with pair as (select w.problem_id, w.sample_id as better, w.score as better_score, l.sample_id as worse,"
         " l.score as worse_score, row_number() over (partition by w.problem_id"
         "   order by greatest(w.place, l.place), w.place, l.place) as within"
-        f" from ({winners}) w join ({losers}) l using (problem_id) where w.score > l.score"
+        f" from ({winners}) w join ({losers}) l using (problem_id)"
+        f" where w.score > l.score and w.place <= {int(limit)} and l.place <= {int(limit)}"
         f" qualify within <= {int(limit)})"
         " select problem_id, within, 0 as place, better as sample_id, better_score as score from pair"
         " union all select problem_id, within, 1, worse, worse_score from pair"
