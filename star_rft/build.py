@@ -6,7 +6,6 @@ import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +23,6 @@ from star_rft.frontier import POLICY
 from star_rft.ledger import Ledger
 from star_rft.progress import Progress, Silent
 from star_rft.rationalize import QUESTION, Hint, answer_of
-from star_rft.recipes import rule_text
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.select.rules import check as check_rules
 from star_rft.sources import Model, Source
@@ -173,8 +171,7 @@ def _problems(folder: RunFolder, config: Config, rows: Rows) -> tuple[dict[Split
     """Load the data once a run: later starts read what the first one wrote, wherever the source has gone."""
     if not folder.problems.exists():
         problems, warm_start = load_all(config, rows)
-        _require_gold(config, problems)
-        _require_answers(config, problems)
+        check_data(config, problems)
         write_problems(folder.warm_start_problems, {"train": warm_start})
         write_problems(folder.problems, problems)
     return read_problems(folder.problems), read_problems(folder.warm_start_problems)["train"]
@@ -190,16 +187,13 @@ def _warm_start_data(config: Config, train: list[Problem]) -> list[Problem]:
     return data
 
 
-def _require_gold(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
+def check_data(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
+    """Fail for problems that lack what the config wants of them, before a round is sampled."""
     if config.select.gold > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
         raise ConfigError(
             f"select.gold={config.select.gold} needs gold solutions, but data.train has none for"
             f" {len(missing)} of {len(problems['train'])} problems (the first: {missing[0].id}); set it to 0"
         )
-
-
-def _require_answers(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
-    """A hint needs an answer: fail before a round is sampled, not when its hints are due."""
     if config.rationalize is not None:
         for problem in problems["train"]:
             answer_of(problem)
@@ -451,64 +445,3 @@ def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:
     shared = {name: getattr(section, name) for name in FitConfig.model_fields if name != "lora"}
     where = {"device": config.model.device, "trust_remote_code": config.model.trust_remote_code}
     return {**shared, **where, "lora": lora}
-
-
-_rounds = {"all": "all rounds so far", "last": "the last round"}
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a run would do, before it does it."""
-
-    problems: dict[str, int]
-    samples_a_round: int
-    held_out_samples: int
-    rounds: int
-    evaluations: int
-    tokens_at_most: int
-    disk_mb: float
-    training: str
-
-
-# Text, token ids and verdicts took 2.9 bytes a token in the ledger of the quickstart (zstd); rounded up.
-LEDGER_BYTES_A_TOKEN = 4
-
-
-def preview(config: Config) -> Preview:
-    """Load the data, check what can be checked without a model, and add up what the run may cost."""
-    check_names(config)
-    problems, warm_start = load_all(config, {})
-    _require_gold(config, problems)
-    _require_answers(config, problems)
-    prompts = min(len(problems["train"]), config.sample.prompts or len(problems["train"]))
-    samples = prompts * config.sample.n * len(config.sample.models)
-    held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
-    evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
-    tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
-    return Preview(
-        problems={split: len(found) for split, found in problems.items() if found},
-        samples_a_round=samples,
-        held_out_samples=held_out,
-        rounds=config.rounds,
-        evaluations=evaluations,
-        tokens_at_most=tokens,
-        disk_mb=tokens * LEDGER_BYTES_A_TOKEN / 1e6,
-        training="; then ".join(_training_texts(config, warm_start)),
-    )
-
-
-def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
-    """Say in words what is trained, one text a training."""
-    if config.warm_start is not None:
-        yield f"a warm start on {len(warm_start)} gold solutions{_fit_text(config.warm_start)}"
-    rules = " > ".join(map(rule_text, config.select.rules))
-    if (train := config.train) is not None:
-        where = f"{config.rounds} rounds from {train.start} on the traces of {_rounds[config.select.rounds]}: {rules}"
-        yield where + _fit_text(train)
-    if (compare := config.preference) is not None:
-        yield f"each round {compare.objective} from {compare.start} makes a {compare.makes}{_fit_text(compare)}"
-
-
-def _fit_text(section: FitConfig) -> str:
-    length = f"{section.max_steps} steps" if section.max_steps else f"{section.epochs:g} epochs"
-    return f", {'LoRA' if section.lora else 'all weights'}, lr {section.lr:g}, {length}"

@@ -11,8 +11,9 @@ import pytest
 
 import star_rft
 from star_rft import config as configs
-from star_rft.build import preview, recipe_files
+from star_rft.build import recipe_files
 from star_rft.ledger import Ledger
+from star_rft.preview import preview
 from star_rft.recipes import row
 from star_rft.report import terminal
 from tests.runs import call, outcome, write_config
