@@ -14,7 +14,16 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from star_rft.types import UserError
 
@@ -22,6 +31,27 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+def _one_or_many(kind: Any) -> PlainValidator:
+    """Validate a value of a kind, or a list of them: a union would say what is wrong once for each."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def one(value: object) -> object:
+        try:
+            return adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise ValueError(f"{value!r} is not valid: {message[0].lower()}{message[1:]}") from None
+
+    def validated(value: object) -> object:
+        if value == []:
+            raise ValueError("[] is not valid: give at least one")
+        return [one(entry) for entry in value] if isinstance(value, list) else one(value)
+
+    return PlainValidator(validated)
+
+
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -132,8 +162,8 @@ class SampleConfig(DecodingConfig):
     train problems a round samples, drawn anew each round; all of them unless given.
     """
 
-    temperature: NonNegative | list[NonNegative] = 1.0  # type: ignore[assignment]
-    top_p: TopP | list[TopP] = 1.0  # type: ignore[assignment]
+    temperature: Annotated[float | list[float], _one_or_many(NonNegative)] = 1.0  # type: ignore[assignment]
+    top_p: Annotated[float | list[float], _one_or_many(TopP)] = 1.0  # type: ignore[assignment]
     system: list[str] = []
     models: Annotated[list[str], Field(min_length=1)] = ["policy"]
     n: Positive = 8
