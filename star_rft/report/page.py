@@ -80,9 +80,8 @@ def _plot(reports: list[RoundReport]) -> go.Figure:
                 "arrayminus": [interval.value - interval.low for interval in intervals],
             }
         figure.add_scatter(x=rounds, y=values, name=f"pass@{k}", error_y=bars, line={"color": colour})
-    trained = [
-        (report.round, report.no_survivors / report.problems) for report in reports if report.no_survivors is not None
-    ]
+    # Of the prompts that the round sampled, which may be fewer than there are.
+    trained = [(report.round, report.no_survivors_interval.value) for report in reports if report.no_survivors_interval]
     figure.add_scatter(
         x=[number for number, _ in trained],
         y=[share for _, share in trained],

@@ -40,6 +40,20 @@ def test_the_heatmap_has_a_row_a_group_and_a_column_a_round(finished: Path) -> N
     assert "group %{y}" in html
 
 
+def test_prompts_without_survivors_are_a_share_of_those_sampled(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for path in run.rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        if metrics["round"]:
+            metrics |= {"problems": 10_000, "no_survivors": 3}
+            metrics["no_survivors_interval"] = {"value": 0.75, "low": 0.5, "high": 1.0}
+            path.write_text(json.dumps(metrics))
+    html = write_page(run).read_text()
+    assert "<td>3\n(75%)</td>" in html
+    assert "10000" not in html.split("Held-out scores by round")[1].split("</table>")[0].split("<table>")[1]
+
+
 def test_without_groups_there_is_no_heatmap(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
