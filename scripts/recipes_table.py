@@ -1,6 +1,6 @@
 """Writes the tables of docs/recipes.md from the configs and the selection rules themselves.
 
-    python scripts/recipes_table.py
+python scripts/recipes_table.py
 """
 
 from __future__ import annotations
