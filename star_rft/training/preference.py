@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Unpack
 
 from star_rft import models
 from star_rft.training.batches import Size, pack, pad
 from star_rft.training.errors import TrainingError
 from star_rft.training.run import run
-from star_rft.training.settings import Comparison, FitReport, LoraSpec, Settings
+from star_rft.training.settings import Comparison, FitOptions, FitReport, settled
 from star_rft.types import Example, Ranking
 
 if TYPE_CHECKING:
@@ -35,28 +35,7 @@ def fit_rankings(
     lr: float,
     beta: float = 0.1,
     sft_weight: float = 0.0,
-    epochs: float | None = 1.0,
-    max_steps: int | None = None,
-    batch_size: int = 32,
-    micro_batch_size: int | None = None,
-    max_tokens: int = 2048,
-    schedule: Literal["cosine", "linear", "constant"] = "cosine",
-    warmup_ratio: float = 0.03,
-    weight_decay: float = 0.0,
-    max_grad_norm: float = 1.0,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    device: str = "auto",
-    lora: LoraSpec | None = None,
-    gradient_checkpointing: bool = False,
-    packing: Literal["auto"] | bool = "auto",
-    seed: int = 0,
-    save_steps: int | None = None,
-    save_dtype: Literal["float32", "bfloat16"] = "float32",
-    optimizer_from: Path | None = None,
-    save_optimizer: bool = False,
-    trust_remote_code: bool = False,
-    report_to: Sequence[str] = (),
-    on_step: Callable[[int, int, float, float], None] | None = None,
+    **options: Unpack[FitOptions],
 ) -> FitReport:
     """Train the model at `model_path` to prefer the better completions; all that is not said here is as in `fit`.
 
@@ -78,20 +57,13 @@ def fit_rankings(
 
     Raises TrainingError.
     """
-    settings = Settings(
-        lr=lr, epochs=epochs, max_steps=max_steps, batch_size=batch_size, micro_batch_size=micro_batch_size,
-        max_tokens=max_tokens, schedule=schedule, warmup_ratio=warmup_ratio, weight_decay=weight_decay,
-        max_grad_norm=max_grad_norm, precision=precision, lora=lora, packing=packing, seed=seed,
-        gradient_checkpointing=gradient_checkpointing, save_dtype=save_dtype,
-    )  # fmt: skip
+    settings, around = settled(lr, options)
     _check(objective, reference_path=reference_path, beta=beta, sft_weight=sft_weight)
-    kept, dropped = _usable(rankings, max_tokens=max_tokens)
-    reference = None if objective == "rrhf" else reference_path or model_path
-    return run(
-        Compared(kept, objective, reference, beta, sft_weight), settings, dropped=dropped, model_path=model_path,
-        out_dir=out_dir, work_dir=work_dir, device=device, save_steps=save_steps, optimizer_from=optimizer_from,
-        save_optimizer=save_optimizer, trust_remote_code=trust_remote_code, report_to=report_to, on_step=on_step,
-    )  # fmt: skip
+    kept, dropped = _usable(rankings, max_tokens=settings.max_tokens)
+    compared = Compared(
+        kept, objective, None if objective == "rrhf" else reference_path or model_path, beta, sft_weight
+    )
+    return run(compared, settings, around, dropped=dropped, model_path=model_path, out_dir=out_dir, work_dir=work_dir)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from star_rft.types import Example, Ranking, RunFailure
+from star_rft.types import Example, Model, Ranking, RunFailure
 
-Model = Path | str
 # fit(items, model_path=..., out_dir=..., **more) writes a checkpoint, whole or not at all.
 Fit = Callable[..., object]
 

@@ -21,7 +21,7 @@ from star_rft.training.checkpoints import last_whole, refuse_foreign
 from star_rft.training.errors import TrainingError
 from star_rft.training.models import Loaded, check_target_modules, load_for_training, save_model
 from star_rft.training.plan import Plan, make_plan
-from star_rft.training.settings import FitReport, LoraSpec, Settings
+from star_rft.training.settings import FitReport, LoraSpec, Running, Settings
 from star_rft.types import digest
 
 if TYPE_CHECKING:
@@ -74,21 +74,15 @@ class Objective(Protocol):
 def run(
     objective: Objective,
     settings: Settings,
+    around: Running,
     *,
     dropped: int,
     model_path: str | Path,
     out_dir: Path,
     work_dir: Path,
-    device: str,
-    save_steps: int | None,
-    optimizer_from: Path | None,
-    save_optimizer: bool,
-    trust_remote_code: bool,
-    report_to: Sequence[str],
-    on_step: Callable[[int, int, float, float], None] | None,
 ) -> FitReport:
     """Train and write the model to `out_dir`, or return the report of the same training done before."""
-    continued = _continuation(settings, optimizer_from, save_optimizer=save_optimizer)
+    continued = _continuation(settings, around.optimizer_from, save_optimizer=around.save_optimizer)
     fingerprint = digest(asdict(settings), objective.content(), models.fingerprint(model_path), *continued)
     if (finished := _finished(out_dir, fingerprint)) is not None:
         shutil.rmtree(work_dir, ignore_errors=True)
@@ -96,16 +90,21 @@ def run(
     refuse_foreign(work_dir)
     with without_bars():
         trainer, plan, generation = make_trainer(
-            objective, settings, model_path, work_dir, use_cpu=not _has_gpu(device), save_steps=save_steps,
-            report_to=report_to, trust_remote_code=trust_remote_code,
-        )  # fmt: skip
-        seconds = _train(
-            trainer, plan, work_dir, fingerprint=fingerprint, optimizer_from=optimizer_from, on_step=on_step
+            objective,
+            settings,
+            model_path,
+            work_dir,
+            use_cpu=not _has_gpu(around.device),
+            save_steps=around.save_steps,
+            report_to=around.report_to,
+            trust_remote_code=around.trust_remote_code,
         )
+        began, on_step = around.optimizer_from, around.on_step
+        seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, optimizer_from=began, on_step=on_step)
         report = _report(trainer, plan, examples=len(objective.sizes), dropped=dropped, seconds=seconds)
         if trainer.is_world_process_zero():
             with whole_folder(out_dir) as folder:
-                if save_optimizer:
+                if around.save_optimizer:
                     optimizer.save(trainer, folder)
                 is_lora = settings.lora is not None
                 save_model(trainer, folder, generation=generation, dtype=settings.save_dtype, is_lora=is_lora)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 Comparison = Literal["dpo", "rso", "rrhf"]
 
@@ -39,18 +41,68 @@ class Settings:
     """All that decides the trained weights, besides the objective with its data, and the model."""
 
     lr: float
+    epochs: float | None = 1.0
+    max_steps: int | None = None
+    batch_size: int = 32
+    micro_batch_size: int | None = None
+    max_tokens: int = 2048
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    lora: LoraSpec | None = None
+    gradient_checkpointing: bool = False
+    packing: Literal["auto"] | bool = "auto"
+    seed: int = 0
+    save_dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where and under whose eyes a training runs: what its weights do not depend on, the optimizer's past aside."""
+
+    device: str = "auto"
+    save_steps: int | None = None
+    optimizer_from: Path | None = None
+    save_optimizer: bool = False
+    trust_remote_code: bool = False
+    report_to: Sequence[str] = ()
+    on_step: Callable[[int, int, float, float], None] | None = None
+
+
+class FitOptions(TypedDict, total=False):
+    """What every training may be told, by name: defaults in `Settings` and `Running`, meanings in `fit`."""
+
     epochs: float | None
     max_steps: int | None
     batch_size: int
     micro_batch_size: int | None
     max_tokens: int
-    schedule: str
+    schedule: Literal["cosine", "linear", "constant"]
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float
-    precision: str
+    precision: Literal["auto", "float32", "bfloat16"]
     lora: LoraSpec | None
     gradient_checkpointing: bool
-    packing: str | bool
+    packing: Literal["auto"] | bool
     seed: int
-    save_dtype: str
+    save_dtype: Literal["float32", "bfloat16"]
+    device: str
+    save_steps: int | None
+    optimizer_from: Path | None
+    save_optimizer: bool
+    trust_remote_code: bool
+    report_to: Sequence[str]
+    on_step: Callable[[int, int, float, float], None] | None
+
+
+def settled(lr: float, options: FitOptions) -> tuple[Settings, Running]:
+    """Return the options in their two kinds, the missing ones filled in. Raises TypeError for an unknown one."""
+    around = {field.name for field in fields(Running)}
+    given: Mapping[str, Any] = options
+    return (
+        Settings(lr=lr, **{name: value for name, value in given.items() if name not in around}),
+        Running(**{name: value for name, value in given.items() if name in around}),
+    )

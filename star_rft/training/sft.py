@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Unpack
 
 from star_rft.training.batches import Collator, Size, length
 from star_rft.training.errors import TrainingError
 from star_rft.training.run import run
-from star_rft.training.settings import FitReport, LoraSpec, Settings
+from star_rft.training.settings import FitOptions, FitReport, LoraSpec, settled
 from star_rft.types import Example
 
 if TYPE_CHECKING:
@@ -31,28 +31,7 @@ def fit(
     out_dir: Path,
     work_dir: Path,
     lr: float,
-    epochs: float | None = 1.0,
-    max_steps: int | None = None,
-    batch_size: int = 32,
-    micro_batch_size: int | None = None,
-    max_tokens: int = 2048,
-    schedule: Literal["cosine", "linear", "constant"] = "cosine",
-    warmup_ratio: float = 0.03,
-    weight_decay: float = 0.0,
-    max_grad_norm: float = 1.0,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    device: str = "auto",
-    lora: LoraSpec | None = None,
-    gradient_checkpointing: bool = False,
-    packing: Literal["auto"] | bool = "auto",
-    seed: int = 0,
-    save_steps: int | None = None,
-    save_dtype: Literal["float32", "bfloat16"] = "float32",
-    optimizer_from: Path | None = None,
-    save_optimizer: bool = False,
-    trust_remote_code: bool = False,
-    report_to: Sequence[str] = (),
-    on_step: Callable[[int, int, float, float], None] | None = None,
+    **options: Unpack[FitOptions],
 ) -> FitReport:
     """Train the model at `model_path` on the examples and write it to `out_dir`, whole or not at all.
 
@@ -71,18 +50,12 @@ def fit(
 
     Raises TrainingError.
     """
-    settings = Settings(
-        lr=lr, epochs=epochs, max_steps=max_steps, batch_size=batch_size, micro_batch_size=micro_batch_size,
-        max_tokens=max_tokens, schedule=schedule, warmup_ratio=warmup_ratio, weight_decay=weight_decay,
-        max_grad_norm=max_grad_norm, precision=precision, lora=lora, packing=packing, seed=seed,
-        gradient_checkpointing=gradient_checkpointing, save_dtype=save_dtype,
-    )  # fmt: skip
-    kept = _usable(examples, max_tokens=max_tokens)
+    settings, around = settled(lr, options)
+    kept = _usable(examples, max_tokens=settings.max_tokens)
+    dropped = len(examples) - len(kept)
     return run(
-        WeightedNll(kept), settings, dropped=len(examples) - len(kept), model_path=model_path, out_dir=out_dir,
-        work_dir=work_dir, device=device, save_steps=save_steps, optimizer_from=optimizer_from,
-        save_optimizer=save_optimizer, trust_remote_code=trust_remote_code, report_to=report_to, on_step=on_step,
-    )  # fmt: skip
+        WeightedNll(kept), settings, around, dropped=dropped, model_path=model_path, out_dir=out_dir, work_dir=work_dir
+    )
 
 
 @dataclass(frozen=True, slots=True)
