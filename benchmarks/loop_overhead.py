@@ -67,7 +67,7 @@ def outside_the_model(prompts: int, folder: Path) -> dict[str, float]:
     began = perf_counter()
     with open_run(configs.load(raw)) as stages:
         opened = perf_counter()
-        stages.engine.make = lambda model: Canned()
+        stages.drawing.engine.make = lambda model: Canned()
         stages.training = RoundTraining(Supervised(canned_fit, "last", None, 1.0, False), None)
         list(run(stages, rounds=1))
     return {"open": opened - began, "round": perf_counter() - opened, "all": perf_counter() - began}

@@ -92,10 +92,10 @@ def measure(stages: RunStages, chooser: Chooser) -> BestOfN:
     The policy is freed first and the scorer closed in the end: neither needs the memory of the other.
     """
     traces = held_out_traces(stages)
-    stages.engine.release()
+    stages.drawing.engine.release()
     path = score_file(stages.folder.path, chooser) if chooser.is_kept else None
     try:
-        with stages.progress.stage(f"scoring by {chooser.by}", len(traces)) as advance:
+        with stages.drawing.progress.stage(f"scoring by {chooser.by}", len(traces)) as advance:
             scores = score_traces(traces, chooser.scorer, path=path, advance=advance)
     finally:
         chooser.scorer.close()
@@ -106,8 +106,8 @@ def measure(stages: RunStages, chooser: Chooser) -> BestOfN:
 
 def held_out_traces(stages: RunStages) -> list[Trace]:
     """Return the sampled completions of the model that a run starts from, problem by problem."""
-    split: Split = "dev" if stages.problems.get("dev") else "test"
-    problems = {problem.id: problem for problem in stages.problems[split]}
+    split: Split = "dev" if stages.drawing.problems.get("dev") else "test"
+    problems = {problem.id: problem for problem in stages.drawing.problems[split]}
     rows = stages.ledger.connect().sql(
         "select * from traces where split = $split and round = 0 and decode_id = $decode_id"
         " order by problem_id, attempt",
@@ -237,11 +237,11 @@ def open_chooser(
     if by in SCORERS:
         around = Surroundings(
             policy=stages.start(),
-            sampler=stages.engine.sampler,
-            fingerprint=stages.fingerprint,
+            sampler=stages.drawing.engine.sampler,
+            fingerprint=stages.drawing.fingerprint,
             render=stages.prompts.render,
             into=stages.folder.path / "scorer_model",
-            seed=stages.seed,
+            seed=stages.drawing.seed,
         )
         scorer = open_scorer(by, model=model, options=options, around=around)
         return Chooser(by, scorer, _weigh(scorer), is_kept=by != "majority")

@@ -14,21 +14,24 @@ from typing import Any
 import verifiers
 from star_rft import config as configs
 from star_rft.balance import Probe
-from star_rft.config import Config, ConfigError, DecodingConfig, FitConfig, SampleConfig, SourceConfig
-from star_rft.data import DataError, Prompter, check_references, overlaps, read_problems, require_clean, write_problems
-from star_rft.data import load as load_problems
+from star_rft.config import Config, DecodingConfig, FitConfig, SampleConfig
+from star_rft.data import Prompter
+from star_rft.data.prompts import QUESTION
+from star_rft.drawing import Drawing, Engine
 from star_rft.files import RunError, locked, write_text
 from star_rft.folder import RunFolder
 from star_rft.frontier import POLICY
 from star_rft.ledger import Ledger
+from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
-from star_rft.rationalize import QUESTION, Hint, answer_of
+from star_rft.rationalize import Hint
+from star_rft.recipes import recipe_files
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.select.rules import check as check_rules
-from star_rft.sources import Model, Source
-from star_rft.stages import Engine, HeldOut, RunStages
+from star_rft.sources import Source
+from star_rft.stages import HeldOut, RunStages
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
-from star_rft.types import Decoding, Problem, Sampler, Scorer, Split
+from star_rft.types import Decoding, Model, Problem, Sampler, Scorer, Split
 
 HINTED_QUESTION = "{question} ({answer})"
 RECORDED = (
@@ -57,14 +60,6 @@ def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Ma
     return configs.load(source, overrides)
 
 
-def recipe_files() -> list[Path]:
-    """The configs that come with star-rft."""
-    return sorted((Path(__file__).parent / "configs").glob("*.yaml"))
-
-
-Rows = Mapping[str, Iterable[Mapping[str, Any]]]
-
-
 @contextmanager
 def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | None = None) -> Iterator[RunStages]:
     """Hold the run folder and yield its stages; everything that they opened is closed in the end.
@@ -75,14 +70,14 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
     check_names(config)
     with locked(folder.path):
         _refuse_changes(folder, config)
-        problems, warm_start = _problems(folder, config, rows or {})
+        problems, warm_start = settled_problems(folder, config, rows or {})
         write_text(folder.config, configs.dump(config.model_copy(update={"versions": versions()})))
         with _pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:
                 yield stages
             finally:
-                stages.engine.release()
+                stages.drawing.engine.release()
 
 
 def check_names(config: Config) -> None:
@@ -91,11 +86,6 @@ def check_names(config: Config) -> None:
     check_rules(config.select.rules)
     if config.scorer is not None:
         check_options(config.scorer.name, config.scorer.options)
-
-
-def check_verifier(config: Config) -> verifiers.Check:
-    """Return the verifier with its options."""
-    return verifiers.get(config.verifier.name).bound(config.verifier.options)
 
 
 def versions() -> dict[str, str]:
@@ -118,85 +108,6 @@ def _refuse_changes(folder: RunFolder, config: Config) -> None:
                 + "; ".join(changed)
                 + ". Use another name or run_dir, or undo the change"
             )
-
-
-def load_split(config: Config, split: Split, rows: Rows) -> list[Problem]:
-    source = getattr(config.data, split)
-    return [] if source is None else _load(source, config, key=f"data.{split}", split=split, rows=rows.get(split))
-
-
-def _load(
-    source: SourceConfig,
-    config: Config,
-    *,
-    key: str,
-    split: str,
-    rows: Iterable[Mapping[str, Any]] | None = None,
-) -> list[Problem]:
-    flat = source.model_dump(exclude={"source", "split"})
-    name = config.verifier.name
-    try:
-        if rows is not None:
-            problems = load_problems(rows, verifier=name, **flat)
-        else:
-            where = source.split or _role(source.source, split)
-            problems = load_problems(source.source, verifier=name, split=where, **flat)
-        check_references(problems, check_verifier(config))
-    except DataError as error:
-        raise ConfigError(f"{key}: {error}") from None
-    return problems
-
-
-def _role(source: str | list[str], split: str) -> str | None:
-    """Names and folders have splits, and the role is the natural one; files and globs have none."""
-    is_files = not isinstance(source, str) or Path(source).is_file() or "*" in source
-    return None if is_files else split
-
-
-def load_all(config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
-    """Load every split and the warm start's data, without held-out problems among what is trained on."""
-    splits: tuple[Split, ...] = ("train", "dev", "test")
-    problems = {split: load_split(config, split, rows) for split in splits}
-    warm_start = _warm_start_data(config, problems["train"])
-    if config.data.contamination != "allow":
-        report = overlaps([*problems["train"], *warm_start], [*problems["dev"], *problems["test"]])
-        if config.data.contamination == "stop":
-            require_clean(report)
-        problems["train"] = [p for p in problems["train"] if p.id not in report.train_ids]
-        warm_start = [p for p in warm_start if p.id not in report.train_ids]
-    return problems, warm_start
-
-
-def _problems(folder: RunFolder, config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
-    """Load the data once a run: later starts read what the first one wrote, wherever the source has gone."""
-    if not folder.problems.exists():
-        problems, warm_start = load_all(config, rows)
-        check_data(config, problems)
-        write_problems(folder.warm_start_problems, {"train": warm_start})
-        write_problems(folder.problems, problems)
-    return read_problems(folder.problems), read_problems(folder.warm_start_problems)["train"]
-
-
-def _warm_start_data(config: Config, train: list[Problem]) -> list[Problem]:
-    if config.warm_start is None:
-        return []
-    source = config.warm_start.data
-    data = train if source is None else _load(source, config, key="warm_start.data", split="train")
-    if without := [problem for problem in data if problem.solution is None]:
-        raise ConfigError(f"warm_start.data: problem {without[0].id} has no gold solution to train on")
-    return data
-
-
-def check_data(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
-    """Fail for problems that lack what the config wants of them, before a round is sampled."""
-    if config.select.gold > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
-        raise ConfigError(
-            f"select.gold={config.select.gold} needs gold solutions, but data.train has none for"
-            f" {len(missing)} of {len(problems['train'])} problems (the first: {missing[0].id}); set it to 0"
-        )
-    if config.rationalize is not None:
-        for problem in problems["train"]:
-            answer_of(problem)
 
 
 def _decoding(section: DecodingConfig, *, temperature: float, top_p: float, backend: str = "hf") -> Decoding:
@@ -231,9 +142,7 @@ def held_out_of(config: Config) -> HeldOut:
         ks=config.eval.k,
         n=config.eval.n,
         sampled=_decoding(config.eval, temperature=config.eval.temperature, top_p=config.eval.top_p),
-        greedy=_decoding(config.eval, temperature=0.0, top_p=1.0)
-        if config.eval.greedy and config.eval.temperature
-        else None,
+        greedy=_decoding(config.eval, temperature=0.0, top_p=1.0) if config.eval.has_greedy else None,
         every=config.eval.every,
         group_by=config.eval.group_by,
     )
@@ -265,24 +174,27 @@ def _stages(
         base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
     prompts, engine = _prompts(config, base), Engine(partial(_sampler, config))
     fingerprint = lru_cache(maxsize=None)(models.fingerprint)
-    return RunStages(
-        folder=folder,
+    drawing = Drawing(
         ledger=Ledger(folder.path, is_writer=True),
         problems=problems,
-        seed=config.seed,
-        rounds=config.rounds,
-        base=base,
-        prompts=prompts,
         engine=engine,
         pool=pool,
         progress=progress,
         fingerprint=fingerprint,
+        seed=config.seed,
+        unit_size=config.sample.unit,
+    )
+    return RunStages(
+        folder=folder,
+        drawing=drawing,
+        rounds=config.rounds,
+        base=base,
+        prompts=prompts,
         sources=_sources(config, base),
         hint=_hint_source(config, base),
         prompts_a_round=config.sample.prompts,
         probe=_probe(config),
         scoring=_scoring(config, prompts, engine, fingerprint),
-        unit_size=config.sample.unit,
         held_out=held_out_of(config),
         select_with={
             "rounds": config.select.rounds,

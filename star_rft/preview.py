@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from star_rft.build import check_data, check_names, load_all
+from star_rft.build import check_names
 from star_rft.config import Config, FitConfig
-from star_rft.recipes import rule_text
-from star_rft.types import Problem
+from star_rft.problem_sets import check_data, load_all
+from star_rft.recipes import counted, rule_text
+from star_rft.types import Problem, Split
 
 ROUNDS = {"all": "all rounds so far", "last": "the last round"}
 
@@ -36,9 +37,8 @@ def preview(config: Config) -> Preview:
     check_names(config)
     problems, warm_start = load_all(config, {})
     check_data(config, problems)
-    prompts = min(len(problems["train"]), config.sample.prompts or len(problems["train"]))
-    samples = prompts * config.sample.n * len(config.sample.models)
-    held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.greedy))
+    samples = _samples_a_round(config, {split: len(found) for split, found in problems.items()})
+    held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.has_greedy))
     evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
     tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
     return Preview(
@@ -51,6 +51,16 @@ def preview(config: Config) -> Preview:
         disk_mb=tokens * LEDGER_BYTES_A_TOKEN / 1e6,
         training="; then ".join(_training_texts(config, warm_start)),
     )
+
+
+def _samples_a_round(config: Config, problems: Mapping[Split, int]) -> int:
+    """Return how many completions a round draws at most: hints only where nothing was solved, so fewer as a rule."""
+    prompts = min(problems["train"], config.sample.prompts or problems["train"])
+    attempts = config.sample.n * len(config.sample.models)
+    hints = config.rationalize.n if config.rationalize else 0
+    probe = config.balance
+    probes = len(probe.temperatures) * probe.n * min(probe.problems, problems["dev"]) if probe else 0
+    return prompts * (attempts + hints) + probes
 
 
 def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
@@ -66,5 +76,5 @@ def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
 
 
 def _fit_text(section: FitConfig) -> str:
-    length = f"{section.max_steps} steps" if section.max_steps else f"{section.epochs:g} epochs"
+    length = counted(section.max_steps, "step") if section.max_steps else counted(section.epochs or 0, "epoch")
     return f", {'LoRA' if section.lora else 'all weights'}, lr {section.lr:g}, {length}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from star_rft.data.prompts import QUESTION
 from star_rft.types import Problem, UserError
 from verifiers.extract import reference_answer
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from star_rft.data import Prompter
 
-QUESTION, ANSWER = "{question}", "{answer}"
+ANSWER = "{answer}"
 # Stands for the answer while the prompt is rendered: no text of a user's or a model's holds this character.
 _PLACE = "\ue000"
 # In the words of a trace that leans on the hint instead of reasoning.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,14 @@ def row(config: Mapping[str, Any]) -> Row:
     )
 
 
+def recipe_files() -> list[Path]:
+    """The configs that come with star-rft."""
+    return sorted((Path(__file__).parent / "configs").glob("*.yaml"))
+
+
 def headline(path: Path) -> str:
     """Return the first line of a config, which says in a sentence what it does."""
     return path.read_text().partition("\n")[0].lstrip("# ")
-
-
-def as_json(found: Row) -> dict[str, str]:
-    return asdict(found)
 
 
 def rule_text(rule: str | Mapping[str, Any]) -> str:
@@ -87,7 +88,7 @@ def _training(config: Mapping[str, Any]) -> str:
         return "none"
     parts = ["warm start"] if config["warm_start"] else []
     if train := config["train"]:
-        length = _counted(train["max_steps"], "step") if train["max_steps"] else _counted(train["epochs"], "epoch")
+        length = counted(train["max_steps"], "step") if train["max_steps"] else counted(train["epochs"], "epoch")
         length += f", {train['step_growth']:g}x a round" if train["step_growth"] > 1 else ""
         weights = "" if train["weighting"] == "uniform" else f", weights {train['weighting']}"
         goes_on = ", optimizer goes on" if train["optimizer"] == "continue" else ""
@@ -98,7 +99,8 @@ def _training(config: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _counted(number: float, what: str) -> str:
+def counted(number: float, what: str) -> str:
+    """Return "1 step", "2.5 epochs"."""
     return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 

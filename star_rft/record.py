@@ -48,6 +48,7 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
         "hinted": hinted,
         "hinted_correct": hinted_correct,
         "wrong_steps": wrong_steps[0],
+        "prompts": len(rows),
         "samples": samples,
         "correct": correct,
         "unknown": unknown,

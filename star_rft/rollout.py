@@ -46,12 +46,14 @@ def draw(
     pool: VerifierPool,
     ledger: Ledger,
     advance: Advance,
-) -> None:
+) -> dict[str, float]:
     """Draw every unit that the ledger does not hold yet. A unit commits whole or is drawn again whole.
 
-    A sampler is asked for at the first missing unit only: a finished plan loads no model.
+    A sampler is asked for at the first missing unit only: a finished plan loads no model. Returns the seconds spent
+    inside samplers (`sample`) and on top of that (`verify`).
     """
     committed = ledger.units()
+    spent = {"sample": 0.0, "verify": 0.0}
     for unit in units:
         if unit.name in committed:
             advance(len(unit.requests), 0)
@@ -72,7 +74,10 @@ def draw(
             advance(1, len(sample.token_ids))
         drawn = perf_counter() - started
         pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].attempt))
-        ledger.commit(unit.name, pairs, seconds={"sample": stream.seconds, "verify": drawn - stream.seconds})
+        seconds = {"sample": stream.seconds, "verify": drawn - stream.seconds}
+        ledger.commit(unit.name, pairs, seconds=seconds)
+        spent = {stage: spent[stage] + seconds[stage] for stage in spent}
+    return spent
 
 
 def verified(

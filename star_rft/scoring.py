@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_rft.progress import Advance
-from star_rft.types import Decoding, Problem, Sample, Sampler, Scorer, Split, Trace, UserError, digest
+from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Scorer, Split, Trace, UserError, digest
 from verifiers.types import Verdict
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Scoring:
     """How a run scores. `make(policy)` opens the scorer; a score from `threshold` on counts as correct."""
 
     name: str
-    make: Callable[[Any], Scorer]
+    make: Callable[[Model], Scorer]
     threshold: float | None
     decides: bool
     frees_policy: bool = True  # the scorer is a model of its own, and one at a time is in memory
@@ -75,9 +75,9 @@ class Scoring:
 class Surroundings:
     """What a scorer may need of a run: the policy and its fingerprint, where a model is converted to, a seed."""
 
-    policy: Path | str
-    sampler: Callable[[Path | str], Sampler]
-    fingerprint: Callable[[Path | str], str]
+    policy: Model
+    sampler: Callable[[Model], Sampler]
+    fingerprint: Callable[[Model], str]
     render: Callable[[Problem], str]
     into: Path
     seed: int
@@ -112,7 +112,7 @@ def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], aro
     return _judge(path, options, around)
 
 
-def _judge(path: Path | str, options: Mapping[str, Any], around: Surroundings) -> Scorer:
+def _judge(path: Model, options: Mapping[str, Any], around: Surroundings) -> Scorer:
     """A judge behind an address, or a model in this process, which may be the policy."""
     from star_rft import models
     from star_rft.data import Prompter

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from star_rft.frontier import POLICY
-from star_rft.types import Decoding, Problem
+from star_rft.types import Decoding, Model, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Model = Path | str
 Render = Callable[[Problem], str]
 
 

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from star_rft import balance, evaluate, rationalize, record
 from star_rft.balance import Probe
 from star_rft.data import Prompter
+from star_rft.drawing import Drawing
 from star_rft.files import RunError, write_table
 from star_rft.folder import RunFolder
-from star_rft.frontier import Unit, fixed_k, read_plan, write_plan
-from star_rft.ledger import RANKINGS, Ledger, batches
-from star_rft.progress import Progress
-from star_rft.rollout import Asked, Counted, VerifierPool, draw, final_verdict, judged_text
+from star_rft.frontier import Unit, read_plan, write_plan
+from star_rft.ledger import RANKINGS, Ledger
 from star_rft.scoring import Scoring, scored
+from star_rft.seconds import Seconds
 from star_rft.select.rules import select
-from star_rft.sources import Model, Source
+from star_rft.sources import Source
 from star_rft.training.corpus import corpus, gold_examples, mixture, rankings
 from star_rft.training.round import Fit, Places, RoundTraining
-from star_rft.types import Decoding, Example, Problem, RoundReport, Sampler, Scores, Split, digest
-
-
-@dataclass(slots=True)
-class Engine:
-    """At most one loaded sampler: kept from evaluation to the next round's sampling, freed before training."""
-
-    make: Callable[[Model], Sampler]
-    _model: Model | None = None
-    _sampler: Sampler | None = None
-
-    def sampler(self, model: Model) -> Sampler:
-        if self._sampler is None or self._model != model:
-            self.release()
-            self._model, self._sampler = model, self.make(model)
-        return self._sampler
-
-    def release(self) -> None:
-        if self._sampler is not None:
-            self._sampler.close()
-        self._model = self._sampler = None
+from star_rft.types import Decoding, Example, Model, Problem, RoundReport, Scores, Split, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +42,30 @@ class RunStages:
     """Made by `build.py`; `select_with` and `corpus_with` carry the settings of the config."""
 
     folder: RunFolder
-    ledger: Ledger
-    problems: Mapping[Split, Sequence[Problem]]
-    seed: int
+    drawing: Drawing
     rounds: int
     base: Model
     prompts: Prompter
-    engine: Engine
-    pool: VerifierPool
-    progress: Progress
-    fingerprint: Callable[[Model], str]
     sources: Sequence[Source]
     hint: Source | None
     prompts_a_round: int | None
     probe: Probe | None
     scoring: Scoring | None
-    unit_size: int
     held_out: HeldOut
     select_with: Mapping[str, Any]
     corpus_with: Mapping[str, Any]
     training: RoundTraining
     warm_up: Fit | None
     warm_start_data: Sequence[Problem]
-    _seconds: dict[int, dict[str, float]] = field(default_factory=dict)
-    _round_began: float = field(default_factory=perf_counter)
+    _seconds: Seconds = field(default_factory=Seconds)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.drawing.ledger
+
+    @property
+    def train_problems(self) -> Sequence[Problem]:
+        return self.drawing.problems["train"]
 
     def start(self) -> Model:
         """Return the model that the loop starts from: the base, or the base after its warm start."""
@@ -103,11 +81,11 @@ class RunStages:
         if not path.exists():
             train = self._prompts_of(round)
             sources = self._sources_of(round, policy)
-            write_plan(path, [u for s in sources for u in self._units(round, "train", s, policy, train)])
+            write_plan(path, [u for s in sources for u in self.drawing.units(round, "train", s, policy, train)])
         return read_plan(path)
 
     def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None:
-        self._draw(f"round {round}: sampling", round, units, policy, self._sources_of(round, policy))
+        self._draw("sampling", round, units, policy, self._sources_of(round, policy))
 
     def rationalize(self, round: int, policy: Model) -> None:
         """Ask again, with a hint, for what no sample of the round has solved."""
@@ -116,24 +94,24 @@ class RunStages:
         path = self.folder.hints(round)
         if not path.exists():
             missed = set(rationalize.without_survivors(self.ledger.connect(), round=round))
-            problems = [problem for problem in self.problems["train"] if problem.id in missed]
-            write_plan(path, self._units(round, "train", self.hint, policy, problems))
-        self._draw(f"round {round}: with hints", round, read_plan(path), policy, [self.hint])
+            problems = [problem for problem in self.train_problems if problem.id in missed]
+            write_plan(path, self.drawing.units(round, "train", self.hint, policy, problems))
+        self._draw("with hints", round, read_plan(path), policy, [self.hint])
 
     def score(self, round: int, policy: Model, split: Split = "train") -> None:
         """Have the scorer, where the run has one, go over the traces of a round."""
-        name = f"score-{split}-{round:03d}"
+        name = _scores_name(round, split)
         if self.scoring is None or name in self.ledger.units():
             return
-        problems = {p.id: p for p in self._problems_of(split)}
+        problems = {p.id: p for p in self.drawing.problems_of(split)}
         con = self.ledger.connect()
         query = "select count(*) from samples where split = ? and round = ?"
         ((count,),) = con.execute(query, [split, round]).fetchall()
-        with self._timed(round, "score"):
+        with self._seconds.timed(round, "score"):
             if self.scoring.frees_policy:
-                self.engine.release()
+                self.drawing.engine.release()
             scorer = self.scoring.make(policy)
-            with self.progress.stage(f"round {round}: scoring", count) as advance:
+            with self.drawing.progress.stage(f"round {round}: scoring", count) as advance:
                 rows = scored(con, scorer, self.scoring, round=round, split=split, problems=problems, advance=advance)
                 self.ledger.score(name, self.scoring.name, scorer.version, list(rows))
             scorer.close()
@@ -142,9 +120,10 @@ class RunStages:
         path = self.folder.selection(round)
         if path.exists():
             return
-        with self._timed(round, "select"):
+        with self._seconds.timed(round, "select"):
             settings = dict(self.select_with)
             if (found := balance.chosen(self.folder.balance(round))) and found["threshold"] is not None:
+                # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
                 settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
             decides = self.scoring is not None and self.scoring.decides
             chosen = select(self.ledger.connect(), round=round, scorer_decides=decides, **settings)
@@ -155,8 +134,8 @@ class RunStages:
         out = self.folder.checkpoint(round)
         if out.exists():
             return out
-        self.engine.release()
-        with self._timed(round, "train"):
+        self.drawing.engine.release()
+        with self._seconds.timed(round, "train"):
             self.training.run(
                 round,
                 starts={"base": self.base, "warm_start": self.folder.warm_start, "last": policy},
@@ -172,12 +151,12 @@ class RunStages:
         if path.exists() or not self._is_evaluated(round):
             return
         held_out = self.held_out
-        with self._timed(round, "evaluate"):
+        with self._seconds.timed(round, "evaluate"):
             plan = self.folder.eval_plan(round)
             if not plan.exists():
                 write_plan(plan, self._held_out_units(round, policy))
             sources = self._held_out_sources()
-            self._draw(f"round {round}: evaluating", round, read_plan(plan), policy, sources)
+            self._draw("evaluating", round, read_plan(plan), policy, sources)
             table = evaluate.per_problem(
                 self.ledger.connect(),
                 round=round,
@@ -189,8 +168,8 @@ class RunStages:
 
     def record(self, round: int, policy: Model) -> RoundReport:
         """Sum the round up, write its metrics.json last: with it the round is finished."""
-        train = self.problems["train"]
-        scored = {split: self._scores(round, split) for split in ("dev", "test") if self.problems.get(split)}
+        train = self.train_problems
+        scored = {split: self._scores(round, split) for split in ("dev", "test") if self.drawing.problems.get(split)}
         figures: dict[str, Any] = {}
         if round > 0:
             con = self.ledger.connect()
@@ -201,7 +180,7 @@ class RunStages:
             figures |= {"gold": gold, "anchor": anchor, "balance": balance.chosen(self.folder.balance(round))}
         report = RoundReport(
             round=round,
-            model=self.fingerprint(policy),
+            model=self.drawing.fingerprint(policy),
             problems=len(train),
             held_out=scored.get("dev", scored.get("test")),
             test=scored.get("test"),
@@ -216,7 +195,7 @@ class RunStages:
         if not path.exists():
             return None
         report, policy = record.read(path), self.start() if round == 0 else self.folder.checkpoint(round)
-        if (found := self.fingerprint(policy)) != report.model:
+        if (found := self.drawing.fingerprint(policy)) != report.model:
             raise RunError(
                 f"{policy}: is not the model that round {round} recorded ({found}, not {report.model}): its weights"
                 " were changed; restore them or begin a new run"
@@ -224,79 +203,27 @@ class RunStages:
         return report, policy
 
     def is_sampled(self, round: int) -> bool:
-        path = self.folder.plan(round)
-        return path.exists() and all(unit.name in self.ledger.units() for unit in read_plan(path))
+        """Whether nothing of the round is left to draw, with hints, or to score."""
+        plans = [self.folder.plan(round), *([self.folder.hints(round)] if self.hint is not None else [])]
+        if not all(path.exists() for path in plans):
+            return False
+        wanted = {unit.name for path in plans for unit in read_plan(path)}
+        return wanted | ({_scores_name(round, "train")} if self.scoring else set()) <= self.ledger.units().keys()
 
     def require(self, round: int, is_there: bool, what: str, stage: str) -> None:
         if not is_there:
             path = self.folder.path
             raise RunError(f"{path}: round {round} has no complete {what} yet: star-rft {stage} {path} first")
 
-    def verify_again(self) -> dict[str, int]:
-        """Judge every sample of the ledger with the verifier as it is now; newer verdicts supersede older ones.
-
-        Returns how many verdicts changed, by "from -> to".
-        """
-        by_id = {p.id: p for problems in self.problems.values() for p in problems}
-        changed: dict[str, int] = {}
-        units = self.ledger.units()
-        con = self.ledger.connect()
-        query = "select sample_id, problem_id, text, finish_reason, status from traces order by sample_id"
-        total = sum(line["rows"] for line in units.values() if "samples" in line["parts"])
-        counted = Counted(self.pool)
-        with self.progress.stage("verifying again", total) as advance:
-            for index, rows in enumerate(batches(con, query)):
-                pairs = (
-                    (judged_text(row["text"], row["finish_reason"]), by_id[row["problem_id"]].reference) for row in rows
-                )
-                verdicts = [
-                    final_verdict(verdict, row["finish_reason"])
-                    for row, verdict in zip(rows, counted.verify_iter(pairs), strict=True)
-                ]
-                for row, verdict in zip(rows, verdicts, strict=True):
-                    if row["status"] != verdict.status:
-                        key = f"{row['status']} -> {verdict.status}"
-                        changed[key] = changed.get(key, 0) + 1
-                newer = [(r["sample_id"], r["text"], v) for r, v in zip(rows, verdicts, strict=True)]
-                self.ledger.supersede(f"verify-{len(units):05d}-{index:05d}", newer)
-                advance(len(rows), 0)
-        counted.tally.warn()
-        return changed
-
     def _is_evaluated(self, round: int) -> bool:
         return round % self.held_out.every == 0 or round == self.rounds
 
-    def _units(
-        self, round: int, split: Split, source: Source, policy: Model, problems: Sequence[Problem]
-    ) -> list[Unit]:
-        if not problems:
-            return []
-        longest, sampler = source.longest_prompt(problems), self.engine.sampler(source.model or policy)
-        return [
-            unit
-            for decoding, attempts in source.by_decoding().items()
-            for unit in fixed_k(
-                [problem.id for problem in problems],
-                attempts=attempts,
-                round=round,
-                split=split,
-                decoding=decoding,
-                run_seed=self.seed,
-                unit_size=self.unit_size,
-                batch_size=sampler.batch_size_for(longest, decoding),
-                source=source.name,
-            )
-        ]
-
-    def _problems_of(self, split: Split) -> Sequence[Problem]:
-        return self.problems.get("dev" if split == "probe" else split, ())
-
     def _prompts_of(self, round: int) -> Sequence[Problem]:
         """Return the train problems that a round samples: all, or so many drawn anew each round."""
-        problems = self.problems["train"]
+        problems = self.train_problems
         if self.prompts_a_round is None:
             return problems
-        drawn = sorted(problems, key=lambda problem: digest("prompts", self.seed, round, problem.id))
+        drawn = sorted(problems, key=lambda problem: digest("prompts", self.drawing.seed, round, problem.id))
         taken = {problem.id for problem in drawn[: self.prompts_a_round]}
         return [problem for problem in problems if problem.id in taken]
 
@@ -314,12 +241,13 @@ class RunStages:
     def _look_for_balance(self, round: int, policy: Model) -> None:
         probe = self.probe
         assert probe is not None
-        tries = [replace(self.sources[0].at(t), attempts=range(probe.n)) for t in probe.temperatures]
+        own = next(source for source in self.sources if source.model is None)
+        tries = [replace(own.at(t), attempts=range(probe.n)) for t in probe.temperatures]
         plan = self.folder.probes(round)
         if not plan.exists():
-            problems = self.problems["dev"][: probe.problems]
-            write_plan(plan, [u for s in tries for u in self._units(round, "probe", s, policy, problems)])
-        self._draw(f"round {round}: trying temperatures", round, read_plan(plan), policy, tries)
+            problems = self.drawing.problems["dev"][: probe.problems]
+            write_plan(plan, [u for s in tries for u in self.drawing.units(round, "probe", s, policy, problems)])
+        self._draw("trying temperatures", round, read_plan(plan), policy, tries)
         self.score(round, policy, "probe")
         tried = balance.scores(
             self.ledger.connect(),
@@ -344,60 +272,27 @@ class RunStages:
             unit
             for split in splits
             for source in self._held_out_sources()
-            for unit in self._units(round, split, source, policy, self.problems.get(split, ()))
+            for unit in self.drawing.units(round, split, source, policy, self.drawing.problems.get(split, ()))
         ]
 
     def _draw(self, title: str, round: int, units: list[Unit], policy: Model, sources: Sequence[Source]) -> None:
-        """Draw what is missing; seconds inside the sampler and those that verification added count for training."""
-        before = self._drawing_seconds()
-        counted = Counted(self.pool)
-        decodings = {decoding.id: decoding for source in sources for decoding in source.decodings}
-        by_name = {source.name: source for source in sources}
-
-        def ask(unit: Unit) -> Asked:
-            source = by_name[unit.source]
-            model = source.model or policy
-            return Asked(
-                sampler=lambda: self.engine.sampler(model),
-                model=self.fingerprint(model),
-                decoding=decodings[unit.decode_id],
-                render=source.render,
-                leaks=rationalize.leaks if source.is_hinted else None,
-            )
-
-        with self.progress.stage(title, sum(len(unit.requests) for unit in units)) as advance:
-            draw(
-                units,
-                round=round,
-                ask=ask,
-                problems={split: {p.id: p for p in self._problems_of(split)} for split in {u.split for u in units}},
-                pool=counted,
-                ledger=self.ledger,
-                advance=advance,
-            )
-        counted.tally.warn()
-        if any(unit.split in ("train", "probe") for unit in units):
-            spent, after = self._seconds.setdefault(round, {}), self._drawing_seconds()
-            for stage in after:
-                spent[stage] = spent.get(stage, 0.0) + after[stage] - before[stage]
-
-    def _drawing_seconds(self) -> dict[str, float]:
-        lines = [line.get("seconds", {}) for line in self.ledger.units().values()]
-        return {stage: sum(line.get(stage, 0.0) for line in lines) for stage in ("sample", "verify")}
+        spent = self.drawing.draw(f"round {round}: {title}", round, units, policy, sources)
+        if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
+            self._seconds.add(round, spent)
 
     def _material(self, round: int) -> dict[str, Any]:
         return {
             "round": round,
-            "problems": {problem.id: problem for problem in self.problems["train"]},
+            "problems": {problem.id: problem for problem in self.train_problems},
             "prompts": self.prompts,
-            "foreign": [self.fingerprint(source.model) for source in self.sources if source.model is not None],
+            "foreign": [self.drawing.fingerprint(source.model) for source in self.sources if source.model is not None],
         }
 
     def _corpus(self, round: int) -> list[Example]:
         return corpus(
             self.ledger.connect(),
             anchor=self.warm_start_data,
-            seed=self.seed,
+            seed=self.drawing.seed,
             **self._material(round),
             **self.corpus_with,
         )
@@ -405,10 +300,10 @@ class RunStages:
     def _fit(
         self, round: int, fit: Fit, title: str, items: Sequence[Any], model: Model, out: Path, **options: Any
     ) -> None:
-        self.engine.release()
-        with self.progress.training(f"round {round}: {title}" if round else title) as on_step:
+        self.drawing.engine.release()
+        with self.drawing.progress.training(f"round {round}: {title}" if round else title) as on_step:
             work = self.folder.work / f"{out.parent.name}-{out.name}"
-            seed = self.seed + round
+            seed = self.drawing.seed + round
             fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=on_step, **options)
 
     def _scores(self, round: int, split: Split) -> Scores | None:
@@ -425,24 +320,13 @@ class RunStages:
             last=rows[-1] if rows else None,
         )
 
-    @contextmanager
-    def _timed(self, round: int, stage: str) -> Iterator[None]:
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            spent = self._seconds.setdefault(round, {})
-            spent[stage] = spent.get(stage, 0.0) + perf_counter() - started
-
     def _spent(self, round: int) -> dict[str, float]:
-        """Seconds by stage in this process; what an earlier, interrupted process spent is not in it."""
         scores = ("score",) if self.scoring is not None else ()
-        stages = ("sample", "verify", *scores, "select", "train", "evaluate")
-        spent = {stage: self._seconds.get(round, {}).get(stage, 0.0) for stage in stages}
-        now = perf_counter()
-        spent["other"] = now - self._round_began - sum(spent.values())
-        self._round_began = now
-        return {stage: float(f"{seconds:.3f}") for stage, seconds in spent.items()}
+        return self._seconds.finish(round, ("sample", "verify", *scores, "select", "train", "evaluate"))
+
+
+def _scores_name(round: int, split: Split) -> str:
+    return f"score-{split}-{round:03d}"
 
 
 def do_stage(stages: RunStages, stage: str) -> str:

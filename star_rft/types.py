@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from verifiers.types import Verdict
@@ -13,6 +14,8 @@ from verifiers.types import Verdict
 # `probe` samples answer problems of dev before a round, to choose its temperature (B-STaR).
 Split = Literal["train", "dev", "test", "probe"]
 FinishReason = Literal["stop", "length"]
+# A checkpoint folder or a hub name.
+Model = Path | str
 
 
 class UserError(ValueError):
@@ -227,14 +230,15 @@ class RoundReport:
     """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
 
     Counts are of this round's train samples, hinted ones apart; `survivors` are the distinct traces selected for
-    training, `no_survivors` the train problems without a correct sample in this round, and `wrong_steps` the share
-    of the correct samples that state a false equation. `balance` is the temperature and threshold that were chosen,
-    with their score. None means not measured.
+    training, `prompts` the train problems that were sampled, `no_survivors` those of them without a correct sample, and
+    `wrong_steps` the share of the correct samples that state a false equation. `balance` is the temperature and
+    threshold that were chosen, with their score. None means not measured.
     """
 
     round: int
     model: str
     problems: int
+    prompts: int = 0
     samples: int = 0
     correct: int = 0
     unknown: int = 0

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import star_rft
 from star_rft import balance
 from star_rft.balance import Tried
 from star_rft.ledger import Ledger
 from tests.ledgers import ledger_of, sample, scored
+from tests.runs import write_config
 
 
 def probes(folder: Path) -> Ledger:
@@ -39,6 +41,27 @@ def test_the_balance_score_by_hand(tmp_path: Path) -> None:
 def test_of_equal_pairs_the_coolest_and_strictest_is_taken() -> None:
     tried = [Tried(1.0, None, 0.5), Tried(0.7, None, 0.5), Tried(0.7, 0.6, 0.5), Tried(0.5, None, 0.4)]
     assert balance.best(tried) == Tried(0.7, 0.6, 0.5)
+
+
+def test_the_chosen_threshold_drops_low_scores_of_what_is_correct(tmp_path: Path) -> None:
+    """Majority scores are shares of votes: 0.9 keeps what (nearly) all samples of a problem agree on."""
+    changes = {
+        "rounds": 1,
+        "sample": {"n": 4, "max_tokens": 64, "batch_size": 16},
+        "scorer": {"name": "majority"},
+        "balance": {"temperatures": [0.9], "thresholds": [0.9], "problems": 2, "n": 2, "target": 2},
+        "train": {"max_steps": 1, "batch_size": 4},
+    }
+    path = write_config(tmp_path, **changes)
+    (*_, report) = star_rft.run(path)
+    assert report.balance is not None
+    assert report.balance["threshold"] == 0.9
+    con = Ledger(tmp_path / "run").connect()
+    kinds = "select why, min(score), max(score), count(*) from selection join scores using (sample_id)"
+    found = {
+        why: (low, high) for why, low, high, _ in con.sql(f"{kinds} where why <> 'incorrect' group by why").fetchall()
+    }
+    assert found["below_threshold"][1] < 0.9 <= min(low for why, (low, _) in found.items() if why != "below_threshold")
 
 
 def test_the_choice_is_read_back(tmp_path: Path) -> None:

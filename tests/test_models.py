@@ -119,6 +119,14 @@ def test_smollm2_is_made_once_and_knows_its_chat_format(tmp_path: Path) -> None:
     assert "4" in tokenizer.decode(output[0, ids.shape[1] :])
 
 
+def test_a_narrow_model_from_scratch_begins_wide_enough_to_learn(tmp_path: Path) -> None:
+    model, _ = load(initialise(resolve("tiny", into=tmp_path), into=tmp_path / "one", seed=1))
+    weights = model.get_input_embeddings().weight
+    expected = model.config.hidden_size**-0.5
+    assert expected > 0.02  # transformers' own width, with which a narrow model stays on a plateau
+    assert abs(weights.std().item() / expected - 1) < 0.05
+
+
 def test_a_model_from_scratch_has_the_architecture_and_none_of_the_weights(tmp_path: Path) -> None:
     tiny = resolve("tiny", into=tmp_path / "base")
     one = initialise(tiny, into=tmp_path / "one", seed=1)

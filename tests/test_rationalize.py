@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from star_rft.build import open_run, settle
 from star_rft.data import Prompter
+from star_rft.files import RunError
 from star_rft.models import load_tokenizer, resolve
 from star_rft.rationalize import Hint, answer_of, leaks, marked, without_survivors
+from star_rft.stages import do_stage
 from star_rft.types import Problem, UserError
 from tests.ledgers import ledger_of, sample, verdict
+from tests.runs import write_config
 
 CHOICES = "Where do you put a plate?\n(A) sky\n(B) table\n(C) sea"
 
@@ -112,3 +116,19 @@ def test_prompts_without_survivors_are_those_of_this_round_and_without_hint(tmp_
     con = ledger_of(tmp_path, pairs).connect()
     assert without_survivors(con, round=1) == ["b", "c"]
     assert without_survivors(con, round=2) == []
+
+
+def test_a_round_whose_hints_are_not_drawn_is_not_selected_from(tmp_path: Path) -> None:
+    path = write_config(tmp_path, rounds=1, rationalize={"n": 1}, scorer={"name": "majority"})
+    with open_run(settle(path)) as stages:
+        policy = stages.start()
+        stages.evaluate(0, policy)
+        stages.record(0, policy)
+        stages.sample_and_verify(1, stages.plan(1, policy), policy)
+        with pytest.raises(RunError, match="no complete samples yet"):
+            do_stage(stages, "select")
+        stages.rationalize(1, policy)
+        with pytest.raises(RunError, match="no complete samples yet"):
+            do_stage(stages, "select")
+        stages.score(1, policy)
+        do_stage(stages, "select")

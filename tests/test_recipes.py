@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import star_rft
 from star_rft import config as configs
-from star_rft.build import recipe_files
 from star_rft.ledger import Ledger
+from star_rft.models import load, resolve
 from star_rft.preview import preview
-from star_rft.recipes import row
+from star_rft.recipes import recipe_files, row
 from star_rft.report import terminal
 from tests.runs import call, outcome, write_config
 from tests.scorers.conftest import save_reward_model
@@ -50,7 +51,9 @@ def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
         "sample.max_tokens": 64,
         "sample.unit": 64,
         "sample.batch_size": 16,
-        "sample.models": ["policy" if name == "policy" else "tiny" for name in sample.models],
+        "sample.models": [
+            name if name == "policy" else copy_of_tiny(folder, index) for index, name in enumerate(sample.models)
+        ],
         "eval": EVAL,
     }
     changes |= {"sample.prompts": 8} if sample.prompts else {}
@@ -65,6 +68,16 @@ def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
     elif config.scorer is not None:
         changes["scorer.model"] = str(save_reward_model(folder / "reward_model"))
     return changes
+
+
+def copy_of_tiny(folder: Path, index: int) -> str:
+    """Pooled models are told apart by their weights: each copy differs in one number."""
+    model, tokenizer = load(resolve("tiny", into=folder))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[0, 0] += 0.001 * (index + 1)
+    model.save_pretrained(folder / f"model-{index}")
+    tokenizer.save_pretrained(folder / f"model-{index}")
+    return str(folder / f"model-{index}")
 
 
 def traces(folder: Path, query: str) -> list[tuple[Any, ...]]:
@@ -98,7 +111,14 @@ def test_the_page_shows_recipes_and_rules_as_they_are() -> None:
 def test_a_recipe_can_be_planned(name: str, tmp_path: Path) -> None:
     small = configs.load(RECIPES[name], miniature(configs.load(RECIPES[name]), tmp_path))
     plan = preview(small)
-    assert plan.samples_a_round == (small.sample.prompts or 12) * small.sample.n * len(small.sample.models)
+    assert plan.samples_a_round == most_samples(small)
+
+
+def most_samples(small: configs.Config) -> int:
+    """Return how many samples a round of a miniature draws if nothing is solved without a hint."""
+    hints = small.rationalize.n if small.rationalize else 0
+    probes = 2 * 4 * 3 if small.balance else 0
+    return (small.sample.prompts or 12) * (small.sample.n * len(small.sample.models) + hints) + probes
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -125,7 +145,11 @@ def _holds(config: configs.Config, report: star_rft.RoundReport, folder: Path) -
     )
     assert set(statuses) <= {"correct"} or config.train is None or config.scorer is not None
     asked = traces(folder, "select count(distinct problem_id) from samples where split = 'train' and not hinted")
-    assert asked == [(8 if config.sample.prompts else 12,)]
+    prompts = 8 if config.sample.prompts else 12
+    assert asked == [(prompts,)]
+    assert report.prompts == prompts
+    drawn = traces(folder, "select count(*) from samples where split = 'train' and not hinted group by model")
+    assert drawn == [(prompts * min(config.sample.n, 4),)] * len(config.sample.models)
     assert (report.hinted > 0) == (config.rationalize is not None)
     assert (report.balance is not None) == (config.balance is not None)
     assert (run / "rounds/001/verifier").exists() == (

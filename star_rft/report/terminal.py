@@ -142,7 +142,7 @@ def training_table(reports: Sequence[RoundReport]) -> Table | None:
             f"{r.distinct:,}",
             f"{r.unknown:,}",
             f"{r.survivors + r.gold + r.anchor:,}",
-            f"{r.no_survivors} of {r.problems}",
+            f"{r.no_survivors} of {r.prompts}",
             f"{sum(r.seconds.values()):.0f}",
         )
     return table

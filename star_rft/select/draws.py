@@ -77,11 +77,11 @@ def control(pool: Pool, *, of: str) -> None:
     """Exchange what is selected for as many traces drawn at random; everything else was `not_drawn`."""
     size = pool.count()
     condition = "finish_reason = 'stop'" + (" and status = 'correct'" if of == "correct" else "")
-    pool.con.execute(
-        "create or replace temp table pool as select * exclude (place)"
-        f" replace (case when ({condition}) and place <= {size} then null else 'not_drawn' end as why,"
-        " null::varchar as duplicate_of) from (select *, row_number() over"
-        f" (partition by ({condition}) order by {pool.random_order('control')}) as place from pool)"
+    place = f"row_number() over (partition by ({condition}) order by {pool.random_order('control')})"
+    pool.replace(
+        f"case when ({condition}) and place <= {size} then null else 'not_drawn' end as why,"
+        " null::varchar as duplicate_of",
+        {"place": place},
     )
 
 

@@ -43,17 +43,17 @@ class Pool:
 
         `windows` are expressions over the whole table, by the name under which the condition uses them.
         """
-        self._replace(f"case when why is null and ({condition}) then {why} else why end as why", windows)
+        self.replace(f"case when why is null and ({condition}) then {why} else why end as why", windows)
 
-    def keep_first(self, limit: int, *, order: str, why: str, group: str = "problem_id") -> None:
-        """Keep the first `limit` traces of each group in an order; drop the others."""
+    def keep_first(self, limit: int | str, *, order: str, why: str, group: str = "problem_id", **windows: str) -> None:
+        """Keep the first `limit` traces of each group in an order; drop the others. A limit may be SQL over windows."""
         place = f"row_number() over (partition by {group}, why is null order by {order})"
-        self.drop(f"place > {int(limit)}", why, place=place)
+        self.drop(f"place > {limit}", why, place=place, **windows)
 
     def mark_duplicates(self, column: str, order: str) -> None:
         """Keep one trace a problem and key; the others name the one that was kept."""
         is_other = "why is null and kept <> sample_id"
-        self._replace(
+        self.replace(
             f"case when {is_other} then 'duplicate' else why end as why,"
             f" case when {is_other} then kept else duplicate_of end as duplicate_of",
             {"kept": f"first_value(sample_id) over (partition by problem_id, {column}, why is null order by {order})"},
@@ -90,17 +90,12 @@ class Pool:
         """Return an order that depends on the seed, the round, the label and the trace alone."""
         return f"md5(sample_id || '{self.seed}:{self.round}:{label}')"
 
-    def _replace(self, columns: str, windows: Mapping[str, str]) -> None:
+    def replace(self, columns: str, windows: Mapping[str, str]) -> None:
+        """Give columns other values; `windows` are as in `drop`."""
         added = ", ".join(["*", *(f"{expression} as {name}" for name, expression in windows.items())])
         without = f" exclude ({', '.join(windows)})" if windows else ""
         source = f"(select {added} from pool)"
         self.con.execute(f"create or replace temp table pool as select *{without} replace ({columns}) from {source}")
-
-
-def order_of(prefer: str) -> str:
-    if prefer not in ORDERS:
-        raise RuleError(f"prefer: {prefer!r} is unknown; valid: {', '.join(ORDERS)}")
-    return ORDERS[prefer]
 
 
 def candidates(

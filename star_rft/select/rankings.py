@@ -23,15 +23,12 @@ def rank(pool: Pool, *, of: str, limit: int) -> None:
         " select dense_rank() over (order by problem_id, within)::bigint as ranking, problem_id,"
         f" place::integer as place, sample_id, score::double as score from ({query})"
     )
-    pool.drop(
+    # Whoever is behind another in a ranking: what was still in, and what was wrong from the start.
+    behind = (
         "sample_id in (select sample_id from (select *, max(score) over (partition by ranking) as best from ranked)"
-        " where sample_id is not null and score < best)",
-        "'loser'",
+        " where sample_id is not null and score < best)"
     )
-    pool.con.execute(
-        "create or replace temp table pool as select * replace (case when why = 'incorrect' and sample_id in"
-        " (select sample_id from ranked) then 'loser' else why end as why) from pool"
-    )
+    pool.replace(f"case when (why is null or why = 'incorrect') and {behind} then 'loser' else why end as why", {})
 
 
 def _distinct(condition: str, order: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from star_rft.select import draws, rankings
-from star_rft.select.pool import ORDERS, Pool, candidates, finish, order_of
+from star_rft.select.pool import ORDERS, Pool, candidates, finish
 from star_rft.select.registry import bound, rule
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def dedup(
     if prefer == "furthest":
         draws.keep_furthest(pool, KEYS[by])
     else:
-        pool.mark_duplicates(KEYS[by], order_of(prefer))
+        pool.mark_duplicates(KEYS[by], ORDERS[prefer])
 
 
 @rule
 def cap(pool: Pool, *, limit: Positive, prefer: Prefer = "first") -> None:
     """Keep at most so many traces a problem, so that easy problems do not drown the rest."""
-    pool.keep_first(limit, order=order_of(prefer), why="'over_cap'")
+    pool.keep_first(limit, order=ORDERS[prefer], why="'over_cap'")
 
 
 @rule
@@ -90,12 +90,9 @@ def percentile(pool: Pool, *, at_least: Percent, of: Literal["all", "problem"] =
 @rule
 def balance(pool: Pool, *, target: Literal["uniform", "prop2diff"], limit: Positive, prefer: Prefer = "first") -> None:
     """DART's two shapes (2407.13690): `limit` a problem, or `limit` times the problem's fail rate, at least 1."""
-    if target == "uniform":
-        pool.keep_first(limit, order=order_of(prefer), why="'over_cap'")
-        return
     fail_rate = "avg((status <> 'correct')::int) filter (where not hinted) over (partition by problem_id)"
-    place = f"row_number() over (partition by problem_id, why is null order by {order_of(prefer)})"
-    pool.drop(f"place > greatest(1, round({int(limit)} * fail_rate))", "'over_cap'", place=place, fail_rate=fail_rate)
+    most = f"greatest(1, round({limit} * fail_rate))" if target == "prop2diff" else limit
+    pool.keep_first(most, order=ORDERS[prefer], why="'over_cap'", fail_rate=fail_rate)
 
 
 @rule

@@ -50,7 +50,7 @@ def test_prompts_without_survivors_are_a_share_of_those_sampled(finished: Path, 
             metrics["no_survivors_interval"] = {"value": 0.75, "low": 0.5, "high": 1.0}
             path.write_text(json.dumps(metrics))
     html = write_page(run).read_text()
-    assert "<td>3\n(75%)</td>" in html
+    assert "<td>3 of 16\n(75%)</td>" in html
     assert "10000" not in html.split("Held-out scores by round")[1].split("</table>")[0].split("<table>")[1]
 
 

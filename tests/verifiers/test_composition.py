@@ -174,13 +174,13 @@ def test_the_command_line_takes_a_composition(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_config_takes_a_composition(tmp_path: Path) -> None:
-    build, configs = pytest.importorskip("star_rft.build"), pytest.importorskip("star_rft.config")
+    problem_sets, configs = pytest.importorskip("star_rft.problem_sets"), pytest.importorskip("star_rft.config")
     raw = {
         "name": "composed",
         "data": {"train": "words", "test": "words"},
         "verifier": {"name": "all", "options": {"of": ["math", {"name": "steps", "options": {"at_least": 1}}]}},
     }
-    build.check_verifier(configs.load(raw))
+    problem_sets.check_verifier(configs.load(raw))
     raw["verifier"]["options"]["of"][1]["name"] = "stepps"  # type: ignore[index]
     with pytest.raises(verifiers.VerifierError, match="did you mean 'steps'"):
-        build.check_verifier(configs.load(raw))
+        problem_sets.check_verifier(configs.load(raw))

@@ -73,11 +73,11 @@ def test_the_python_of_the_page_runs(folder: Path) -> None:
 
 
 def test_the_configs_of_the_page_load() -> None:
-    build, configs = pytest.importorskip("star_rft.build"), pytest.importorskip("star_rft.config")
+    problem_sets, configs = pytest.importorskip("star_rft.problem_sets"), pytest.importorskip("star_rft.config")
     found = blocks("config")
     assert len(found) == 2
     for _, content in found:
-        build.check_verifier(
+        problem_sets.check_verifier(
             configs.load({"name": "x", "rounds": 0, "data": {"dev": "words"}} | yaml.safe_load(content))
         )
 

@@ -1,0 +1,37 @@
+"""The command line. Heavy imports live inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from star_rft.cli.shared import app
+from star_rft.types import RunFailure, UserError
+
+# isort: off
+from star_rft.cli import rounds, measuring, looking  # in the order in which --help lists their commands
+# isort: on
+
+__all__ = ["app", "looking", "main", "measuring", "rounds"]
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one line and status 2, a failure one line and status 1."""
+    from verifiers.registry import VerifierError
+
+    sys.path.insert(0, str(Path.cwd()))  # so that "my_checks:function" is found beside the config
+    try:
+        app()
+    except (UserError, VerifierError) as error:
+        _die(str(error), 2)
+    except RunFailure as error:
+        _die(str(error), 1)
+    except KeyboardInterrupt:
+        _die("stopped; every finished unit is saved, and the same command goes on from there", 130)
+
+
+def _die(message: str, status: int) -> None:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(status)

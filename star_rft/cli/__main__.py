@@ -1,0 +1,5 @@
+"""`python -m star_rft.cli`"""
+
+from star_rft.cli import main
+
+main()

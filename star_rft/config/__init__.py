@@ -1,0 +1,24 @@
+"""What a run is: a strict, typed config from YAML plus `key.sub=value` overrides.
+
+Nothing here does any work, and nothing below `build.py` sees these classes. Whatever can be refused without
+touching data or a model is refused here, with the key, the value and what is valid.
+"""
+
+from star_rft.config.inputs import SourceConfig
+from star_rft.config.reading import ConfigError, changes, dump, load, pairs
+from star_rft.config.run import Config
+from star_rft.config.sampling import DecodingConfig, SampleConfig
+from star_rft.config.training import FitConfig
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DecodingConfig",
+    "FitConfig",
+    "SampleConfig",
+    "SourceConfig",
+    "changes",
+    "dump",
+    "load",
+    "pairs",
+]

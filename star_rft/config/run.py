@@ -1,0 +1,91 @@
+"""The whole config, and what holds between its sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from star_rft.config.fields import Section
+from star_rft.config.inputs import DataConfig, ModelConfig, PromptConfig
+from star_rft.config.sampling import (
+    BalanceConfig,
+    EvalConfig,
+    RationalizeConfig,
+    SampleConfig,
+    ScorerConfig,
+    VerifierConfig,
+)
+from star_rft.config.training import PreferenceConfig, SelectConfig, TrainConfig, WarmStartConfig
+
+
+class AboutConfig(Section):
+    """What a recipe is: its paper, what the paper reports, and how this config differs. Nothing reads it but people."""
+
+    title: str
+    paper: str
+    published: str
+    differences: list[str]
+    run: str = "in miniature only"
+
+
+class Config(Section):
+    about: AboutConfig | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Annotated[int, Field(ge=0)] = 3
+    run_dir: str | None = None
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    verifier: VerifierConfig = VerifierConfig()
+    sample: SampleConfig = SampleConfig()
+    balance: BalanceConfig | None = None
+    rationalize: RationalizeConfig | None = None
+    scorer: ScorerConfig | None = None
+    select: SelectConfig = SelectConfig()
+    train: TrainConfig | None = TrainConfig()
+    preference: PreferenceConfig | None = None
+    warm_start: WarmStartConfig | None = None
+    eval: EvalConfig = EvalConfig()
+    versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _there_is_something_to_train_on(self) -> Config:
+        if self.data.train is None and (self.rounds > 0 or self.warm_start is not None):
+            raise ValueError(f"data.train is missing, and rounds={self.rounds} would train on it")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_start_exists_where_it_is_used(self) -> Config:
+        if self.warm_start is not None:
+            return self
+        for key, section in (("train", self.train), ("preference", self.preference)):
+            if section is not None and section.start == "warm_start":
+                raise ValueError(f"{key}.from is 'warm_start' but there is no warm_start section; valid: base, last")
+        if self.train is not None and self.train.mix > 0:
+            raise ValueError(f"train.mix={self.train.mix} draws from the warm start's data but there is none")
+        return self
+
+    @model_validator(mode="after")
+    def _a_balance_is_found_on_dev(self) -> Config:
+        if self.balance is not None and self.data.dev is None:
+            raise ValueError("balance tries temperatures on data.dev, which is missing")
+        if self.balance is not None and "policy" not in self.sample.models:
+            raise ValueError(
+                f"balance tries the policy's temperatures, but sample.models={self.sample.models} lacks policy"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_trains_the_policy(self) -> Config:
+        if self.train is None and (self.preference is None or self.preference.makes == "verifier"):
+            raise ValueError("train is null and no preference section trains the policy: give one of them")
+        if self.preference is not None and not any("pairs" in rule for rule in self.select.rules):
+            raise ValueError("preference compares what the rule 'pairs' ranks, and select.rules has none")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.run_dir) if self.run_dir else Path("runs") / self.name

@@ -1,0 +1,138 @@
+"""The sections that say how completions are drawn and judged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from star_rft.config.fields import AboveZero, NonNegative, Positive, Section, TopP, one_or_many
+
+
+class VerifierConfig(Section):
+    name: str = "math"
+    options: dict[str, Any] = {}
+    workers: Annotated[int, Field(ge=0)] | None = None
+    timeout: AboveZero = 10.0
+
+
+class DecodingConfig(Section):
+    temperature: NonNegative = 1.0
+    top_p: TopP = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    max_tokens: Positive = 512
+    stop: list[str] = []
+
+
+class SampleConfig(DecodingConfig):
+    """`n` completions a prompt and model; `unit` is how many commit at once: what a crash can cost.
+
+    `temperature`, `top_p` and `system` may be lists, whose entries the attempts take in turn. `models` are names,
+    folders or `policy`, the model that is trained; all sample the same prompts into one ledger. `prompts` is how many
+    train problems a round samples, drawn anew each round; all of them unless given.
+    """
+
+    temperature: Annotated[float | list[float], one_or_many(NonNegative)] = 1.0  # type: ignore[assignment]
+    top_p: Annotated[float | list[float], one_or_many(TopP)] = 1.0  # type: ignore[assignment]
+    system: list[str] = []
+    models: Annotated[list[str], Field(min_length=1)] = ["policy"]
+    n: Positive = 8
+    prompts: Positive | None = None
+    backend: Literal["hf"] = "hf"
+    batch_size: Positive | None = None
+    unit: Positive = 1024
+
+    @model_validator(mode="after")
+    def _greedy_is_drawn_once(self) -> SampleConfig:
+        temperatures = self.temperatures
+        if sum(temperatures[i % len(temperatures)] == 0 for i in range(self.n)) > 1:
+            raise ValueError(f"temperature 0 draws the same completion again (n={self.n}): set n=1 or raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _each_model_samples_once(self) -> SampleConfig:
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"models={self.models} names one twice, whose samples would be the same: raise n instead")
+        return self
+
+    @property
+    def temperatures(self) -> list[float]:
+        return self.temperature if isinstance(self.temperature, list) else [self.temperature]
+
+    @property
+    def top_ps(self) -> list[float]:
+        return self.top_p if isinstance(self.top_p, list) else [self.top_p]
+
+
+class RationalizeConfig(Section):
+    """Prompts that nothing solved are sampled again with the answer as a hint (STaR).
+
+    `template` is the whole prompt with {question} and {answer}; by default the answer follows the question in
+    brackets. `mark` follows the right one of listed choices instead. The rule `hinted` bounds their share.
+    """
+
+    template: str | None = None
+    mark: str | None = None
+    n: Positive = 1
+    temperature: NonNegative | None = None
+
+
+class ScorerConfig(Section):
+    """Float scores beyond the verifier's verdict, for rules that rank.
+
+    `model` is what scores: a sequence classifier for `reward_model`, a causal model for `likelihood`; `judge` asks the
+    policy itself unless `options.url` names an endpoint. With `decides` a score from `threshold` on (any, unless given)
+    counts as correct, and the verifier's verdict no longer decides what is selected.
+    """
+
+    name: Literal["reward_model", "judge", "majority", "likelihood"]
+    model: str | None = None
+    decides: bool = False
+    threshold: float | None = None
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_its_model(self) -> ScorerConfig:
+        if self.name in ("reward_model", "likelihood") and self.model is None:
+            raise ValueError(f"scorer {self.name} needs a model: a folder or a hub name")
+        if self.threshold is not None and not self.decides:
+            raise ValueError("threshold is for decides: true; to drop low scores use the rule 'threshold'")
+        return self
+
+
+class BalanceConfig(Section):
+    """B-STaR: before each round, the pair of temperature and score threshold that balances best on a few dev problems.
+
+    `target` is n*, how many distinct correct traces are enough for a problem.
+    """
+
+    temperatures: Annotated[list[AboveZero], Field(min_length=1)]
+    thresholds: Annotated[list[float | None], Field(min_length=1)] = [None]
+    problems: Positive = 64
+    n: Positive = 16
+    target: Positive = 8
+
+
+class EvalConfig(DecodingConfig):
+    """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more."""
+
+    every: Positive = 1
+    n: Positive = 8
+    k: list[Positive] = [1, 8]
+    greedy: bool = True
+    group_by: str | None = None
+
+    @property
+    def has_greedy(self) -> bool:
+        """Whether a greedy completion comes on top: one drawn at temperature 0 is greedy already."""
+        return self.greedy and self.temperature > 0
+
+    @model_validator(mode="after")
+    def _k_is_at_most_n(self) -> EvalConfig:
+        if too_large := [k for k in self.k if k > self.n]:
+            raise ValueError(f"k={too_large[0]} needs {too_large[0]} samples a problem but n={self.n}: k <= n")
+        if 1 not in self.k:
+            raise ValueError(f"k={self.k} lacks 1: pass@1 is always reported")
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError(f"temperature 0 draws the same completion n={self.n} times: set n=1 or raise it")
+        return self

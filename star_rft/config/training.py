@@ -1,0 +1,104 @@
+"""The sections that say which traces are trained on, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from star_rft.config.fields import AboveZero, NonNegative, Positive, Section, Share
+from star_rft.config.inputs import Source
+
+
+class SelectConfig(Section):
+    """`rules` are applied left to right (`star-rft recipes --rules` lists them).
+
+    `gold` is the share of train problems whose gold solution is added (1: every one, as in RFT).
+    """
+
+    rules: list[str | dict[str, Any]] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
+    rounds: Literal["all", "last"] = "all"
+    gold: Share = 0.0
+
+
+class LoraConfig(Section):
+    r: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+class FitConfig(Section):
+    """How weights are trained; the warm start and the rounds share it."""
+
+    lr: AboveZero = 1e-5
+    epochs: AboveZero | None = 1.0
+    max_steps: Positive | None = None
+    batch_size: Positive = 32
+    micro_batch_size: Positive | None = None
+    max_tokens: Positive = 2048
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: Share = 0.03
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+    packing: Literal["auto"] | bool = "auto"
+    lora: LoraConfig | None = None
+    save_steps: Positive | None = None
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> FitConfig:
+        if self.epochs is None and self.max_steps is None:
+            raise ValueError("epochs and max_steps are both null: give one")
+        return self
+
+
+class TrainConfig(FitConfig):
+    """Supervised training on the selected traces.
+
+    `mix` is the share of a round's training set that is drawn from the warm start's gold solutions. `max_steps` grows
+    by `step_growth` each round; with `optimizer: continue` a round goes on with the moments of the last one.
+    """
+
+    start: Literal["base", "warm_start", "last"] = Field(default="last", alias="from")
+    step_growth: Annotated[float, Field(ge=1.0)] = 1.0
+    optimizer: Literal["restart", "continue"] = "restart"
+    weighting: Literal["uniform", "per_prompt", "score"] = "uniform"
+    mix: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _what_goes_on_can(self) -> TrainConfig:
+        if self.step_growth > 1 and self.max_steps is None:
+            raise ValueError(f"step_growth={self.step_growth} grows max_steps, which is null: give it")
+        if self.optimizer == "continue" and (self.start != "last" or self.lora is not None):
+            raise ValueError(
+                "optimizer 'continue' needs from: last and no lora: else there are no moments to go on with"
+            )
+        return self
+
+
+class PreferenceConfig(FitConfig):
+    """Training by comparison on the rankings of the rule `pairs`, after the supervised training if there is one.
+
+    `from: trained` goes on from the model that this round trained; where it starts is the reference too. `makes:
+    verifier` leaves the policy alone and writes a verifier beside it (V-STaR). `sft_weight` adds the likelihood of the
+    better one.
+    """
+
+    objective: Literal["dpo", "rso", "rrhf"] = "dpo"
+    beta: AboveZero = 0.1
+    sft_weight: NonNegative = 0.0
+    start: Literal["trained", "base", "warm_start", "last"] = Field(default="trained", alias="from")
+    makes: Literal["policy", "verifier"] = "policy"
+
+    @model_validator(mode="after")
+    def _a_verifier_starts_elsewhere(self) -> PreferenceConfig:
+        if self.makes == "verifier" and self.start == "trained":
+            raise ValueError("a verifier is trained before the policy: from must be base, warm_start or last")
+        return self
+
+
+class WarmStartConfig(FitConfig):
+    """Supervised training on gold solutions before the first round; `data` is the train set unless given."""
+
+    data: Source | None = None

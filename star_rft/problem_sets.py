@@ -1,0 +1,101 @@
+"""The problems of a run: loaded from where the config says, checked, and kept in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import verifiers
+from star_rft.config import Config, ConfigError, SourceConfig
+from star_rft.data import DataError, check_references, overlaps, read_problems, require_clean, write_problems
+from star_rft.data import load as load_problems
+from star_rft.folder import RunFolder
+from star_rft.rationalize import answer_of
+from star_rft.types import Problem, Split
+
+Rows = Mapping[str, Iterable[Mapping[str, Any]]]
+
+
+def check_verifier(config: Config) -> verifiers.Check:
+    """Return the verifier with its options."""
+    return verifiers.get(config.verifier.name).bound(config.verifier.options)
+
+
+def load_split(config: Config, split: Split, rows: Rows) -> list[Problem]:
+    source = getattr(config.data, split)
+    return [] if source is None else _load(source, config, key=f"data.{split}", split=split, rows=rows.get(split))
+
+
+def _load(
+    source: SourceConfig,
+    config: Config,
+    *,
+    key: str,
+    split: str,
+    rows: Iterable[Mapping[str, Any]] | None = None,
+) -> list[Problem]:
+    flat = source.model_dump(exclude={"source", "split"})
+    name = config.verifier.name
+    try:
+        if rows is not None:
+            problems = load_problems(rows, verifier=name, **flat)
+        else:
+            where = source.split or _role(source.source, split)
+            problems = load_problems(source.source, verifier=name, split=where, **flat)
+        check_references(problems, check_verifier(config))
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    return problems
+
+
+def _role(source: str | list[str], split: str) -> str | None:
+    """Names and folders have splits, and the role is the natural one; files and globs have none."""
+    is_files = not isinstance(source, str) or Path(source).is_file() or "*" in source
+    return None if is_files else split
+
+
+def load_all(config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
+    """Load every split and the warm start's data, without held-out problems among what is trained on."""
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    problems = {split: load_split(config, split, rows) for split in splits}
+    warm_start = _warm_start_data(config, problems["train"])
+    if config.data.contamination != "allow":
+        report = overlaps([*problems["train"], *warm_start], [*problems["dev"], *problems["test"]])
+        if config.data.contamination == "stop":
+            require_clean(report)
+        problems["train"] = [p for p in problems["train"] if p.id not in report.train_ids]
+        warm_start = [p for p in warm_start if p.id not in report.train_ids]
+    return problems, warm_start
+
+
+def settled_problems(folder: RunFolder, config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
+    """Load the data once a run: later starts read what the first one wrote, wherever the source has gone."""
+    if not folder.problems.exists():
+        problems, warm_start = load_all(config, rows)
+        check_data(config, problems)
+        write_problems(folder.warm_start_problems, {"train": warm_start})
+        write_problems(folder.problems, problems)
+    return read_problems(folder.problems), read_problems(folder.warm_start_problems)["train"]
+
+
+def _warm_start_data(config: Config, train: list[Problem]) -> list[Problem]:
+    if config.warm_start is None:
+        return []
+    source = config.warm_start.data
+    data = train if source is None else _load(source, config, key="warm_start.data", split="train")
+    if without := [problem for problem in data if problem.solution is None]:
+        raise ConfigError(f"warm_start.data: problem {without[0].id} has no gold solution to train on")
+    return data
+
+
+def check_data(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
+    """Fail for problems that lack what the config wants of them, before a round is sampled."""
+    if config.select.gold > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
+        raise ConfigError(
+            f"select.gold={config.select.gold} needs gold solutions, but data.train has none for"
+            f" {len(missing)} of {len(problems['train'])} problems (the first: {missing[0].id}); set it to 0"
+        )
+    if config.rationalize is not None:
+        for problem in problems["train"]:
+            answer_of(problem)
