@@ -70,12 +70,9 @@ def upper_bound(correct: int, n: int, *, confidence: float = 0.95) -> float:
     """Return the one-sided Clopper-Pearson upper bound of a pass rate; near 3/n where nothing was correct."""
     if n == 0 or correct >= n:
         return 1.0
-    low, high = correct / n, 1.0
-    for _ in range(50):  # bisection on the binomial tail: no special functions, exact to 1e-15
-        middle = (low + high) / 2
-        tail = sum(comb(n, i) * middle**i * (1 - middle) ** (n - i) for i in range(correct + 1))
-        low, high = (middle, high) if tail > 1 - confidence else (low, middle)
-    return high
+    from scipy.special import betaincinv
+
+    return float(betaincinv(correct + 1, n - correct, confidence))
 
 
 def _row_blocks(size: int) -> list[int]:
