@@ -1,0 +1,325 @@
+"""Whether a round's model is kept: a pure policy over recorded figures of data.dev, and of nothing else.
+
+What is tested is pass@1 and pass@k (the largest k), each as the mean difference on the same problems with its 95%
+interval (`statistics.paired`) against that figure's *reference*: the latest kept round that was significantly better at
+it than the reference before; it begins with the first evaluated round. To compare with the highest mean instead would
+compare with the luckiest round: of five equal ones about 9% would be rolled back, not 2.5%. And as the reference stays
+until it is beaten, many small losses add up to one that shows.
+
+A round that is rolled back is not gone on from. The loop goes on from the *best* round: the kept one of the highest
+pass@1, of equals the earliest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from math import comb
+from typing import Any, Literal
+
+from star_rft.statistics import bootstrap, pass_at_k
+from star_rft.types import Interval
+
+Action = Literal["keep", "stop", "roll_back", "warn"]
+
+# So many problems must have changed before an interval counts: of five that all changed alike a sign test still says
+# p = 2 * 2^-5 = 0.06, where the bootstrap, which sees no other kind of problem, is already sure.
+CHANGED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The settings. `patience` is how many evaluated rounds in a row may pass without a significant gain; None: any.
+
+    `k` is the k of pass@k, by default the number of samples. Without `rolls_back` every round is kept, and what would
+    have been rolled back is a warning; without `collapse_rolls_back` that holds for pass@k alone. The bounds of
+    warnings: `saturation`, a share of train prompts; `diversity`, a share of what it was in the first round that
+    measured it; `drift`, in nats a token. None turns one off.
+    """
+
+    patience: int | None = 2
+    k: int | None = None
+    rolls_back: bool = True
+    collapse_rolls_back: bool = True
+    saturation: float | None = 0.9
+    diversity: float | None = 0.5
+    drift: float | None = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the `n` samples of one held-out problem came to."""
+
+    n: int
+    correct: int
+    unknown: int = 0
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What only warns. `saturated`: the share of train prompts whose samples were all right or all wrong; `diversity`:
+    figures by name, more is better; `drift`: KL from the base in nats a token. None, or no figure: not measured.
+    """
+
+    saturated: float | None = None
+    diversity: Mapping[str, float] = field(default_factory=dict)
+    drift: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluated round: outcomes on data.dev by problem id, and whether an earlier decision rolled it back."""
+
+    round: int
+    outcomes: Mapping[str, Outcome]
+    rolled_back: bool = False
+    signs: Signs = Signs()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do and why, in plain values that can be written as JSON and read back with `Decision(**raw)`.
+
+    `rule` is the rule that fired, with its numbers. `model_round` is the round whose model the next round goes on
+    from, and after `stop` the one to use. `rolled_back` says that this round's model is put aside; it stands apart
+    from `action`, because a round that is rolled back may also be the one that ends the run.
+    """
+
+    action: Action
+    rule: str
+    evidence: dict[str, Any]
+    model_round: int
+    rolled_back: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A round's pass@k against an earlier round's. `interval` is as reported: unknown counts as not correct."""
+
+    k: int
+    against: int
+    problems: int
+    interval: Interval
+    is_gain: bool
+    is_loss: bool
+
+    def __str__(self) -> str:
+        low, high = self.interval.low, self.interval.high
+        return (
+            f"pass@{self.k} {self.interval.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+            f" against round {self.against} on {self.problems} problems"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        found = {"k": self.k, "against": self.against, "problems": self.problems}
+        interval = {"value": self.interval.value, "low": self.interval.low, "high": self.interval.high}
+        return {**found, **interval, "is_gain": self.is_gain, "is_loss": self.is_loss}
+
+
+def evaluated(
+    round: int, rows: Sequence[Mapping[str, Any]], *, rolled_back: bool = False, signs: Signs | None = None
+) -> Evaluated:
+    """Make the record of a round from its rows of eval.parquet (`evaluate.read(path, "dev")`)."""
+    names = ("n", "correct", "unknown", "truncated")
+    outcomes = {row["problem_id"]: Outcome(*(row[name] for name in names)) for row in rows}
+    return Evaluated(round, outcomes, rolled_back, signs or Signs())
+
+
+def decide(gate: Gate, round: int, history: Sequence[Evaluated]) -> Decision:
+    """Decide on a round; `history` holds the evaluated rounds in order, the first (the base) to this one.
+
+    Raises ValueError where two rounds have no problem in common.
+    """
+    if not history:
+        return Decision("keep", "there is no evaluation on data.dev to decide by", {}, round)
+    *earlier, now = history
+    if now.round != round:
+        return Decision("keep", f"round {round} was not evaluated: it is kept unseen", {}, round)
+    if not earlier:
+        rule = "the first evaluated round: there is nothing to compare it with"
+        return Decision("keep", rule, {"best": round, "without_gain": 0}, round)
+    return _decide(gate, now, earlier)
+
+
+def _decide(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated]) -> Decision:
+    k = _largest_k(gate, [*earlier, now])
+    standing = _standing(earlier, k)
+    at_1, at_k = compare(now, standing.at_1, 1), compare(now, standing.at_k, k)
+    below_from = crossing(now, standing.at_k, k)
+    loss = _loss(at_1, at_k, now, standing.at_k, below_from)
+    rolled_back = loss is not None and gate.rolls_back and (at_1.is_loss or gate.collapse_rolls_back)
+    gains = [change for change in (at_1, at_k) if change.is_gain]
+    without_gain = 0 if gains and not rolled_back else standing.without_gain + 1
+    best = _best(earlier if rolled_back else [*earlier, now])
+    warnings = [*_doubts(at_1, at_k, loss, below_from), *_warnings(gate, now, earlier, standing.at_1)]
+    if loss is not None and not rolled_back:
+        warnings.insert(0, f"{loss}; it is kept, as the settings say")
+    evidence = {
+        "pass_at_1": at_1.as_json(),
+        "pass_at_k": at_k.as_json(),
+        "crossing": below_from,
+        "best": best.round,
+        "without_gain": without_gain,
+        "patience": gate.patience,
+    }
+    decided = partial(Decision, evidence=evidence, rolled_back=rolled_back, warnings=warnings)
+    if gate.patience is not None and without_gain >= gate.patience:
+        rounds = f"{without_gain} evaluated round{'s' if without_gain > 1 else ''} in a row without a significant gain"
+        rule = f"{rounds} (patience {gate.patience}); {loss or f'this one: {at_1}'}; the best is round {best.round}"
+        return decided("stop", rule, model_round=best.round)
+    if rolled_back:
+        return decided("roll_back", f"{loss}; back to round {best.round}", model_round=best.round)
+    why = f"a significant gain: {gains[0]}" if gains else f"neither a significant gain nor a loss: {at_1}"
+    return decided("warn" if warnings else "keep", loss or why, model_round=now.round)
+
+
+def compare(now: Evaluated, then: Evaluated, k: int) -> Change:
+    """Compare two rounds at pass@k on the problems that both have.
+
+    A verifier that breaks more often in one of them is no evidence against it: for the verdict, what is unknown there
+    beyond the other's unknown counts as correct in its favour. What is unknown in both, a bad reference, cancels out.
+    """
+    ids = sorted(now.outcomes.keys() & then.outcomes.keys())
+    if not ids:
+        raise ValueError(f"rounds {then.round} and {now.round} were not evaluated on one common problem")
+    pairs = [(now.outcomes[i], then.outcomes[i]) for i in ids]
+    reported = [_at_k(a, k) - _at_k(b, k) for a, b in pairs]
+    best_for_now = [_at_k(a, k, a.unknown - b.unknown) - _at_k(b, k) for a, b in pairs]
+    best_for_then = [_at_k(a, k) - _at_k(b, k, b.unknown - a.unknown) for a, b in pairs]
+    interval = bootstrap(reported)
+    return Change(
+        k=k,
+        against=then.round,
+        problems=len(ids),
+        interval=interval,
+        is_gain=_is_evidence(best_for_then, lambda found: found.low > 0),
+        is_loss=_is_evidence(best_for_now, lambda found: found.high < 0),
+    )
+
+
+def crossing(now: Evaluated, then: Evaluated, largest: int) -> int | None:
+    """Return the smallest k at which a round's mean pass@k is below an earlier round's; None where it never is."""
+    ids = now.outcomes.keys() & then.outcomes.keys()
+    alike = [Counter((past.outcomes[i].correct, past.outcomes[i].n) for i in ids) for past in (now, then)]
+    ks = range(1, largest + 1)
+    return next((k for k in ks if _exact_sum(alike[0], k) < _exact_sum(alike[1], k)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """The references, and how many evaluated rounds in a row have not beaten either."""
+
+    at_1: Evaluated
+    at_k: Evaluated
+    without_gain: int
+
+
+def _standing(earlier: Sequence[Evaluated], k: int) -> _Standing:
+    at_1 = at_k = earlier[0]
+    without_gain = 0
+    for past in earlier[1:]:
+        gains_1 = not past.rolled_back and compare(past, at_1, 1).is_gain
+        gains_k = not past.rolled_back and compare(past, at_k, k).is_gain
+        at_1, at_k = past if gains_1 else at_1, past if gains_k else at_k
+        without_gain = 0 if gains_1 or gains_k else without_gain + 1
+    return _Standing(at_1, at_k, without_gain)
+
+
+def _loss(at_1: Change, at_k: Change, now: Evaluated, then: Evaluated, below_from: int | None) -> str | None:
+    """Say what was lost, if anything was."""
+    if at_1.is_loss:
+        return f"pass@1 fell: {at_1}"
+    if not at_k.is_loss:
+        return None
+    risen = compare(now, then, 1)
+    if risen.interval.value > 0:
+        return f"collapse: {at_k}, while {risen}; below it from pass@{below_from} on"
+    return f"pass@{at_k.k} fell: {at_k}"
+
+
+def _best(history: Sequence[Evaluated]) -> Evaluated:
+    kept = [past for past in history if not past.rolled_back]
+    return max(kept, key=lambda past: (_mean_rate(past), -past.round))
+
+
+def _doubts(at_1: Change, at_k: Change, loss: str | None, below_from: int | None) -> list[str]:
+    """Warn of what fell without being a loss."""
+    if loss is not None:
+        return []
+    found = []
+    if at_1.interval.high < 0:
+        found.append(f"lower, but unknown verdicts or fewer than {CHANGED} changed problems explain it: {at_1}")
+    if at_k.k > 1 and below_from is not None and at_k.interval.value < 0:
+        found.append(f"lower, but not significantly: {at_k}; below it from pass@{below_from} on")
+    return found
+
+
+def _warnings(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated], reference: Evaluated) -> list[str]:
+    found = []
+    for name in ("unknown", "truncated"):
+        interval = _share_change(now, reference, name)
+        if interval is not None:
+            found.append(f"{name} samples are up: {interval} of all, against round {reference.round}")
+    signs = now.signs
+    if gate.saturation is not None and signs.saturated is not None and signs.saturated > gate.saturation:
+        found.append(
+            f"saturation: all samples right, or all wrong, at {signs.saturated:.0%} of the train prompts, above"
+            f" {gate.saturation:.0%}: they teach nothing about which trace is better"
+        )
+    if gate.diversity is not None:
+        found += _less_diverse(gate.diversity, signs, earlier)
+    if gate.drift is not None and signs.drift is not None and signs.drift > gate.drift:
+        found.append(f"drift: KL from the base is {signs.drift:.3f} nats a token, above {gate.drift}")
+    return found
+
+
+def _less_diverse(bound: float, signs: Signs, earlier: Sequence[Evaluated]) -> list[str]:
+    found = []
+    for name, value in signs.diversity.items():
+        first = next((past for past in earlier if name in past.signs.diversity), None)
+        if first is not None and value < bound * (then := first.signs.diversity[name]):
+            found.append(
+                f"diversity: {name} is {value:.3f}, below {bound:.0%} of the {then:.3f} of round {first.round}"
+            )
+    return found
+
+
+def _share_change(now: Evaluated, then: Evaluated, name: Literal["unknown", "truncated"]) -> Interval | None:
+    """Return by how much a share of samples rose, if it did significantly."""
+
+    def share(outcome: Outcome) -> float:
+        return (outcome.unknown if name == "unknown" else outcome.truncated) / outcome.n
+
+    ids = sorted(now.outcomes.keys() & then.outcomes.keys())
+    changes = [share(now.outcomes[i]) - share(then.outcomes[i]) for i in ids]
+    return bootstrap(changes) if _is_evidence(changes, lambda found: found.low > 0) else None
+
+
+def _is_evidence(changes: Sequence[float], is_beyond: Callable[[Interval], bool]) -> bool:
+    """Whether enough problems changed, and the interval of their mean lies where the question asks."""
+    return sum(change != 0 for change in changes) >= CHANGED and is_beyond(bootstrap(changes))
+
+
+def _at_k(outcome: Outcome, k: int, more: int = 0) -> float:
+    """Return a problem's pass@k, with `more` samples (none, if negative) counted as correct."""
+    return pass_at_k(outcome.correct + max(more, 0), outcome.n, k)
+
+
+def _exact_sum(alike: Mapping[tuple[int, int], int], k: int) -> Fraction:
+    """Sum pass@k over problems, given how many share (correct, n): exact, so that equal rounds are equal."""
+    return sum((m * (1 - Fraction(comb(n - c, k), comb(n, k))) for (c, n), m in alike.items()), Fraction())
+
+
+def _mean_rate(past: Evaluated) -> Fraction:
+    alike = Counter((outcome.correct, outcome.n) for outcome in past.outcomes.values())
+    return _exact_sum(alike, 1) / len(past.outcomes)
+
+
+def _largest_k(gate: Gate, history: Sequence[Evaluated]) -> int:
+    n = min(outcome.n for past in history for outcome in past.outcomes.values())
+    return n if gate.k is None else min(gate.k, n)
