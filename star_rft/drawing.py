@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
 from star_rft import rationalize
-from star_rft.frontier import Unit, fixed_k
+from star_rft.frontier.plan import PLAN, Asking, Ints, Unit, plan_table
 from star_rft.ledger import Ledger, batches
 from star_rft.progress import Progress
 from star_rft.rollout import Asked, Counted, VerifierPool, draw, final_verdict, judged_text
@@ -51,25 +54,35 @@ class Drawing:
     def problems_of(self, split: Split) -> Sequence[Problem]:
         return self.problems.get("dev" if split == "probe" else split, ())
 
-    def units(self, round: int, split: Split, source: Source, policy: Model, problems: Sequence[Problem]) -> list[Unit]:
-        if not problems:
-            return []
-        longest, sampler = source.longest_prompt(problems), self.engine.sampler(source.model or policy)
-        return [
-            unit
-            for decoding, attempts in source.by_decoding().items()
-            for unit in fixed_k(
-                [problem.id for problem in problems],
-                attempts=attempts,
-                round=round,
-                split=split,
-                decoding=decoding,
-                run_seed=self.seed,
-                unit_size=self.unit_size,
-                batch_size=sampler.batch_size_for(longest, decoding),
-                source=source.name,
-            )
-        ]
+    def planned(
+        self,
+        round: int,
+        split: Split,
+        source: Source,
+        policy: Model,
+        problems: Sequence[Problem],
+        *,
+        counts: Ints | None = None,
+        begins: Ints | int = 0,
+        wave: int = 0,
+    ) -> pa.Table:
+        """Plan attempts of a source: all of them, or `counts` more of each problem after the first `begins`."""
+        wanted = np.full(len(problems), len(source.attempts)) if counts is None else counts
+        asked = [problem for problem, count in zip(problems, wanted, strict=True) if count > 0]
+        if not asked:
+            return PLAN.empty_table()
+        longest, sampler = source.longest_prompt(asked), self.engine.sampler(source.model or policy)
+        asking = Asking(
+            round,
+            split,
+            source.name,
+            [decoding.id for decoding in source.decodings],
+            [sampler.batch_size_for(longest, decoding) for decoding in source.decodings],
+            first=source.attempts.start,
+        )
+        ids = [problem.id for problem in problems]
+        sizes = {"run_seed": self.seed, "unit_size": self.unit_size, "wave": wave}
+        return plan_table(ids, asking, counts=wanted, begins=begins, **sizes)
 
     def draw(
         self, title: str, round: int, units: Sequence[Unit], policy: Model, sources: Sequence[Source]
@@ -90,7 +103,7 @@ class Drawing:
                 leaks=rationalize.leaks if source.is_hinted else None,
             )
 
-        with self.progress.stage(title, sum(len(unit.requests) for unit in units)) as advance:
+        with self.progress.stage(title, sum(map(len, units))) as advance:
             seconds = draw(
                 units,
                 round=round,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Protocol
 
-from star_rft.frontier import Unit
+from star_rft.frontier.plan import Unit
 from star_rft.ledger import Ledger
 from star_rft.progress import Advance
 from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, Split, digest
@@ -56,13 +56,13 @@ def draw(
     spent = {"sample": 0.0, "verify": 0.0}
     for unit in units:
         if unit.name in committed:
-            advance(len(unit.requests), 0)
+            advance(len(unit), 0)
             continue
         asked, by_id = ask(unit), problems[unit.split]
         ledger.record_decoding(asked.decoding)
         requests = [
             Request(r.problem_id, r.attempt, asked.render(by_id[r.problem_id], r.attempt), r.seed)
-            for r in unit.requests
+            for r in unit.requests()
         ]
         started = perf_counter()
         stream = _Timed(asked.sampler().sample(requests, decoding=asked.decoding, batch_size=unit.batch_size))

@@ -40,13 +40,6 @@ class Source:
         """Return this source at another temperature."""
         return replace(self, decodings=tuple(replace(d, temperature=temperature) for d in self.decodings))
 
-    def by_decoding(self) -> dict[Decoding, list[int]]:
-        """Return the attempts that each decoding draws."""
-        groups: dict[Decoding, list[int]] = {}
-        for attempt in self.attempts:
-            groups.setdefault(self.decoding_of(attempt), []).append(attempt)
-        return groups
-
     def longest_prompt(self, problems: Sequence[Problem]) -> int:
         """Return the tokens of the longest prompt, in whichever way it is asked."""
         texts = [render(problem) for render in self.renders for problem in problems]

@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from star_rft import balance, evaluate, rationalize, record
 from star_rft.balance import Probe
 from star_rft.data import Prompter
 from star_rft.drawing import Drawing
 from star_rft.files import RunError, write_table
 from star_rft.folder import RunFolder
-from star_rft.frontier import Unit, read_plan, write_plan
+from star_rft.frontier.plan import Unit, read_plan, write_plan
 from star_rft.ledger import RANKINGS, Ledger
 from star_rft.scoring import Scoring, scored
 from star_rft.seconds import Seconds
@@ -81,7 +83,7 @@ class RunStages:
         if not path.exists():
             train = self._prompts_of(round)
             sources = self._sources_of(round, policy)
-            write_plan(path, [u for s in sources for u in self.drawing.units(round, "train", s, policy, train)])
+            write_plan(path, [self.drawing.planned(round, "train", s, policy, train) for s in sources])
         return read_plan(path)
 
     def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None:
@@ -95,7 +97,7 @@ class RunStages:
         if not path.exists():
             missed = set(rationalize.without_survivors(self.ledger.connect(), round=round))
             problems = [problem for problem in self.train_problems if problem.id in missed]
-            write_plan(path, self.drawing.units(round, "train", self.hint, policy, problems))
+            write_plan(path, [self.drawing.planned(round, "train", self.hint, policy, problems)])
         self._draw("with hints", round, read_plan(path), policy, [self.hint])
 
     def score(self, round: int, policy: Model, split: Split = "train") -> None:
@@ -154,7 +156,7 @@ class RunStages:
         with self._seconds.timed(round, "evaluate"):
             plan = self.folder.eval_plan(round)
             if not plan.exists():
-                write_plan(plan, self._held_out_units(round, policy))
+                write_plan(plan, self._held_out_plan(round, policy))
             sources = self._held_out_sources()
             self._draw("evaluating", round, read_plan(plan), policy, sources)
             table = evaluate.per_problem(
@@ -246,7 +248,7 @@ class RunStages:
         plan = self.folder.probes(round)
         if not plan.exists():
             problems = self.drawing.problems["dev"][: probe.problems]
-            write_plan(plan, [u for s in tries for u in self.drawing.units(round, "probe", s, policy, problems)])
+            write_plan(plan, [self.drawing.planned(round, "probe", s, policy, problems) for s in tries])
         self._draw("trying temperatures", round, read_plan(plan), policy, tries)
         self.score(round, policy, "probe")
         tried = balance.scores(
@@ -266,13 +268,12 @@ class RunStages:
             if decoding is not None
         ]
 
-    def _held_out_units(self, round: int, policy: Model) -> list[Unit]:
+    def _held_out_plan(self, round: int, policy: Model) -> list[pa.Table]:
         splits: tuple[Split, ...] = ("dev", "test")
         return [
-            unit
+            self.drawing.planned(round, split, source, policy, self.drawing.problems.get(split, ()))
             for split in splits
             for source in self._held_out_sources()
-            for unit in self.drawing.units(round, split, source, policy, self.drawing.problems.get(split, ()))
         ]
 
     def _draw(self, title: str, round: int, units: list[Unit], policy: Model, sources: Sequence[Source]) -> None:
@@ -344,7 +345,7 @@ def do_stage(stages: RunStages, stage: str) -> str:
         stages.sample_and_verify(round, units, policy)
         stages.rationalize(round, policy)
         stages.score(round, policy)
-        return f"round {round}: {sum(len(unit.requests) for unit in units):,} samples are in the ledger"
+        return f"round {round}: {sum(map(len, units)):,} samples are in the ledger"
     if stage == "select":
         stages.require(round, stages.is_sampled(round), "samples", "sample")
         stages.select(round)

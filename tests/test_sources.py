@@ -20,7 +20,7 @@ def test_attempts_take_decodings_and_prompts_in_turn() -> None:
     cool, warm = Decoding(0.7, 10), Decoding(1.2, 10)
     renders = tuple(lambda problem, name=name: f"{name}: {problem.prompt}" for name in "abc")
     source = Source(None, range(4, 10), (cool, warm), renders)  # type: ignore[arg-type]  # asks for no lengths
-    assert source.by_decoding() == {cool: [4, 6, 8], warm: [5, 7, 9]}
+    assert [source.decoding_of(attempt) for attempt in range(4, 10)] == [cool, warm] * 3
     problem = Problem("p", "1 + 1?", "2", "math")
     assert [source.render(problem, attempt)[0] for attempt in source.attempts] == list("abcabc")
 

@@ -1,27 +1,38 @@
-"""Which requests a round draws, in which units: fixed before anything is drawn."""
+"""Which requests a round draws, in which units: fixed before anything is drawn.
+
+A plan is a table with a row a request, made and kept in columns: a million prompts never become Python objects.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from star_rft.files import write_table
-from star_rft.types import Decoding, Split, digest
+from star_rft.types import Split, digest
+
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 POLICY = "policy"
 
+_NAME = pa.dictionary(pa.int32(), pa.string())
 PLAN = pa.schema(
     [
-        ("unit", pa.string()),
-        ("split", pa.string()),
-        ("decode_id", pa.string()),
-        ("source", pa.string()),
+        ("unit", _NAME),
+        ("split", _NAME),
+        ("decode_id", _NAME),
+        ("source", _NAME),
         ("batch_size", pa.int32()),
-        ("problem_id", pa.string()),
+        ("problem_id", _NAME),
         ("attempt", pa.int32()),
         ("seed", pa.uint64()),
     ]
@@ -39,7 +50,8 @@ class Planned:
 class Unit:
     """Requests that are drawn together, in this order and batch size, and commit together.
 
-    `source` names who is asked and how: the policy, another model, the policy with hints.
+    `source` names who is asked and how: the policy, another model, the policy with hints. `rows` are its rows of the
+    plan.
     """
 
     name: str
@@ -47,67 +59,133 @@ class Unit:
     decode_id: str
     source: str
     batch_size: int
-    requests: tuple[Planned, ...]
+    rows: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def requests(self) -> Iterator[Planned]:
+        columns = (self.rows[name].to_pylist() for name in ("problem_id", "attempt", "seed"))
+        return (Planned(*row) for row in zip(*columns, strict=True))
 
 
-def request_seed(run_seed: int, round: int, split: str, problem_id: str, attempt: int, decode_id: str) -> int:
-    """Return 64 bits that belong to this request alone, whatever else is sampled beside it."""
-    return int(digest("seed", run_seed, round, split, problem_id, attempt, decode_id), 16)
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How the requests of one source are drawn: attempt i takes decoding (i - first) modulo their number."""
+
+    round: int
+    split: Split
+    source: str
+    decode_ids: Sequence[str]
+    batch_sizes: Sequence[int]
+    first: int = 0
 
 
-def fixed_k(
+def plan_table(
     problem_ids: Sequence[str],
+    asking: Asking,
     *,
-    attempts: Sequence[int],
-    round: int,
-    split: Split,
-    decoding: Decoding,
+    counts: int | Ints,
+    begins: int | Ints = 0,
     run_seed: int,
     unit_size: int,
-    batch_size: int,
-    source: str = POLICY,
-) -> list[Unit]:
-    """Plan these attempts for every problem; a problem's attempts stay in one unit and share their prefill."""
-    units = []
-    by_whom = "" if source == POLICY else f"{digest(source, size=2)}-"
-    for index, group in enumerate(_groups(problem_ids, max(1, unit_size // len(attempts)))):
-        requests = tuple(
-            Planned(pid, attempt, request_seed(run_seed, round, split, pid, attempt, decoding.id))
-            for pid in group
-            for attempt in attempts
-        )
-        name = f"r{round:03d}-{split}-{by_whom}{decoding.id[:6]}-{index:05d}"
-        units.append(Unit(name, split, decoding.id, source, batch_size, requests))
-    return units
+    wave: int = 0,
+) -> pa.Table:
+    """Plan `counts` more attempts of each problem, numbered from `begins` on after the source's first (both N).
 
-
-def write_plan(path: Path, units: Sequence[Unit]) -> None:
-    rows = [
-        {
-            "unit": unit.name,
-            "split": unit.split,
-            "decode_id": unit.decode_id,
-            "source": unit.source,
-            "batch_size": unit.batch_size,
-            "problem_id": request.problem_id,
-            "attempt": request.attempt,
-            "seed": request.seed,
-        }
-        for unit in units
-        for request in unit.requests
+    A unit takes problems until it has `unit_size` requests: a problem's attempts at one decoding stay together and
+    share their prefill.
+    """
+    counts_N = np.broadcast_to(np.asarray(counts, dtype=np.int64), len(problem_ids))
+    starts_N = np.broadcast_to(np.asarray(begins, dtype=np.int64), len(problem_ids))
+    problem_R = np.repeat(np.arange(len(problem_ids)), counts_N)
+    within_R = np.arange(problem_R.size) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
+    turn_R = starts_N[problem_R] + within_R
+    decoding_R = turn_R % len(asking.decode_ids)
+    order_R = np.argsort(decoding_R, kind="stable")
+    problem_R, turn_R, decoding_R = problem_R[order_R], turn_R[order_R], decoding_R[order_R]
+    names, unit_R = _units(asking, problem_R, decoding_R, unit_size=unit_size, wave=wave)
+    hashes_N = np.array([_hash(problem_id) for problem_id in problem_ids], dtype=np.uint64)
+    bases_D = np.array([_base(run_seed, asking, decode_id) for decode_id in asking.decode_ids], dtype=np.uint64)
+    attempt_R = asking.first + turn_R
+    zeros_R = np.zeros(problem_R.size, dtype=np.int32)
+    columns = [
+        pa.DictionaryArray.from_arrays(unit_R.astype(np.int32), pa.array(names, pa.string())),
+        pa.DictionaryArray.from_arrays(zeros_R, pa.array([asking.split])),
+        pa.DictionaryArray.from_arrays(decoding_R.astype(np.int32), pa.array(asking.decode_ids, pa.string())),
+        pa.DictionaryArray.from_arrays(zeros_R, pa.array([asking.source])),
+        pa.array(np.asarray(asking.batch_sizes, dtype=np.int32)[decoding_R]),
+        pa.DictionaryArray.from_arrays(problem_R.astype(np.int32), pa.array(problem_ids, pa.string())),
+        pa.array(attempt_R.astype(np.int32)),
+        pa.array(_seeds(bases_D[decoding_R], hashes_N[problem_R], attempt_R.astype(np.uint64))),
     ]
-    write_table(path, pa.Table.from_pylist(rows, schema=PLAN))
+    return pa.Table.from_arrays(columns, schema=PLAN)
+
+
+def request_seed(run_seed: int, round: int, split: Split, problem_id: str, attempt: int, decode_id: str) -> int:
+    """Return 64 bits that belong to this request alone, whatever else is sampled beside it."""
+    base = _base(run_seed, Asking(round, split, POLICY, (decode_id,), (1,)), decode_id)
+    words = (np.array([word], dtype=np.uint64) for word in (base, _hash(problem_id), attempt))
+    return int(_seeds(*words)[0])
+
+
+def write_plan(path: Path, tables: Sequence[pa.Table]) -> None:
+    write_table(path, pa.concat_tables([PLAN.empty_table(), *tables]).unify_dictionaries())
 
 
 def read_plan(path: Path) -> list[Unit]:
-    requests: dict[tuple[str, Split, str, str, int], list[Planned]] = {}
-    for row in pq.read_table(path).to_pylist():
-        key = (row["unit"], row["split"], row["decode_id"], row["source"], row["batch_size"])
-        requests.setdefault(key, []).append(Planned(row["problem_id"], row["attempt"], row["seed"]))
-    return [Unit(*key, tuple(planned)) for key, planned in requests.items()]
+    """Return the units of a plan, in its order; their requests become objects only when they are asked for."""
+    table = pq.read_table(path, read_dictionary=[f.name for f in PLAN if f.type == _NAME]).cast(PLAN).combine_chunks()
+    if table.num_rows == 0:
+        return []
+    (names,) = table["unit"].chunks
+    changes = np.flatnonzero(np.diff(names.indices.to_numpy())) + 1
+    bounds = [0, *changes.tolist(), table.num_rows]
+    return [_unit(table.slice(start, stop - start)) for start, stop in pairwise(bounds)]
 
 
-def _groups(ids: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Split into groups of `size`; the last one may be smaller and is never dropped."""
-    for start in range(0, len(ids), size):
-        yield tuple(ids[start : start + size])
+def _unit(rows: pa.Table) -> Unit:
+    first = rows.slice(0, 1).to_pylist()[0]
+    return Unit(first["unit"], first["split"], first["decode_id"], first["source"], first["batch_size"], rows)
+
+
+def _units(
+    asking: Asking, problem_R: Ints, decoding_R: Ints, *, unit_size: int, wave: int
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return the names of the units and, for each request, which it belongs to."""
+    if problem_R.size == 0:
+        return [], np.zeros(0, dtype=np.int64)
+    index_R = np.arange(problem_R.size)
+    decoding_began_R = index_R[np.searchsorted(decoding_R, decoding_R)]
+    is_new_R = np.r_[True, (np.diff(problem_R) != 0) | (np.diff(decoding_R) != 0)]
+    problem_began_R = np.maximum.accumulate(np.where(is_new_R, index_R, 0))
+    place_R = (problem_began_R - decoding_began_R) // unit_size
+    changes_R = np.r_[True, (np.diff(place_R) != 0) | (np.diff(decoding_R) != 0)]
+    firsts = np.flatnonzero(changes_R)
+    by_whom = "" if asking.source == POLICY else f"{digest(asking.source, size=2)}-"
+    in_wave = f"w{wave:02d}-" if wave else ""
+    names = [
+        f"r{asking.round:03d}-{asking.split}-{in_wave}{by_whom}{asking.decode_ids[decoding][:6]}-{place:05d}"
+        for decoding, place in zip(decoding_R[firsts], place_R[firsts], strict=True)
+    ]
+    return names, np.cumsum(changes_R) - 1
+
+
+def _hash(problem_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(problem_id.encode(), digest_size=8).digest(), "little")
+
+
+def _base(run_seed: int, asking: Asking, decode_id: str) -> int:
+    return int(digest("seed", run_seed, asking.round, asking.split, decode_id), 16)
+
+
+def _seeds(base_R: Words, problem_R: Words, attempt_R: Words) -> Words:
+    return _mixed(_mixed(base_R + problem_R) + attempt_R)
+
+
+def _mixed(words: Words) -> Words:
+    """Spread 64 bits over 64 bits, one to one: the finaliser of splitmix64 (Steele et al. 2014, figure 19)."""
+    words = words + np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
