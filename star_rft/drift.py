@@ -1,0 +1,164 @@
+"""How far a policy has moved from the model it began with: divergence a token, and length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import fsum, isfinite
+from typing import TYPE_CHECKING, Any
+
+from star_rft.models import device_of, load
+from star_rft.scorers.batches import by_length, pad
+from star_rft.training.corpus import Prompts, gold_examples
+from star_rft.types import Example, Model, Problem, RunFailure, Split, UserError, digest
+
+if TYPE_CHECKING:
+    import duckdb
+    import torch
+
+TRACES = 64
+# Of float32 values over the vocabulary at once, a model: (positions, vocabulary) in a chunk, or a batch's logits, which
+# are more only where a single sequence's are.
+CHUNK_BYTES = 64 * 2**20
+
+
+def drift(
+    policy: Model,
+    base: Model,
+    items: Mapping[str, Sequence[Example]],
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> dict[str, float]:
+    """Return the mean KL(policy || base) in nats a token for each named list of items; no items, no figure.
+
+    At each completion token t the divergence is exact over the vocabulary, at temperature 1:
+    sum_v p(v | x, y_<t) ln(p(v | x, y_<t) / q(v | x, y_<t)). Over the policy's own samples at temperature 1 its sum
+    along a completion estimates KL(policy || base) of whole completions without the noise of ln p/q of the tokens
+    that were drawn. Over gold solutions it says how far the policy is from the base where the base was not asked to go.
+
+    Both models are in memory at once. What is longer than a model's positions is left out. Raises UserError where the
+    two do not share a vocabulary.
+    """
+    if policy == base:
+        return {name: 0.0 for name, some in items.items() if some}
+    options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    found = _of_loaded(policy, base, items, options)
+    if device_of(device).type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+    return found
+
+
+def _of_loaded(
+    policy: Model, base: Model, items: Mapping[str, Sequence[Example]], options: Mapping[str, Any]
+) -> dict[str, float]:
+    """Load both models and let go of them on return."""
+    (policy_model, policy_tokenizer), (base_model, base_tokenizer) = load(policy, **options), load(base, **options)
+    if policy_tokenizer.get_vocab() != base_tokenizer.get_vocab():
+        raise UserError(f"{policy} has another vocabulary than {base}: their next tokens cannot be compared")
+    found = {}
+    for name, some in items.items():
+        if (kl := mean_kl(policy_model, base_model, some)) is not None:
+            if not isfinite(kl):
+                raise RunFailure(f"{policy}: its divergence from {base} is {kl}")
+            found[name] = kl
+    return found
+
+
+def mean_kl(policy: Any, base: Any, items: Sequence[Example], *, batch_tokens: int | None = None) -> float | None:
+    """Return the mean over all completion tokens of loaded models' KL(policy || base); None without tokens."""
+    widths = [model.get_output_embeddings().weight.shape[0] for model in (policy, base)]
+    if widths[0] != widths[1]:
+        raise UserError(f"the policy predicts {widths[0]} tokens and the base {widths[1]}: they cannot be compared")
+    limit = min(model.config.get_text_config().max_position_embeddings for model in (policy, base))
+    rows = [([*item.prompt_ids], [*item.completion_ids]) for item in items]
+    rows = [(prompt, completion) for prompt, completion in rows if len(prompt) + len(completion) <= limit]
+    chunk = max(1, CHUNK_BYTES // (4 * widths[0]))
+    lengths = [len(prompt) + len(completion) for prompt, completion in rows]
+    sums: list[float] = []
+    tokens = 0
+    for batch in by_length(lengths, batch_tokens=batch_tokens or chunk):
+        divergences = _divergences(policy, base, [rows[i] for i in batch], chunk=chunk)
+        sums += [float(kl_T.sum()) for kl_T in divergences]
+        tokens += sum(len(kl_T) for kl_T in divergences)
+    return fsum(sums) / tokens if tokens else None
+
+
+def _divergences(
+    policy: Any, base: Any, rows: Sequence[tuple[list[int], list[int]]], *, chunk: int
+) -> list[torch.Tensor]:
+    """Return the divergence at each completion token, a float64 tensor (T,) a row."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        inputs = pad([prompt + completion for prompt, completion in rows], pad_id=0, device=policy.device)
+        p_B_T_V, q_B_T_V = (model(**inputs, use_cache=False).logits for model in (policy, base))
+        for row, (prompt, completion) in enumerate(rows):
+            first = max(len(prompt), 1)  # nothing predicts the very first token
+            p_T_V, q_T_V = (x[row, first - 1 : len(prompt) + len(completion) - 1] for x in (p_B_T_V, q_B_T_V))
+            parts = [_kl(p, q) for p, q in zip(p_T_V.split(chunk), q_T_V.split(chunk), strict=True)]
+            found.append(torch.cat(parts).double().cpu() if parts else torch.zeros(0, dtype=torch.float64))
+    return found
+
+
+def _kl(p_T_V: torch.Tensor, q_T_V: torch.Tensor) -> torch.Tensor:
+    log_p_T_V, log_q_T_V = p_T_V.float().log_softmax(-1), q_T_V.float().log_softmax(-1)
+    return (log_p_T_V.exp() * (log_p_T_V - log_q_T_V)).sum(-1)
+
+
+def own_samples(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    round: int,
+    split: Split,
+    model: str,
+    problems: Mapping[str, Problem],
+    prompts: Prompts,
+    traces: int = TRACES,
+    seed: int = 0,
+) -> list[Example]:
+    """Draw the samples of one model (its fingerprint) by a hash of the seed: the very tokens that it sampled.
+
+    The round's held-out samples are those of the policy that the round trained; its train samples are still of the
+    policy that it began with. Samples with a hint are left out, for their prompt was another.
+    """
+    rows = con.execute(
+        "select problem_id, token_ids from samples where split = ? and round = ? and model = ? and not hinted"
+        " order by md5(concat(?, ' ', sample_id)), sample_id limit ?",
+        [split, round, model, str(seed), traces],
+    ).fetchall()
+    tokenised = {pid: _prompt_ids(prompts, problems[pid]) for pid in {pid for pid, _ in rows}}
+    return [Example(tokenised[pid], tuple(token_ids)) for pid, token_ids in rows]
+
+
+def gold_solutions(
+    problems: Sequence[Problem], *, prompts: Prompts, traces: int = TRACES, seed: int = 0
+) -> list[Example]:
+    """Draw gold solutions by a hash of the seed; none where the problems have none."""
+    with_solution = [problem for problem in problems if problem.solution is not None]
+    drawn = sorted(with_solution, key=lambda problem: digest("drift", seed, problem.id))[:traces]
+    return gold_examples(drawn, prompts=prompts)
+
+
+def length_drift(con: duckdb.DuckDBPyConnection, *, round: int, split: Split) -> dict[str, float]:
+    """Return the mean tokens of a completion in this round, in the first that sampled this split, and their ratio.
+
+    On held-out splits the first is the base's. Empty where the round has no samples there.
+    """
+    means = con.execute(
+        "select round, sum(tokens) / count(*) from samples where split = ? and not hinted and round <= ?"
+        " group by round order by round",
+        [split, round],
+    ).fetchall()
+    if not means or means[-1][0] != round:
+        return {}
+    (first, then), now = means[0], means[-1][1]
+    figures = {"tokens": now, "first_round": first, "first_tokens": then}
+    return {name: float(value) for name, value in figures.items()} | ({"ratio": now / then} if then else {})
+
+
+def _prompt_ids(prompts: Prompts, problem: Problem) -> tuple[int, ...]:
+    return tuple(prompts.tokenizer(prompts.render(problem), add_special_tokens=False)["input_ids"])
