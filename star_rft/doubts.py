@@ -1,0 +1,186 @@
+"""Selected traces that may have been right by luck or by trickery: what a verifier of final answers cannot see.
+
+Each kind is a reason to read a trace, not a verdict: nothing is dropped for it here. In order of how often a person
+should look: an answer that no equation comes to, text that goes in circles, a second verifier that disagrees, a stated
+equation that does not hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import pyarrow as pa
+
+from star_rft.ledger import batches
+from star_rft.rollout import VerifierPool, judged_text
+from star_rft.select.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
+from star_rft.types import digest
+from verifiers.equations import Equation, find_equations
+from verifiers.latex import clean
+from verifiers.numerals import Numeral, parse_numeral
+from verifiers.types import Verdict
+
+if TYPE_CHECKING:
+    import duckdb
+
+Kind = Literal["no_derivation", "underived", "repeated", "disagrees", "false_step"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+DOUBTS = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("sample_id", pa.string()),
+        ("problem_id", pa.string()),
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+N_GRAM = 4
+# Above this share of its word 4-grams said before, a text of at least so many of them goes in circles.
+REPEATED_SHARE, REPEATED_GRAMS = 0.5, 20
+# A sentence of so many words that is said so often does, too.
+SENTENCE_WORDS, SENTENCE_TIMES = 3, 3
+
+_SENTENCE = re.compile(r"\n+|(?<=[.?!])\s+")
+_OPERATOR = re.compile(r"[-+*/^]")
+# "7 + 0 =" and "7 * 1 =" come to nothing new.
+_IDENTITY = re.compile(r"(?:[-+] ?\$?0|[*/] ?\$?1) ?=")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """`traces` were looked at, `doubted` of them for at least one reason; `counts` has every kind, also at 0.
+
+    `table` (DOUBTS) holds a row a trace and kind, ordered by sample and kind.
+    """
+
+    traces: int
+    doubted: int
+    counts: dict[str, int]
+    table: pa.Table
+
+
+def doubts(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    round: int,
+    references: Mapping[str, Any] | None = None,
+    second: VerifierPool | None = None,
+) -> Doubts:
+    """Look at the traces that a round selected, in batches: only what is doubted stays in memory.
+
+    `second` is a pool of another verifier (or of the same with other options); it judges against `references`, by
+    problem id. Only its `incorrect` is a disagreement: `unknown` says nothing about the trace.
+    """
+    if second is not None and references is None:
+        raise ValueError("a second verifier needs the problems' references")
+    found: list[dict[str, Any]] = []
+    traces = 0
+    query = (
+        "select t.sample_id, t.problem_id, t.text, t.answer, t.verifier, t.finish_reason, t.false_steps"
+        f" from selection s join traces t using (sample_id) where s.in_round = {int(round)} and s.is_selected"
+    )
+    for rows in batches(con, query):
+        verdicts = _second_verdicts(rows, second, references or {})
+        for row, verdict in zip(rows, verdicts, strict=True):
+            where = {"in_round": round, "sample_id": row["sample_id"], "problem_id": row["problem_id"]}
+            found += [where | {"kind": kind, "detail": detail} for kind, detail in of_trace(row, verdict)]
+        traces += len(rows)
+    found.sort(key=lambda doubt: (doubt["sample_id"], doubt["kind"]))
+    counts = Counter(doubt["kind"] for doubt in found)
+    return Doubts(
+        traces=traces,
+        doubted=len({doubt["sample_id"] for doubt in found}),
+        counts={kind: counts[kind] for kind in KINDS},
+        table=pa.Table.from_pylist(found, schema=DOUBTS),
+    )
+
+
+def drawn(table: pa.Table, *, count: int, seed: int = 0, kind: Kind | None = None) -> list[dict[str, Any]]:
+    """Draw rows of a DOUBTS table to read, by a hash of the seed: which does not depend on the order of the table."""
+    rows = [row for row in table.to_pylist() if kind is None or row["kind"] == kind]
+    return sorted(rows, key=lambda row: digest("doubts", seed, row["sample_id"], row["kind"]))[:count]
+
+
+def of_trace(row: Mapping[str, Any], second: Verdict | None = None) -> Iterator[tuple[Kind, str]]:
+    """Yield what is doubtful about one trace, with a detail for a person to read.
+
+    `row` has text, answer, verifier and false_steps; `second` is what another verifier said.
+    """
+    if (found := derivation(row["text"], row["answer"], row["verifier"])) is not None:
+        yield found
+    if (detail := repetition(row["text"])) is not None:
+        yield "repeated", detail
+    if second is not None and second.status == "incorrect":
+        said = "" if second.answer is None else f", answer {second.answer!r}"
+        yield "disagrees", f"{second.verifier} says incorrect ({second.reason}{said})"
+    if row["false_steps"] and row["verifier"] not in PROGRAM_VERIFIERS:
+        equations = [equation.text for equation in find_equations(row["text"][-TEXT_LIMIT:]) if not equation.holds]
+        yield "false_step", "; ".join(equations)
+
+
+def derivation(text: str, answer: str | None, verifier: str) -> tuple[Kind, str] | None:
+    """Say that a numeric answer is not the result of any equation of the text, where that is so.
+
+    A result may be rounded as far as the answer shows, and a percent stand for its number. `7 + 0 = 7` derives
+    nothing. Programs, and answers that are no number, are left alone.
+    """
+    number = None if answer is None or verifier in PROGRAM_VERIFIERS else parse_numeral(clean(answer))
+    if number is None:
+        return None
+    equations = list(find_equations(text[-TEXT_LIMIT:]))
+    if not equations:
+        return "no_derivation", f"answer {answer}, and no equation"
+    if any(_comes_to(equation, number) for equation in equations):
+        return None
+    return "underived", f"answer {answer}; the last of {len(equations)} equations is {equations[-1].text}"
+
+
+def _comes_to(equation: Equation, answer: Numeral) -> bool:
+    # "7 = 3 + 4" has its result on the left; of a false equation only what it claims counts.
+    results = {Fraction(equation.right)} | ({Fraction(equation.left)} if equation.holds else set())
+    wanted = {answer.value} | ({answer.value * 100} if answer.is_percent else set())
+    room = Fraction(1, 2 * 10**answer.places)
+    is_close = any(
+        result == value or (result.denominator > 1 and abs(result - value) <= room)
+        for result in results
+        for value in wanted
+    )
+    return is_close and not _is_identity(equation.text)
+
+
+def _is_identity(stated: str) -> bool:
+    left = stated.partition("=")[0]
+    return len(_OPERATOR.findall(left)) == 1 and _IDENTITY.search(stated) is not None
+
+
+def repetition(text: str) -> str | None:
+    """Say how a text repeats itself, if it does."""
+    said = Counter(
+        sentence.casefold()
+        for part in _SENTENCE.split(text)
+        if len((sentence := " ".join(part.split())).split(" ")) >= SENTENCE_WORDS
+    )
+    if said and (most := said.most_common(1)[0])[1] >= SENTENCE_TIMES:
+        return f"{most[1]} times: {most[0][:80]}"
+    words = text.casefold().split()
+    grams = len(words) - N_GRAM + 1
+    if grams < REPEATED_GRAMS:
+        return None
+    share = 1 - len({tuple(words[i : i + N_GRAM]) for i in range(grams)}) / grams
+    return f"{share:.0%} of its {N_GRAM}-grams were said before" if share > REPEATED_SHARE else None
+
+
+def _second_verdicts(
+    rows: Sequence[Mapping[str, Any]], second: VerifierPool | None, references: Mapping[str, Any]
+) -> Sequence[Verdict | None]:
+    if second is None:
+        return [None] * len(rows)
+    pairs = ((judged_text(row["text"], row["finish_reason"]), references[row["problem_id"]]) for row in rows)
+    return list(second.verify_iter(pairs))
