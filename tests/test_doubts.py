@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from star_rft.ledger import SELECTION, Ledger
 from star_rft.types import Sample
 from tests.ledgers import ledger_of, sample
 from tests.runs import MINIATURE
+from tests.shared_data import shared
 from verifiers.types import Verdict
 
 HONEST = "Tom has 3 * 4 = 12 apples.\nThen he has 12 - 5 = 7 apples.\n#### 7"
@@ -35,6 +39,22 @@ def test_an_honest_trace_is_not_doubted() -> None:
 def test_no_gold_solution_of_the_built_in_problems_is_doubted() -> None:
     for problem in islice(generate(3, split="train"), 300):
         assert kinds(problem.answer, problem.answer.rsplit("#### ", 1)[1]) == [], problem.answer
+
+
+@pytest.mark.parametrize("is_annotated", [True, False])
+def test_few_gold_solutions_of_gsm8k_are_doubted(is_annotated: bool) -> None:
+    golds = [json.loads(line)["answer"] for line in shared("gsm8k/test.jsonl").read_text().splitlines()]
+    texts = golds if is_annotated else [re.sub("<<.*?>>", "", gold) for gold in golds]
+    doubted = [derivation(text, text.rpartition("#### ")[2], "math") is not None for text in texts]
+    assert len(doubted) == 1319
+    assert sum(doubted) / len(doubted) < 0.02
+
+
+def test_a_long_text_takes_linear_time() -> None:
+    for text in ("x = 7 " * 30_000, "=7" * 90_000, "a" * 200_000, "- 0 = 7" * 20_000, "1 + " * 50_000 + "= 7"):
+        began = time.perf_counter()
+        derivation(text, "7", "math")
+        assert time.perf_counter() - began < 10
 
 
 @pytest.mark.parametrize(
@@ -59,6 +79,7 @@ def test_an_answer_that_is_only_stated_has_no_derivation(text: str) -> None:
         "So $7 * 1 = $7.\n#### 7",
         "2 + 2 = 4\n#### 7",
         "7 - 3 = 4\n#### 7",  # used, never derived
+        "2 + 2 = 4, and x = 7",
     ],
 )
 def test_an_answer_that_no_equation_comes_to_is_underived(text: str) -> None:
@@ -79,6 +100,13 @@ def test_an_answer_that_no_equation_comes_to_is_underived(text: str) -> None:
         ("<<3+4=7>>7 apples", "7 apples"),
         ("3 + 4 = 10 - 3 = 7", "7"),
         ("so 10 * 1 + 5 - 8 = 7", "7"),
+        ("for a total of 1 + 4 + 2 = 7 apples", "7"),
+        ("14 snakes * 1 bird/ 2 snakes = 7 birds", "7"),
+        ("7 minutes / 100 minutes * 100% = 7%", "7"),
+        ("it is .50 - .43 = $0.07 more", "7"),
+        ("5x = 35\nx=<<7=7>>7", "7"),
+        ("We know that 6x + 2 = 44, so 6x = 42 and x = 7", "7"),
+        (r"\\[ 3 \\times 4 - 5 = 7 \\]", "7"),
     ],
 )
 def test_an_answer_is_found_however_it_is_written(text: str, answer: str) -> None:
