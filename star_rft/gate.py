@@ -34,16 +34,19 @@ CHANGED = 6
 class Gate:
     """The settings. `patience` is how many evaluated rounds in a row may pass without a significant gain; None: any.
 
-    `k` is the k of pass@k, by default the number of samples. Without `rolls_back` every round is kept, and what would
-    have been rolled back is a warning; without `collapse_rolls_back` that holds for pass@k alone. The bounds of
-    warnings: `saturation`, a share of train prompts; `diversity`, a share of what it was in the first round that
-    measured it; `drift`, in nats a token. None turns one off.
+    `k` is the k of pass@k, by default the number of samples. A fall is a loss where its whole interval lies below
+    -`tolerance`: on many problems a tenth of a point is significant. Without `rolls_back` every round is kept, and what
+    would have been rolled back is a warning; without `collapse_rolls_back` that holds for pass@k alone.
+
+    The bounds of warnings: `saturation`, a share of train prompts; `diversity`, a share of what it was in the first
+    round that measured it; `drift`, in nats a token. None turns one off.
     """
 
     patience: int | None = 2
     k: int | None = None
     rolls_back: bool = True
     collapse_rolls_back: bool = True
+    tolerance: float = 0.0
     saturation: float | None = 0.9
     diversity: float | None = 0.5
     drift: float | None = 0.5
@@ -149,7 +152,7 @@ def decide(gate: Gate, round: int, history: Sequence[Evaluated]) -> Decision:
 def _decide(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated]) -> Decision:
     k = _largest_k(gate, [*earlier, now])
     standing = _standing(earlier, k)
-    at_1, at_k = compare(now, standing.at_1, 1), compare(now, standing.at_k, k)
+    at_1, at_k = (compare(now, then, i, gate.tolerance) for then, i in ((standing.at_1, 1), (standing.at_k, k)))
     below_from = crossing(now, standing.at_k, k)
     loss = _loss(at_1, at_k, now, standing.at_k, below_from)
     rolled_back = loss is not None and gate.rolls_back and (at_1.is_loss or gate.collapse_rolls_back)
@@ -178,7 +181,7 @@ def _decide(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated]) -> Decisio
     return decided("warn" if warnings else "keep", loss or why, model_round=now.round)
 
 
-def compare(now: Evaluated, then: Evaluated, k: int) -> Change:
+def compare(now: Evaluated, then: Evaluated, k: int, tolerance: float = 0.0) -> Change:
     """Compare two rounds at pass@k on the problems that both have.
 
     A verifier that breaks more often in one of them is no evidence against it: for the verdict, what is unknown there
@@ -198,7 +201,7 @@ def compare(now: Evaluated, then: Evaluated, k: int) -> Change:
         problems=len(ids),
         interval=interval,
         is_gain=_is_evidence(best_for_then, lambda found: found.low > 0),
-        is_loss=_is_evidence(best_for_now, lambda found: found.high < 0),
+        is_loss=_is_evidence(best_for_now, lambda found: found.high < -tolerance),
     )
 
 
@@ -253,9 +256,9 @@ def _doubts(at_1: Change, at_k: Change, loss: str | None, below_from: int | None
         return []
     found = []
     if at_1.interval.high < 0:
-        found.append(f"lower, but unknown verdicts or fewer than {CHANGED} changed problems explain it: {at_1}")
+        found.append(f"lower, but tolerated, or by unknown verdicts, or on fewer than {CHANGED} problems: {at_1}")
     if at_k.k > 1 and below_from is not None and at_k.interval.value < 0:
-        found.append(f"lower, but not significantly: {at_k}; below it from pass@{below_from} on")
+        found.append(f"lower, but not beyond doubt: {at_k}; below it from pass@{below_from} on")
     return found
 
 

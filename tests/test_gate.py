@@ -100,6 +100,15 @@ def test_a_collapse_may_be_let_pass_and_warns() -> None:
     assert last(gate, of(0, [4] * 20), of(1, [1] * 20)).action == "roll_back"
 
 
+def test_a_fall_within_the_tolerance_is_no_loss() -> None:
+    before, after = of(0, [4] * 40), of(1, [4] * 20 + [3] * 20)  # -0.0625
+    assert last(Gate(), before, after).action == "roll_back"
+    tolerant = last(Gate(tolerance=0.1), before, after)
+    assert (tolerant.action, tolerant.rolled_back) == ("warn", False)
+    assert "tolerated" in tolerant.warnings[0]
+    assert tolerant.evidence["pass_at_1"]["high"] < 0
+
+
 def test_without_roll_backs_a_fall_only_warns() -> None:
     decision = last(Gate(rolls_back=False), of(0, [4] * 20), of(1, [1] * 20))
     assert (decision.action, decision.model_round, decision.rolled_back) == ("warn", 1, False)
@@ -153,7 +162,7 @@ def test_few_changed_problems_are_no_evidence() -> None:
     before = [8] * 20
     kept = last(Gate(), of(0, before), of(1, [0] * few + [8] * (20 - few)))
     assert kept.action == "warn"
-    assert "explain it" in kept.warnings[0]
+    assert f"fewer than {CHANGED} problems" in kept.warnings[0]
     assert last(Gate(), of(0, before), of(1, [0] * enough + [8] * (20 - enough))).action == "roll_back"
 
 
