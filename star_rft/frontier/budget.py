@@ -18,7 +18,7 @@ from star_rft.frontier.gains import Flags, Floats, Ints, Seen, gain_curves, mean
 __all__ = ["Adaptive", "Budget", "FixedK", "Ints", "Prop2Diff", "Seen", "Uniform"]
 
 # A wave that the token budget cuts below this share of all samples so far is not worth waking an engine for.
-LEAST_WAVE = 0.01
+LEAST_WAVE = 0.005
 # A wave adds at most this share to what a prompt has drawn.
 GROWTH = 0.5
 # Bins of the histogram that takes the place of a sort.
@@ -81,18 +81,21 @@ class Prop2Diff:
 class Adaptive:
     """Samples where the next distinct survivor is likeliest for its tokens.
 
-    A prompt draws `probe` samples first; one that earlier rounds solved at a rate of `solved_at` or more draws a single
-    one, and goes on only if that fails. It then goes on until it has `cap` distinct survivors, has drawn `most`
-    samples, or is not `worth` it: less is expected than so many new survivors a sample of mean length. A prompt without
-    a survivor always goes on to `most` unless tokens run out. Where they are short, the highest expected gain a token
-    wins; a prompt's first survivor counts as `first` more.
+    A prompt draws `probe` samples first; one that earlier rounds solved at a rate of `solved_at` or more, or that has
+    its survivors from them, draws a single one, and goes on only if that fails. A prompt goes on until it has `cap`
+    distinct survivors, has drawn `most` samples, or is not `worth` it: less is expected than so many new survivors a
+    sample of mean length. One without a survivor always goes on to `most` unless tokens run out.
+
+    Where tokens are short, a prompt without a survivor may draw what an equal split among all prompts would give it,
+    so coverage is not bought with fewer attempts at the hard; the rest goes to the highest expected gain a token, for
+    which a prompt's first survivor counts as `first` more.
     """
 
     cap: int
     most: int
     probe: int = 4
     worth: float = 0.01
-    first: float = 1.0
+    first: float = 0.0
     solved_at: float | None = 0.9
 
     def allot(self, seen: Seen, *, tokens_left: int | None, max_tokens: int) -> Ints:
@@ -104,13 +107,18 @@ class Adaptive:
             return allotted_N
         open_N = np.flatnonzero(is_open_N)
         gains, state_N = gain_curves(seen, open_N, cap=self.cap, most=self.most, first=self.first)
-        length_N = mean_lengths(seen)[open_N]
+        every_length_N = mean_lengths(seen)
+        length_N, samples_N = every_length_N[open_N], seen.samples_N[open_N]
         value_N_J = (gains.rate_S_J[state_N] / length_N[:, None]).astype(np.float32)
-        samples_N = seen.samples_N[open_N]
+        is_first_N = seen.distinct_N[open_N] == 0
+        if tokens_left is not None:
+            share = (seen.tokens_N.sum() + tokens_left) / every_length_N.sum()
+            is_owed_N_J = is_first_N[:, None] & (samples_N[:, None] + gains.start_J < share)
+            value_N_J[is_owed_N_J] = value_N_J.max()
         steps_N_J = np.clip((self.most - samples_N)[:, None] - gains.start_J, 0, gains.size_J)
         price = _price(value_N_J, np.ceil(steps_N_J * length_N[:, None]), tokens_left)
         least = self.worth * seen.samples_N.sum() / max(1, seen.tokens_N.sum())
-        at_least_N = np.where(seen.distinct_N[open_N] == 0, price, max(price, least))
+        at_least_N = np.where(is_first_N, price, max(price, least))
         wanted_N = (steps_N_J * (value_N_J >= at_least_N[:, None])).sum(axis=1)
         wave_N = _wave(samples_N, np.minimum(wanted_N, gains.needed_S[state_N]), self.most)
         wave_N[wanted_N == 0] = 0

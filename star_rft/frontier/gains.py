@@ -110,18 +110,24 @@ def likelihoods(distinct_S: Ints, among_S: Ints) -> Floats:
             chance_D_T[1:] += grown_D_T
         found_S_T[states] = chance_D_T[distinct_S[states]]
     found_S_T = np.maximum(found_S_T, 1e-300)
-    return found_S_T / found_S_T.max(axis=1, keepdims=True)
+    found_S_T /= found_S_T.max(axis=1, keepdims=True)
+    return found_S_T
 
 
-def diversity_weights(likelihood_S_T: Floats, count_S: Ints, *, iterations: int = 50) -> Floats:
-    """Return each kind's share of the population, by expectation maximisation; none is ever ruled out."""
-    weight_T = np.full(THETA_T.size, 1.0 / THETA_T.size)
+def diversities(distinct_P: Ints, among_P: Ints, count_P: Ints, *, iterations: int = 50) -> Floats:
+    """Return the posterior weight of each kind of diversity for prompts in these states, of which there are so many.
+
+    The kinds' shares of the population are found by expectation maximisation; one prompt's weight, spread over all
+    kinds, keeps any from being ruled out.
+    """
+    likelihood_P_T = likelihoods(distinct_P, among_P)
+    share_T = np.full(THETA_T.size, 1.0 / THETA_T.size)
     for _ in range(iterations):
-        share_S_T = likelihood_S_T * weight_T
-        share_S_T /= share_S_T.sum(axis=1, keepdims=True)
-        weight_T = count_S @ share_S_T + 1.0 / THETA_T.size
-        weight_T /= weight_T.sum()
-    return weight_T
+        weight_P_T = likelihood_P_T * share_T
+        weight_P_T /= weight_P_T.sum(axis=1, keepdims=True)
+        share_T = count_P @ weight_P_T + 1.0 / THETA_T.size
+        share_T /= share_T.sum()
+    return weight_P_T
 
 
 def expected_new(distinct_S: Ints, among_S: Ints, weight_S_T: Floats, ahead_X: Floats) -> Floats:
@@ -169,12 +175,10 @@ def gain_curves(seen: Seen, open_N: Ints, *, cap: int, most: int, first: float) 
     from scipy.special import betaln
 
     a, b = pass_rate_prior(seen)
+    n_N, k_N = _evidence(seen)
     among_N = np.maximum(seen.distinct_of_N, seen.distinct_N)
     (d_P, c_P), pair_N, count_P = _states(seen.distinct_N, among_N)
-    likelihood_P_T = likelihoods(d_P, c_P)
-    weight_P_T = likelihood_P_T * diversity_weights(likelihood_P_T, count_P)
-    new_P_X = expected_new(d_P, c_P, weight_P_T / weight_P_T.sum(axis=1, keepdims=True), AHEAD_X)
-    n_N, k_N = _evidence(seen)
+    new_P_X = expected_new(d_P, c_P, diversities(d_P, c_P, count_P), AHEAD_X)
     (n_S, k_S, pair_S), state_N, _ = _states(n_N[open_N], k_N[open_N], pair_N[open_N])
     d_S = d_P[pair_S]
     alpha_S, beta_S = a + k_S / QUARTERS, b + (n_S - k_S) / QUARTERS

@@ -1,0 +1,466 @@
+"""What a budget of samples brings when it goes where survivors are, against as many samples for every prompt.
+
+    python benchmarks/budget.py                            # simulated prompts, seeds 0 1 2
+    python benchmarks/budget.py --record RUN               # sample the quickstart's base deeply, once (minutes)
+    python benchmarks/budget.py --replay RUN               # any run folder: attempt i is the i-th recorded sample
+    python benchmarks/budget.py --plan 1000000             # time and memory of one answer for so many prompts
+    python benchmarks/budget.py --run "sample.n=16" --run "KEY=VALUE ..."   # the quickstart, for real, once each
+
+Survivors are distinct correct traces, at most `--cap` a prompt; coverage is the share of prompts with one. In every
+comparison each plan is asked between waves as the loop asks it, and sees the same samples: attempt i of a prompt is the
+same one whichever plan draws it. Every plan has the budget that fixed k spends; DART's plans are the best of several
+targets. "tokens for as much" is the smallest budget, in twentieths of that, with which a plan has no fewer survivors
+than fixed k and no lower coverage. Plans other than fixed k may draw 4k samples of a prompt.
+
+The simulated pass rates are mixtures of Betas whose means are the shares of correct traces that RFT published on
+GSM8K's train questions (2308.01825, k=100: 7B 53.3%, 33B 88.7%), a weak base and a set with unsolvable prompts. The
+distinct traces of a prompt are a Pitman-Yor process. For "equations" its discount is U(0, 0.65), its concentration 0:
+so distinct equation lists grow as RFT's do, which the last table shows. For "texts", where nearly every correct trace
+is distinct, the discount is 0 and the concentration log-normal around 10. "paths" are no such process: 1 to 40 paths of
+Zipf-distributed probability, to see how much the planner's own assumption carries.
+
+The oracle knows each prompt's pass rate and process (not what it will draw), draws one sample at a time wherever the
+next survivor is likeliest for its tokens, and tries every prompt without one as often as fixed k: about the least that
+as many survivors can cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from star_rft.frontier.budget import Adaptive, Budget, FixedK, Ints, Prop2Diff, Seen, Uniform
+from star_rft.frontier.gains import Flags, Floats
+
+DEPTH, MAX_TOKENS = 256, 400
+TWENTIETHS = range(4, 31)
+TARGETS = {Uniform: (4, 8, 16, 32), Prop2Diff: (8, 16, 32, 64)}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Of N prompts after n samples, in column n (0 to A): correct ones, distinct correct ones, tokens."""
+
+    correct_N_A: Ints
+    distinct_N_A: Ints
+    tokens_N_A: Ints
+
+    @classmethod
+    def of(cls, is_correct_N_A: Flags, is_new_N_A: Flags, tokens_N_A: Ints) -> Attempts:
+        def after(each_N_A: Flags | Ints) -> Ints:
+            return np.pad(each_N_A.cumsum(axis=1, dtype=np.int64), ((0, 0), (1, 0)))
+
+        return cls(after(is_correct_N_A), after(is_new_N_A), after(tokens_N_A))
+
+    def at(self, counts_N_A: Ints, samples_N: Ints) -> Ints:
+        return counts_N_A[np.arange(samples_N.size), samples_N]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    survivors: int
+    coverage: float
+    tokens: int
+    waves: int
+
+    def is_as_good_as(self, other: Outcome) -> bool:
+        return self.survivors >= other.survivors and self.coverage >= other.coverage
+
+
+def play(plan: Budget, attempts: Attempts, *, cap: int, tokens: int | None, max_tokens: int) -> Outcome:
+    """Ask, draw, ask again, as a round does."""
+    samples_N = np.zeros(len(attempts.tokens_N_A), dtype=np.int64)
+    waves = 0
+    while True:
+        seen = _seen(attempts, samples_N)
+        spent = int(seen.tokens_N.sum())
+        left = None if tokens is None else tokens - spent
+        more_N = plan.allot(seen, tokens_left=left, max_tokens=max_tokens)
+        if not more_N.any():
+            break
+        samples_N = samples_N + more_N
+        waves += 1
+    assert tokens is None or spent <= tokens
+    survivors_N = np.minimum(seen.distinct_N, cap)
+    return Outcome(int(survivors_N.sum()), float((survivors_N > 0).mean()), spent, waves)
+
+
+def _seen(attempts: Attempts, samples_N: Ints) -> Seen:
+    correct_N = attempts.at(attempts.correct_N_A, samples_N)
+    none_N = np.zeros(samples_N.size)
+    return Seen(
+        samples_N=samples_N,
+        correct_N=correct_N,
+        distinct_N=attempts.at(attempts.distinct_N_A, samples_N),
+        distinct_of_N=correct_N,
+        tokens_N=attempts.at(attempts.tokens_N_A, samples_N),
+        past_samples_N=none_N,
+        past_correct_N=none_N,
+        is_held_out_N=none_N.astype(bool),
+        order_N=np.random.default_rng(0).permutation(samples_N.size),
+    )
+
+
+# Simulated prompts
+
+
+def beta_mixture(*parts: tuple[float, float, float]) -> Callable[[np.random.Generator, int], Floats]:
+    """Return a draw of pass rates; each part is its share, a and b, where b = 0 stands for prompts never solved."""
+
+    def draw(rng: np.random.Generator, prompts: int) -> Floats:
+        part_N = rng.choice(len(parts), prompts, p=[share for share, _, _ in parts])
+        rates_P_N = [rng.beta(a, b, prompts) if b else np.zeros(prompts) for _, a, b in parts]
+        rates_N: Floats = np.stack(rates_P_N)[part_N, np.arange(prompts)]
+        return rates_N
+
+    return draw
+
+
+PASS_RATES = {
+    "7B": beta_mixture((0.75, 2.0, 1.1), (0.25, 0.6, 2.5)),
+    "33B": beta_mixture((0.92, 6.0, 0.45), (0.08, 0.6, 1.2)),
+    "weak base": beta_mixture((0.65, 0.8, 2.5), (0.35, 0.3, 6.0)),
+    "unsolvable": beta_mixture((0.6, 1.0, 1.0), (0.3, 9.0, 1.0), (0.1, 0.0, 0.0)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What only an oracle knows: pass rates, and the Pitman-Yor process of each prompt's correct traces."""
+
+    rate_N: Floats
+    theta_N: Floats
+    sigma_N: Floats
+
+
+def is_new_by_pitman_yor(rng: np.random.Generator, is_correct_N_A: Flags, truth: Truth) -> Flags:
+    """A correct trace after c with d distinct is new with probability (theta + sigma d) / (theta + c)."""
+    chance_N_A = rng.random(is_correct_N_A.shape)
+    distinct_N, correct_N = np.zeros(len(chance_N_A)), np.zeros(len(chance_N_A))
+    is_new_N_A = np.zeros(is_correct_N_A.shape, dtype=bool)
+    for attempt in range(is_correct_N_A.shape[1]):
+        share_N = chance_N_A[:, attempt] * (truth.theta_N + correct_N)
+        is_new_N = (correct_N == 0) | (share_N < truth.theta_N + truth.sigma_N * distinct_N)
+        is_new_N_A[:, attempt] = is_new_N & is_correct_N_A[:, attempt]
+        distinct_N += is_new_N_A[:, attempt]
+        correct_N += is_correct_N_A[:, attempt]
+    return is_new_N_A
+
+
+def is_new_by_paths(rng: np.random.Generator, is_correct_N_A: Flags) -> Flags:
+    """Between 1 and 40 paths a prompt (log-uniform), the r-th with probability r ** -exponent, exponent U(0.8, 3)."""
+    prompts, depth = is_correct_N_A.shape
+    paths_N = np.exp(rng.uniform(0.0, np.log(41.0), prompts)).astype(np.int64)
+    rank_R = np.arange(1, 41)
+    weight_N_R = rank_R ** -rng.uniform(0.8, 3.0, (prompts, 1)) * (rank_R <= paths_N[:, None])
+    upto_N_R = weight_N_R.cumsum(axis=1) / weight_N_R.sum(axis=1, keepdims=True)
+    is_new_N_A = np.zeros((prompts, depth), dtype=bool)
+    is_seen_N_R = np.zeros((prompts, rank_R.size + 1), dtype=bool)
+    row_N = np.arange(prompts)
+    for attempt in range(depth):
+        path_N = (rng.random((prompts, 1)) > upto_N_R).sum(axis=1)
+        is_correct_N = is_correct_N_A[:, attempt]
+        is_new_N_A[:, attempt] = is_correct_N & ~is_seen_N_R[row_N, path_N]
+        is_seen_N_R[row_N, path_N] |= is_correct_N
+    return is_new_N_A
+
+
+def simulated(rates: str, diversity: str, *, prompts: int, seed: int) -> tuple[Attempts, Truth | None]:
+    """Harder prompts have longer solutions, and wrong attempts are a tenth longer."""
+    rng = np.random.default_rng(seed)
+    rate_N = PASS_RATES[rates](rng, prompts)
+    is_correct_N_A = rng.random((prompts, DEPTH)) < rate_N[:, None]
+    length_N = 110.0 * (1.5 - 0.5 * rate_N) * np.exp(0.25 * rng.standard_normal(prompts))
+    noise_N_A = np.exp(0.25 * rng.standard_normal((prompts, DEPTH)))
+    tokens_N_A = length_N[:, None] * noise_N_A * np.where(is_correct_N_A, 1.0, 1.1)
+    whole_N_A: Ints = np.clip(tokens_N_A, 1, MAX_TOKENS).astype(np.int64)
+    if diversity == "paths":
+        return Attempts.of(is_correct_N_A, is_new_by_paths(rng, is_correct_N_A), whole_N_A), None
+    if diversity == "texts":
+        truth = Truth(rate_N, 10.0 * np.exp(rng.standard_normal(prompts)), np.zeros(prompts))
+    else:
+        truth = Truth(rate_N, np.zeros(prompts), rng.uniform(0.0, 0.65, prompts))
+    return Attempts.of(is_correct_N_A, is_new_by_pitman_yor(rng, is_correct_N_A, truth), whole_N_A), truth
+
+
+WORLDS = [
+    ("7B", "equations"),
+    ("7B", "paths"),
+    ("7B", "texts"),
+    ("33B", "equations"),
+    ("33B", "texts"),
+    ("weak base", "equations"),
+    ("weak base", "texts"),
+    ("unsolvable", "equations"),
+]
+
+
+def oracle_share(attempts: Attempts, truth: Truth, base: Outcome, *, k: int, cap: int) -> float:
+    """Return the share of fixed k's tokens with which the oracle has as many survivors."""
+    length_N = attempts.tokens_N_A[:, -1] / (attempts.tokens_N_A.shape[1] - 1)
+    last = min(4 * k, attempts.tokens_N_A.shape[1] - 1)
+
+    def drawn(price: float) -> Ints:
+        samples_N = np.zeros(len(length_N), dtype=np.int64)
+        while True:
+            c_N, d_N = attempts.at(attempts.correct_N_A, samples_N), attempts.at(attempts.distinct_N_A, samples_N)
+            new_N = (truth.theta_N + truth.sigma_N * d_N) / np.maximum(truth.theta_N + c_N, 1e-9)
+            value_N = truth.rate_N * np.where(c_N == 0, 1.0, new_N) / length_N
+            is_tried_N = (d_N == 0) & (samples_N < min(k, last))
+            goes_on_N = ((value_N >= price) & (d_N < cap) & (samples_N < last)) | is_tried_N
+            if not goes_on_N.any():
+                return samples_N
+            samples_N += goes_on_N
+
+    low, high = 1e-8, 1.0
+    for _ in range(20):
+        price = (low * high) ** 0.5
+        survivors = int(np.minimum(attempts.at(attempts.distinct_N_A, drawn(price)), cap).sum())
+        low, high = (price, high) if survivors >= base.survivors else (low, price)
+    return float(attempts.at(attempts.tokens_N_A, drawn(low)).sum() / base.tokens)
+
+
+# Comparisons
+
+
+def compare(attempts: Attempts, *, k: int, cap: int, max_tokens: int) -> tuple[dict[str, tuple[float, ...]], Outcome]:
+    """Return, for each plan, the figures that `HEADINGS` names, and what fixed k came to."""
+    most = min(4 * k, attempts.tokens_N_A.shape[1] - 1)
+
+    def with_tokens(plan: Budget, tokens: int | None) -> Outcome:
+        return play(plan, attempts, cap=cap, tokens=tokens, max_tokens=max_tokens)
+
+    base = with_tokens(FixedK(k), None)
+    rivals = {
+        f"DART {kind.__name__.lower()}": [kind(target, most) for target in TARGETS[kind]]
+        for kind in (Uniform, Prop2Diff)
+    }
+    plans: dict[str, list[Budget]] = {"adaptive": [Adaptive(cap, most, worth=0.0)], **rivals}  # type: ignore[dict-item]
+    rows = {f"fixed k={k}": _figures(base, base, 1.0)}
+    for name, versions in plans.items():
+        best = max((with_tokens(plan, base.tokens) for plan in versions), key=lambda outcome: outcome.survivors)
+        shares = [_for_as_much(lambda tokens, plan=plan: with_tokens(plan, tokens), base) for plan in versions]  # type: ignore[misc]
+        rows[name] = _figures(best, base, min(shares))
+    free = with_tokens(Adaptive(cap, most), None)
+    rows["adaptive, no budget"] = _figures(free, base, float("nan"))
+    return rows, base
+
+
+HEADINGS = ("survivors", "coverage", "tokens", "per survivor", "waves", "for as much")
+
+
+def _figures(outcome: Outcome, base: Outcome, for_as_much: float) -> tuple[float, ...]:
+    return (
+        outcome.survivors / base.survivors,
+        outcome.coverage,
+        outcome.tokens / base.tokens,
+        outcome.tokens / outcome.survivors,
+        outcome.waves,
+        for_as_much,
+    )
+
+
+def _for_as_much(with_tokens: Callable[[int], Outcome], base: Outcome) -> float:
+    """Return the smallest budget that is as good as fixed k, by bisection; infinite where the largest is not."""
+    low, high = TWENTIETHS.start, TWENTIETHS.stop
+    while low < high:
+        middle = (low + high) // 2
+        if with_tokens(middle * base.tokens // 20).is_as_good_as(base):
+            high = middle
+        else:
+            low = middle + 1
+    return low / 20 if low < TWENTIETHS.stop else float("inf")
+
+
+def show(title: str, rows: dict[str, tuple[float, ...]]) -> None:
+    print(f"\n{title}\n{'':22}" + "".join(f"{heading:>14}" for heading in HEADINGS))
+    for name, row in rows.items():
+        formats = ("{:.3f}", "{:.4f}", "{:.2f}", "{:.0f}", "{:.1f}", "{:.2f}")
+        cells = [form.format(value) for form, value in zip(formats, row, strict=True)]
+        print(f"{name:22}" + "".join(f"{cell.replace('nan', '-').replace('inf', '> 1.5'):>14}" for cell in cells))
+
+
+def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> None:
+    from scipy.special import gammaln
+
+    for rates, diversity in WORLDS:
+        worlds = [simulated(rates, diversity, prompts=prompts, seed=seed) for seed in seeds]
+        for k in (16, 64):
+            found = [compare(attempts, k=k, cap=cap, max_tokens=MAX_TOKENS) for attempts, _ in worlds]
+            rows = {
+                name: tuple(float(np.mean([rows[name][i] for rows, _ in found])) for i in range(len(HEADINGS)))
+                for name in found[0][0]
+            }
+            shares = [
+                oracle_share(attempts, truth, base, k=k, cap=cap)
+                for (attempts, truth), (_, base) in zip(worlds, found, strict=True)
+                if truth is not None
+            ]
+            if shares:
+                rows["oracle"] = (1.0, *[float("nan")] * 4, float(np.mean(shares)))
+            show(f"{rates}, {diversity}: {prompts:,} prompts, mean of seeds {list(seeds)}", rows)
+    published = {1: 1.17, 3: 1.44, 6: 1.74, 12: 2.20, 25: 2.93, 50: 3.94, 100: 5.25}
+    attempts, truth = simulated("7B", "equations", prompts=prompts, seed=seeds[0])
+    assert truth is not None
+    print(
+        "\ndistinct equation lists a question after k samples, the gold solution among them: RFT 7B and this simulation"
+    )
+    for k, distinct in published.items():
+        # The gold solution is one more; among n of them Gamma(n + sigma) / (Gamma(n) Gamma(1 + sigma)) are distinct.
+        n_N = attempts.correct_N_A[:, k] + 1.0
+        simulated_N = np.exp(gammaln(n_N + truth.sigma_N) - gammaln(n_N) - gammaln(1 + truth.sigma_N))
+        print(f"{k:>4} {distinct:6.2f} {simulated_N.mean():6.2f}")
+
+
+# Recorded samples
+
+
+def record(folder: Path, *, problems: int, n: int) -> None:
+    """Sample the quickstart's base `n` times on its own kind of problems: round 1 of a run that trains nothing."""
+    from star_rft.build import open_run, settle
+    from star_rft.config import pairs
+    from star_rft.stages import do_stage
+
+    few = {"data.dev.options.n": 20, "eval.n": 8, "rounds": 1}
+    many = {"run_dir": str(folder), "data.train.options.n": problems, "sample.n": n}
+    with open_run(settle("quickstart", pairs(few | many))) as stages:
+        for stage in ("eval", "sample"):
+            print(do_stage(stages, stage))
+
+
+def recorded(folder: Path, *, round: int, key: str) -> tuple[Attempts, int]:
+    """Return the attempts of a run's round, as many as every prompt has, and the token limit they were drawn with."""
+    from star_rft.ledger import Ledger
+
+    con = Ledger(folder).connect()
+    of_round = "from traces where split = 'train' and not hinted and round = ?"
+    depth, most = con.execute(
+        f"select min(n), max(n) from (select count(*) as n {of_round} group by problem_id)", [round]
+    ).fetchall()[0]
+    if not depth:
+        raise SystemExit(f"{folder}: round {round} has no samples")
+    if depth < most:
+        print(f"prompts have {depth} to {most} samples: the first {depth} of each are replayed")
+    columns = con.execute(
+        f"select problem_id, row_number() over (partition by problem_id order by attempt, sample_id) as place,"
+        f" status = 'correct' and finish_reason = 'stop' as is_correct, {key} as key, tokens"
+        f" {of_round} qualify place <= {depth} order by problem_id, place",
+        [round],
+    ).fetchnumpy()
+    limit = con.execute(
+        f"select max(max_tokens) from decodings where decode_id in (select decode_id {of_round})", [round]
+    ).fetchall()[0][0]
+    is_correct = np.asarray(columns["is_correct"], dtype=bool)
+    pairs = zip(columns["problem_id"], columns["key"], is_correct, strict=True)
+    seen: set[tuple[str, str]] = set()
+    is_new = np.array([good and not ((pid, key) in seen or seen.add((pid, key))) for pid, key, good in pairs])  # type: ignore[func-returns-value]
+    shape = (-1, depth)
+    tokens_N_A = np.asarray(columns["tokens"], dtype=np.int64).reshape(shape)
+    return Attempts.of(is_correct.reshape(shape), is_new.reshape(shape), tokens_N_A), int(limit)
+
+
+def replay(folder: Path, *, round: int, cap: int, ks: Sequence[int]) -> None:
+    for key in ("equation_key", "text_key"):
+        attempts, max_tokens = recorded(folder, round=round, key=key)
+        prompts, depth = len(attempts.tokens_N_A), attempts.tokens_N_A.shape[1] - 1
+        for k in (k for k in ks if k <= depth):
+            rows, _ = compare(attempts, k=k, cap=cap, max_tokens=max_tokens)
+            show(f"{folder}, distinct by {key}: {prompts:,} prompts x {depth} samples of round {round}", rows)
+
+
+# The planner's own cost
+
+
+def plan(prompts: int) -> None:
+    """Ask for the waves of a first and of a later round; memory is that of the whole process."""
+    rng = np.random.default_rng(0)
+    rate_N = PASS_RATES["7B"](rng, prompts)
+    adaptive = Adaptive(cap=4, most=256)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for title, mean_samples, past in (
+        ("probe", 0, 0.0),
+        ("middle of round 1", 16, 0.0),
+        ("middle of round 3", 16, 1.5),
+    ):
+        samples_N = np.maximum(4, rng.geometric(1 / mean_samples, prompts)) if mean_samples else np.zeros(prompts, int)
+        samples_N = np.minimum(samples_N, 256)
+        correct_N = rng.binomial(samples_N, rate_N)
+        distinct_N = np.minimum(correct_N, 1 + rng.binomial(np.maximum(0, correct_N - 1), 0.2))
+        past_N = past * rng.choice([4.0, 8.0, 12.0, 30.0], prompts)
+        seen = Seen(
+            samples_N=samples_N,
+            correct_N=correct_N,
+            distinct_N=distinct_N,
+            distinct_of_N=correct_N,
+            tokens_N=samples_N * rng.integers(80, 200, prompts),
+            past_samples_N=past_N,
+            past_correct_N=past_N * np.round(rate_N, 1),
+            is_held_out_N=np.zeros(prompts, dtype=bool),
+            order_N=rng.permutation(prompts),
+        )
+        for tokens_left in (None, 400 * prompts):
+            began = time.perf_counter()
+            more_N = adaptive.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)
+            seconds = time.perf_counter() - began
+            limit = "no budget" if tokens_left is None else f"{tokens_left:,} tokens left"
+            print(f"{prompts:,} prompts, {title}, {limit}: {more_N.sum():,} samples in {seconds:.2f} s")
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {after:,.0f} MiB, of which {before:,.0f} before the first answer's input was made")
+
+
+# The quickstart, for real
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Run the quickstart once for each list of overrides and print what each round's samples came to."""
+    import star_rft
+
+    for changes in overrides:
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"\nquickstart {changes}\nround     tokens  samples  survivors  coverage  tokens/survivor  pass@1")
+            for report in star_rft.run("quickstart", [f"run_dir={folder}/run", *changes.split()]):
+                if report.round > 0:
+                    each = report.tokens / max(1, report.survivors)
+                    print(
+                        f"{report.round:>5} {report.tokens:>10,} {report.samples:>8,} {report.survivors:>10,}"
+                        f" {report.coverage or 0.0:>9.4f} {each:>16.0f} {report.pass_at_1 or float('nan'):>7.3f}"
+                    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cap", type=int, default=4)
+    parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 48])
+    parser.add_argument("--record", type=Path, metavar="RUN")
+    parser.add_argument("--replay", type=Path, metavar="RUN")
+    parser.add_argument("--round", type=int, default=1)
+    parser.add_argument("--problems", type=int, default=400)
+    parser.add_argument("--n", type=int, default=192)
+    parser.add_argument("--plan", type=int, metavar="PROMPTS")
+    parser.add_argument("--run", action="append", metavar="OVERRIDES")
+    args = parser.parse_args(arguments)
+    if args.record:
+        record(args.record, problems=args.problems, n=args.n)
+    elif args.replay:
+        replay(args.replay, round=args.round, cap=args.cap, ks=args.k)
+    elif args.plan:
+        plan(args.plan)
+    elif args.run:
+        run(args.run)
+    else:
+        simulations(args.seeds, prompts=args.prompts, cap=args.cap)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
