@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import star_rft
+from star_rft.evaluate import read
 from star_rft.gate import CHANGED, Decision, Evaluated, Gate, Outcome, Signs, compare, crossing, decide, evaluated
+from tests.runs import MINIATURE
 
 N = 8
 
@@ -225,6 +229,22 @@ def test_a_decision_survives_json() -> None:
 def test_rows_of_an_evaluation_make_a_record() -> None:
     row = {"problem_id": "a", "n": 8, "correct": 3, "unknown": 1, "truncated": 2, "answers": [], "split": "dev"}
     assert evaluated(4, [row]) == Evaluated(4, {"a": Outcome(8, 3, 1, 2)})
+
+
+def test_a_training_that_wrecks_the_model_is_rolled_back(tmp_path: Path) -> None:
+    """A real round of the tiny model at a learning rate that no weight survives."""
+    data = {
+        "train": {"source": "word_problems", "options": {"n": 12, "seed": 1, "steps": [1, 2]}},
+        "dev": {"source": "word_problems", "options": {"n": 20, "seed": 2, "steps": [1, 2]}},
+    }
+    run = tmp_path / "run"
+    wreck = {"rounds": 1, "run_dir": str(run), "data": data, "train": {"lr": 10.0, "batch_size": 8, "max_steps": 4}}
+    list(star_rft.run(MINIATURE | wreck))
+    history = [evaluated(r, read(run / "rounds" / f"{r:03}" / "eval.parquet", "dev")) for r in (0, 1)]
+    decision = last(Gate(), *history)
+    assert (decision.action, decision.model_round) == ("roll_back", 0)
+    assert decision.rule.startswith("pass@1 fell")
+    assert last(Gate(patience=1), *history).action == "stop"
 
 
 counts = st.lists(st.integers(0, N), min_size=1, max_size=40)
