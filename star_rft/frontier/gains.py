@@ -121,6 +121,7 @@ def diversities(distinct_P: Ints, among_P: Ints, count_P: Ints, *, iterations: i
     kinds, keeps any from being ruled out.
     """
     likelihood_P_T = likelihoods(distinct_P, among_P)
+    weight_P_T = np.empty_like(likelihood_P_T)
     share_T = np.full(THETA_T.size, 1.0 / THETA_T.size)
     for _ in range(iterations):
         weight_P_T = likelihood_P_T * share_T

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
+from star_rft.frontier.gains import (
+    AHEAD_X,
+    SIGMA_T,
+    THETA_T,
+    Ints,
+    Seen,
+    _at_most,
+    diversities,
+    expected_new,
+    gain_curves,
+    likelihoods,
+    mean_lengths,
+    pass_rate_prior,
+)
+
+MAX_TOKENS = 50
+PLANS: list[Budget] = [
+    FixedK(6),
+    Uniform(target=3, most=20),
+    Prop2Diff(target=6, most=20),
+    Adaptive(cap=3, most=20),
+    Adaptive(cap=3, most=20, worth=0.0, first=2.0),
+]
+
+
+def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: object) -> Seen:
+    size = len(samples)
+    seen = Seen(
+        samples_N=np.array(samples),
+        correct_N=np.array(correct),
+        distinct_N=np.array(correct if distinct is None else distinct),
+        distinct_of_N=np.array(correct),
+        tokens_N=10 * np.array(samples),
+        past_samples_N=np.zeros(size),
+        past_correct_N=np.zeros(size),
+        is_held_out_N=np.zeros(size, dtype=bool),
+        order_N=np.arange(size),
+    )
+    return replace(seen, **changes)  # type: ignore[arg-type]
+
+
+class Prompts:
+    """Prompts with a pass rate and a number of equally likely solution paths each, sampled as they are asked."""
+
+    def __init__(self, rates: list[float], paths: list[int], seed: int = 0) -> None:
+        self.rates, self.paths, self.rng = rates, paths, np.random.default_rng(seed)
+        self.drawn: list[list[int | None]] = [[] for _ in rates]
+        self.tokens_N = np.zeros(len(rates), dtype=np.int64)
+
+    def draw(self, more_N: Ints) -> None:
+        for prompt, more in enumerate(more_N):
+            for _ in range(int(more)):
+                is_correct = self.rng.random() < self.rates[prompt]
+                self.drawn[prompt].append(int(self.rng.integers(self.paths[prompt])) if is_correct else None)
+                self.tokens_N[prompt] += self.rng.integers(1, MAX_TOKENS + 1)
+
+    def seen(self) -> Seen:
+        correct = [sum(path is not None for path in drawn) for drawn in self.drawn]
+        distinct = [len(set(drawn) - {None}) for drawn in self.drawn]
+        return counts([len(drawn) for drawn in self.drawn], correct, distinct, tokens_N=self.tokens_N.copy())
+
+    def sample_with(self, plan: Budget, tokens: int | None = None, waves: int = 100) -> list[Ints]:
+        """Draw wave after wave until the plan allots nothing."""
+        allotted = []
+        for _ in range(waves):
+            left = None if tokens is None else tokens - int(self.tokens_N.sum())
+            more_N = plan.allot(self.seen(), tokens_left=left, max_tokens=MAX_TOKENS)
+            assert more_N.min() >= 0
+            if left is not None:
+                assert more_N.sum() * MAX_TOKENS <= left
+            if not more_N.any():
+                return allotted
+            allotted.append(more_N)
+            self.draw(more_N)
+        raise AssertionError(f"the plan had not finished after {waves} waves")
+
+
+@given(
+    plan=st.sampled_from(PLANS),
+    rates=st.lists(st.sampled_from([0.0, 0.05, 0.5, 1.0]), min_size=1, max_size=12),
+    paths=st.integers(1, 5),
+    tokens=st.integers(0, 8000),
+    seed=st.integers(0, 5),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_token_budget_is_never_exceeded_whatever_the_prompts(
+    plan: Budget, rates: list[float], paths: int, tokens: int, seed: int
+) -> None:
+    prompts = Prompts(rates, [paths] * len(rates), seed)
+    prompts.sample_with(plan, tokens)
+    assert prompts.tokens_N.sum() <= tokens
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_short_budget_is_used_until_no_request_is_certain_to_fit(plan: Budget) -> None:
+    prompts = Prompts([0.3] * 10, [50] * 10)
+    prompts.sample_with(plan, tokens=1000)
+    assert 1000 - prompts.tokens_N.sum() < MAX_TOKENS
+
+
+def test_fixed_k_gives_every_prompt_k_in_one_wave_and_then_nothing() -> None:
+    prompts = Prompts([0.0, 0.5, 1.0], [3, 3, 3])
+    assert [list(wave) for wave in prompts.sample_with(FixedK(7))] == [[7, 7, 7]]
+
+
+def test_fixed_k_tops_up_what_a_larger_k_lacks() -> None:
+    more_N = FixedK(8).allot(counts([8, 5, 0], [1, 1, 0]), tokens_left=None, max_tokens=MAX_TOKENS)
+    assert list(more_N) == [0, 3, 8]
+
+
+@pytest.mark.parametrize("plan", PLANS[1:])
+def test_every_prompt_gets_its_probe_first(plan: Budget) -> None:
+    first_N = plan.allot(counts([0] * 5, [0] * 5), tokens_left=None, max_tokens=MAX_TOKENS)
+    assert list(first_N) == [4] * 5
+
+
+@pytest.mark.parametrize("plan", PLANS[1:])
+def test_a_budget_too_short_for_all_probes_pays_for_whole_ones_in_the_given_order(plan: Budget) -> None:
+    seen = counts([0] * 4, [0] * 4, order_N=np.array([3, 1, 0, 2]))
+    assert list(plan.allot(seen, tokens_left=10 * MAX_TOKENS, max_tokens=MAX_TOKENS)) == [0, 4, 4, 2]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("tokens_left", [None, 2000, 300])
+def test_the_order_of_the_prompts_changes_nothing(plan: Budget, tokens_left: int | None) -> None:
+    rng = np.random.default_rng(1)
+    samples_N = rng.integers(4, 12, 40)
+    correct_N = rng.binomial(samples_N, rng.random(40))
+    distinct_N = np.minimum(correct_N, rng.integers(1, 4, 40))
+    past_N = rng.random(40) * 8
+    seen = counts(
+        list(samples_N),
+        list(correct_N),
+        list(distinct_N),
+        tokens_N=samples_N * rng.integers(5, 50, 40),
+        past_samples_N=past_N,
+        past_correct_N=past_N * 0.5,
+        order_N=rng.permutation(40),
+    )
+    shuffled = rng.permutation(40)
+    other = Seen(**{name: getattr(seen, name)[shuffled] for name in Seen.__slots__})
+    allotted_N = plan.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)
+    assert allotted_N.any()
+    assert list(plan.allot(other, tokens_left=tokens_left, max_tokens=MAX_TOKENS)) == list(allotted_N[shuffled])
+    assert list(plan.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)) == list(allotted_N)
+
+
+def test_arrays_of_other_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="one entry a prompt"):
+        counts([1, 2], [0, 0], order_N=np.arange(3))
+
+
+# Adaptive
+
+
+def test_a_prompt_stops_at_its_cap_of_distinct_survivors() -> None:
+    prompts = Prompts([0.9] * 20 + [0.2] * 20, [1000] * 40)
+    prompts.sample_with(Adaptive(cap=4, most=200, worth=0.0))
+    seen = prompts.seen()
+    assert seen.distinct_N.min() == 4
+    # A wave is at most half of what came before it, so no prompt has half as many again as it had to.
+    needed_N = [
+        next(n for n in range(1, len(drawn) + 1) if len(set(drawn[:n]) - {None}) == 4) for drawn in prompts.drawn
+    ]
+    assert (seen.samples_N <= np.maximum(6, np.ceil(1.5 * np.array(needed_N)))).all()
+
+
+def test_prompts_without_survivors_go_on_to_most() -> None:
+    prompts = Prompts([0.0] * 5 + [0.8] * 15, [9] * 20)
+    waves = prompts.sample_with(Adaptive(cap=4, most=64))
+    samples_N = prompts.seen().samples_N
+    assert list(samples_N[:5]) == [64] * 5
+    assert samples_N[5:].max() < 64
+    assert len(waves) < 20
+
+
+def test_a_prompt_that_always_solves_the_same_way_is_left_alone() -> None:
+    prompts = Prompts([0.9] * 20, [1] * 20)
+    prompts.sample_with(Adaptive(cap=4, most=1000))
+    assert prompts.seen().samples_N.max() < 200
+
+
+def test_a_higher_worth_stops_earlier() -> None:
+    totals = []
+    for worth in (0.0, 0.01, 0.1):
+        prompts = Prompts([0.7] * 30, [3] * 30)
+        prompts.sample_with(Adaptive(cap=4, most=100, worth=worth))
+        totals.append(int(prompts.seen().samples_N.sum()))
+    assert totals[0] == 30 * 100 > totals[1] > totals[2]
+
+
+def test_what_earlier_rounds_solved_gets_one_sample_unless_that_fails() -> None:
+    past = {"past_samples_N": np.array([16.0, 16.0]), "past_correct_N": np.array([16.0, 4.0])}
+    plan = Adaptive(cap=4, most=32)
+
+    def allotted(samples: list[int], correct: list[int]) -> list[int]:
+        return list(plan.allot(counts(samples, correct, **past), tokens_left=None, max_tokens=MAX_TOKENS))
+
+    assert allotted([0, 0], [0, 0]) == [1, 4]
+    assert allotted([1, 4], [1, 4]) == [0, 0]
+    assert allotted([1, 4], [0, 4]) == [3, 0]
+    assert Adaptive(cap=4, most=32, solved_at=None).allot(
+        counts([0, 0], [0, 0], **past), tokens_left=None, max_tokens=MAX_TOKENS
+    ).tolist() == [4, 4]
+
+
+def test_survivors_of_earlier_rounds_fill_the_cap_where_selection_uses_all() -> None:
+    seen = counts([0, 0], [0, 0], distinct_N=np.array([4, 1]), distinct_of_N=np.array([9, 2]))
+    plan = Adaptive(cap=4, most=32)
+    assert list(plan.allot(seen, tokens_left=None, max_tokens=MAX_TOKENS)) == [1, 4]
+
+
+@pytest.mark.parametrize("plan", PLANS[1:])
+def test_a_held_out_prompt_gets_its_probe_and_no_more(plan: Budget) -> None:
+    held_out = {"is_held_out_N": np.array([True, False])}
+    first = plan.allot(counts([0, 0], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
+    then = plan.allot(counts([4, 4], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
+    assert list(first) == [4, 4]
+    assert then[0] == 0
+    assert then[1] > 0
+
+
+def test_where_tokens_are_short_the_likelier_survivor_is_sampled_first() -> None:
+    seen = counts([16] * 4, [1, 8, 16, 8], [1, 3, 1, 1])
+    allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=4 * MAX_TOKENS, max_tokens=MAX_TOKENS)
+    assert list(np.flatnonzero(allotted_N)) == [1]
+
+
+def test_among_equals_the_shorter_solutions_are_sampled_first() -> None:
+    seen = counts([16] * 3, [8] * 3, [2] * 3, tokens_N=np.array([600, 300, 600]))
+    allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=2 * MAX_TOKENS, max_tokens=MAX_TOKENS)
+    assert list(allotted_N) == [0, 2, 0]
+
+
+def test_a_prompt_without_a_survivor_is_owed_what_an_equal_split_would_give_it() -> None:
+    """However hopeless beside the others: what is left is 64 samples, so 8 more for each of the 8."""
+    seen = counts([8] * 8, [0] + [8] * 7, [0] + [3] * 7)
+    allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=640, max_tokens=10)
+    assert allotted_N[0] > 0
+    spent = counts([48] + [8] * 7, [0] + [8] * 7, [0] + [3] * 7)
+    assert Adaptive(cap=4, most=64).allot(spent, tokens_left=60, max_tokens=10)[0] == 0
+
+
+def test_adaptive_covers_no_less_and_finds_more_survivors_than_fixed_k_for_its_tokens() -> None:
+    rng = np.random.default_rng(3)
+    rates, paths = list(rng.beta(0.8, 0.8, 300)), list(rng.integers(1, 40, 300))
+    fixed = Prompts(rates, paths, seed=4)
+    fixed.sample_with(FixedK(16))
+    adaptive = Prompts(rates, paths, seed=4)
+    adaptive.sample_with(Adaptive(cap=4, most=64, worth=0.0), tokens=int(fixed.tokens_N.sum()))
+
+    def survivors(prompts: Prompts) -> Ints:
+        return np.minimum(prompts.seen().distinct_N, 4)
+
+    assert survivors(adaptive).sum() > 1.05 * survivors(fixed).sum()
+    assert (survivors(adaptive) > 0).sum() >= (survivors(fixed) > 0).sum()
+
+
+# DART
+
+
+def test_uniform_samples_until_the_target_is_reached_or_most_is_drawn() -> None:
+    prompts = Prompts([1.0, 0.5, 0.0], [50, 50, 50])
+    prompts.sample_with(Uniform(target=10, most=60))
+    seen = prompts.seen()
+    assert seen.correct_N[0] >= 10
+    assert seen.correct_N[1] >= 10
+    assert seen.samples_N[0] < 20
+    assert seen.samples_N[2] == 60
+
+
+def test_prop2diff_wants_correct_ones_in_proportion_to_the_fail_rate_and_at_least_one() -> None:
+    prompts = Prompts([1.0, 0.75, 0.25], [50] * 3, seed=2)
+    prompts.sample_with(Prop2Diff(target=40, most=400))
+    seen = prompts.seen()
+    assert seen.samples_N[0] == 4  # the probe was enough
+    fail_rate_N = 1 - seen.correct_N / seen.samples_N
+    assert (seen.correct_N >= np.rint(40 * fail_rate_N)).all()
+    assert seen.correct_N[2] > 2 * seen.correct_N[1]
+
+
+# What is believed
+
+
+def test_the_prior_of_pass_rates_is_found_again_also_where_sampling_stopped_at_success() -> None:
+    rng = np.random.default_rng(0)
+    rates = rng.beta(0.6, 1.8, 20_000)
+    first_N = rng.geometric(np.maximum(rates, 1e-9))
+    samples_N, correct_N = np.minimum(first_N, 16), (first_N <= 16).astype(np.int64)
+    a, b = pass_rate_prior(counts(list(samples_N), list(correct_N)))
+    assert a == pytest.approx(0.6, rel=0.1)
+    assert b == pytest.approx(1.8, rel=0.1)
+
+
+def test_with_nothing_to_learn_from_the_prior_is_weak() -> None:
+    a, b = pass_rate_prior(counts([0, 0], [0, 0]))
+    assert (a, b) == pytest.approx((1.0, 1.0))
+
+
+def test_the_likelihood_of_a_number_of_distinct_traces_is_the_sum_over_all_ways_to_it() -> None:
+    states = [(d, 5) for d in range(1, 6)]
+    exact = np.zeros((5, THETA_T.size))
+    for is_new in product([False, True], repeat=4):  # the first is always new
+        chance_T, d = np.ones(THETA_T.size), 1
+        for c, new in enumerate(is_new, start=1):
+            new_T = (THETA_T + SIGMA_T * d) / (THETA_T + c)
+            chance_T = chance_T * (new_T if new else 1 - new_T)
+            d += new
+        exact[d - 1] += chance_T
+    found = likelihoods(np.array([d for d, _ in states]), np.array([c for _, c in states]))
+    assert exact.sum(axis=0) == pytest.approx(1.0)
+    assert found == pytest.approx(exact / exact.max(axis=1, keepdims=True))
+
+
+def test_expected_new_traces_are_those_of_the_process_step_by_step() -> None:
+    for kind in (0, 7, THETA_T.size - 1):
+        theta, sigma = THETA_T[kind], SIGMA_T[kind]
+        expected, c, d = [], 6.0, 2.0
+        for _ in range(10):
+            d += (theta + sigma * d) / (theta + c)  # linear in d, so its mean may be carried along
+            c += 1
+            expected.append(d - 2)
+        weight_1_T = np.eye(THETA_T.size)[[kind]]
+        found_1_X = expected_new(np.array([2]), np.array([6]), weight_1_T, np.arange(1.0, 11.0))
+        assert found_1_X[0] == pytest.approx(expected)
+
+
+def test_the_first_correct_trace_is_always_new() -> None:
+    weight_1_T = np.full((1, THETA_T.size), 1 / THETA_T.size)
+    found_1_X = expected_new(np.array([0]), np.array([0]), weight_1_T, np.array([0.0, 1.0]))
+    assert found_1_X[0] == pytest.approx([0.0, 1.0])
+
+
+def test_kinds_of_diversity_are_told_apart() -> None:
+    """100 prompts that repeat themselves and 100 that never do: each is believed to go on as it did."""
+    d_P, c_P = np.array([1, 10]), np.array([10, 10])
+    weight_P_T = diversities(d_P, c_P, np.array([100, 100]))
+    assert weight_P_T.sum(axis=1) == pytest.approx(1.0)
+    repeats, varies = expected_new(d_P, c_P, weight_P_T, np.array([1.0]))[:, 0]
+    assert repeats < 0.05
+    assert varies > 0.7
+
+
+def test_the_poisson_mean_below_a_limit_is_that_of_its_sum() -> None:
+    from scipy.stats import poisson
+
+    for mean, limit in product([0.0, 0.3, 2.0, 9.0], [1, 2, 4, 40]):
+        exact = sum(poisson.sf(j, mean) for j in range(limit))
+        assert _at_most(np.array([mean]), np.array([limit]))[0] == pytest.approx(exact)
+
+
+def test_gain_curves_agree_with_sampling_from_the_posterior() -> None:
+    """Prompts of a known population: what 8 more samples brought on average, against what the curve expected."""
+    rng = np.random.default_rng(5)
+    size = 60_000
+    rates_N, theta = rng.beta(1.0, 1.0, size), 2.0
+
+    def draw(correct_N: Ints, distinct_N: Ints, samples: int) -> None:
+        for _ in range(samples):
+            is_correct_N = rng.random(size) < rates_N
+            distinct_N += is_correct_N & (rng.random(size) < theta / (theta + correct_N))
+            correct_N += is_correct_N
+
+    correct_N, distinct_N = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    draw(correct_N, distinct_N, 8)
+    seen = counts([8] * size, list(correct_N), list(distinct_N))
+    open_N = np.flatnonzero(distinct_N < 4)
+    gains, state_N = gain_curves(seen, open_N, cap=4, most=64, first=0.0)
+    expected_N = (gains.rate_S_J * gains.size_J).cumsum(axis=1)[state_N, 3]  # steps of 1, 1, 2, 4: 8 samples
+    draw(correct_N, distinct_N, 8)
+    brought_N = np.minimum(distinct_N, 4)[open_N] - seen.distinct_N[open_N]
+    assert expected_N.mean() == pytest.approx(brought_N.mean(), rel=0.15)
+    for d in range(4):
+        of_d = seen.distinct_N[open_N] == d
+        assert expected_N[of_d].mean() == pytest.approx(brought_N[of_d].mean(), rel=0.25)
+
+
+def test_the_table_of_traces_ahead_reaches_beyond_any_round() -> None:
+    assert AHEAD_X[0] == 0
+    assert AHEAD_X[-1] >= 4096
+
+
+def test_a_prompts_length_is_shrunk_to_the_populations() -> None:
+    lengths = mean_lengths(counts([0, 2, 98], [0, 0, 0], tokens_N=np.array([0, 100, 900])))
+    assert lengths == pytest.approx([10.0, (100 + 20) / 4, (900 + 20) / 100])
