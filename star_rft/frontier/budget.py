@@ -116,10 +116,10 @@ class Adaptive:
             is_owed_N_J = is_first_N[:, None] & (samples_N[:, None] + gains.start_J < share)
             value_N_J[is_owed_N_J] = value_N_J.max()
         steps_N_J = np.clip((self.most - samples_N)[:, None] - gains.start_J, 0, gains.size_J)
-        price = _price(value_N_J, np.ceil(steps_N_J * length_N[:, None]), tokens_left)
         least = self.worth * seen.samples_N.sum() / max(1, seen.tokens_N.sum())
-        at_least_N = np.where(is_first_N, price, max(price, least))
-        wanted_N = (steps_N_J * (value_N_J >= at_least_N[:, None])).sum(axis=1)
+        is_wanted_N_J = _best(value_N_J, np.ceil(steps_N_J * length_N[:, None]), tokens_left)
+        is_wanted_N_J &= (value_N_J >= least) | is_first_N[:, None]
+        wanted_N = (steps_N_J * is_wanted_N_J).sum(axis=1)
         wave_N = _wave(samples_N, np.minimum(wanted_N, gains.needed_S[state_N]), self.most)
         wave_N[wanted_N == 0] = 0
         allotted_N[open_N] = _afford(
@@ -187,18 +187,20 @@ def _afford(wanted_N: Ints, value_N: Floats, order_N: Ints, tokens_left: int | N
     return given_N
 
 
-def _price(value_N_J: npt.NDArray[np.float32], tokens_N_J: Floats, tokens_left: int | None) -> float:
-    """Return the gain a token at which everything that is worth as much is expected to cost what is left.
+def _best(value_N_J: npt.NDArray[np.float32], tokens_N_J: Floats, tokens_left: int | None) -> Flags:
+    """Return which steps to take so that, highest value first, their expected tokens use up what is left.
 
-    A histogram of log values takes the place of a sort; its bins are narrower than a thousandth of their range.
+    A histogram of log values takes the place of a sort; steps that share its last bin are all taken or, unless it is
+    the highest, all left.
     """
     if tokens_left is None or tokens_N_J.sum() <= tokens_left:
-        return 0.0
+        return np.ones(value_N_J.shape, dtype=bool)
     log_N_J = np.log(np.maximum(value_N_J, 1e-12))
     low, high = float(log_N_J.min()), float(log_N_J.max())
     bin_N_J = ((log_N_J - low) * ((PRICE_BINS - 1) / max(high - low, 1e-9))).astype(np.int64)
     # Whole tokens, so that the sums do not depend on the order of the prompts.
-    tokens_B = np.bincount(bin_N_J.ravel(), weights=tokens_N_J.ravel(), minlength=PRICE_BINS)
+    tokens_B = np.bincount(bin_N_J.ravel(), weights=tokens_N_J.ravel())
     from_above_B = tokens_B[::-1].cumsum()[::-1]
-    lowest = min(int((from_above_B > tokens_left).sum()), PRICE_BINS - 1)
-    return float(np.exp(low + lowest * max(high - low, 1e-9) / (PRICE_BINS - 1)))
+    lowest = min(int((from_above_B > tokens_left).sum()), tokens_B.size - 1)
+    is_best_N_J: Flags = bin_N_J >= lowest
+    return is_best_N_J

@@ -252,6 +252,12 @@ def test_a_prompt_without_a_survivor_is_owed_what_an_equal_split_would_give_it()
     assert Adaptive(cap=4, most=64).allot(spent, tokens_left=60, max_tokens=10)[0] == 0
 
 
+def test_more_owed_than_there_is_left_is_still_given_out() -> None:
+    seen = counts([4] * 50, [0] * 25 + [2] * 25, tokens_N=np.full(50, 80))
+    allotted_N = Adaptive(cap=4, most=256).allot(seen, tokens_left=8000, max_tokens=MAX_TOKENS)
+    assert (allotted_N[:25] > 0).all()
+
+
 def test_adaptive_covers_no_less_and_finds_more_survivors_than_fixed_k_for_its_tokens() -> None:
     rng = np.random.default_rng(3)
     rates, paths = list(rng.beta(0.8, 0.8, 300)), list(rng.integers(1, 40, 300))
