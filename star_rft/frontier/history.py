@@ -1,37 +1,205 @@
-"""What each prompt has come to, round by round."""
+"""What each train prompt has come to: its counts, the policy's pass rate on it, and how that moved.
+
+Only the policy's own samples without a hint tell its pass rate; hinted ones and those of foreign models are counted
+apart. All of it is one DuckDB query over columns and a few numpy calls, linear in the traces.
+
+The pass rate has the posterior Beta(1/2 + c, 1/2 + m) from Jeffreys' prior, with c correct and m incorrect samples;
+what is unknown counts as neither. A round r counts `DISCOUNT ** (through_round - r)`, so a prompt that has not been
+sampled for some rounds becomes uncertain again. `pass_rate_at_most` is the one-sided 95% upper bound (Clopper and
+Pearson 1934) over all rounds alike; after 0 of k it is near 3/k.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from star_rft.statistics import upper_bound
 
 if TYPE_CHECKING:
     import duckdb
 
+Floats = npt.NDArray[np.float64]
+# From the last round but one in which the prompt was sampled to the last: the first correct sample ever; correct again
+# after none; correct in both; none after some; none in both.
+Transition = Literal["newly_solved", "regained", "kept", "lost", "still_none"]
 
-def history(con: duckdb.DuckDBPyConnection, *, only_without_survivors: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield one row a train problem: its figures over all rounds and, in `rounds`, round by round, hints aside.
+# Every round trains another policy. With 1/2 all earlier rounds together weigh less than the newest one
+# (1/2 + 1/4 + ... < 1) where each drew as many, and a few samples a round still add up.
+DISCOUNT = 0.5
+# Jeffreys' prior: its intervals cover a binomial rate well, at 0 of k too (Brown, Cai, DasGupta 2001).
+PRIOR = 0.5
+CONFIDENCE = 0.95
 
-    `pass_rate_at_most` is the one-sided 95% upper bound; after 0 of k it is near 3/k.
+HISTORY = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("samples", pa.int32()),
+        ("correct", pa.int32()),
+        ("unknown", pa.int32()),
+        ("truncated", pa.int32()),
+        ("distinct", pa.int32()),
+        ("tokens", pa.int64()),
+        ("hinted", pa.int32()),
+        ("hinted_correct", pa.int32()),
+        ("foreign", pa.int32()),
+        ("foreign_correct", pa.int32()),
+        ("transition", pa.string()),
+        ("samples_now", pa.float64()),
+        ("correct_now", pa.float64()),
+        ("unknown_now", pa.float64()),
+        ("truncated_now", pa.float64()),
+        ("pass_mean", pa.float64()),
+        ("pass_low", pa.float64()),
+        ("pass_high", pa.float64()),
+        ("pass_rate_at_most", pa.float64()),
+    ]
+)
+
+# DuckDB reads the ledger once for the counts and once, correct samples only, for the keys.
+_COUNTS = """
+with asked as (
+  select *, list_contains($foreign::varchar[], model) as is_foreign, not hinted and not is_foreign as is_own
+  from samples join verdicts using (sample_id) where split = 'train' and round <= $through_round
+),
+by_round as (
+  select problem_id, round,
+    count(*) filter (is_own)::int as samples,
+    count(*) filter (is_own and status = 'correct')::int as correct,
+    count(*) filter (is_own and status = 'unknown')::int as unknown,
+    count(*) filter (is_own and reason = 'truncated')::int as truncated,
+    sum(tokens) as tokens,
+    count(*) filter (hinted) as hinted,
+    count(*) filter (hinted and status = 'correct') as hinted_correct,
+    count(*) filter (is_foreign and not hinted) as of_foreign,
+    count(*) filter (is_foreign and not hinted and status = 'correct') as foreign_correct,
+    $discount ** ($through_round - round) as weight
+  from asked group by problem_id, round
+),
+counted as (
+  select problem_id,
+    sum(samples)::int as samples, sum(correct)::int as correct, sum(unknown)::int as unknown,
+    sum(truncated)::int as truncated, sum(tokens)::bigint as tokens, sum(hinted)::int as hinted,
+    sum(hinted_correct)::int as hinted_correct, sum(of_foreign)::int as of_foreign,
+    sum(foreign_correct)::int as foreign_correct,
+    sum(samples * weight)::double as samples_now, sum(correct * weight)::double as correct_now,
+    sum(unknown * weight)::double as unknown_now, sum(truncated * weight)::double as truncated_now,
+    max(round, 2) filter (samples > 0) as newest, max(round, 2) filter (correct > 0) as solved,
+    min(round) filter (correct > 0) as first_solved
+  from by_round group by problem_id
+),
+keys as (
+  select problem_id, count(distinct hash(equation_key))::int as of_keys
+  from asked where is_own and status = 'correct' group by problem_id
+),
+told as (
+  select problem_id, samples, correct, unknown, truncated, coalesce(of_keys, 0) as "distinct", tokens, hinted,
+    hinted_correct, of_foreign as "foreign", foreign_correct,
+    case
+      when samples = 0 then null
+      when first_solved = newest[1] then 'newly_solved'
+      when solved = newest then 'kept'
+      when solved[1] = newest[1] then 'regained'
+      when solved[1] = newest[2] then 'lost'
+      else 'still_none'
+    end as transition,
+    samples_now, correct_now, unknown_now, truncated_now
+  from counted left join keys using (problem_id)
+)
+"""
+_SHOWN = """,
+keys_by_round as (
+  select problem_id, round, count(distinct equation_key)::int as distinct_correct
+  from asked where is_own and status = 'correct' group by problem_id, round
+),
+rounds as (
+  select problem_id, list({round: round, samples: samples, correct: correct, unknown: unknown,
+    distinct_correct: coalesce(distinct_correct, 0)} order by round) as rounds
+  from by_round left join keys_by_round using (problem_id, round) where samples > 0 group by problem_id
+)
+select told.*, rounds, p.prompt, p.reference
+from told join rounds using (problem_id)
+left join (select problem_id, prompt, reference from problems where split = 'train') p using (problem_id)
+where samples > 0 and (correct = 0 or not $only_without_survivors)
+order by correct / samples, problem_id
+"""
+
+
+def history(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    only_without_survivors: bool = False,
+    through_round: int | None = None,
+    foreign: Sequence[str] = (),
+) -> Iterator[dict[str, Any]]:
+    """Yield one row a prompt that the policy was asked, hardest first: `HISTORY`, its text and reference, and `rounds`.
+
+    `rounds` holds the policy's counts round by round, hints aside. For eyes; `counts` is for programs.
     """
-    having = "having sum(correct) = 0" if only_without_survivors else ""
-    rows = con.sql(
-        "with r as (select problem_id, round, count(*)::int as samples,"
-        "  count(*) filter (status = 'correct')::int as correct,"
-        "  count(*) filter (status = 'unknown')::int as unknown,"
-        "  count(*) filter (reason = 'truncated')::int as truncated,"
-        "  count(distinct equation_key) filter (status = 'correct')::int as distinct_correct"
-        "  from traces where split = 'train' and not hinted group by all)"
-        " select problem_id, sum(samples)::int as samples, sum(correct)::int as correct,"
-        " sum(unknown)::int as unknown, sum(truncated)::int as truncated,"
-        " list({round: round, samples: samples, correct: correct, unknown: unknown,"
-        " distinct_correct: distinct_correct} order by round) as rounds,"
-        " any_value(p.prompt) as prompt, any_value(p.reference) as reference"
-        " from r left join (select * from problems where split = 'train') p using (problem_id)"
-        f" group by problem_id {having} order by sum(correct) / sum(samples), problem_id"
-    )
-    for batch in rows.to_arrow_reader(8192):
-        for row in batch.to_pylist():
-            yield {**row, "pass_rate_at_most": upper_bound(row["correct"], row["samples"])}
+    found = _bindings(con, through_round, foreign) | {"only_without_survivors": only_without_survivors}
+    for batch in con.sql(_COUNTS + _SHOWN, params=found).to_arrow_reader(8192):
+        yield from _with_rates(pa.Table.from_batches([batch])).to_pylist()
+
+
+def counts(
+    con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, foreign: Sequence[str] = ()
+) -> pa.Table:
+    """Return `HISTORY`, one row a train prompt with a sample of any kind, in the order of their ids.
+
+    `through_round` is the last round that counts (None: the newest); `foreign` are the fingerprints of models
+    that were not the policy. `transition` and the rates are null where the policy itself was never asked. The columns
+    `*_now` are counts after the discount.
+    """
+    found = _bindings(con, through_round, foreign)
+    table = con.sql(_COUNTS + "select * from told order by problem_id", params=found).to_arrow_table()
+    return _with_rates(table).select(HISTORY.names).cast(HISTORY)
+
+
+def newest_round(con: duckdb.DuckDBPyConnection) -> int:
+    """Return the newest round with train samples; 0 without any."""
+    ((newest,),) = con.sql("select coalesce(max(round), 0) from samples where split = 'train'").fetchall()
+    return int(newest)
+
+
+def beta_interval(alpha: Floats, beta: Floats, *, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
+    """Return the central interval of each Beta(alpha, beta); what occurs often is computed once."""
+    from scipy.special import betaincinv
+
+    pairs, where = np.unique(alpha + 1j * beta, return_inverse=True)
+    tail = (1 - confidence) / 2
+    return betaincinv(pairs.real, pairs.imag, tail)[where], betaincinv(pairs.real, pairs.imag, 1 - tail)[where]
+
+
+def _bindings(con: duckdb.DuckDBPyConnection, through_round: int | None, foreign: Sequence[str]) -> dict[str, Any]:
+    through = newest_round(con) if through_round is None else through_round
+    return {"through_round": through, "foreign": list(foreign), "discount": DISCOUNT}
+
+
+def _with_rates(table: pa.Table) -> pa.Table:
+    """Add the columns of the pass rate; null where there is no sample to tell it."""
+    samples_P, correct_P, unknown_P = (table[name].to_numpy() for name in ("samples", "correct", "unknown"))
+    now = {name: table[f"{name}_now"].to_numpy() for name in ("samples", "correct", "unknown")}
+    alpha_P = PRIOR + now["correct"]
+    # A sum of fractions that were taken apart again can be below 0 in its last bit.
+    beta_P = PRIOR + np.maximum(now["samples"] - now["unknown"] - now["correct"], 0.0)
+    low_P, high_P = beta_interval(alpha_P, beta_P)
+    rates = {
+        "pass_mean": alpha_P / (alpha_P + beta_P),
+        "pass_low": low_P,
+        "pass_high": high_P,
+        "pass_rate_at_most": _upper_bounds(correct_P, samples_P - unknown_P),
+    }
+    for name, values in rates.items():
+        table = table.append_column(name, pa.array(values, mask=samples_P == 0))
+    return table
+
+
+def _upper_bounds(correct_P: npt.NDArray[Any], judged_P: npt.NDArray[Any]) -> Floats:
+    """Return `upper_bound` of each prompt; only as often as there are different pairs of counts."""
+    pairs, where = np.unique(correct_P + 1j * judged_P, return_inverse=True)
+    bounds = [upper_bound(int(pair.real), int(pair.imag)) for pair in pairs]
+    return np.asarray(bounds, dtype=np.float64)[where]

@@ -1,0 +1,232 @@
+"""How well wrong reference answers are found on real runs of the quickstart; how fast a million prompts are classed.
+
+    python benchmarks/suspects.py --seeds 2 3 4 --folder /tmp/suspects     # samples what is not there yet
+    python benchmarks/suspects.py --scale
+
+A share of the 500 training references is replaced by plausible wrong numbers, in turn the answer plus or minus a few, a
+number of the question, and an intermediate result; the gold solution ends in the wrong number too. The loop runs on
+that with 16 samples a prompt, and the prompts are classed after each round. Seed `none` is the data as it is: every
+flag is then a false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "star_rft" / "configs" / "quickstart.yaml"
+PROMPTS, SAMPLES, SHARE = 500, 16, 0.05
+PART = 500_000
+# Nothing is measured on held-out problems here, so few are sampled; training does not depend on them.
+OVERRIDES = {"sample.n": SAMPLES, "eval.n": 1, "eval.k": [1], "data.train.options": {}, "data.dev.options.n": 20}
+
+
+def rows_of(seed: int | None, *, share: float = SHARE) -> list[dict[str, Any]]:
+    """The quickstart's training rows; `true` is the right answer of those whose reference was replaced, else None."""
+    from star_rft.data.word_problems import generate
+
+    rows: list[dict[str, Any]] = [
+        {"question": p.question, "answer": p.answer, "steps": p.steps, "true": None}
+        for p in generate(PROMPTS, split="train", seed=1, steps=(1, 7))
+    ]
+    if seed is None:
+        return rows
+    rng = random.Random(f"suspects {seed}")
+    for turn, index in enumerate(rng.sample(range(PROMPTS), round(share * PROMPTS))):
+        rows[index] = corrupted(rows[index], kind=turn % 3, rng=rng)
+    return rows
+
+
+def corrupted(row: dict[str, Any], *, kind: int, rng: random.Random) -> dict[str, Any]:
+    """Replace the answer, in the last equation as well, by a number that a person could have written."""
+    chain, _, true = row["answer"].rpartition("\n#### ")
+    near = [int(true) + d for d in (-3, -2, -1, 1, 2, 3) if int(true) + d > 0]
+    found = re.findall(r"\d+", row["question"]) if kind == 1 else re.findall(r"= (\d+)", chain) if kind == 2 else []
+    wrong = rng.choice([number for number in found if number != true] or list(map(str, near)))
+    solution = re.sub(rf"= {true}(?!.*= )", f"= {wrong}", chain, flags=re.DOTALL)
+    return row | {"answer": f"{solution}\n#### {wrong}", "true": true}
+
+
+def sampled(folder: Path, seed: int | None) -> Path:
+    """Run the loop on a seed's rows, or go on with it; a finished run is not sampled again."""
+    import star_rft
+
+    run = folder / f"seed-{'none' if seed is None else seed}"
+    rows = [{name: value for name, value in row.items() if name != "true"} for row in rows_of(seed)]
+    for report in star_rft.run(str(CONFIG), OVERRIDES | {"run_dir": str(run)}, data={"train": rows}):
+        print(f"{run.name}: round {report.round}, {report.correct} of {report.samples} correct", file=sys.stderr)
+    return run
+
+
+def found(run: Path, seed: int | None) -> list[Counter[str]]:
+    """Class the prompts after each round, and count what was flagged: a round each."""
+    from star_rft.frontier.classes import classify
+    from star_rft.frontier.history import newest_round
+    from star_rft.ledger import Ledger
+
+    con = Ledger(run).connect()
+    true_by_question = {row["question"]: row["true"] for row in rows_of(seed)}
+    prompts = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
+    true_answers = {problem: true for problem, prompt in prompts if (true := true_by_question[prompt]) is not None}
+    rounds = []
+    for round in range(1, newest_round(con) + 1):
+        classes = classify(con, through_round=round).select(["problem_id", "class"]).to_pylist()
+        flagged = {row["problem_id"] for row in classes if row["class"] == "suspect_gold"}
+        cast = con.execute(
+            "select problem_id, answer, count(*) from traces where split = 'train' and round = ? group by all", [round]
+        ).fetchall()
+        votes = {(problem, answer): count for problem, answer, count in cast}
+        held = {problem for problem, true in true_answers.items() if 2 * votes.get((problem, true), 0) >= SAMPLES}
+        rounds.append(
+            Counter(
+                flagged=len(flagged),
+                right=len(flagged & true_answers.keys()),
+                wrong_gold=len(true_answers),
+                held=len(held),
+                held_flagged=len(held & flagged),
+            )
+        )
+    return rounds
+
+
+def line(name: str, counts: Counter[str]) -> str:
+    def share(part: str, whole: str) -> str:
+        return f"{counts[part]:>4}/{counts[whole]:<4}" + (
+            f"{counts[part] / counts[whole]:>5.0%}" if counts[whole] else "    -"
+        )
+
+    alarms = counts["flagged"] - counts["right"]
+    return (
+        f"{name:<22} {alarms:>6} {share('right', 'flagged'):>16} {share('right', 'wrong_gold'):>16}"
+        f" {share('held_flagged', 'held'):>16}"
+    )
+
+
+def measure(folder: Path, seeds: Sequence[int | None]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = {seed: found(sampled(folder, seed), seed) for seed in seeds}
+    print(f"{'':<22} {'false':>6} {'precision':>16} {'recall':>16} {'recall, half':>16}")
+    for seed, rounds in runs.items():
+        for round, counts in enumerate(rounds, start=1):
+            print(line(f"seed {seed}, round {round}" if seed is not None else f"unharmed, round {round}", counts))
+    harmed = [rounds for seed, rounds in runs.items() if seed is not None]
+    for round in range(len(harmed[0]) if harmed else 0):
+        print(line(f"all seeds, round {round + 1}", sum((rounds[round] for rounds in harmed), Counter())))
+    print(line("all seeds and rounds", sum((counts for rounds in harmed for counts in rounds), Counter())))
+
+
+def scale(*, prompts: int, each: int) -> None:
+    """Class many prompts, and a tenth of them, each in a process of its own."""
+    for count in (prompts // 10, prompts):
+        with tempfile.TemporaryDirectory() as folder:
+            write_ledger(Path(folder), prompts=count, each=each)
+            done = subprocess.run(
+                [sys.executable, __file__, "--classify", folder], check=True, capture_output=True, text=True
+            )
+        figures = json.loads(done.stdout)
+        print(
+            f"{count:>10,} prompts, {count * each:>10,} traces: classed in {figures['seconds']:6.2f} s,"
+            f" peak memory {figures['peak_mb']:,.0f} MiB; {figures['classes']}"
+        )
+
+
+def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
+    """Two rounds, `each` samples a prompt in all; rates of their own, and one reference in 20 is wrong."""
+    import duckdb
+
+    from star_rft.files import write_table
+    from star_rft.ledger import PROBLEMS, SAMPLES, VERDICTS, Ledger
+
+    ledger, con = Ledger(folder, is_writer=True), duckdb.connect()
+    con.execute(
+        "create macro chance(i, salt) as (hash(i * 7 + salt) % 1000003) / 1000003.0;"
+        "create macro pid(p) as printf('%016x', hash(p));"
+        "create macro gold(p) as (p % 97)::varchar"
+    )
+    problems = con.sql(
+        "select 'train' as split, pid(p) as id, 'How many are there?' as prompt, '\"' || gold(p) || '\"' as reference,"
+        f" 'math' as verifier, null as solution, '{{}}' as meta from range({prompts}) t(p)"
+    )
+    write_table(folder / "problems.parquet", problems.to_arrow_table().cast(PROBLEMS))
+    for start in range(0, prompts * each, PART):
+        stop = min(start + PART, prompts * each)
+        con.execute(
+            "create or replace temp table drawn as select *,"
+            " case when is_right then (case when chance(p, 2) < 0.05 then '-1' else gold(p) end)"
+            "   else (100 + hash(i) % 12)::varchar end as answer"
+            f" from (select i, i // {each} as p, chance(i, 0) < chance(i // {each}, 1) as is_right"
+            f"   from range({start}, {stop}) t(i))"
+        )
+        samples = con.sql(
+            "select printf('%016x', hash(i + 1000000007)) as sample_id, pid(p) as problem_id, 'train' as split,"
+            f" (1 + 2 * (i % {each}) // {each})::int as round, (i % {each})::int as attempt, 'm' as model,"
+            " 'd' as decode_id, 'p' as prompt_sha, i::ubigint as seed, false as hinted, 'It is ' || answer as text,"
+            " [1, 2, 3] as token_ids, 3 as tokens, 'stop' as finish_reason, -1.0 as logprob, false as leaks_hint"
+            " from drawn"
+        )
+        verdicts = con.sql(
+            "select printf('%016x', hash(i + 1000000007)) as sample_id, 'math' as verifier, '2' as version,"
+            " if(answer = gold(p), 'correct', 'incorrect') as status, (answer = gold(p))::double as score, answer,"
+            " if(answer = gold(p), 'match', 'mismatch') as reason, 0.0 as verify_seconds,"
+            " printf('%016x', hash(i)) as text_key, printf('%016x', hash(i // 2)) as equation_key,"
+            " printf('%016x', hash(i)) as program_key, (i % 10 = 0)::int as false_steps, 2 as key_version, 1 as part"
+            " from drawn"
+        )
+        tables = {
+            "samples": samples.to_arrow_table().cast(SAMPLES),
+            "verdicts": verdicts.to_arrow_table().cast(VERDICTS),
+        }
+        parts = {name: f"{name}/u{start:09d}.parquet" for name in tables}
+        for name, table in tables.items():
+            write_table(folder / "ledger" / parts[name], table)
+        ledger._append(ledger._line(f"u{start:09d}", parts, rows=stop - start, tokens=0, seconds={}))
+
+
+def timed_classes(folder: Path) -> dict[str, Any]:
+    from star_rft.frontier.classes import classify
+    from star_rft.ledger import Ledger
+
+    ledger = Ledger(folder)
+    began = time.perf_counter()
+    table = classify(ledger.connect(), through_round=2)
+    seconds = time.perf_counter() - began
+    counted = table["class"].value_counts().to_pylist()
+    return {
+        "seconds": seconds,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "classes": ", ".join(sorted(f"{row['values']} {row['counts']:,}" for row in counted)),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="*", default=["2", "3", "4", "none"], help="seeds of the harm; none: no harm")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/suspects"), help="where the runs are kept")
+    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--prompts", type=int, default=1_000_000)
+    parser.add_argument("--each", type=int, default=4, help="samples a prompt")
+    parser.add_argument("--classify", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.classify:
+        print(json.dumps(timed_classes(args.classify)))
+    elif args.scale:
+        scale(prompts=args.prompts, each=args.each)
+    else:
+        measure(args.folder, [None if seed == "none" else int(seed) for seed in args.seeds])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

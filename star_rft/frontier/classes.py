@@ -1,0 +1,99 @@
+"""The class of every train prompt, recomputed at any time from the ledger. The first that holds, in this order:
+
+    suspect_gold   its samples contradict the reference with one voice (`suspects`), and a person should look
+    unseen         the policy was never asked
+    unverifiable   most verdicts are unknown: the verifier or the reference needs mending, not the model
+    solved         the pass rate is above 1/2 for certain: the whole 95% interval is
+    truncated      most fail, and most of the failures hit the token limit: a higher limit may be all it needs
+    no_survivors   nothing was correct, in any round
+    hard           something was correct, but the pass rate is below 1/5
+    learnable      the rest: right and wrong samples, which is what training on verified attempts feeds on
+
+All shares and the pass rate are those of `history` after its discount, so a class follows the policy as it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+import pyarrow as pa
+
+from star_rft.frontier.history import HISTORY, counts
+from star_rft.frontier.suspects import FLAG_AT, MIN_VOTES, PRIOR, suspects
+
+if TYPE_CHECKING:
+    import duckdb
+
+PromptClass = Literal[
+    "suspect_gold", "unseen", "unverifiable", "solved", "truncated", "no_survivors", "hard", "learnable"
+]
+CLASSES: tuple[PromptClass, ...] = get_args(PromptClass)
+
+# More often right than not, with 97.5% certainty: 4 of 4, 7 of 8 or 12 of 16 correct in the newest round get there.
+SOLVED_ABOVE = 0.5
+# Below 1/5, one draw of 8 samples in six comes back empty (0.8 ** 8 = 0.17).
+HARD_BELOW = 0.2
+MOST = 0.5
+
+NOT_KEPT = ("samples_now", "correct_now", "unknown_now", "truncated_now")
+FRONTIER = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("problem_id", pa.string()),
+        ("class", pa.string()),
+        *(field for field in HISTORY if field.name not in ("problem_id", *NOT_KEPT)),
+        ("other_answer", pa.string()),
+        ("other_votes", pa.int32()),
+        ("gold_votes", pa.int32()),
+        ("all_votes", pa.int32()),
+        ("wrong_gold_probability", pa.float64()),
+    ]
+)
+
+_CLASS = f"""
+case
+  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} then 'suspect_gold'
+  when coalesce(samples, 0) = 0 then 'unseen'
+  when unknown_now > {MOST} * samples_now then 'unverifiable'
+  when pass_low > {SOLVED_ABOVE} then 'solved'
+  when pass_mean < {MOST} and truncated_now > {MOST} * (samples_now - unknown_now - correct_now) then 'truncated'
+  when correct = 0 then 'no_survivors'
+  when pass_mean < {HARD_BELOW} then 'hard'
+  else 'learnable'
+end
+"""
+_COUNTED = ("samples", "correct", "unknown", "truncated", "distinct", "tokens")
+_COUNTED_APART = ("hinted", "hinted_correct", "foreign", "foreign_correct")
+
+
+def classify(
+    con: duckdb.DuckDBPyConnection, *, through_round: int, foreign: Sequence[str] = (), prior: float = PRIOR
+) -> pa.Table:
+    """Return `FRONTIER`: one row a train problem, in the order of their ids, by what the ledger held after a round.
+
+    `foreign` are the fingerprints of models that were not the policy; `prior` is the share of wrong references to
+    expect. Rates and `transition` are null where the policy was not asked; `other_*` describe the most frequent
+    answer besides the reference, suspect or not, and are null where there is none.
+    """
+    import duckdb
+
+    tables = {
+        "problem": con.sql("select problem_id from problems where split = 'train'").to_arrow_table(),
+        "counted": counts(con, through_round=through_round, foreign=foreign),
+        "suspect": suspects(con, through_round=through_round, prior=prior),
+    }
+    zeros = ", ".join(f'coalesce("{name}", 0) as "{name}"' for name in (*_COUNTED, *_COUNTED_APART))
+    # Apart from the ledger's connection, whose names are the caller's.
+    with duckdb.connect() as apart:
+        for name, table in tables.items():
+            apart.register(name, table)
+        joined = apart.sql(
+            f"select $through::int as in_round, problem_id, {_CLASS} as class, counted.* exclude (problem_id)"
+            f" replace ({zeros}), answer as other_answer, votes as other_votes, gold_votes, all_votes,"
+            " probability as wrong_gold_probability"
+            " from problem full join counted using (problem_id) left join suspect using (problem_id)"
+            " order by problem_id",
+            params={"through": through_round},
+        )
+        return joined.to_arrow_table().select(FRONTIER.names).cast(FRONTIER)
