@@ -20,7 +20,8 @@ from star_rft.data.prompts import QUESTION
 from star_rft.drawing import Drawing, Engine
 from star_rft.files import RunError, locked, write_text
 from star_rft.folder import RunFolder
-from star_rft.frontier import POLICY
+from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
+from star_rft.frontier.plan import POLICY
 from star_rft.ledger import Ledger
 from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
@@ -28,10 +29,12 @@ from star_rft.rationalize import Hint
 from star_rft.recipes import recipe_files
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.select.rules import check as check_rules
+from star_rft.select.rules import dedup_key
 from star_rft.sources import Source
 from star_rft.stages import HeldOut, RunStages
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
 from star_rft.types import Decoding, Model, Problem, Sampler, Scorer, Split
+from star_rft.waves import Waves
 
 HINTED_QUESTION = "{question} ({answer})"
 RECORDED = (
@@ -187,6 +190,7 @@ def _stages(
     return RunStages(
         folder=folder,
         drawing=drawing,
+        waves=_waves(config, folder, drawing),
         rounds=config.rounds,
         base=base,
         prompts=prompts,
@@ -206,6 +210,27 @@ def _stages(
         training=RoundTraining(_supervised(config), _comparing(config)),
         warm_up=_fit(config, config.warm_start) if config.warm_start else None,
         warm_start_data=warm_start,
+    )
+
+
+def _waves(config: Config, folder: RunFolder, drawing: Drawing) -> Waves:
+    section, most = config.budget, config.sample.n
+    probe = min(section.probe, most)
+    budgets: dict[str, Budget] = {
+        "fixed": FixedK(most),
+        "uniform": Uniform(section.target, most, probe),
+        "prop2diff": Prop2Diff(section.target, most, probe),
+        "adaptive": Adaptive(section.target, most, probe),
+    }
+    return Waves(
+        folder=folder,
+        drawing=drawing,
+        budget=budgets[section.plan],
+        tokens=section.tokens,
+        key=dedup_key(config.select.rules),
+        rounds=config.select.rounds,
+        escalates=section.plan == "adaptive",
+        holds_out_suspects=True,
     )
 
 

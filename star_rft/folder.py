@@ -39,8 +39,16 @@ class RunFolder:
     def round(self, number: int) -> Path:
         return self.path / "rounds" / f"{number:03d}"
 
-    def plan(self, number: int) -> Path:
-        return self.round(number) / "plan.parquet"
+    def plan(self, number: int, wave: int = 0) -> Path:
+        return self.round(number) / (f"plan-{wave:03d}.parquet" if wave else "plan.parquet")
+
+    def frontier(self, number: int) -> Path:
+        """The class of each train problem after the round's samples, with its evidence."""
+        return self.round(number) / "frontier.parquet"
+
+    def doubts(self, number: int) -> Path:
+        """Selected traces that may be right by luck."""
+        return self.round(number) / "doubts.parquet"
 
     def probes(self, number: int) -> Path:
         """The plan of the samples that a round's temperature is chosen by."""

@@ -97,6 +97,7 @@ RANKINGS = pa.schema(
         ("score", pa.float64()),
     ]
 )
+FRONTIER = pa.schema([("in_round", pa.int32()), ("problem_id", pa.string()), ("class", pa.string())])
 DECODINGS = pa.schema(
     [
         ("decode_id", pa.string()),
@@ -203,6 +204,7 @@ class Ledger:
         self._view(con, "all_verdicts", self._parts("verdicts"), VERDICTS)
         self._view(con, "selection", self._existing("rounds/*/selection.parquet"), SELECTION)
         self._view(con, "rankings", self._existing("rounds/*/rankings.parquet"), RANKINGS)
+        self._view(con, "frontier", self._existing("rounds/*/frontier.parquet"), FRONTIER)
         self._view(con, "all_scores", self._parts("scores"), SCORES)
         con.execute(
             "create view scores as select * from all_scores"

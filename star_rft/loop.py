@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from star_rft.frontier import Unit
+from star_rft.frontier.plan import Unit
 from star_rft.types import Model, RoundReport
 
 
@@ -37,8 +37,8 @@ def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:
             yield report
             continue
         if round > 0:
-            units = stages.plan(round, policy)
-            stages.sample_and_verify(round, units, policy)
+            while units := stages.plan(round, policy):
+                stages.sample_and_verify(round, units, policy)
             stages.rationalize(round, policy)
             stages.score(round, policy)
             stages.select(round)

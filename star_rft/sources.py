@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from star_rft.frontier import POLICY
+from star_rft.frontier.plan import POLICY
 from star_rft.types import Decoding, Model, Problem
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from star_rft.sources import Source
 from star_rft.training.corpus import corpus, gold_examples, mixture, rankings
 from star_rft.training.round import Fit, Places, RoundTraining
 from star_rft.types import Decoding, Example, Model, Problem, RoundReport, Scores, Split, digest
+from star_rft.waves import Waves, affordable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class RunStages:
 
     folder: RunFolder
     drawing: Drawing
+    waves: Waves
     rounds: int
     base: Model
     prompts: Prompter
@@ -79,12 +81,8 @@ class RunStages:
         return self.folder.warm_start
 
     def plan(self, round: int, policy: Model) -> list[Unit]:
-        path = self.folder.plan(round)
-        if not path.exists():
-            train = self._prompts_of(round)
-            sources = self._sources_of(round, policy)
-            write_plan(path, [self.drawing.planned(round, "train", s, policy, train) for s in sources])
-        return read_plan(path)
+        """Return the next wave of the round's samples; none when the budget has nothing more to ask."""
+        return self.waves.next(round, policy, self._prompts_of(round), self._sources_of(round, policy))
 
     def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None:
         self._draw("sampling", round, units, policy, self._sources_of(round, policy))
@@ -96,7 +94,12 @@ class RunStages:
         path = self.folder.hints(round)
         if not path.exists():
             missed = set(rationalize.without_survivors(self.ledger.connect(), round=round))
-            problems = [problem for problem in self.train_problems if problem.id in missed]
+            problems = affordable(
+                [problem for problem in self.train_problems if problem.id in missed],
+                n=len(self.hint.attempts),
+                max_tokens=self.hint.decodings[0].max_tokens,
+                tokens_left=self.waves.tokens_left(round),
+            )
             write_plan(path, [self.drawing.planned(round, "train", self.hint, policy, problems)])
         self._draw("with hints", round, read_plan(path), policy, [self.hint])
 
@@ -204,12 +207,14 @@ class RunStages:
             )
         return report, policy
 
-    def is_sampled(self, round: int) -> bool:
+    def is_sampled(self, round: int, policy: Model) -> bool:
         """Whether nothing of the round is left to draw, with hints, or to score."""
-        plans = [self.folder.plan(round), *([self.folder.hints(round)] if self.hint is not None else [])]
-        if not all(path.exists() for path in plans):
+        if not self.folder.plan(round).exists() or self.plan(round, policy):
             return False
-        wanted = {unit.name for path in plans for unit in read_plan(path)}
+        hints = self.folder.hints(round)
+        if self.hint is not None and not hints.exists():
+            return False
+        wanted = {unit.name for unit in read_plan(hints)} if self.hint is not None else set()
         return wanted | ({_scores_name(round, "train")} if self.scoring else set()) <= self.ledger.units().keys()
 
     def require(self, round: int, is_there: bool, what: str, stage: str) -> None:
@@ -341,13 +346,13 @@ def do_stage(stages: RunStages, stage: str) -> str:
     if round == 0 and stage != "eval":
         raise RunError(f"{stages.folder.path}: the model it starts from is not evaluated yet: star-rft eval first")
     if stage == "sample":
-        units = stages.plan(round, policy)
-        stages.sample_and_verify(round, units, policy)
+        while units := stages.plan(round, policy):
+            stages.sample_and_verify(round, units, policy)
         stages.rationalize(round, policy)
         stages.score(round, policy)
-        return f"round {round}: {sum(map(len, units)):,} samples are in the ledger"
+        return f"round {round}: its samples are in the ledger"
     if stage == "select":
-        stages.require(round, stages.is_sampled(round), "samples", "sample")
+        stages.require(round, stages.is_sampled(round, policy), "samples", "sample")
         stages.select(round)
         return f"round {round}: {stages.folder.selection(round)}"
     if stage == "train":

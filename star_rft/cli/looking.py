@@ -60,7 +60,7 @@ def frontier(
 
     from rich.console import Console
 
-    from star_rft.frontier import history
+    from star_rft.frontier.history import history
     from star_rft.ledger import Ledger
     from star_rft.report.terminal import frontier_table
 

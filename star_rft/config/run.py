@@ -11,6 +11,7 @@ from star_rft.config.fields import Section
 from star_rft.config.inputs import DataConfig, ModelConfig, PromptConfig
 from star_rft.config.sampling import (
     BalanceConfig,
+    BudgetConfig,
     EvalConfig,
     RationalizeConfig,
     SampleConfig,
@@ -41,6 +42,7 @@ class Config(Section):
     prompt: PromptConfig = PromptConfig()
     verifier: VerifierConfig = VerifierConfig()
     sample: SampleConfig = SampleConfig()
+    budget: BudgetConfig = BudgetConfig()
     balance: BalanceConfig | None = None
     rationalize: RationalizeConfig | None = None
     scorer: ScorerConfig | None = None

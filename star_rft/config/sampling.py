@@ -64,6 +64,21 @@ class SampleConfig(DecodingConfig):
         return self.top_p if isinstance(self.top_p, list) else [self.top_p]
 
 
+class BudgetConfig(Section):
+    """Who is sampled how often; `sample.n` is the most that a prompt gets of a model in a round.
+
+    `fixed` gives everyone that. `uniform` and `prop2diff` (DART) go on until a prompt has `target` correct traces, or
+    `target` times its fail rate. `adaptive` goes on until a prompt has `target` distinct ones, spends where the next is
+    likeliest, and asks another of `sample.models` only for what those before it leave unsolved. `probe` is what every
+    prompt gets first; `tokens` is what a round's sampling may take in all.
+    """
+
+    plan: Literal["fixed", "uniform", "prop2diff", "adaptive"] = "fixed"
+    target: Positive = 4
+    probe: Positive = 4
+    tokens: Positive | None = None
+
+
 class RationalizeConfig(Section):
     """Prompts that nothing solved are sampled again with the answer as a hint (STaR).
 

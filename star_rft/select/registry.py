@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from star_rft.select.pool import Pool, RuleError
+from star_rft.select.pool import RuleError
 
 Rule = Callable[..., None]
 RULES: dict[str, Rule] = {}
@@ -25,7 +25,7 @@ def rule(function: Rule) -> Rule:
     return function
 
 
-def bound(specs: Sequence[Any]) -> list[Callable[[Pool], None]]:
+def bound(specs: Sequence[Any]) -> list[partial[None]]:
     """Return the rules of a config's list, ready to call; raise RuleError for what is no rule.
 
     A rule is a name, or a mapping of one name to its first option or to all of them.
@@ -33,7 +33,7 @@ def bound(specs: Sequence[Any]) -> list[Callable[[Pool], None]]:
     return [_bound(spec) for spec in specs]
 
 
-def _bound(spec: Any) -> Callable[[Pool], None]:
+def _bound(spec: Any) -> partial[None]:
     if isinstance(spec, str):
         spec = {spec: {}}
     if not isinstance(spec, Mapping) or len(spec) != 1:

@@ -197,6 +197,12 @@ def check(rules: Sequence[str | Mapping[str, Any]]) -> None:
     bound(rules)
 
 
+def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
+    """Return the column by which a list of rules tells traces apart in the end; without dedup each is its own."""
+    keys = [KEYS[call.keywords["by"]] for call in bound(rules) if call.func is dedup]
+    return keys[-1] if keys else "sample_id"
+
+
 @dataclass(frozen=True, slots=True)
 class Selected:
     """`traces` as `pool.finish` describes them; `rankings` its lists, best place first."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.frontier import history, plan_table, read_plan, request_seed, write_plan
-from star_rft.frontier.plan import Asking, Unit
+from star_rft.frontier.history import history
+from star_rft.frontier.plan import Asking, Unit, plan_table, read_plan, request_seed, write_plan
 from tests.ledgers import commit, ledger_of, sample, verdict
 
 ASKING = Asking(round=1, split="train", source="policy", decode_ids=("cool", "warm"), batch_sizes=(8, 4))

@@ -1,0 +1,96 @@
+"""What the planner sees of the ledger: counts a prompt, taken between waves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from star_rft.frontier.budget import Ints, Seen
+
+if TYPE_CHECKING:
+    import duckdb
+
+# The policy changes every round, so what an earlier round found says half as much as the one after it.
+DISCOUNT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose samples are counted: those of `model` alone (its fingerprint), or of every model but the `foreign` ones."""
+
+    model: str | None = None
+    foreign: Sequence[str] = ()
+
+    @property
+    def condition(self) -> str:
+        if self.model is not None:
+            return f"s.model = '{self.model}'"
+        names = ", ".join(f"'{model}'" for model in self.foreign)
+        return f"s.model not in ({names})" if names else "true"
+
+
+def seen(
+    con: duckdb.DuckDBPyConnection,
+    problem_ids: Sequence[str],
+    *,
+    round: int,
+    asked: Asked,
+    key: str,
+    rounds: str,
+    seed: int,
+    held_out: bool,
+) -> Seen:
+    """Count what these problems have come to.
+
+    Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
+    by whichever model: they all count towards the cap. With `held_out`, suspects of the round before are held out.
+    """
+    ids = pa.table({"problem_id": pa.array(problem_ids, pa.string()), "place": np.arange(len(problem_ids))})
+    con.register("planned_problems", ids)
+    usable = "s.status = 'correct' and s.finish_reason = 'stop'"
+    span = "true" if rounds == "all" else "s.round = $round"
+    earlier = f"s.round < $round and {asked.condition}"
+    now = f"s.round = $round and {asked.condition}"
+    found = con.execute(
+        "with counts as (select s.problem_id,"
+        f" count(*) filter ({now}) as samples,"
+        f" count(*) filter ({now} and s.status = 'correct') as correct,"
+        f" sum(s.tokens) filter ({now}) as tokens,"
+        f" count(distinct s.{key}) filter ({usable} and {span}) as uniq,"
+        f" count(*) filter ({usable} and {span}) as uniq_of,"
+        f" sum(pow({DISCOUNT}, $round - s.round)) filter ({earlier}) as past,"
+        f" sum(pow({DISCOUNT}, $round - s.round)) filter ({earlier} and s.status = 'correct') as past_correct"
+        " from traces s where s.split = 'train' and not s.hinted and s.round <= $round group by s.problem_id)"
+        " select coalesce(samples, 0)::bigint as samples, coalesce(correct, 0)::bigint as correct,"
+        " coalesce(uniq, 0)::bigint as uniq, coalesce(uniq_of, 0)::bigint as uniq_of,"
+        " coalesce(tokens, 0)::bigint as tokens, coalesce(past, 0)::double as past,"
+        " coalesce(past_correct, 0)::double as past_correct, problem_id in"
+        " (select problem_id from frontier where in_round = $round - 1 and class = 'suspect_gold') as is_suspect"
+        " from planned_problems left join counts using (problem_id) order by place",
+        {"round": round},
+    ).fetchnumpy()
+    con.unregister("planned_problems")
+    columns = {name: np.asarray(column) for name, column in found.items()}
+    return Seen(
+        samples_N=columns["samples"],
+        correct_N=columns["correct"],
+        distinct_N=columns["uniq"],
+        distinct_of_N=columns["uniq_of"],
+        tokens_N=columns["tokens"],
+        past_samples_N=columns["past"],
+        past_correct_N=columns["past_correct"],
+        is_held_out_N=columns["is_suspect"] & held_out,
+        order_N=orders(problem_ids, seed, round),
+    )
+
+
+def orders(problem_ids: Sequence[str], seed: int, round: int) -> Ints:
+    """Return a number a problem by which equals are served where tokens are short: another order every round."""
+    salt = f"{seed}:{round}:".encode()
+    words = b"".join(hashlib.blake2b(salt + pid.encode(), digest_size=8).digest() for pid in problem_ids)
+    return np.frombuffer(words, dtype=np.int64)

@@ -1,0 +1,102 @@
+"""Rounds that are sampled wave by wave: what each plan asks of a real run, and that it resumes like everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import star_rft
+from star_rft.build import open_run, settle
+from star_rft.files import RunError
+from star_rft.ledger import Ledger
+from star_rft.stages import do_stage
+from tests.runs import outcome, write_config
+from tests.test_recipes import copy_of_tiny
+
+SAMPLE = {"n": 12, "max_tokens": 96, "unit": 16, "batch_size": 16}
+SMALL: dict[str, Any] = {"rounds": 1, "sample": SAMPLE, "train": {"max_steps": 1, "batch_size": 4, "lr": 1e-4}}
+
+
+def run(folder: Path, **changes: Any) -> Path:
+    list(star_rft.run(write_config(folder, **SMALL | changes)))
+    return folder / "run"
+
+
+def asked(run: Path) -> list[tuple[int, int, int]]:
+    """Return, a problem: samples, distinct correct traces, and correct ones that ended by themselves."""
+    return (
+        Ledger(run)
+        .connect()
+        .sql(
+            "select count(*), count(distinct equation_key) filter (status = 'correct' and finish_reason = 'stop'),"
+            " count(*) filter (status = 'correct') from traces where split = 'train' group by problem_id"
+        )
+        .fetchall()
+    )
+
+
+def test_an_adaptive_round_stops_where_the_target_is_met_and_goes_on_elsewhere(tmp_path: Path) -> None:
+    found = asked(run(tmp_path, budget={"plan": "adaptive", "target": 2, "probe": 3}))
+    assert len(found) == 16
+    assert all(3 <= samples <= 12 for samples, _, _ in found)
+    assert all(samples == 12 for samples, distinct, _ in found if distinct == 0)
+    assert any(samples < 12 for samples, _, _ in found)
+    # At most twice what it has: a prompt that had its two by the probe was asked nothing more.
+    assert all(distinct >= 2 or samples > 3 for samples, distinct, _ in found)
+
+
+def test_uniform_goes_on_until_so_many_are_correct(tmp_path: Path) -> None:
+    found = asked(run(tmp_path, budget={"plan": "uniform", "target": 2, "probe": 2}))
+    assert all(correct >= 2 or samples == 12 for samples, _, correct in found)
+    assert any(samples < 12 for samples, _, _ in found)
+
+
+@pytest.mark.parametrize("plan", ["fixed", "adaptive", "uniform", "prop2diff"])
+def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> None:
+    changes = {"budget": {"plan": plan, "tokens": 1500, "probe": 2}, "rationalize": {"n": 3}}
+    con = Ledger(run(tmp_path, **changes)).connect()
+    ((tokens, prompts),) = con.sql(
+        "select sum(tokens), count(distinct problem_id) from samples where split = 'train'"
+    ).fetchall()
+    assert 1000 < tokens <= 1500
+    assert prompts == 16 or plan == "fixed"  # every prompt has its probe; fixed k serves whole prompts
+
+
+def test_another_model_is_asked_only_for_what_is_left_unsolved(tmp_path: Path) -> None:
+    models = ["policy", copy_of_tiny(tmp_path, 1)]
+    sample = SAMPLE | {"n": 4, "models": models, "temperature": 1.3}
+    con = Ledger(run(tmp_path, sample=sample, budget={"plan": "adaptive", "probe": 2})).connect()
+    foreign = "(select model from samples where split = 'train' group by model order by count(*) limit 1)"
+    rows = con.sql(
+        f"select count(*) filter (model <> {foreign}), count(*) filter (model = {foreign}),"
+        f" count(*) filter (model <> {foreign} and status = 'correct' and finish_reason = 'stop')"
+        " from traces where split = 'train' group by problem_id"
+    ).fetchall()
+    assert {other > 0 for _, other, correct in rows if correct} == {False}
+    assert {(own, other > 0) for own, other, correct in rows if not correct} == {(4, True)}
+
+
+def test_a_round_that_is_stopped_between_and_within_waves_ends_the_same(tmp_path: Path) -> None:
+    changes = SMALL | {"budget": {"plan": "adaptive", "target": 3, "probe": 2}}
+    whole = run(tmp_path / "whole", **changes)
+    path = write_config(tmp_path / "parts", **changes)
+    units = 0
+    while True:
+        with open_run(settle(path)) as stages:
+            policy = stages.start()
+            if units == 0:
+                stages.evaluate(0, policy)
+                stages.record(0, policy)
+            wave = stages.plan(1, policy)
+            if not wave:
+                break
+            with pytest.raises(RunError, match="no complete samples yet"):
+                do_stage(stages, "select")
+            missing = [unit for unit in wave if unit.name not in stages.ledger.units()]
+            stages.sample_and_verify(1, missing[:1], policy)
+            units += 1
+    assert units > 4
+    list(star_rft.run(path))
+    assert outcome(whole) == outcome(tmp_path / "parts" / "run")
