@@ -252,10 +252,12 @@ def test_a_prompt_without_a_survivor_is_owed_what_an_equal_split_would_give_it()
     assert Adaptive(cap=4, most=64).allot(spent, tokens_left=60, max_tokens=10)[0] == 0
 
 
-def test_more_owed_than_there_is_left_is_still_given_out() -> None:
-    seen = counts([4] * 50, [0] * 25 + [2] * 25, tokens_N=np.full(50, 80))
-    allotted_N = Adaptive(cap=4, most=256).allot(seen, tokens_left=8000, max_tokens=MAX_TOKENS)
-    assert (allotted_N[:25] > 0).all()
+@pytest.mark.parametrize("length", range(21, 61))
+def test_more_owed_than_there_is_left_is_still_given_out(length: int) -> None:
+    """Their price, rounded, was once above every value: nothing was worth it, and the round ended."""
+    seen = counts([4] * 20, [0] * 19 + [2], tokens_N=np.full(20, length))
+    allotted_N = Adaptive(cap=4, most=256, first=1.0).allot(seen, tokens_left=10_000, max_tokens=MAX_TOKENS)
+    assert allotted_N[:19].all()
 
 
 def test_adaptive_covers_no_less_and_finds_more_survivors_than_fixed_k_for_its_tokens() -> None:
