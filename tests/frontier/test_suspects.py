@@ -21,6 +21,7 @@ from star_rft.frontier.suspects import (
     Votes,
     fit,
     log_beta_binomial,
+    log_rate,
     suspects,
     wrong_gold,
 )
@@ -65,38 +66,51 @@ def population(
 @given(st.integers(0, 30), st.integers(0, 30), st.floats(0.05, 50), st.floats(0.05, 50))
 def test_the_beta_binomial_is_that_of_the_books(k: int, more: int, a: float, b: float) -> None:
     n = k + more
-    ours = log_beta_binomial(np.array([float(k)]), np.array([float(n)]), (a, b))
+    ours = log_beta_binomial(np.array([float(k)]), np.array([float(n)]), a, b)
     assert ours[0] == pytest.approx(betabinom.logpmf(k, n, a, b), abs=1e-6)
+
+
+@given(st.integers(1, 40))
+def test_equal_shares_of_all_shapes_make_every_number_of_right_votes_as_probable(n: int) -> None:
+    k = np.arange(n + 1.0)
+    assert np.exp(log_rate(k, np.full(n + 1, float(n)), (0.25,) * 4)) == pytest.approx(1 / (n + 1))
 
 
 def test_the_probability_is_bayes_rule_over_the_two_stories() -> None:
     def bb(k: int, n: int, a: float, b: float) -> float:
         return float(comb(n, k) * beta(k + a, n - k + b) / beta(a, b))
 
-    gold_right = bb(1, 10, 2, 3) * bb(4, 8, 1, 4)
-    gold_wrong = bb(5, 10, 2, 3) * bb(1, 5, 0.5, 9.5)
-    found = wrong_gold(votes_of((1, 5, 9)), Population(right=(2, 3), repeated=(1, 4)), prior=0.1)
+    def right(k: int, n: int) -> float:
+        return 0.25 * bb(k, n, 1, 2) + 0.75 * bb(k, n, 2, 1)
+
+    gold_right = right(1, 10) * bb(4, 8, 1, 4)
+    gold_wrong = right(5, 10) * bb(1, 5, 0.5, 9.5)
+    found = wrong_gold(votes_of((1, 5, 9)), Population(rates=(0.25, 0.75), repeated=(1, 4)), prior=0.1)
     assert found[0] == pytest.approx(0.1 * gold_wrong / (0.1 * gold_wrong + 0.9 * gold_right))
 
 
 def test_half_a_vote_lies_between_none_and_one() -> None:
-    found = wrong_gold(votes_of((0, 8, 10), (0.5, 8, 9.5), (1, 8, 9)), Population(right=(2, 1), repeated=(1, 6)))
+    found = wrong_gold(votes_of((0, 8, 10), (0.5, 8, 9.5), (1, 8, 9)), Population(repeated=(1, 6)))
     assert found[0] > found[1] > found[2]
 
 
 @settings(max_examples=50)
-@given(st.integers(2, 64), st.floats(0.3, 5), st.floats(0.3, 5), st.floats(0.1, 3), st.floats(2, 30))
-def test_a_probability_is_one_for_any_votes(n: int, a: float, b: float, c: float, d: float) -> None:
+@given(st.integers(2, 64), st.floats(0.1, 3), st.floats(2, 30))
+def test_a_probability_is_one_for_any_votes(n: int, c: float, d: float) -> None:
     prompts = [(g, v, n - g) for g in range(n + 1) for v in range(min(1, n - g), n - g + 1)]
-    found = wrong_gold(votes_of(*prompts), Population(right=(a, b), repeated=(c, d)))
+    found = wrong_gold(votes_of(*prompts), Population(repeated=(c, d)))
     assert np.isfinite(found).all()
     assert ((found >= 0) & (found <= 1)).all()
 
 
 def test_the_fit_finds_the_population_again_and_the_wrong_references_in_it() -> None:
     votes, is_wrong = population(np.random.default_rng(0), prompts=4000, wrong=200)
+    drawn_of_16 = np.arange(17.0), np.full(17, 16.0)
     found = fit(votes)
-    assert found.right == pytest.approx((1.5, 1.0), rel=0.15)
+    assert found.repeated == pytest.approx((1.0, 6.0), rel=0.2)
+    assert np.exp(log_rate(*drawn_of_16, found.rates)) == pytest.approx(
+        betabinom.pmf(drawn_of_16[0], 16, 1.5, 1.0), abs=0.01
+    )
     probability = wrong_gold(votes, found)
     flagged = probability >= FLAG_AT
     assert is_wrong[flagged].mean() > 0.9
@@ -121,8 +135,8 @@ def test_where_wrong_answers_always_agree_it_takes_more_to_be_suspect() -> None:
 
 def test_a_run_of_one_prompt_can_be_fitted() -> None:
     assert 0 < wrong_gold(votes_of((0, 8, 8)), fit(votes_of((0, 8, 8))))[0] < 1
-    assert fit(votes_of((8, 0, 0))).right[0] > 0
-    assert fit(Votes(np.zeros(0), np.zeros(0), np.zeros(0))).right == pytest.approx(Population().right)
+    assert fit(votes_of((8, 0, 0))).rates[-1] > fit(votes_of((0, 1, 8))).rates[-1]
+    assert fit(Votes(np.zeros(0), np.zeros(0), np.zeros(0))).rates == pytest.approx(Population().rates)
 
 
 def test_the_most_frequent_other_answer_is_counted_against_gold(tmp_path: Path) -> None:
@@ -159,11 +173,10 @@ def test_an_answer_spelt_like_gold_is_never_held_against_it(tmp_path: Path) -> N
     assert [(row["answer"], row["votes"], row["gold_votes"]) for row in rows] == [("3", 1, 2), ("A", 1, 2)]
 
 
-def test_hinted_truncated_and_unknown_samples_and_false_equations_have_no_vote(tmp_path: Path) -> None:
+def test_hinted_truncated_and_unknown_samples_have_no_vote(tmp_path: Path) -> None:
     pairs = [
         *cast("a", "7", "9"),
         *cast("a", "7", "9 9", round=2, hinted=True),
-        *cast("a", "7", "9 9", round=3, text="1 + 1 = 3"),
         (sample("a", 0, round=4), verdict("incorrect", "9", "truncated")),
         (sample("a", 1, round=4), verdict("unknown", "9")),
         (sample("a", 2, round=4), verdict("incorrect", None, "no_answer")),
@@ -204,5 +217,5 @@ def test_no_ledger_no_suspects(tmp_path: Path) -> None:
 
 def test_no_evidence_leaves_the_prior() -> None:
     """By one vote that is wrong, nothing is known but how rare such votes are under either story."""
-    found = wrong_gold(votes_of((0, 1, 1)), Population(right=(1, 1), repeated=(1, 1)), prior=PRIOR)
+    found = wrong_gold(votes_of((0, 1, 1)), Population(repeated=(1, 1)), prior=PRIOR)
     assert log(found[0] / (1 - found[0])) == pytest.approx(log(PRIOR / (1 - PRIOR)))
