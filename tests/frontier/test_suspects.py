@@ -14,6 +14,7 @@ from scipy.stats import betabinom
 
 from star_rft.data import write_problems
 from star_rft.frontier.suspects import (
+    COMPLAINING,
     FLAG_AT,
     PRIOR,
     SUSPECTS,
@@ -180,8 +181,16 @@ def test_hinted_truncated_and_unknown_samples_have_no_vote(tmp_path: Path) -> No
         (sample("a", 0, round=4), verdict("incorrect", "9", "truncated")),
         (sample("a", 1, round=4), verdict("unknown", "9")),
         (sample("a", 2, round=4), verdict("incorrect", None, "no_answer")),
+        (sample("a", 3, round=4), verdict("incorrect", "9, 8", "ambiguous")),
     ]
     assert row_of(tmp_path, pairs)["all_votes"] == 1
+
+
+@pytest.mark.parametrize("verifier", COMPLAINING)
+def test_what_a_verifier_complains_of_is_no_answer(verifier: str, tmp_path: Path) -> None:
+    """Programs that all fail in the same assert do not prove its test wrong."""
+    pairs = [(s, replace(v, verifier=verifier)) for s, v in cast("a", "7", "failed failed failed failed failed")]
+    assert suspects(ledger_of(tmp_path, pairs).connect(), through_round=1).num_rows == 0
 
 
 def test_other_models_and_temperatures_have_a_vote(tmp_path: Path) -> None:
