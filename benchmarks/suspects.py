@@ -1,12 +1,13 @@
 """How well wrong reference answers are found on real runs of the quickstart; how fast a million prompts are classed.
 
-    python benchmarks/suspects.py --seeds 2 3 4 --folder /tmp/suspects     # samples what is not there yet
+    python benchmarks/suspects.py --seeds 3 4 5 none    # samples what is not there yet
     python benchmarks/suspects.py --scale
 
 A share of the 500 training references is replaced by plausible wrong numbers, in turn the answer plus or minus a few, a
 number of the question, and an intermediate result; the gold solution ends in the wrong number too. The loop runs on
 that with 16 samples a prompt, and the prompts are classed after each round. Seed `none` is the data as it is: every
-flag is then a false alarm.
+flag is then a false alarm. The statistic was chosen on seeds 0 to 2. `recall, half` is of the wrong references whose
+right answer at least half of the round's samples give. Round 1 is the same base model's for all seeds.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def timed_classes(folder: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="*", default=["2", "3", "4", "none"], help="seeds of the harm; none: no harm")
+    parser.add_argument("--seeds", nargs="*", default=["3", "4", "5", "none"], help="seeds of the harm; none: no harm")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/suspects"), help="where the runs are kept")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--prompts", type=int, default=1_000_000)
