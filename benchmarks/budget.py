@@ -4,7 +4,8 @@
     python benchmarks/budget.py --record RUN               # sample the quickstart's base deeply, once (minutes)
     python benchmarks/budget.py --replay RUN               # any run folder: attempt i is the i-th recorded sample
     python benchmarks/budget.py --plan 1000000             # time and memory of one answer for so many prompts
-    python benchmarks/budget.py --run "sample.n=16" --run "KEY=VALUE ..."   # the quickstart, for real, once each
+    python benchmarks/budget.py --run "rounds=3 sample.n=8" \\
+        --run "rounds=3 sample.n=32 budget.plan=adaptive budget.tokens=120000"   # the quickstart, for real, once each
 
 Survivors are distinct correct traces, at most `--cap` a prompt; coverage is the share of prompts with one. In every
 comparison each plan is asked between waves as the loop asks it, and sees the same samples: attempt i of a prompt is the
