@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,30 +12,28 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
+from star_rft.asking import held_out_of, hint_source, prompts_of, sources_of
 from star_rft.balance import Probe
-from star_rft.config import Config, DecodingConfig, FitConfig, SampleConfig
+from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
-from star_rft.data.prompts import QUESTION
 from star_rft.drawing import Drawing, Engine
 from star_rft.files import RunError, locked, write_text
 from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
-from star_rft.frontier.plan import POLICY
+from star_rft.gate import Gate
 from star_rft.ledger import Ledger
 from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
-from star_rft.rationalize import Hint
 from star_rft.recipes import recipe_files
+from star_rft.reporting import Reporting
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.select.rules import check as check_rules
 from star_rft.select.rules import dedup_key
-from star_rft.sources import Source
-from star_rft.stages import HeldOut, RunStages
+from star_rft.stages import RunStages
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
-from star_rft.types import Decoding, Model, Problem, Sampler, Scorer, Split
+from star_rft.types import Model, Problem, Sampler, Scorer, Split
 from star_rft.waves import Waves
 
-HINTED_QUESTION = "{question} ({answer})"
 RECORDED = (
     "star-rft",
     "torch",
@@ -86,6 +83,8 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
 def check_names(config: Config) -> None:
     """Fail at load for a verifier, a rule or an option that does not exist."""
     check_verifier(config)
+    if config.verifier.second is not None:
+        verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
     check_rules(config.select.rules)
     if config.scorer is not None:
         check_options(config.scorer.name, config.scorer.options)
@@ -113,47 +112,41 @@ def _refuse_changes(folder: RunFolder, config: Config) -> None:
             )
 
 
-def _decoding(section: DecodingConfig, *, temperature: float, top_p: float, backend: str = "hf") -> Decoding:
-    is_greedy = temperature == 0
-    return Decoding(
-        temperature=temperature,
-        max_tokens=section.max_tokens,
-        top_p=1.0 if is_greedy else top_p,
-        top_k=0 if is_greedy else section.top_k,
-        stop=tuple(section.stop),
-        backend=backend,
-        backend_version=version("transformers"),
-    )
-
-
-def _cycled_decodings(section: SampleConfig) -> tuple[Decoding, ...]:
-    """Return what the attempts take in turn: each list goes on at its own pace."""
-    temperatures, top_ps = section.temperatures, section.top_ps
-    return tuple(
-        _decoding(
-            section,
-            temperature=temperatures[i % len(temperatures)],
-            top_p=top_ps[i % len(top_ps)],
-            backend=section.backend,
-        )
-        for i in range(math.lcm(len(temperatures), len(top_ps)))
-    )
-
-
-def held_out_of(config: Config) -> HeldOut:
-    return HeldOut(
-        ks=config.eval.k,
-        n=config.eval.n,
-        sampled=_decoding(config.eval, temperature=config.eval.temperature, top_p=config.eval.top_p),
-        greedy=_decoding(config.eval, temperature=0.0, top_p=1.0) if config.eval.has_greedy else None,
-        every=config.eval.every,
-        group_by=config.eval.group_by,
-    )
-
-
 def _pool(config: Config) -> verifiers.Pool:
     section = config.verifier
     return verifiers.Pool(section.name, workers=section.workers, timeout=section.timeout, **section.options)
+
+
+@contextmanager
+def _second(config: Config) -> Iterator[verifiers.Pool | None]:
+    """Open the verifier that judges selected traces once more, where there is one."""
+    section = config.verifier
+    if section.second is None:
+        yield None
+        return
+    second = section.second
+    with verifiers.Pool(second.name, workers=section.workers, timeout=section.timeout, **second.options) as pool:
+        yield pool
+
+
+def _gate(config: Config) -> Gate | None:
+    section = config.gate
+    if section is None:
+        return None
+    return Gate(
+        patience=section.patience,
+        k=max(config.eval.k),
+        rolls_back=section.roll_back,
+        tolerance=section.tolerance,
+        saturation=section.saturation,
+        diversity=section.diversity,
+        drift=section.drift,
+    )
+
+
+def holds_out_suspects(config: Config) -> bool:
+    """Whether a reference that the samples contradict matters: not where a scorer decides."""
+    return config.select.suspects == "hold_out" and not (config.scorer is not None and config.scorer.decides)
 
 
 def _stages(
@@ -175,7 +168,7 @@ def _stages(
     if config.model.from_scratch:
         trust = config.model.trust_remote_code
         base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
-    prompts, engine = _prompts(config, base), Engine(partial(_sampler, config))
+    prompts, engine = prompts_of(config, base), Engine(partial(_sampler, config))
     fingerprint = lru_cache(maxsize=None)(models.fingerprint)
     drawing = Drawing(
         ledger=Ledger(folder.path, is_writer=True),
@@ -187,6 +180,8 @@ def _stages(
         seed=config.seed,
         unit_size=config.sample.unit,
     )
+    held_out = held_out_of(config)
+    corpus_with = {"gold": config.select.gold, "mix": config.train.mix if config.train else 0.0}
     return RunStages(
         folder=folder,
         drawing=drawing,
@@ -194,19 +189,37 @@ def _stages(
         rounds=config.rounds,
         base=base,
         prompts=prompts,
-        sources=_sources(config, base),
-        hint=_hint_source(config, base),
+        sources=sources_of(config, base),
+        hint=hint_source(config, base),
         prompts_a_round=config.sample.prompts,
         probe=_probe(config),
         scoring=_scoring(config, prompts, engine, fingerprint),
-        held_out=held_out_of(config),
+        held_out=held_out,
+        reporting=Reporting(
+            folder=folder,
+            drawing=drawing,
+            base=base,
+            prompts=prompts,
+            held_out=held_out,
+            gate=_gate(config),
+            drift_traces=config.eval.drift,
+            loading={
+                "dtype": config.model.dtype,
+                "device": config.model.device,
+                "trust_remote_code": config.model.trust_remote_code,
+            },
+            corpus_with=corpus_with,
+            warm_start_data=warm_start,
+        ),
+        holds_out_suspects=holds_out_suspects(config),
+        second=partial(_second, config),
         select_with={
             "rounds": config.select.rounds,
             "rules": config.select.rules,
             "weighting": config.train.weighting if config.train else "uniform",
             "seed": config.seed,
         },
-        corpus_with={"gold": config.select.gold, "mix": config.train.mix if config.train else 0.0},
+        corpus_with=corpus_with,
         training=RoundTraining(_supervised(config), _comparing(config)),
         warm_up=_fit(config, config.warm_start) if config.warm_start else None,
         warm_start_data=warm_start,
@@ -230,7 +243,7 @@ def _waves(config: Config, folder: RunFolder, drawing: Drawing) -> Waves:
         key=dedup_key(config.select.rules),
         rounds=config.select.rounds,
         escalates=section.plan == "adaptive",
-        holds_out_suspects=True,
+        holds_out_suspects=holds_out_suspects(config),
     )
 
 
@@ -243,65 +256,6 @@ def _sampler(config: Config, model: Model) -> Sampler:
         device=config.model.device,
         batch_size=config.sample.batch_size,
         trust_remote_code=config.model.trust_remote_code,
-    )
-
-
-def _prompts(config: Config, base: Model, *, system: str | None = None) -> Prompter:
-    from star_rft import models
-
-    section = config.prompt
-    return Prompter(
-        models.load_tokenizer(base, trust_remote_code=config.model.trust_remote_code),
-        template=section.template,
-        chat=section.chat,
-        system=section.system if system is None else system,
-        few_shot=section.few_shot,
-        completion_prefix=section.completion_prefix,
-    )
-
-
-def _sources(config: Config, base: Model) -> list[Source]:
-    """Return who samples the train prompts; the attempts of each begin where those of the one before end."""
-    from star_rft import models
-
-    section, found = config.sample, []
-    for index, name in enumerate(section.models):
-        resolved = None
-        if name != POLICY:
-            into = RunFolder(config.folder).base_model / str(index)
-            resolved = models.resolve(name, into=into, trust_remote_code=config.model.trust_remote_code)
-        systems: Sequence[str | None] = section.system or [None]
-        asked = [_prompts(config, resolved or base, system=system) for system in systems]
-        found.append(
-            Source(
-                tokenizer=asked[0].tokenizer,
-                attempts=range(index * section.n, (index + 1) * section.n),
-                decodings=_cycled_decodings(section),
-                renders=tuple(prompts.render for prompts in asked),
-                name=name,
-                model=resolved,
-            )
-        )
-    return found
-
-
-def _hint_source(config: Config, base: Model) -> Source | None:
-    section = config.rationalize
-    if section is None:
-        return None
-    prompts = _prompts(config, base)
-    template = section.template
-    if template is None:
-        template = config.prompt.template if section.mark else config.prompt.template.replace(QUESTION, HINTED_QUESTION)
-    temperatures = config.sample.temperatures if section.temperature is None else [section.temperature]
-    decoding = _decoding(config.sample, temperature=temperatures[0], top_p=config.sample.top_ps[0])
-    return Source(
-        tokenizer=prompts.tokenizer,
-        attempts=range(section.n),
-        decodings=(decoding,),
-        renders=(Hint(template, section.mark).renderer(prompts),),
-        name=f"{POLICY} with hints",
-        is_hinted=True,
     )
 
 

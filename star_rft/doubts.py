@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
-from star_rft.ledger import batches
+from star_rft.ledger import DOUBTS, batches
 from star_rft.rollout import VerifierPool, judged_text
 from star_rft.select.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
 from star_rft.types import digest
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["no_derivation", "underived", "repeated", "disagrees", "false_step"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-DOUBTS = pa.schema(
-    [
-        ("in_round", pa.int32()),
-        ("sample_id", pa.string()),
-        ("problem_id", pa.string()),
-        ("kind", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
 
 N_GRAM = 4
 # Above this share of its word 4-grams said before, a text of at least so many of them goes in circles.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k
-from star_rft.types import Interval, Scores, Split
+from star_rft.types import Decoding, Interval, Scores, Split
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,6 +33,18 @@ EVAL = pa.schema(
         ("greedy_correct", pa.bool_()),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """How the held-out sets are sampled; `greedy` is None where no greedy completion is wanted."""
+
+    ks: Sequence[int]
+    n: int
+    sampled: Decoding
+    greedy: Decoding | None
+    every: int
+    group_by: str | None
 
 
 def per_problem(

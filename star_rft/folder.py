@@ -36,6 +36,11 @@ class RunFolder:
     def warm_start(self) -> Path:
         return self.path / "warm_start"
 
+    @property
+    def reviews(self) -> Path:
+        """What people found of suspect references."""
+        return self.path / "reviews.jsonl"
+
     def round(self, number: int) -> Path:
         return self.path / "rounds" / f"{number:03d}"
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from star_rft.files import RunError, append_line, read_lines, write_table
+from star_rft.frontier.classes import FRONTIER
 from star_rft.select.keys import KEY_VERSION, keys_of
 from star_rft.types import Decoding, Sample
 from verifiers.types import Verdict
@@ -97,7 +98,15 @@ RANKINGS = pa.schema(
         ("score", pa.float64()),
     ]
 )
-FRONTIER = pa.schema([("in_round", pa.int32()), ("problem_id", pa.string()), ("class", pa.string())])
+DOUBTS = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("sample_id", pa.string()),
+        ("problem_id", pa.string()),
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
 DECODINGS = pa.schema(
     [
         ("decode_id", pa.string()),
@@ -205,6 +214,7 @@ class Ledger:
         self._view(con, "selection", self._existing("rounds/*/selection.parquet"), SELECTION)
         self._view(con, "rankings", self._existing("rounds/*/rankings.parquet"), RANKINGS)
         self._view(con, "frontier", self._existing("rounds/*/frontier.parquet"), FRONTIER)
+        self._view(con, "doubts", self._existing("rounds/*/doubts.parquet"), DOUBTS)
         self._view(con, "all_scores", self._parts("scores"), SCORES)
         con.execute(
             "create view scores as select * from all_scores"

@@ -20,28 +20,34 @@ class Stages(Protocol):
     def plan(self, round: int, policy: Model) -> list[Unit]: ...
     def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None: ...
     def rationalize(self, round: int, policy: Model) -> None: ...
+    def classify(self, round: int) -> None: ...
     def score(self, round: int, policy: Model) -> None: ...
     def select(self, round: int) -> None: ...
     def train(self, round: int, policy: Model) -> Model: ...
     def evaluate(self, round: int, policy: Model) -> None: ...
     def record(self, round: int, policy: Model) -> RoundReport: ...
-    def recorded(self, round: int) -> tuple[RoundReport, Model] | None: ...
+    def recorded(self, round: int) -> RoundReport | None: ...
+    def ends(self, report: RoundReport) -> bool: ...
+    def policy_after(self, report: RoundReport) -> Model: ...
 
 
 def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:
     """Yield a report a round; round 0 is the evaluation of the model that the loop starts from."""
     policy = stages.start()
     for round in range(rounds + 1):
-        if (done := stages.recorded(round)) is not None:
-            report, policy = done
-            yield report
-            continue
-        if round > 0:
-            while units := stages.plan(round, policy):
-                stages.sample_and_verify(round, units, policy)
-            stages.rationalize(round, policy)
-            stages.score(round, policy)
-            stages.select(round)
-            policy = stages.train(round, policy)
-        stages.evaluate(round, policy)
-        yield stages.record(round, policy)
+        report = stages.recorded(round)
+        if report is None:
+            if round > 0:
+                while units := stages.plan(round, policy):
+                    stages.sample_and_verify(round, units, policy)
+                stages.rationalize(round, policy)
+                stages.classify(round)
+                stages.score(round, policy)
+                stages.select(round)
+                policy = stages.train(round, policy)
+            stages.evaluate(round, policy)
+            report = stages.record(round, policy)
+        yield report
+        if stages.ends(report):
+            return
+        policy = stages.policy_after(report)  # an earlier one, where the gate rolled the round back

@@ -79,6 +79,21 @@ def selection_figures(con: duckdb.DuckDBPyConnection, *, round: int, problems: i
     }
 
 
+def frontier_figures(con: duckdb.DuckDBPyConnection, *, round: int) -> dict[str, Any]:
+    """Count the classes and the transitions of the train problems, and the selected traces that are doubted."""
+
+    def counted(what: str, source: str) -> dict[str, int]:
+        query = f"select {what}, count(*) from {source} where in_round = ? and {what} is not null group by 1 order by 1"
+        return dict(con.execute(query, [round]).fetchall())
+
+    doubted = _one(con, "select count(distinct sample_id) from doubts where in_round = ?", round)
+    return {
+        "classes": counted('"class"', "frontier"),
+        "transitions": counted("transition", "frontier"),
+        "doubts": {"doubted": doubted[0], **counted("kind", "doubts")},
+    }
+
+
 def write(path: Path, report: RoundReport) -> None:
     """Write metrics.json: the report, and the held-out scores also at the top, where other tools look."""
     held_out = report.held_out

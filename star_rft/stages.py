@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from star_rft import balance, evaluate, rationalize, record
 from star_rft.balance import Probe
 from star_rft.data import Prompter
+from star_rft.doubts import doubts
 from star_rft.drawing import Drawing
+from star_rft.evaluate import HeldOut
 from star_rft.files import RunError, write_table
 from star_rft.folder import RunFolder
+from star_rft.frontier.classes import classify
 from star_rft.frontier.plan import Unit, read_plan, write_plan
+from star_rft.frontier.reviews import reviews
 from star_rft.ledger import RANKINGS, Ledger
+from star_rft.reporting import Reporting, checked
+from star_rft.rollout import VerifierPool
 from star_rft.scoring import Scoring, scored
 from star_rft.seconds import Seconds
 from star_rft.select.rules import select
 from star_rft.sources import Source
-from star_rft.training.corpus import corpus, gold_examples, mixture, rankings
+from star_rft.training.corpus import corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places, RoundTraining
-from star_rft.types import Decoding, Example, Model, Problem, RoundReport, Scores, Split, digest
+from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
 from star_rft.waves import Waves, affordable
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """How the held-out sets are sampled; `greedy` is None where no greedy completion is wanted."""
-
-    ks: Sequence[int]
-    n: int
-    sampled: Decoding
-    greedy: Decoding | None
-    every: int
-    group_by: str | None
 
 
 @dataclass(slots=True)
@@ -56,6 +52,9 @@ class RunStages:
     probe: Probe | None
     scoring: Scoring | None
     held_out: HeldOut
+    reporting: Reporting
+    holds_out_suspects: bool
+    second: Callable[[], AbstractContextManager[VerifierPool | None]]
     select_with: Mapping[str, Any]
     corpus_with: Mapping[str, Any]
     training: RoundTraining
@@ -103,6 +102,15 @@ class RunStages:
             write_plan(path, [self.drawing.planned(round, "train", self.hint, policy, problems)])
         self._draw("with hints", round, read_plan(path), policy, [self.hint])
 
+    def classify(self, round: int) -> None:
+        """Say of each train problem what the samples so far make of it."""
+        path = self.folder.frontier(round)
+        if not path.exists():
+            with self._seconds.timed(round, "select"):
+                own = next((s.attempts for s in self.sources if s.model is None), range(0))
+                found = reviews(self.folder.reviews)
+                write_table(path, classify(self.ledger.connect(), through_round=round, own=own, reviews=found))
+
     def score(self, round: int, policy: Model, split: Split = "train") -> None:
         """Have the scorer, where the run has one, go over the traces of a round."""
         name = _scores_name(round, split)
@@ -122,8 +130,8 @@ class RunStages:
             scorer.close()
 
     def select(self, round: int) -> None:
-        path = self.folder.selection(round)
-        if path.exists():
+        path, doubts_path = self.folder.selection(round), self.folder.doubts(round)
+        if path.exists() and doubts_path.exists():
             return
         with self._seconds.timed(round, "select"):
             settings = dict(self.select_with)
@@ -131,9 +139,14 @@ class RunStages:
                 # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
                 settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
             decides = self.scoring is not None and self.scoring.decides
+            settings["holds_out_suspects"] = self.holds_out_suspects
             chosen = select(self.ledger.connect(), round=round, scorer_decides=decides, **settings)
             write_table(self.folder.rankings(round), chosen.rankings.to_arrow_table().cast(RANKINGS))
             write_table(path, chosen.traces.to_arrow_table())
+            with self.second() as second:
+                references = {problem.id: problem.reference for problem in self.train_problems}
+                doubted = doubts(self.ledger.connect(), round=round, references=references, second=second)
+            write_table(doubts_path, doubted.table)
 
     def train(self, round: int, policy: Model) -> Model:
         out = self.folder.checkpoint(round)
@@ -172,40 +185,24 @@ class RunStages:
             write_table(path, table)
 
     def record(self, round: int, policy: Model) -> RoundReport:
-        """Sum the round up, write its metrics.json last: with it the round is finished."""
-        train = self.train_problems
-        scored = {split: self._scores(round, split) for split in ("dev", "test") if self.drawing.problems.get(split)}
-        figures: dict[str, Any] = {}
-        if round > 0:
-            con = self.ledger.connect()
-            figures = record.train_figures(con, round=round, group_by=self.held_out.group_by)
-            figures |= record.selection_figures(con, round=round, problems=len(train))
-            counts = {"problems": len(train), "anchor": len(self.warm_start_data)}
-            gold, anchor = mixture(figures["survivors"], **counts, **self.corpus_with)
-            figures |= {"gold": gold, "anchor": anchor, "balance": balance.chosen(self.folder.balance(round))}
-        report = RoundReport(
-            round=round,
-            model=self.drawing.fingerprint(policy),
-            problems=len(train),
-            held_out=scored.get("dev", scored.get("test")),
-            test=scored.get("test"),
-            seconds=self._spent(round),
-            **figures,
-        )
+        """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
+        report = self.reporting.report(round, policy, suspects=self._suspects(round), seconds=self._spent(round))
         record.write(self.folder.metrics(round), report)
         return report
 
-    def recorded(self, round: int) -> tuple[RoundReport, Model] | None:
-        path = self.folder.metrics(round)
-        if not path.exists():
+    def recorded(self, round: int) -> RoundReport | None:
+        report = self.reporting.recorded(round)
+        if report is None:
             return None
-        report, policy = record.read(path), self.start() if round == 0 else self.folder.checkpoint(round)
-        if (found := self.drawing.fingerprint(policy)) != report.model:
-            raise RunError(
-                f"{policy}: is not the model that round {round} recorded ({found}, not {report.model}): its weights"
-                " were changed; restore them or begin a new run"
-            )
-        return report, policy
+        policy = self._model_of(round)
+        return checked(report, policy, self.drawing.fingerprint(policy))
+
+    def ends(self, report: RoundReport) -> bool:
+        return self.reporting.ends(report)
+
+    def policy_after(self, report: RoundReport) -> Model:
+        """Return the model that the next round goes on from."""
+        return self._model_of(report.round if report.gate is None else report.gate["model_round"])
 
     def is_sampled(self, round: int, policy: Model) -> bool:
         """Whether nothing of the round is left to draw, with hints, or to score."""
@@ -221,6 +218,17 @@ class RunStages:
         if not is_there:
             path = self.folder.path
             raise RunError(f"{path}: round {round} has no complete {what} yet: star-rft {stage} {path} first")
+
+    def _model_of(self, round: int) -> Model:
+        return self.start() if round == 0 else self.folder.checkpoint(round)
+
+    def _suspects(self, round: int) -> frozenset[str]:
+        """Return the problems that are held out of training in a round."""
+        if not self.holds_out_suspects or not self.folder.frontier(round).exists():
+            return frozenset()
+        is_suspect = [("class", "=", "suspect_gold")]
+        found = pq.read_table(self.folder.frontier(round), columns=["problem_id"], filters=is_suspect)
+        return frozenset(found["problem_id"].to_pylist())
 
     def _is_evaluated(self, round: int) -> bool:
         return round % self.held_out.every == 0 or round == self.rounds
@@ -299,6 +307,7 @@ class RunStages:
             self.ledger.connect(),
             anchor=self.warm_start_data,
             seed=self.drawing.seed,
+            held_out=self._suspects(round),
             **self._material(round),
             **self.corpus_with,
         )
@@ -311,20 +320,6 @@ class RunStages:
             work = self.folder.work / f"{out.parent.name}-{out.name}"
             seed = self.drawing.seed + round
             fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=on_step, **options)
-
-    def _scores(self, round: int, split: Split) -> Scores | None:
-        path = self.folder.eval(round)
-        if not path.exists():
-            return None
-        earlier = [r for r in range(round) if self.folder.eval(r).exists()]
-        rows = [evaluate.read(self.folder.eval(r), split) for r in (*earlier[:1], *earlier[-1:])]
-        return evaluate.scores(
-            evaluate.read(path, split),
-            split=split,
-            ks=self.held_out.ks,
-            base=rows[0] if rows else None,
-            last=rows[-1] if rows else None,
-        )
 
     def _spent(self, round: int) -> dict[str, float]:
         scores = ("score",) if self.scoring is not None else ()
@@ -342,17 +337,20 @@ def do_stage(stages: RunStages, stage: str) -> str:
     """
     finished = stages.folder.finished_rounds()
     round = finished[-1] + 1 if finished else 0
-    policy = stages.start() if round <= 1 else stages.folder.checkpoint(round - 1)
+    last = stages.recorded(round - 1) if round > 0 else None
+    policy = stages.start() if last is None else stages.policy_after(last)
     if round == 0 and stage != "eval":
         raise RunError(f"{stages.folder.path}: the model it starts from is not evaluated yet: star-rft eval first")
     if stage == "sample":
         while units := stages.plan(round, policy):
             stages.sample_and_verify(round, units, policy)
         stages.rationalize(round, policy)
+        stages.classify(round)
         stages.score(round, policy)
         return f"round {round}: its samples are in the ledger"
     if stage == "select":
         stages.require(round, stages.is_sampled(round, policy), "samples", "sample")
+        stages.classify(round)
         stages.select(round)
         return f"round {round}: {stages.folder.selection(round)}"
     if stage == "train":

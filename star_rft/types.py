@@ -232,7 +232,9 @@ class RoundReport:
     Counts are of this round's train samples, hinted ones apart; `survivors` are the distinct traces selected for
     training, `prompts` the train problems that were sampled, `no_survivors` those of them without a correct sample, and
     `wrong_steps` the share of the correct samples that state a false equation. `balance` is the temperature and
-    threshold that were chosen, with their score. None means not measured.
+    threshold that were chosen, with their score; `waves` how often the plan was asked. `classes` and `transitions`
+    count train problems (`frontier`), `doubts` selected traces (`doubts.py`); `diversity` and `drift` are the figures
+    of the modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
     """
 
     round: int
@@ -256,6 +258,13 @@ class RoundReport:
     no_survivors_by_group: dict[str, float] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     balance: dict[str, float | None] | None = None
+    waves: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    transitions: dict[str, int] = field(default_factory=dict)
+    diversity: dict[str, float] = field(default_factory=dict)
+    drift: dict[str, float] = field(default_factory=dict)
+    doubts: dict[str, int] = field(default_factory=dict)
+    gate: dict[str, Any] | None = None
     tokens: int = 0
     held_out: Scores | None = None
     test: Scores | None = None

@@ -12,7 +12,7 @@ from star_rft.drawing import Drawing
 from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Budget
 from star_rft.frontier.plan import Unit, read_plan, write_plan
-from star_rft.frontier.seen import Asked, seen
+from star_rft.frontier.seen import seen
 from star_rft.sources import Source
 from star_rft.types import Model, Problem
 
@@ -62,15 +62,13 @@ class Waves:
     ) -> list[pa.Table]:
         con = self.drawing.ledger.connect()
         tokens_left = self.tokens_left(round)
-        models = [None if s.model is None else self.drawing.fingerprint(s.model) for s in sources]
-        foreign = [model for model in models if model is not None]
         tables = []
-        for source, model in zip(sources, models, strict=True):
+        for source in sources:
             counts = seen(
                 con,
                 [problem.id for problem in problems],
                 round=round,
-                asked=Asked(model, foreign),
+                attempts=source.attempts,
                 key=self.key,
                 rounds=self.rounds,
                 seed=self.drawing.seed,

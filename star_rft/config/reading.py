@@ -30,6 +30,7 @@ CHANGEABLE = {
     "verifier.workers",
     "verifier.timeout",
     "train.save_steps",
+    "gate",
 }
 
 

@@ -18,7 +18,7 @@ from star_rft.config.sampling import (
     ScorerConfig,
     VerifierConfig,
 )
-from star_rft.config.training import PreferenceConfig, SelectConfig, TrainConfig, WarmStartConfig
+from star_rft.config.training import GateConfig, PreferenceConfig, SelectConfig, TrainConfig, WarmStartConfig
 
 
 class AboutConfig(Section):
@@ -51,6 +51,7 @@ class Config(Section):
     preference: PreferenceConfig | None = None
     warm_start: WarmStartConfig | None = None
     eval: EvalConfig = EvalConfig()
+    gate: GateConfig | None = GateConfig()
     versions: dict[str, str] = {}
 
     @model_validator(mode="after")

@@ -9,9 +9,17 @@ from pydantic import Field, model_validator
 from star_rft.config.fields import AboveZero, NonNegative, Positive, Section, TopP, one_or_many
 
 
+class SecondConfig(Section):
+    name: str
+    options: dict[str, Any] = {}
+
+
 class VerifierConfig(Section):
+    """What judges. `second` judges the traces that were selected once more, and counts where it disagrees."""
+
     name: str = "math"
     options: dict[str, Any] = {}
+    second: SecondConfig | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
     timeout: AboveZero = 10.0
 
@@ -129,13 +137,17 @@ class BalanceConfig(Section):
 
 
 class EvalConfig(DecodingConfig):
-    """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more."""
+    """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more.
+
+    `drift` is how many traces the KL divergence from the base is measured on (0: it is not).
+    """
 
     every: Positive = 1
     n: Positive = 8
     k: list[Positive] = [1, 8]
     greedy: bool = True
     group_by: str | None = None
+    drift: Annotated[int, Field(ge=0)] = 64
 
     @property
     def has_greedy(self) -> bool:

@@ -13,12 +13,15 @@ from star_rft.config.inputs import Source
 class SelectConfig(Section):
     """`rules` are applied left to right (`star-rft recipes --rules` lists them).
 
-    `gold` is the share of train problems whose gold solution is added (1: every one, as in RFT).
+    `gold` is the share of train problems whose gold solution is added (1: every one, as in RFT). `suspects` says what
+    happens to problems whose samples contradict their reference with one voice: until someone has looked (`star-rft
+    review`), neither their traces nor their gold solutions are trained on, and they are sampled less.
     """
 
     rules: list[str | dict[str, Any]] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
     rounds: Literal["all", "last"] = "all"
     gold: Share = 0.0
+    suspects: Literal["hold_out", "keep"] = "hold_out"
 
 
 class LoraConfig(Section):
@@ -102,3 +105,19 @@ class WarmStartConfig(FitConfig):
     """Supervised training on gold solutions before the first round; `data` is the train set unless given."""
 
     data: Source | None = None
+
+
+class GateConfig(Section):
+    """What is decided after each evaluated round, on data.dev alone.
+
+    A round that is significantly worse is rolled back: the next one goes on from the best. `patience` is after how many
+    evaluated rounds in a row without a significant gain the run stops; null: it never does. A loss within `tolerance`
+    of pass@1 or pass@k only warns. `saturation`, `diversity` and `drift` are bounds of warnings; null turns one off.
+    """
+
+    patience: Positive | None = None
+    roll_back: bool = True
+    tolerance: Share = 0.02
+    saturation: Share | None = 0.9
+    diversity: Share | None = 0.5
+    drift: NonNegative | None = 0.5

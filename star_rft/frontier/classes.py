@@ -14,7 +14,7 @@ All shares and the pass rate are those of `history` after its discount, so a cla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 import pyarrow as pa
@@ -53,7 +53,9 @@ FRONTIER = pa.schema(
 
 _CLASS = f"""
 case
-  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} then 'suspect_gold'
+  when list_contains($wrong::varchar[], problem_id) then 'suspect_gold'
+  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} and not list_contains($right::varchar[], problem_id)
+    then 'suspect_gold'
   when coalesce(samples, 0) = 0 then 'unseen'
   when unknown_now > {MOST} * samples_now then 'unverifiable'
   when pass_low > {SOLVED_ABOVE} then 'solved'
@@ -68,19 +70,25 @@ _COUNTED_APART = ("hinted", "hinted_correct", "foreign", "foreign_correct")
 
 
 def classify(
-    con: duckdb.DuckDBPyConnection, *, through_round: int, foreign: Sequence[str] = (), prior: float = PRIOR
+    con: duckdb.DuckDBPyConnection,
+    *,
+    through_round: int,
+    own: range | None = None,
+    prior: float = PRIOR,
+    reviews: Mapping[str, bool] | None = None,
 ) -> pa.Table:
     """Return `FRONTIER`: one row a train problem, in the order of their ids, by what the ledger held after a round.
 
-    `foreign` are the fingerprints of models that were not the policy; `prior` is the share of wrong references to
-    expect. Rates and `transition` are null where the policy was not asked; `other_*` describe the most frequent
-    answer besides the reference, suspect or not, and are null where there is none.
+    `own` are the attempts that the policy draws (None: all); `prior` is the share of wrong references to expect;
+    `reviews` say, by problem, whether someone has found its reference right, which then decides. Rates and `transition`
+    are null where the policy was not asked; `other_*` describe the most frequent answer besides the reference, suspect
+    or not, and are null where there is none.
     """
     import duckdb
 
     tables = {
         "problem": con.sql("select problem_id from problems where split = 'train'").to_arrow_table(),
-        "counted": counts(con, through_round=through_round, foreign=foreign),
+        "counted": counts(con, through_round=through_round, own=own),
         "suspect": suspects(con, through_round=through_round, prior=prior),
     }
     zeros = ", ".join(f'coalesce("{name}", 0) as "{name}"' for name in (*_COUNTED, *_COUNTED_APART))
@@ -94,6 +102,10 @@ def classify(
             " probability as wrong_gold_probability"
             " from problem full join counted using (problem_id) left join suspect using (problem_id)"
             " order by problem_id",
-            params={"through": through_round},
+            params={
+                "through": through_round,
+                "right": [problem_id for problem_id, is_right in (reviews or {}).items() if is_right],
+                "wrong": [problem_id for problem_id, is_right in (reviews or {}).items() if not is_right],
+            },
         )
         return joined.to_arrow_table().select(FRONTIER.names).cast(FRONTIER)

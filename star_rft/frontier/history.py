@@ -11,7 +11,7 @@ Pearson 1934) over all rounds alike; after 0 of k it is near 3/k.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -63,7 +63,7 @@ HISTORY = pa.schema(
 # DuckDB reads the ledger once for the counts and once, correct samples only, for the keys.
 _COUNTS = """
 with asked as (
-  select *, list_contains($foreign::varchar[], model) as is_foreign, not hinted and not is_foreign as is_own
+  select *, not (attempt >= $first and attempt < $stop) as is_foreign, not hinted and not is_foreign as is_own
   from samples join verdicts using (sample_id) where split = 'train' and round <= $through_round
 ),
 by_round as (
@@ -134,27 +134,25 @@ def history(
     *,
     only_without_survivors: bool = False,
     through_round: int | None = None,
-    foreign: Sequence[str] = (),
+    own: range | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row a prompt that the policy was asked, hardest first: `HISTORY`, its text and reference, and `rounds`.
 
     `rounds` holds the policy's counts round by round, hints aside. For eyes; `counts` is for programs.
     """
-    found = _bindings(con, through_round, foreign) | {"only_without_survivors": only_without_survivors}
+    found = _bindings(con, through_round, own) | {"only_without_survivors": only_without_survivors}
     for batch in con.sql(_COUNTS + _SHOWN, params=found).to_arrow_reader(8192):
         yield from _with_rates(pa.Table.from_batches([batch])).to_pylist()
 
 
-def counts(
-    con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, foreign: Sequence[str] = ()
-) -> pa.Table:
+def counts(con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, own: range | None = None) -> pa.Table:
     """Return `HISTORY`, one row a train prompt with a sample of any kind, in the order of their ids.
 
-    `through_round` is the last round that counts (None: the newest); `foreign` are the fingerprints of models
-    that were not the policy. `transition` and the rates are null where the policy itself was never asked. The columns
-    `*_now` are counts after the discount.
+    `through_round` is the last round that counts (None: the newest); `own` are the attempts that the policy draws
+    (None: all), those beyond are foreign models'. `transition` and the rates are null where the policy itself was never
+    asked. The columns `*_now` are counts after the discount.
     """
-    found = _bindings(con, through_round, foreign)
+    found = _bindings(con, through_round, own)
     table = con.sql(_COUNTS + "select * from told order by problem_id", params=found).to_arrow_table()
     return _with_rates(table).select(HISTORY.names).cast(HISTORY)
 
@@ -174,9 +172,10 @@ def beta_interval(alpha: Floats, beta: Floats, *, confidence: float = CONFIDENCE
     return betaincinv(pairs.real, pairs.imag, tail)[where], betaincinv(pairs.real, pairs.imag, 1 - tail)[where]
 
 
-def _bindings(con: duckdb.DuckDBPyConnection, through_round: int | None, foreign: Sequence[str]) -> dict[str, Any]:
+def _bindings(con: duckdb.DuckDBPyConnection, through_round: int | None, own: range | None) -> dict[str, Any]:
     through = newest_round(con) if through_round is None else through_round
-    return {"through_round": through, "foreign": list(foreign), "discount": DISCOUNT}
+    own = range(2**31) if own is None else own
+    return {"through_round": through, "first": own.start, "stop": own.stop, "discount": DISCOUNT}
 
 
 def _with_rates(table: pa.Table) -> pa.Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,33 +18,18 @@ if TYPE_CHECKING:
 DISCOUNT = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Whose samples are counted: those of `model` alone (its fingerprint), or of every model but the `foreign` ones."""
-
-    model: str | None = None
-    foreign: Sequence[str] = ()
-
-    @property
-    def condition(self) -> str:
-        if self.model is not None:
-            return f"s.model = '{self.model}'"
-        names = ", ".join(f"'{model}'" for model in self.foreign)
-        return f"s.model not in ({names})" if names else "true"
-
-
 def seen(
     con: duckdb.DuckDBPyConnection,
     problem_ids: Sequence[str],
     *,
     round: int,
-    asked: Asked,
+    attempts: range,
     key: str,
     rounds: str,
     seed: int,
     held_out: bool,
 ) -> Seen:
-    """Count what these problems have come to.
+    """Count what these problems have come to with the source that draws these attempts.
 
     Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
     by whichever model: they all count towards the cap. With `held_out`, suspects of the round before are held out.
@@ -54,8 +38,8 @@ def seen(
     con.register("planned_problems", ids)
     usable = "s.status = 'correct' and s.finish_reason = 'stop'"
     span = "true" if rounds == "all" else "s.round = $round"
-    earlier = f"s.round < $round and {asked.condition}"
-    now = f"s.round = $round and {asked.condition}"
+    asked = f"s.attempt between {attempts.start} and {attempts.stop - 1}"
+    earlier, now = f"s.round < $round and {asked}", f"s.round = $round and {asked}"
     found = con.execute(
         "with counts as (select s.problem_id,"
         f" count(*) filter ({now}) as samples,"

@@ -220,10 +220,14 @@ def select(
     weighting: str,
     seed: int,
     scorer_decides: bool = False,
+    holds_out_suspects: bool = False,
 ) -> Selected:
-    """Apply the rules of one round, left to right."""
+    """Apply the rules of one round, left to right; what suspects are held out of is decided before them."""
     calls = bound(rules)
     pool = candidates(con, round=round, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
+    if holds_out_suspects:
+        of_class = f"select problem_id from frontier where in_round = {int(round)} and class = 'suspect_gold'"
+        pool.drop(f"problem_id in ({of_class})", "'suspect_gold'")
     for call in calls:
         call(pool)
     traces = finish(pool, weighting=weighting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,17 +34,20 @@ def corpus(
     mix: float,
     seed: int,
     foreign: Sequence[str] = (),
+    held_out: Collection[str] = (),
 ) -> list[Example]:
     """Build the training set of a round, in a fixed order. A hinted trace is trained on without its hint.
 
     `foreign` are the fingerprints of models whose tokens are not this model's: of those the text counts.
     `gold` is the share of the problems whose gold solution is added; `mix` the share of the whole set that is
-    drawn, without replacement and anew each round, from `anchor`.
+    drawn, without replacement and anew each round, from `anchor`. The gold solutions of `held_out` problems are left
+    out of both.
     """
     survivors = _survivors(con, round=round, problems=problems, prompts=prompts, foreign=foreign)
-    golds, anchors = mixture(len(survivors), problems=len(problems), gold=gold, anchor=len(anchor), mix=mix)
-    gold_ids = _draw(list(problems), golds, "gold", seed)
-    by_id = {problem.id: problem for problem in anchor}
+    with_gold = [problem_id for problem_id in problems if problem_id not in held_out]
+    by_id = {problem.id: problem for problem in anchor if problem.id not in held_out}
+    golds, anchors = mixture(len(survivors), problems=len(with_gold), gold=gold, anchor=len(by_id), mix=mix)
+    gold_ids = _draw(with_gold, golds, "gold", seed)
     anchor_ids = _draw(list(by_id), anchors, "anchor", seed, round)
     return [
         *survivors,

@@ -177,7 +177,8 @@ def make_trainer(
     plan = make_plan(objective.sizes, settings, device=config.device.type, ranks=config.world_size, packed=packed)
     config.gradient_accumulation_steps = plan.parts
     config.max_steps = len(plan.tokens_of_step)
-    config.warmup_steps = math.ceil(settings.warmup_ratio * config.max_steps)
+    # The first step of a warm-up has the rate 0: a training of one step would not train.
+    config.warmup_steps = min(math.ceil(settings.warmup_ratio * config.max_steps), config.max_steps - 1)
     load = partial(
         load_for_training, trust_remote_code=trust_remote_code, flash=packed and flash, highest=objective.highest_token
     )

@@ -110,15 +110,15 @@ def test_later_rounds_do_not_change_what_was_so(tmp_path: Path) -> None:
 def test_hinted_and_foreign_samples_are_counted_apart_and_tell_no_pass_rate(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    foreign = [(replace(s, model="other"), v) for s, v in drawn("a", "cci")]
+    foreign = [(replace(s, attempt=s.attempt + 100), v) for s, v in drawn("a", "cci")]
     pairs = [*drawn("a", "ii"), *drawn("a", "ccc", hinted=True), *foreign, *drawn("b", "c", hinted=True)]
     con = ledger_of(tmp_path, pairs).connect()
-    rows = {row["problem_id"]: row for row in counts(con, foreign=["other"]).to_pylist()}
+    rows = {row["problem_id"]: row for row in counts(con, own=range(100)).to_pylist()}
     named = ("samples", "correct", "distinct", "hinted", "hinted_correct", "foreign", "foreign_correct", "tokens")
     assert [rows["a"][name] for name in named] == [2, 0, 0, 3, 3, 3, 2, 8 * 3]
     assert rows["a"]["pass_mean"] == pytest.approx(0.5 / 3)
     assert [rows["b"][name] for name in ("samples", "transition", "pass_mean")] == [0, None, None]
-    assert [row["problem_id"] for row in history(con, foreign=["other"])] == ["a"]
+    assert [row["problem_id"] for row in history(con, own=range(100))] == ["a"]
 
 
 def test_unknown_says_nothing_about_the_pass_rate_and_truncated_says_no(tmp_path: Path) -> None:

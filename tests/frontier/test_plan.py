@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.frontier.history import history
 from star_rft.frontier.plan import Asking, Unit, plan_table, read_plan, request_seed, write_plan
-from tests.ledgers import commit, ledger_of, sample, verdict
 
 ASKING = Asking(round=1, split="train", source="policy", decode_ids=("cool", "warm"), batch_sizes=(8, 4))
 ONE = Asking(round=1, split="train", source="policy", decode_ids=("cool",), batch_sizes=(8,))
@@ -96,16 +94,3 @@ def test_a_seed_belongs_to_its_request_alone() -> None:
     assert len(seeds) == 7
     assert request_seed(*base) == request_seed(*base)
     assert all(0 <= seed < 2**64 for seed in seeds)
-
-
-def test_history_keeps_every_round_of_a_prompt(tmp_path: Path) -> None:
-    ledger = ledger_of(tmp_path, [(sample("a", i), verdict("incorrect")) for i in range(2)])
-    second = [(sample("a", 0, round=2), verdict()), (sample("a", 1, round=2), verdict("unknown", None))]
-    commit(ledger, "u1", second)
-    (row,) = history(ledger.connect())
-    assert [(r["round"], r["correct"], r["samples"], r["unknown"]) for r in row["rounds"]] == [
-        (1, 0, 2, 0),
-        (2, 1, 2, 1),
-    ]
-    assert (row["samples"], row["correct"], row["unknown"]) == (4, 1, 1)
-    assert list(history(ledger.connect(), only_without_survivors=True)) == []

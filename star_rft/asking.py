@@ -1,0 +1,116 @@
+"""From a config to who is asked, and how: prompts, decodings, sources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from star_rft.config import Config, DecodingConfig, SampleConfig
+from star_rft.data import Prompter
+from star_rft.data.prompts import QUESTION
+from star_rft.evaluate import HeldOut
+from star_rft.folder import RunFolder
+from star_rft.frontier.plan import POLICY
+from star_rft.rationalize import Hint
+from star_rft.sources import Source
+from star_rft.types import Decoding, Model
+
+HINTED_QUESTION = "{question} ({answer})"
+
+
+def prompts_of(config: Config, base: Model, *, system: str | None = None) -> Prompter:
+    from star_rft import models
+
+    section = config.prompt
+    return Prompter(
+        models.load_tokenizer(base, trust_remote_code=config.model.trust_remote_code),
+        template=section.template,
+        chat=section.chat,
+        system=section.system if system is None else system,
+        few_shot=section.few_shot,
+        completion_prefix=section.completion_prefix,
+    )
+
+
+def sources_of(config: Config, base: Model) -> list[Source]:
+    """Return who samples the train prompts; the attempts of each begin where those of the one before end."""
+    from star_rft import models
+
+    section, found = config.sample, []
+    for index, name in enumerate(section.models):
+        resolved = None
+        if name != POLICY:
+            into = RunFolder(config.folder).base_model / str(index)
+            resolved = models.resolve(name, into=into, trust_remote_code=config.model.trust_remote_code)
+        systems: Sequence[str | None] = section.system or [None]
+        asked = [prompts_of(config, resolved or base, system=system) for system in systems]
+        found.append(
+            Source(
+                tokenizer=asked[0].tokenizer,
+                attempts=range(index * section.n, (index + 1) * section.n),
+                decodings=_cycled_decodings(section),
+                renders=tuple(prompts.render for prompts in asked),
+                name=name,
+                model=resolved,
+            )
+        )
+    return found
+
+
+def hint_source(config: Config, base: Model) -> Source | None:
+    section = config.rationalize
+    if section is None:
+        return None
+    prompts = prompts_of(config, base)
+    template = section.template
+    if template is None:
+        template = config.prompt.template if section.mark else config.prompt.template.replace(QUESTION, HINTED_QUESTION)
+    temperatures = config.sample.temperatures if section.temperature is None else [section.temperature]
+    decoding = _decoding(config.sample, temperature=temperatures[0], top_p=config.sample.top_ps[0])
+    return Source(
+        tokenizer=prompts.tokenizer,
+        attempts=range(section.n),
+        decodings=(decoding,),
+        renders=(Hint(template, section.mark).renderer(prompts),),
+        name=f"{POLICY} with hints",
+        is_hinted=True,
+    )
+
+
+def _decoding(section: DecodingConfig, *, temperature: float, top_p: float, backend: str = "hf") -> Decoding:
+    is_greedy = temperature == 0
+    return Decoding(
+        temperature=temperature,
+        max_tokens=section.max_tokens,
+        top_p=1.0 if is_greedy else top_p,
+        top_k=0 if is_greedy else section.top_k,
+        stop=tuple(section.stop),
+        backend=backend,
+        backend_version=version("transformers"),
+    )
+
+
+def _cycled_decodings(section: SampleConfig) -> tuple[Decoding, ...]:
+    """Return what the attempts take in turn: each list goes on at its own pace."""
+    temperatures, top_ps = section.temperatures, section.top_ps
+    return tuple(
+        _decoding(
+            section,
+            temperature=temperatures[i % len(temperatures)],
+            top_p=top_ps[i % len(top_ps)],
+            backend=section.backend,
+        )
+        for i in range(math.lcm(len(temperatures), len(top_ps)))
+    )
+
+
+def held_out_of(config: Config) -> HeldOut:
+    return HeldOut(
+        ks=config.eval.k,
+        n=config.eval.n,
+        sampled=_decoding(config.eval, temperature=config.eval.temperature, top_p=config.eval.top_p),
+        greedy=_decoding(config.eval, temperature=0.0, top_p=1.0) if config.eval.has_greedy else None,
+        every=config.eval.every,
+        group_by=config.eval.group_by,
+    )

@@ -1,0 +1,146 @@
+"""What a round came to, and what is decided about it: its report, from the ledger and the files of the round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from star_rft import balance, evaluate, record
+from star_rft.data import Prompter
+from star_rft.diversity import diversity
+from star_rft.drawing import Drawing
+from star_rft.drift import drift, gold_solutions, length_drift, own_samples
+from star_rft.evaluate import HeldOut
+from star_rft.files import RunError
+from star_rft.folder import RunFolder
+from star_rft.gate import Decision, Gate, Signs, decide, evaluated
+from star_rft.training.corpus import mixture
+from star_rft.types import Model, Problem, RoundReport, Scores, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """`drift_traces` is how many traces the divergence from the base is measured on; `loading` how it loads models."""
+
+    folder: RunFolder
+    drawing: Drawing
+    base: Model
+    prompts: Prompter
+    held_out: HeldOut
+    gate: Gate | None
+    drift_traces: int
+    loading: Mapping[str, Any]
+    corpus_with: Mapping[str, Any]
+    warm_start_data: Sequence[Problem]
+
+    def report(
+        self, round: int, policy: Model, *, suspects: frozenset[str], seconds: Mapping[str, float]
+    ) -> RoundReport:
+        """Sum a round up; `suspects` are the problems that it held out of its training."""
+        scored = {split: self._scores(round, split) for split in ("dev", "test") if self.drawing.problems.get(split)}
+        figures = self._of_training(round, suspects) if round > 0 else {}
+        figures["drift"] = self._drift(round, policy)
+        decision = self._decision(round, figures)
+        return RoundReport(
+            round=round,
+            model=self.drawing.fingerprint(policy),
+            problems=len(self.drawing.problems["train"]),
+            held_out=scored.get("dev", scored.get("test")),
+            test=scored.get("test"),
+            seconds=dict(seconds),
+            gate=None if decision is None else asdict(decision),
+            **figures,
+        )
+
+    def recorded(self, round: int) -> RoundReport | None:
+        path = self.folder.metrics(round)
+        return record.read(path) if path.exists() else None
+
+    def ends(self, report: RoundReport) -> bool:
+        """Whether the run is over with this round, by the patience of now: it may be more than it was then."""
+        if self.gate is None or self.gate.patience is None or report.gate is None:
+            return False
+        return bool(report.gate["evidence"].get("without_gain", 0) >= self.gate.patience)
+
+    def _of_training(self, round: int, suspects: frozenset[str]) -> dict[str, Any]:
+        con, problems = self.drawing.ledger.connect(), self.drawing.problems["train"]
+        figures = record.train_figures(con, round=round, group_by=self.held_out.group_by)
+        figures |= record.selection_figures(con, round=round, problems=len(problems))
+        figures |= record.frontier_figures(con, round=round)
+        anchor = sum(problem.id not in suspects for problem in self.warm_start_data)
+        with_gold = sum(problem.id not in suspects for problem in problems)
+        gold, anchors = mixture(figures["survivors"], problems=with_gold, anchor=anchor, **self.corpus_with)
+        figures |= {"gold": gold, "anchor": anchors, "balance": balance.chosen(self.folder.balance(round))}
+        figures["waves"] = len(list(self.folder.round(round).glob("plan*.parquet")))
+        figures["diversity"] = diversity(con, round=round, seed=self.drawing.seed)
+        return figures
+
+    def _drift(self, round: int, policy: Model) -> dict[str, float]:
+        """Measure on held-out samples, which the new policy drew; a round's train samples are still of the old one."""
+        split: Split = "dev" if self.drawing.problems.get("dev") else "test"
+        if self.drift_traces == 0 or not self.folder.eval(round).exists():
+            return {}
+        con, problems = self.drawing.ledger.connect(), self.drawing.problems[split]
+        settings: dict[str, Any] = {"prompts": self.prompts, "traces": self.drift_traces, "seed": self.drawing.seed}
+        own = own_samples(
+            con,
+            round=round,
+            split=split,
+            model=self.drawing.fingerprint(policy),
+            problems={problem.id: problem for problem in problems},
+            **settings,
+        )
+        self.drawing.engine.release()
+        items = {"own": own, "gold": gold_solutions(problems, **settings)}
+        found = drift(policy, self.base, items, **self.loading)
+        lengths = length_drift(con, round=round, split=split)
+        return found | ({"length_ratio": lengths["ratio"]} if "ratio" in lengths else {})
+
+    def _decision(self, round: int, figures: Mapping[str, Any]) -> Decision | None:
+        if self.gate is None:
+            return None
+        history = []
+        for earlier in range(round + 1):
+            if not self.folder.eval(earlier).exists() or not self.drawing.problems.get("dev"):
+                continue
+            rows = evaluate.read(self.folder.eval(earlier), "dev")
+            past = None if earlier == round else self.recorded(earlier)
+            measured = figures if past is None else {"diversity": past.diversity, "drift": past.drift}
+            is_out = past is not None and past.gate is not None and past.gate["rolled_back"]
+            history.append(evaluated(earlier, rows, rolled_back=is_out, signs=_signs(measured)))
+        return decide(self.gate, round, history)
+
+    def _scores(self, round: int, split: Split) -> Scores | None:
+        path = self.folder.eval(round)
+        if not path.exists():
+            return None
+        earlier = [r for r in range(round) if self.folder.eval(r).exists()]
+        rows = [evaluate.read(self.folder.eval(r), split) for r in (*earlier[:1], *earlier[-1:])]
+        return evaluate.scores(
+            evaluate.read(path, split),
+            split=split,
+            ks=self.held_out.ks,
+            base=rows[0] if rows else None,
+            last=rows[-1] if rows else None,
+        )
+
+
+def _signs(figures: Mapping[str, Any]) -> Signs:
+    """Of the figures of diversity only the ways a prompt: n-grams and entropy fall when answers become right."""
+    found: Mapping[str, float] = figures.get("diversity", {})
+    return Signs(
+        saturated=found.get("saturated"),
+        diversity={"ways": found["ways"]} if "ways" in found else {},
+        drift=figures.get("drift", {}).get("own"),
+    )
+
+
+def checked(report: RoundReport, policy: Model, fingerprint: str) -> RoundReport:
+    """Return a recorded report; raise RunError where the round's model is not the one that it speaks of."""
+    if fingerprint != report.model:
+        raise RunError(
+            f"{policy}: is not the model that round {report.round} recorded ({fingerprint}, not {report.model}): its"
+            " weights were changed; restore them or begin a new run"
+        )
+    return report
