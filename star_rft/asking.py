@@ -58,6 +58,15 @@ def sources_of(config: Config, base: Model) -> list[Source]:
     return found
 
 
+def policy_attempts(config: Config) -> range:
+    """Return the attempts that the policy itself draws; none where only other models sample."""
+    section = config.sample
+    if POLICY not in section.models:
+        return range(0)
+    index = section.models.index(POLICY)
+    return range(index * section.n, (index + 1) * section.n)
+
+
 def hint_source(config: Config, base: Model) -> Source | None:
     section = config.rationalize
     if section is None:

@@ -129,18 +129,21 @@ class RunStages:
                 self.ledger.score(name, self.scoring.name, scorer.version, list(rows))
             scorer.close()
 
+    def selection_settings(self, round: int) -> dict[str, Any]:
+        """Return how the traces of a round are selected: by the config, and by what was found for this round."""
+        settings = dict(self.select_with)
+        if (found := balance.chosen(self.folder.balance(round))) and found["threshold"] is not None:
+            # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
+            settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
+        decides = self.scoring is not None and self.scoring.decides
+        return settings | {"scorer_decides": decides, "holds_out_suspects": self.holds_out_suspects}
+
     def select(self, round: int) -> None:
         path, doubts_path = self.folder.selection(round), self.folder.doubts(round)
         if path.exists() and doubts_path.exists():
             return
         with self._seconds.timed(round, "select"):
-            settings = dict(self.select_with)
-            if (found := balance.chosen(self.folder.balance(round))) and found["threshold"] is not None:
-                # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
-                settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
-            decides = self.scoring is not None and self.scoring.decides
-            settings["holds_out_suspects"] = self.holds_out_suspects
-            chosen = select(self.ledger.connect(), round=round, scorer_decides=decides, **settings)
+            chosen = select(self.ledger.connect(), round=round, **self.selection_settings(round))
             write_table(self.folder.rankings(round), chosen.rankings.to_arrow_table().cast(RANKINGS))
             write_table(path, chosen.traces.to_arrow_table())
             with self.second() as second:
@@ -159,7 +162,7 @@ class RunStages:
                 starts={"base": self.base, "warm_start": self.folder.warm_start, "last": policy},
                 places=Places(self.folder.path, out, self.folder.supervised(round), self.folder.verifier(round)),
                 examples=lambda: self._corpus(round),
-                rankings=lambda: rankings(self.ledger.connect(), **self._material(round)),
+                rankings=lambda: rankings(self.ledger.connect(), **self.material(round)),
                 do=partial(self._fit, round),
             )
         return out
@@ -186,7 +189,7 @@ class RunStages:
 
     def record(self, round: int, policy: Model) -> RoundReport:
         """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
-        report = self.reporting.report(round, policy, suspects=self._suspects(round), seconds=self._spent(round))
+        report = self.reporting.report(round, policy, suspects=self.suspects(round), seconds=self._spent(round))
         record.write(self.folder.metrics(round), report)
         return report
 
@@ -219,16 +222,25 @@ class RunStages:
             path = self.folder.path
             raise RunError(f"{path}: round {round} has no complete {what} yet: star-rft {stage} {path} first")
 
-    def _model_of(self, round: int) -> Model:
-        return self.start() if round == 0 else self.folder.checkpoint(round)
-
-    def _suspects(self, round: int) -> frozenset[str]:
+    def suspects(self, round: int) -> frozenset[str]:
         """Return the problems that are held out of training in a round."""
         if not self.holds_out_suspects or not self.folder.frontier(round).exists():
             return frozenset()
         is_suspect = [("class", "=", "suspect_gold")]
         found = pq.read_table(self.folder.frontier(round), columns=["problem_id"], filters=is_suspect)
         return frozenset(found["problem_id"].to_pylist())
+
+    def material(self, round: int) -> dict[str, Any]:
+        """Return what turns the rows of a round into examples and rankings."""
+        return {
+            "round": round,
+            "problems": {problem.id: problem for problem in self.train_problems},
+            "prompts": self.prompts,
+            "foreign": [self.drawing.fingerprint(source.model) for source in self.sources if source.model is not None],
+        }
+
+    def _model_of(self, round: int) -> Model:
+        return self.start() if round == 0 else self.folder.checkpoint(round)
 
     def _is_evaluated(self, round: int) -> bool:
         return round % self.held_out.every == 0 or round == self.rounds
@@ -294,21 +306,13 @@ class RunStages:
         if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
             self._seconds.add(round, spent)
 
-    def _material(self, round: int) -> dict[str, Any]:
-        return {
-            "round": round,
-            "problems": {problem.id: problem for problem in self.train_problems},
-            "prompts": self.prompts,
-            "foreign": [self.drawing.fingerprint(source.model) for source in self.sources if source.model is not None],
-        }
-
     def _corpus(self, round: int) -> list[Example]:
         return corpus(
             self.ledger.connect(),
             anchor=self.warm_start_data,
             seed=self.drawing.seed,
-            held_out=self._suspects(round),
-            **self._material(round),
+            held_out=self.suspects(round),
+            **self.material(round),
             **self.corpus_with,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import call, command, environment, write_config
 
 COMMANDS = ["run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n"]
-COMMANDS += ["report", "sql", "frontier", "verifiers", "recipes", "doctor"]
+COMMANDS += ["report", "sql", "frontier", "review", "doubts", "verifiers", "recipes", "doctor"]
 
 
 @pytest.fixture
@@ -98,17 +99,64 @@ def test_sql_prints_rows_as_a_table_and_as_json(run_folder: Path) -> None:
     assert "hard" in call("sql", str(run_folder), query, cwd=run_folder).stdout
 
 
-def test_the_frontier_lists_prompts_without_survivors_and_bounds_their_pass_rate(run_folder: Path) -> None:
+def test_the_frontier_shows_classes_and_what_they_get_next(run_folder: Path) -> None:
     rows = json.loads(call("frontier", str(run_folder), "--json", cwd=run_folder).stdout)
-    assert [row["problem_id"] for row in rows] == ["hard"]
+    assert [(row["problem_id"], row["class"]) for row in rows] == [("hard", "no_survivors")]
     assert (rows[0]["samples"], rows[0]["correct"]) == (4, 0)
     assert rows[0]["pass_rate_at_most"] == pytest.approx(1 - 0.05 ** (1 / 4))
     every = json.loads(call("frontier", str(run_folder), "--all", "--json", cwd=run_folder).stdout)
-    assert [row["problem_id"] for row in every] == ["hard", "solved"]
+    assert [row["problem_id"] for row in every] == ["solved", "hard"]
     table = call("frontier", str(run_folder), cwd=run_folder).stdout
-    assert "hard" in table
+    assert re.search(r"no_survivors +1 +up to \d+ samples a round", table)
     assert "0/4" in table
-    assert "0.53" in table
+    only = json.loads(call("frontier", str(run_folder), "--class", "solved", "--json", cwd=run_folder).stdout)
+    assert [row["problem_id"] for row in only] == ["solved"]
+    wrong = call("frontier", str(run_folder), "--class", "easy", cwd=run_folder)
+    assert wrong.returncode == 2
+    assert "valid: suspect_gold, unseen" in wrong.stderr
+
+
+def test_one_prompt_is_shown_in_full_with_its_attempts(run_folder: Path) -> None:
+    shown = call("frontier", str(run_folder), "ha", cwd=run_folder).stdout
+    assert shown.startswith("hard: no_survivors")
+    assert shown.count("[round 1, attempt ") == 4
+    row = json.loads(call("frontier", str(run_folder), "hard", "--json", cwd=run_folder).stdout)
+    assert [attempt["status"] for attempt in row["attempts"]] == ["incorrect"] * 4
+    absent = call("frontier", str(run_folder), "nothing", cwd=run_folder)
+    assert absent.returncode == 2
+    assert "begins the id of no train problem" in absent.stderr
+
+
+def test_what_is_exported_can_be_reviewed(run_folder: Path, tmp_path: Path) -> None:
+    export, folder = tmp_path / "hard.jsonl", str(run_folder)
+    assert call("frontier", folder, "--export", str(export), cwd=tmp_path).returncode == 0
+    (line,) = map(json.loads, export.read_text().splitlines())
+    assert (line["problem_id"], line["gold"]) == ("hard", None)
+    assert "0 right, 0 wrong" in call("review", folder, str(export), cwd=tmp_path).stdout
+    export.write_text(json.dumps(line | {"gold": "wrong"}))
+    assert "0 right, 1 wrong" in call("review", folder, str(export), cwd=tmp_path).stdout
+    rows = json.loads(call("frontier", folder, "--json", cwd=tmp_path).stdout)
+    assert [(row["problem_id"], row["class"]) for row in rows] == [("hard", "suspect_gold")]
+    export.write_text(json.dumps(line | {"gold": "right"}))
+    call("review", folder, str(export), cwd=tmp_path)
+    rows = json.loads(call("frontier", folder, "--json", cwd=tmp_path).stdout)
+    assert [row["class"] for row in rows] == ["no_survivors"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("no json", "line 1 is no JSON"),
+        ("[1]", 'must hold "problem_id" and "gold"'),
+        ('{"problem_id": "x", "gold": "right"}', "'x' is no train problem"),
+        ('{"problem_id": "hard", "gold": "maybe"}', "valid: right, wrong"),
+    ],
+)
+def test_a_review_that_cannot_be_read_names_its_line(line: str, says: str, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(line)
+    done = call("review", str(run_folder), str(tmp_path / "r.jsonl"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
 
 
 def test_verify_scores_a_file_in_its_order(tmp_path: Path) -> None:

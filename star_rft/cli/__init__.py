@@ -11,10 +11,10 @@ from star_rft.cli.shared import app
 from star_rft.types import RunFailure, UserError
 
 # isort: off
-from star_rft.cli import rounds, measuring, looking  # in the order in which --help lists their commands
+from star_rft.cli import rounds, frontier, measuring, looking  # in the order in which --help lists their commands
 # isort: on
 
-__all__ = ["app", "looking", "main", "measuring", "rounds"]
+__all__ = ["app", "frontier", "looking", "main", "measuring", "rounds"]
 
 
 def main() -> None:

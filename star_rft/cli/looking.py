@@ -48,31 +48,6 @@ def sql(
         relation.show(max_width=160, max_rows=200)
 
 
-@app.command(epilog=example("star-rft frontier runs/quickstart --limit 20"))
-def frontier(
-    run: RunDir,
-    limit: Annotated[int, typer.Option(help="How many prompts to show.")] = 20,
-    every: Annotated[bool, typer.Option("--all", help="All prompts, not only those without survivors.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List the prompts without survivors, with an upper bound of their pass rate."""
-    from itertools import islice
-
-    from rich.console import Console
-
-    from star_rft.frontier.history import history
-    from star_rft.ledger import Ledger
-    from star_rft.report.terminal import frontier_table
-
-    rows = history(Ledger(run_folder(run)).connect(), only_without_survivors=not every)
-    if as_json:
-        typer.echo(json.dumps(list(rows)))
-        return
-    shown = list(islice(rows, limit))
-    rest = sum(1 for _ in rows)
-    Console().print(frontier_table(shown, rest))
-
-
 @app.command("verifiers", epilog=example("star-rft verifiers"))
 def list_verifiers() -> None:
     """List the verifiers that there are, with their options."""

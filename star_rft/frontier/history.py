@@ -11,7 +11,6 @@ Pearson 1934) over all rounds alike; after 0 of k it is near 3/k.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -111,38 +110,6 @@ told as (
   from counted left join keys using (problem_id)
 )
 """
-_SHOWN = """,
-keys_by_round as (
-  select problem_id, round, count(distinct equation_key)::int as distinct_correct
-  from asked where is_own and status = 'correct' group by problem_id, round
-),
-rounds as (
-  select problem_id, list({round: round, samples: samples, correct: correct, unknown: unknown,
-    distinct_correct: coalesce(distinct_correct, 0)} order by round) as rounds
-  from by_round left join keys_by_round using (problem_id, round) where samples > 0 group by problem_id
-)
-select told.*, rounds, p.prompt, p.reference
-from told join rounds using (problem_id)
-left join (select problem_id, prompt, reference from problems where split = 'train') p using (problem_id)
-where samples > 0 and (correct = 0 or not $only_without_survivors)
-order by correct / samples, problem_id
-"""
-
-
-def history(
-    con: duckdb.DuckDBPyConnection,
-    *,
-    only_without_survivors: bool = False,
-    through_round: int | None = None,
-    own: range | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yield one row a prompt that the policy was asked, hardest first: `HISTORY`, its text and reference, and `rounds`.
-
-    `rounds` holds the policy's counts round by round, hints aside. For eyes; `counts` is for programs.
-    """
-    found = _bindings(con, through_round, own) | {"only_without_survivors": only_without_survivors}
-    for batch in con.sql(_COUNTS + _SHOWN, params=found).to_arrow_reader(8192):
-        yield from _with_rates(pa.Table.from_batches([batch])).to_pylist()
 
 
 def counts(con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, own: range | None = None) -> pa.Table:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from textwrap import shorten
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,7 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from star_rft.recipes import Row
 from star_rft.types import Interval, RoundReport, Scores
@@ -112,7 +110,7 @@ def rounds_table(reports: Sequence[RoundReport]) -> Table:
     """Held-out scores, a row a round; fits 80 columns."""
     ks = sorted({int(k) for r in reports for k in r.pass_at_k if k != "1"})
     names = ("round", "pass@1", *(f"pass@{k}" for k in ks), "greedy", "change of pass@1")
-    table = _table("Did it get better? Held-out problems, [95% interval]", *names)
+    table = slim_table("Did it get better? Held-out problems, [95% interval]", *names)
     for report in reports:
         scored = report.held_out
         if scored is None:
@@ -133,7 +131,7 @@ def training_table(reports: Sequence[RoundReport]) -> Table | None:
     if not trained:
         return None
     names = ("round", "sampled", "correct", "distinct", "unknown", "trained on", "no survivors", "s")
-    table = _table("What it was trained on: its own verified samples", *names)
+    table = slim_table("What it was trained on: its own verified samples", *names)
     for r in trained:
         table.add_row(
             str(r.round),
@@ -154,7 +152,7 @@ def groups_table(reports: Sequence[RoundReport], group_by: str) -> Table | None:
     if not scored:
         return None
     groups = list(scored[0].held_out.by_group) if scored[0].held_out else []
-    table = _table(f"pass@1 by {group_by}", "round", *groups)
+    table = slim_table(f"pass@1 by {group_by}", "round", *groups)
     for report in scored:
         values = report.held_out.by_group if report.held_out else {}
         table.add_row(str(report.round), *(f"{values[g]:.2f}" if g in values else "-" for g in groups))
@@ -196,8 +194,26 @@ def recipes_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def gate_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
+    """What the gate decided, where it did more than keep, and which model to use."""
+    decided = [(report.round, report.gate) for report in reports if report.gate is not None]
+    for number, gate in decided:
+        if gate["action"] in ("roll_back", "stop"):
+            yield f"Gate, round {number}: {gate['action'].replace('_', ' ')}: {gate['rule']}."
+    for warning in decided[-1][1]["warnings"] if decided else ():
+        yield f"Gate, round {decided[-1][0]}, warns: {warning}."
+    if decided and (best := decided[-1][1]["model_round"]) != decided[-1][0]:
+        yield f"The model to use is that of round {best}{' (where the run began)' if best == 0 else ''}."
+
+
 def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
     """What only some recipes do, or what only some runs show."""
+    yield from gate_lines(reports)
+    if suspects := reports[-1].classes.get("suspect_gold"):
+        yield (
+            f"{suspects} references are contradicted by the samples with one voice: look with `star-rft frontier RUN"
+            " --class suspect_gold`."
+        )
     wrong = [report for report in reports if report.wrong_steps]
     if wrong:
         shares = ", ".join(f"{report.wrong_steps:.1%} in round {report.round}" for report in wrong)
@@ -214,7 +230,7 @@ def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
 
 
 def scores_table(scores: Scores, title: str) -> Table:
-    table = _table(title, "measure", "value")
+    table = slim_table(title, "measure", "value")
     table.add_row("problems x samples", f"{scores.problems} x {scores.n}")
     if scores.greedy:
         table.add_row("greedy", str(scores.greedy))
@@ -231,7 +247,7 @@ def scores_table(scores: Scores, title: str) -> Table:
 def best_of_n_table(measured: BestOfN, title: str) -> Table:
     """What the choice by score is worth for each k, beside the oracle's and the votes; fits 80 columns."""
     names = ("k", "score", "accuracy", "change from k=1", "pass@k", "majority", "weighted", "KL <=")
-    table = _table(title, *names)
+    table = slim_table(title, *names)
     for best in measured.at:
         table.add_row(
             str(best.k),
@@ -275,20 +291,7 @@ def best_of_n_lines(measured: BestOfN) -> list[str]:
     return lines
 
 
-def frontier_table(rows: Sequence[dict[str, Any]], more: int) -> Table:
-    """Prompts with their history; the third column bounds the pass rate from above (95%)."""
-    table = _table("Prompts by pass rate, hardest first", "problem", "by round", "rate at most")
-    table.add_column("prompt", no_wrap=True)
-    for row in rows:
-        rounds = " ".join(f"{r['correct']}/{r['samples']}" for r in row["rounds"])
-        prompt = shorten(row["prompt"] or "", PROMPT_SHOWN, placeholder="...")
-        table.add_row(row["problem_id"], rounds, f"{row['pass_rate_at_most']:.2f}", Text(prompt))
-    if more:
-        table.caption = f"and {more:,} more; --limit shows more, --json all"
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
+def slim_table(title: str, *columns: str) -> Table:
     """Right-aligned and slim: all of it must fit into 80 columns."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in columns:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from star_rft.frontier.history import HISTORY, beta_interval, counts, history
+from star_rft.frontier.history import HISTORY, beta_interval, counts
 from star_rft.ledger import Ledger
 from star_rft.types import Sample
-from tests.ledgers import commit, ledger_of, sample, verdict
+from tests.ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict
 
 
@@ -45,42 +45,6 @@ def rounds_of(folder: Path, *outcomes: str) -> Ledger:
     )
 
 
-def test_history_keeps_every_round_of_a_prompt(tmp_path: Path) -> None:
-    ledger = ledger_of(tmp_path, [(sample("a", i), verdict("incorrect")) for i in range(2)])
-    second = [(sample("a", 0, round=2), verdict()), (sample("a", 1, round=2), verdict("unknown", None))]
-    commit(ledger, "u1", second)
-    (row,) = history(ledger.connect())
-    assert [(r["round"], r["correct"], r["samples"], r["unknown"]) for r in row["rounds"]] == [
-        (1, 0, 2, 0),
-        (2, 1, 2, 1),
-    ]
-    assert (row["samples"], row["correct"], row["unknown"]) == (4, 1, 1)
-    assert list(history(ledger.connect(), only_without_survivors=True)) == []
-
-
-def test_history_lists_the_hardest_prompts_first_with_the_columns_of_counts(tmp_path: Path) -> None:
-    ledger = ledger_of(tmp_path, [*drawn("a", "cc"), *drawn("b", "ii"), *drawn("c", "ci")])
-    rows = list(history(ledger.connect()))
-    assert [row["problem_id"] for row in rows] == ["b", "c", "a"]
-    assert set(HISTORY.names) | {"rounds", "prompt", "reference"} == set(rows[0])
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "transition"),
-    [
-        (["ic"], "newly_solved"),
-        (["ii", "ci"], "newly_solved"),
-        (["ii", "", "ci"], "newly_solved"),
-        (["ci", "ci"], "kept"),
-        (["ci", "", "ci"], "kept"),
-        (["ci", "ii"], "lost"),
-        (["ci", "", "ii"], "lost"),
-        (["ci", "ii", "ci"], "regained"),
-        (["ii"], "still_none"),
-        (["ci", "ii", "ii"], "still_none"),
-        (["cc", ""], "newly_solved"),
-    ],
-)
 def test_a_transition_compares_the_last_two_rounds_in_which_a_prompt_was_asked(
     outcomes: list[str], transition: str, tmp_path: Path
 ) -> None:
@@ -118,7 +82,6 @@ def test_hinted_and_foreign_samples_are_counted_apart_and_tell_no_pass_rate(tmp_
     assert [rows["a"][name] for name in named] == [2, 0, 0, 3, 3, 3, 2, 8 * 3]
     assert rows["a"]["pass_mean"] == pytest.approx(0.5 / 3)
     assert [rows["b"][name] for name in ("samples", "transition", "pass_mean")] == [0, None, None]
-    assert [row["problem_id"] for row in history(con, own=range(100))] == ["a"]
 
 
 def test_unknown_says_nothing_about_the_pass_rate_and_truncated_says_no(tmp_path: Path) -> None:
@@ -138,7 +101,6 @@ def test_an_empty_ledger_has_no_history(tmp_path: Path) -> None:
     con = Ledger(tmp_path, is_writer=True).connect()
     assert counts(con).num_rows == 0
     assert counts(con).schema == HISTORY
-    assert list(history(con)) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=5))

@@ -1,0 +1,178 @@
+"""The frontier of a run: which prompts it learns from, which it does not reach, and which need someone to look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from star_rft.cli.shared import AsJson, RunDir, app, example, run_folder
+from star_rft.types import RunFailure, UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from star_rft.config import Config
+    from star_rft.frontier.classes import PromptClass
+
+
+@app.command(epilog=example("star-rft frontier runs/quickstart --class no_survivors --export hard.jsonl"))
+def frontier(
+    run: RunDir,
+    problem: Annotated[str | None, typer.Argument(help="One problem's id, or its beginning: show it in full.")] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Only prompts of this class.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All prompts, also those that are solved or learnable.")] = False,
+    limit: Annotated[int, typer.Option(help="How many prompts to show.", min=0)] = 20,
+    export: Annotated[
+        Path | None, typer.Option(help="Write all of them to a JSONL file, for review or as data.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each train prompt has come to: its class, its evidence, and what it gets next."""
+    from rich.console import Console
+
+    from star_rft.build import settle
+    from star_rft.frontier import view
+    from star_rft.frontier.classes import CLASSES
+    from star_rft.ledger import Ledger
+    from star_rft.report import frontier as tables
+
+    config = settle(str(run_folder(run)))
+    con, classed = Ledger(run).connect(), _classed(run, config)
+    remedies = _remedies(config)
+    if problem is not None:
+        row = view.prompt_in_full(con, classed, problem)
+        text = json.dumps(row) if as_json else "\n".join(tables.prompt_lines(row, remedies[row["class"]]))
+        typer.echo(text)
+        return
+    wanted = _wanted(classes, every)
+    if export is not None:
+        _export(export, view.prompts(con, classed, classes=wanted))
+    if as_json:
+        typer.echo(json.dumps(list(view.prompts(con, classed, classes=wanted))))
+        return
+    counts = view.class_counts(con, classed)
+    console = Console()
+    console.print(tables.classes_table(counts, view.classes_by_round(con), remedies))
+    since, now = view.moved(con, classed, was="no_survivors")
+    if now:
+        console.print(tables.moved_line("no_survivors", since, now), highlight=False)
+    for names, table in ((["suspect_gold"], tables.suspects_table), (CLASSES[1:], tables.prompts_table)):
+        asked: list[PromptClass] = [name for name in CLASSES if name in names and name in wanted]
+        shown = list(view.prompts(con, classed, classes=asked, most=limit))
+        if shown:
+            console.print(table(shown, sum(counts.get(name, 0) for name in asked) - len(shown)))
+
+
+@app.command(epilog=example("star-rft review runs/quickstart suspects.jsonl"))
+def review(
+    run: RunDir,
+    file: Annotated[Path, typer.Argument(help='Lines of {"problem_id", "gold": "right" | "wrong"}.')],
+) -> None:
+    """Say of suspect references whether they are right: the right ones are trained on again from the next round on."""
+    from star_rft.build import settle
+    from star_rft.files import locked
+    from star_rft.folder import RunFolder
+    from star_rft.frontier.reviews import add, read_findings
+
+    folder = RunFolder(run_folder(run))
+    classed = _classed(run, settle(str(run)))
+    found = read_findings(file, known=set(classed["problem_id"].to_pylist()))
+    with locked(folder.path):
+        add(folder.reviews, found)
+    counts = {finding: sum(value == finding for value in found.values()) for finding in ("right", "wrong")}
+    typer.echo(f"{counts['right']} right, {counts['wrong']} wrong: noted in {folder.reviews}")
+
+
+@app.command(epilog=example("star-rft doubts runs/quickstart --kind no_derivation"))
+def doubts(
+    run: RunDir,
+    round: Annotated[int | None, typer.Option(help="The round; the last one unless given.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only doubts of this kind.")] = None,
+    limit: Annotated[int, typer.Option(help="How many traces to draw.", min=0)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Draw traces to read that were trained on and may be right by luck or by trickery."""
+    import pyarrow.parquet as pq
+
+    from star_rft.doubts import KINDS, drawn
+    from star_rft.folder import RunFolder
+    from star_rft.ledger import Ledger
+    from star_rft.report.frontier import doubts_lines
+
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"--kind {kind!r} is unknown; valid: {', '.join(KINDS)}")
+    folder = RunFolder(run_folder(run))
+    selected = [int(path.parent.name) for path in folder.path.glob("rounds/*/doubts.parquet")]
+    if not selected or (round is not None and round not in selected):
+        raise RunFailure(f"{run}: round {round or 1} has selected nothing yet; selected: {sorted(selected) or 'none'}")
+    table = pq.read_table(folder.doubts(max(selected) if round is None else round))
+    rows = drawn(table, count=table.num_rows if as_json else limit, kind=kind)
+    texts = _texts(Ledger(run), [row["sample_id"] for row in rows])
+    rows = [row | texts[row["sample_id"]] for row in rows]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    counts = {name: count for name in KINDS if (count := table["kind"].to_pylist().count(name))}
+    typer.echo(f"doubts: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'none'}")
+    for line in doubts_lines(rows):
+        typer.echo(line)
+
+
+def _classed(run: Path, config: Config) -> pa.Table:
+    """Class the prompts by all that the ledger holds now."""
+    from star_rft.asking import policy_attempts
+    from star_rft.folder import RunFolder
+    from star_rft.frontier.classes import classify
+    from star_rft.frontier.history import newest_round
+    from star_rft.frontier.reviews import reviews
+    from star_rft.ledger import Ledger
+
+    con = Ledger(run).connect()
+    own, found = policy_attempts(config), reviews(RunFolder(run).reviews)
+    return classify(con, through_round=newest_round(con), own=own, reviews=found)
+
+
+def _remedies(config: Config) -> Mapping[PromptClass, str]:
+    from star_rft.build import holds_out_suspects
+    from star_rft.frontier.view import remedies
+
+    return remedies(
+        plan=config.budget.plan,
+        most=config.sample.n,
+        models=len(config.sample.models),
+        has_hints=config.rationalize is not None,
+        holds_out_suspects=holds_out_suspects(config),
+    )
+
+
+def _wanted(classes: Sequence[str] | None, every: bool) -> Sequence[str]:
+    from star_rft.frontier.classes import CLASSES
+    from star_rft.frontier.view import OPEN
+
+    if unknown := [name for name in classes or () if name not in CLASSES]:
+        raise UserError(f"--class {unknown[0]!r} is unknown; valid: {', '.join(CLASSES)}")
+    return classes or (CLASSES if every else OPEN)
+
+
+def _export(path: Path, rows: Any) -> None:
+    """Write prompts as data that `data.train` and `star-rft review` read; `gold` is for whoever looks."""
+    from star_rft.files import whole
+
+    count = 0
+    with whole(path) as temporary, temporary.open("w") as out:
+        for row in rows:
+            line = {"problem_id": row["problem_id"], "class": row["class"], "question": row["prompt"]}
+            line |= {"answer": row["reference"], "other_answer": row["other_answer"], "votes": row["other_votes"]}
+            out.write(json.dumps(line | {"of": row["all_votes"], "gold": None}, ensure_ascii=False) + "\n")
+            count += 1
+    typer.echo(f"{count:,} prompts: {path}", err=True)
+
+
+def _texts(ledger: Any, sample_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    query = "select sample_id, text, prompt, reference from traces where list_contains(?, sample_id)"
+    rows = ledger.connect().execute(query, [list(sample_ids)]).fetchall()
+    return {sample_id: {"text": text, "prompt": prompt, "reference": ref} for sample_id, text, prompt, ref in rows}

@@ -1,0 +1,109 @@
+"""The frontier for eyes and for export: classes counted, prompts listed with their texts, one prompt in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from star_rft.frontier.classes import CLASSES, PromptClass
+from star_rft.types import UserError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+# What needs someone, or something, beyond more of the same.
+OPEN: tuple[PromptClass, ...] = ("suspect_gold", "unverifiable", "truncated", "no_survivors", "hard", "unseen")
+
+_ROWS = """
+with by_round as (
+  select problem_id, round, count(*)::int as samples, count(*) filter (status = 'correct')::int as correct
+  from samples join verdicts using (sample_id) where split = 'train' and not hinted group by problem_id, round
+), history as (
+  select problem_id, list({round: round, samples: samples, correct: correct} order by round) as rounds
+  from by_round group by problem_id
+)
+select f.*, coalesce(history.rounds, []) as rounds, p.prompt, p.reference
+from classed f left join history using (problem_id)
+left join (select problem_id, prompt, reference from problems where split = 'train') p using (problem_id)
+where list_contains($classes, f.class)
+order by list_position($classes, f.class), f.pass_mean nulls first, problem_id limit $most
+"""
+
+
+def class_counts(con: duckdb.DuckDBPyConnection, classed: pa.Table) -> dict[PromptClass, int]:
+    """Return how many train problems are of each class, in the order in which the classes are asked for."""
+    con.register("classed", classed)
+    found = dict(con.execute('select "class", count(*) from classed group by 1').fetchall())
+    return {name: found[name] for name in CLASSES if name in found}
+
+
+def classes_by_round(con: duckdb.DuckDBPyConnection) -> dict[str, list[int]]:
+    """Return how many prompts were of each class after each round that recorded it, oldest first."""
+    rows = con.sql('select in_round, "class", count(*) from frontier group by all order by in_round').fetchall()
+    rounds = sorted({round for round, *_ in rows})
+    counted = {(name, round): count for round, name, count in rows}
+    names = sorted({name for _, name, _ in rows})
+    return {name: [counted.get((name, round), 0) for round in rounds] for name in names}
+
+
+def moved(con: duckdb.DuckDBPyConnection, classed: pa.Table, *, was: PromptClass) -> tuple[int, dict[str, int]]:
+    """Return the first round that was recorded, and what the prompts that were of a class then are now."""
+    con.register("classed", classed)
+    rows = con.execute(
+        'select first.in_round, now."class", count(*) from frontier first join classed now using (problem_id)'
+        ' where first."class" = ? and first.in_round = (select min(in_round) from frontier)'
+        " group by all order by 3 desc, 2",
+        [was],
+    ).fetchall()
+    return (rows[0][0] if rows else 0), {name: count for _, name, count in rows}
+
+
+def prompts(
+    con: duckdb.DuckDBPyConnection, classed: pa.Table, *, classes: Sequence[str], most: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the prompts of these classes, class by class, hardest first: `FRONTIER` with rounds, prompt, reference."""
+    con.register("classed", classed)
+    settings = {"classes": list(classes), "most": 2**62 if most is None else most}
+    for batch in con.sql(_ROWS, params=settings).to_arrow_reader(8192):
+        yield from batch.to_pylist()
+
+
+def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: str) -> dict[str, Any]:
+    """Return one prompt (by its id, or the beginning of it) with its attempts. Raises UserError for none or several."""
+    con.register("classed", classed)
+    ids = con.execute(
+        "select problem_id from classed where starts_with(problem_id, ?) order by 1 limit 5", [problem]
+    ).fetchall()
+    if len(ids) != 1:
+        some = ", ".join(found for (found,) in ids)
+        raise UserError(f"{problem!r} begins the id of no train problem" if not ids else f"{problem!r} could be {some}")
+    ((problem_id,),) = ids
+    (row,) = (row for row in prompts(con, classed, classes=CLASSES) if row["problem_id"] == problem_id)
+    attempts = con.sql(
+        "select round, attempt, hinted, status, reason, answer, tokens, false_steps, text, coalesce(s.why, '') as why"
+        " from traces t left join (select sample_id, why from selection qualify row_number() over"
+        " (partition by sample_id order by in_round) = 1) s using (sample_id)"
+        " where t.split = 'train' and t.problem_id = ? order by round, hinted, attempt",
+        params=[problem_id],
+    )
+    return row | {"attempts": attempts.to_arrow_table().to_pylist()}
+
+
+def remedies(*, plan: str, most: int, models: int, has_hints: bool, holds_out_suspects: bool) -> dict[PromptClass, str]:
+    """Say what a run's settings do next about each class."""
+    adaptive = plan == "adaptive"
+    further = [f"up to {most} samples a round"]
+    further += ["the answer as a hint"] if has_hints else []
+    further += ["another model"] if adaptive and models > 1 else []
+    until_enough = "samples until it has enough" if plan != "fixed" else f"{most} samples a round"
+    return {
+        "suspect_gold": "held out of training until reviewed (star-rft review)" if holds_out_suspects else "nothing",
+        "unseen": "its first samples, when a round draws it",
+        "unverifiable": "nothing: mend the verifier or the reference",
+        "solved": "one sample a round, to see it if it is lost" if adaptive else until_enough,
+        "truncated": f"{further[0]}; raise sample.max_tokens",
+        "no_survivors": ", then ".join(further),
+        "hard": further[0],
+        "learnable": until_enough,
+    }
