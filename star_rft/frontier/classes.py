@@ -35,6 +35,8 @@ SOLVED_ABOVE = 0.5
 # Below 1/5, one draw of 8 samples in six comes back empty (0.8 ** 8 = 0.17).
 HARD_BELOW = 0.2
 MOST = 0.5
+# A reference that this many votes give, for each vote against it, is one of two answers, not a contradicted one.
+STRAY = 0.25
 
 NOT_KEPT = ("samples_now", "correct_now", "unknown_now", "truncated_now")
 FRONTIER = pa.schema(
@@ -54,8 +56,8 @@ FRONTIER = pa.schema(
 _CLASS = f"""
 case
   when list_contains($wrong::varchar[], problem_id) then 'suspect_gold'
-  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} and not list_contains($right::varchar[], problem_id)
-    then 'suspect_gold'
+  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} and gold_votes <= {STRAY} * votes
+    and not list_contains($right::varchar[], problem_id) then 'suspect_gold'
   when coalesce(samples, 0) = 0 then 'unseen'
   when unknown_now > {MOST} * samples_now then 'unverifiable'
   when pass_low > {SOLVED_ABOVE} then 'solved'

@@ -142,3 +142,14 @@ def test_the_table_has_its_schema_and_the_same_rows_each_time(tmp_path: Path) ->
     assert set(first["class"].to_pylist()) <= set(CLASSES)
     empty = classify(Ledger(tmp_path / "empty", is_writer=True).connect(), through_round=1)
     assert (empty.num_rows, empty.schema) == (0, FRONTIER)
+
+
+def test_a_reference_that_earlier_samples_gave_is_no_suspect(tmp_path: Path) -> None:
+    """A policy that has unlearned an answer says nothing about the reference, however sure its newest samples are."""
+    lost = [*healthy(60), *drawn("a", "c" * 8)]
+    for round in range(2, 6):
+        lost += drawn("a", "9" * 6, round=round)
+    row = rows_of(tmp_path, lost, through_round=5)["a"]
+    assert (row["gold_votes"], row["other_votes"]) == (8, 24)
+    assert row["wrong_gold_probability"] > 0.7
+    assert row["class"] == "hard"

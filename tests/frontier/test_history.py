@@ -45,6 +45,22 @@ def rounds_of(folder: Path, *outcomes: str) -> Ledger:
     )
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "transition"),
+    [
+        (["ic"], "newly_solved"),
+        (["ii", "ci"], "newly_solved"),
+        (["ii", "", "ci"], "newly_solved"),
+        (["ci", "ci"], "kept"),
+        (["ci", "", "ci"], "kept"),
+        (["ci", "ii"], "lost"),
+        (["ci", "", "ii"], "lost"),
+        (["ci", "ii", "ci"], "regained"),
+        (["ii"], "still_none"),
+        (["ci", "ii", "ii"], "still_none"),
+        (["cc", ""], "newly_solved"),
+    ],
+)
 def test_a_transition_compares_the_last_two_rounds_in_which_a_prompt_was_asked(
     outcomes: list[str], transition: str, tmp_path: Path
 ) -> None:
