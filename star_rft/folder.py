@@ -92,6 +92,10 @@ class RunFolder:
     def metrics(self, number: int) -> Path:
         return self.round(number) / "metrics.json"
 
+    def control(self, name: str, number: int, seed: int) -> Path:
+        """The folder, itself laid out like a run's, of a model that was trained beside a round to compare with it."""
+        return self.path / "controls" / f"{name}-r{number:03d}-s{seed}"
+
     @property
     def work(self) -> Path:
         """Trainer checkpoints of the training that is going on; removed when it ends."""

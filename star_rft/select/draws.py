@@ -74,9 +74,13 @@ def _rejected_of(rows: list[Row], *, n: int, beta: float, seed: int) -> Iterator
 
 
 def control(pool: Pool, *, of: str) -> None:
-    """Exchange what is selected for as many traces drawn at random; everything else was `not_drawn`."""
+    """Exchange what is selected for as many traces drawn at random; everything else was `not_drawn`.
+
+    Problems that are held out of training stay out.
+    """
     size = pool.count()
-    condition = "finish_reason = 'stop'" + (" and status = 'correct'" if of == "correct" else "")
+    condition = "finish_reason = 'stop' and why is distinct from 'suspect_gold'"
+    condition += " and status = 'correct'" if of == "correct" else ""
     place = f"row_number() over (partition by ({condition}) order by {pool.random_order('control')})"
     pool.replace(
         f"case when ({condition}) and place <= {size} then null else 'not_drawn' end as why,"

@@ -1,0 +1,155 @@
+"""What a round's controls say: each against the round's model, paired by held-out problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from star_rft.controls import METRICS, Cost, Lineage, fit_of, held_out_rows
+from star_rft.files import read_json
+from star_rft.folder import RunFolder
+from star_rft.ledger import Ledger
+from star_rft.record import read as read_report
+from star_rft.statistics import bootstrap, paired, pass_at_k
+from star_rft.types import Interval, Split
+
+# Of each control: what the round has and it has not, and what it has instead.
+MEANINGS = {
+    "random": ("verification", "as many random finished traces, right or wrong"),
+    "no_dedup": ("dedup and caps", "as many random correct traces"),
+    "gold": ("own traces", "gold solutions in their place"),
+    "at_once": ("iteration", "one round with all samples at once"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A model with its held-out scores: `vs_start` is its gain of pass@1 over the model that it started from."""
+
+    cost: Cost
+    pass_at_1: Interval
+    pass_at_k: Interval
+    vs_start: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """The round's model minus a control: minus the mean of its seeds, problem by problem."""
+
+    control: str
+    of: str
+    against: str
+    seeds: tuple[int, ...]
+    pass_at_1: Interval
+    pass_at_k: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A round beside its controls. `loop` is what its model cost from the first round on: at_once is matched to it."""
+
+    run: str
+    round: int
+    split: Split
+    problems: int
+    n: int
+    k: int
+    start: Interval | None
+    of_round: Row
+    loop: Cost
+    controls: tuple[Row, ...]
+    contributions: tuple[Contribution, ...]
+
+
+Rates = Mapping[str, float]  # pass@k by problem
+
+
+def compare(
+    folder: RunFolder, lineage: Lineage, *, round: int, names: Sequence[str], seeds: Sequence[int], run_seed: int
+) -> Comparison:
+    """Read what `controls.make` left; nothing is loaded or drawn."""
+    split, rows = held_out_rows(folder, round)
+    k = max(map(int, read_report(folder.metrics(round)).pass_at_k))
+    homes = {name: [RunFolder(folder.control(name, round, seed)) for seed in seeds] for name in names}
+    of_round = _cost_of(folder, lineage, range(round, round + 1), [round], seed=run_seed)
+    loop = _cost_of(folder, lineage, range(1, round + 1), lineage.rounds(round), seed=run_seed)
+    begun = of_round.started_from
+    return Comparison(
+        run=str(folder.path),
+        round=round,
+        split=split,
+        problems=len(rows),
+        n=rows[0]["n"],
+        k=k,
+        start=None if begun is None else bootstrap(list(_rates(folder, begun, 1).values())),
+        of_round=_row(folder, folder, of_round, k),
+        loop=loop,
+        controls=tuple(_row(folder, home, read_cost(home), k) for name in names for home in homes[name]),
+        contributions=tuple(_contribution(folder, name, homes[name], seeds, round=round, k=k) for name in names),
+    )
+
+
+def read_cost(home: RunFolder) -> Cost:
+    found = read_json(home.path / METRICS)
+    return Cost(**{field.name: found[field.name] for field in fields(Cost)})
+
+
+def _cost_of(folder: RunFolder, lineage: Lineage, sampled: range, trained: Sequence[int], *, seed: int) -> Cost:
+    """Sum up what rounds drew and what rounds trained; the examples are those of the last one."""
+    query = (
+        "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train' and round between ? and ?"
+    )
+    con = Ledger(folder.path).connect()
+    ((samples, tokens),) = con.execute(query, [sampled[0], sampled[-1]]).fetchall()
+    round = sampled[-1]
+    reports = [fit_of(folder, number) for number in trained]
+    return Cost(
+        name=f"round {round}" if len(sampled) == 1 else f"rounds 1-{round}",
+        round=round,
+        seed=seed,
+        model=read_report(folder.metrics(round)).model,
+        started_from=lineage.before(round) if len(sampled) == 1 else lineage.first,
+        samples=samples,
+        tokens=tokens,
+        examples=fit_of(folder, round).examples,
+        steps=sum(report.steps for report in reports),
+        trained_tokens=sum(report.tokens for report in reports),
+    )
+
+
+def _row(folder: RunFolder, home: RunFolder, cost: Cost, k: int) -> Row:
+    at_1 = _rates(home, cost.round, 1)
+    begun = cost.started_from
+    return Row(
+        cost=cost,
+        pass_at_1=bootstrap(list(at_1.values())),
+        pass_at_k=bootstrap(list(_rates(home, cost.round, k).values())),
+        vs_start=None if begun is None else _difference(at_1, _rates(folder, begun, 1)),
+    )
+
+
+def _contribution(
+    folder: RunFolder, name: str, homes: Sequence[RunFolder], seeds: Sequence[int], *, round: int, k: int
+) -> Contribution:
+    def lead(at: int) -> Interval:
+        return _difference(_rates(folder, round, at), _mean([_rates(home, round, at) for home in homes]))
+
+    of, against = MEANINGS[name]
+    return Contribution(name, of, against, tuple(seeds), lead(1), lead(k))
+
+
+def _rates(folder: RunFolder, round: int, k: int) -> Rates:
+    _, rows = held_out_rows(folder, round)
+    return {row["problem_id"]: pass_at_k(row["correct"], row["n"], k) for row in rows}
+
+
+def _mean(several: Sequence[Rates]) -> Rates:
+    return {problem: float(np.mean([rates[problem] for rates in several])) for problem in several[0]}
+
+
+def _difference(after: Rates, before: Rates) -> Interval:
+    """Pair by problem, never by position."""
+    both = sorted(after.keys() & before.keys())
+    return paired([after[problem] for problem in both], [before[problem] for problem in both])

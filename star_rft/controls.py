@@ -1,0 +1,317 @@
+"""Matched controls of a round: what verification, dedup and iteration each contribute.
+
+Each control starts from the model that the round started from, takes the steps that the round took, and is evaluated on
+the very requests of the round; only what it trains on differs. Nothing of the run changes: a control has a folder of
+its own, laid out like a run's, and is finished with its metrics.json.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from shutil import copyfile
+from typing import TYPE_CHECKING, Any
+
+from star_rft import evaluate
+from star_rft.files import RunError, read_json, whole, write_json, write_table
+from star_rft.folder import RunFolder
+from star_rft.ledger import Ledger
+from star_rft.record import read as read_report
+from star_rft.select.rules import select
+from star_rft.training.corpus import corpus, gold_examples, rankings
+from star_rft.training.round import Fit, Places
+from star_rft.training.settings import FitReport
+from star_rft.types import Example, Model, Split, UserError
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from star_rft.stages import RunStages
+
+NAMES = ("random", "no_dedup", "gold", "at_once")  # what each says: `contributions.MEANINGS`
+DRAWN_FROM = {"random": "finished", "no_dedup": "correct"}  # the option `of` of the rule `control`
+METRICS = "metrics.json"
+# What a control reads from its run: it lies there under the same name, as a link.
+SHARED = ("problems.parquet", "warm_start.parquet", "warm_start", "base_model", "scratch_model", "reviews.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """A run of one round that draws what `rounds` rounds drew and trains for `steps`."""
+
+    folder: Path
+    seed: int
+    rounds: int
+    steps: int
+
+
+OpenAtOnce = Callable[[AtOnce], AbstractContextManager["RunStages"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model took. `samples` and their `tokens` were drawn for it alone; a step sees a batch of its examples.
+
+    `started_from` is the round whose evaluation is that of the model it started from (see `Lineage`), and
+    `trained_tokens` are prompts and completions over all steps.
+    """
+
+    name: str
+    round: int
+    seed: int
+    model: str
+    started_from: int | None
+    samples: int
+    tokens: int
+    examples: int
+    steps: int
+    trained_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Which round's model each round's training started from; `start` is `train.from`."""
+
+    folder: RunFolder
+    start: str
+    warms_up: bool
+
+    def before(self, round: int) -> int | None:
+        """Return the round whose evaluation is that of the model it started from; None: that was never evaluated."""
+        if self.start == "last":
+            earlier = read_report(self.folder.metrics(round - 1))
+            return earlier.round if earlier.gate is None else int(earlier.gate["model_round"])
+        return self.first
+
+    @property
+    def first(self) -> int | None:
+        """Return the same for the first round."""
+        return None if self.start == "base" and self.warms_up else 0
+
+    def rounds(self, round: int) -> list[int]:
+        """Return the rounds whose training led from the loop's first model to this one's, newest first."""
+        found = [round]
+        while before := self.before(found[-1]):
+            found.append(before)
+        return found
+
+
+# Which round, which controls
+
+
+def chosen_round(folder: RunFolder, number: int | None) -> int:
+    """Return the round to compare with: the last finished one unless given. Raises RunError."""
+    finished = [round for round in folder.finished_rounds() if round > 0]
+    if not finished:
+        raise RunError(f"{folder.path}: no round has trained and finished yet: star-rft run {folder.path} first")
+    if number is None:
+        return finished[-1]
+    if number not in finished:
+        listed = ", ".join(map(str, finished))
+        raise RunError(f"{folder.path}: has no finished round {number} that trained; finished are {listed}")
+    if not folder.eval(number).exists():
+        raise RunError(f"{folder.path}: round {number} was not evaluated (eval.every), so nothing compares with it")
+    return number
+
+
+def impossible(folder: RunFolder, round: int, *, is_greedy: bool) -> dict[str, str]:
+    """Return the controls that make no sense for a round, with the reason."""
+    found = {}
+    query = "select count(*) from problems where split = 'train' and solution is not null"
+    ((with_gold,),) = Ledger(folder.path).connect().sql(query).fetchall()
+    if not with_gold:
+        found["gold"] = "no train problem has a gold solution"
+    if round == 1:
+        found["at_once"] = "round 1 is one round with all samples at once"
+    elif is_greedy:
+        found["at_once"] = "temperature 0 draws the same completion again"
+    return found
+
+
+def chosen_names(only: str | None, without: Mapping[str, str]) -> list[str]:
+    """Return the controls that were asked for, or all that make sense. Raises UserError."""
+    if only is None:
+        return [name for name in NAMES if name not in without]
+    names = list(dict.fromkeys(name.strip() for name in only.split(",")))
+    for name in names:
+        if name not in NAMES:
+            raise UserError(f"--only: there is no control {name!r}; valid are {', '.join(NAMES)}")
+        if name in without:
+            raise UserError(f"--only {name}: cannot be made for this round: {without[name]}")
+    return names
+
+
+def is_done(folder: RunFolder, *, round: int, names: Sequence[str], seeds: Sequence[int]) -> bool:
+    return all((folder.control(name, round, seed) / METRICS).exists() for name in names for seed in seeds)
+
+
+# Training and evaluating them
+
+
+def make(stages: RunStages, *, round: int, names: Sequence[str], seeds: Sequence[int], at_once: OpenAtOnce) -> None:
+    """Train and evaluate what is missing; the caller holds the run. Raises RunError where there is no such training."""
+    if stages.training.supervised is None:
+        raise RunError(
+            f"{stages.folder.path}: trains on comparisons only (train: null), and the controls exchange the examples"
+            " of supervised training: they need a run that has it"
+        )
+    for seed in seeds:
+        for name in names:
+            home = RunFolder(stages.folder.control(name, round, seed))
+            if (home.path / METRICS).exists():
+                continue
+            stages.drawing.progress.say(f"round {round}, control {name}, seed {seed}")
+            _share(stages.folder, home)
+            if name == "at_once":
+                cost = _train_at_once(stages, home, round=round, seed=seed, open_run=at_once)
+                model: Model = home.checkpoint(1)
+            else:
+                cost = _train(stages, home, name=name, round=round, seed=seed)
+                model = home.checkpoint(round)
+            _evaluate(stages, home, round, model)
+            split, rows = held_out_rows(home, round)
+            held_out = evaluate.scores(rows, split=split, ks=stages.held_out.ks)
+            write_json(home.path / METRICS, {**asdict(cost), "held_out": asdict(held_out)})
+
+
+def held_out_rows(folder: RunFolder, round: int) -> tuple[Split, list[dict[str, Any]]]:
+    """Return the rows of an evaluation that decide: those of dev, or of test where there is no dev."""
+    dev = evaluate.read(folder.eval(round), "dev")
+    return ("dev", dev) if dev else ("test", evaluate.read(folder.eval(round), "test"))
+
+
+def _share(folder: RunFolder, home: RunFolder) -> None:
+    home.path.mkdir(parents=True, exist_ok=True)
+    for name in SHARED:
+        link = home.path / name
+        if (folder.path / name).exists() and not link.is_symlink():
+            link.symlink_to(os.path.relpath(folder.path / name, home.path))
+
+
+def _train(stages: RunStages, home: RunFolder, *, name: str, round: int, seed: int) -> Cost:
+    out = home.checkpoint(round)
+    if not out.exists():
+        policy, taken = _policy_before(stages, round), fit_of(stages.folder, round)
+        supervised, comparing = stages.training.supervised, stages.training.comparing
+
+        def do(fit: Fit, title: str, items: Sequence[Any], start: Model, into: Path, **options: Any) -> None:
+            is_supervised = supervised is not None and fit is supervised.fit
+            if is_supervised and len(items) != taken.examples + taken.dropped_too_long:
+                options["max_steps"] = taken.steps  # with as many examples the config's own length gives these steps
+            work = home.work / into.name
+            with stages.drawing.progress.training(f"{name}: {title}") as on_step:
+                fit(items, model_path=start, out_dir=into, work_dir=work, seed=seed + round, on_step=on_step, **options)
+
+        stages.drawing.engine.release()
+        if comparing is not None and comparing.makes_verifier:
+            comparing = None  # it stands beside the policy, and nothing here reads it
+        replace(stages.training, comparing=comparing).run(
+            round,
+            starts={"base": stages.base, "warm_start": stages.folder.warm_start, "last": policy},
+            places=Places(stages.folder.path, out, home.supervised(round), home.verifier(round)),
+            examples=lambda: _examples(stages, home, name=name, round=round, seed=seed),
+            rankings=lambda: rankings(stages.ledger.connect(), **stages.material(round)),
+            do=do,
+        )
+    return _cost(stages, home, name=name, round=round, seed=seed, trained=round, samples=(0, 0))
+
+
+def _examples(stages: RunStages, home: RunFolder, *, name: str, round: int, seed: int) -> list[Example]:
+    held_out = stages.suspects(round)
+    if name == "gold":
+        with_gold = [p for p in stages.train_problems if p.solution is not None and p.id not in held_out]
+        return gold_examples(with_gold, prompts=stages.prompts)
+    con, path = stages.ledger.connect(), home.selection(round)
+    if not path.exists():
+        _select(con, path, settings=stages.selection_settings(round), name=name, round=round, seed=seed)
+    con.read_parquet(str(path)).create_view("selection", replace=True)
+    return corpus(
+        con,
+        anchor=stages.warm_start_data,
+        seed=stages.drawing.seed,
+        held_out=held_out,
+        **stages.material(round),
+        **stages.corpus_with,
+    )
+
+
+def _select(
+    con: duckdb.DuckDBPyConnection, path: Path, *, settings: Mapping[str, Any], name: str, round: int, seed: int
+) -> None:
+    """Exchange what the round's rules select. A score says who is right, so random traces are not weighed by it."""
+    rules = [*settings["rules"], {"control": DRAWN_FROM[name]}]
+    is_blind = name == "random" and settings["weighting"] == "score"
+    weighting = "uniform" if is_blind else settings["weighting"]
+    chosen = select(con, round=round, **{**settings, "rules": rules, "weighting": weighting, "seed": seed})
+    write_table(path, chosen.traces.to_arrow_table())
+
+
+def _train_at_once(stages: RunStages, home: RunFolder, *, round: int, seed: int, open_run: OpenAtOnce) -> Cost:
+    """Do one round of a run of its own, up to its checkpoint: that run resumes as any does."""
+    steps = sum(fit_of(stages.folder, number).steps for number in _lineage(stages).rounds(round))
+    stages.drawing.engine.release()
+    with open_run(AtOnce(home.path, seed, round, steps)) as alone:
+        policy = alone.start()
+        if not home.checkpoint(1).exists():
+            while units := alone.plan(1, policy):
+                alone.sample_and_verify(1, units, policy)
+            alone.rationalize(1, policy)
+            alone.classify(1)
+            alone.score(1, policy)
+            alone.select(1)
+            alone.train(1, policy)
+        query = "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train'"
+        (samples,) = alone.ledger.connect().sql(query).fetchall()
+    return _cost(stages, home, name="at_once", round=round, seed=seed, trained=1, samples=samples)
+
+
+def _evaluate(stages: RunStages, home: RunFolder, round: int, model: Model) -> None:
+    """Ask what the round was asked, by the same plan, into the ledger of the control."""
+    plan = home.eval_plan(round)
+    if not plan.exists():
+        with whole(plan) as temporary:
+            copyfile(stages.folder.eval_plan(round), temporary)
+    drawing = replace(stages.drawing, ledger=Ledger(home.path, is_writer=True))
+    replace(stages, folder=home, drawing=drawing, rounds=round).evaluate(round, model)
+
+
+def _policy_before(stages: RunStages, round: int) -> Model:
+    """Return the model that the loop had when this round began: not the last round's, where that was rolled back."""
+    before = stages.recorded(round - 1)
+    if before is None:
+        raise RunError(f"{stages.folder.path}: round {round - 1} has no metrics.json, so round {round} has no start")
+    return stages.policy_after(before)
+
+
+def fit_of(folder: RunFolder, round: int) -> FitReport:
+    """Return what a round's supervised training took."""
+    between = folder.supervised(round)
+    made = between if between.exists() else folder.checkpoint(round)
+    return FitReport(**read_json(made / "fit.json")["report"])
+
+
+def _lineage(stages: RunStages) -> Lineage:
+    assert stages.training.supervised is not None  # `make` has refused other runs
+    return Lineage(stages.folder, stages.training.supervised.start, stages.warm_up is not None)
+
+
+def _cost(
+    stages: RunStages, home: RunFolder, *, name: str, round: int, seed: int, trained: int, samples: tuple[int, int]
+) -> Cost:
+    """Sum up a model that was trained as round `trained` of its folder."""
+    report, lineage = fit_of(home, trained), _lineage(stages)
+    return Cost(
+        name=name,
+        round=round,
+        seed=seed,
+        model=stages.drawing.fingerprint(home.checkpoint(trained)),
+        started_from=lineage.first if name == "at_once" else lineage.before(round),
+        samples=samples[0],
+        tokens=samples[1],
+        examples=report.examples,
+        steps=report.steps,
+        trained_tokens=report.tokens,
+    )

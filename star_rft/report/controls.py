@@ -1,0 +1,86 @@
+"""A round beside its matched controls, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from star_rft.contributions import Comparison, Contribution, Row
+from star_rft.controls import Cost
+from star_rft.report.terminal import slim_table
+from star_rft.types import Interval
+
+# Differences in the tokens that were trained on, above which they are said.
+WORTH_SAYING = 0.005
+
+
+def scores_table(found: Comparison) -> Table:
+    """Held-out scores of the round's model and of each control; fits 80 columns."""
+    title = f"Round {found.round} and its controls: {found.problems} problems of {found.split} x {found.n} samples"
+    table = slim_table(title, "trained on", "seed", "pass@1", f"pass@{found.k}", "change from its start")
+    for row in (found.of_round, *found.controls):
+        table.add_row(
+            row.cost.name,
+            str(row.cost.seed),
+            f"{row.pass_at_1.value:.3f} [{row.pass_at_1.low:.2f}, {row.pass_at_1.high:.2f}]",
+            f"{row.pass_at_k.value:.3f}",
+            "-" if row.vs_start is None else signed(row.vs_start),
+        )
+    return table
+
+
+def costs_table(found: Comparison) -> Table:
+    """What each model took; samples that a control has from its round are not drawn again."""
+    names = ("trained on", "seed", "samples drawn", "tokens drawn", "examples", "steps", "tokens trained")
+    table = slim_table("What each cost", *names)
+    loop = [found.loop] if any(row.cost.name == "at_once" for row in found.controls) else []
+    for cost in (found.of_round.cost, *loop, *(row.cost for row in found.controls)):
+        counts = (cost.samples, cost.tokens, cost.examples, cost.steps, cost.trained_tokens)
+        table.add_row(cost.name, str(cost.seed), *(f"{count:,}" for count in counts))
+    return table
+
+
+def contribution_lines(found: Comparison) -> list[str]:
+    """Say what each control says of the round."""
+    return [_said(one, found.k) for one in found.contributions]
+
+
+def _said(one: Contribution, k: int) -> str:
+    seeds = f" (mean of {len(one.seeds)} seeds)" if len(one.seeds) > 1 else ""
+    unclear = "; the interval of pass@1 holds 0" if one.pass_at_1.low <= 0 <= one.pass_at_1.high else ""
+    at_k = f", {signed(one.pass_at_k)} pass@{k}" if k > 1 else ""
+    return f"{one.of}: {signed(one.pass_at_1)} pass@1{at_k} against {one.against}{seeds}{unclear}"
+
+
+def unmatched_lines(found: Comparison) -> Iterator[str]:
+    """Say what is equal and what is not."""
+    steps, loop = found.of_round.cost.steps, found.loop
+    yield f"Equal: the model at the start, the settings, the {steps} steps (at_once: the loop's {loop.steps})."
+    different = [text for row in found.controls if (text := _more_tokens(row, _match(found, row)))]
+    if different:
+        yield f"Not equal: the tokens trained on, for texts differ in length: {', '.join(different)}."
+    for cost in (row.cost for row in found.controls if row.cost.name == "at_once"):
+        yield (
+            f"Not equal: at_once has one learning-rate schedule, the loop one a round; it drew {cost.samples:,} samples"
+            f" of {cost.tokens:,} tokens, the loop {loop.samples:,} of {loop.tokens:,}."
+        )
+    if len({row.cost.seed for row in found.controls}) == 1:
+        yield "Intervals are over problems. How much a training varies by its seed shows with more than one --seed."
+    else:
+        yield "Intervals are over problems. The round itself was trained once, with the seed of the run."
+
+
+def _match(found: Comparison, row: Row) -> Cost:
+    return found.loop if row.cost.name == "at_once" else found.of_round.cost
+
+
+def _more_tokens(row: Row, match: Cost) -> str | None:
+    more = row.cost.trained_tokens / match.trained_tokens - 1
+    if abs(more) < WORTH_SAYING:
+        return None
+    return f"{row.cost.name} {more:+.1%} (seed {row.cost.seed})"
+
+
+def signed(interval: Interval) -> str:
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
