@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ def preview(config: Config) -> Preview:
     samples = _samples_a_round(config, {split: len(found) for split, found in problems.items()})
     held_out = (len(problems["dev"]) + len(problems["test"])) * (config.eval.n + int(config.eval.has_greedy))
     evaluations = len([r for r in range(config.rounds + 1) if r % config.eval.every == 0 or r == config.rounds])
-    tokens = config.rounds * samples * config.sample.max_tokens + evaluations * held_out * config.eval.max_tokens
+    round_tokens = min(samples * config.sample.max_tokens, config.budget.tokens or math.inf)
+    tokens = int(config.rounds * round_tokens) + evaluations * held_out * config.eval.max_tokens
     return Preview(
         problems={split: len(found) for split, found in problems.items() if found},
         samples_a_round=samples,

@@ -55,7 +55,8 @@ def _show_plan(config: Config, as_json: bool) -> None:
         return
     typer.echo(configs.dump(config))
     typer.echo(f"problems:       {', '.join(f'{count:,} {split}' for split, count in plan.problems.items())}")
-    typer.echo(f"sampling:       {plan.samples_a_round:,} samples a round, {plan.rounds} rounds")
+    most = "" if config.budget.plan == "fixed" else "at most "
+    typer.echo(f"sampling:       {most}{plan.samples_a_round:,} samples a round, {plan.rounds} rounds")
     typer.echo(f"evaluation:     {plan.held_out_samples:,} samples, {plan.evaluations} times")
     typer.echo(f"tokens at most: {plan.tokens_at_most:,}")
     typer.echo(f"disk at most:   {plan.disk_mb:,.1f} MB of ledger, and one checkpoint a round")
