@@ -48,7 +48,11 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A round beside its controls. `loop` is what its model cost from the first round on: at_once is matched to it."""
+    """A round beside its controls.
+
+    `start` is pass@1 of the model that it started from. `loop` is what its model cost from the first round on: at_once
+    is matched to that.
+    """
 
     run: str
     round: int
@@ -57,6 +61,7 @@ class Comparison:
     n: int
     k: int
     start: Interval | None
+    start_at_k: Interval | None
     of_round: Row
     loop: Cost
     controls: tuple[Row, ...]
@@ -84,6 +89,7 @@ def compare(
         n=rows[0]["n"],
         k=k,
         start=None if begun is None else bootstrap(list(_rates(folder, begun, 1).values())),
+        start_at_k=None if begun is None else bootstrap(list(_rates(folder, begun, k).values())),
         of_round=_row(folder, folder, of_round, k),
         loop=loop,
         controls=tuple(_row(folder, home, read_cost(home), k) for name in names for home in homes[name]),

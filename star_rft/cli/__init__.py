@@ -11,10 +11,11 @@ from star_rft.cli.shared import app
 from star_rft.types import RunFailure, UserError
 
 # isort: off
-from star_rft.cli import rounds, frontier, measuring, looking  # in the order in which --help lists their commands
+# in the order in which --help lists their commands
+from star_rft.cli import rounds, frontier, controls, measuring, looking
 # isort: on
 
-__all__ = ["app", "frontier", "looking", "main", "measuring", "rounds"]
+__all__ = ["app", "controls", "frontier", "looking", "main", "measuring", "rounds"]
 
 
 def main() -> None:

@@ -19,11 +19,14 @@ def scores_table(found: Comparison) -> Table:
     """Held-out scores of the round's model and of each control; fits 80 columns."""
     title = f"Round {found.round} and its controls: {found.problems} problems of {found.split} x {found.n} samples"
     table = slim_table(title, "trained on", "seed", "pass@1", f"pass@{found.k}", "change from its start")
+    if found.start is not None and found.start_at_k is not None:
+        name = f"start: round {found.of_round.cost.started_from}"
+        table.add_row(name, "", _with_range(found.start), f"{found.start_at_k.value:.3f}", "")
     for row in (found.of_round, *found.controls):
         table.add_row(
             row.cost.name,
             str(row.cost.seed),
-            f"{row.pass_at_1.value:.3f} [{row.pass_at_1.low:.2f}, {row.pass_at_1.high:.2f}]",
+            _with_range(row.pass_at_1),
             f"{row.pass_at_k.value:.3f}",
             "-" if row.vs_start is None else signed(row.vs_start),
         )
@@ -32,9 +35,9 @@ def scores_table(found: Comparison) -> Table:
 
 def costs_table(found: Comparison) -> Table:
     """What each model took; samples that a control has from its round are not drawn again."""
-    names = ("trained on", "seed", "samples drawn", "tokens drawn", "examples", "steps", "tokens trained")
-    table = slim_table("What each cost", *names)
-    loop = [found.loop] if any(row.cost.name == "at_once" for row in found.controls) else []
+    names = ("trained on", "seed", "samples", "their tokens", "examples", "steps", "trained tokens")
+    table = slim_table("What each cost (0 samples: those of the round, or none)", *names)
+    loop = [found.loop] if _has_at_once(found) else []
     for cost in (found.of_round.cost, *loop, *(row.cost for row in found.controls)):
         counts = (cost.samples, cost.tokens, cost.examples, cost.steps, cost.trained_tokens)
         table.add_row(cost.name, str(cost.seed), *(f"{count:,}" for count in counts))
@@ -56,7 +59,8 @@ def _said(one: Contribution, k: int) -> str:
 def unmatched_lines(found: Comparison) -> Iterator[str]:
     """Say what is equal and what is not."""
     steps, loop = found.of_round.cost.steps, found.loop
-    yield f"Equal: the model at the start, the settings, the {steps} steps (at_once: the loop's {loop.steps})."
+    of_loop = f" (at_once: those of the loop, {loop.steps})" if _has_at_once(found) else ""
+    yield f"Equal: the model at the start, the settings, the {steps} steps{of_loop}."
     different = [text for row in found.controls if (text := _more_tokens(row, _match(found, row)))]
     if different:
         yield f"Not equal: the tokens trained on, for texts differ in length: {', '.join(different)}."
@@ -80,6 +84,14 @@ def _more_tokens(row: Row, match: Cost) -> str | None:
     if abs(more) < WORTH_SAYING:
         return None
     return f"{row.cost.name} {more:+.1%} (seed {row.cost.seed})"
+
+
+def _has_at_once(found: Comparison) -> bool:
+    return any(row.cost.name == "at_once" for row in found.controls)
+
+
+def _with_range(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def signed(interval: Interval) -> str:
