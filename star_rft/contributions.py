@@ -51,7 +51,7 @@ class Comparison:
     """A round beside its controls.
 
     `start` is pass@1 of the model that it started from. `loop` is what its model cost from the first round on: at_once
-    is matched to that.
+    is matched to that. `compares`: training on comparisons followed, in the round and its controls; no cost counts it.
     """
 
     run: str
@@ -60,6 +60,7 @@ class Comparison:
     problems: int
     n: int
     k: int
+    compares: bool
     start: Interval | None
     start_at_k: Interval | None
     of_round: Row
@@ -88,6 +89,7 @@ def compare(
         problems=len(rows),
         n=rows[0]["n"],
         k=k,
+        compares=folder.supervised(round).exists(),
         start=None if begun is None else bootstrap(list(_rates(folder, begun, 1).values())),
         start_at_k=None if begun is None else bootstrap(list(_rates(folder, begun, k).values())),
         of_round=_row(folder, folder, of_round, k),

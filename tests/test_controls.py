@@ -151,7 +151,7 @@ def test_a_second_call_only_prints_even_while_the_run_goes_on(run: Path) -> None
     said = " ".join(done.stdout.split())
     assert "verification: " in said
     assert "pass@1" in said
-    assert "Not equal: at_once has one learning-rate schedule" in said
+    assert "Not equal: at_once drew 320 samples" in said
 
 
 def test_what_was_interrupted_is_done_again_to_the_same_end(run: Path, tmp_path: Path) -> None:
@@ -165,6 +165,20 @@ def test_what_was_interrupted_is_done_again_to_the_same_end(run: Path, tmp_path:
     shutil.rmtree(RunFolder(RunFolder(copy).control("random", 2, 0)).checkpoint(2))
     controls(copy, "--only", "random,at_once")
     assert (metrics(copy, "random"), metrics(copy, "at_once")) == before
+
+
+def test_with_the_selection_of_the_round_a_control_is_the_round(run: Path, tmp_path: Path) -> None:
+    """So nothing but what it trains on tells them apart: not the start, the steps, the seeds or the evaluation."""
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(run, copy.path, symlinks=True)
+    home = RunFolder(copy.control("random", 2, 0))
+    shutil.rmtree(home.path)
+    home.round(2).mkdir(parents=True)
+    shutil.copy(copy.selection(2), home.selection(2))
+    found = controls(copy.path, "--only", "random")
+    (control,) = found["controls"]
+    assert control["cost"]["model"] == found["of_round"]["cost"]["model"]
+    assert found["contributions"][0]["pass_at_1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_another_seed_draws_and_trains_anew_and_the_sentence_is_of_their_mean(run: Path) -> None:

@@ -75,7 +75,8 @@ def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
     changes["sample.n"] = n
     if config.budget.tokens is not None:
         changes["budget.tokens"] = config.budget.tokens * rounds
-    if config.budget.plan != "adaptive" or config.select.rounds == "last":  # else the target is one of all rounds
+    is_of_all_rounds = config.budget.plan == "adaptive" and config.select.rounds == "all"
+    if config.budget.plan != "fixed" and not is_of_all_rounds:
         changes["budget.target"] = config.budget.target * rounds
     return configs.load(folder.config, changes)
 

@@ -66,9 +66,12 @@ def unmatched_lines(found: Comparison) -> Iterator[str]:
         yield f"Not equal: the tokens trained on, for texts differ in length: {', '.join(different)}."
     for cost in (row.cost for row in found.controls if row.cost.name == "at_once"):
         yield (
-            f"Not equal: at_once has one learning-rate schedule, the loop one a round; it drew {cost.samples:,} samples"
-            f" of {cost.tokens:,} tokens, the loop {loop.samples:,} of {loop.tokens:,}."
+            f"Not equal: at_once drew {cost.samples:,} samples of {cost.tokens:,} tokens, the loop {loop.samples:,} of"
+            f" {loop.tokens:,}; its rules select once (a cap of n is n in all, not n a round), and it has one"
+            " learning-rate schedule where the loop has one a round."
         )
+    if found.compares:
+        yield "Training on comparisons followed, on the round's own (at_once: its own); steps and tokens leave it out."
     if len({row.cost.seed for row in found.controls}) == 1:
         yield "Intervals are over problems. How much a training varies by its seed shows with more than one --seed."
     else:
