@@ -27,7 +27,9 @@ def report(run: RunDir) -> None:
 )
 def sql(
     run: RunDir,
-    query: Annotated[str, typer.Argument(help="SQL over problems, samples, verdicts, traces, selection, rounds.")],
+    query: Annotated[
+        str, typer.Argument(help="SQL over traces, samples, problems, frontier, selection, doubts, rounds, ...")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Ask the ledger with DuckDB."""
