@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from star_rft.contributions import Comparison, Contribution, Row
-from star_rft.controls import Cost
+from star_rft.contributions import Comparison, Contribution
 from star_rft.report.terminal import slim_table
 from star_rft.types import Interval
 
@@ -59,10 +58,10 @@ def _said(one: Contribution, k: int) -> str:
 def unmatched_lines(found: Comparison) -> Iterator[str]:
     """Say what is equal and what is not."""
     steps, loop = found.of_round.cost.steps, found.loop
-    of_loop = f" (at_once: those of the loop, {loop.steps})" if _has_at_once(found) else ""
+    of_loop = f" (at_once: the loop's first model and all its {loop.steps} steps)" if _has_at_once(found) else ""
     yield f"Equal: the model at the start, the settings, the {steps} steps{of_loop}."
-    different = [text for row in found.controls if (text := _more_tokens(row, _match(found, row)))]
-    if different:
+    names = dict.fromkeys(row.cost.name for row in found.controls)
+    if different := [text for name in names if (text := _more_tokens(found, name))]:
         yield f"Not equal: the tokens trained on, for texts differ in length: {', '.join(different)}."
     for cost in (row.cost for row in found.controls if row.cost.name == "at_once"):
         yield (
@@ -78,15 +77,14 @@ def unmatched_lines(found: Comparison) -> Iterator[str]:
         yield "Intervals are over problems. The round itself was trained once, with the seed of the run."
 
 
-def _match(found: Comparison, row: Row) -> Cost:
-    return found.loop if row.cost.name == "at_once" else found.of_round.cost
-
-
-def _more_tokens(row: Row, match: Cost) -> str | None:
-    more = row.cost.trained_tokens / match.trained_tokens - 1
-    if abs(more) < WORTH_SAYING:
+def _more_tokens(found: Comparison, name: str) -> str | None:
+    """Say how many more tokens a control trained on, from its least seed to its most; None where hardly any."""
+    match = found.loop if name == "at_once" else found.of_round.cost
+    more = [row.cost.trained_tokens / match.trained_tokens - 1 for row in found.controls if row.cost.name == name]
+    if max(map(abs, more)) < WORTH_SAYING:
         return None
-    return f"{row.cost.name} {more:+.1%} (seed {row.cost.seed})"
+    low, high = f"{min(more):+.1%}", f"{max(more):+.1%}"
+    return f"{name} {low}" if low == high else f"{name} {low} to {high}"
 
 
 def _has_at_once(found: Comparison) -> bool:
