@@ -60,6 +60,7 @@ class Comparison:
     problems: int
     n: int
     k: int
+    batch_size: int
     compares: bool
     start: Interval | None
     start_at_k: Interval | None
@@ -73,7 +74,14 @@ Rates = Mapping[str, float]  # pass@k by problem
 
 
 def compare(
-    folder: RunFolder, lineage: Lineage, *, round: int, names: Sequence[str], seeds: Sequence[int], run_seed: int
+    folder: RunFolder,
+    lineage: Lineage,
+    *,
+    round: int,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    run_seed: int,
+    batch_size: int,
 ) -> Comparison:
     """Read what `controls.make` left; nothing is loaded or drawn."""
     split, rows = held_out_rows(folder, round)
@@ -89,6 +97,7 @@ def compare(
         problems=len(rows),
         n=rows[0]["n"],
         k=k,
+        batch_size=batch_size,
         compares=folder.supervised(round).exists(),
         start=None if begun is None else bootstrap(list(_rates(folder, begun, 1).values())),
         start_at_k=None if begun is None else bootstrap(list(_rates(folder, begun, k).values())),
@@ -105,7 +114,7 @@ def read_cost(home: RunFolder) -> Cost:
 
 
 def _cost_of(folder: RunFolder, lineage: Lineage, sampled: range, trained: Sequence[int], *, seed: int) -> Cost:
-    """Sum up what rounds drew and what rounds trained; the examples are those of the last one."""
+    """Sum up what rounds drew and what rounds trained on."""
     query = (
         "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train' and round between ? and ?"
     )
@@ -121,7 +130,7 @@ def _cost_of(folder: RunFolder, lineage: Lineage, sampled: range, trained: Seque
         started_from=lineage.before(round) if len(sampled) == 1 else lineage.first,
         samples=samples,
         tokens=tokens,
-        examples=fit_of(folder, round).examples,
+        examples=sum(report.examples for report in reports),
         steps=sum(report.steps for report in reports),
         trained_tokens=sum(report.tokens for report in reports),
     )

@@ -128,7 +128,8 @@ def test_each_control_is_asked_exactly_what_the_round_was_asked(run: Path) -> No
 
 
 def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> None:
-    found = compare(RunFolder(run), Lineage(RunFolder(run), "last", False), round=2, names=NAMES, seeds=[0], run_seed=0)
+    lineage, asked = Lineage(RunFolder(run), "last", False), {"round": 2, "names": NAMES, "seeds": [0]}
+    found = compare(RunFolder(run), lineage, **asked, run_seed=0, batch_size=16)
     assert len({found.of_round.cost.model, *(row.cost.model for row in found.controls)}) == 5
     for row, contribution in zip(found.controls, found.contributions, strict=True):
         lead = found.of_round.pass_at_1.value - row.pass_at_1.value
@@ -140,6 +141,7 @@ def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> Non
     assert found.of_round.vs_start is not None
     assert found.of_round.vs_start.value == pytest.approx(gain)
     assert found.loop.samples == 2 * 40 * 4
+    assert found.loop.examples == sum(len(selected(run, round)) for round in (1, 2))
 
 
 def test_a_second_call_only_prints_even_while_the_run_goes_on(run: Path) -> None:

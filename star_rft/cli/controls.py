@@ -51,7 +51,7 @@ def controls(
             beside.make(stages, **wanted, at_once=at_once)
     assert config.train is not None  # else nothing could be made
     lineage = beside.Lineage(folder, config.train.start, config.warm_start is not None)
-    found = compare(folder, lineage, **wanted, run_seed=config.seed)
+    found = compare(folder, lineage, **wanted, run_seed=config.seed, batch_size=config.train.batch_size)
     _show(found, without if only is None else {}, as_json)
 
 

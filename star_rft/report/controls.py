@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
@@ -33,13 +33,19 @@ def scores_table(found: Comparison) -> Table:
 
 
 def costs_table(found: Comparison) -> Table:
-    """What each model took; samples that a control has from its round are not drawn again."""
-    names = ("trained on", "seed", "samples", "their tokens", "examples", "steps", "trained tokens")
+    """What each model took; samples that a control has from its round are not drawn again.
+
+    `passes` is how often each example was seen, as if every step were full.
+    """
+    names = ("trained on", "seed", "samples", "tokens", "examples", "passes", "steps", "step tokens")
     table = slim_table("What each cost (0 samples: those of the round, or none)", *names)
     loop = [found.loop] if _has_at_once(found) else []
     for cost in (found.of_round.cost, *loop, *(row.cost for row in found.controls)):
-        counts = (cost.samples, cost.tokens, cost.examples, cost.steps, cost.trained_tokens)
-        table.add_row(cost.name, str(cost.seed), *(f"{count:,}" for count in counts))
+        drawn, passes = (cost.samples, cost.tokens, cost.examples), found.batch_size * cost.steps / cost.examples
+        counts = [f"{count:,}" for count in drawn]
+        table.add_row(
+            cost.name, str(cost.seed), *counts, f"{passes:.1f}", f"{cost.steps:,}", f"{cost.trained_tokens:,}"
+        )
     return table
 
 
@@ -63,11 +69,12 @@ def unmatched_lines(found: Comparison) -> Iterator[str]:
     names = dict.fromkeys(row.cost.name for row in found.controls)
     if different := [text for name in names if (text := _more_tokens(found, name))]:
         yield f"Not equal: the tokens trained on, for texts differ in length: {', '.join(different)}."
-    for cost in (row.cost for row in found.controls if row.cost.name == "at_once"):
+    if once := [row.cost for row in found.controls if row.cost.name == "at_once"]:
+        samples, tokens = _span([cost.samples for cost in once]), _span([cost.tokens for cost in once])
         yield (
-            f"Not equal: at_once drew {cost.samples:,} samples of {cost.tokens:,} tokens, the loop {loop.samples:,} of"
-            f" {loop.tokens:,}; its rules select once (a cap of n is n in all, not n a round), and it has one"
-            " learning-rate schedule where the loop has one a round."
+            f"Not equal: at_once drew {samples} samples of {tokens} tokens, the loop {loop.samples:,} of"
+            f" {loop.tokens:,}; its rules select once (a cap of n is n in all, not n a round), so equal steps are more"
+            " passes over fewer examples; and it has one learning-rate schedule, the loop one a round."
         )
     if found.compares:
         yield "Training on comparisons followed, on the round's own (at_once: its own); steps and tokens leave it out."
@@ -85,6 +92,11 @@ def _more_tokens(found: Comparison, name: str) -> str | None:
         return None
     low, high = f"{min(more):+.1%}", f"{max(more):+.1%}"
     return f"{name} {low}" if low == high else f"{name} {low} to {high}"
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _has_at_once(found: Comparison) -> bool:
