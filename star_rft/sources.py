@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from star_rft.frontier.plan import POLICY
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Render = Callable[[Problem], str]
+COUNTED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Source:
         return replace(self, decodings=tuple(replace(d, temperature=temperature) for d in self.decodings))
 
     def longest_prompt(self, problems: Sequence[Problem]) -> int:
-        """Return the tokens of the longest prompt, in whichever way it is asked."""
-        texts = [render(problem) for render in self.renders for problem in problems]
+        """Return the tokens of the longest prompt, in whichever way it is asked.
+
+        Only the longest problems in characters are rendered and counted: a million prompts would take minutes.
+        """
+        longest = nlargest(COUNTED, problems, key=lambda problem: len(problem.prompt))
+        texts = [render(problem) for render in self.renders for problem in longest]
         return max(len(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"])

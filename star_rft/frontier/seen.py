@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from star_rft.frontier.budget import Ints, Seen
+from star_rft.frontier.budget import Seen
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,34 +31,37 @@ def seen(
     """Count what these problems have come to with the source that draws these attempts.
 
     Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
-    by whichever model: they all count towards the cap. With `held_out`, suspects of the round before are held out.
+    by whichever model: they all count towards the cap. Where tokens are short equals are served in an order that is
+    another one every round. With `held_out`, suspects of the round before are held out.
     """
     ids = pa.table({"problem_id": pa.array(problem_ids, pa.string()), "place": np.arange(len(problem_ids))})
     con.register("planned_problems", ids)
-    usable = "s.status = 'correct' and s.finish_reason = 'stop'"
+    usable = "status = 'correct' and s.finish_reason = 'stop'"
     span = "true" if rounds == "all" else "s.round = $round"
     asked = f"s.attempt between {attempts.start} and {attempts.stop - 1}"
     earlier, now = f"s.round < $round and {asked}", f"s.round = $round and {asked}"
-    found = con.execute(
+    found = con.sql(
         "with counts as (select s.problem_id,"
         f" count(*) filter ({now}) as samples,"
-        f" count(*) filter ({now} and s.status = 'correct') as correct,"
+        f" count(*) filter ({now} and status = 'correct') as correct,"
         f" sum(s.tokens) filter ({now}) as tokens,"
-        f" count(distinct s.{key}) filter ({usable} and {span}) as uniq,"
+        f" count(distinct {key}) filter ({usable} and {span}) as uniq,"
         f" count(*) filter ({usable} and {span}) as uniq_of,"
         f" sum(pow({DISCOUNT}, $round - s.round)) filter ({earlier}) as past,"
-        f" sum(pow({DISCOUNT}, $round - s.round)) filter ({earlier} and s.status = 'correct') as past_correct"
-        " from traces s where s.split = 'train' and not s.hinted and s.round <= $round group by s.problem_id)"
+        f" sum(pow({DISCOUNT}, $round - s.round)) filter ({earlier} and status = 'correct') as past_correct"
+        " from samples s join verdicts using (sample_id)"
+        " where s.split = 'train' and not s.hinted and s.round <= $round group by s.problem_id)"
         " select coalesce(samples, 0)::bigint as samples, coalesce(correct, 0)::bigint as correct,"
         " coalesce(uniq, 0)::bigint as uniq, coalesce(uniq_of, 0)::bigint as uniq_of,"
         " coalesce(tokens, 0)::bigint as tokens, coalesce(past, 0)::double as past,"
         " coalesce(past_correct, 0)::double as past_correct, problem_id in"
-        " (select problem_id from frontier where in_round = $round - 1 and class = 'suspect_gold') as is_suspect"
+        " (select problem_id from frontier where in_round = $round - 1 and class = 'suspect_gold') as is_suspect,"
+        " (md5_number_lower(problem_id || $salt) >> 1)::bigint as rank"
         " from planned_problems left join counts using (problem_id) order by place",
-        {"round": round},
-    ).fetchnumpy()
+        params={"round": round, "salt": f":{seed}:{round}"},
+    ).to_arrow_table()
     con.unregister("planned_problems")
-    columns = {name: np.asarray(column) for name, column in found.items()}
+    columns = {name: found[name].to_numpy() for name in found.column_names}
     return Seen(
         samples_N=columns["samples"],
         correct_N=columns["correct"],
@@ -69,12 +71,5 @@ def seen(
         past_samples_N=columns["past"],
         past_correct_N=columns["past_correct"],
         is_held_out_N=columns["is_suspect"] & held_out,
-        order_N=orders(problem_ids, seed, round),
+        order_N=columns["rank"],
     )
-
-
-def orders(problem_ids: Sequence[str], seed: int, round: int) -> Ints:
-    """Return a number a problem by which equals are served where tokens are short: another order every round."""
-    salt = f"{seed}:{round}:".encode()
-    words = b"".join(hashlib.blake2b(salt + pid.encode(), digest_size=8).digest() for pid in problem_ids)
-    return np.frombuffer(words, dtype=np.int64)
