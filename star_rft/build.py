@@ -180,8 +180,6 @@ def _stages(
         seed=config.seed,
         unit_size=config.sample.unit,
     )
-    held_out = held_out_of(config)
-    corpus_with = {"gold": config.select.gold, "mix": config.train.mix if config.train else 0.0}
     return RunStages(
         folder=folder,
         drawing=drawing,
@@ -194,23 +192,8 @@ def _stages(
         prompts_a_round=config.sample.prompts,
         probe=_probe(config),
         scoring=_scoring(config, prompts, engine, fingerprint),
-        held_out=held_out,
-        reporting=Reporting(
-            folder=folder,
-            drawing=drawing,
-            base=base,
-            prompts=prompts,
-            held_out=held_out,
-            gate=_gate(config),
-            drift_traces=config.eval.drift,
-            loading={
-                "dtype": config.model.dtype,
-                "device": config.model.device,
-                "trust_remote_code": config.model.trust_remote_code,
-            },
-            corpus_with=corpus_with,
-            warm_start_data=warm_start,
-        ),
+        held_out=held_out_of(config),
+        reporting=_reporting(config, folder, drawing, base=base, prompts=prompts, warm_start=warm_start),
         holds_out_suspects=holds_out_suspects(config),
         second=partial(_second, config),
         select_with={
@@ -219,9 +202,41 @@ def _stages(
             "weighting": config.train.weighting if config.train else "uniform",
             "seed": config.seed,
         },
-        corpus_with=corpus_with,
+        corpus_with=_corpus_with(config),
         training=RoundTraining(_supervised(config), _comparing(config)),
         warm_up=_fit(config, config.warm_start) if config.warm_start else None,
+        warm_start_data=warm_start,
+    )
+
+
+def _corpus_with(config: Config) -> dict[str, float]:
+    return {"gold": config.select.gold, "mix": config.train.mix if config.train else 0.0}
+
+
+def _reporting(
+    config: Config,
+    folder: RunFolder,
+    drawing: Drawing,
+    *,
+    base: Model,
+    prompts: Prompter,
+    warm_start: list[Problem],
+) -> Reporting:
+    section = config.model
+    return Reporting(
+        folder=folder,
+        drawing=drawing,
+        base=base,
+        prompts=prompts,
+        held_out=held_out_of(config),
+        gate=_gate(config),
+        drift_traces=config.eval.drift,
+        loading={
+            "dtype": section.dtype,
+            "device": section.device,
+            "trust_remote_code": section.trust_remote_code,
+        },
+        corpus_with=_corpus_with(config),
         warm_start_data=warm_start,
     )
 

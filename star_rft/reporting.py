@@ -34,10 +34,8 @@ class Reporting:
     corpus_with: Mapping[str, Any]
     warm_start_data: Sequence[Problem]
 
-    def report(
-        self, round: int, policy: Model, *, suspects: frozenset[str], seconds: Mapping[str, float]
-    ) -> RoundReport:
-        """Sum a round up; `suspects` are the problems that it held out of its training."""
+    def report(self, round: int, policy: Model, *, suspects: frozenset[str]) -> RoundReport:
+        """Sum a round up, its seconds aside; `suspects` are the problems that it held out of its training."""
         scored = {split: self._scores(round, split) for split in ("dev", "test") if self.drawing.problems.get(split)}
         figures = self._of_training(round, suspects) if round > 0 else {}
         figures["drift"] = self._drift(round, policy)
@@ -48,7 +46,6 @@ class Reporting:
             problems=len(self.drawing.problems["train"]),
             held_out=scored.get("dev", scored.get("test")),
             test=scored.get("test"),
-            seconds=dict(seconds),
             gate=None if decision is None else asdict(decision),
             **figures,
         )

@@ -93,6 +93,7 @@ class RunStages:
         path = self.folder.hints(round)
         if not path.exists():
             missed = set(rationalize.without_survivors(self.ledger.connect(), round=round))
+            missed -= self.suspects(round - 1)  # a wrong answer is no hint
             problems = affordable(
                 [problem for problem in self.train_problems if problem.id in missed],
                 n=len(self.hint.attempts),
@@ -189,7 +190,9 @@ class RunStages:
 
     def record(self, round: int, policy: Model) -> RoundReport:
         """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
-        report = self.reporting.report(round, policy, suspects=self.suspects(round), seconds=self._spent(round))
+        with self._seconds.timed(round, "evaluate"):
+            report = self.reporting.report(round, policy, suspects=self.suspects(round))
+        report = replace(report, seconds=self._spent(round))
         record.write(self.folder.metrics(round), report)
         return report
 

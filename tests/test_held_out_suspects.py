@@ -16,6 +16,7 @@ SMALL: dict[str, Any] = {
     "select": {"rules": ["correct"], "rounds": "last", "gold": 1.0},
     "train": {"max_steps": 1, "batch_size": 8, "lr": 1e-5},
     "budget": {"plan": "adaptive", "probe": 1, "target": 4},
+    "rationalize": {"n": 1},
     "gate": None,
 }
 

@@ -23,12 +23,13 @@ class Supervised:
     step_growth: float
     continues_optimizer: bool
 
-    def options(self, round: int, last: Model) -> dict[str, Any]:
+    def options(self, round: int, last: Model | None) -> dict[str, Any]:
+        """Return what changes from round to round; `last` is the round's model that it goes on from, if it is one."""
         options: dict[str, Any] = {}
         if self.max_steps is not None:
             options["max_steps"] = growing(self.max_steps, self.step_growth, round)
         if self.continues_optimizer:
-            options |= {"save_optimizer": True, "optimizer_from": Path(last) if round > 1 else None}
+            options |= {"save_optimizer": True, "optimizer_from": None if last is None else Path(last)}
         return options
 
 
@@ -79,7 +80,9 @@ class RoundTraining:
             trained = places.supervised if compares_policy else places.policy
             if not trained.exists():
                 chosen = _required(examples(), places, round, "no sample was verified as correct and selected")
-                options = supervised.options(round, starts["last"])
+                # After a roll-back to where the loop began there are no moments to go on with, as in round 1.
+                is_start = starts["last"] in (starts["base"], starts["warm_start"])
+                options = supervised.options(round, None if is_start else starts["last"])
                 do(supervised.fit, "training", chosen, starts[supervised.start], trained, **options)
         if comparing is not None and compares_policy:
             pairs = _required(rankings(), places, round, "no trace was set against another")
