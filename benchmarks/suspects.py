@@ -2,12 +2,21 @@
 
     python benchmarks/suspects.py --seeds 3 4 5 none    # samples what is not there yet
     python benchmarks/suspects.py --scale
+    python benchmarks/suspects.py --train --seeds 0 1 --share 0.05                       # minutes a run
+    python benchmarks/suspects.py --train --seeds 0 --share 0.25 --plan adaptive --conditions corrupted held-out
 
 A share of the 500 training references is replaced by plausible wrong numbers, in turn the answer plus or minus a few, a
 number of the question, and an intermediate result; the gold solution ends in the wrong number too. The loop runs on
 that with 16 samples a prompt, and the prompts are classed after each round. Seed `none` is the data as it is: every
 flag is then a false alarm. The statistic was chosen on seeds 0 to 2. `recall, half` is of the wrong references whose
 right answer at least half of the round's samples give. Round 1 is the same base model's for all seeds.
+
+`--train` asks what holding suspects out is worth. All gold solutions are mixed in, and a seed draws the harm, the
+samples and the training: of the clean rows; of `corrupted` ones with suspects kept; of the same with suspects
+`held-out`; and, if asked for, of those with just the wrong ones `left-out`, about the most that holding out can do.
+An interval resamples the held-out problems, the seeds' mean of each; what another seed would change, the seeds' own
+figures beside it tell. `so far`: flags of this or an earlier round. Tokens are of the wrong references' prompts, then
+of those flagged after the round before (of round 1: none), each with its share of the round's.
 """
 
 from __future__ import annotations
@@ -23,8 +32,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from star_rft.statistics import Floats, bootstrap, paired
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "star_rft" / "configs" / "quickstart.yaml"
@@ -32,6 +46,19 @@ PROMPTS, SAMPLES, SHARE = 500, 16, 0.05
 PART = 500_000
 # Nothing is measured on held-out problems here, so few are sampled; training does not depend on them.
 OVERRIDES = {"sample.n": SAMPLES, "eval.n": 1, "eval.k": [1], "data.train.options": {}, "data.dev.options.n": 20}
+# Only the base and the last round are evaluated. No round is rolled back, so that all conditions train as often.
+TRAINING = {
+    "sample.n": SAMPLES,
+    "data.train.options": {},
+    "data.dev.options.n": 400,
+    "gate": None,
+    "eval.n": 8,
+    "eval.greedy": False,
+    "eval.drift": 0,
+    "eval.every": 1000,
+}
+# What is done with suspects under each condition.
+CONDITIONS = {"clean": "keep", "corrupted": "keep", "held-out": "hold_out", "left-out": "keep"}
 
 
 def rows_of(seed: int | None, *, share: float = SHARE) -> list[dict[str, Any]]:
@@ -103,16 +130,16 @@ def found(run: Path, seed: int | None) -> list[Counter[str]]:
 
 
 def line(name: str, counts: Counter[str]) -> str:
-    def share(part: str, whole: str) -> str:
-        return f"{counts[part]:>4}/{counts[whole]:<4}" + (
-            f"{counts[part] / counts[whole]:>5.0%}" if counts[whole] else "    -"
-        )
-
     alarms = counts["flagged"] - counts["right"]
     return (
-        f"{name:<22} {alarms:>6} {share('right', 'flagged'):>16} {share('right', 'wrong_gold'):>16}"
-        f" {share('held_flagged', 'held'):>16}"
+        f"{name:<22} {alarms:>6} {share_of(counts, 'right', 'flagged'):>16}"
+        f" {share_of(counts, 'right', 'wrong_gold'):>16} {share_of(counts, 'held_flagged', 'held'):>16}"
     )
+
+
+def share_of(counts: Counter[str], part: str, whole: str) -> str:
+    share = f"{counts[part] / counts[whole]:>5.0%}" if counts[whole] else "    -"
+    return f"{counts[part]:>4}/{counts[whole]:<4}{share}"
 
 
 def measure(folder: Path, seeds: Sequence[int | None]) -> None:
@@ -126,6 +153,120 @@ def measure(folder: Path, seeds: Sequence[int | None]) -> None:
     for round in range(len(harmed[0]) if harmed else 0):
         print(line(f"all seeds, round {round + 1}", sum((rounds[round] for rounds in harmed), Counter())))
     print(line("all seeds and rounds", sum((counts for rounds in harmed for counts in rounds), Counter())))
+
+
+# What holding them out is worth
+
+
+def worth(
+    folder: Path, seeds: Sequence[int], names: Sequence[str], *, share: float, plan: str, rounds: int, gold: float
+) -> None:
+    """Train each condition on each seed, and compare how the last round's models do on dev."""
+    runs = {
+        (name, seed): trained(folder, name, seed, share=share, plan=plan, rounds=rounds, gold=gold)
+        for seed in seeds
+        for name in names
+    }
+    print(f"{share:.0%} wrong, plan {plan}, gold {gold:g}, seeds {' '.join(map(str, seeds))}; dev after round {rounds}")
+    pass_rate_S_P = {name: np.array([pass_rates(runs[name, seed], rounds) for seed in seeds]) for name in names}
+    print(f"{'pass@1':<24} {'mean [95% interval]':<26} a seed")
+    for name, rate_S_P in pass_rate_S_P.items():
+        print(f"{name:<24} {bootstrap(rate_S_P.mean(axis=0))!s:<26} {each(rate_S_P.mean(axis=1), '.3f')}")
+    for before, after in combinations(names, 2):
+        gain = paired(pass_rate_S_P[after].mean(axis=0), pass_rate_S_P[before].mean(axis=0))
+        gain_S = (pass_rate_S_P[after] - pass_rate_S_P[before]).mean(axis=1)
+        print(f"{f'{after} - {before}':<24} {gain!s:<26} {each(gain_S, '+.3f')}")
+    print(
+        f"\n{'sum of seeds':<20} {'false':>6} {'precision':>16} {'recall':>16} {'so far, false':>14} {'recall':>16}"
+        f" {'tokens, wrong':>18} {'tokens, flagged':>18}"
+    )
+    for name in (name for name in names if name in ("corrupted", "held-out")):
+        by_seed = [spent(runs[name, seed], rows_of(seed, share=share), rounds) for seed in seeds]
+        for round in range(rounds):
+            print(spent_line(f"{name}, round {round + 1}", sum((found[round] for found in by_seed), Counter())))
+
+
+def trained(folder: Path, name: str, seed: int, *, share: float, plan: str, rounds: int, gold: float) -> Path:
+    """Run one condition, or go on with it; a finished run is only read."""
+    import star_rft
+
+    run = folder / f"{plan}-gold-{gold:g}" / f"seed-{seed}-{'clean' if name == 'clean' else f'{share:g}-{name}'}"
+    harmed = rows_of(None if name == "clean" else seed, share=share)
+    kept = [row for row in harmed if name != "left-out" or row["true"] is None]
+    rows = [{column: value for column, value in row.items() if column != "true"} for row in kept]
+    changes = {"run_dir": str(run), "seed": seed, "rounds": rounds, "budget.plan": plan, "select.gold": gold}
+    changes |= {"select.suspects": CONDITIONS[name]}
+    for report in star_rft.run(str(CONFIG), TRAINING | changes, data={"train": rows}):
+        took = sum(report.seconds.values())
+        print(f"{run.name}: round {report.round}, pass@1 {report.pass_at_1}, {took:.0f} s", file=sys.stderr, flush=True)
+    return run
+
+
+def pass_rates(run: Path, round: int) -> list[float]:
+    """Return the share of correct samples of each dev problem, in the order of their ids."""
+    from star_rft.evaluate import read
+    from star_rft.folder import RunFolder
+
+    rows = read(RunFolder(run).eval(round), "dev")
+    return [row["correct"] / row["n"] for row in sorted(rows, key=lambda row: str(row["problem_id"]))]
+
+
+def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counter[str]]:
+    """Count, a round each, what was flagged as the loop itself saw it, and the tokens that flagged prompts took."""
+    import pyarrow.parquet as pq
+
+    from star_rft.folder import RunFolder
+    from star_rft.ledger import Ledger
+
+    con = Ledger(run).connect()
+    true_by_question = {row["question"]: row["true"] for row in rows}
+    prompts = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
+    wrong = {problem for problem, prompt in prompts if true_by_question[prompt] is not None}
+    before: set[str] = set()
+    so_far: set[str] = set()
+    counted = []
+    for round in range(1, rounds + 1):
+        classes = pq.read_table(RunFolder(run).frontier(round), columns=["problem_id", "class"]).to_pylist()
+        flagged = {row["problem_id"] for row in classes if row["class"] == "suspect_gold"}
+        so_far |= flagged
+        tokens = dict(
+            con.execute(
+                "select problem_id, sum(tokens)::int from samples where split = 'train' and round = ? group by all",
+                [round],
+            ).fetchall()
+        )
+        counted.append(
+            Counter(
+                wrong_gold=len(wrong),
+                flagged=len(flagged),
+                right=len(flagged & wrong),
+                so_far=len(so_far),
+                so_far_right=len(so_far & wrong),
+                tokens=sum(tokens.values()),
+                tokens_wrong=sum(tokens.get(problem, 0) for problem in wrong),
+                tokens_flagged=sum(tokens.get(problem, 0) for problem in before),
+            )
+        )
+        before = flagged
+    return counted
+
+
+def spent_line(name: str, counts: Counter[str]) -> str:
+    def tokens(part: str) -> str:
+        return f"{counts[part]:>11,} {counts[part] / counts['tokens']:>6.1%}"
+
+    return (
+        f"{name:<20} {counts['flagged'] - counts['right']:>6} {share_of(counts, 'right', 'flagged'):>16}"
+        f" {share_of(counts, 'right', 'wrong_gold'):>16} {counts['so_far'] - counts['so_far_right']:>14}"
+        f" {share_of(counts, 'so_far_right', 'wrong_gold'):>16} {tokens('tokens_wrong')} {tokens('tokens_flagged')}"
+    )
+
+
+def each(values: Sequence[float] | Floats, form: str) -> str:
+    return " ".join(format(float(value), form) for value in values)
+
+
+# A million prompts
 
 
 def scale(*, prompts: int, each: int) -> None:
@@ -214,7 +355,13 @@ def timed_classes(folder: Path) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="*", default=["3", "4", "5", "none"], help="seeds of the harm; none: no harm")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/suspects"), help="where the runs are kept")
+    parser.add_argument("--folder", type=Path, help="where the runs are kept, /tmp/suspects or /tmp/suspect-train")
+    parser.add_argument("--train", action="store_true", help="what holding suspects out is worth")
+    parser.add_argument("--share", type=float, default=SHARE, help="of the references: the wrong ones of --train")
+    parser.add_argument("--plan", choices=["fixed", "uniform", "prop2diff", "adaptive"], default="fixed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=["clean", "corrupted", "held-out"])
+    parser.add_argument("--gold", type=float, default=1.0, help="share of the gold solutions that --train mixes in")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--prompts", type=int, default=1_000_000)
     parser.add_argument("--each", type=int, default=4, help="samples a prompt")
@@ -224,8 +371,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(timed_classes(args.classify)))
     elif args.scale:
         scale(prompts=args.prompts, each=args.each)
+    elif args.train:
+        settings = {"share": args.share, "plan": args.plan, "rounds": args.rounds, "gold": args.gold}
+        folder = args.folder or Path("/tmp/suspect-train")
+        worth(folder, [int(seed) for seed in args.seeds if seed != "none"], args.conditions, **settings)
     else:
-        measure(args.folder, [None if seed == "none" else int(seed) for seed in args.seeds])
+        measure(args.folder or Path("/tmp/suspects"), [None if seed == "none" else int(seed) for seed in args.seeds])
     return 0
 
 
