@@ -159,15 +159,24 @@ def measure(folder: Path, seeds: Sequence[int | None]) -> None:
 
 
 def worth(
-    folder: Path, seeds: Sequence[int], names: Sequence[str], *, share: float, plan: str, rounds: int, gold: float
+    folder: Path,
+    seeds: Sequence[int],
+    names: Sequence[str],
+    *,
+    share: float,
+    plan: str,
+    rounds: int,
+    gold: float,
+    start: str,
 ) -> None:
     """Train each condition on each seed, and compare how the last round's models do on dev."""
     runs = {
-        (name, seed): trained(folder, name, seed, share=share, plan=plan, rounds=rounds, gold=gold)
+        (name, seed): trained(folder, name, seed, share=share, plan=plan, rounds=rounds, gold=gold, start=start)
         for seed in seeds
         for name in names
     }
-    print(f"{share:.0%} wrong, plan {plan}, gold {gold:g}, seeds {' '.join(map(str, seeds))}; dev after round {rounds}")
+    settings = f"plan {plan}, gold {gold:g}, from {start}, seeds {' '.join(map(str, seeds))}"
+    print(f"{share:.0%} wrong, {settings}; dev after round {rounds}")
     pass_rate_S_P = {name: np.array([pass_rates(runs[name, seed], rounds) for seed in seeds]) for name in names}
     print(f"{'pass@1':<24} {'mean [95% interval]':<26} a seed")
     for name, rate_S_P in pass_rate_S_P.items():
@@ -186,16 +195,19 @@ def worth(
             print(spent_line(f"{name}, round {round + 1}", sum((found[round] for found in by_seed), Counter())))
 
 
-def trained(folder: Path, name: str, seed: int, *, share: float, plan: str, rounds: int, gold: float) -> Path:
+def trained(
+    folder: Path, name: str, seed: int, *, share: float, plan: str, rounds: int, gold: float, start: str
+) -> Path:
     """Run one condition, or go on with it; a finished run is only read."""
     import star_rft
 
-    run = folder / f"{plan}-gold-{gold:g}" / f"seed-{seed}-{'clean' if name == 'clean' else f'{share:g}-{name}'}"
+    kind = f"{plan}-gold-{gold:g}" + ("" if start == "last" else f"-{start}")
+    run = folder / kind / f"seed-{seed}-{'clean' if name == 'clean' else f'{share:g}-{name}'}"
     harmed = rows_of(None if name == "clean" else seed, share=share)
     kept = [row for row in harmed if name != "left-out" or row["true"] is None]
     rows = [{column: value for column, value in row.items() if column != "true"} for row in kept]
     changes = {"run_dir": str(run), "seed": seed, "rounds": rounds, "budget.plan": plan, "select.gold": gold}
-    changes |= {"select.suspects": CONDITIONS[name]}
+    changes |= {"select.suspects": CONDITIONS[name], "train.from": start}
     for report in star_rft.run(str(CONFIG), TRAINING | changes, data={"train": rows}):
         took = sum(report.seconds.values())
         print(f"{run.name}: round {report.round}, pass@1 {report.pass_at_1}, {took:.0f} s", file=sys.stderr, flush=True)
@@ -362,6 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=["clean", "corrupted", "held-out"])
     parser.add_argument("--gold", type=float, default=1.0, help="share of the gold solutions that --train mixes in")
+    parser.add_argument("--start", choices=["last", "base"], default="last", help="where a round of --train begins")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--prompts", type=int, default=1_000_000)
     parser.add_argument("--each", type=int, default=4, help="samples a prompt")
@@ -373,6 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scale(prompts=args.prompts, each=args.each)
     elif args.train:
         settings = {"share": args.share, "plan": args.plan, "rounds": args.rounds, "gold": args.gold}
+        settings["start"] = args.start
         folder = args.folder or Path("/tmp/suspect-train")
         worth(folder, [int(seed) for seed in args.seeds if seed != "none"], args.conditions, **settings)
     else:

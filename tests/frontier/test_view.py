@@ -17,7 +17,7 @@ from tests.ledgers import ledger_of, sample, verdict
 def two_rounds(folder: Path) -> Ledger:
     """Problem a is solved in round 2, b never, c from the first."""
     right, wrong = verdict(), verdict("incorrect")
-    pairs = [(sample("a", i), wrong) for i in range(8)] + [(sample("a", i, round=2), right) for i in range(8)]
+    pairs = [(sample("a", i), wrong) for i in range(8)] + [(sample("a", i, round=2), right) for i in range(16)]
     for round in (1, 2):
         pairs += [(sample("b", i, round=round), wrong) for i in range(8)]
         pairs += [(sample("c", i, round=round), right) for i in range(8)]
@@ -39,7 +39,7 @@ def test_prompts_come_class_by_class_with_their_rounds(tmp_path: Path) -> None:
     now = classify(con, through_round=2)
     rows = list(view.prompts(con, now, classes=["no_survivors", "solved"], most=2))
     assert [row["problem_id"] for row in rows] == ["b", "a"]
-    assert rows[1]["rounds"] == [{"round": 1, "samples": 8, "correct": 0}, {"round": 2, "samples": 8, "correct": 8}]
+    assert rows[1]["rounds"] == [{"round": 1, "samples": 8, "correct": 0}, {"round": 2, "samples": 16, "correct": 16}]
     assert set(FRONTIER.names) <= rows[0].keys()
 
 
