@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def why(run: Path, problem: str, round: int) -> set[str]:
     return {found for (found,) in Ledger(run).connect().execute(query, [problem, round]).fetchall()}
 
 
+def trained_on(run: Path, round: int) -> int:
+    note = json.loads((run / f"rounds/{round:03d}/checkpoint/fit.json").read_text())
+    return int(note["report"]["examples"]) + int(note["report"]["dropped_too_long"])
+
+
 def most_solved(run: Path) -> str:
     query = "select problem_id from traces where split = 'train' and status = 'correct' group by 1"
     ((problem,), *_) = Ledger(run).connect().sql(f"{query} order by count(*) desc, 1").fetchall()
@@ -42,6 +48,7 @@ def test_a_wrong_reference_is_held_out_and_a_right_one_comes_back(tmp_path: Path
     (*_, second) = star_rft.run(write_config(tmp_path, rounds=2, **SMALL))
     assert why(run, problem, 2) == {"suspect_gold"}
     assert (first.gold, second.gold) == (16, 15)
+    assert [trained_on(run, r.round) for r in (first, second)] == [r.survivors + r.gold for r in (first, second)]
     assert second.classes["suspect_gold"] == 1
 
     # The budget sees the suspect of the round before: its probe and no more.

@@ -55,7 +55,8 @@ def test_uniform_goes_on_until_so_many_are_correct(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plan", ["fixed", "adaptive", "uniform", "prop2diff"])
 def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> None:
-    changes = {"budget": {"plan": plan, "tokens": 1500, "probe": 2}, "rationalize": {"n": 3}}
+    budget = {"plan": plan, "tokens": 1500, "probe": 2}
+    changes = {"budget": budget, "rationalize": {"n": 3}, "sample": SAMPLE | {"models": ["policy", "tiny"]}}
     con = Ledger(run(tmp_path, **changes)).connect()
     ((tokens, prompts),) = con.sql(
         "select sum(tokens), count(distinct problem_id) from samples where split = 'train'"
