@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import star_rft
@@ -62,6 +63,8 @@ def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> 
         "select sum(tokens), count(distinct problem_id) from samples where split = 'train'"
     ).fetchall()
     assert 1000 < tokens <= 1500
+    # Not by luck: a wave reserves what its requests may take at most, of all models together.
+    assert pq.read_metadata(tmp_path / "run/rounds/001/plan.parquet").num_rows * 96 <= 1500
     assert prompts == 16 or plan == "fixed"  # every prompt has its probe; fixed k serves whole prompts
 
 
