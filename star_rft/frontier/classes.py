@@ -36,7 +36,7 @@ SOLVED_ABOVE = 0.5
 HARD_BELOW = 0.2
 MOST = 0.5
 # A reference that this many votes give, for each vote against it, is one of two answers, not a contradicted one.
-STRAY = 0.25
+GOLD_VOTES = 0.25
 
 NOT_KEPT = ("samples_now", "correct_now", "unknown_now", "truncated_now")
 FRONTIER = pa.schema(
@@ -56,7 +56,7 @@ FRONTIER = pa.schema(
 _CLASS = f"""
 case
   when list_contains($wrong::varchar[], problem_id) then 'suspect_gold'
-  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} and gold_votes <= {STRAY} * votes
+  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} and gold_votes <= {GOLD_VOTES} * votes
     and not list_contains($right::varchar[], problem_id) then 'suspect_gold'
   when coalesce(samples, 0) = 0 then 'unseen'
   when unknown_now > {MOST} * samples_now then 'unverifiable'

@@ -9,12 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from star_rft.frontier.budget import Seen
+from star_rft.frontier.history import DISCOUNT
 
 if TYPE_CHECKING:
     import duckdb
-
-# The policy changes every round, so what an earlier round found says half as much as the one after it.
-DISCOUNT = 0.5
 
 
 def seen(
