@@ -16,7 +16,17 @@ from verifiers.doubt import NUMBER, is_hedged, is_retracted, is_supposed, names_
 from verifiers.markers import FORMAL, Marker, find_markers
 from verifiers.types import Reason
 
-__all__ = ["FALLBACKS", "NUMBER", "Extraction", "Fallback", "extract", "plain_number", "reference_answer", "visible"]
+__all__ = [
+    "FALLBACKS",
+    "NUMBER",
+    "Extraction",
+    "Fallback",
+    "extract",
+    "last_marker",
+    "plain_number",
+    "reference_answer",
+    "visible",
+]
 
 Source = Literal["box", "hash", "tag", "prose", "fallback", "none"]
 Fallback = Literal["none", "sentence", "last_number"]
@@ -123,6 +133,11 @@ def extract(completion: str, *, fallback: Fallback = "none") -> Extraction:
     if kind == "reverse":
         return _checked(text[max(0, marker.start - 60) : marker.start].split()[-1], "", "prose")
     return _prose(text, marker.end)
+
+
+def last_marker(text: str) -> Marker | None:
+    """Return the marker that `extract` reads in a text that `visible` returned, if there is one."""
+    return _last_meaning_marker(*_before_run_on(text))
 
 
 def plain_number(completion: str) -> tuple[str, int] | None:
