@@ -22,6 +22,7 @@ from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.gate import Gate
 from star_rft.ledger import Ledger
+from star_rft.machine import machine
 from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
 from star_rft.recipes import recipe_files
@@ -71,7 +72,8 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
     with locked(folder.path):
         _refuse_changes(folder, config)
         problems, warm_start = settled_problems(folder, config, rows or {})
-        write_text(folder.config, configs.dump(config.model_copy(update={"versions": versions()})))
+        surroundings = {"versions": versions(), "machine": machine()}
+        write_text(folder.config, configs.dump(config.model_copy(update=surroundings)))
         with _pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:

@@ -27,6 +27,7 @@ CHANGEABLE = {
     "run_dir",
     "rounds",
     "versions",
+    "machine",
     "verifier.workers",
     "verifier.timeout",
     "train.save_steps",

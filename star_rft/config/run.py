@@ -53,6 +53,7 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
     gate: GateConfig | None = GateConfig()
     versions: dict[str, str] = {}
+    machine: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _there_is_something_to_train_on(self) -> Config:
