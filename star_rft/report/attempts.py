@@ -1,0 +1,343 @@
+"""Prompts and their attempts as they are shown: everything about a trace in one record, for many prompts at once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from star_rft.frontier.view import BY_ROUND
+from star_rft.report.marking import Marked, marked
+from star_rft.report.wording import CLASSES, DOUBTS, DROPS, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
+
+if TYPE_CHECKING:
+    import duckdb
+
+# The beginning of a model's fingerprint tells the few models of a run apart.
+MODEL_SHOWN = 8
+
+_ATTEMPTS = """
+with wanted as (select unnest($ids::varchar[]) as problem_id),
+chosen as (
+  select sample_id, list({in_round: in_round, is_selected: is_selected, why: why, duplicate_of: duplicate_of,
+    weight: weight} order by in_round) as choices
+  from selection where problem_id in (from wanted) group by sample_id
+),
+doubted as (
+  select sample_id, list({in_round: in_round, kind: kind, detail: detail} order by in_round, kind) as doubts
+  from doubts where problem_id in (from wanted) group by sample_id
+)
+select s.sample_id, s.problem_id, s.split, s.round, s.attempt, s.model, s.hinted, s.leaks_hint, s.text, s.tokens,
+  s.finish_reason, v.status, v.reason, v.answer, v.verifier, v.version, v.false_steps, v.text_key, v.equation_key,
+  v.program_key, coalesce(x.score, v.score) as score, x.scorer, chosen.choices, doubted.doubts,
+  d.temperature, d.top_p, d.top_k, d.max_tokens
+from samples s join verdicts v using (sample_id)
+left join scores x using (sample_id) left join chosen using (sample_id) left join doubted using (sample_id)
+left join decodings d using (decode_id)
+where s.problem_id in (from wanted)
+order by s.problem_id, s.round, s.split, s.hinted, s.attempt, s.sample_id
+"""
+
+_PROMPTS = f"""
+with wanted as (select unnest($ids::varchar[]) as problem_id),
+history as (
+  select problem_id, list({{split: split, round: round, samples: samples, correct: correct}} order by round) as rounds
+  from ({BY_ROUND}) where problem_id in (from wanted) group by problem_id
+),
+text as (
+  select * from problems where problem_id in (from wanted)
+  qualify row_number() over (partition by problem_id order by list_position(['train', 'dev', 'test'], split)) = 1
+)
+select problem_id as id, text.split, prompt, reference, solution, meta, coalesce(rounds, []) as rounds
+from wanted left join text using (problem_id) left join history using (problem_id)
+where text.split is not null or rounds is not null
+"""
+_EVIDENCE = (
+    "select * from frontier where problem_id in (select unnest($ids::varchar[]))"
+    " and in_round = (select max(in_round) from frontier)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a round's selection made of a trace.
+
+    `kept` is how many traces of the prompt it kept. `duplicate` says which trace the one that `duplicate_of` names
+    is, and `same` what the two have in common; both are empty where the trace is no duplicate.
+    """
+
+    in_round: int
+    is_selected: bool
+    why: str
+    weight: float
+    kept: int
+    duplicate_of: str | None = None
+    duplicate: str = ""
+    same: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    in_round: int
+    kind: str
+    detail: str
+
+    @property
+    def words(self) -> str:
+        return DOUBTS.get(self.kind, plain(self.kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """One line of why a trace was kept or dropped: `text`, then a link to another trace where there is one, `rest`."""
+
+    is_kept: bool | None
+    text: str
+    other_id: str | None = None
+    other: str = ""
+    rest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A trace as it is shown. `choices` are of the rounds in which it could be selected, oldest first.
+
+    `score` is the scorer's where `scorer` names one, else the verifier's. `is_foreign` is None where it cannot be told
+    whether the policy drew it. `keys` are those by which duplicates are found, see `wording.SAMENESS`.
+    """
+
+    sample_id: str
+    problem_id: str
+    split: str
+    round: int
+    attempt: int
+    model: str
+    hinted: bool
+    leaks_hint: bool
+    is_foreign: bool | None
+    decoding: str
+    text: str
+    tokens: int
+    finish_reason: str
+    status: str
+    reason: str
+    answer: str | None
+    verifier: str
+    version: str
+    score: float | None
+    scorer: str | None
+    false_steps: int
+    keys: tuple[str, ...]
+    choices: tuple[Choice, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return _name(self.round, self.attempt, self.hinted)
+
+    @property
+    def why(self) -> str:
+        """What the first selection says of it; empty where there was none."""
+        return self.choices[0].why if self.choices else ""
+
+    @property
+    def symbol(self) -> str:
+        return SYMBOLS.get(self.status, "")
+
+    @property
+    def verdict_words(self) -> str:
+        return VERDICTS.get(self.reason, plain(self.reason))
+
+    @property
+    def trained_in(self) -> list[int]:
+        return [choice.in_round for choice in self.choices if choice.is_selected]
+
+    @property
+    def doubts_once(self) -> list[Doubt]:
+        """The doubts, each once, where several rounds selected the trace."""
+        return list({(doubt.kind, doubt.detail): doubt for doubt in self.doubts}.values())
+
+    def why_lines(self) -> list[Why]:
+        """Say why it was kept or dropped, in words; a line a reason, with the rounds that it holds for."""
+        return _why_lines(self)
+
+    def marked(self) -> Marked:
+        return marked(self.text, answer=self.answer, verifier=self.verifier, finish_reason=self.finish_reason)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundCount:
+    """Samples without a hint of one split in one round."""
+
+    split: str
+    round: int
+    samples: int
+    correct: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A problem as it is shown. `evidence` is its row of the newest frontier, None where it has none.
+
+    `text` is empty for a problem that the run folder no longer holds.
+    """
+
+    id: str
+    split: str
+    text: str
+    reference: str
+    solution: str | None
+    meta: Mapping[str, Any]
+    evidence: Mapping[str, Any] | None
+    history: tuple[RoundCount, ...] = ()
+
+    @property
+    def class_name(self) -> str:
+        """The class of a train prompt, else empty."""
+        return str(self.evidence["class"]) if self.evidence else ""
+
+    @property
+    def class_label(self) -> str:
+        return plain(self.class_name)
+
+    @property
+    def class_words(self) -> str:
+        return CLASSES.get(self.class_name, "")
+
+
+def attempts_of(
+    con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str], *, own: range | None = None
+) -> dict[str, list[Attempt]]:
+    """Return the attempts at each of these problems, of all splits, ordered by round and attempt.
+
+    `con` has the ledger's views. `own` are the attempts that the policy draws, where they are known: others, of the
+    train split and without a hint, are foreign. A problem without attempts has an empty list.
+    """
+    found: dict[str, list[Attempt]] = {problem_id: [] for problem_id in problem_ids}
+    table = con.sql(_ATTEMPTS, params={"ids": list(found)}).to_arrow_table()
+    rows_by_problem: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        rows_by_problem.setdefault(row["problem_id"], []).append(row)
+    for problem_id, rows in rows_by_problem.items():
+        found[problem_id] = _attempts(rows, own)
+    return found
+
+
+def prompts_of(con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str]) -> dict[str, Prompt]:
+    """Return what is known of these problems, in the order asked for; those that the run does not know are left out."""
+    ids = {"ids": list(dict.fromkeys(problem_ids))}
+    rows = {row["id"]: row for row in con.sql(_PROMPTS, params=ids).to_arrow_table().to_pylist()}
+    evidence = {row["problem_id"]: row for row in con.sql(_EVIDENCE, params=ids).to_arrow_table().to_pylist()}
+    return {
+        problem_id: _prompt(rows[problem_id], evidence.get(problem_id))
+        for problem_id in ids["ids"]
+        if problem_id in rows
+    }
+
+
+def reference_text(reference: str | None) -> str:
+    """Return a reference, which the ledger holds as JSON, for people: text as it is, the rest as indented JSON."""
+    if reference is None:
+        return ""
+    found = json.loads(reference)
+    return found if isinstance(found, str) else json.dumps(found, indent=1, ensure_ascii=False)
+
+
+def _prompt(row: Mapping[str, Any], evidence: Mapping[str, Any] | None) -> Prompt:
+    history = tuple(RoundCount(**count) for count in row["rounds"])
+    split = row["split"] or history[0].split
+    return Prompt(
+        id=row["id"],
+        split=split,
+        text=row["prompt"] or "",
+        reference=reference_text(row["reference"]),
+        solution=row["solution"],
+        meta=json.loads(row["meta"]) if row["meta"] else {},
+        evidence=evidence,
+        history=history,
+    )
+
+
+def _attempts(rows: Sequence[Mapping[str, Any]], own: range | None) -> list[Attempt]:
+    """Make the attempts of one problem, which duplicates and counts refer to."""
+    by_id = {row["sample_id"]: row for row in rows}
+    kept = Counter(choice["in_round"] for row in rows for choice in row["choices"] or () if choice["is_selected"])
+    return [_attempt(row, by_id, kept, own) for row in rows]
+
+
+def _attempt(
+    row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]], kept: Mapping[int, int], own: range | None
+) -> Attempt:
+    is_train = row["split"] == "train"
+    is_foreign = None if own is None else is_train and not row["hinted"] and row["attempt"] not in own
+    same = ("problem_id", "split", "round", "attempt", "hinted", "leaks_hint", "text", "tokens", "finish_reason")
+    verdict = ("sample_id", "status", "reason", "answer", "verifier", "version", "score", "scorer", "false_steps")
+    return Attempt(
+        **{name: row[name] for name in (*same, *verdict)},
+        model=row["model"][:MODEL_SHOWN],
+        is_foreign=is_foreign,
+        decoding=decoding_words(row),
+        keys=tuple(row[key] for key in SAMENESS),
+        choices=tuple(_choice(choice, row, by_id, kept) for choice in row["choices"] or ()),
+        doubts=tuple(Doubt(**doubt) for doubt in row["doubts"] or ()),
+    )
+
+
+def _choice(
+    choice: Mapping[str, Any],
+    row: Mapping[str, Any],
+    by_id: Mapping[str, Mapping[str, Any]],
+    kept: Mapping[int, int],
+) -> Choice:
+    other = by_id.get(choice["duplicate_of"])
+    duplicate = same = ""
+    if other is not None:
+        duplicate = _name(other["round"], other["attempt"], other["hinted"])
+        same = next((words for key, words in SAMENESS.items() if row[key] == other[key]), "")
+    return Choice(**choice, kept=kept.get(choice["in_round"], 0), duplicate=duplicate, same=same)
+
+
+# Why, in words
+
+
+def _why_lines(attempt: Attempt) -> list[Why]:
+    if not attempt.choices:
+        return [Why(None, _without_choice(attempt))]
+    rounds_by_reason: dict[tuple[Any, ...], list[Choice]] = {}
+    for choice in attempt.choices:
+        reason = (choice.why, choice.duplicate_of, choice.kept if choice.why == "over_cap" else 0, choice.weight)
+        rounds_by_reason.setdefault(reason, []).append(choice)
+    return [
+        _why_line(choices[0], _rounds([choice.in_round for choice in choices])) for choices in rounds_by_reason.values()
+    ]
+
+
+def _without_choice(attempt: Attempt) -> str:
+    if attempt.split == "train":
+        return "not selected from yet: the round is still going on"
+    if attempt.split == "probe":
+        return "a probe: it helped to choose the temperature, and is never trained on"
+    return "held out: it measures the model, and is never trained on"
+
+
+def _why_line(choice: Choice, rounds: str) -> Why:
+    if choice.is_selected:
+        weight = "" if choice.weight == 1 else f", with weight {choice.weight:.3g}"
+        return Why(True, f"kept: trained on in {rounds}{weight}")
+    dropped = f"dropped in {rounds}: "
+    if choice.why == "duplicate" and choice.duplicate_of:
+        rest = f" (the same {choice.same})" if choice.same else ""
+        return Why(False, f"{dropped}duplicate of ", choice.duplicate_of, choice.duplicate or choice.duplicate_of, rest)
+    if choice.why == "over_cap":
+        return Why(False, f"{dropped}over the cap: {choice.kept} of this prompt were kept")
+    return Why(False, dropped + DROPS.get(choice.why, plain(choice.why)))
+
+
+def _rounds(numbers: Sequence[int]) -> str:
+    return f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {', '.join(map(str, numbers))}"
+
+
+def _name(round: int, attempt: int, hinted: bool) -> str:
+    return f"round {round}, attempt {attempt}{' with a hint' if hinted else ''}"

@@ -1,0 +1,241 @@
+"""Prompts and attempts as they are shown, from a ledger: what was drawn, judged, kept or dropped, and why in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from jinja2 import Environment, FileSystemLoader
+
+from star_rft.files import write_table
+from star_rft.frontier.classes import CLASSES as PROMPT_CLASSES
+from star_rft.frontier.classes import classify
+from star_rft.ledger import DOUBTS, PROBLEMS, SELECTION, Ledger
+from star_rft.report import page, wording
+from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
+from star_rft.select.rules import select
+from star_rft.types import Decoding
+from tests.ledgers import commit, ledger_of, sample, scored, verdict
+from verifiers.types import REASONS
+
+RULES = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 2}]
+
+
+def problems(folder: Path, *rows: tuple[str, str, Any, dict[str, Any]]) -> None:
+    """(split, id, reference, meta) each."""
+    table = pa.Table.from_pylist(
+        [
+            {"split": split, "id": name, "prompt": f"Question {name}?", "reference": json.dumps(reference)}
+            | {"verifier": "v", "solution": "1 + 1 = 2", "meta": json.dumps(meta)}
+            for split, name, reference, meta in rows
+        ],
+        schema=PROBLEMS,
+    )
+    write_table(folder / "problems.parquet", table)
+
+
+def selected(ledger: Ledger, round: int, rounds: str = "last") -> None:
+    """Select a round as the loop does, and class its prompts."""
+    con, folder = ledger.connect(), ledger.run_dir / "rounds" / f"{round:03d}"
+    chosen = select(con, round=round, rounds=rounds, rules=RULES, weighting="uniform", seed=0)
+    write_table(folder / "selection.parquet", chosen.traces.to_arrow_table())
+    write_table(folder / "frontier.parquet", classify(con, through_round=round))
+
+
+def of(ledger: Ledger, problem: str, **settings: Any) -> list[Attempt]:
+    return attempts_of(ledger.connect(), [problem], **settings)[problem]
+
+
+def why(attempt: Attempt) -> list[str]:
+    return [line.text + line.other + line.rest for line in attempt.why_lines()]
+
+
+def test_attempts_come_by_round_and_attempt_for_many_prompts_at_once(tmp_path: Path) -> None:
+    pairs = [(sample(name, i, round=round), verdict()) for name in "ab" for round in (2, 1) for i in (1, 0)]
+    found = attempts_of(ledger_of(tmp_path, pairs).connect(), ["b", "nothing", "a"])
+    assert list(found) == ["b", "nothing", "a"]
+    assert [(a.problem_id, a.round, a.attempt) for a in found["b"]] == [("b", r, i) for r in (1, 2) for i in (0, 1)]
+    assert found["nothing"] == []
+
+
+def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> None:
+    texts = ["1 + 1 = 2", "1 + 1  =  2", "So 1 + 1 = 2.", "2 + 2 = 4", "3 + 3 = 6"]
+    pairs = [(sample("a", i, text), verdict()) for i, text in enumerate(texts)]
+    pairs += [(sample("a", 5), verdict("incorrect")), (sample("a", 6, finish="length"), verdict())]
+    ledger = ledger_of(tmp_path, pairs)
+    assert why(of(ledger, "a")[0]) == ["not selected from yet: the round is still going on"]
+    selected(ledger, 1)
+    found = of(ledger, "a")
+    assert [why(attempt) for attempt in found] == [
+        ["kept: trained on in round 1"],
+        ["dropped in round 1: duplicate of round 1, attempt 0 (the same text)"],
+        ["dropped in round 1: duplicate of round 1, attempt 0 (the same list of equations)"],
+        ["kept: trained on in round 1"],
+        ["dropped in round 1: over the cap: 2 of this prompt were kept"],
+        ["dropped in round 1: its verdict is incorrect"],
+        ["dropped in round 1: it did not end by itself"],
+    ]
+    assert [attempt.trained_in for attempt in found[:2]] == [[1], []]
+    assert found[1].why_lines()[0].other_id == found[0].sample_id
+
+
+def test_a_trace_that_several_rounds_looked_at_says_so_once_a_reason(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, [(sample("a", 0), verdict()), (sample("a", 1), verdict())])
+    selected(ledger, 1)
+    commit(ledger, "u1", [(sample("a", 0, "2 + 2 = 4", round=2), verdict())])
+    selected(ledger, 2, rounds="all")
+    first, second, third = of(ledger, "a")
+    assert why(first) == ["kept: trained on in rounds 1, 2"]
+    assert why(second) == ["dropped in rounds 1, 2: duplicate of round 1, attempt 0 (the same text)"]
+    assert why(third) == ["kept: trained on in round 2"]
+
+
+def test_a_weight_other_than_one_is_said(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
+    row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "is_selected": True, "why": "selected"}
+    table = pa.Table.from_pylist([row | {"duplicate_of": None, "weight": 0.25}], schema=SELECTION)
+    write_table(tmp_path / "rounds" / "001" / "selection.parquet", table)
+    assert why(of(ledger, "a")[0]) == ["kept: trained on in round 1, with weight 0.25"]
+
+
+def test_held_out_attempts_are_shown_too(tmp_path: Path) -> None:
+    problems(tmp_path, ("dev", "d", "2", {}))
+    ledger = ledger_of(tmp_path, [(sample("d", 0, split="dev", round=0), verdict())])
+    con = ledger.connect()
+    (attempt,) = attempts_of(con, ["d"])["d"]
+    assert (attempt.split, why(attempt)) == ("dev", ["held out: it measures the model, and is never trained on"])
+    prompt = prompts_of(con, ["d"])["d"]
+    assert (prompt.split, prompt.class_name, prompt.evidence) == ("dev", "", None)
+
+
+def test_the_newest_verdict_and_the_scorers_score_are_shown(tmp_path: Path) -> None:
+    drawn = sample("a", 0)
+    ledger = ledger_of(tmp_path, [(drawn, verdict("incorrect", "3")), (sample("a", 1), scored(0.5))])
+    ledger.supersede("again", [(drawn.id, drawn.text, verdict("correct", "2"))])
+    ledger.score("scores", "judge", "1", [(drawn.id, 0.75, "correct")])
+    first, second = of(ledger, "a")
+    assert (first.status, first.answer, first.score, first.scorer) == ("correct", "2", 0.75, "judge")
+    assert (second.score, second.scorer) == (0.5, None)
+
+
+def test_how_an_attempt_was_drawn_is_said_in_words(tmp_path: Path) -> None:
+    greedy, hot = Decoding(0.0, 160), Decoding(0.7, 2048, top_p=0.95, top_k=40, stop=("\n",))
+    pairs = [(sample("a", i, decode_id=decoding.id), verdict()) for i, decoding in enumerate((greedy, hot))]
+    ledger = ledger_of(tmp_path, [*pairs, (sample("a", 2, decode_id="unknown"), verdict())])
+    ledger.record_decoding(greedy)
+    ledger.record_decoding(hot)
+    assert [attempt.decoding for attempt in of(ledger, "a")] == [
+        "greedy, at most 160 tokens",
+        "temperature 0.7, top-p 0.95, top-k 40, at most 2,048 tokens",
+        "",
+    ]
+
+
+def test_whose_attempt_it_is_can_be_told_where_the_policys_attempts_are_known(tmp_path: Path) -> None:
+    pairs = [(sample("a", 0), verdict()), (sample("a", 4), verdict()), (sample("a", 4, hinted=True), verdict())]
+    ledger = ledger_of(tmp_path, pairs)
+    assert [attempt.is_foreign for attempt in of(ledger, "a", own=range(4))] == [False, True, False]
+    assert [attempt.is_foreign for attempt in of(ledger, "a")] == [None] * 3
+    assert of(ledger, "a")[2].name == "round 1, attempt 4 with a hint"
+
+
+def test_a_doubt_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
+    row = {"sample_id": sample("a", 0).id, "problem_id": "a", "kind": "false_step", "detail": "1 + 1 = 3"}
+    for round in (1, 2):
+        path = tmp_path / "rounds" / f"{round:03d}" / "doubts.parquet"
+        write_table(path, pa.Table.from_pylist([row | {"in_round": round}], schema=DOUBTS))
+    (attempt,) = of(ledger, "a")
+    assert [(doubt.words, doubt.detail) for doubt in attempt.doubts_once] == [
+        ("an equation does not hold", "1 + 1 = 3")
+    ]
+    assert len(attempt.doubts) == 2
+
+
+def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
+    problems(tmp_path, ("train", "a", "2", {"steps": 3}), ("train", "b", {"tests": ["assert f()"]}, {}))
+    ledger = ledger_of(tmp_path, [(sample("a", i), verdict("incorrect")) for i in range(4)])
+    selected(ledger, 1)
+    second = [(sample("a", i, round=2), verdict()) for i in range(16)]
+    commit(ledger, "u1", [*second, (sample("a", 0, round=2, hinted=True), verdict())])
+    selected(ledger, 2)
+    found = prompts_of(ledger.connect(), ["b", "a", "nothing"])
+    assert list(found) == ["b", "a"]
+    a, b = found["a"], found["b"]
+    assert (a.text, a.reference, a.solution, a.meta, a.split) == (
+        "Question a?",
+        "2",
+        "1 + 1 = 2",
+        {"steps": 3},
+        "train",
+    )
+    assert [(count.round, count.samples, count.correct) for count in a.history] == [(1, 4, 0), (2, 16, 16)]
+    assert (a.class_name, b.class_name) == ("solved", "unseen")
+    assert a.evidence is not None
+    assert a.evidence["samples"] == 20
+    assert b.reference == '{\n "tests": [\n  "assert f()"\n ]\n}'
+
+
+def test_a_prompt_whose_text_is_gone_still_has_its_attempts(tmp_path: Path) -> None:
+    found = prompts_of(ledger_of(tmp_path, [(sample("a", 0), verdict())]).connect(), ["a"])["a"]
+    assert (found.text, found.reference, found.split) == ("", "", "train")
+
+
+def test_every_reason_class_and_doubt_has_words() -> None:
+    from star_rft.doubts import KINDS
+
+    assert set(wording.VERDICTS) == set(REASONS)
+    assert set(wording.CLASSES) == set(PROMPT_CLASSES)
+    assert set(wording.DOUBTS) == set(KINDS)
+
+
+# The pieces of HTML
+
+
+def card(attempt: Attempt, macro: str = "attempt_card") -> str:
+    environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
+    return str(getattr(environment.get_template("traces.html").module, macro)(attempt))
+
+
+def head(prompt: Prompt) -> str:
+    environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
+    return str(environment.get_template("traces.html").module.prompt_head(prompt))  # type: ignore[attr-defined]
+
+
+def test_a_card_marks_the_answer_and_what_is_false(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, [(sample("a", 0, "3 * 4 = 11\n#### 11"), verdict("incorrect", "11"))])
+    html = card(of(ledger, "a")[0])
+    assert '<mark class="false" title="3 * 4 is 12, not 11">3 * 4 = 11</mark>\n#### ' in html
+    assert '<mark class="answer" title="the final answer that was judged">11</mark>' in html
+    assert "<li>3 * 4 is 12, not 11</li>" in html
+    assert "its answer is not the reference&#39;s" in html
+    assert f'id="t-{sample("a", 0).id}"' in html
+
+
+HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'"
+
+
+def test_whatever_a_card_and_a_prompt_show_is_escaped(tmp_path: Path) -> None:
+    problems(tmp_path, ("train", "a", HOSTILE, {HOSTILE: HOSTILE}))
+    ledger = ledger_of(tmp_path, [(sample("a", 0, f"{HOSTILE}\n#### {HOSTILE}"), verdict("incorrect", HOSTILE))])
+    row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "kind": HOSTILE, "detail": HOSTILE}
+    write_table(tmp_path / "rounds" / "001" / "doubts.parquet", pa.Table.from_pylist([row], schema=DOUBTS))
+    con = ledger.connect()
+    html = card(attempts_of(con, ["a"])["a"][0]) + head(prompts_of(con, ["a"])["a"])
+    assert html.count("&lt;script&gt;") >= 6
+    for part in ("<script", "<img", '"><img'):
+        assert part not in html
+
+
+@pytest.mark.parametrize("why", ["duplicate", "selected", "over_cap", "something_new"])
+def test_a_why_without_its_other_trace_is_still_shown(why: str, tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
+    row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "is_selected": why == "selected"}
+    table = pa.Table.from_pylist([row | {"why": why, "duplicate_of": "gone", "weight": 1.0}], schema=SELECTION)
+    write_table(tmp_path / "rounds" / "001" / "selection.parquet", table)
+    html = card(of(ledger, "a")[0], "why")
+    assert ("something new" in html) == (why == "something_new")
+    assert ('<a href="#t-gone">gone</a>' in html) == (why == "duplicate")
