@@ -103,7 +103,9 @@ class Drawing:
                 leaks=rationalize.leaks if source.is_hinted else None,
             )
 
-        with self.progress.stage(title, sum(map(len, units))) as advance:
+        committed = self.ledger.units()
+        done = sum(len(unit) for unit in units if unit.name in committed)
+        with self.progress.sampling(title, sum(map(len, units)), done=done, round=round) as watched:
             seconds = draw(
                 units,
                 round=round,
@@ -111,7 +113,7 @@ class Drawing:
                 problems={split: {p.id: p for p in self.problems_of(split)} for split in {u.split for u in units}},
                 pool=counted,
                 ledger=self.ledger,
-                advance=advance,
+                watched=watched,
             )
         counted.tally.warn()
         return seconds

@@ -1,35 +1,80 @@
-"""How long work tells how far it is; `report/terminal.py` shows it to people."""
+"""How long work tells how far it is; `report/live.py` shows it to people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
+
+from star_rft.types import RoundReport
 
 # (items done, tokens among them) since the last call
 Advance = Callable[[int, int], None]
-# (step, steps in all, loss, tokens per second)
-OnStep = Callable[[int, int, float, float], None]
+# (step, steps in all, loss, tokens per second, learning rate)
+OnStep = Callable[[int, int, float, float, float], None]
+
+
+class Sampling(Protocol):
+    """Completions are drawn, and judged while the next ones are drawn."""
+
+    def drawn(self, tokens: int) -> None:
+        """One more completion, of so many tokens."""
+        ...
+
+    def judged(self) -> None:
+        """One more of those drawn has its verdict."""
+        ...
 
 
 class Progress(Protocol):
-    def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
+    """`title` says what is done; `round`, where there is one, for which round of the run."""
+
+    def stage(self, title: str, total: int, *, round: int | None = None) -> AbstractContextManager[Advance]:
         """Open one piece of work of `total` items."""
         ...
 
-    def training(self, title: str) -> AbstractContextManager[OnStep]: ...
+    def sampling(
+        self, title: str, total: int, *, done: int = 0, round: int | None = None
+    ) -> AbstractContextManager[Sampling]:
+        """Open the drawing of `total` completions, of which `done` are in the ledger already."""
+        ...
+
+    def training(self, title: str, *, round: int | None = None) -> AbstractContextManager[OnStep]: ...
 
     def say(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Sampling that nobody watches."""
+
+    def drawn(self, tokens: int) -> None:
+        return None
+
+    def judged(self) -> None:
+        return None
 
 
 class Silent:
     """Show nothing: what Python callers get unless they ask for more."""
 
-    def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
+    def stage(self, title: str, total: int, *, round: int | None = None) -> AbstractContextManager[Advance]:
         return nullcontext(lambda items, tokens: None)
 
-    def training(self, title: str) -> AbstractContextManager[OnStep]:
-        return nullcontext(lambda step, steps, loss, tokens_per_second: None)
+    def sampling(
+        self, title: str, total: int, *, done: int = 0, round: int | None = None
+    ) -> AbstractContextManager[Sampling]:
+        return nullcontext(Unseen())
+
+    def training(self, title: str, *, round: int | None = None) -> AbstractContextManager[OnStep]:
+        return nullcontext(lambda step, steps, loss, tokens_per_second, lr: None)
 
     def say(self, line: str) -> None:
+        return None
+
+    def known(self, reports: Sequence[RoundReport]) -> None:
+        return None
+
+    def finished(self, report: RoundReport) -> None:
         return None

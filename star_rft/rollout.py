@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from star_rft.frontier.plan import Unit
 from star_rft.ledger import Ledger
-from star_rft.progress import Advance
+from star_rft.progress import Sampling
 from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, Split, digest
 from verifiers.tally import Tally
 from verifiers.types import Verdict
@@ -45,7 +45,7 @@ def draw(
     problems: Mapping[Split, Mapping[str, Problem]],
     pool: VerifierPool,
     ledger: Ledger,
-    advance: Advance,
+    watched: Sampling,
 ) -> dict[str, float]:
     """Draw every unit that the ledger does not hold yet. A unit commits whole or is drawn again whole.
 
@@ -56,7 +56,6 @@ def draw(
     spent = {"sample": 0.0, "verify": 0.0}
     for unit in units:
         if unit.name in committed:
-            advance(len(unit), 0)
             continue
         asked, by_id = ask(unit), problems[unit.split]
         ledger.record_decoding(asked.decoding)
@@ -65,16 +64,17 @@ def draw(
             for r in unit.requests()
         ]
         started = perf_counter()
-        stream = _Timed(asked.sampler().sample(requests, decoding=asked.decoding, batch_size=unit.batch_size))
+        drawn = asked.sampler().sample(requests, decoding=asked.decoding, batch_size=unit.batch_size)
+        stream = _Timed(drawn, watched)
         pairs = []
         for completion, verdict in verified(stream, problems=by_id, pool=pool):
             problem = by_id[completion.request.problem_id]
             sample = _sample(completion, problem, asked, split=unit.split, round=round)
             pairs.append((sample, verdict))
-            advance(1, len(sample.token_ids))
-        drawn = perf_counter() - started
+            watched.judged()
+        elapsed = perf_counter() - started
         pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].attempt))
-        seconds = {"sample": stream.seconds, "verify": drawn - stream.seconds}
+        seconds = {"sample": stream.seconds, "verify": elapsed - stream.seconds}
         ledger.commit(unit.name, pairs, seconds=seconds)
         spent = {stage: spent[stage] + seconds[stage] for stage in spent}
     return spent
@@ -123,8 +123,9 @@ class Counted:
 class _Timed:
     """An iterator that adds up the time spent inside it: the sampler's share of the wall time."""
 
-    def __init__(self, source: Iterator[Completion]) -> None:
+    def __init__(self, source: Iterator[Completion], watched: Sampling) -> None:
         self.source = source
+        self.watched = watched
         self.seconds = 0.0
 
     def __iter__(self) -> _Timed:
@@ -133,9 +134,11 @@ class _Timed:
     def __next__(self) -> Completion:
         started = perf_counter()
         try:
-            return next(self.source)
+            completion = next(self.source)
         finally:
             self.seconds += perf_counter() - started
+        self.watched.drawn(len(completion.token_ids))
+        return completion
 
 
 def _sample(completion: Completion, problem: Problem, asked: Asked, *, split: Split, round: int) -> Sample:

@@ -125,7 +125,7 @@ class RunStages:
             if self.scoring.frees_policy:
                 self.drawing.engine.release()
             scorer = self.scoring.make(policy)
-            with self.drawing.progress.stage(f"round {round}: scoring", count) as advance:
+            with self.drawing.progress.stage("scoring", count, round=round) as advance:
                 rows = scored(con, scorer, self.scoring, round=round, split=split, problems=problems, advance=advance)
                 self.ledger.score(name, self.scoring.name, scorer.version, list(rows))
             scorer.close()
@@ -305,7 +305,7 @@ class RunStages:
         ]
 
     def _draw(self, title: str, round: int, units: list[Unit], policy: Model, sources: Sequence[Source]) -> None:
-        spent = self.drawing.draw(f"round {round}: {title}", round, units, policy, sources)
+        spent = self.drawing.draw(title, round, units, policy, sources)
         if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
             self._seconds.add(round, spent)
 
@@ -323,7 +323,7 @@ class RunStages:
         self, round: int, fit: Fit, title: str, items: Sequence[Any], model: Model, out: Path, **options: Any
     ) -> None:
         self.drawing.engine.release()
-        with self.drawing.progress.training(f"round {round}: {title}" if round else title) as on_step:
+        with self.drawing.progress.training(title, round=round or None) as on_step:
             work = self.folder.work / f"{out.parent.name}-{out.name}"
             seed = self.drawing.seed + round
             fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=on_step, **options)

@@ -8,20 +8,25 @@ from pathlib import Path
 import typer
 
 from star_rft.cli.shared import app
+from star_rft.cli.stopping import Stopped, again, stop
 from star_rft.types import RunFailure, UserError
 
 # isort: off
 # in the order in which --help lists their commands
-from star_rft.cli import rounds, frontier, controls, measuring, looking
+from star_rft.cli import starting, rounds, frontier, controls, measuring, looking
 # isort: on
 
-__all__ = ["app", "controls", "frontier", "looking", "main", "measuring", "rounds"]
+__all__ = ["app", "controls", "frontier", "looking", "main", "measuring", "rounds", "starting"]
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line and status 2, a failure one line and status 1."""
+    """Run the command line: a user's mistake is one line and status 2, a failure one line and status 1.
+
+    SIGINT and SIGTERM end it with status 130 and 143.
+    """
     from verifiers.registry import VerifierError
 
+    stop.listen()
     sys.path.insert(0, str(Path.cwd()))  # so that "my_checks:function" is found beside the config
     try:
         app()
@@ -29,8 +34,9 @@ def main() -> None:
         _die(str(error), 2)
     except RunFailure as error:
         _die(str(error), 1)
-    except KeyboardInterrupt:
-        _die("stopped; every finished unit is saved, and the same command goes on from there", 130)
+    except (Stopped, KeyboardInterrupt):
+        typer.echo(f"stopped\nto begin again: {again()}", err=True)
+        sys.exit(stop.status)
 
 
 def _die(message: str, status: int) -> None:

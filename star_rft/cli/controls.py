@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_rft.cli.shared import AsJson, Quiet, RunDir, app, example, progress_of, run_folder
+from star_rft.cli.shared import AsJson, Quiet, RunDir, app, example, progress_of, results, run_folder
+from star_rft.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from star_rft.config import Config
@@ -41,14 +42,14 @@ def controls(
     seeds = list(dict.fromkeys(seed or [config.seed]))
     names = beside.chosen_names(only, without)
     wanted: dict[str, Any] = {"round": number, "names": names, "seeds": seeds}
-    progress = progress_of(quiet or as_json)
     if not beside.is_done(folder, **wanted):
+        with stoppable(), progress_of(quiet, name=f"controls of {config.name}, round {number}") as progress:
 
-        def at_once(asked: AtOnce) -> AbstractContextManager[RunStages]:
-            return open_run(_at_once(folder, asked), progress=progress)
+            def at_once(asked: AtOnce) -> AbstractContextManager[RunStages]:
+                return open_run(_at_once(folder, asked), progress=progress)
 
-        with open_run(config, progress=progress) as stages:
-            beside.make(stages, **wanted, at_once=at_once)
+            with open_run(config, progress=progress) as stages:
+                beside.make(stages, **wanted, at_once=at_once)
     assert config.train is not None  # else nothing could be made
     lineage = beside.Lineage(folder, config.train.start, config.warm_start is not None)
     found = compare(folder, lineage, **wanted, run_seed=config.seed, batch_size=config.train.batch_size)
@@ -84,17 +85,15 @@ def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
 def _show(found: Comparison, left_out: dict[str, str], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from star_rft.report import controls as report
 
     if as_json:
         typer.echo(json.dumps({**asdict(found), "left_out": left_out}))
         return
-    console = Console()
+    console = results()
     console.print(report.scores_table(found))
     console.print(report.costs_table(found))
     left = [f"Left out: {name}: {reason}." for name, reason in left_out.items()]
     for line in [*report.contribution_lines(found), *report.unmatched_lines(found), *left]:
-        console.print(line, highlight=False)
-    console.print(f"Models, selections and samples: {Path(found.run) / 'controls'}", highlight=False, soft_wrap=True)
+        console.print(line)
+    console.print(f"Models, selections and samples: {Path(found.run) / 'controls'}", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_rft.cli.shared import AsJson, RunDir, app, example, run_folder
+from star_rft.cli.shared import AsJson, RunDir, app, example, results, run_folder
 from star_rft.types import RunFailure, UserError
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ def frontier(
     as_json: AsJson = False,
 ) -> None:
     """Show what each train prompt has come to: its class, its evidence, and what it gets next."""
-    from rich.console import Console
-
     from star_rft.build import settle
     from star_rft.frontier import view
     from star_rft.frontier.classes import CLASSES
@@ -55,11 +53,11 @@ def frontier(
         typer.echo(json.dumps(list(view.prompts(con, classed, classes=wanted))))
         return
     counts = view.class_counts(con, classed)
-    console = Console()
+    console = results()
     console.print(tables.classes_table(counts, view.classes_by_round(con), remedies))
     since, now = view.moved(con, classed, was="no_survivors")
     if now:
-        console.print(tables.moved_line("no_survivors", since, now), highlight=False)
+        console.print(tables.moved_line("no_survivors", since, now))
     for names, table in ((["suspect_gold"], tables.suspects_table), (CLASSES[1:], tables.prompts_table)):
         asked: list[PromptClass] = [name for name in CLASSES if name in names and name in wanted]
         shown = list(view.prompts(con, classed, classes=asked, most=limit))

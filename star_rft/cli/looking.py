@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_rft.cli.shared import AsJson, RunDir, app, example, run_folder, write_report
+from star_rft.cli.shared import AsJson, RunDir, app, example, results, run_folder
 from star_rft.types import UserError
 
 if TYPE_CHECKING:
     import duckdb
 
 
-@app.command(epilog=example("star-rft report runs/quickstart"))
-def report(run: RunDir) -> None:
-    """Write one self-contained HTML page about a run."""
-    typer.echo(str(write_report(run_folder(run))))
+@app.command(epilog=example("star-rft report runs/quickstart --out report.html"))
+def report(
+    run: RunDir,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; else report.html in the run folder.")] = None,
+    traces: Annotated[int, typer.Option(min=0, help="How many traces to show, about; the page grows 2 kB each.")] = 240,
+) -> None:
+    """Write one self-contained HTML page about a run, also about one that is going on."""
+    from star_rft.report.page import write_page
+
+    typer.echo(str(write_page(run_folder(run), out=out, traces=traces)))
 
 
 @app.command(
@@ -69,8 +76,6 @@ def recipes(context: typer.Context, as_json: AsJson = False) -> None:
         return
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from star_rft import config as configs
     from star_rft import recipes as rows
     from star_rft.recipes import recipe_files
@@ -82,7 +87,7 @@ def recipes(context: typer.Context, as_json: AsJson = False) -> None:
         about = [{"about": rows.headline(path), "file": str(path)} for path in files]
         typer.echo(json.dumps([asdict(row) | more for row, more in zip(found, about, strict=True)]))
     else:
-        Console().print(recipes_table(found))
+        results().print(recipes_table(found))
 
 
 @recipes_app.command("show", epilog=example("star-rft recipes show rft > my.yaml"))
@@ -94,20 +99,3 @@ def show_recipe(name: Annotated[str, typer.Argument(help="The name of a recipe."
     if name not in files:
         raise UserError(f"there is no recipe {name!r}; valid: {', '.join(files)}")
     typer.echo(files[name].read_text(), nl=False)
-
-
-@app.command(epilog=example("star-rft doctor"))
-def doctor(as_json: AsJson = False) -> None:
-    """Say what works on this machine, and what would make the rest work."""
-    from star_rft.doctor import examine
-
-    findings = examine()
-    if as_json:
-        typer.echo(json.dumps([finding._asdict() for finding in findings]))
-    else:
-        for finding in findings:
-            typer.echo(f"{'ok ' if finding.is_ok else 'NO '} {finding.what:<22} {finding.found}")
-            if finding.fix:
-                typer.echo(f"    {'':<22} {finding.fix}")
-    if any(not finding.is_ok for finding in findings):
-        raise typer.Exit(1)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_rft.cli.shared import AsJson, Quiet, app, example, progress_of
+from star_rft.cli.shared import AsJson, Quiet, app, example, progress_of, results
+from star_rft.cli.stopping import stoppable
 from star_rft.types import RunFailure, UserError
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ def _verify_run(folder: str, workers: int | None) -> None:
             " (star-rft verifiers lists the names)"
         )
     settled = settle(folder, [] if workers is None else [f"verifier.workers={workers}"])
-    progress = progress_of(False)
-    with open_run(settled, progress=progress) as stages:
+    with (
+        stoppable(),
+        progress_of(False, name=settled.name) as progress,
+        open_run(settled, progress=progress) as stages,
+    ):
         changed = stages.drawing.verify_again()
-    text = ", ".join(f"{key}: {count:,}" for key, count in sorted(changed.items())) or "no verdict changed"
-    progress.say(text)
+    typer.echo(", ".join(f"{key}: {count:,}" for key, count in sorted(changed.items())) or "no verdict changed")
 
 
 @app.command(epilog=example("star-rft bench tiny --data word_problems --k 1,8"))
@@ -71,15 +74,17 @@ def bench(
     from star_rft.loop import run as run_rounds
 
     settled = bench_config(model, data, ks=_numbers(k), n=n, limit=limit, overrides=settings or ())
-    with open_run(settled, progress=progress_of(quiet or as_json)) as stages:
+    with (
+        stoppable(settled),
+        progress_of(quiet, name=f"bench {model}") as progress,
+        open_run(settled, progress=progress) as stages,
+    ):
         report = next(iter(run_rounds(stages, rounds=0)))
     _show_bench(report, settled, as_json)
 
 
 def _show_bench(report: RoundReport, config: Config, as_json: bool) -> None:
     from dataclasses import asdict
-
-    from rich.console import Console
 
     from star_rft.report.terminal import scores_table
 
@@ -89,7 +94,7 @@ def _show_bench(report: RoundReport, config: Config, as_json: bool) -> None:
         document = {"model": config.model.name, "fingerprint": report.model, **asdict(report.held_out)}
         typer.echo(json.dumps(document | {"run": str(config.folder)}))
         return
-    Console().print(scores_table(report.held_out, f"{config.model.name} (samples in {config.folder})"))
+    results().print(scores_table(report.held_out, f"{config.model.name} (samples in {config.folder})"))
 
 
 @app.command(
@@ -121,7 +126,11 @@ def best_of_n(
     overrides = [text for text in settings or () if not text.startswith("scorer.")]
     settled = bench_config(model, data, ks=choice.doublings(n), n=n, limit=limit, overrides=overrides)
     choice.check_chooser(by, model=scorer_model, options=options)
-    with open_run(settled, progress=progress_of(quiet or as_json)) as stages:
+    with (
+        stoppable(settled),
+        progress_of(quiet, name=f"best-of-n {model}") as progress,
+        open_run(settled, progress=progress) as stages,
+    ):
         chooser = choice.open_chooser(by, stages, model=scorer_model, options=options, **_verifier_of(settled))
         report = next(iter(run_rounds(stages, rounds=0)))
         measured = choice.measure(stages, chooser)
@@ -136,19 +145,17 @@ def _verifier_of(config: Config) -> dict[str, Any]:
 def _show_best_of_n(measured: BestOfN, report: RoundReport, config: Config, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from star_rft.report import terminal
 
     if as_json:
         document = {"model": config.model.name, "fingerprint": report.model, **asdict(measured)}
         typer.echo(json.dumps(document | {"over_optimised": measured.is_over_optimised, "run": str(config.folder)}))
         return
-    console = Console()
+    console = results()
     title = f"{config.model.name}: best of k by {measured.by}, {measured.problems} problems x {measured.n} samples"
     console.print(terminal.best_of_n_table(measured, title))
     for line in [*terminal.best_of_n_lines(measured), f"Samples and scores: {config.folder}"]:
-        console.print(line, highlight=False)
+        console.print(line)
 
 
 def _numbers(text: str) -> list[int]:

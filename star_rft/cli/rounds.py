@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_rft.cli.shared import AsJson, ConfigOrRun, Overrides, Quiet, app, example, progress_of, write_report
+from star_rft.cli.shared import (
+    AsJson,
+    ConfigOrRun,
+    Overrides,
+    Quiet,
+    app,
+    example,
+    progress_of,
+    results,
+    write_report,
+)
+from star_rft.cli.stopping import stop, stoppable
 
 if TYPE_CHECKING:
     from star_rft.config import Config
-    from star_rft.report.terminal import TerminalProgress
     from star_rft.types import RoundReport
+
+# A page that takes longer than this, in seconds, is written again only after so many times as long.
+LONG_FOR_PAGE, SHARE_OF_PAGE = 2.0, 20.0
 
 
 @app.command(epilog=example("star-rft run configs/quickstart.yaml sample.n=16"))
@@ -24,7 +39,7 @@ def run(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the whole loop; the same command resumes it."""
+    """Run the whole loop; the same command resumes it. Ctrl-C stops it and says what is saved."""
     from star_rft.build import open_run, settle
     from star_rft.loop import run as run_rounds
 
@@ -32,15 +47,62 @@ def run(
     if dry_run:
         _show_plan(settled, as_json)
         return
-    reports: list[RoundReport] = []
-    progress = progress_of(quiet or as_json)
-    progress.say(f"{settled.name}: {settled.rounds} rounds in {settled.folder}")
-    with open_run(settled, progress=progress) as stages:
+    page, reports = Page(settled.folder), []
+    with (
+        stoppable(settled),
+        progress_of(quiet, name=settled.name, rounds=settled.rounds) as progress,
+        open_run(settled, progress=progress) as stages,
+    ):
+        before = [stages.recorded(round) for round in stages.folder.finished_rounds()]
+        progress.known([report for report in before if report is not None])
+        progress.say(_beginning(settled, len(before)))
         for report in run_rounds(stages, rounds=settled.rounds):
             reports.append(report)
-            _say_round(progress, report)
-    page = write_report(settled.folder)
+            if len(reports) > len(before):
+                progress.finished(report)
+                page.refresh()
+        page.write()
     _show_reports(reports, settled, as_json, page)
+
+
+def _beginning(config: Config, finished: int) -> str:
+    if not finished:
+        return f"{config.name}: {config.rounds} rounds in {config.folder}"
+    done = "round 0 is" if finished == 1 else f"rounds 0-{finished - 1} are"
+    return f"{config.name}: {done} finished in {config.folder}" + (
+        f", going on with round {finished} of {config.rounds}" if finished <= config.rounds else ""
+    )
+
+
+@dataclass(slots=True)
+class Page:
+    """The report of a run that goes on. It is for looking at: nothing about it may end a run."""
+
+    folder: Path
+    path: Path | None = None
+    _not_before: float = 0.0
+
+    def refresh(self) -> None:
+        """Write the page again, unless it took long and the run has not gone on for long since."""
+        if monotonic() < self._not_before:
+            return
+        began = monotonic()
+        self.write()
+        seconds = monotonic() - began
+        self._not_before = monotonic() + (SHARE_OF_PAGE * seconds if seconds > LONG_FOR_PAGE else 0.0)
+
+    def write(self) -> None:
+        try:
+            self.path = write_report(self.folder)
+        except Exception as error:  # noqa: BLE001  # of whatever kind: what was sampled and trained is worth more
+            stop.check()
+            import logging
+
+            text = " ".join(str(error).split())
+            logging.getLogger("star_rft").warning(
+                f"WARNING: the report of {self.folder} was not written ({type(error).__name__}: {text});"
+                f" the run goes on; star-rft report {self.folder} tries again"
+            )
 
 
 def _show_plan(config: Config, as_json: bool) -> None:
@@ -64,23 +126,15 @@ def _show_plan(config: Config, as_json: bool) -> None:
     typer.echo(f"run folder:     {config.folder}")
 
 
-def _say_round(progress: TerminalProgress, report: RoundReport) -> None:
-    scored = report.held_out
-    if scored is not None:
-        progress.say(f"round {report.round}: held-out pass@1 {scored.pass_at_1_interval}")
-
-
-def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, page: Path) -> None:
+def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, page: Page) -> None:
     from dataclasses import asdict
-
-    from rich.console import Console
 
     from star_rft.report import terminal
 
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports]))
         return
-    console = Console()
+    console = results()
     console.print()
     console.print(terminal.rounds_table(reports))
     if made_of := terminal.training_table(reports):
@@ -88,8 +142,9 @@ def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, pag
     if config.eval.group_by and (groups := terminal.groups_table(reports, config.eval.group_by)):
         console.print(groups)
     for line in terminal.verdict_lines(reports):
-        console.print(line, highlight=False)
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        console.print(line)
+    if page.path is not None:
+        console.print(f"Report: {page.path}", soft_wrap=True)
 
 
 def _one_stage(source: str, overrides: list[str] | None, stage: str, quiet: bool) -> None:
@@ -98,9 +153,13 @@ def _one_stage(source: str, overrides: list[str] | None, stage: str, quiet: bool
     from star_rft.stages import do_stage
 
     settled = settle(source, overrides or ())
-    progress = progress_of(quiet)
-    with open_run(settled, progress=progress) as stages:
-        progress.say(do_stage(stages, stage))
+    with (
+        stoppable(settled),
+        progress_of(quiet, name=settled.name, rounds=settled.rounds) as progress,
+        open_run(settled, progress=progress) as stages,
+    ):
+        done = do_stage(stages, stage)
+    typer.echo(done)
 
 
 @app.command(epilog=example("star-rft sample runs/quickstart"))

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from star_rft.types import UserError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from star_rft.progress import Silent
+    from star_rft.report.live import TerminalProgress
+
 app = typer.Typer(
     name="star-rft",
-    help="Make a language model reason better by training it on its own verified attempts.",
+    help="Make a language model reason better by training it on its own verified attempts. Results go to standard"
+    " output; progress and warnings to standard error, as plain lines where that is no terminal and under CI, NO_COLOR"
+    " or TERM=dumb.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,21 +33,41 @@ app = typer.Typer(
 ConfigOrRun = Annotated[str, typer.Argument(help="A config file, the name of a recipe, or a run folder.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value, for example sample.n=16")]
 RunDir = Annotated[Path, typer.Argument(help="A run folder, for example runs/quickstart")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show no progress: only warnings, errors and, in the end, the result.")
+]
+# With any of these set, bars and colours are not wanted.
+PLAIN_UNDER = ("CI", "NO_COLOR")
 
 
 def example(text: str) -> str:
     return f"Example: {text}"
 
 
-def progress_of(is_quiet: bool) -> Any:
+@contextmanager
+def progress_of(is_quiet: bool, *, name: str = "", rounds: int = 0) -> Iterator[Silent | TerminalProgress]:
+    """Show progress on standard error: bars in a terminal, else lines; `name` and `rounds` are those of the run."""
+    if is_quiet:
+        from star_rft.progress import Silent
+
+        yield Silent()
+        return
     from rich.console import Console
 
-    from star_rft.progress import Silent
-    from star_rft.report.terminal import TerminalProgress
+    from star_rft.report.live import TerminalProgress
 
-    return Silent() if is_quiet else TerminalProgress(Console())
+    is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not any(map(os.environ.get, PLAIN_UNDER))
+    console = Console(stderr=True, force_terminal=is_live, markup=False, emoji=False, highlight=False)
+    with TerminalProgress(console, is_live=is_live, name=name, rounds=rounds).running() as progress:
+        yield progress
+
+
+def results() -> Console:
+    """Return where results are printed: standard output, with every text as it is, also one like [red] or :smile:."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 def run_folder(path: Path) -> Path:

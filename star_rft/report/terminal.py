@@ -1,22 +1,11 @@
-"""What a run shows in a terminal: progress with rates, and a table of rounds that a newcomer can read."""
+"""What a run comes to, in a terminal: a few lines a round, and in the end tables that a newcomer can read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from time import monotonic
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from star_rft.recipes import Row
@@ -25,85 +14,51 @@ from star_rft.types import Interval, RoundReport, Scores
 if TYPE_CHECKING:
     from star_rft.best_of_n import BestOfN
 
-PROMPT_SHOWN = 24  # so that a row fits into 80 columns
-LINE_EVERY = 10.0  # seconds between lines where the output is not a terminal
+
+PROMPT_SHOWN = 24  # characters, so that a row fits into 80 columns
 
 
-class TerminalProgress:
-    """A bar in a terminal; elsewhere a line every ten seconds."""
+def round_lines(report: RoundReport, *, rounds: int, width: int | None = None) -> list[str]:
+    """Sum up one round: its scores against the first and the last one, what was trained on, the gate's decision.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    A line that is wider than `width`, where one is given, breaks between two statements.
+    """
+    where = f"round {report.round} of {rounds}" if rounds else f"round {report.round}"
+    return [line for parts in _statements(report, where) for line in _flowed(parts, width)]
 
-    def say(self, line: str) -> None:
-        self.console.print(line)
 
-    @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
-        """Show `total` items, with tokens a second."""
-        began, tokens, done = monotonic(), 0, 0
-        with self._shown(title, total) as show:
+def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
+    scored, gate = report.held_out, report.gate
+    decided = [] if gate is None or report.round == 0 else [f"gate: {gate['action'].replace('_', ' ')}"]
+    score = [f"pass@1 {scored.pass_at_1_interval}"] if scored else []
+    yield [f"{where}: {', '.join([*score, *decided, f'{sum(report.seconds.values()):.0f} s'])}"]
+    if scored and scored.vs_base:
+        changes = [f"  pass@1 {scored.vs_base.value:+.3f} {_signed(scored.vs_base)} since the start"]
+        if scored.vs_last and scored.vs_last != scored.vs_base:
+            changes.append(f"{scored.vs_last.value:+.3f} {_signed(scored.vs_last)} since the last")
+        yield changes
+    if report.round > 0:
+        yield [
+            f"  {report.correct:,} of {report.samples:,} correct",
+            f"{report.distinct:,} distinct",
+            f"{report.survivors + report.gold + report.anchor:,} trained on",
+            f"{report.no_survivors} of {report.prompts} without survivors",
+        ]
+    if gate is not None and (gate["action"] in ("roll_back", "stop") or gate["warnings"]):
+        why = [gate["rule"]] if gate["action"] in ("roll_back", "stop") else []
+        yield from ([f"  gate: {text}"] for text in [*why, *gate["warnings"]])
 
-            def advance(items: int, new_tokens: int) -> None:
-                nonlocal tokens, done
-                tokens, done = tokens + new_tokens, done + items
-                rate = tokens / max(monotonic() - began, 1e-9)
-                show(done, f"{rate:,.0f} tokens/s" if tokens else "")
 
-            yield advance
-        self._closing(title, f"{done:,} in {monotonic() - began:.1f} s, {tokens:,} tokens")
-
-    @contextmanager
-    def training(self, title: str) -> Iterator[Callable[[int, int, float, float], None]]:
-        began, last = monotonic(), (0, 0.0)
-        with self._shown(title, None) as show:
-
-            def on_step(step: int, steps: int, loss: float, tokens_per_second: float) -> None:
-                nonlocal last
-                last = (step, loss)
-                show(step, f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s", steps)
-
-            yield on_step
-        self._closing(title, f"{last[0]:,} steps in {monotonic() - began:.1f} s, loss {last[1]:.3f}")
-
-    @contextmanager
-    def _shown(self, title: str, total: int | None) -> Iterator[Callable[..., None]]:
-        if not self.console.is_terminal:
-            with self._lines(title, total) as show:
-                yield show
-            return
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bars:
-            task = bars.add_task(title, total=total, rate="")
-
-            def show(done: int, rate: str, steps: int | None = total) -> None:
-                bars.update(task, completed=done, rate=rate, total=steps)
-
-            yield show
-
-    @contextmanager
-    def _lines(self, title: str, total: int | None) -> Iterator[Callable[..., None]]:
-        began = said = monotonic()
-
-        def show(done: int, rate: str, steps: int | None = total) -> None:
-            nonlocal said
-            now = monotonic()
-            if now - said >= LINE_EVERY and steps:
-                said = now
-                left = (now - began) / max(done, 1) * (steps - done)
-                self.console.print(f"{title}: {done:,} of {steps:,}, {rate}, about {left:.0f} s left")
-
-        yield show
-
-    def _closing(self, title: str, text: str) -> None:
-        self.console.print(f"  [dim]{title}: {text}[/dim]", highlight=False)
+def _flowed(parts: Sequence[str], width: int | None) -> Iterator[str]:
+    """Join statements with commas into lines of a width, where they fit."""
+    line = ""
+    for part in parts:
+        if line and width is not None and len(line) + len(part) + 3 > width:
+            yield f"{line},"
+            line = f"    {part}"
+        else:
+            line = f"{line}, {part}" if line else part
+    yield line
 
 
 def rounds_table(reports: Sequence[RoundReport]) -> Table:
@@ -297,6 +252,10 @@ def slim_table(title: str, *columns: str) -> Table:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _signed(interval: Interval) -> str:
+    return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def _short(interval: Interval) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from star_rft import models
 from star_rft.files import whole_folder
 from star_rft.models import without_bars
+from star_rft.progress import OnStep
 from star_rft.training import optimizer
 from star_rft.training.batches import Size
 from star_rft.training.checkpoints import last_whole, refuse_foreign
@@ -257,7 +258,7 @@ def _train(
     *,
     fingerprint: str,
     optimizer_from: Path | None,
-    on_step: Callable[[int, int, float, float], None] | None,
+    on_step: OnStep | None,
 ) -> float:
     """Run or continue the training; return the seconds that it took, those before a crash included."""
     from star_rft.training.trainer import ContinueOptimizer, Progress, WholeCheckpoints

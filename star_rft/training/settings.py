@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict
+
+from star_rft.progress import OnStep
 
 Comparison = Literal["dpo", "rso", "rrhf"]
 
@@ -68,7 +70,7 @@ class Running:
     save_optimizer: bool = False
     trust_remote_code: bool = False
     report_to: Sequence[str] = ()
-    on_step: Callable[[int, int, float, float], None] | None = None
+    on_step: OnStep | None = None
 
 
 class FitOptions(TypedDict, total=False):
@@ -95,7 +97,7 @@ class FitOptions(TypedDict, total=False):
     save_optimizer: bool
     trust_remote_code: bool
     report_to: Sequence[str]
-    on_step: Callable[[int, int, float, float], None] | None
+    on_step: OnStep | None
 
 
 def settled(lr: float, options: FitOptions) -> tuple[Settings, Running]:

@@ -46,7 +46,7 @@ def fit(
       call again continues from the last whole checkpoint, or returns the report of a finished `out_dir`.
     - `save_optimizer` writes the optimizer's state beside the weights, and `optimizer_from` names an earlier
       `out_dir` whose state this training starts with; schedule and data are its own. Not with `lora`.
-    - `on_step(step, steps, loss, tokens_per_second)` is called after each optimizer step.
+    - `on_step(step, steps, loss, tokens_per_second, learning_rate)` is called after each optimizer step.
 
     Raises TrainingError.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.sft_trainer import SFTTrainer
 
+from star_rft.progress import OnStep
 from star_rft.training import optimizer
 from star_rft.training.checkpoints import mark_whole
 from star_rft.training.errors import TrainingError
@@ -61,7 +62,7 @@ class PlannedTrainer(SFTTrainer):
 class Progress(TrainerCallback):
     """Tell `on_step` about every optimizer step, and stop a training whose loss is no number any more."""
 
-    def __init__(self, tokens_of_step: Sequence[int], on_step: Callable[[int, int, float, float], None] | None) -> None:
+    def __init__(self, tokens_of_step: Sequence[int], on_step: OnStep | None) -> None:
         self.tokens_of_step = tokens_of_step
         self.on_step = on_step
         self.since = time.perf_counter()
@@ -81,7 +82,7 @@ class Progress(TrainerCallback):
             )
         if self.on_step is not None:
             speed = self.tokens_of_step[state.global_step - 1] / (time.perf_counter() - self.since)
-            self.on_step(state.global_step, state.max_steps, loss, speed)
+            self.on_step(state.global_step, state.max_steps, loss, speed, kwargs["logs"]["learning_rate"])
 
 
 class WholeCheckpoints(TrainerCallback):

@@ -74,11 +74,12 @@ def test_steps_follow_from_epochs_which_may_be_a_fraction(train: Fit) -> None:
 
 
 def test_every_step_is_told_and_nothing_is_printed(train: Fit, capfd: pytest.CaptureFixture[str]) -> None:
-    told: list[tuple[int, int, float, float]] = []
+    told: list[tuple[int, int, float, float, float]] = []
     report = train(random_examples(20), on_step=lambda *step: told.append(step))
-    assert [(step, steps) for step, steps, _, _ in told] == [(1, 3), (2, 3), (3, 3)]
+    assert [(step, steps) for step, steps, *_ in told] == [(1, 3), (2, 3), (3, 3)]
     assert (told[0][2], told[-1][2]) == (report.loss_first, report.loss_last)
-    assert all(speed > 0 for _, _, _, speed in told)
+    assert all(speed > 0 for *_, speed, _ in told)
+    assert [lr for *_, lr in told] == pytest.approx([0.0, 1e-3, 5e-4])  # warmed up, then a cosine
     assert capfd.readouterr() == ("", "")
 
 

@@ -1,0 +1,136 @@
+"""Stopping when asked to: SIGINT and SIGTERM end the work cleanly, and say what is saved and how it goes on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from star_rft.config import Config
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_CURSOR = b"\x1b[?25h"
+
+
+class Stopped(BaseException):
+    """Raised in the main thread by the first signal; no `except Exception` and no library takes it for its own."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """Which signal has asked this process to stop, if one has."""
+
+    number: int | None = None
+
+    def listen(self) -> None:
+        """Take the signals, but for those that the parent has this process ignore, such as SIGINT after `cmd &`."""
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._take)
+
+    def check(self) -> None:
+        """Raise Stopped if a signal came whose exception was lost, in a callback from C for example."""
+        if self.number is not None:
+            raise Stopped
+
+    @property
+    def status(self) -> int:
+        """The exit status that shells give a process which this signal ended."""
+        return 128 + (self.number or signal.SIGINT)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:  # a second time: at once
+            if sys.stderr.isatty():
+                os.write(2, SHOW_CURSOR)
+            os._exit(128 + number)
+        self.number = number
+        raise Stopped
+
+
+stop = Stop()
+
+
+@contextmanager
+def stoppable(config: Config | None = None) -> Iterator[None]:
+    """End the process with a few lines instead of a traceback when it is asked to stop within the block.
+
+    Whatever leaves the block after a signal is its work: some libraries raise an error of their own for it. `config`
+    is that of the run whose folder is worked on; without one nothing is said of what is saved.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if stop.number is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        for line in _farewell(config):
+            typer.echo(line, err=True)
+        raise SystemExit(stop.status) from None
+
+
+def _farewell(config: Config | None) -> Iterator[str]:
+    if config is None:
+        yield "stopped"
+        yield f"to begin again: {again()}"
+        return
+    yield from what_is_saved(config)
+    yield f"to go on: {again()}"
+
+
+def what_is_saved(config: Config) -> Iterator[str]:
+    """Say where a run was stopped, and what of it need not be done again."""
+    from star_rft.folder import RunFolder
+    from star_rft.standing import standing
+
+    folder = RunFolder(config.folder)
+    if not folder.config.exists():
+        yield f"stopped before anything was sampled; {config.folder} is as it was"
+        return
+    now = standing(folder, rounds=config.rounds)
+    if now.round is None:
+        yield f"stopped; all {now.rounds} rounds are finished"
+        return
+    is_warming = config.warm_start is not None and not folder.warm_start.exists()
+    stage = "training the warm start" if is_warming else now.stage or ""
+    yield f"stopped in round {now.round} of {now.rounds} while {stage}" if now.rounds else f"stopped while {stage}"
+    saved = [_rounds(now.finished)] if now.finished else []
+    if now.planned:
+        saved.append(f"{now.done} of {now.planned} units of its samples")
+    if "training" in stage:
+        saved += _of_training(folder.work)
+    yield f"saved: {', '.join(saved) or 'nothing yet'}"
+
+
+def _rounds(finished: tuple[int, ...]) -> str:
+    return "round 0" if len(finished) == 1 else f"rounds 0-{finished[-1]}"
+
+
+def _of_training(work: Path) -> list[str]:
+    """Say from which step the training goes on: that of its last whole checkpoint."""
+    import json
+
+    from star_rft.training.checkpoints import MARKER
+
+    notes = [json.loads(path.read_text()) for path in work.glob(f"*/checkpoint-*/{MARKER}")]
+    step = max((note["step"] for note in notes), default=0)
+    return ["its samples and selection", f"its training up to step {step}" if step else "its training begins anew"]
+
+
+def again() -> str:
+    """Return the command that this process was started with, as it may be pasted into a shell."""
+    program, *arguments = sys.argv
+    if Path(program).name == "__main__.py":
+        return shlex.join(sys.orig_argv)
+    found = shutil.which(Path(program).name)
+    is_on_path = found is not None and Path(found).resolve() == Path(program).resolve()
+    return shlex.join([Path(program).name if is_on_path else program, *arguments])

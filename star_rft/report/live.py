@@ -1,0 +1,283 @@
+"""Progress that people watch: a live display in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from star_rft.report.terminal import round_lines
+from star_rft.types import RoundReport
+
+REFRESHES = 5.0  # a second
+WINDOW = 30.0  # seconds that a rate looks back
+LINE_EVERY, LINE_AT_MOST_EVERY = 10.0, 60.0  # seconds between lines where the output is not a terminal
+JUSTIFIED: Final[tuple[JustifyMethod, ...]] = ("right", "left", "right")  # the count, the speed, the time left
+BARS_FROM = 70  # columns; below there is no room for them
+
+
+@dataclass(slots=True)
+class Pace:
+    """The speed of a piece of work over the last half minute. Times are seconds of one clock."""
+
+    began: float
+    _marks: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def mark(self, now: float, count: int) -> None:
+        """Note how many there are now; a mark every quarter of a second is enough."""
+        if self._marks and now - self._marks[-1][0] < 0.25:
+            return
+        self._marks.append((now, count))
+        while now - self._marks[0][0] > WINDOW:
+            self._marks.popleft()
+
+    def speed(self, now: float, count: int) -> float:
+        """Return how many come in a second."""
+        since, before = self._marks[0] if self._marks and now - self.began > WINDOW else (self.began, 0)
+        return (count - before) / max(now - since, 1e-9)
+
+
+@dataclass(slots=True)
+class Row:
+    """One piece of work: `done` of `total`, of which `already` were there before; `text` says at what speed."""
+
+    title: str
+    total: int | None
+    already: int = 0
+    done: int = 0
+    text: str = ""
+    is_timed: bool = True
+    tokens: int = 0
+    pace: Pace = field(default_factory=lambda: Pace(monotonic()))
+    token_pace: Pace = field(default_factory=lambda: Pace(monotonic()))
+
+    def __post_init__(self) -> None:
+        self.done = self.already
+
+    def move(self, items: int, tokens: int = 0) -> None:
+        """Note that so many more are done, with so many tokens."""
+        self.done, self.tokens, now = self.done + items, self.tokens + tokens, monotonic()
+        self.pace.mark(now, self.done - self.already)
+        self.token_pace.mark(now, self.tokens)
+        if self.tokens:
+            self.text = f"{self.token_pace.speed(now, self.tokens):,.0f} tokens/s"
+
+    @property
+    def speed(self) -> float:
+        return self.pace.speed(monotonic(), self.done - self.already)
+
+    @property
+    def count(self) -> str:
+        return f"{self.done:,}" + (f" of {self.total:,}" if self.total is not None else "")
+
+    @property
+    def left(self) -> str:
+        """Say how long it may still take; nothing where that is not known yet."""
+        if not self.is_timed or self.total is None or self.done <= self.already or self.done >= self.total:
+            return ""
+        return f"{in_words((self.total - self.done) / self.speed)} left" if self.speed > 0 else ""
+
+
+class TerminalProgress:
+    """`is_live` draws bars, else a line every ten seconds, later every minute, says how far the work is.
+
+    `name` and `rounds` are those of the run, for the headline; a run of no rounds is only evaluated. Everything is
+    printed as it is: no text of a model or a user is taken for markup.
+    """
+
+    def __init__(self, console: Console, *, is_live: bool | None = None, name: str = "", rounds: int = 0) -> None:
+        self.console = console
+        self.is_live = console.is_terminal and not console.is_dumb_terminal if is_live is None else is_live
+        self.name, self.rounds = name, rounds
+        self._rows: Sequence[Row] = ()
+        self._round: int | None = None
+        self._live: Live | None = None
+        self._began = self._said = self._round_began = monotonic()
+        self._round_seconds: list[float] = []
+        self._spinner = Spinner("dots", style="green")
+
+    @contextmanager
+    def running(self) -> Iterator[TerminalProgress]:
+        """Keep the display from the first piece of work to the last; without this, each has a display of its own."""
+        if not self.is_live or self._live is not None:
+            yield self
+            return
+        self._live = Live(
+            get_renderable=self._display,
+            console=self.console,
+            refresh_per_second=REFRESHES,
+            transient=True,
+            # A print of a verifier must not tear the display; where the results go elsewhere, it must not go astray.
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        try:
+            with self._live:
+                yield self
+        finally:
+            self._live = None
+
+    def say(self, line: str) -> None:
+        self._print(line)
+
+    def finished(self, report: RoundReport) -> None:
+        """Show what a round came to; its seconds tell how long the next ones may take."""
+        self._round_began = monotonic()
+        if report.round > 0:
+            self._round_seconds.append(sum(report.seconds.values()))
+        width = self.console.width if self.is_live else None
+        for line in round_lines(report, rounds=self.rounds, width=width):
+            self._print(line)
+
+    def known(self, reports: Sequence[RoundReport]) -> None:
+        """Take note of rounds that were finished before."""
+        self._round_seconds += [sum(report.seconds.values()) for report in reports if report.round > 0]
+
+    @contextmanager
+    def stage(self, title: str, total: int, *, round: int | None = None) -> Iterator[Callable[[int, int], None]]:
+        """Show `total` items, with tokens a second where there are tokens."""
+        row = Row(title, total)
+        with self._shown(round, row) as finish:
+
+            def advance(items: int, tokens: int) -> None:
+                row.move(items, tokens)
+                self._line()
+
+            yield advance
+            finish(f"{row.done:,}", f", {row.tokens:,} tokens" if row.tokens else "")
+
+    @contextmanager
+    def sampling(self, title: str, total: int, *, done: int = 0, round: int | None = None) -> Iterator[TwoRows]:
+        """Show what is drawn, with tokens a second, and what of it has its verdict."""
+        verifying = Row("verifying", total, already=done, is_timed=False)
+        rows = TwoRows(Row(title, total, already=done), verifying, self._line)
+        with self._shown(round, rows.drawing, rows.verifying) as finish:
+            yield rows
+            already = f" ({done:,} of them before)" if done else ""
+            finish(f"{rows.drawing.done:,}{already}", f", {rows.drawing.tokens:,} tokens")
+
+    @contextmanager
+    def training(
+        self, title: str, *, round: int | None = None
+    ) -> Iterator[Callable[[int, int, float, float, float], None]]:
+        row, last_loss = Row(title, None), None
+        with self._shown(round, row) as finish:
+
+            def on_step(step: int, steps: int, loss: float, tokens_per_second: float, lr: float) -> None:
+                nonlocal last_loss
+                if row.total is None:  # a training that is resumed begins in the middle
+                    row.total, row.already, row.done = steps, step - 1, step - 1
+                row.move(1)
+                last_loss, row.text = loss, f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s"
+                self._line()
+
+            yield on_step
+            finish(f"{row.done:,} steps", "" if last_loss is None else f", loss {last_loss:.3f}")
+
+    @contextmanager
+    def _shown(self, round: int | None, *rows: Row) -> Iterator[Callable[[str, str], None]]:
+        self._rows, self._round = rows, round if round is not None else self._round
+        self._said = began = monotonic()
+        where = f"round {round}: " if round is not None else ""
+
+        def finish(what: str, more: str) -> None:
+            self._print(f"  {where}{rows[0].title}: {what} in {monotonic() - began:.1f} s{more}", style="dim")
+
+        try:
+            with self.running() if self._live is None else nullcontext():
+                yield finish
+        finally:
+            self._rows = ()
+
+    def _line(self) -> None:
+        """Where nothing is drawn, say how far the work is, now and then."""
+        now = monotonic()
+        if self.is_live or now - self._said < LINE_EVERY:
+            return
+        first = self._rows[0]
+        if now - self._said < min((now - first.pace.began) / 6, LINE_AT_MOST_EVERY):
+            return
+        self._said = now
+        where = f"round {self._round} of {self.rounds}: " if self._round is not None and self.rounds else ""
+        queued = [row.text for row in self._rows[1:]]
+        said = [f"{where}{first.title}: {first.count}", first.text, *queued, first.left]
+        self._print(", ".join(part for part in said if part))
+
+    def _print(self, line: str, style: str = "") -> None:
+        """Print a line: whole in a log, and what is dim, for it matters least, cut to the width of a terminal."""
+        is_cut = self.is_live and bool(style)
+        text = Text(line, style=style, no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold")
+        self.console.print(text, soft_wrap=not self.is_live, highlight=False)
+
+    def _display(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        has_bars = self.console.width >= BARS_FROM
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        if has_bars:
+            table.add_column(ratio=1)
+        for justify in JUSTIFIED:
+            table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+        for row in self._rows:
+            bar = [ProgressBar(total=row.total, completed=row.done)] if has_bars else []
+            cells = (Text(text) for text in (row.count, row.text, row.left))
+            table.add_row(Text(row.title), *bar, *cells)
+        return Group(self._headline(), table)
+
+    def _headline(self) -> RenderableType:
+        parts = [self.name] if self.name else []
+        if self._round is not None and self.rounds:
+            parts.append(f"round {self._round} of {self.rounds}")
+        parts.append(f"{in_words(monotonic() - self._began)}{self._all_left()}")
+        self._spinner.update(text=Text(", ".join(parts), style="bold", no_wrap=True, overflow="ellipsis"))
+        return self._spinner
+
+    def _all_left(self) -> str:
+        """Say how long the run may still take, by the rounds that are finished."""
+        if not self._round_seconds or self._round is None:
+            return ""
+        each = sum(self._round_seconds) / len(self._round_seconds)
+        left = each * (self.rounds - self._round + 1) - (monotonic() - self._round_began)
+        return f", about {in_words(left)} left" if left > 0 else ""
+
+
+@dataclass(slots=True)
+class TwoRows:
+    """Sampling with the verification that goes on meanwhile."""
+
+    drawing: Row
+    verifying: Row
+    tell: Callable[[], None]
+
+    def drawn(self, tokens: int) -> None:
+        self.drawing.move(1, tokens)
+        self._queue()
+
+    def judged(self) -> None:
+        self.verifying.move(1)
+        self._queue()
+        self.tell()
+
+    def _queue(self) -> None:
+        queued = self.drawing.done - self.verifying.done
+        self.verifying.text = f"{self.verifying.speed:,.0f} verdicts/s, {queued:,} queued"
+
+
+def in_words(seconds: float) -> str:
+    """Write a duration as people say it, with no more exactness than an estimate has."""
+    whole = max(1, int(seconds + 0.5))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = whole // 60, whole // 3600
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {whole % 60} s" if minutes < 10 else f"{minutes} min"
