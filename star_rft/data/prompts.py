@@ -85,17 +85,21 @@ class Prompter:
         bos = bos_text(self.tokenizer)
         return text if text.startswith(bos) else bos + text
 
-    def _chat(self, question: str) -> str:
-        from jinja2 import TemplateError
-
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """Return what the chat template renders for a question, whether or not this tokenizer has one."""
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for shot in self.few_shot:
             messages.append({"role": "user", "content": self._asked(shot["prompt"])})
             messages.append({"role": "assistant", "content": shot["completion"]})
         messages.append({"role": "user", "content": self._asked(question)})
+        return messages
+
+    def _chat(self, question: str) -> str:
+        from jinja2 import TemplateError
+
         try:
             text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **self.chat_options
+                self.messages(question), tokenize=False, add_generation_prompt=True, **self.chat_options
             )
         except TemplateError as error:
             raise PromptError(f"the tokenizer's chat template refuses this prompt: {error}") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from star_rft.ledger import batches
 from star_rft.training.examples import example_from_text, example_from_tokens
 from star_rft.types import Example, Problem, Ranking, digest
 
@@ -23,7 +25,27 @@ class Prompts(Protocol):
     def target(self, problem: Problem) -> str: ...
 
 
-def corpus(
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A completion of a problem that is trained on, before it becomes tokens: a selected trace or a gold solution.
+
+    `token_ids` are what was sampled, where this model sampled it; `sample_id` and they are None for a gold solution.
+    """
+
+    kind: Literal["trace", "gold", "anchor"]
+    problem: Problem
+    text: str
+    token_ids: Sequence[int] | None = None
+    sample_id: str | None = None
+    weight: float = 1.0
+
+
+def corpus(con: duckdb.DuckDBPyConnection, *, prompts: Prompts, **options: Any) -> list[Example]:
+    """Build the training set of a round, in a fixed order: the examples of its `rows`, whose options it takes."""
+    return [example_of(row, prompts=prompts) for row in rows(con, prompts=prompts, **options)]
+
+
+def rows(
     con: duckdb.DuckDBPyConnection,
     *,
     round: int,
@@ -35,25 +57,25 @@ def corpus(
     seed: int,
     foreign: Sequence[str] = (),
     held_out: Collection[str] = (),
-) -> list[Example]:
-    """Build the training set of a round, in a fixed order. A hinted trace is trained on without its hint.
+) -> Iterator[Row]:
+    """Yield what a round trains on, in a fixed order. A hinted trace is trained on without its hint.
 
     `foreign` are the fingerprints of models whose tokens are not this model's: of those the text counts.
     `gold` is the share of the problems whose gold solution is added; `mix` the share of the whole set that is
     drawn, without replacement and anew each round, from `anchor`. The gold solutions of `held_out` problems are left
     out of both.
     """
-    survivors = _survivors(con, round=round, problems=problems, prompts=prompts, foreign=foreign)
+    survivors = 0
+    for row in _survivors(con, round=round, problems=problems, foreign=foreign):
+        survivors += 1
+        yield row
     with_gold = [problem_id for problem_id in problems if problem_id not in held_out]
     by_id = {problem.id: problem for problem in anchor if problem.id not in held_out}
-    golds, anchors = mixture(len(survivors), problems=len(with_gold), gold=gold, anchor=len(by_id), mix=mix)
-    gold_ids = _draw(with_gold, golds, "gold", seed)
-    anchor_ids = _draw(list(by_id), anchors, "anchor", seed, round)
-    return [
-        *survivors,
-        *gold_examples([problems[pid] for pid in gold_ids], prompts=prompts),
-        *gold_examples([by_id[pid] for pid in anchor_ids], prompts=prompts),
-    ]
+    golds, anchors = mixture(survivors, problems=len(with_gold), gold=gold, anchor=len(by_id), mix=mix)
+    for problem_id in _draw(with_gold, golds, "gold", seed):
+        yield Row("gold", problems[problem_id], prompts.target(problems[problem_id]))
+    for problem_id in _draw(list(by_id), anchors, "anchor", seed, round):
+        yield Row("anchor", by_id[problem_id], prompts.target(by_id[problem_id]))
 
 
 def mixture(survivors: int, *, problems: int, gold: float, anchor: int, mix: float) -> tuple[int, int]:
@@ -74,56 +96,68 @@ def rankings(
     prompts: Prompts,
     foreign: Sequence[str] = (),
 ) -> list[Ranking]:
-    """Build what a round's objective compares, in a fixed order; a place without a sample is the gold solution."""
-    rows = con.execute(
-        "select r.ranking, r.problem_id, r.score, s.text, s.token_ids, s.model"
-        " from rankings r left join samples s using (sample_id) where r.in_round = ? order by r.ranking, r.place",
-        [round],
-    ).fetchall()
+    """Build what a round's objective compares, in a fixed order."""
     found = []
-    for _, places in groupby(rows, key=lambda row: row[0]):
-        examples, scores = [], []
-        for _, problem_id, score, text, token_ids, model in places:
-            problem = problems[problem_id]
-            is_gold = text is None
-            text = prompts.target(problem) if is_gold else text
-            tokens = None if is_gold or model in foreign else token_ids
-            examples.append(_example(prompts, problem, text, tokens))
-            scores.append(float(score))
+    for places in ranked(con, round=round, problems=problems, prompts=prompts, foreign=foreign):
+        examples = [example_of(row, prompts=prompts) for _, row in places]
         completions = tuple(example.completion_ids for example in examples)
-        found.append(Ranking(examples[0].prompt_ids, completions, tuple(scores)))
+        found.append(Ranking(examples[0].prompt_ids, completions, tuple(score for score, _ in places)))
     return found
 
 
-def _survivors(
+def ranked(
     con: duckdb.DuckDBPyConnection,
     *,
     round: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
-    foreign: Sequence[str],
-) -> list[Example]:
-    rows = con.execute(
-        "select s.problem_id, s.text, s.token_ids, s.model, sel.weight"
+    foreign: Sequence[str] = (),
+) -> Iterator[list[tuple[float, Row]]]:
+    """Yield the places of one ranking after the other, best first, with their scores.
+
+    A place without a sample is the gold solution.
+    """
+    query = (
+        "select r.ranking, r.problem_id, r.score, r.sample_id, s.text, s.token_ids, s.model"
+        f" from rankings r left join samples s using (sample_id) where r.in_round = {int(round)}"
+        " order by r.ranking, r.place"
+    )
+    places = (place for batch in batches(con, query) for place in batch)
+    for _, ranking in groupby(places, key=lambda place: place["ranking"]):
+        yield [(float(place["score"]), _placed(place, problems, prompts, foreign)) for place in ranking]
+
+
+def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: Prompts, foreign: Sequence[str]) -> Row:
+    problem = problems[place["problem_id"]]
+    if place["text"] is None:
+        return Row("gold", problem, prompts.target(problem))
+    return _trace(place, problem, foreign)
+
+
+def _survivors(
+    con: duckdb.DuckDBPyConnection, *, round: int, problems: Mapping[str, Problem], foreign: Sequence[str]
+) -> Iterator[Row]:
+    query = (
+        "select s.problem_id, s.sample_id, s.text, s.token_ids, s.model, sel.weight"
         " from selection sel join samples s using (sample_id)"
-        " where sel.in_round = ? and sel.is_selected order by s.problem_id, s.sample_id",
-        [round],
-    ).fetchall()
-    return [
-        _example(prompts, problems[problem_id], text, None if model in foreign else token_ids, weight=weight)
-        for problem_id, text, token_ids, model, weight in rows
-    ]
+        f" where sel.in_round = {int(round)} and sel.is_selected order by s.problem_id, s.sample_id"
+    )
+    for batch in batches(con, query):
+        yield from (_trace(found, problems[found["problem_id"]], foreign, found["weight"]) for found in batch)
 
 
-def _example(
-    prompts: Prompts, problem: Problem, text: str, token_ids: Sequence[int] | None, *, weight: float = 1.0
-) -> Example:
+def _trace(found: Mapping[str, Any], problem: Problem, foreign: Sequence[str], weight: float = 1.0) -> Row:
+    token_ids = None if found["model"] in foreign else found["token_ids"]
+    return Row("trace", problem, found["text"], token_ids, found["sample_id"], weight)
+
+
+def example_of(row: Row, *, prompts: Prompts) -> Example:
     """Keep the very tokens that were sampled, where they are this model's and end the completion."""
-    prompt, tokenizer = prompts.render(problem), prompts.tokenizer
-    if token_ids and token_ids[-1] == tokenizer.eos_token_id:
-        return example_from_tokens(tokenizer, prompt, token_ids, weight=weight)
+    prompt, tokenizer = prompts.render(row.problem), prompts.tokenizer
+    if row.token_ids and row.token_ids[-1] == tokenizer.eos_token_id:
+        return example_from_tokens(tokenizer, prompt, row.token_ids, weight=row.weight)
     # It ended at a stop string, whose tokens are not part of the answer, or another tokenizer made them.
-    return example_from_text(tokenizer, prompt, text, weight=weight)
+    return example_from_text(tokenizer, prompt, row.text, weight=row.weight)
 
 
 def _draw(ids: Sequence[str], count: int, *key: object) -> list[str]:
