@@ -109,7 +109,9 @@ def scores(
             if k > 1
         },
         greedy=bootstrap(greedy) if greedy else None,
-        by_group={name: float(np.mean(values)) for name, values in sorted(groups.items(), key=_natural)},
+        by_group={
+            name: float(np.mean(values)) for name, values in sorted(groups.items(), key=lambda item: natural(item[0]))
+        },
         unknown=sum(row["unknown"] for row in rows),
         truncated=sum(row["truncated"] for row in rows),
         tokens=sum(row["tokens"] for row in rows),
@@ -127,7 +129,6 @@ def _change(rows: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]] | 
     return paired([row["correct"] / row["n"] for row in both], [before[row["problem_id"]] for row in both])
 
 
-def _natural(item: tuple[str, list[float]]) -> tuple[bool, float, str]:
-    """Order groups as numbers where they are numbers."""
-    name = item[0]
+def natural(name: str) -> tuple[bool, float, str]:
+    """Order names as numbers where they are numbers."""
     return (False, float(name), "") if name.replace(".", "", 1).isdigit() else (True, 0.0, name)

@@ -1,144 +1,147 @@
-"""One self-contained HTML page about a run, from the run folder alone; also for a run still going."""
+"""One self-contained HTML page about a run, from the run folder alone; also of a run that is still going."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft import record
-from star_rft.files import RunError, write_text
-from star_rft.folder import RunFolder
-from star_rft.ledger import Ledger
+from star_rft.files import write_text
+from star_rft.report.attempts import attempts_of, prompts_of
+from star_rft.report.chosen import Chosen, attempts_to_show, choose
+from star_rft.report.controls import contribution_lines, unmatched_lines
+from star_rft.report.cost_plots import cost_plots
+from star_rft.report.facts import Facts, gather, open_ledger
+from star_rft.report.headline import chosen_round, tiles
+from star_rft.report.held_out import crossing, is_by_difficulty
+from star_rft.report.held_out_plots import held_out_plots
+from star_rft.report.plots import Plot
+from star_rft.report.prompt_plots import prompt_plots
 from star_rft.report.terminal import verdict_lines
-from star_rft.types import RoundReport
+from star_rft.report.training_plots import training_plots
+from star_rft.report.wording import SYMBOLS
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    import duckdb
 
 TEMPLATES = Path(__file__).parent / "templates"
-TRACES_SHOWN = 24
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe-Ito: colour-blind safe
+# About 2 kB a trace, so that a page stays near the size of its plotting library (4.8 MB).
+TRACES_SHOWN = 240
+# DuckDB spills to disk beyond this; the page of a million traces must fit into a small machine.
+MEMORY = "1GB"
+
+_OF_DIFFICULTY = (
+    "By how often the first model solved the problem. Part of the rise in the upper rows, and of the fall in the lower"
+    " ones, is chance: those problems were sorted by luck as well as by difficulty."
+)
 
 
-def write_page(run_dir: Path) -> Path:
-    """Write report.html into the run folder and return its path."""
-    folder = RunFolder(run_dir)
-    reports = [record.read(folder.metrics(number)) for number in folder.finished_rounds()]
-    if not reports:
-        raise RunError(f"{run_dir}: no round is finished yet, so there is nothing to report")
-    from jinja2 import Environment, FileSystemLoader
+def write_page(run_dir: Path, *, out: Path | None = None, traces: int = TRACES_SHOWN) -> Path:
+    """Write the page (by default report.html in the run folder) and return its path; `traces` caps the browser."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    con = Ledger(run_dir).connect()
-    html = environment.get_template("page.html").render(
-        name=run_dir.name,
-        reports=reports,
-        ks=sorted({int(k) for report in reports for k in report.pass_at_k}),
-        groups=_groups(reports),
-        verdicts=verdict_lines(reports),
-        plot=_html(_plot(reports), is_first=True),
-        heatmap=_html(heatmap(reports), is_first=False),
-        reasons=con.execute(
-            "select round, status, reason, count(*) as n from traces where split = 'train'"
-            " group by all order by round, status, reason"
-        ).fetchall(),
-        traces=_traces(con, reports[-1].round),
-        config=folder.config.read_text(),
+    with open_ledger(run_dir, memory=MEMORY) as con:
+        facts = gather(run_dir, con)
+        chosen = list(_with_texts(con, choose(con, traces=traces, seed=facts.config["seed"])))
+        (samples,) = con.execute("select count(*) from samples where split = 'train'").fetchone() or (0,)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    path = run_dir / "report.html"
+    html = environment.get_template("page.html").render(
+        **_words(facts, run_dir),
+        facts=facts,
+        run_dir=shlex.quote(str(run_dir)),
+        plots={plot.name: plot for plot in _plots(facts)},
+        chosen=chosen,
+        trace_count=sum(len(attempts) for part in chosen for _, attempts in part["prompts"]),
+        sample_count=samples,
+        **_assets(),
+    )
+    path = run_dir / "report.html" if out is None else out
     write_text(path, html)
     return path
 
 
-def _html(figure: go.Figure, *, is_first: bool) -> str:
-    html: str = figure.to_html(full_html=False, include_plotlyjs=is_first, config={"displayModeBar": False})
-    return html
+def _plots(facts: Facts) -> Iterator[Plot]:
+    yield from held_out_plots(facts.dev or facts.test, chosen=chosen_round(facts), what=_group_name(facts))
+    yield from prompt_plots(facts)
+    yield from training_plots(facts)
+    yield from cost_plots(facts)
 
 
-def _groups(reports: list[RoundReport]) -> list[str]:
-    scored = [report.held_out for report in reports if report.held_out]
-    return list(scored[0].by_group) if scored else []
+def _words(facts: Facts, run_dir: Path) -> dict[str, Any]:
+    """Return what the page says in words and tables."""
+    by_reason: dict[tuple[str, str], dict[int, int]] = {}
+    for reason in facts.reasons:
+        by_reason.setdefault((reason.status, reason.reason), {})[reason.round] = reason.samples
+    controls = facts.controls
+    gates = [(report.round, report.gate) for report in facts.reports if report.gate is not None and report.round > 0]
+    return {
+        "verdicts": verdict_lines(facts.reports) if facts.reports else [],
+        "tiles": list(tiles(facts)),
+        "about": facts.config.get("about"),
+        "crossing": _crossing(facts),
+        "group_name": _group_name(facts),
+        "group_note": _OF_DIFFICULTY if is_by_difficulty(facts.dev or facts.test) else "Per cent of samples right.",
+        "gates": gates,
+        "any_hints": any(report.hinted for report in facts.reports),
+        "contributions": [] if controls is None else [*contribution_lines(controls), *unmatched_lines(controls)],
+        "reason_rounds": sorted({reason.round for reason in facts.reasons}),
+        "reason_rows": list(by_reason.items()),
+        "symbols": SYMBOLS,
+        "command": command(facts.config, run_dir),
+        "surroundings": [*(facts.config.get("machine") or {}).items(), *facts.config["versions"].items()],
+    }
 
 
-def _plot(reports: list[RoundReport]) -> go.Figure:
-    """Held-out pass@1 with its interval, pass@k, greedy, and the share of prompts without survivors."""
-    import plotly.graph_objects as go
-
-    scored = [(report.round, report.held_out) for report in reports if report.held_out]
-    rounds = [number for number, _ in scored]
-    figure = go.Figure()
-    ks = sorted({int(k) for _, scores in scored for k in scores.pass_at_k})
-    for colour, k in zip(COLOURS, ks, strict=False):
-        values = [scores.pass_at_k[str(k)] for _, scores in scored]
-        bars = None
-        if k == 1:
-            intervals = [scores.pass_at_1_interval for _, scores in scored]
-            bars = {
-                "type": "data",
-                "symmetric": False,
-                "array": [interval.high - interval.value for interval in intervals],
-                "arrayminus": [interval.value - interval.low for interval in intervals],
-            }
-        figure.add_scatter(x=rounds, y=values, name=f"pass@{k}", error_y=bars, line={"color": colour})
-    # Of the prompts that the round sampled, which may be fewer than there are.
-    trained = [(report.round, report.no_survivors_interval.value) for report in reports if report.no_survivors_interval]
-    figure.add_scatter(
-        x=[number for number, _ in trained],
-        y=[share for _, share in trained],
-        name="train prompts without survivors",
-        line={"color": "#7f7f7f", "dash": "dot"},
-    )
-    figure.update_xaxes(title="round", dtick=1)
-    figure.update_yaxes(range=[0, 1], tickformat=".0%")
-    figure.update_layout(
-        template="plotly_white",
-        margin={"l": 50, "r": 10, "t": 10, "b": 40},
-        height=380,
-        legend={"orientation": "h", "y": -0.2},
-    )
-    return figure
+def command(config: Mapping[str, Any], run_dir: Path) -> str:
+    """Return the command that runs the same config again, beside the run that is there."""
+    beside = f"run_dir={config['run_dir']}-again" if config["run_dir"] else f"name={config['name']}-again"
+    return f"star-rft run {shlex.quote(str(run_dir / 'config.yaml'))} {shlex.quote(beside)}"
 
 
-def heatmap(reports: list[RoundReport]) -> go.Figure:
-    """Held-out pass@1 of each group, a row, in each round, a column."""
-    import plotly.graph_objects as go
-
-    scored = [(str(report.round), report.held_out.by_group) for report in reports if report.held_out]
-    groups = _groups(reports)
-    # Shares in whole per cent: a cell holds a short number, and the page need not round.
-    cells = [[100 * by_group[group] if group in by_group else None for _, by_group in scored] for group in groups]
-    figure = go.Figure(
-        go.Heatmap(
-            x=[number for number, _ in scored],
-            y=groups,
-            z=cells,
-            zmin=0,
-            zmax=100,
-            texttemplate="%{z:.0f}",
-            colorscale="Blues",
-            xgap=1,
-            ygap=1,
-            colorbar={"ticksuffix": "%", "outlinewidth": 0},
-            hovertemplate="group %{y}, round %{x}: %{z:.1f}%<extra></extra>",
-        )
-    )
-    figure.update_xaxes(title="round", type="category", showgrid=False)
-    # Groups are names, also where they look like numbers; the first one stands at the top, as in the table.
-    figure.update_yaxes(title="group", type="category", autorange="reversed", showgrid=False)
-    figure.update_layout(
-        template="plotly_white", margin={"l": 50, "r": 10, "t": 10, "b": 40}, height=120 + 32 * len(groups)
-    )
-    return figure
+def _group_name(facts: Facts) -> str:
+    return str(facts.config["eval"]["group_by"] or "difficulty")
 
 
-def _traces(con: Any, round: int) -> list[dict[str, Any]]:
-    """A few traces of the last round, correct ones and others in turn, the same ones each time."""
-    query = (
-        "select t.problem_id, t.prompt, t.reference, t.text, t.answer, t.status, t.reason,"
-        " coalesce(s.why, '') as why from traces t left join selection s"
-        " on s.sample_id = t.sample_id and s.in_round = ? where t.split = 'train' and t.round = ?"
-        " qualify row_number() over (partition by t.status, s.why order by t.sample_id) <= 6"
-        f" order by t.status, s.why, t.sample_id limit {TRACES_SHOWN}"
-    )
-    rows: list[dict[str, Any]] = con.sql(query, params=[round, round]).to_arrow_table().to_pylist()
-    return rows
+def _crossing(facts: Facts) -> str:
+    """Say from which k on the chosen model is below the first one."""
+    found = facts.dev or facts.test
+    later = next((measured for measured in found if measured.round == chosen_round(facts)), None)
+    if later is None or later.round == found[0].round:
+        return ""
+    k = crossing(later, found[0])
+    if k is None:
+        return f" Round {later.round} is not below round {found[0].round} at any k drawn here."
+    return f" From k={k} on round {later.round} is below round {found[0].round}."
+
+
+def _with_texts(con: duckdb.DuckDBPyConnection, chosen: Sequence[Chosen]) -> Iterator[dict[str, Any]]:
+    """Yield each kind with its prompts and the attempts of each that are shown."""
+    ids = [problem for part in chosen for problem in part.samples]
+    prompts, attempts = prompts_of(con, ids), attempts_of(con, ids)
+    for part in chosen:
+        rows = []
+        for problem, must in part.samples.items():
+            found = attempts[problem]
+            looks = [(attempt.round, attempt.status, attempt.text) for attempt in found]
+            wanted = set(attempts_to_show([attempt.sample_id for attempt in found], looks, must))
+            rows.append((prompts[problem], [attempt for attempt in found if attempt.sample_id in wanted]))
+        yield {"kind": part.kind, "prompts": rows}
+
+
+def _assets() -> dict[str, str]:
+    """Return styles and scripts, and the hashes by which the page's own policy knows its scripts: no other may run."""
+    from plotly.offline import get_plotlyjs
+
+    style = "\n".join((TEMPLATES / name).read_text() for name in ("style.css", "traces.css", "page.css"))
+    plotly, script = get_plotlyjs().replace("</script", "<\\/script"), (TEMPLATES / "page.js").read_text()
+    return {"style": style, "plotly": plotly, "script": script, "script_hashes": " ".join(_hashes((plotly, script)))}
+
+
+def _hashes(scripts: Iterable[str]) -> Iterator[str]:
+    for script in scripts:
+        yield f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

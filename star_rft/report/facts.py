@@ -1,0 +1,237 @@
+"""Everything that the page says of a run, read from its folder once: records and counts, no pictures yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from star_rft import record
+from star_rft.contributions import Comparison, compare
+from star_rft.controls import NAMES as CONTROLS
+from star_rft.controls import Lineage
+from star_rft.files import RunError
+from star_rft.folder import RunFolder
+from star_rft.ledger import Ledger
+from star_rft.report.held_out import Measured, measured
+from star_rft.standing import Standing, standing
+from star_rft.types import RoundReport, Split
+
+if TYPE_CHECKING:
+    import duckdb
+
+# A Sankey of more rounds than these cannot be read: the first, the last and some between are shown.
+FLOW_ROUNDS = 6
+# How rules are told in words, in the order in which most recipes apply them; others come before the duplicates.
+KEPT_AFTER = {
+    "unknown": "judged at all",
+    "incorrect": "correct",
+    "leaks_hint": "without the hint in the text",
+    "suspect_gold": "reference not in doubt",
+    "truncated": "ended by themselves",
+    "false_step": "without a false step",
+    "duplicate": "distinct",
+    "over_cap": "within the cap a prompt",
+}
+LATE = ("duplicate", "over_cap", "not_drawn", "below_top", "rejected", "loser")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """How many train samples of a round got a verdict for one reason."""
+
+    round: int
+    status: str
+    reason: str
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How many train prompts were of a class after one round and of another after a later one."""
+
+    round: int
+    was: str
+    later_round: int
+    now: str
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One step of the way from the traces that a round could train on to those that it trained on."""
+
+    what: str
+    traces: int
+    dropped: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Tokens of a round's train samples: the mean, and the tenth and ninetieth percentile."""
+
+    round: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A run as its folder tells it. `tokens` are of all samples by round and split; `config` is as it was settled."""
+
+    folder: RunFolder
+    config: Mapping[str, Any]
+    config_text: str
+    standing: Standing
+    reports: Sequence[RoundReport]
+    dev: Sequence[Measured]
+    test: Sequence[Measured]
+    reasons: Sequence[Reason]
+    flows: Sequence[Flow]
+    funnels: Mapping[int, Sequence[Kept]]
+    lengths: Sequence[Length]
+    tokens: Mapping[tuple[int, str], int]
+    controls: Comparison | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.path.resolve().name
+
+    @property
+    def trained(self) -> list[RoundReport]:
+        return [report for report in self.reports if report.round > 0]
+
+    @property
+    def unknown(self) -> int:
+        return sum(reason.samples for reason in self.reasons if reason.status == "unknown")
+
+
+def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
+    """Read a run folder; `con` is open on its ledger. A run that has not finished a round has facts as well."""
+    folder = RunFolder(run_dir)
+    text = folder.config.read_text()
+    config = yaml.safe_load(text)
+    reports = [record.read(folder.metrics(number)) for number in folder.finished_rounds()]
+    return Facts(
+        folder=folder,
+        config=config,
+        config_text=text,
+        standing=standing(folder, rounds=config["rounds"], is_ended=_is_ended(reports)),
+        reports=reports,
+        dev=_held_out(folder, config, reports, "dev"),
+        test=_held_out(folder, config, reports, "test"),
+        reasons=_reasons(con),
+        flows=_flows(con),
+        funnels={report.round: funnel(report) for report in reports if report.round > 0},
+        lengths=_lengths(con),
+        tokens=_tokens(con),
+        controls=_controls(folder, config),
+    )
+
+
+def funnel(report: RoundReport) -> list[Kept]:
+    """Return the way to a round's training set: first all traces that it could have taken, then each reason's loss."""
+    left = report.survivors + sum(report.dropped.values())
+    known = list(KEPT_AFTER)
+    middle = known.index("duplicate") - 0.5
+
+    def place(why: str) -> float:
+        return known.index(why) if why in known else len(known) if why in LATE else middle
+
+    steps = [Kept("sampled", left, 0, "")]
+    for why in sorted(report.dropped, key=lambda why: (place(why), why)):
+        left -= report.dropped[why]
+        steps.append(Kept(KEPT_AFTER.get(why, f"not {why.replace('_', ' ')}"), left, report.dropped[why], why))
+    return steps
+
+
+def _is_ended(reports: Sequence[RoundReport]) -> bool:
+    gate = reports[-1].gate if reports else None
+    if gate is None or gate["evidence"].get("patience") is None:
+        return False
+    return bool(gate["evidence"].get("without_gain", 0) >= gate["evidence"]["patience"])
+
+
+def _held_out(
+    folder: RunFolder, config: Mapping[str, Any], reports: Sequence[RoundReport], split: Split
+) -> list[Measured]:
+    rounds = [report.round for report in reports]
+    return measured(folder, rounds, split=split, ks=config["eval"]["k"])
+
+
+def _reasons(con: duckdb.DuckDBPyConnection) -> list[Reason]:
+    """What is unknown first: there the verifier failed, not the model."""
+    rows = con.execute(
+        "select round, status, reason, count(*) from samples join verdicts using (sample_id) where split = 'train'"
+        " group by round, status, reason order by list_position(['unknown', 'incorrect', 'correct'], status),"
+        " sum(count(*)) over (partition by status, reason) desc, reason, round"
+    ).fetchall()
+    return [Reason(*row) for row in rows]
+
+
+def _flows(con: duckdb.DuckDBPyConnection) -> list[Flow]:
+    rounds = [number for (number,) in con.execute("select distinct in_round from frontier order by 1").fetchall()]
+    shown = _spread(rounds, FLOW_ROUNDS)
+    found: list[Flow] = []
+    for earlier, later in pairwise(shown):
+        rows = con.execute(
+            'select a.in_round, a."class", b.in_round, b."class", count(*) from frontier a join frontier b'
+            " using (problem_id) where a.in_round = ? and b.in_round = ? group by all order by all",
+            [earlier, later],
+        ).fetchall()
+        found += [Flow(*row) for row in rows]
+    return found
+
+
+def _spread(rounds: Sequence[int], most: int) -> list[int]:
+    """Return at most so many rounds, the first and the last among them, evenly between."""
+    if len(rounds) <= most:
+        return list(rounds)
+    return [rounds[round(i * (len(rounds) - 1) / (most - 1))] for i in range(most)]
+
+
+def _lengths(con: duckdb.DuckDBPyConnection) -> list[Length]:
+    rows = con.execute(
+        "select round, avg(tokens), quantile_cont(tokens, 0.1), quantile_cont(tokens, 0.9) from samples"
+        " where split = 'train' and not hinted group by round order by round"
+    ).fetchall()
+    return [Length(*row) for row in rows]
+
+
+def _tokens(con: duckdb.DuckDBPyConnection) -> dict[tuple[int, str], int]:
+    kinds = "case when split <> 'train' then 'held-out' when hinted then 'with hints' else 'training' end"
+    rows = con.execute(f"select round, {kinds}, sum(tokens)::bigint from samples group by all order by all").fetchall()
+    return {(round, kind): tokens for round, kind, tokens in rows}
+
+
+def _controls(folder: RunFolder, config: Mapping[str, Any]) -> Comparison | None:
+    """Return the newest round that has finished controls, with those of the seeds that all its controls have."""
+    found: dict[int, dict[str, set[int]]] = {}
+    for path in folder.path.glob("controls/*/metrics.json"):
+        name, round, seed = path.parent.name.rsplit("-", 2)
+        found.setdefault(int(round[1:]), {}).setdefault(name, set()).add(int(seed[1:]))
+    if not found or config["train"] is None:
+        return None
+    newest = max(found)
+    names = [name for name in CONTROLS if name in found[newest]]
+    seeds = sorted(set.intersection(*(found[newest][name] for name in names)))
+    if not seeds:
+        return None
+    lineage = Lineage(folder, config["train"]["from"], config["warm_start"] is not None)
+    sizes = {"run_seed": config["seed"], "batch_size": config["train"]["batch_size"]}
+    return compare(folder, lineage, round=newest, names=names, seeds=seeds, **sizes)
+
+
+def open_ledger(run_dir: Path, *, memory: str) -> duckdb.DuckDBPyConnection:
+    """Open a run's ledger with a bound on DuckDB's memory. Raises RunError for what is no run folder."""
+    if not (run_dir / "config.yaml").exists():
+        raise RunError(f"{run_dir}: is not a run folder: it has no config.yaml")
+    con = Ledger(run_dir).connect()
+    con.execute(f"set memory_limit = '{memory}'")
+    return con

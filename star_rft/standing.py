@@ -1,0 +1,70 @@
+"""How far a run has come, from its folder alone: also of one that is going on or was broken off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from star_rft.folder import RunFolder
+from star_rft.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`round` and `stage` are what comes next or was begun, None where the run is over.
+
+    `done` of `planned` units of sampling are stored, where the stage samples; a unit commits whole.
+    """
+
+    rounds: int
+    finished: tuple[int, ...]
+    round: int | None
+    stage: str | None
+    done: int = 0
+    planned: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.round is None
+
+    def __str__(self) -> str:
+        rounds = f"round {self.round} of {self.rounds}" if self.round else "round 0, the model that it starts from"
+        if self.round is None:
+            return "finished"
+        units = f", {self.done} of {self.planned} units stored" if self.planned else ""
+        return f"{rounds}: {self.stage}{units}"
+
+
+def standing(folder: RunFolder, *, rounds: int, is_ended: bool = False) -> Standing:
+    """Look at the files of the first round without metrics.json; `is_ended`: the gate ended the run early."""
+    finished = tuple(folder.finished_rounds())
+    round = finished[-1] + 1 if finished else 0
+    if is_ended or round > rounds:
+        return Standing(rounds, finished, None, None)
+    stage = _stage(folder, round)
+    done, planned = _units(folder, round, stage)
+    return Standing(rounds, finished, round, stage, done, planned)
+
+
+def _stage(folder: RunFolder, round: int) -> str:
+    if round == 0:
+        return "evaluating"
+    reached = [
+        (folder.checkpoint(round), "evaluating"),
+        (folder.selection(round), "training"),
+        (folder.frontier(round), "selecting"),
+        (folder.hints(round), "sampling with hints"),
+    ]
+    return next((stage for path, stage in reached if path.exists()), "sampling")
+
+
+def _units(folder: RunFolder, round: int, stage: str) -> tuple[int, int]:
+    plans = {
+        "evaluating": [folder.eval_plan(round)],
+        "sampling with hints": [folder.hints(round)],
+        "sampling": sorted(folder.round(round).glob("plan*.parquet")),
+    }
+    found = [path for path in plans.get(stage, ()) if path.exists()]
+    names = {name for path in found for name in pq.read_table(path, columns=["unit"])["unit"].unique().to_pylist()}
+    return len(names & Ledger(folder.path).units().keys()), len(names)

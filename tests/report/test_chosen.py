@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from star_rft.ledger import Ledger
+from star_rft.report.chosen import ATTEMPTS, KINDS, attempts_to_show, choose
+
+
+@pytest.fixture
+def con(finished: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with Ledger(finished).connect() as con:
+        yield con
+
+
+def test_a_prompt_is_chosen_once_for_the_first_reason_that_it_has(con: duckdb.DuckDBPyConnection) -> None:
+    chosen = choose(con, traces=10_000, seed=0)
+    counts = Counter(problem for part in chosen for problem in part.samples)
+    assert set(counts.values()) == {1}
+    ((problems,),) = con.sql("select count(distinct problem_id) from samples where split = 'train'").fetchall()
+    assert len(counts) == problems
+    order = [kind.name for kind in KINDS]
+    assert [part.kind.name for part in chosen] == sorted((part.kind.name for part in chosen), key=order.index)
+
+
+def test_what_a_kind_has_too_little_of_goes_to_others(con: duckdb.DuckDBPyConnection) -> None:
+    wanted = 8
+    chosen = choose(con, traces=wanted * ATTEMPTS, seed=0)
+    assert sum(len(part.samples) for part in chosen) == wanted
+
+
+def test_the_choice_depends_on_the_seed_alone(con: duckdb.DuckDBPyConnection) -> None:
+    def drawn(seed: int) -> list[dict[str, list[str]]]:
+        return [part.samples for part in choose(con, traces=30, seed=seed)]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_no_traces_are_no_prompts(con: duckdb.DuckDBPyConnection) -> None:
+    assert choose(con, traces=0, seed=0) == []
+
+
+def test_doubted_traces_are_named_with_their_prompts(con: duckdb.DuckDBPyConnection) -> None:
+    doubted = set(con.sql("select sample_id from doubts").fetchall())
+    for part in choose(con, traces=10_000, seed=0):
+        named = {(sample,) for samples in part.samples.values() for sample in samples}
+        assert named <= doubted
+
+
+def test_the_trace_that_a_prompt_was_chosen_for_is_shown() -> None:
+    ids = [f"s{at}" for at in range(20)]
+    looks = [(1, "correct", "the same")] * 20
+    assert "s17" in attempts_to_show(ids, looks, ["s17"])
+    assert len(attempts_to_show(ids, looks, ["s17"])) == ATTEMPTS
+
+
+def test_each_round_and_status_is_shown_before_the_same_again() -> None:
+    looks = [
+        (round, status, f"{round} {status} {n}")
+        for round in (1, 2, 3)
+        for status in ("correct", "incorrect")
+        for n in range(4)
+    ]
+    ids = [f"s{at}" for at in range(len(looks))]
+    shown = [looks[ids.index(sample)][:2] for sample in attempts_to_show(ids, looks, [])]
+    assert sorted(shown) == [(round, status) for round in (1, 2, 3) for status in ("correct", "incorrect")]
+
+
+def test_a_text_is_not_shown_twice_while_there_are_others() -> None:
+    looks = [(1, "correct", "a")] * 6 + [(1, "correct", f"b{at}") for at in range(5)]
+    ids = [f"s{at}" for at in range(len(looks))]
+    texts = [looks[ids.index(sample)][2] for sample in attempts_to_show(ids, looks, [])]
+    assert len(set(texts)) == ATTEMPTS
+
+
+def test_they_stay_in_the_order_in_which_they_were_drawn() -> None:
+    ids = ["s3", "s1", "s2"]
+    assert attempts_to_show(ids, [(2, "correct", "x"), (1, "correct", "y"), (1, "incorrect", "z")], []) == ids
