@@ -65,13 +65,16 @@ def append_line(path: Path, value: Any) -> None:
         os.fsync(out.fileno())
 
 
-def read_lines(path: Path) -> list[Any]:
-    """Read JSON lines, cutting off a torn last line: what it would have named was never committed."""
+def read_lines(path: Path, *, mends: bool = True) -> list[Any]:
+    """Read JSON lines but for a torn last one: what it would have named was never committed.
+
+    It is cut off, unless another process may be writing it just now.
+    """
     if not path.exists():
         return []
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
-    if end != len(data):
+    if mends and end != len(data):
         os.truncate(path, end)
     return [json.loads(line) for line in data[:end].splitlines()]
 

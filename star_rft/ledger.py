@@ -128,7 +128,7 @@ class Ledger:
         self.run_dir = run_dir
         self.folder = run_dir / "ledger"
         self.manifest = self.folder / "manifest"
-        self._lines: list[dict[str, Any]] = read_lines(self.manifest)
+        self._lines: list[dict[str, Any]] = read_lines(self.manifest, mends=is_writer)
         if self._lines and self._lines[0].get("schema") != SCHEMA:
             raise RunError(
                 f"{self.manifest}: schema {self._lines[0].get('schema')!r} is not {SCHEMA}: another star-rft wrote it"

@@ -15,15 +15,23 @@ if TYPE_CHECKING:
 # What needs someone, or something, beyond more of the same.
 OPEN: tuple[PromptClass, ...] = ("suspect_gold", "unverifiable", "truncated", "no_survivors", "hard", "unseen")
 
-# What each prompt came to in each round, for any split: hinted samples are no measure of it.
-BY_ROUND = """
-  select problem_id, split, round, count(*)::int as samples, count(*) filter (status = 'correct')::int as correct
-  from samples join verdicts using (sample_id) where not hinted group by problem_id, split, round
-"""
+
+def by_round(of: str) -> str:
+    """Return SQL for what the prompts came to in each round, without hinted samples, which are no measure of it.
+
+    `of` is a condition on samples.
+    """
+    return (
+        "select problem_id, split, round, count(*)::int as samples,"
+        " count(*) filter (status = 'correct')::int as correct from samples join verdicts using (sample_id)"
+        f" where ({of}) and not hinted group by problem_id, split, round"
+    )
+
+
 _ROWS = f"""
 with history as (
   select problem_id, list({{round: round, samples: samples, correct: correct}} order by round) as rounds
-  from ({BY_ROUND}) where split = 'train' group by problem_id
+  from ({by_round("split = 'train'")}) group by problem_id
 )
 select f.*, coalesce(history.rounds, []) as rounds, p.prompt, p.reference
 from classed f left join history using (problem_id)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from star_rft.frontier.view import BY_ROUND
+from star_rft.frontier.view import by_round
 from star_rft.report.marking import Marked, marked
 from star_rft.report.wording import CLASSES, DOUBTS, DROPS, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
 
@@ -44,7 +44,7 @@ _PROMPTS = f"""
 with wanted as (select unnest($ids::varchar[]) as problem_id),
 history as (
   select problem_id, list({{split: split, round: round, samples: samples, correct: correct}} order by round) as rounds
-  from ({BY_ROUND}) where problem_id in (from wanted) group by problem_id
+  from ({by_round("problem_id in (from wanted)")}) group by problem_id
 ),
 text as (
   select * from problems where problem_id in (from wanted)
