@@ -39,11 +39,8 @@ def tiles(facts: Facts) -> Iterator[Tile]:
     trained = [report for report in facts.trained if report.no_survivors_interval]
     if trained:
         first, last = trained[0], trained[-1]
-        yield Tile(
-            "prompts without survivors",
-            _way(first.no_survivors_interval, last.no_survivors_interval, ".1%"),
-            f"{_rounds(first.round, last.round)}, of {last.prompts:,} sampled",
-        )
+        way = _way(first.no_survivors_interval, last.no_survivors_interval, ".1%")
+        yield Tile("prompts without survivors", way, f"{_rounds(first.round, last.round)}, of those sampled")
     tokens, seconds = sum(facts.tokens.values()), sum(sum(report.seconds.values()) for report in facts.reports)
     if tokens:
         yield Tile("cost", duration(seconds) if seconds else "-", f"{tokens:,} tokens sampled{_where(facts)}")
