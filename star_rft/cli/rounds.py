@@ -136,9 +136,9 @@ def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, pag
         return
     console = results()
     console.print()
-    console.print(terminal.rounds_table(reports))
+    console.print(terminal.fitted(terminal.rounds_table(reports), console))
     if made_of := terminal.training_table(reports):
-        console.print(made_of)
+        console.print(terminal.fitted(made_of, console))
     if config.eval.group_by and (groups := terminal.groups_table(reports, config.eval.group_by)):
         console.print(groups)
     for line in terminal.verdict_lines(reports):

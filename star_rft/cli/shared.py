@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,20 +47,25 @@ def example(text: str) -> str:
 
 @contextmanager
 def progress_of(is_quiet: bool, *, name: str = "", rounds: int = 0) -> Iterator[Silent | TerminalProgress]:
-    """Show progress on standard error: bars in a terminal, else lines; `name` and `rounds` are those of the run."""
-    if is_quiet:
-        from star_rft.progress import Silent
+    """Show progress on standard error: bars in a terminal, else lines; `name` and `rounds` are those of the run.
 
-        yield Silent()
-        return
-    from rich.console import Console
+    What anybody prints meanwhile, a verifier or a tracker, goes there too: standard output is for the result.
+    """
+    with redirect_stdout(sys.stderr):
+        if is_quiet:
+            from star_rft.progress import Silent
 
-    from star_rft.report.live import TerminalProgress
+            yield Silent()
+            return
+        from rich.console import Console
 
-    is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not any(map(os.environ.get, PLAIN_UNDER))
-    console = Console(stderr=True, force_terminal=is_live, markup=False, emoji=False, highlight=False)
-    with TerminalProgress(console, is_live=is_live, name=name, rounds=rounds).running() as progress:
-        yield progress
+        from star_rft.report.live import TerminalProgress
+
+        is_plain = os.environ.get("TERM") == "dumb" or any(map(os.environ.get, PLAIN_UNDER))
+        is_live = sys.stderr.isatty() and not is_plain
+        console = Console(stderr=True, force_terminal=is_live, markup=False, emoji=False, highlight=False)
+        with TerminalProgress(console, is_live=is_live, name=name, rounds=rounds).running() as progress:
+            yield progress
 
 
 def results() -> Console:

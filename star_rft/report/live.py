@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,7 +22,8 @@ from star_rft.types import RoundReport
 REFRESHES = 5.0  # a second
 WINDOW = 30.0  # seconds that a rate looks back
 LINE_EVERY, LINE_AT_MOST_EVERY = 10.0, 60.0  # seconds between lines where the output is not a terminal
-JUSTIFIED: Final[tuple[JustifyMethod, ...]] = ("right", "left", "right")  # the count, the speed, the time left
+# the title, the count, the speed, the time left; a bar stands after the title
+JUSTIFIED: Final[tuple[JustifyMethod, ...]] = ("left", "right", "left", "right")
 BARS_FROM = 70  # columns; below there is no room for them
 
 
@@ -106,6 +106,7 @@ class TerminalProgress:
         self._began = self._said = self._round_began = monotonic()
         self._round_seconds: list[float] = []
         self._spinner = Spinner("dots", style="green")
+        self._widths = [0] * len(JUSTIFIED)
 
     @contextmanager
     def running(self) -> Iterator[TerminalProgress]:
@@ -118,8 +119,6 @@ class TerminalProgress:
             console=self.console,
             refresh_per_second=REFRESHES,
             transient=True,
-            # A print of a verifier must not tear the display; where the results go elsewhere, it must not go astray.
-            redirect_stdout=sys.stdout.isatty(),
         )
         try:
             with self._live:
@@ -133,6 +132,7 @@ class TerminalProgress:
     def finished(self, report: RoundReport) -> None:
         """Show what a round came to; its seconds tell how long the next ones may take."""
         self._round_began = monotonic()
+        self._round = min(report.round + 1, self.rounds)
         if report.round > 0:
             self._round_seconds.append(sum(report.seconds.values()))
         width = self.console.width if self.is_live else None
@@ -141,6 +141,7 @@ class TerminalProgress:
 
     def known(self, reports: Sequence[RoundReport]) -> None:
         """Take note of rounds that were finished before."""
+        self._round = min(len(reports), self.rounds) if reports else None
         self._round_seconds += [sum(report.seconds.values()) for report in reports if report.round > 0]
 
     @contextmanager
@@ -187,6 +188,7 @@ class TerminalProgress:
     @contextmanager
     def _shown(self, round: int | None, *rows: Row) -> Iterator[Callable[[str, str], None]]:
         self._rows, self._round = rows, round if round is not None else self._round
+        self._widths = [0] * len(JUSTIFIED)
         self._said = began = monotonic()
         where = f"round {round}: " if round is not None else ""
 
@@ -222,15 +224,17 @@ class TerminalProgress:
     def _display(self) -> RenderableType:
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
         has_bars = self.console.width >= BARS_FROM
-        table.add_column(no_wrap=True, overflow="ellipsis")
-        if has_bars:
-            table.add_column(ratio=1)
-        for justify in JUSTIFIED:
-            table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
-        for row in self._rows:
+        cells = [(row.title, row.count, row.text, row.left) for row in self._rows]
+        # With room for bars a column never shrinks, so that nothing moves when a number loses a digit.
+        widths = [max(column) for column in zip(*(map(len, texts) for texts in cells), strict=True)] or [0] * 4
+        self._widths = [max(pair) for pair in zip(self._widths, widths, strict=True)] if has_bars else widths
+        for width, justify in zip(self._widths, JUSTIFIED, strict=True):
+            table.add_column(justify=justify, min_width=width, no_wrap=True, overflow="ellipsis")
+            if has_bars and len(table.columns) == 1:
+                table.add_column(ratio=1)
+        for row, (title, *texts) in zip(self._rows, cells, strict=True):
             bar = [ProgressBar(total=row.total, completed=row.done)] if has_bars else []
-            cells = (Text(text) for text in (row.count, row.text, row.left))
-            table.add_row(Text(row.title), *bar, *cells)
+            table.add_row(Text(title), *bar, *map(Text, texts))
         return Group(self._headline(), table)
 
     def _headline(self) -> RenderableType:
@@ -269,7 +273,7 @@ class TwoRows:
 
     def _queue(self) -> None:
         queued = self.drawing.done - self.verifying.done
-        self.verifying.text = f"{self.verifying.speed:,.0f} verdicts/s, {queued:,} queued"
+        self.verifying.text = f"{self.verifying.speed:,.0f}/s, {queued:,} queued"
 
 
 def in_words(seconds: float) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from star_rft.recipes import Row
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from star_rft.best_of_n import BestOfN
 
 
+SPARE = ("greedy", "distinct", "s", "unknown", "correct")  # columns that a narrow terminal can do without
+WIDEST = 10_000
+NO_BREAK = "\u00a0"
 PROMPT_SHOWN = 24  # characters, so that a row fits into 80 columns
 
 
@@ -33,7 +39,7 @@ def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
     score = [f"pass@1 {scored.pass_at_1_interval}"] if scored else []
     yield [f"{where}: {', '.join([*score, *decided, f'{sum(report.seconds.values()):.0f} s'])}"]
     if scored and scored.vs_base:
-        changes = [f"  pass@1 {scored.vs_base.value:+.3f} {_signed(scored.vs_base)} since the start"]
+        changes = [f"  {scored.vs_base.value:+.3f} {_signed(scored.vs_base)} since the start"]
         if scored.vs_last and scored.vs_last != scored.vs_base:
             changes.append(f"{scored.vs_last.value:+.3f} {_signed(scored.vs_last)} since the last")
         yield changes
@@ -42,23 +48,18 @@ def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
             f"  {report.correct:,} of {report.samples:,} correct",
             f"{report.distinct:,} distinct",
             f"{report.survivors + report.gold + report.anchor:,} trained on",
-            f"{report.no_survivors} of {report.prompts} without survivors",
+            f"{report.no_survivors} of {report.prompts} unsolved",
         ]
     if gate is not None and (gate["action"] in ("roll_back", "stop") or gate["warnings"]):
         why = [gate["rule"]] if gate["action"] in ("roll_back", "stop") else []
         yield from ([f"  gate: {text}"] for text in [*why, *gate["warnings"]])
 
 
-def _flowed(parts: Sequence[str], width: int | None) -> Iterator[str]:
-    """Join statements with commas into lines of a width, where they fit."""
-    line = ""
-    for part in parts:
-        if line and width is not None and len(line) + len(part) + 3 > width:
-            yield f"{line},"
-            line = f"    {part}"
-        else:
-            line = f"{line}, {part}" if line else part
-    yield line
+def _flowed(parts: Sequence[str], width: int | None) -> list[str]:
+    """Join statements with commas into lines of a width, which break between two, or within the only one."""
+    kept = [part.replace(" ", NO_BREAK) for part in parts] if len(parts) > 1 else parts
+    lines = [", ".join(kept)] if width is None else wrap(", ".join(kept), width, subsequent_indent="    ")
+    return [line.replace(NO_BREAK, " ") for line in lines]
 
 
 def rounds_table(reports: Sequence[RoundReport]) -> Table:
@@ -244,6 +245,17 @@ def best_of_n_lines(measured: BestOfN) -> list[str]:
     if measured.by == "majority":
         lines.append("Its score counts votes of all samples, for every k; the column majority counts those of k only.")
     return lines
+
+
+def fitted(table: Table, console: Console) -> Table:
+    """Leave out columns that are `SPARE`, in that order, until the table fits the console: cut numbers say nothing."""
+    ks = [str(column.header) for column in table.columns if str(column.header).startswith("pass@")]
+    unlimited = console.options.update(max_width=WIDEST)
+    for name in (*ks[1:-1], *SPARE, *ks[-1:]):
+        if Measurement.get(console, unlimited, table).maximum <= console.width:
+            break
+        table.columns = [column for column in table.columns if column.header != name]
+    return table
 
 
 def slim_table(title: str, *columns: str) -> Table:
