@@ -12,11 +12,14 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
+from star_rft import record
 from star_rft.asking import held_out_of, hint_source, prompts_of, sources_of
 from star_rft.balance import Probe
 from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
 from star_rft.drawing import Drawing, Engine
+from star_rft.export.facts import Told
+from star_rft.export.model_card import write_model_card
 from star_rft.files import RunError, locked, write_text
 from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
@@ -31,6 +34,8 @@ from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.select.rules import check as check_rules
 from star_rft.select.rules import dedup_key
 from star_rft.stages import RunStages
+from star_rft.tracking import Tracking, open_trackers
+from star_rft.tracking import check as check_trackers
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
 from star_rft.types import Model, Problem, Sampler, Scorer, Split
 from star_rft.waves import Waves
@@ -72,13 +77,17 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
     with locked(folder.path):
         _refuse_changes(folder, config)
         problems, warm_start = settled_problems(folder, config, rows or {})
-        surroundings = {"versions": versions(), "machine": machine()}
-        write_text(folder.config, configs.dump(config.model_copy(update=surroundings)))
+        config = config.model_copy(update={"versions": versions(), "machine": machine()})
+        write_text(folder.config, configs.dump(config))
         with _pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:
+                for number in folder.finished_rounds():  # of which a tracker may be new
+                    stages.tracking.round(record.read(folder.metrics(number)))
                 yield stages
+                stages.tracking.close()
             finally:
+                stages.tracking.close(is_broken_off=True)
                 stages.drawing.engine.release()
 
 
@@ -90,6 +99,15 @@ def check_names(config: Config) -> None:
     check_rules(config.select.rules)
     if config.scorer is not None:
         check_options(config.scorer.name, config.scorer.options)
+    check_trackers(config.report_to)
+
+
+def told(config: Config, *, is_chat: bool) -> Told:
+    """Return what cards tell of a config: all of it, and what is not the default, to run it again."""
+    about_this_run = {"about", "run_dir", "versions", "machine"}
+    full = config.model_dump(mode="json", by_alias=True)
+    short = config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=about_this_run)
+    return Told.of(full, short, is_chat=is_chat)
 
 
 def versions() -> dict[str, str]:
@@ -208,7 +226,14 @@ def _stages(
         training=RoundTraining(_supervised(config), _comparing(config)),
         warm_up=_fit(config, config.warm_start) if config.warm_start else None,
         warm_start_data=warm_start,
+        tracking=_tracking(folder, config),
+        write_card=partial(write_model_card, folder, told(config, is_chat=prompts.is_chat)),
     )
+
+
+def _tracking(folder: RunFolder, config: Config) -> Tracking:
+    settings = config.model_dump(mode="json", by_alias=True, exclude={"about", "report_to"})
+    return open_trackers(config.report_to, folder=folder.tracking, run=config.name, settings=settings)
 
 
 def _corpus_with(config: Config) -> dict[str, float]:

@@ -101,5 +101,10 @@ class RunFolder:
         """Trainer checkpoints of the training that is going on; removed when it ends."""
         return self.path / "work"
 
+    @property
+    def tracking(self) -> Path:
+        """What trackers keep here, and what was logged to them."""
+        return self.path / "tracking"
+
     def finished_rounds(self) -> list[int]:
         return sorted(int(path.parent.name) for path in self.path.glob("rounds/*/metrics.json"))

@@ -30,6 +30,7 @@ from star_rft.scoring import Scoring, scored
 from star_rft.seconds import Seconds
 from star_rft.select.rules import select
 from star_rft.sources import Source
+from star_rft.tracking import Tracking
 from star_rft.training.corpus import corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
@@ -60,6 +61,8 @@ class RunStages:
     training: RoundTraining
     warm_up: Fit | None
     warm_start_data: Sequence[Problem]
+    tracking: Tracking
+    write_card: Callable[[RoundReport], None]
     _seconds: Seconds = field(default_factory=Seconds)
 
     @property
@@ -192,8 +195,10 @@ class RunStages:
         """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
         with self._seconds.timed(round, "evaluate"):
             report = self.reporting.report(round, policy, suspects=self.suspects(round))
+        self.write_card(report)  # a model's card tells what it came to, which its training did not know yet
         report = replace(report, seconds=self._spent(round))
         record.write(self.folder.metrics(round), report)
+        self.tracking.round(report)
         return report
 
     def recorded(self, round: int) -> RoundReport | None:
@@ -326,7 +331,8 @@ class RunStages:
         with self.drawing.progress.training(title, round=round or None) as on_step:
             work = self.folder.work / f"{out.parent.name}-{out.name}"
             seed = self.drawing.seed + round
-            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=on_step, **options)
+            told = self.tracking.training(title, round, on_step)
+            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=told, **options)
 
     def _spent(self, round: int) -> dict[str, float]:
         scores = ("score",) if self.scoring is not None else ()

@@ -65,7 +65,7 @@ def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
     from star_rft.data import read_problems
 
     config, rounds = configs.load(folder.config), asked.rounds
-    changes: dict[str, Any] = {"run_dir": str(asked.folder), "rounds": 1, "seed": asked.seed}
+    changes: dict[str, Any] = {"run_dir": str(asked.folder), "rounds": 1, "seed": asked.seed, "report_to": None}
     changes |= {"train.max_steps": asked.steps, "train.step_growth": 1.0}
     n, prompts = config.sample.n * rounds, config.sample.prompts
     if prompts is not None:

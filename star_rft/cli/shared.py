@@ -51,12 +51,13 @@ def progress_of(is_quiet: bool, *, name: str = "", rounds: int = 0) -> Iterator[
 
     What anybody prints meanwhile, a verifier or a tracker, goes there too: standard output is for the result.
     """
-    with redirect_stdout(sys.stderr):
-        if is_quiet:
-            from star_rft.progress import Silent
+    if is_quiet:
+        from star_rft.progress import Silent
 
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             yield Silent()
-            return
+        return
+    with redirect_stdout(sys.stderr):
         from rich.console import Console
 
         from star_rft.report.live import TerminalProgress

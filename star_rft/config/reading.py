@@ -32,6 +32,7 @@ CHANGEABLE = {
     "verifier.timeout",
     "train.save_steps",
     "gate",
+    "report_to",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from star_rft.config.fields import Section
+from star_rft.config.fields import Section, one_or_many
 from star_rft.config.inputs import DataConfig, ModelConfig, PromptConfig
 from star_rft.config.sampling import (
     BalanceConfig,
@@ -52,6 +52,7 @@ class Config(Section):
     warm_start: WarmStartConfig | None = None
     eval: EvalConfig = EvalConfig()
     gate: GateConfig | None = GateConfig()
+    report_to: Annotated[str | list[str], one_or_many(str)] | None = None
     versions: dict[str, str] = {}
     machine: dict[str, str] = {}
 
