@@ -1,0 +1,41 @@
+"""Which problems are held out where the data has no split of its own: a part by hash, the same whatever the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from star_rft.data.rows import DataError
+from star_rft.data.sources import unit_hash
+from star_rft.types import Problem
+
+SHARE, LEAST, MOST = 0.1, 20, 500
+
+
+def wanted(problems: int, hold_out: float | None = None) -> int:
+    """Return how many problems to hold out of so many: a tenth, 20 to 500, at most half; or a share or number given."""
+    if problems < 2:
+        raise DataError(f"there is {problems} problem, and one to train on and one to hold out are needed")
+    if hold_out is None:
+        return max(1, min(max(round(SHARE * problems), LEAST), MOST, problems // 2))
+    count = round(hold_out * problems) if hold_out < 1 else int(hold_out)
+    if hold_out <= 0 or not 1 <= count < problems or (hold_out >= 1 and hold_out != count):
+        raise DataError(
+            f"--hold-out {hold_out:g} of {problems:,} problems leaves none on one side; give a share such as 0.1, or a "
+            f"number from 1 to {problems - 1:,}"
+        )
+    return count
+
+
+def boundary(problems: Sequence[Problem], count: int) -> float:
+    """Return where to cut [0, 1] so that `count` problems hash above it, with as few decimals as that takes.
+
+    Variants of one prompt hash alike and stay on one side, so that the number may differ by them.
+    """
+    hashes = sorted(unit_hash(problem.prompt) for problem in problems)
+    cuts = [i for i in range(1, len(hashes)) if hashes[i - 1] < hashes[i]]
+    if not cuts:
+        raise DataError("all prompts are the same up to case and punctuation, so none can be held out")
+    at = min(cuts, key=lambda i: abs(len(hashes) - i - count))
+    low, high = hashes[at - 1], hashes[at]
+    digits = next(digits for digits in range(1, 17) if low < round((low + high) / 2, digits) <= high)
+    return round((low + high) / 2, digits)

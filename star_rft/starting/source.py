@@ -1,0 +1,109 @@
+"""Where the data of a new run comes from: a file, a folder, a hub name, or a generator in this package."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from star_rft.data.rows import COMPRESSIONS, FORMATS, HUB_NAME, DataError, Row, find_files, read_files, read_hub
+from star_rft.data.sources import ALIASES, GENERATED
+
+CSV_HINT = (
+    '{path}: tables of this kind are not read; this makes JSON lines of it: python -c "import pandas as p; '
+    "p.read_csv('{path}', sep=None, engine='python').to_json('{stem}.jsonl', orient='records', lines=True)\""
+)
+# What a hub data set may call the split that decisions are made on.
+DEV_SPLITS = ("validation", "dev", "valid")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """One split of a data set, as a config names it. `split` is None for files, which have none."""
+
+    name: str
+    split: str | None = None
+    config_name: str | None = None
+
+    @property
+    def is_generated(self) -> bool:
+        return self.name in GENERATED
+
+    @property
+    def is_on_hub(self) -> bool:
+        return not self.is_generated and not _is_on_disk(self.name)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows; raise DataError for what cannot be read. A generator's problems are not looked at."""
+        if not self.is_on_hub:
+            return read_files(self.name, self.split)
+        alias = ALIASES.get(self.name)
+        if alias is None:
+            return read_hub(self.name, self.config_name, self.split)
+        return read_hub(alias.name, self.config_name or alias.config_name, self.split)
+
+    def section(self, role: str) -> dict[str, Any]:
+        """Return the keys that name it in a config; the split is the `role` (train, dev, test) unless it is named."""
+        named: dict[str, Any] = {"source": self.name}
+        if self.split is not None and self.split != role:
+            named["split"] = self.split
+        if self.config_name is not None:
+            named["config_name"] = self.config_name
+        return named
+
+
+def find_source(name: str, *, split: str | None = None, config_name: str | None = None) -> DataSource:
+    """Return the train split of what a user names; raise DataError with one clear line if there is no such thing."""
+    if name in GENERATED:
+        return DataSource(name, split or "train")
+    if not _is_on_disk(name):
+        if name not in ALIASES and not HUB_NAME.fullmatch(name):
+            known = ", ".join([*GENERATED, *ALIASES])
+            raise DataError(f"{name}: no such file or folder, no hub name (owner/name), and none of {known}")
+        return DataSource(name, split or "train", config_name)
+    path = Path(name).expanduser()
+    if path.suffix in (".csv", ".tsv"):
+        raise DataError(CSV_HINT.format(path=name, stem=Path(name).with_suffix("")))
+    if not path.is_dir():
+        find_files(name, split)
+        return DataSource(name, split)
+    return _in_folder(name, split)
+
+
+def held_out_in(source: DataSource) -> dict[str, DataSource]:
+    """Return the splits dev and test that stand beside a train split, where there are any."""
+    if source.is_generated:
+        return {role: replace(source, split=role) for role in ("dev", "test")}
+    if source.split != "train":
+        return {}
+    if source.is_on_hub:
+        dev = next((split for split in DEV_SPLITS if _has_rows(replace(source, split=split))), None)
+        found = {"dev": dev, "test": "test" if _has_rows(replace(source, split="test")) else None}
+        return {role: replace(source, split=split) for role, split in found.items() if split is not None}
+    return {role: replace(source, split=role) for role in ("dev", "test") if _has_rows(replace(source, split=role))}
+
+
+def _in_folder(name: str, split: str | None) -> DataSource:
+    """A folder's file may have any name, if it is the only one."""
+    if split is None:
+        try:
+            find_files(name, "train")
+        except DataError:
+            (only,) = find_files(name, None)  # or an error that lists the files
+            return DataSource(str(only))
+    find_files(name, split or "train")
+    return DataSource(name, split or "train")
+
+
+def _has_rows(source: DataSource) -> bool:
+    try:
+        return next(source.rows(), None) is not None
+    except DataError:
+        return False
+
+
+def _is_on_disk(name: str) -> bool:
+    looks_like_it = name.startswith((".", "/", "~")) or name.endswith((*FORMATS, *COMPRESSIONS, ".csv", ".tsv"))
+    return looks_like_it or glob.has_magic(name) or Path(name).exists()
