@@ -240,7 +240,7 @@ def _tracker(name: str, folder: Path, run: str, settings: Mapping[str, Any]) -> 
         from accelerate import tracking
 
         # accelerate's own logger refuses to log before the state of an Accelerator exists.
-        tracking.logger = logging.getLogger(tracking.__name__)  # type: ignore[assignment]
+        tracking.logger = logging.getLogger(tracking.__name__)
         folder.mkdir(parents=True, exist_ok=True)
         kind = tracking.LOGGER_TYPE_TO_CLASS[name]
         if name == "wandb":
@@ -269,7 +269,7 @@ def _started(tracker: Any) -> Any:
 
 def _wandb(kind: type[Any], folder: Path, run: str, id: str) -> Any:
     """Start wandb, offline where nobody is logged in or the server does not answer, unless WANDB_MODE says how."""
-    import wandb  # type: ignore[import-not-found, unused-ignore]
+    import wandb
 
     options: dict[str, Any] = {"name": run, "id": id, "resume": "allow", "dir": str(folder)}
     # Its copy of the output would hold our bars.
