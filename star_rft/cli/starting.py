@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_rft.cli.shared import AsJson, app, example
+from star_rft.cli.shared import AsJson, app, example, results
 from star_rft.types import UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from star_rft.doctor import Finding
     from star_rft.preview import Preview
     from star_rft.starting.asking import Dialogue
     from star_rft.starting.model import ModelFacts
@@ -41,8 +47,6 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the config if it is there.")] = False,
 ) -> None:
     """Look at your data and write a commented config that runs."""
-    from rich.console import Console
-
     from star_rft.starting import steps
     from star_rft.starting.asking import Dialogue
     from star_rft.starting.model import TINY, find_device
@@ -52,7 +56,7 @@ def init(
     _check_flags(out, name, model, force)
     if data is not None and data_option is not None:
         raise UserError(f"the data is named twice, {data} and --data {data_option}: give one")
-    talk = Dialogue(Console(), asks=not yes and sys.stdin.isatty() and sys.stdout.isatty())
+    talk = Dialogue(results(), asks=not yes and sys.stdin.isatty() and sys.stdout.isatty())
     if talk.asks and data is None and data_option is None:
         talk.say(
             "Your data: a JSONL, JSON or Parquet file, a folder, a Hugging Face name, or word_problems (built in)."
@@ -186,15 +190,42 @@ def _tried(text: str, copies: dict[Path, str]) -> Preview:
 @app.command(epilog=example("star-rft doctor"))
 def doctor(as_json: AsJson = False) -> None:
     """Say what works on this machine, and what would make the rest work."""
-    from star_rft.doctor import examine
+    from star_rft.doctor import document, examine
 
     findings = examine()
     if as_json:
-        typer.echo(json.dumps([finding._asdict() for finding in findings]))
+        typer.echo(json.dumps(document(findings)))
     else:
-        for finding in findings:
-            typer.echo(f"{'ok ' if finding.is_ok else 'NO '} {finding.what:<22} {finding.found}")
-            if finding.fix:
-                typer.echo(f"    {'':<22} {finding.fix}")
+        _show_findings(findings)
     if any(not finding.is_ok for finding in findings):
         raise typer.Exit(1)
+
+
+def _show_findings(findings: Sequence[Finding]) -> None:
+    """A table in a terminal, else lines of 80 columns; commands stand on lines of their own, never broken."""
+    console = results()
+    if console.is_terminal:
+        console.print(_findings_table(findings))
+    else:
+        for what, level, found, _ in findings:
+            lead = f"{level:<8} {what:<18} "
+            typer.echo(textwrap.fill(found, 80, initial_indent=lead, subsequent_indent=" " * len(lead)))
+    fixes = [finding for finding in findings if finding.fix]
+    if fixes:
+        typer.echo("\nWhat would mend or better it:")
+    for finding in fixes:
+        typer.echo(f"  {finding.what} ({finding.level}):\n    {finding.fix}")
+    counts = Counter(finding.level for finding in findings)
+    typer.echo(f"\nProblems: {counts['problem']}. To note: {counts['note']}. Fine: {counts['ok']}.")
+
+
+def _findings_table(findings: Sequence[Finding]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "what", "found", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    styles = {"ok": "green", "note": "yellow", "problem": "bold red"}
+    for what, level, found, _ in findings:
+        table.add_row(Text(level, style=styles[level]), what, Text(found))
+    return table
