@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from star_rft import machine
-from star_rft.machine import DISTRIBUTION, Torch
+from star_rft import surroundings
+from star_rft.surroundings import DISTRIBUTION, Torch
 
 Level = Literal["ok", "note", "problem"]
 
@@ -52,24 +52,28 @@ def examine() -> list[Finding]:
     from verifiers.clash import foreign_install
     from verifiers.sandbox.jail import reached
 
-    pip = machine.pip_command(sys.executable, shutil.which("pip"))
-    needed, extras = machine.requirements()
-    driver, hidden, shared = machine.nvidia_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/dev/shm")
+    pip = surroundings.pip_command(sys.executable, shutil.which("pip"))
+    needed, extras = surroundings.requirements()
+    driver, hidden, shared = surroundings.nvidia_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/dev/shm")
     return [
         python(sys.version_info[:3], sys.executable),
         system(platform.system(), platform.machine()),
-        *packages(needed, machine.installed, pip),
-        device(*machine.torch_build(), driver=driver, hidden=hidden, pip=pip),
-        cores(machine.usable_cores(), os.environ.get("OMP_NUM_THREADS")),
-        memory(*machine.usable_memory()),
+        *packages(needed, surroundings.installed, pip),
+        device(*surroundings.torch_build(), driver=driver, hidden=hidden, pip=pip),
+        cores(surroundings.usable_cores(), os.environ.get("OMP_NUM_THREADS")),
+        memory(*surroundings.usable_memory()),
         disk(shutil.disk_usage(".").free),
-        writable("working folder", Path.cwd(), machine.is_writable),
-        writable("temporary folder", Path(tempfile.gettempdir()), machine.is_writable),
-        *shared_memory(shared, machine.is_writable, machine.free_bytes(shared), platform.system()),
+        writable("working folder", Path.cwd(), surroundings.is_writable),
+        writable("temporary folder", Path(tempfile.gettempdir()), surroundings.is_writable),
+        *shared_memory(shared, surroundings.is_writable, surroundings.free_bytes(shared), platform.system()),
         name_clash(foreign_install(), pip),
-        *(extra(name, wanted, machine.installed, pip) for name, wanted in extras.items() if name not in FOR_DEVELOPERS),
+        *(
+            extra(name, wanted, surroundings.installed, pip)
+            for name, wanted in extras.items()
+            if name not in FOR_DEVELOPERS
+        ),
         sandbox(*reached()),
-        *hub(os.environ, machine.cache_folder(), machine.is_writable, machine.reaches_hub),
+        *hub(os.environ, surroundings.cache_folder(), surroundings.is_writable, surroundings.reaches_hub),
     ]
 
 

@@ -1,156 +1,40 @@
-"""What this machine has: read, tried and asked, but not judged (see `doctor.py`)."""
+"""What a run ran on: the hardware that its figures depend on, and that its reader wants to know."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, metadata, version
+import platform
 from pathlib import Path
-from typing import NamedTuple
-
-DISTRIBUTION = "star-rft"
-NETWORK_SECONDS = 2.0
 
 
-class Torch(NamedTuple):
-    """What torch says of itself: its version, the CUDA that it was built for, and each GPU with (free, total) bytes."""
-
-    version: str
-    cuda: str | None
-    gpus: Sequence[tuple[str, int, int]]
-    has_mps: bool
-
-
-def torch_build() -> tuple[Torch | None, str]:
-    if importlib.util.find_spec("torch") is None:
-        return None, "torch is not installed"
-    try:
-        import torch
-    except (ImportError, OSError) as error:  # a library that it was built against is missing
-        return None, f"torch cannot be imported: {error}"
-    names = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    gpus = [(torch.cuda.get_device_name(i), *torch.cuda.mem_get_info(i)) for i in names]
-    return Torch(torch.__version__, torch.version.cuda, gpus, torch.backends.mps.is_available()), ""
-
-
-def nvidia_driver() -> str | None:
-    """Return the newest CUDA that the driver of this machine's NVIDIA GPU supports; None if there is no such GPU."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    try:
-        done = subprocess.run([command], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r"CUDA Version:\s*(\d+\.\d+)", done.stdout)
-    return match[1] if done.returncode == 0 and match else None
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: of the machine, of its affinity, and of its container's share."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
-    return min(allowed, max(1, int(quota) // int(period))) if quota.isdecimal() and period else allowed
-
-
-def usable_memory() -> tuple[int, int]:
-    """Return (free, total) bytes, of the container where it has a limit."""
+def machine() -> dict[str, str]:
+    """Return the device, threads, memory and system; nothing that names the machine or its owner."""
     import psutil
+    import torch
 
-    machine = psutil.virtual_memory()
-    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
-    if not limit.isdecimal() or not used.isdecimal():
-        return machine.available, machine.total
-    return min(machine.available, int(limit) - int(used)), min(machine.total, int(limit))
-
-
-def is_writable(folder: Path) -> bool:
-    """Try it: permissions alone do not tell of a read-only file system."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        "device": _device(),
+        "torch threads": str(torch.get_num_threads()),
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
-def free_bytes(folder: Path) -> int | None:
-    return shutil.disk_usage(folder).free if folder.is_dir() else None
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+    return f"{_cpu()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
 
 
-def requirements(pyproject: Path | None = None) -> tuple[list[str], dict[str, list[str]]]:
-    """Return what is needed, and what each extra needs, by the source tree if there is one, else as installed."""
-    path = pyproject or Path(__file__).parents[1] / "pyproject.toml"
-    if path.is_file():
-        import tomllib
-
-        project = tomllib.loads(path.read_text())["project"]
-        if project["name"] == DISTRIBUTION:
-            return project["dependencies"], project["optional-dependencies"]
-    from packaging.requirements import Requirement
-
-    found = metadata(DISTRIBUTION)
-    needed: list[str] = []
-    extras: dict[str, list[str]] = {name: [] for name in found.get_all("Provides-Extra") or []}
-    for text in found.get_all("Requires-Dist") or []:
-        marker = Requirement(text).marker
-        name = next((extra for extra in extras if marker is not None and f'"{extra}"' in str(marker)), None)
-        (needed if name is None else extras[name]).append(text)
-    return needed, extras
-
-
-def installed(name: str) -> str | None:
-    """Return the version of a distribution, or None."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def pip_command(executable: str, pip: str | None) -> str:
-    """Return what installs into this very Python: plain `pip` only if it is the one beside it."""
-    if pip is not None and Path(pip).parent == Path(executable).parent:
-        return "pip"
-    is_below = Path(executable).is_relative_to(Path.cwd())
-    return f"{os.path.relpath(executable) if is_below else executable} -m pip"
-
-
-def cache_folder() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
-
-
-def reaches_hub(environment: Mapping[str, str], seconds: float = NETWORK_SECONDS) -> bool:
-    """Return whether the hub, or the proxy before it, takes a connection in time; a name server may hang, too."""
-    import socket
-    from threading import Thread
-    from urllib.parse import urlsplit
-
-    proxy = environment.get("HTTPS_PROXY") or environment.get("https_proxy")
-    address = urlsplit(proxy or environment.get("HF_ENDPOINT") or "https://huggingface.co")
-    place = (address.hostname or "huggingface.co", address.port or (80 if address.scheme == "http" else 443))
-    taken: list[bool] = []
-
-    def connect() -> None:
-        try:
-            socket.create_connection(place, timeout=seconds).close()
-            taken.append(True)
-        except OSError:
-            pass
-
-    thread = Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return bool(taken)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
+def _cpu() -> str:
+    """Return the processor's name: Linux tells it in /proc, others through the platform module."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from star_rft import doctor, machine
+from star_rft import doctor, surroundings
 from star_rft.doctor import Finding
-from star_rft.machine import Torch
+from star_rft.surroundings import Torch
 from tests.runs import call
 
 CPU_BUILD = Torch("2.13.0+cpu", None, (), False)
@@ -140,23 +140,23 @@ def test_the_fix_of_an_extra_installs_all_that_it_needs() -> None:
 
 
 def test_requirements_are_those_of_the_source_tree_and_else_of_what_is_installed(tmp_path: Path) -> None:
-    needed, extras = machine.requirements()
+    needed, extras = surroundings.requirements()
     assert any(text.startswith("torch") for text in needed)
     assert {"smollm2", "json-schema", "sandbox", "dev"} <= set(extras)
-    needed, extras = machine.requirements(tmp_path / "pyproject.toml")
+    needed, extras = surroundings.requirements(tmp_path / "pyproject.toml")
     assert any(text.startswith("torch") for text in needed)
     assert not any("extra ==" in text for text in needed)
     assert any(text.startswith("gguf") for text in extras["smollm2"])
     other = tmp_path / "other.toml"
     other.write_text('[project]\nname = "another"\n')
-    assert machine.requirements(other) == (needed, extras)
+    assert surroundings.requirements(other) == (needed, extras)
 
 
 def test_pip_is_the_one_beside_this_python(tmp_path: Path) -> None:
     here = str(tmp_path / "python")
-    assert machine.pip_command(here, str(tmp_path / "pip")) == "pip"
-    assert machine.pip_command(here, "/usr/bin/pip") == f"{here} -m pip"
-    assert machine.pip_command(here, None) == f"{here} -m pip"
+    assert surroundings.pip_command(here, str(tmp_path / "pip")) == "pip"
+    assert surroundings.pip_command(here, "/usr/bin/pip") == f"{here} -m pip"
+    assert surroundings.pip_command(here, None) == f"{here} -m pip"
 
 
 @pytest.fixture
@@ -166,15 +166,15 @@ def listening() -> Iterator[int]:
 
 
 def test_a_hub_that_takes_connections_is_reached_also_through_a_proxy(listening: int) -> None:
-    assert machine.reaches_hub({"HF_ENDPOINT": f"http://127.0.0.1:{listening}"})
-    assert machine.reaches_hub({"HTTPS_PROXY": f"http://127.0.0.1:{listening}", "HF_ENDPOINT": "http://192.0.2.1"})
+    assert surroundings.reaches_hub({"HF_ENDPOINT": f"http://127.0.0.1:{listening}"})
+    assert surroundings.reaches_hub({"HTTPS_PROXY": f"http://127.0.0.1:{listening}", "HF_ENDPOINT": "http://192.0.2.1"})
 
 
 def test_a_hub_that_does_not_answer_costs_two_seconds_at_most() -> None:
     began = time.monotonic()
     # RFC 5737's addresses belong to nobody; the thread that waits must not keep the process either.
-    assert not machine.reaches_hub({"HF_ENDPOINT": "https://192.0.2.1"}, seconds=0.3)
-    assert not machine.reaches_hub({"HF_ENDPOINT": "https://nowhere.invalid"}, seconds=0.3)
+    assert not surroundings.reaches_hub({"HF_ENDPOINT": "https://192.0.2.1"}, seconds=0.3)
+    assert not surroundings.reaches_hub({"HF_ENDPOINT": "https://nowhere.invalid"}, seconds=0.3)
     assert time.monotonic() - began < 2
     assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
@@ -187,9 +187,9 @@ def test_the_hub_is_not_called_where_that_is_not_wanted() -> None:
 
 
 def test_a_folder_is_tried_by_writing(tmp_path: Path) -> None:
-    assert machine.is_writable(tmp_path)
+    assert surroundings.is_writable(tmp_path)
     assert not list(tmp_path.iterdir())
-    assert not machine.is_writable(tmp_path / "absent")
+    assert not surroundings.is_writable(tmp_path / "absent")
 
 
 def test_this_machine_is_told_in_lines_of_80_columns_and_as_one_document(tmp_path: Path) -> None:
