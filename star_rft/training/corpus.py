@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from star_rft.ledger import batches
-from star_rft.training.examples import example_from_text, example_from_tokens
+from star_rft.training.examples import ended, example_from_text, token_ids
 from star_rft.types import Example, Problem, Ranking, digest
 
 if TYPE_CHECKING:
@@ -152,12 +152,16 @@ def _trace(found: Mapping[str, Any], problem: Problem, foreign: Sequence[str], w
 
 
 def example_of(row: Row, *, prompts: Prompts) -> Example:
+    prompt = token_ids(prompts.tokenizer, prompts.render(row.problem))
+    return Example(prompt, completion_of(row, prompts.tokenizer), row.weight)
+
+
+def completion_of(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Keep the very tokens that were sampled, where they are this model's and end the completion."""
-    prompt, tokenizer = prompts.render(row.problem), prompts.tokenizer
     if row.token_ids and row.token_ids[-1] == tokenizer.eos_token_id:
-        return example_from_tokens(tokenizer, prompt, row.token_ids, weight=row.weight)
+        return ended(tokenizer, row.token_ids)
     # It ended at a stop string, whose tokens are not part of the answer, or another tokenizer made them.
-    return example_from_text(tokenizer, prompt, row.text, weight=row.weight)
+    return ended(tokenizer, token_ids(tokenizer, row.text))
 
 
 def _draw(ids: Sequence[str], count: int, *key: object) -> list[str]:

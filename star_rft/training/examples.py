@@ -18,8 +18,7 @@ def example_from_text(
 
     The two are tokenised apart, as sampling does, so that no token spans the seam.
     """
-    completion_ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    return example_from_tokens(tokenizer, prompt, completion_ids, weight=weight)
+    return example_from_tokens(tokenizer, prompt, token_ids(tokenizer, completion), weight=weight)
 
 
 def example_from_tokens(
@@ -30,9 +29,18 @@ def example_from_tokens(
     For a completion that ended with end-of-sequence. One that ended with a stop string holds tokens of that
     string: give its text to `example_from_text` instead.
     """
+    return Example(token_ids(tokenizer, prompt), ended(tokenizer, completion_ids), weight)
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """Tokenise a text as it is: special tokens are in it, if any."""
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def ended(tokenizer: PreTrainedTokenizerBase, completion_ids: Sequence[int]) -> tuple[int, ...]:
+    """Return the tokens of a completion with end-of-sequence behind them, exactly once."""
     end = tokenizer.eos_token_id
     kept = list(completion_ids)
     while kept and kept[-1] == end:
         kept.pop()
-    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    return Example(prompt_ids=tuple(prompt_ids), completion_ids=(*kept, end), weight=weight)
+    return (*kept, end)

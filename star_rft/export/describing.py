@@ -1,0 +1,196 @@
+"""What an export says of itself: its rows, its columns, and how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from star_rft.export import facts, loading
+from star_rft.export.data_card import Exported, File
+from star_rft.export.facts import Told
+from star_rft.export.layouts import Layout
+from star_rft.export.loading import Loading
+from star_rft.export.markdown import code, counted
+from star_rft.export.rows import Tally
+from star_rft.export.traces import COLUMNS, TOKENS
+
+if TYPE_CHECKING:
+    from star_rft.export.making import Job
+
+_WORDS = {
+    "prompt": "what the model saw",
+    "completion": "what it is to write, up to where it ends by itself",
+    "conversations": "both, as one list of messages",
+    "messages": "the exchange",
+    "segments": "the prompt, then the completion, on which alone the loss falls",
+    "instruction": "what the model saw",
+    "input": "empty",
+    "output": "what it is to write, with the token that ends it",
+    "chosen": "the better completion",
+    "rejected": "the worse one",
+    "id": "the sample's id; of a gold solution `gold-` or `anchor-` and the problem's id",
+    "problem_id": "a hash of the problem's content",
+    "round": "the round that trained on it",
+    "source": "`trace`: sampled and verified; `gold`: the data's own solution; `anchor`: one of the warm start's",
+    "weight": "its weight in the loss",
+    "better_id": "the sample's id of the better one",
+    "worse_id": "and of the worse one",
+    "better_score": "the score of the better one",
+    "worse_score": "and of the worse one",
+}
+
+
+def of_examples(told: Told, job: Job, tally: Tally, file: File) -> Exported:
+    return Exported(
+        rounds=job.rounds,
+        noun="Training examples",
+        lead=_lead_of_examples(told, tally),
+        files=[file],
+        snippets=loading.for_tool(job.tool, _loading(told, compares=False)),
+        elsewhere=_elsewhere(job),
+        command=_command(told, job),
+        licence=job.licence,
+    )
+
+
+def of_preferences(told: Told, job: Job, tally: Tally, file: File) -> Exported:
+    return Exported(
+        rounds=job.rounds,
+        noun="Preferences",
+        lead=_lead_of_preferences(told, job, tally),
+        files=[file],
+        snippets=loading.for_tool(job.tool, _loading(told, compares=True)),
+        elsewhere=_elsewhere(job),
+        command=_command(told, job),
+        licence=job.licence,
+    )
+
+
+def of_traces(told: Told, job: Job, file: File) -> Exported:
+    return Exported(
+        rounds=job.rounds,
+        noun="Traces" if job.split == "train" else f"Held-out traces ({job.split})",
+        lead=_lead_of_traces(job, file.rows),
+        files=[file],
+        snippets=loading.for_traces(file.name),
+        elsewhere="",
+        command=_command(told, job),
+        licence=job.licence,
+    )
+
+
+def of_hub_folder(told: Told, job: Job, tally: Tally, files: Sequence[File]) -> Exported:
+    configs = [file.config for file in files]
+    leads = [_lead_of_examples(told, tally)] if "sft" in configs else []
+    leads += [_lead_of_preferences(told, job, tally)] if "dpo" in configs else []
+    snippets = [
+        snippet
+        for config in configs
+        if config != "traces"
+        for snippet in loading.for_hub(_loading(told, compares=config == "dpo"))
+    ]
+    return Exported(
+        rounds=job.rounds,
+        noun="Training data",
+        lead="\n\n".join([*leads, _lead_of_traces(job, files[-1].rows)]),
+        files=files,
+        snippets=snippets,
+        elsewhere="",
+        command=_command(told, job),
+        licence=job.licence,
+    )
+
+
+def examples_file(name: str, rows: int, layout: Layout[Any], *, is_hub: bool) -> File:
+    return File(name, rows, "one row an example.", _columns(layout), "sft" if is_hub else None)
+
+
+def preferences_file(name: str, rows: int, layout: Layout[Any], *, is_hub: bool) -> File:
+    return File(name, rows, "one row a pair.", _columns(layout), "dpo" if is_hub else None)
+
+
+def traces_file(name: str, rows: int, *, tokens: bool, is_hub: bool) -> File:
+    columns = COLUMNS | (TOKENS if tokens else {})
+    return File(name, rows, "one row a trace.", columns, "traces" if is_hub else None)
+
+
+def dataset_name(told: Told, *, compares: bool) -> str:
+    """Return the name that LLaMA-Factory knows a file by."""
+    return f"{told.config['name']}_{'dpo' if compares else 'sft'}"
+
+
+def _columns(layout: Layout[Any]) -> Mapping[str, str]:
+    return {name: _WORDS[name] for name in layout.columns}
+
+
+def _lead_of_examples(told: Told, tally: Tally) -> str:
+    kinds = {"trace": "verified trace", "gold": "gold solution", "anchor": "gold solution of the warm start's data"}
+    made_of = [counted(tally.kinds[kind], said) for kind, said in kinds.items() if tally.kinds[kind]]
+    total = sum(tally.kinds[kind] for kind in kinds)
+    prompts = counted(len(tally.prompts), "prompt")
+    lines = [
+        f"**What supervised training saw**: {counted(total, 'example')} of {prompts} ({', '.join(made_of)}), with"
+        f" {tally.prompt_tokens:,} tokens of prompts and {tally.completion_tokens:,} of completions"
+        " in the model's own tokens.",
+        "It was trained on the very tokens that were sampled; as text they may be cut into tokens otherwise.",
+    ]
+    if tally.too_long:
+        most = told.config["train"]["max_tokens"]
+        lines.append(f"{tally.too_long:,} longer than {most:,} tokens were left out of training, and so they are here.")
+    if tally.is_weighted:
+        how = told.config["train"]["weighting"]
+        lines.append(f"The examples were weighted ({how}): `weight`, which most trainers do not read.")
+    return " ".join(lines)
+
+
+def _lead_of_preferences(told: Told, job: Job, tally: Tally) -> str:
+    section, pairs = told.config["preference"], counted(tally.kinds["pair"], "pair")
+    if section:
+        made = {"verifier": "A verifier", "policy": "The policy"}[section["makes"]]
+        how = f"{made} was trained on them by {section['objective'].upper()}"
+        how += (
+            ", on whole lists, of which these are all pairs of unequal score."
+            if section["objective"] == "rrhf"
+            else "."
+        )
+    else:
+        how = (
+            "The run itself compared nothing: traces that it trained on were set against incorrect ones of the same"
+            f" prompt that ended by themselves (the rule `pairs`), at most {counted(job.pairs, 'pair')} a prompt."
+        )
+    more = (
+        f" {tally.too_long:,} completions were too long for the training, and are left out." if tally.too_long else ""
+    )
+    return f"**Preferences**: {pairs} of a better and a worse completion of one prompt. {how}{more}"
+
+
+def _lead_of_traces(job: Job, rows: int) -> str:
+    if job.split != "train":
+        return f"**Traces**: {rows:,} samples of {code(job.split)} that evaluation drew. Do not train on them."
+    which = {
+        "selected": "those that it trained on",
+        "correct": "the correct ones of those that it could have trained on",
+        "all": "all that it could have trained on, right and wrong, with why each was kept or dropped",
+    }[job.include]
+    return f"**Traces**: {rows:,}, {which}, with verdicts and everything that is known of them."
+
+
+def _elsewhere(job: Job) -> str:
+    others = [tool for tool in ("trl", "axolotl", "llama-factory") if tool != job.tool]
+    return f"`--for {others[0]}` and `--for {others[1]}` of `star-rft export` write what those read."
+
+
+def _loading(told: Told, *, compares: bool) -> Loading:
+    section = told.config["preference" if compares else "train"] or told.config["train"]
+    return Loading(
+        name=dataset_name(told, compares=compares),
+        model=facts.hub_name(told.config["model"]["name"]) or "path/to/the/base/model",
+        max_tokens=section["max_tokens"],
+        is_chat=told.is_chat,
+        compares=compares,
+    )
+
+
+def _command(told: Told, job: Job) -> str:
+    run = f"runs/{told.config['name']}"
+    return f"star-rft run config.yaml\nstar-rft export {run} {job.command}".rstrip()

@@ -1,0 +1,271 @@
+"""An export from beginning to end: rows into files, and a card that says what they are."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import pyarrow as pa
+
+from star_rft.export import describing, traces
+from star_rft.export.data_card import Exported, File, data_card
+from star_rft.export.facts import Told
+from star_rft.export.layouts import Tool, dataset_info, for_comparison, for_imitation
+from star_rft.export.rows import (
+    Compared,
+    Imitated,
+    Material,
+    Tally,
+    compared,
+    imitated,
+    set_against_incorrect,
+    suspects,
+)
+from star_rft.export.traces import Include
+from star_rft.export.writing import CARD, INFO, in_batches, new_folder, opened
+from star_rft.files import RunError
+from star_rft.folder import RunFolder
+from star_rft.progress import Progress
+from star_rft.training.corpus import mixture
+from star_rft.types import Split
+
+if TYPE_CHECKING:
+    import duckdb
+
+Format = Literal["sft", "dpo", "jsonl", "parquet", "hub-folder"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+# DuckDB sorts on disk what does not fit; besides it there are the problems, and a batch of rows.
+MEMORY = "400MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to export. `pairs` is how many comparisons a prompt may have where the run made none itself."""
+
+    format: Format
+    rounds: Sequence[int]
+    tool: Tool = "trl"
+    include: Include = "selected"
+    split: Split = "train"
+    tokens: bool = False
+    pairs: int = 1
+    licence: str = "other"
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What an export came to: its files with their rows, the card aside. `tokens` are of prompts and completions."""
+
+    out: Path
+    rounds: Sequence[int]
+    files: dict[str, int]
+    prompts: int
+    tokens: int
+    too_long: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An export that is under way."""
+
+    folder: RunFolder
+    told: Told
+    con: duckdb.DuckDBPyConnection
+    material: Material | None
+    job: Job
+    into: Path
+    tally: Tally
+    progress: Progress
+
+    @property
+    def texts(self) -> Material:
+        assert self.material is not None  # only formats of traces do without
+        return self.material
+
+    @property
+    def rounds(self) -> str:
+        return ", ".join(map(str, self.job.rounds))
+
+
+def export(
+    folder: RunFolder,
+    told: Told,
+    con: duckdb.DuckDBPyConnection,
+    material: Material | None,
+    job: Job,
+    *,
+    out: Path,
+    force: bool,
+    progress: Progress,
+) -> Made:
+    """Write an export whole or not at all; `con` is open on the run's ledger, and only traces do without `material`.
+
+    Raises UserError where there is nothing to write, or no place for it.
+    """
+    tally = Tally()
+    with new_folder(out, force=force) as into, _bounded(con):
+        work = Work(folder, told, con, material, job, into, tally, progress)
+        exported = _EXPORTS[job.format](work)
+        (into / CARD).write_text(data_card(folder, con, told, exported), encoding="utf-8")
+    files = {file.name: file.rows for file in exported.files}
+    tokens = tally.prompt_tokens + tally.completion_tokens
+    return Made(out, job.rounds, files, len(tally.prompts), tokens, tally.too_long)
+
+
+@contextmanager
+def _bounded(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="star-rft-export-") as spill:
+        con.execute(f"set memory_limit = '{MEMORY}'")
+        con.execute(f"set temp_directory = '{spill}'")
+        yield
+
+
+# One function a format
+
+
+def _sft(work: Work) -> Exported:
+    file = _examples(work, "sft.jsonl")
+    if work.job.tool == "llama-factory":
+        _describe(work, file.name, compares=False)
+    return describing.of_examples(work.told, work.job, work.tally, file)
+
+
+def _dpo(work: Work) -> Exported:
+    file = _preferences(work, "dpo.jsonl")
+    if work.job.tool == "llama-factory":
+        _describe(work, file.name, compares=True)
+    return describing.of_preferences(work.told, work.job, work.tally, file)
+
+
+def _trace_file(work: Work) -> Exported:
+    file = _traces(work, f"traces.{work.job.format}")
+    return describing.of_traces(work.told, work.job, file)
+
+
+def _hub_folder(work: Work) -> Exported:
+    config, files = work.told.config, []
+    if config["train"]:
+        files.append(_examples(work, "data/sft.parquet"))
+    if config["preference"]:
+        files.append(_preferences(work, "data/dpo.parquet"))
+    files.append(_traces(work, "data/traces.parquet"))
+    return describing.of_hub_folder(work.told, work.job, work.tally, files)
+
+
+_EXPORTS: dict[Format, Callable[[Work], Exported]] = {
+    "sft": _sft,
+    "dpo": _dpo,
+    "jsonl": _trace_file,
+    "parquet": _trace_file,
+    "hub-folder": _hub_folder,
+}
+
+
+# One function a kind of file
+
+
+def _examples(work: Work, name: str) -> File:
+    config, material = work.told.config, work.texts
+    if not config["train"]:
+        raise RunError(
+            f"{work.folder.path}: trains on comparisons only (train: null), so there are no examples: --format dpo"
+        )
+    share = {"gold": config["select"]["gold"], "mix": config["train"]["mix"]}
+    more = {"seed": config["seed"], "max_tokens": config["train"]["max_tokens"], "tally": work.tally}
+
+    def items() -> Iterator[Imitated]:
+        for number in work.job.rounds:
+            yield from imitated(material, round=number, **share, **more)
+
+    layout = for_imitation(work.job.tool, material.prompts, joined=work.job.format == "hub-folder")
+    total = sum(_count_of_examples(material, number, **share) for number in work.job.rounds)
+    rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
+    if not rows:
+        raise RunError(f"{work.folder.path}: round {work.rounds}: nothing was selected, so nothing was trained on")
+    return describing.examples_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
+
+
+def _count_of_examples(material: Material, round: int, *, gold: float, mix: float) -> int:
+    query = "select count(*) from selection where in_round = ? and is_selected"
+    ((survivors,),) = material.con.execute(query, [round]).fetchall()
+    out = suspects(material, round)
+    anchor = sum(problem.id not in out for problem in material.anchor)
+    problems = sum(problem not in out for problem in material.problems)
+    return int(survivors) + sum(mixture(survivors, problems=problems, gold=gold, anchor=anchor, mix=mix))
+
+
+def _preferences(work: Work, name: str) -> File:
+    config, material = work.told.config, work.texts
+    section = config["preference"]
+    if section:
+        query = f"select count(*) from rankings where in_round in ({work.rounds}) and place > 0"
+    else:
+        query = f"select count(distinct problem_id) from selection where in_round in ({work.rounds}) and is_selected"
+    ((total,),) = material.con.sql(query).fetchall()
+
+    def items() -> Iterator[Compared]:
+        for number in work.job.rounds:
+            if not section:
+                _rank(work, number)
+            most = section["max_tokens"] if section else None
+            yield from compared(material, round=number, max_tokens=most, tally=work.tally)
+
+    layout = for_comparison(work.job.tool, material.prompts)
+    rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
+    if not rows:
+        raise RunError(
+            f"{work.folder.path}: round {work.rounds}: no selected trace can be set against a worse one of its prompt"
+        )
+    return describing.preferences_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
+
+
+def _rank(work: Work, round: int) -> None:
+    config = work.told.config
+    scorer = config["scorer"]
+    set_against_incorrect(
+        work.con,
+        round=round,
+        rounds=config["select"]["rounds"],
+        seed=config["seed"],
+        limit=work.job.pairs,
+        scorer_decides=bool(scorer and scorer["decides"]),
+    )
+
+
+def _traces(work: Work, name: str) -> File:
+    con, job = work.con, work.job
+    wanted: dict[str, Any] = {"split": job.split, "include": job.include}
+    total = traces.count(con, job.rounds, **wanted)
+    if not total:
+        raise RunError(
+            f"{work.folder.path}: round {work.rounds} has no traces of {job.split} to include as {job.include!r}"
+        )
+    reader = traces.traces(con, job.rounds, **wanted, tokens=job.tokens)
+    with opened(work.into / name, reader.schema) as write, work.progress.stage(f"writing {name}", total) as advance:
+        for batch in reader:
+            write(batch)
+            advance(batch.num_rows, 0)
+    return describing.traces_file(name, total, tokens=job.tokens, is_hub=job.format == "hub-folder")
+
+
+def _write(work: Work, name: str, schema: pa.Schema, rows: Iterator[dict[str, Any]], total: int) -> int:
+    written = 0
+    with opened(work.into / name, schema) as write, work.progress.stage(f"writing {name}", total) as advance:
+        for batch in in_batches(rows, schema):
+            write(batch)
+            written += batch.num_rows
+            advance(batch.num_rows, 0)
+    return written
+
+
+def _describe(work: Work, file: str, *, compares: bool) -> None:
+    """Write what LLaMA-Factory wants to know of a file beside it."""
+    name = describing.dataset_name(work.told, compares=compares)
+    info = dataset_info(name, file, is_chat=work.told.is_chat, compares=compares)
+    (work.into / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")

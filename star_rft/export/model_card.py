@@ -1,0 +1,154 @@
+"""The card beside a checkpoint: what the model is, what it came to, and whether the gate kept it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from star_rft.export import facts, telling
+from star_rft.export.facts import HeldOutFigures, Told, hub_name
+from star_rft.export.markdown import bullets, card, code, counted
+from star_rft.files import write_text
+from star_rft.folder import RunFolder
+from star_rft.ledger import Ledger
+from star_rft.types import RoundReport
+
+if TYPE_CHECKING:
+    import duckdb
+
+CARD = "README.md"
+
+
+def write_model_card(folder: RunFolder, told: Told, report: RoundReport) -> None:
+    """Write README.md into the folder of the model that a round made; round 0 made one only by a warm start.
+
+    The round's metrics.json need not be there yet. Neither a model's fingerprint nor its loading sees the file.
+    """
+    place = folder.checkpoint(report.round) if report.round else folder.warm_start
+    if place.exists():
+        write_text(place / CARD, model_card(folder, Ledger(folder.path).connect(), told, report))
+
+
+def model_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: Told, report: RoundReport) -> str:
+    config, round = told.config, report.round
+    held_out = [
+        found
+        for split in ("dev", "test")
+        if (found := facts.held_out(folder, round, split=split, ks=config["eval"]["k"])) is not None
+    ]
+    title = f"{config['name']}, round {round}" if round else f"{config['name']} after its warm start"
+    return card(
+        "model_card.md",
+        _header(title, config, held_out),
+        title=title,
+        lead=_lead(config, report),
+        verdict=_verdict(report),
+        held_out=[(telling.held_out_words(it, config), telling.held_out_table(it)) for it in held_out],
+        told=told,
+        made=telling.how_it_was_made(told, facts.verifiers_of(con, [round]) if round else []),
+        trained=_trained(folder, config, report),
+        dropped=telling.dropped_table([round], {round: report}),
+        prompt_said=_prompt_said(told),
+        usage=_usage(told),
+        limits=telling.limits(told, [report]),
+        command=f"star-rft run config.yaml rounds={round}",
+    )
+
+
+def _header(title: str, config: Mapping[str, Any], held_out: list[HeldOutFigures]) -> dict[str, Any]:
+    model = config["model"]
+    base = None if model["from_scratch"] or model["gguf_file"] else hub_name(model["name"])
+    train = config["data"]["train"]["source"] if config["data"]["train"] else []
+    names = train if isinstance(train, list) else [train]
+    return {
+        "license": "other",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": base,
+        "base_model_relation": "finetune" if base else None,
+        "datasets": [name for name in names if "/" in name and hub_name(name)] or None,
+        "tags": ["star-rft", "reasoning", "rejection-sampling"],
+        "model-index": [{"name": title, "results": [_result(config, it) for it in held_out]}] if held_out else None,
+    }
+
+
+def _result(config: Mapping[str, Any], found: HeldOutFigures) -> dict[str, Any]:
+    source = config["data"][found.split]["source"]
+    name = ", ".join(source) if isinstance(source, list) else source
+    metrics = [{"type": f.name, "name": f.name, "value": round(f.after.value, 4)} for f in found.figures]
+    return {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": f"{name}, {found.split} of this run", "type": name, "split": found.split},
+        "metrics": metrics,
+    }
+
+
+def _lead(config: Mapping[str, Any], report: RoundReport) -> str:
+    base = code(config["model"]["name"])
+    if not report.round:
+        return f"{base}, trained on gold solutions, before it was trained on anything of its own."
+    gold = report.gold + report.anchor
+    also = f", and on {counted(gold, 'gold solution')}" if gold else ""
+    traces = counted(report.survivors, "completion")
+    return f"{base} after round {report.round}: trained on {traces} that a program found correct{also}."
+
+
+def _verdict(report: RoundReport) -> str:
+    gate = report.gate
+    if gate is None:
+        return "There was no gate: nothing decided whether this model is better than the one before."
+    said = facts.decision(report)
+    text = f"**The gate: {said}.** {gate['rule'].strip().rstrip('.')}."
+    if gate["model_round"] != report.round:
+        better = f"that of round {gate['model_round']}" if gate["model_round"] else "the one that the loop began with"
+        text += f" The model to use is {better}, not this one."
+    return "\n\n".join([text, *(f"Warning: {warning}." for warning in gate["warnings"])])
+
+
+def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) -> str:
+    lines = [f"**Began from** {facts.started_from(folder, config, report.round)}."] if report.round else []
+    if report.round:
+        lines.append(
+            f"**Drawn for it**: {counted(report.samples, 'sample')} of {counted(report.prompts, 'prompt')},"
+            f" {report.correct:,} correct, {report.unknown:,} unknown"
+            + (
+                f"; {report.hinted:,} more with a hint, {report.hinted_correct:,} of them correct"
+                if report.hinted
+                else ""
+            )
+            + f"; {report.survivors:,} selected."
+        )
+    for section, took in facts.trainings(folder, config, report.round).items():
+        settings = config[section]
+        what = {"train": "supervised", "preference": "on comparisons", "warm_start": "supervised"}[section]
+        dropped = f" ({took.dropped_too_long:,} too long, left out)" if took.dropped_too_long else ""
+        lines.append(
+            f"**Training, {what}**: {counted(took.examples, 'example')}{dropped}, {counted(took.steps, 'step')} of"
+            f" {settings['batch_size']:,}, {took.tokens:,} tokens; learning rate {settings['lr']:g}"
+            f" ({settings['schedule']}), at most {settings['max_tokens']:,} tokens"
+            f"{', LoRA' if settings['lora'] else ''}; loss {took.loss_first:.3f} to {took.loss_last:.3f}."
+        )
+    return bullets(lines)
+
+
+def _prompt_said(told: Told) -> str:
+    section = told.config["prompt"]
+    shots = f", after {counted(len(section['few_shot']), 'example')} (see the config)" if section["few_shot"] else ""
+    how = "rendered by its chat template" if told.is_chat else "as plain text"
+    return f"It was trained on questions in this form, {how}{shots}:"
+
+
+def _usage(told: Told) -> str:
+    section = told.config["prompt"]
+    question = "Tom has 3 apples and buys 4. How many has he?"
+    system = f"{{'role': 'system', 'content': {section['system']!r}}}, " if section["system"] else ""
+    asked = f"[{system}{{'role': 'user', 'content': prompt}}]" if told.is_chat else "prompt"
+    lines = [
+        "from transformers import pipeline",
+        "",
+        'generate = pipeline("text-generation", ".")  # or its name on the hub',
+        f"template = {section['template']!r}",
+        f"prompt = template.replace('{{question}}', {question!r})",
+        f"print(generate({asked}, max_new_tokens={told.config['eval']['max_tokens']}, return_full_text=False))",
+    ]
+    return "\n".join(lines)

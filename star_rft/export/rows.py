@@ -1,0 +1,180 @@
+"""What rounds trained on, as text: the rows of `training.corpus` with the prompt that the model saw, one at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from star_rft.data import Prompter
+from star_rft.select.pool import candidates
+from star_rft.select.rankings import rank
+from star_rft.training.corpus import Row, completion_of, ranked, rows
+from star_rft.training.examples import token_ids
+from star_rft.types import Problem
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What turns the rows of a run into text. `anchor` is the warm start's data; `foreign` as in `corpus.rows`."""
+
+    con: duckdb.DuckDBPyConnection
+    problems: Mapping[str, Problem]
+    anchor: Sequence[Problem]
+    prompts: Prompter
+    foreign: Sequence[str]
+    holds_out_suspects: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Imitated:
+    """A completion that a round imitated. `prompt` is the text that the model saw, special tokens in it."""
+
+    round: int
+    row: Row
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two completions of one prompt, of which a round preferred the first, or would: they have unequal scores."""
+
+    round: int
+    prompt: str
+    chosen: Row
+    rejected: Row
+    scores: tuple[float, float]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What went out, for the card. `too_long` counts completions that the training left out, and so does an export.
+
+    Tokens are the model's own, the end of the sequence among them; of a comparison both completions count.
+    """
+
+    rows: int = 0
+    too_long: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    weights: set[float] = field(default_factory=set)
+    prompts: set[str] = field(default_factory=set)
+
+    def add(self, problem_id: str, prompt: int, completion: int, *, kind: str = "trace", weight: float = 1.0) -> None:
+        self.rows += 1
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+        self.kinds[kind] += 1
+        self.prompts.add(problem_id)
+        if len(self.weights) < 2:  # one is enough to know, and a million scores are no set to keep
+            self.weights.add(weight)
+
+    @property
+    def is_weighted(self) -> bool:
+        return self.weights not in (set(), {1.0})
+
+
+def imitated(
+    material: Material, *, round: int, gold: float, mix: float, seed: int, max_tokens: int, tally: Tally
+) -> Iterator[Imitated]:
+    """Yield what a round's supervised training saw, in the order of its corpus."""
+    asked, tokenizer = _asked(material.prompts), material.prompts.tokenizer
+    found = rows(
+        material.con,
+        round=round,
+        problems=material.problems,
+        prompts=material.prompts,
+        gold=gold,
+        anchor=material.anchor,
+        mix=mix,
+        seed=seed,
+        foreign=material.foreign,
+        held_out=suspects(material, round),
+    )
+    for row in found:
+        prompt, length = asked(row.problem)
+        tokens = len(completion_of(row, tokenizer))
+        if length + tokens > max_tokens:
+            tally.too_long += 1
+            continue
+        tally.add(row.problem.id, length, tokens, kind=row.kind, weight=row.weight)
+        yield Imitated(round, row, prompt)
+
+
+def compared(material: Material, *, round: int, max_tokens: int | None, tally: Tally) -> Iterator[Compared]:
+    """Yield every pair of unequal scores of a round's rankings: what DPO and RSO train on, and RRHF's lists hold."""
+    asked, tokenizer = _asked(material.prompts), material.prompts.tokenizer
+    for places in ranked(
+        material.con,
+        round=round,
+        problems=material.problems,
+        prompts=material.prompts,
+        foreign=material.foreign,
+    ):
+        problem = places[0][1].problem
+        prompt, length = asked(problem)
+        sized = [(score, row, len(completion_of(row, tokenizer))) for score, row in places]
+        kept = [place for place in sized if max_tokens is None or length + place[2] <= max_tokens]
+        tally.too_long += len(sized) - len(kept)
+        for (better, chosen, first), (worse, rejected, second) in combinations(kept, 2):
+            if better > worse:
+                tally.add(problem.id, length, first + second, kind="pair")
+                yield Compared(round, prompt, chosen, rejected, (better, worse))
+
+
+def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, int]]:
+    """Return what gives a problem's prompt and its tokens: rows of one problem follow each other, so it keeps one."""
+    last: tuple[str, str, int] = ("", "", 0)
+
+    def asked(problem: Problem) -> tuple[str, int]:
+        nonlocal last
+        if last[0] != problem.id:
+            prompt = prompts.render(problem)
+            last = (problem.id, prompt, len(token_ids(prompts.tokenizer, prompt)))
+        return last[1:]
+
+    return asked
+
+
+def set_against_incorrect(
+    con: duckdb.DuckDBPyConnection, *, round: int, rounds: str, seed: int, limit: int, scorer_decides: bool
+) -> None:
+    """Make the view `rankings` hold what the rule `pairs` would have made of a round that compared nothing.
+
+    Each trace that the round selected is set against an incorrect one of its prompt, at most `limit` pairs a prompt.
+    """
+    pool = candidates(con, round=round, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
+    con.execute(
+        "create or replace temp table pool as select pool.* replace (case when s.is_selected then null"
+        " else coalesce(s.why, 'not_selected') end as why) from pool left join"
+        f" (select * from selection where in_round = {int(round)}) s using (sample_id)"
+    )
+    rank(pool, of="correct_incorrect", limit=limit)
+    con.execute(
+        "create or replace temp view rankings as"
+        f" select {int(round)}::integer as in_round, ranking, problem_id, place, sample_id, score from ranked"
+    )
+
+
+def suspects(material: Material, round: int) -> frozenset[str]:
+    """Return the problems whose gold solutions a round left out of its training."""
+    if not material.holds_out_suspects:
+        return frozenset()
+    query = "select problem_id from frontier where in_round = ? and \"class\" = 'suspect_gold'"
+    return frozenset(problem_id for (problem_id,) in material.con.execute(query, [round]).fetchall())
+
+
+def foreign_models(con: duckdb.DuckDBPyConnection, own: range) -> list[str]:
+    """Return the fingerprints of the models that sampled beside the policy, whose attempts are `own`."""
+    found: list[tuple[Any, ...]] = con.execute(
+        "select distinct model from samples where split = 'train' and not hinted and attempt not between ? and ?"
+        " order by model",
+        [own.start, own.stop - 1],
+    ).fetchall()
+    return [str(model) for (model,) in found]

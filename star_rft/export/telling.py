@@ -1,0 +1,109 @@
+"""The parts that cards share, as Markdown: how it was made, what it came to, what it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from star_rft import recipes
+from star_rft.export.facts import HeldOutFigures, Told, data_words, decision
+from star_rft.export.markdown import bullets, change, code, counted, interval, table
+from star_rft.types import RoundReport
+
+CONTAMINATION = {
+    "stop": "No training problem holds a held-out one (exact, normalised, by 13-grams): the run would not have begun.",
+    "drop": "Training problems that hold a held-out one (exact, normalised, by 13-grams) were left out.",
+    "allow": "Whether training problems hold held-out ones was not checked.",
+}
+
+
+def how_it_was_made(told: Told, judges: Sequence[str]) -> str:
+    config = told.config
+    row = recipes.row(config)
+    from_scratch = ", its architecture with random weights" if config["model"]["from_scratch"] else ""
+    others = [name for name in config["sample"]["models"] if name != "policy"]
+    paper = f" ({config['about']['paper']})" if config.get("about") else ""
+    lines = [
+        f"**Recipe**: {row.title}{paper}." if config.get("about") else "",
+        f"**Model**: {code(config['model']['name'])}{from_scratch}.",
+        f"**Problems**: train {data_words(config, 'train')}; held out: dev {data_words(config, 'dev')},"
+        f" test {data_words(config, 'test')}. {CONTAMINATION[config['data']['contamination']]}",
+        f"**Sampling**: {row.sampling}; at most {config['sample']['max_tokens']:,} tokens; by"
+        f" {' and '.join(['the model in training', *map(code, others)])}.",
+        f"**Verification**: by program, {' and '.join(judges) or code(config['verifier']['name'])}. A verdict is"
+        " correct, incorrect, or unknown where the verifier itself failed; unknown is never trained on.",
+        f"**Selection**: {row.selection}.",
+        f"**Training**: {row.training}.",
+    ]
+    return bullets(line for line in lines if line)
+
+
+def rounds_table(rounds: Sequence[int], reports: Mapping[int, RoundReport], began: Mapping[int, str]) -> str:
+    """Return a row a round: what was sampled and selected, and what the gate made of the model."""
+    columns = ["round", "began from", "samples", "correct", "unknown", "selected", "gold", "anchor", "the gate"]
+    rows = []
+    for number in rounds:
+        report = reports.get(number)
+        names = ("samples", "correct", "unknown", "survivors", "gold", "anchor")
+        counts = [f"{getattr(report, name):,}" if report else "" for name in names]
+        rows.append([str(number), began.get(number, ""), *counts, decision(report)])
+    return table(columns, rows)
+
+
+def dropped_table(rounds: Sequence[int], reports: Mapping[int, RoundReport]) -> str:
+    """Return why the traces that a round could have trained on were left out, a column a round; "" where none was."""
+    found = {number: reports[number].dropped for number in rounds if number in reports}
+    reasons = sorted({why for dropped in found.values() for why in dropped})
+    if not reasons:
+        return ""
+    rows = [[why, *(f"{dropped.get(why, 0):,}" for dropped in found.values())] for why in reasons]
+    return table(["left out because", *(f"round {number}" for number in found)], rows)
+
+
+def held_out_table(found: HeldOutFigures) -> str:
+    if found.base is None:
+        return table(["", "value"], [[figure.name, interval(figure.after)] for figure in found.figures])
+    rows = [[f.name, interval(f.before), interval(f.after), change(f.change)] for f in found.figures]
+    return table(["", f"round {found.base}", "this round", "change"], rows)
+
+
+def held_out_words(found: HeldOutFigures, config: Mapping[str, Any]) -> str:
+    what = "what the gate decides on" if found.split == "dev" else "which decided nothing"
+    temperature = config["eval"]["temperature"]
+    return (
+        f"`{found.split}` ({what}): {counted(found.problems, 'problem')}, {counted(found.n, 'sample')} each at"
+        f" temperature {temperature:g}, with 95% intervals by bootstrap over problems; a change is paired by problem."
+    )
+
+
+def limits(told: Told, reports: Sequence[RoundReport]) -> str:
+    """Say what the figures do not show; `reports` are those of the rounds in question."""
+    is_held_out = told.config["select"]["suspects"] == "hold_out"
+    suspects = "are held out of training" if is_held_out else "are not held out: wrong ones may have been trained on"
+    counts = [f"{r.classes.get('suspect_gold', 0):,} in round {r.round}" for r in reports if r.classes]
+    lines = [
+        "**A right answer is not right reasoning.** A program checked the answers, not the ways to them."
+        + "".join(f" {_doubts(report)}" for report in reports if report.wrong_steps is not None),
+        "**What the model could not solve is missing.**"
+        + "".join(
+            f" Round {r.round} had no correct sample for {r.no_survivors:,} of {r.prompts:,} prompts."
+            for r in reports
+            if r.no_survivors is not None
+        ),
+        f"**Suspect references**, which the samples contradict with one voice, {suspects}"
+        + (f": {', '.join(counts)}." if counts else "."),
+        "**Seen before?** Whether the base model knew the problems, the held-out ones too, is not known.",
+        "**Written by a model.** It was checked for right answers alone: not for bias, harm or private data.",
+    ]
+    return bullets(lines)
+
+
+def _doubts(report: RoundReport) -> str:
+    wrong = f"In round {report.round}, {report.wrong_steps:.1%} of the correct samples state a false equation"
+    doubted = report.doubts.get("doubted", 0)
+    if not doubted:
+        return f"{wrong}."
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in report.doubts.items() if kind != "doubted")
+    return (
+        f"{wrong}, and {doubted:,} of the {report.survivors:,} selected traces gave a reason to doubt them ({kinds})."
+    )
