@@ -105,7 +105,7 @@ class TerminalProgress:
         self._live: Live | None = None
         self._began = self._said = self._round_began = monotonic()
         self._round_seconds: list[float] = []
-        self._spinner = Spinner("dots", style="green")
+        self._spinner = Spinner("dots")
         self._widths = [0] * len(JUSTIFIED)
 
     @contextmanager
@@ -242,8 +242,8 @@ class TerminalProgress:
         if self._round is not None and self.rounds:
             parts.append(f"round {self._round} of {self.rounds}")
         parts.append(f"{in_words(monotonic() - self._began)}{self._all_left()}")
-        self._spinner.update(text=Text(", ".join(parts), style="bold", no_wrap=True, overflow="ellipsis"))
-        return self._spinner
+        frame = self._spinner.render(monotonic())
+        return Text.assemble(f"{frame} ", (", ".join(parts), "bold"), no_wrap=True, overflow="ellipsis")
 
     def _all_left(self) -> str:
         """Say how long the run may still take, by the rounds that are finished."""
