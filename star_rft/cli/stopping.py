@@ -40,7 +40,7 @@ class Stop:
                 signal.signal(number, self._take)
 
     def check(self) -> None:
-        """Raise Stopped if a signal came whose exception was lost, in a callback from C for example."""
+        """Raise Stopped if a signal came and something took its exception for an error of its own."""
         if self.number is not None:
             raise Stopped
 
@@ -104,10 +104,14 @@ def what_is_saved(config: Config) -> Iterator[str]:
     stage = "training the warm start" if is_warming else now.stage or ""
     yield f"stopped in round {now.round} of {now.rounds} while {stage}" if now.rounds else f"stopped while {stage}"
     saved = [_rounds(now.finished)] if now.finished else []
+    is_evaluating = stage == "evaluating"
+    if is_evaluating and now.round > 0:
+        saved.append("its checkpoint")
     if now.planned:
-        saved.append(f"{now.done} of {now.planned} units of its samples")
+        saved.append(f"{now.done} of {now.planned} units of its {'evaluation' if is_evaluating else 'samples'}")
     if "training" in stage:
-        saved += _of_training(folder.work)
+        saved += [] if is_warming else ["its samples and selection"]
+        saved.append(_of_training(folder.work))
     yield f"saved: {', '.join(saved) or 'nothing yet'}"
 
 
@@ -115,7 +119,7 @@ def _rounds(finished: tuple[int, ...]) -> str:
     return "round 0" if len(finished) == 1 else f"rounds 0-{finished[-1]}"
 
 
-def _of_training(work: Path) -> list[str]:
+def _of_training(work: Path) -> str:
     """Say from which step the training goes on: that of its last whole checkpoint."""
     import json
 
@@ -123,7 +127,7 @@ def _of_training(work: Path) -> list[str]:
 
     notes = [json.loads(path.read_text()) for path in work.glob(f"*/checkpoint-*/{MARKER}")]
     step = max((note["step"] for note in notes), default=0)
-    return ["its samples and selection", f"its training up to step {step}" if step else "its training begins anew"]
+    return f"its training up to step {step}" if step else "its training begins anew"
 
 
 def again() -> str:
