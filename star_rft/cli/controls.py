@@ -43,7 +43,10 @@ def controls(
     names = beside.chosen_names(only, without)
     wanted: dict[str, Any] = {"round": number, "names": names, "seeds": seeds}
     if not beside.is_done(folder, **wanted):
-        with stoppable(), progress_of(quiet, name=f"controls of {config.name}, round {number}") as progress:
+        with (
+            stoppable(kept="the controls that are finished, and what others have sampled"),
+            progress_of(quiet, name=f"controls of {config.name}, round {number}") as progress,
+        ):
 
             def at_once(asked: AtOnce) -> AbstractContextManager[RunStages]:
                 return open_run(_at_once(folder, asked), progress=progress)

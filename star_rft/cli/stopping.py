@@ -62,29 +62,25 @@ stop = Stop()
 
 
 @contextmanager
-def stoppable(config: Config | None = None) -> Iterator[None]:
+def stoppable(config: Config | None = None, *, kept: str | None = None) -> Iterator[None]:
     """End the process with a few lines instead of a traceback when it is asked to stop within the block.
 
     Whatever leaves the block after a signal is its work: some libraries raise an error of their own for it. `config`
-    is that of the run whose folder is worked on; without one nothing is said of what is saved.
+    is that of the run whose folder is worked on; without one, `kept` says what need not be done again, if anything.
     """
     try:
         yield
     except BaseException as error:
         if stop.number is None and not isinstance(error, KeyboardInterrupt):
             raise
-        for line in _farewell(config):
+        for line in _farewell(config, kept):
             typer.echo(line, err=True)
         raise SystemExit(stop.status) from None
 
 
-def _farewell(config: Config | None) -> Iterator[str]:
-    if config is None:
-        yield "stopped"
-        yield f"to begin again: {again()}"
-        return
-    yield from what_is_saved(config)
-    yield f"to go on: {again()}"
+def _farewell(config: Config | None, kept: str | None) -> Iterator[str]:
+    yield from ["stopped", *([f"saved: {kept}"] if kept else [])] if config is None else what_is_saved(config)
+    yield f"to {'go on' if config or kept else 'begin again'}: {again()}"
 
 
 def what_is_saved(config: Config) -> Iterator[str]:
