@@ -1,0 +1,142 @@
+"""A newcomer's path: clone, demo, report, data of one's own with init, a verifier of one's own, Ctrl-C, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from star_rft.ledger import Ledger
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "rounds=1 data.train.options.n=24 data.dev.options.n=8 sample.n=4 eval.n=4 eval.k=[1,4] eval.drift=0 train.epochs=1"
+)
+VERIFIER = '''"""Judges whether the last number of a completion is even where the reference says so."""
+
+import re
+
+import verifiers
+
+
+@verifiers.register("parity")
+def parity(completion: str, reference: str) -> bool:
+    """Compare the parity of the last number with the reference: even or odd."""
+    numbers = re.findall(r"\\d+", completion)
+    return bool(numbers) and ("odd" if int(numbers[-1]) % 2 else "even") == reference
+'''
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a clone would hold: the files that git knows or would take, and nothing that lies beside them."""
+    known = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(known, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is not a git checkout, so there is nothing to clone")
+    clone = tmp_path_factory.mktemp("newcomer") / "star-rft"
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = ROOT / name, clone / name
+        if source.exists() or source.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_symlink():
+                target.symlink_to(os.readlink(source))
+            elif source.is_file():
+                target.write_bytes(source.read_bytes())
+                target.chmod(source.stat().st_mode)
+    return clone
+
+
+def environment(clone: Path, here: Path) -> dict[str, str]:
+    """The clone's packages, not those of this checkout, and modules that lie in the current folder."""
+    path = os.pathsep.join([str(clone), str(here)])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def star_rft(clone: Path, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder as a person would, and expect that it works."""
+    full = [sys.executable, "-m", "star_rft.cli", *arguments]
+    done = subprocess.run(full, cwd=here, env=environment(clone, here), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(arguments)}: {done.stdout}{done.stderr}"
+    return done
+
+
+def test_the_demo_of_a_clone_ends_with_a_report(clone: Path) -> None:
+    """With this interpreter's packages: the set-up itself is what `make test` has done."""
+    venv = Path(sys.prefix)
+    make = ["make", "demo", f"VENV={venv}", "-o", f"{venv}/.installed", f"ARGS={SMALL}"]
+    done = subprocess.run(make, cwd=clone, env=environment(clone, clone), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Did it get better?" in done.stdout
+    (last,) = [line for line in done.stdout.splitlines() if line.startswith("Report: ")]
+    assert "Scores by round" in (clone / last.removeprefix("Report: ")).read_text()
+
+
+def test_own_data_own_verifier_and_a_run_that_is_stopped_and_goes_on(clone: Path, tmp_path: Path) -> None:
+    rows = [
+        {"puzzle": f"Tom has {n} pens. He buys {n % 7} more. How many pens?", "kind": ("even", "odd")[(n + n % 7) % 2]}
+        for n in range(10, 50)
+    ]
+    (tmp_path / "puzzles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "parity_check.py").write_text(VERIFIER)
+
+    looked = star_rft(
+        clone,
+        tmp_path,
+        "init",
+        "puzzles.jsonl",
+        "--verifier",
+        "parity_check:parity",
+        "-y",
+        "--column",
+        "prompt=puzzle",
+        "--column",
+        "reference=kind",
+    )
+    assert "star-rft run puzzles.yaml --dry-run" in looked.stdout
+    plan = star_rft(clone, tmp_path, "run", "puzzles.yaml", "--dry-run", "rounds=1")
+    assert "tokens at most" in plan.stdout
+
+    small = ["rounds=1", "sample.n=4", "sample.unit=16", "sample.max_tokens=48", "eval.drift=0", "train.epochs=1"]
+    command = ["run", "puzzles.yaml", *small]
+    stopped = stop_while_sampling(clone, tmp_path, command)
+    resume = next(line.partition("to go on: ")[2] for line in stopped.splitlines() if "to go on: " in line)
+    saved = {unit for unit in Ledger(tmp_path / "runs/puzzles").units() if "train" in unit}
+    assert saved
+
+    assert shlex.split(resume)[-len(command) :] == command
+    ended = star_rft(clone, tmp_path, *command)
+    assert "Report: runs/puzzles/report.html" in ended.stdout
+    ledger = Ledger(tmp_path / "runs/puzzles")
+    assert saved < {unit for unit in ledger.units() if "train" in unit}
+    con = ledger.connect()
+    ((twice,),) = con.sql("select count(*) - count(distinct sample_id) from samples").fetchall()
+    assert twice == 0
+    ((verifiers,),) = con.sql("select list(distinct verifier) from verdicts").fetchall()
+    assert verifiers == ["parity_check:parity"]
+
+    star_rft(clone, tmp_path, "report", "runs/puzzles", "--out", "page.html")
+    assert "Read what it wrote" in (tmp_path / "page.html").read_text()
+
+
+def stop_while_sampling(clone: Path, here: Path, command: list[str]) -> str:
+    """Type Ctrl-C at a run once it has stored a unit of train samples, and return what it said."""
+    manifest = here / "runs/puzzles/ledger/manifest"
+    full = [sys.executable, "-m", "star_rft.cli", *command]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(full, cwd=here, env=environment(clone, here), start_new_session=True, **streams) as process:  # type: ignore[call-overload]
+        while not (manifest.exists() and '"r001-train' in manifest.read_text()):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        said: str = process.stdout.read()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    return said
