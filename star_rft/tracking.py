@@ -276,13 +276,14 @@ def _wandb(kind: type[Any], folder: Path, run: str, id: str) -> Any:
     options["settings"] = wandb.Settings(console="off", init_timeout=WANDB_PATIENCE)
     if "WANDB_MODE" in os.environ:
         tracker = _started(kind(PROJECT, **options))
-    elif not _is_logged_in():
+    elif not _is_logged_in(wandb.Settings().base_url):
         tracker = _started(kind(PROJECT, **options, mode="offline"))
     else:
         try:
             tracker = _started(kind(PROJECT, **options))
         except wandb.Error as error:
             log.warning(f"WARNING: wandb works offline: {' '.join(str(error).split())[:200]}")
+            wandb.teardown()  # its service holds the run that it could not begin
             tracker = _started(kind(PROJECT, **options, mode="offline"))
     tracker.run.define_metric("*", step_metric="round")
     for prefix in PREFIXES.values():
@@ -290,16 +291,15 @@ def _wandb(kind: type[Any], folder: Path, run: str, id: str) -> Any:
     return tracker
 
 
-def _is_logged_in() -> bool:
-    """Whether wandb would find a key without asking for one."""
+def _is_logged_in(server: str) -> bool:
+    """Whether wandb would find a key for a server without asking for one."""
     import netrc
     from urllib.parse import urlsplit
 
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(server).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
