@@ -13,10 +13,10 @@ from star_rft.types import RunFailure, UserError
 
 # isort: off
 # in the order in which --help lists their commands
-from star_rft.cli import starting, rounds, frontier, controls, measuring, looking, exporting
+from star_rft.cli import starting, rounds, frontier, controls, measuring, looking, viewing, exporting
 # isort: on
 
-__all__ = ["app", "controls", "exporting", "frontier", "looking", "main", "measuring", "rounds", "starting"]
+__all__ = ["app", "controls", "exporting", "frontier", "looking", "main", "measuring", "rounds", "starting", "viewing"]
 
 
 def main() -> None:

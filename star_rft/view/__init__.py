@@ -1,0 +1,1 @@
+"""A local web application over the ledger of a run: read-only, on this machine only."""

@@ -1,0 +1,160 @@
+"""The viewer as an application: a list, a prompt with its attempts, and a link to each trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from star_rft.view.finding import find, label, place
+from star_rft.view.guard import Guard
+from star_rft.view.pages import hits_of, prompt_page, prompt_rows, trace_rows
+from star_rft.view.query import FILTERS, SORTS, Query, read
+from star_rft.view.shelf import Shelf
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+TEMPLATES = (Path(__file__).parent / "templates", Path(__file__).parent.parent / "report" / "templates")
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#00684f"'
+    ' d="M8 1l2 5h5l-4 3.500L12.500 15 8 11.700 3.500 15 5 9.500 1 6h5z"/></svg>'
+)
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    return environment
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The pages over a run of this name.
+
+    `groups` is what its groups are called and `own` the attempts that the policy draws, both None where not known.
+    """
+
+    shelf: Shelf
+    name: str
+    groups: str | None = None
+    own: range | None = None
+    environment: Environment = field(default_factory=_environment)
+
+    def overview(self, request: Request) -> Response:
+        query = read(request.query_params.multi_items())
+        index, has_grown = self.shelf.current()
+        found = find(index, query, group_title=self.groups)
+        page = min(query.page, found.pages(query))
+        rows = trace_rows if query.by == "trace" else prompt_rows
+        return self._page(
+            request,
+            "overview.html",
+            here=query.link() if has_grown else None,
+            found=found,
+            rows=rows(index, query, found, page),
+            page=page,
+            pages=found.pages(query),
+            all_traces=index.traces.count,
+            all_prompts=len(index.prompts.ids),
+        )
+
+    def prompt(self, request: Request) -> Response:
+        query = read(request.query_params.multi_items())
+        index, has_grown = self.shelf.current()
+        problem_id = request.path_params["id"]
+        shown = prompt_page(index, problem_id, own=self.own)
+        if shown is None:
+            return self.missing(request, f"a prompt {problem_id}")
+        found = find(index, query, group_title=self.groups)
+        return self._page(
+            request,
+            "prompt.html",
+            here=query.below(problem_id) if has_grown else None,
+            prompt=shown[0],
+            columns=shown[1],
+            hits=hits_of(index, found, problem_id) if query.is_filtered else set(),
+            place=place(index, found, problem_id),
+        )
+
+    def trace(self, request: Request) -> Response:
+        from starlette.responses import RedirectResponse
+
+        index, _ = self.shelf.current()
+        sample_id = request.path_params["id"]
+        row = index.row_of(sample_id)
+        if row is None:
+            return self.missing(request, f"a trace {sample_id}")
+        problem_id = index.prompts.ids[int(index.traces.problem_N[row])]
+        query = read(request.query_params.multi_items())
+        return RedirectResponse(f"{query.below(problem_id)}#t-{sample_id}", 307)
+
+    def missing(self, request: Request, what: str) -> Response:
+        """Say what is not there; a run that goes on may have it soon."""
+        return self._page(request, "missing.html", 404, what=what)
+
+    def refused(self, request: Request, error: Any) -> Response:
+        from starlette.responses import PlainTextResponse
+
+        if error.status_code == 404:
+            return self.missing(request, f"a page {request.url.path}")
+        return PlainTextResponse(f"{error.status_code}: {error.detail}\n", error.status_code)
+
+    def broken(self, request: Request, error: Exception) -> Response:
+        """The run folder was moved, or a file of it is gone."""
+        return self._page(request, "broken.html", 500, error=str(error), folder=self.shelf.run_dir)
+
+    def _page(self, request: Request, template: str, status: int = 200, **shown: Any) -> Response:
+        """`here` among what is shown: the address of this view, where the run has grown since it was read."""
+        from starlette.responses import HTMLResponse
+
+        query = read(request.query_params.multi_items())
+        about = {"name": self.name, "query": query, "nonce": request.scope["nonce"], "sorts": SORTS, "here": None}
+        about["chips"] = _chips(query, self.groups)
+        return HTMLResponse(self.environment.get_template(template).render(about | shown), status)
+
+
+def application(viewer: Viewer, *, hosts: frozenset[str]) -> Starlette:
+    """Return the application; `hosts` are the values of the header Host that it answers to."""
+    import duckdb
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    def icon(request: Request) -> Response:
+        return Response(ICON, media_type="image/svg+xml")
+
+    handlers: Mapping[Any, Any] = {HTTPException: viewer.refused, duckdb.Error: viewer.broken, OSError: viewer.broken}
+    return Starlette(
+        routes=[
+            Route("/", viewer.overview),
+            Route("/prompt/{id}", viewer.prompt),
+            Route("/trace/{id}", viewer.trace),
+            Route("/icon.svg", icon),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+        exception_handlers=handlers,
+    )
+
+
+def _chips(query: Query, groups: str | None) -> list[tuple[str, str, str]]:
+    """Return what narrows a view, each as (title, value in words, the link without it)."""
+    titles = {found.name: found.title for found in FILTERS} | {"group": groups or "Group"}
+    found = [("Search", query.text, query.but(text="").link())] if query.text else []
+    return found + [
+        (titles[name], label(name, value), query.choosing(name, None).link()) for name, value in query.chosen
+    ]

@@ -1,0 +1,258 @@
+"""What a query finds in the index: how many, which of them on this page, and what every filter would leave.
+
+A trace counts for the choices of a filter if it passes all the others. All of it is arithmetic on columns; a prompt is
+found if one of its traces is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from star_rft.evaluate import natural
+from star_rft.report import wording
+from star_rft.view.columns import Bools, Ints
+from star_rft.view.index import Index
+from star_rft.view.query import ANY, FILTERS, NOTHING, Query
+
+PAGE = 25
+# A filter with more choices than these shows the first ones, and the one that is chosen.
+CHOICES_SHOWN = 12
+# Above so many cells, a table of which value each prompt has would take more memory than sorting.
+CELLS = 20_000_000
+TEXT = "q"
+# What also a prompt has that was never sampled.
+OF_UNSEEN = ("split", "class", "group")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One value of a filter, with how many prompts or traces there are of it when all other filters hold."""
+
+    value: str
+    label: str
+    count: int
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a filter can be set to. `more` choices are not shown."""
+
+    name: str
+    title: str
+    choices: tuple[Choice, ...]
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a query finds, in the order that it asks for: the prompts, and of each how many traces.
+
+    `is_found_N` are the rows of the index, also those of prompts that were never sampled.
+    """
+
+    prompts: Ints
+    hits_P: Ints
+    is_found_N: Bools
+    filters: tuple[Choices, ...]
+
+    @property
+    def traces(self) -> int:
+        return int(self.hits_P.sum())
+
+    def pages(self, query: Query) -> int:
+        return max(1, -(-(self.traces if query.by == "trace" else len(self.prompts)) // PAGE))
+
+    def prompts_on(self, page: int) -> list[int]:
+        return [int(number) for number in self.prompts[PAGE * (page - 1) : PAGE * page]]
+
+    def traces_on(self, index: Index, page: int) -> list[int]:
+        """Return the rows of the traces of a page: prompt by prompt, each by round and attempt."""
+        first, last = PAGE * (page - 1), PAGE * page
+        ends = np.cumsum(self.hits_P[self.prompts])
+        rows: list[int] = []
+        at = int(np.searchsorted(ends, first, side="right"))
+        place = int(ends[at - 1]) if at else 0
+        for number in self.prompts[at:]:
+            of_prompt = index.traces.of_prompt(int(number))
+            found = of_prompt[self.is_found_N[of_prompt]]
+            rows += [int(row) for row in found[max(0, first - place) : last - place]]
+            place += len(found)
+            if place >= last:
+                break
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a prompt stands among those that were found: its number from 1, and the ids beside it."""
+
+    number: int
+    of: int
+    before: str | None
+    after: str | None
+
+
+def find(index: Index, query: Query, *, group_title: str | None = None) -> Found:
+    """Answer a query. `group_title` is what the groups are called; None where the run has none."""
+    passes = _passes(index, query)
+    is_found_N = _all_of(index, passes)
+    sampled_N = is_found_N[: index.traces.count]
+    hits_P = np.bincount(index.traces.problem_N[: index.traces.count][sampled_N], minlength=len(index.prompts.ids))
+    is_found_P = np.zeros(len(index.prompts.ids), bool)
+    is_found_P[index.traces.problem_N[is_found_N]] = True
+    order = index.prompts.order(query.sort)
+    filters = _filters(index, query, passes, is_found_N, group_title)
+    return Found(order[is_found_P[order]], hits_P, is_found_N, filters)
+
+
+def place(index: Index, found: Found, problem_id: str) -> Place | None:
+    """Return where a prompt stands among those that were found; None if it is not among them."""
+    number = index.prompts.number(problem_id)
+    places = np.flatnonzero(found.prompts == number) if number is not None else np.zeros(0, np.int64)
+    if len(places) == 0:
+        return None
+    at, last = int(places[0]), len(found.prompts) - 1
+    before = index.prompts.ids[int(found.prompts[at - 1])] if at > 0 else None
+    after = index.prompts.ids[int(found.prompts[at + 1])] if at < last else None
+    return Place(at + 1, len(found.prompts), before, after)
+
+
+# Which rows pass
+
+
+def _passes(index: Index, query: Query) -> dict[str, Bools]:
+    """Return, by the name of each filter that is set, which rows pass it; the text has the name `TEXT`."""
+    found = {name: _passing(index, name, value) for name, value in query.chosen}
+    if query.text:
+        rows, prompts = index.with_text(query.text)
+        has_text_P = np.zeros(len(index.prompts.ids), bool)
+        has_text_P[prompts] = True
+        found[TEXT] = has_text_P[index.traces.problem_N]
+        found[TEXT][rows] = True
+    return found
+
+
+def _passing(index: Index, name: str, value: str) -> Bools:
+    traces = index.traces
+    if name == "doubt":
+        is_doubted = np.zeros(traces.rows, bool)
+        of_kind = np.ones(len(traces.doubted), bool) if value == ANY else traces.doubts.equals(value)
+        is_doubted[traces.doubted[of_kind]] = True
+        return is_doubted
+    column = traces.columns[name]
+    if value != NOTHING:
+        return column.equals(value)
+    is_none = column.equals(None)
+    is_none[traces.count :] = False
+    return is_none
+
+
+def _all_of(index: Index, passes: dict[str, Bools], *, but: str = "") -> Bools:
+    found = np.ones(index.traces.rows, bool)
+    for name, passing in passes.items():
+        if name != but:
+            found &= passing
+    return found
+
+
+# What every filter would leave
+
+
+def _filters(
+    index: Index, query: Query, passes: dict[str, Bools], is_found_N: Bools, group_title: str | None
+) -> tuple[Choices, ...]:
+    found = []
+    in_all = np.flatnonzero(is_found_N)
+    for one in FILTERS:
+        if one.name == "group" and group_title is None:
+            continue
+        rows = np.flatnonzero(_all_of(index, passes, but=one.name)) if one.name in passes else in_all
+        title = group_title if one.name == "group" and group_title else one.title
+        counted = _counted(index, one.name, rows, is_by_trace=query.by == "trace")
+        found.append(_choices(one.name, title, counted, query.values.get(one.name)))
+    return tuple(found)
+
+
+def _counted(index: Index, name: str, rows: Ints, *, is_by_trace: bool) -> list[tuple[str, int]]:
+    """Count rows by the values of a filter: traces, or the prompts that they are of."""
+    traces = index.traces
+    if is_by_trace or name not in OF_UNSEEN:
+        rows = rows[: np.searchsorted(rows, traces.count)]
+    if name == "doubt":
+        is_among = np.zeros(traces.rows, bool)
+        is_among[rows] = True
+        chosen = is_among[traces.doubted]
+        codes, column, rows = traces.doubts.codes[chosen], traces.doubts, traces.doubted[chosen]
+    else:
+        column = traces.columns[name]
+        codes = column.codes[rows]
+    count = len(column.values)
+    if is_by_trace:
+        numbers = np.bincount(codes, minlength=count)
+    else:
+        numbers = _distinct(codes, traces.problem_N[rows], count, len(index.prompts.ids))
+    return [(NOTHING if value is None else value, int(n)) for value, n in zip(column.values, numbers, strict=True) if n]
+
+
+def _distinct(codes: Any, problem: Ints, count: int, prompts: int) -> Ints:
+    """Return, of each code, how many prompts it occurs with."""
+    if count * prompts > CELLS:
+        pairs = np.unique(codes.astype(np.int64) * prompts + problem)
+        return np.bincount(pairs // prompts, minlength=count)
+    occurs = np.zeros(count * prompts, bool)
+    occurs[codes.astype(np.int64) * prompts + problem] = True
+    found: Ints = np.count_nonzero(occurs.reshape(count, prompts), axis=1)
+    return found
+
+
+def _choices(name: str, title: str, counted: Sequence[tuple[str, int]], chosen: str | None) -> Choices:
+    # Held-out prompts have no class, and prompts without attempts no verdict.
+    rows = [row for row in counted if row[0] != NOTHING or name == "why"]
+    if chosen is not None and chosen not in [value for value, _ in rows]:
+        rows.append((chosen, 0))
+    rows.sort(key=lambda row: _ORDERS.get(name, _by_count)(*row))
+    choices = [Choice(value, label(name, value), number, value == chosen) for value, number in rows]
+    shown = [choice for place, choice in enumerate(choices) if place < CHOICES_SHOWN or choice.is_chosen]
+    return Choices(name, title, tuple(shown), len(choices) - len(shown))
+
+
+def label(name: str, value: str) -> str:
+    """Return a filter's value in words."""
+    if name == "why" and value in (NOTHING, "selected"):
+        return "no candidate" if value == NOTHING else "kept"
+    if name == "split":
+        return wording.SPLITS.get(value, value)
+    if name == "round":
+        return f"round {value}"
+    return wording.plain(value) if name in ("reason", "class", "why", "doubt") else value
+
+
+def _rank(order: Sequence[str]) -> Callable[[str, int], tuple[Any, ...]]:
+    return lambda value, count: (order.index(value) if value in order else len(order), -count, value)
+
+
+def _by_count(value: str, count: int) -> tuple[Any, ...]:
+    return (-count, value)
+
+
+def _by_value(value: str, count: int) -> tuple[Any, ...]:
+    return natural(value)
+
+
+# Unknowns first: what nobody could judge is what someone should look at.
+_ORDERS: dict[str, Callable[[str, int], tuple[Any, ...]]] = {
+    "status": _rank(("unknown", "incorrect", "correct")),
+    "reason": _rank(("fault", "undecided", "bad_reference", "no_sandbox")),
+    "class": _rank(tuple(wording.CLASSES)),
+    "why": _rank(("selected",)),
+    "split": _rank(tuple(wording.SPLITS)),
+    "round": _by_value,
+    "group": _by_value,
+    "false_step": _rank(("yes",)),
+    "hinted": _rank(("yes",)),
+}

@@ -1,0 +1,289 @@
+"""What the pages show: rows of the index with their texts, and one prompt with its attempts side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
+from star_rft.report.wording import CLASSES, DROPS, SPLITS, SYMBOLS, plain
+from star_rft.view.finding import Found
+from star_rft.view.index import Index
+from star_rft.view.query import Query
+
+# Characters of a text that a list shows, and how many of them stand before what was searched for.
+SHOWN, BEFORE = 320, 90
+
+
+@dataclass(frozen=True, slots=True)
+class Bit:
+    """A stretch of a text in a list; `is_hit` is what was searched for."""
+
+    text: str
+    is_hit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What a prompt came to in one round: samples without a hint, of one split."""
+
+    round: int
+    split: str
+    samples: int
+    correct: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A prompt in a list. `hits` of its attempts were found; `example` is from the first, where text was searched."""
+
+    id: str
+    text: Sequence[Bit]
+    split: str
+    class_name: str
+    class_label: str
+    class_words: str
+    group: str | None
+    bars: Sequence[Bar]
+    samples: int
+    correct: int
+    attempts: int
+    hits: int
+    example: Sequence[Bit]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRow:
+    """A trace in a list."""
+
+    id: str
+    problem_id: str
+    prompt: Sequence[Bit]
+    text: Sequence[Bit]
+    name: str
+    split: str
+    status: str
+    symbol: str
+    reason: str
+    why: str
+    is_kept: bool
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """An attempt, and those of its round that say word for word the same."""
+
+    attempt: Attempt
+    others: Sequence[Attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A round's attempts at a prompt. `samples` and `correct` count those without a hint."""
+
+    round: int
+    split: str
+    label: str
+    models: Sequence[str]
+    samples: int
+    correct: int
+    kept: int
+    groups: Sequence[Same]
+
+
+def bits(text: str, wanted: str, *, shown: int = SHOWN) -> list[Bit]:
+    """Cut out what is shown of a text: its beginning, or around what was searched for, which is set apart."""
+    text = text.strip()
+    low, small = text.lower(), wanted.lower()
+    # In a few scripts a letter has another length in lower case: then places in `low` are none in `text`.
+    at = low.find(small) if small and len(low) == len(text) else -1
+    start = at - BEFORE if at > shown - len(small) else 0
+    part = text[start : start + shown]
+    found: list[Bit] = [Bit("... ")] if start else []
+    low, done = part.lower(), 0
+    at = low.find(small) if at >= 0 else -1
+    while at >= 0:
+        found += [Bit(part[done:at])] if at > done else []
+        found.append(Bit(part[at : at + len(small)], True))
+        done = at + len(small)
+        at = low.find(small, done)
+    found += [Bit(part[done:])] if done < len(part) else []
+    return found + ([Bit(" ...")] if start + shown < len(text) else [])
+
+
+def prompt_rows(index: Index, query: Query, found: Found, page: int) -> list[PromptRow]:
+    numbers = found.prompts_on(page)
+    texts = _prompt_texts(index, [index.prompts.ids[number] for number in numbers])
+    first = {number: _first_hit(index, found, number) for number in numbers} if query.text else {}
+    examples = _texts(index, [row for row in first.values() if row is not None])
+    columns = index.traces.columns
+    rows = []
+    for number in numbers:
+        problem_id = index.prompts.ids[number]
+        of_prompt = index.traces.listed[index.traces.first_P[number]]
+        class_name = columns["class"][of_prompt] or ""
+        _, text, answer = examples.get(first.get(number), ("", "", None))
+        rows.append(
+            PromptRow(
+                id=problem_id,
+                text=bits(texts.get(problem_id, ""), query.text),
+                split=SPLITS.get(index.prompts.split[number] or "", ""),
+                class_name=class_name,
+                class_label=plain(class_name),
+                class_words=CLASSES.get(class_name, ""),
+                group=columns["group"][of_prompt],
+                bars=_bars(index, number),
+                samples=int(index.prompts.samples_P[number]),
+                correct=int(index.prompts.correct_P[number]),
+                attempts=int(index.prompts.attempts_P[number]),
+                hits=int(found.hits_P[number]),
+                example=_where(text, answer, query.text),
+            )
+        )
+    return rows
+
+
+def trace_rows(index: Index, query: Query, found: Found, page: int) -> list[TraceRow]:
+    shown = found.traces_on(index, page)
+    texts = _texts(index, shown)
+    traces, ids = index.traces, index.prompts.ids
+    problem_ids = {row: ids[int(traces.problem_N[row])] for row in shown}
+    prompts = _prompt_texts(index, list(problem_ids.values()))
+    rows = []
+    for row in shown:
+        sample_id, text, answer = texts[row]
+        value = {name: column[row] or "" for name, column in traces.columns.items()}
+        hint = " with a hint" if value["hinted"] == "yes" else ""
+        rows.append(
+            TraceRow(
+                id=sample_id,
+                problem_id=problem_ids[row],
+                prompt=bits(prompts.get(problem_ids[row], ""), query.text, shown=200),
+                text=bits(text, query.text),
+                name=f"round {traces.round_N[row]}, attempt {traces.attempt_N[row]}{hint}",
+                split=value["split"],
+                status=value["status"],
+                symbol=SYMBOLS.get(value["status"], ""),
+                reason=plain(value["reason"]),
+                why=_why(value["why"], value["split"]),
+                is_kept=value["why"] == "selected",
+                answer=answer,
+            )
+        )
+    return rows
+
+
+def prompt_page(index: Index, problem_id: str, *, own: range | None) -> tuple[Prompt, list[Column]] | None:
+    """Return a prompt with its attempts, a column a round; None for a prompt that the index does not know."""
+    number = index.prompts.number(problem_id)
+    if number is None:
+        return None
+    units = [int(unit) for unit in index.traces.unit_N[index.traces.of_prompt(number)]]
+    with index.cursor() as cursor:
+        index.near(cursor, units)
+        prompts = prompts_of(cursor, [problem_id])
+        attempts = attempts_of(cursor, [problem_id], own=own)[problem_id]
+    return (prompts[problem_id], _columns(attempts)) if problem_id in prompts else None
+
+
+def hits_of(index: Index, found: Found, problem_id: str) -> set[str]:
+    """Return the ids of a prompt's samples that are among what was found."""
+    number = index.prompts.number(problem_id)
+    if number is None:
+        return set()
+    rows = index.traces.of_prompt(number)
+    return set(index.ids_of([int(row) for row in rows[found.is_found_N[rows]]]).values())
+
+
+def _columns(attempts: Iterable[Attempt]) -> list[Column]:
+    by_round: dict[tuple[int, str], list[Attempt]] = {}
+    for attempt in attempts:
+        by_round.setdefault((attempt.round, attempt.split), []).append(attempt)
+    return [_column(round, split, found) for (round, split), found in by_round.items()]
+
+
+def _column(round: int, split: str, attempts: Sequence[Attempt]) -> Column:
+    own = [attempt for attempt in attempts if not attempt.hinted]
+    return Column(
+        round=round,
+        split=split,
+        label=f"Round {round}" + (" (probe)" if split == "probe" else ""),
+        models=list(dict.fromkeys(attempt.model for attempt in attempts)),
+        samples=len(own),
+        correct=sum(attempt.status == "correct" for attempt in own),
+        kept=sum(bool(attempt.trained_in) for attempt in attempts),
+        groups=_same(attempts),
+    )
+
+
+def _same(attempts: Sequence[Attempt]) -> list[Same]:
+    """Put attempts that say the same, and were judged the same, behind the one that was kept, or the first."""
+    alike: dict[tuple[Any, ...], list[Attempt]] = {}
+    for attempt in attempts:
+        key = (attempt.keys[0], attempt.status, attempt.reason, attempt.hinted, attempt.finish_reason)
+        alike.setdefault(key, []).append(attempt)
+    groups = []
+    for found in alike.values():
+        first = next((attempt for attempt in found if attempt.trained_in), found[0])
+        groups.append(Same(first, [attempt for attempt in found if attempt is not first]))
+    return groups
+
+
+def _why(why: str, split: str) -> str:
+    if why == "selected":
+        return "kept: trained on"
+    if why:
+        return f"dropped: {DROPS.get(why, plain(why))}"
+    return "" if split == "train" else "held out"
+
+
+def _bars(index: Index, number: int) -> list[Bar]:
+    traces = index.traces
+    counted: dict[tuple[int, str], tuple[int, int]] = {}
+    for row in traces.of_prompt(number):
+        if traces.columns["hinted"][row] == "yes":
+            continue
+        key = (int(traces.round_N[row]), traces.columns["split"][row] or "")
+        samples, correct = counted.get(key, (0, 0))
+        counted[key] = (samples + 1, correct + (traces.columns["status"][row] == "correct"))
+    return [Bar(round, split, *counts) for (round, split), counts in sorted(counted.items())]
+
+
+def _first_hit(index: Index, found: Found, number: int) -> int | None:
+    rows = index.traces.of_prompt(number)
+    hits = rows[found.is_found_N[rows]]
+    return int(hits[0]) if len(hits) else None
+
+
+def _where(text: str, answer: str | None, wanted: str) -> list[Bit]:
+    """Show where a trace says what was searched for; nothing where it was the prompt that did."""
+    if not wanted or wanted.lower() not in text.lower():
+        return [] if not wanted or wanted.lower() not in (answer or "").lower() else bits(answer or "", wanted)
+    return bits(text, wanted)
+
+
+def _prompt_texts(index: Index, problem_ids: Sequence[str]) -> dict[str, str]:
+    with index.cursor() as cursor:
+        rows = cursor.execute(
+            "select problem_id, prompt from problems where problem_id in (select unnest($1::varchar[]))",
+            [list(problem_ids)],
+        ).fetchall()
+    return dict(rows)
+
+
+def _texts(index: Index, rows: Sequence[int]) -> dict[int | None, tuple[str, str, str | None]]:
+    """Return (sample id, text, answer) of rows of the index."""
+    if not rows:
+        return {}
+    ids = index.ids_of(rows)
+    with index.cursor() as cursor:
+        index.near(cursor, [int(index.traces.unit_N[row]) for row in rows])
+        found = cursor.execute(
+            "select s.sample_id, s.text, v.answer from samples s join verdicts v using (sample_id)"
+            " where s.sample_id in (select unnest($1::varchar[]))",
+            [list(ids.values())],
+        ).fetchall()
+    by_id = {sample_id: (sample_id, text, answer) for sample_id, text, answer in found}
+    return {row: by_id[sample_id] for row, sample_id in ids.items() if sample_id in by_id}

@@ -1,0 +1,85 @@
+"""From a run folder to a viewer that answers on this machine until it is stopped."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+from star_rft.progress import Progress
+from star_rft.types import UserError
+from star_rft.view.app import Viewer, application
+from star_rft.view.guard import hosts_of
+from star_rft.view.index import build, units_of
+from star_rft.view.shelf import Shelf
+
+LOOPBACK = "127.0.0.1"
+# Where it is if nothing else is asked for and nothing else is there, so that links stay good.
+PORT = 8320
+
+
+def listen(port: int | None) -> socket.socket:
+    """Return a socket on this machine only. None: the usual port or, where that is taken, any; 0: any free one.
+
+    Raises UserError where a port that was asked for cannot be had.
+    """
+    for wanted in (PORT, 0) if port is None else (port,):
+        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((LOOPBACK, wanted))
+            found.listen()
+            return found
+        except OSError as error:
+            found.close()
+            reason = error.strerror
+    raise UserError(f"--port {port}: {reason}: choose another, or leave it out for any free one")
+
+
+def serve(
+    run_dir: Path,
+    *,
+    port: int | None,
+    group_by: str | None,
+    own: range | None,
+    progress: Callable[[], AbstractContextManager[Progress]],
+    say: Callable[[str], None],
+    opens: bool,
+) -> None:
+    """Read a run, say where it can be seen, and show it until SIGINT or SIGTERM.
+
+    The port is taken first: its fault should cost no waiting.
+    """
+    import uvicorn
+
+    with listen(port) as taken, tempfile.TemporaryDirectory(prefix="star-rft-view-") as scratch:
+        number = taken.getsockname()[1]
+        make = partial(build, run_dir, group_by=group_by, scratch=Path(scratch))
+        began = time.monotonic()
+        with progress() as shown, shown.stage("reading the ledger", len(units_of(run_dir)[0])) as advance:
+            index = make(advance=advance)
+        shelf = Shelf(run_dir, make, index, time.monotonic() - began)
+        viewer = Viewer(shelf, run_dir.resolve().name, group_by, own)
+        app = application(viewer, hosts=hosts_of(number))
+        config = uvicorn.Config(app, log_level="warning", lifespan="off", server_header=False, date_header=False)
+        say(f"{run_dir}: http://{LOOPBACK}:{number}/  (Ctrl-C ends it)")
+        if opens and has_display():
+            open_browser(f"http://{LOOPBACK}:{number}/")
+        uvicorn.Server(config).run(sockets=[taken])
+
+
+def has_display() -> bool:
+    """Whether a browser that is opened here would be seen by someone."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def open_browser(url: str) -> None:
+    import webbrowser
+
+    webbrowser.open(url)
