@@ -80,7 +80,7 @@ def init(
         understood,
         splits,
         model=facts,
-        device=find_device(),
+        device=find_device,
         verifier=judge,
         proposed=proposed,
         contaminated=overlapping,

@@ -46,8 +46,8 @@ class MultipleChoice:
             raise DataError(f"no options in {', '.join(self.options)}")
         letter = letter_in(lookup(values, self.reference), texts, self.first)
         if letter is None:
-            answer = lookup(values, self.reference)
-            raise DataError(f"column {self.reference!r} is {answer!r}, which is none of the options {', '.join(texts)}")
+            answer, listed = lookup(values, self.reference), "; ".join(f"{key} {text}" for key, text in texts.items())
+            raise DataError(f"column {self.reference!r} is {answer!r}, which is none of the options {listed}")
         lines = [lookup(values, self.prompt), *(f"({key}) {text}" for key, text in texts.items())]
         return {"prompt": "\n".join(map(str, lines)), "reference": letter}
 

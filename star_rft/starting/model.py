@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from star_rft.data.prompts import QUESTION
 from star_rft.types import UserError
 
 TINY, SMOLLM2 = "tiny", "smollm2"
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CHAT_NAME = re.compile(r"(?i)(?:^|[-_/.])(?:instruct|chat|it|sft|dpo|rlhf|assistant|zephyr)(?:$|[-_.\d])")
 _SIZE_IN_NAME = re.compile(r"(?i)(?:^|[-_/])(\d+(?:\.\d+)?)([bm])(?=$|[-_.])")
+# What a chat template puts around a message: roles, and often a system prompt of its own.
+CHAT_TOKENS = 64
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -62,26 +65,28 @@ def look(name: str) -> ModelFacts:
 
 def find_device() -> Device:
     """Look for a GPU, which imports torch."""
-    import psutil
     import torch
+
+    from star_rft.surroundings import usable_memory
 
     if torch.cuda.is_available():
         return Device("cuda", torch.cuda.mem_get_info()[1])
-    return Device("cpu", psutil.virtual_memory().total)
+    return Device("cpu", usable_memory()[1])
 
 
 def longest_prompt(facts: ModelFacts, prompts: Sequence[str], *, template: str) -> int | None:
-    """Return how many tokens the longest prompt has; None if the tokenizer is not here."""
-    if facts.tokenizer is None or not prompts:
-        return None
-    from star_rft.data import Prompter
-    from star_rft.models import load_tokenizer
+    """Return how many tokens the longest prompt has, about; None if the tokenizer is not here.
 
-    asked = Prompter(load_tokenizer(facts.tokenizer), template=template)
+    The tokenizer's file is read without transformers, whose import takes longer than all the rest.
+    """
+    file = None if facts.tokenizer is None else facts.tokenizer / "tokenizer.json"
+    if file is None or not file.is_file() or not prompts:
+        return None
+    from tokenizers import Tokenizer
+
     longest = sorted(prompts, key=len)[-50:]  # tokens follow characters closely enough
-    return max(
-        len(ids) for ids in asked.tokenizer([asked.text(p) for p in longest], add_special_tokens=False)["input_ids"]
-    )
+    encoded = Tokenizer.from_file(str(file)).encode_batch([template.replace(QUESTION, prompt) for prompt in longest])
+    return max(len(one.ids) for one in encoded) + (CHAT_TOKENS if facts.is_chat else 1)
 
 
 def _of_folder(name: str, folder: Path) -> ModelFacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from star_rft.starting.answers import Proposed, kind_for
@@ -19,7 +19,7 @@ def planned(
     splits: Mapping[str, Split],
     *,
     model: ModelFacts,
-    device: Device,
+    device: Callable[[], Device],
     verifier: str,
     proposed: Proposed,
     contaminated: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from star_rft.starting.model import TINY, Device, ModelFacts
@@ -35,22 +35,27 @@ class Sizes:
     why: str
 
 
-def sizes_for(model: ModelFacts, device: Device, problems: Sequence[Problem], longest: int | None) -> Sizes:
-    """Return sizes for these train problems; raise UserError where their prompts exceed the model's context."""
-    is_gpu = device.kind == "cuda"
-    most = _answer_tokens(problems, least=160 if model.name == TINY else 192 if not is_gpu else 512)
-    most = _fitting(model, longest, 160 if model.name == TINY else min(most, 1024 if is_gpu else 320))
-    train = _rounded((longest or 512) + most, 256)
-    train = min(train, model.positions) if model.positions else train
+def sizes_for(
+    model: ModelFacts, device: Callable[[], Device], problems: Sequence[Problem], longest: int | None
+) -> Sizes:
+    """Return sizes for these train problems; raise UserError where their prompts exceed the model's context.
+
+    `device` finds where the run will compute, which takes seconds and which the tiny model does not need.
+    """
     few = len(problems) < 500
     if model.name == TINY:
+        most = _fitting(model, longest, 160)
         return Sizes(
             rounds=2, n=8, prompts=_at_most(500, problems), held_out=None, max_tokens=most, unit=1024,
-            lr=1e-3, epochs=2, batch_size=16 if few else 64, train_tokens=train, uses_lora=False, eval_n=4, ks=(1, 4),
-            why="the tiny model: a round takes seconds to a minute",
+            lr=1e-3, epochs=2, batch_size=16 if few else 64, train_tokens=_training_tokens(model, longest, most),
+            uses_lora=False, eval_n=4, ks=(1, 4), why="the tiny model: a round takes seconds to a minute",
         )  # fmt: skip
-    needed = (model.parameters or 0) * BYTES_TRAINED
-    uses_lora = needed > MEMORY_SHARE * device.memory
+    found = device()
+    is_gpu = found.kind == "cuda"
+    wanted = _answer_tokens(problems, least=512 if is_gpu else 192)
+    most = _fitting(model, longest, min(wanted, 1024 if is_gpu else 320))
+    train = _training_tokens(model, longest, most)
+    uses_lora = (model.parameters or 0) * BYTES_TRAINED > MEMORY_SHARE * found.memory
     lr = 2e-4 if uses_lora else 2e-5
     if is_gpu:
         return Sizes(
@@ -63,6 +68,11 @@ def sizes_for(model: ModelFacts, device: Device, problems: Sequence[Problem], lo
         epochs=2, batch_size=16, train_tokens=train, uses_lora=uses_lora, eval_n=4, ks=(1, 4),
         why="a CPU: small, so that the first round ends; raise n, prompts and rounds where there is time",
     )  # fmt: skip
+
+
+def _training_tokens(model: ModelFacts, longest: int | None, most: int) -> int:
+    tokens = _rounded((longest or 512) + most, 256)
+    return min(tokens, model.positions) if model.positions else tokens
 
 
 def _at_most(prompts: int, problems: Sequence[Problem]) -> int | None:

@@ -203,7 +203,7 @@ def flow(value: Any) -> str:
         return "{" + ", ".join(f"{flow(key)}: {flow(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_entry, value)) + "]"
-    if isinstance(value, float) and 0 < abs(value) < 0.001:
+    if isinstance(value, float) and 0 < abs(value) < 0.001 and float(f"{value:.1e}") == value:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         return f"{mantissa}e{int(exponent)}"
     style = '"' if isinstance(value, str) and not _is_plain(value) else None
@@ -219,6 +219,6 @@ def _entry(value: Any) -> str:
 
 def _is_plain(text: str) -> bool:
     """Whether YAML reads a text as itself without quotes, also inside a list."""
-    begins_so = text[:1].isalpha() or text[:1] in "./"
+    begins_so = text[:1].isalpha() or text.startswith(("/", "./", "../"))
     is_word = all(char.isalnum() or char in "_-./@" for char in text)
     return begins_so and is_word and yaml.safe_load(text) == text
