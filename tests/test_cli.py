@@ -14,7 +14,7 @@ from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import call, command, environment, write_config
 
 COMMANDS = ["init", "run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n"]
-COMMANDS += ["report", "sql", "frontier", "review", "doubts", "controls", "verifiers", "recipes", "doctor"]
+COMMANDS += ["report", "sql", "frontier", "review", "doubts", "controls", "view", "verifiers", "recipes", "doctor"]
 
 
 @pytest.fixture
