@@ -146,7 +146,7 @@ def test_the_display_never_wraps(width: int) -> None:
     assert len(lines) == 3
     assert max(map(len, lines)) <= width
     assert "1,234,567 of" in lines[1]
-    assert ("━" in lines[1]) == (width == 120)
+    assert ("━" in lines[1]) == (width >= 70)
 
 
 def test_sampling_and_verification_stand_side_by_side() -> None:
@@ -186,7 +186,7 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left() -> None:
             watched.judged()
     assert isinstance(progress.console.file, io.StringIO)
     first, last = progress.console.file.getvalue().splitlines()
-    assert first.startswith("round 2 of 4: sampling: 51 of 100, 0 tokens/s, 0/s, 0 queued, ")
+    assert first.startswith("round 2 of 4: sampling: 51 of 100, 0 tokens/s, verifying 0/s, 0 queued, ")
     assert first.endswith(" min left")
     assert last.startswith("  round 2: sampling: 75 (50 of them before) in ")
 
@@ -277,3 +277,13 @@ def test_a_page_that_takes_long_is_written_less_often(
             page.refresh()
             written.append((run / "report.html").exists())
     assert written == [True, True, True, False]
+
+
+def test_each_piece_of_work_has_a_display_where_none_is_kept_for_all() -> None:
+    progress = TerminalProgress(console(80), is_live=True)
+    for title in ("scoring", "verifying again"):
+        with progress.stage(title, 2) as advance:
+            advance(1, 0)
+            assert progress._live is not None
+            assert progress._live.is_started
+        assert progress._live is None

@@ -211,7 +211,7 @@ class TerminalProgress:
             return
         self._said = now
         where = f"round {self._round} of {self.rounds}: " if self._round is not None and self.rounds else ""
-        queued = [row.text for row in self._rows[1:]]
+        queued = [f"{row.title} {row.text}" for row in self._rows[1:]]
         said = [f"{where}{first.title}: {first.count}", first.text, *queued, first.left]
         self._print(", ".join(part for part in said if part))
 
