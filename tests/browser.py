@@ -69,7 +69,11 @@ def opened(
         "console", lambda message: found.console.append(message.text) if message.type in ("error", "warning") else None
     )
     page.on("pageerror", lambda error: found.errors.append(str(error)))
-    page.on("requestfailed", lambda request: found.requests.append(request.url))
+    # What was still on its way when the page was left is no fault of it.
+    page.on(
+        "requestfailed",
+        lambda request: None if request.failure == "net::ERR_ABORTED" else found.requests.append(request.url),
+    )
     page.goto(url)
     try:
         yield page, found
