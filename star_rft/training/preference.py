@@ -171,7 +171,7 @@ def reference_logps(
     With several ranks each does its share.
     """
     import torch
-    from accelerate.utils import gather_object  # type: ignore[import-untyped]
+    from accelerate.utils import gather_object
     from trl.trainer.utils import add_fused_lm_head
 
     from star_rft.training.losses import logps_and_nll
