@@ -60,7 +60,8 @@ def run(
             reports.append(report)
             if len(reports) > len(before):
                 progress.finished(report)
-                page.refresh()
+                if report.round < settled.rounds:
+                    page.refresh()
         page.write()
     _show_reports(reports, settled, as_json, page)
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from star_rft.report.wording import SYMBOLS
 
 if TYPE_CHECKING:
     import duckdb
+    from jinja2 import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
 # About 2 kB a trace, so that a page stays near the size of its plotting library (4.8 MB).
@@ -41,16 +43,11 @@ _OF_DIFFICULTY = (
 
 def write_page(run_dir: Path, *, out: Path | None = None, traces: int = TRACES_SHOWN) -> Path:
     """Write the page (by default report.html in the run folder) and return its path; `traces` caps the browser."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     with open_ledger(run_dir, memory=MEMORY) as con:
         facts = gather(run_dir, con)
         chosen = list(_with_texts(con, choose(con, traces=traces, seed=facts.config["seed"])))
         (samples,) = con.execute("select count(*) from samples where split = 'train'").fetchone() or (0,)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    html = environment.get_template("page.html").render(
+    html = _template().render(
         **_words(facts, run_dir),
         facts=facts,
         run_dir=shlex.quote(str(run_dir)),
@@ -63,6 +60,15 @@ def write_page(run_dir: Path, *, out: Path | None = None, traces: int = TRACES_S
     path = run_dir / "report.html" if out is None else out
     write_text(path, html)
     return path
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("page.html")
 
 
 def _plots(facts: Facts) -> Iterator[Plot]:
@@ -133,6 +139,7 @@ def _with_texts(con: duckdb.DuckDBPyConnection, chosen: Sequence[Chosen]) -> Ite
         yield {"kind": part.kind, "prompts": rows}
 
 
+@cache
 def _assets() -> dict[str, str]:
     """Return styles and scripts, and the hashes by which the page's own policy knows its scripts: no other may run."""
     from plotly.offline import get_plotlyjs
