@@ -179,6 +179,17 @@ def test_a_hub_that_does_not_answer_costs_two_seconds_at_most() -> None:
     assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
+def test_a_name_server_that_hangs_does_not_hang_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(*_: object, **__: object) -> list[object]:
+        time.sleep(1.5)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    began = time.monotonic()
+    assert not surroundings.reaches_hub({}, seconds=0.2)
+    assert time.monotonic() - began < 1
+
+
 def test_the_hub_is_not_called_where_that_is_not_wanted() -> None:
     def called(_: object) -> bool:
         raise AssertionError("the network was asked")

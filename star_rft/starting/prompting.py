@@ -8,10 +8,10 @@ from star_rft.starting.answers import Kind
 from star_rft.starting.model import TINY, ModelFacts
 
 ASKED: dict[Kind, str] = {
-    "number": "Reason step by step. End with a line of #### and the number.",
+    "number": "Reason step by step. End with #### and the number.",
     "latex": r"Reason step by step. Put the final answer into \boxed{}.",
-    "letter": "Reason step by step. End with a line of #### and the letter of the right choice.",
-    "text": "Reason step by step. End with a line of #### and the answer alone.",
+    "letter": "Reason step by step. End with #### and the letter of the right choice.",
+    "text": "Reason step by step. End with #### and the answer alone.",
     "program": "Write a Python program. Put all of it into one ```python block.",
     "json": "Answer with one ```json block.",
     "other": "",

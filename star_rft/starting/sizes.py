@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from star_rft.starting.model import TINY, Device, ModelFacts
+from star_rft.starting.model import SMALL, TINY, Device, ModelFacts
 from star_rft.types import Problem, UserError
 
 # Weights, gradients and two moments in float32.
@@ -17,12 +17,14 @@ CHARACTERS_A_TOKEN = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`prompts` is how many train problems a round samples and `held_out` how many are evaluated; None: all."""
+    """`prompts` is how many train problems a round samples, `held_out` how many are evaluated, `warm_start` how many
+    gold solutions a warm start takes; None: all."""
 
     rounds: int
     n: int
     prompts: int | None
     held_out: int | None
+    warm_start: int | None
     max_tokens: int
     unit: int
     lr: float
@@ -46,7 +48,7 @@ def sizes_for(
     if model.name == TINY:
         most = _fitting(model, longest, 160)
         return Sizes(
-            rounds=2, n=8, prompts=_at_most(500, problems), held_out=None, max_tokens=most, unit=1024,
+            rounds=2, n=8, prompts=_at_most(500, problems), held_out=None, warm_start=None, max_tokens=most, unit=1024,
             lr=1e-3, epochs=2, batch_size=16 if few else 64, train_tokens=_training_tokens(model, longest, most),
             uses_lora=False, eval_n=4, ks=(1, 4), why="the tiny model: a round takes seconds to a minute",
         )  # fmt: skip
@@ -56,15 +58,16 @@ def sizes_for(
     most = _fitting(model, longest, min(wanted, 1024 if is_gpu else 320))
     train = _training_tokens(model, longest, most)
     uses_lora = (model.parameters or 0) * BYTES_TRAINED > MEMORY_SHARE * found.memory
-    lr = 2e-4 if uses_lora else 2e-5
+    is_small = model.parameters is not None and model.parameters < SMALL
+    lr = 2e-4 if uses_lora else 5e-5 if is_small else 2e-5
     if is_gpu:
         return Sizes(
-            rounds=3, n=16, prompts=_at_most(4000, problems), held_out=None, max_tokens=most, unit=4096,
-            lr=lr, epochs=2, batch_size=16 if few else 64, train_tokens=train, uses_lora=uses_lora, eval_n=8,
+            rounds=3, n=16, prompts=_at_most(4000, problems), held_out=None, warm_start=None,
+            max_tokens=most, unit=4096, lr=lr, epochs=2, batch_size=16 if few else 64, train_tokens=train, uses_lora=uses_lora, eval_n=8,
             ks=(1, 4, 8), why="a GPU",
         )  # fmt: skip
     return Sizes(
-        rounds=2, n=4, prompts=_at_most(100, problems), held_out=100, max_tokens=most, unit=128, lr=lr,
+        rounds=2, n=4, prompts=_at_most(100, problems), held_out=100, warm_start=500, max_tokens=most, unit=128, lr=lr,
         epochs=2, batch_size=16, train_tokens=train, uses_lora=uses_lora, eval_n=4, ks=(1, 4),
         why="a CPU: small, so that the first round ends; raise n, prompts and rounds where there is time",
     )  # fmt: skip

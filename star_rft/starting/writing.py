@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from star_rft.starting.answers import Kind
-from star_rft.starting.model import TINY, ModelFacts
+from star_rft.starting.model import SMALL, TINY, ModelFacts
 from star_rft.starting.prompting import Prompting
 from star_rft.starting.sizes import Sizes
 
@@ -36,8 +36,9 @@ WHY = {
     "sample.unit": "Attempts that are saved at once: what a crash can cost.",
     "select.rules": "From left to right: correct ones, none twice, at most 4 a problem.",
     "select.rounds": "last: train on the last round's attempts. all: on those of every round so far.",
-    "warm_start": "Before round 1, training on the data's own solutions: a model that nobody taught to answer learns "
-    "the form. To begin without, remove this section and set train.from to base. Its keys are those of train.",
+    "warm_start": "Before round 1, training on the data's own solutions: a model that does not answer in this form yet "
+    "learns it. To begin without, remove this section and set train.from to base. Its other keys are those of train.",
+    "warm_start.data": "So many of the solutions; without this key all of them.",
     "train.from": "Where each round's training begins: base, warm_start, or last, the model of the round before.",
     "train.lr": "The first thing to change: raise it if the loss does not fall, lower it if pass@1 does.",
     "train.epochs": "Passes over what was selected.",
@@ -82,8 +83,9 @@ class Plan:
 
     @property
     def has_warm_start(self) -> bool:
-        """A model without a chat template learns the form of an answer from gold solutions, where there are any."""
-        return self.has_gold and self.model.is_chat is False
+        """Gold solutions teach the form of an answer to a model that has no chat template, or that is very small."""
+        is_small = self.model.parameters is not None and self.model.parameters < SMALL
+        return self.has_gold and (self.model.is_chat is False or is_small)
 
 
 def commands(plan: Plan) -> list[str]:
@@ -139,7 +141,7 @@ def document(plan: Plan) -> dict[str, Any]:
             "unit": sizes.unit,
         },
         "select": {"rules": _rules(plan.kind), "rounds": "last" if is_tiny else "all"},
-        "warm_start": _fit(sizes, epochs=sizes.epochs) if plan.has_warm_start else None,
+        "warm_start": _warm_start(plan) if plan.has_warm_start else None,
         "train": {
             "from": "warm_start" if plan.has_warm_start else "last" if is_tiny else "base",
             **_fit(sizes, epochs=sizes.epochs),
@@ -161,6 +163,13 @@ def _rules(kind: Kind) -> list[Any]:
 def _fit(sizes: Sizes, *, epochs: int) -> dict[str, Any]:
     fit = {"lr": sizes.lr, "epochs": epochs, "batch_size": sizes.batch_size, "max_tokens": sizes.train_tokens}
     return {**fit, "lora": {"r": 16, "alpha": 32}} if sizes.uses_lora else fit
+
+
+def _warm_start(plan: Plan) -> dict[str, Any]:
+    fit, most = _fit(plan.sizes, epochs=plan.sizes.epochs), plan.sizes.warm_start
+    if most is None or plan.train_count <= most:
+        return fit
+    return {"data": {**plan.train, "limit": most, "shuffle_seed": 0}, **fit}
 
 
 def _why(plan: Plan) -> dict[str, str]:

@@ -209,6 +209,7 @@ MISTAKES = {
     "another format": (["notes.txt"], "unknown format '.txt'; valid are .jsonl"),
     "objects that nothing judges": (["objects.jsonl"], "give --verifier"),
     "a config that is there": (["good.jsonl", "--out", "there.yaml"], "there.yaml: is there already"),
+    "a copy that is there": (["shops.jsonl"], "shops.problems.jsonl: is there already"),
     "a name that is taken": (["good.jsonl", "--name", "there"], "there.yaml: is there already"),
     "a folder as the config": (["good.jsonl", "--out", "."], "is a folder"),
     "a wrong verifier": (["good.jsonl", "--verifier", "maths"], "did you mean 'math'"),
@@ -237,7 +238,9 @@ def mistaken(here: Path) -> dict[str, bytes]:
     rows_file(here / "some.jsonl", [{"question": f"1 + {i}?", "answer": "2" if i == 1 else ""} for i in (1, 2, 3)])
     rows_file(here / "hollow.jsonl", [{"question": f"1 + {i}?", "answer": "I think\n####"} for i in (1, 2)])
     rows_file(here / "objects.jsonl", [{"question": f"Which {i}?", "answer": {"x": i}} for i in range(30)])
+    rows_file(here / "shops.jsonl", capitals(30))
     texts = {
+        "shops.problems.jsonl": "mine",
         "empty.jsonl": "",
         "torn.jsonl": good_row * 2 + '{"question": "2 +\n',
         "late.jsonl": "".join(good_row.replace("1 +", f"{i} +") for i in range(700)) + "{",

@@ -39,6 +39,10 @@ def asked(*answers: Any, **more: Any) -> list[dict[str, Any]]:
             {"prompt": "question", "reference": "answer", "solution": "rationale"},
         ),
         (
+            [{"question": "1 + 1?", "answer": LONG, "label": "2"}],
+            {"prompt": "question", "reference": "label", "solution": "answer"},
+        ),
+        (
             [{"question_id": "a", "question": "1 + 1?", "answer": "2"}],
             {"prompt": "question", "reference": "answer", "id": "question_id"},
         ),

@@ -50,7 +50,9 @@ def plan(model: ModelFacts, **changes: Any) -> Plan:
 PLANS = {
     "tiny": plan(look("tiny")),
     "a base model with everything": plan(BASE),
-    "a chat model": plan(ModelFacts("m", True, "", 1e8), test=None, contaminated=0, group_by=None),
+    "a base model on a CPU": plan(BASE, sizes=sizes_for(BASE, lambda: Device("cpu", 24e9), PROBLEMS, None)),
+    "a small chat model": plan(ModelFacts("m", True, "", 135e6)),
+    "a chat model": plan(ModelFacts("m", True, "", 1e9), test=None, contaminated=0, group_by=None),
     "programs": plan(BASE, kind="program", verifier="code", prompting=prompting_for(BASE, "program"), has_gold=False),
 }
 
@@ -107,6 +109,9 @@ def test_a_warm_start_is_for_base_models_with_right_solutions() -> None:
     assert with_gold["train"]["lora"] == with_gold["warm_start"]["lora"]
     assert document(PLANS["programs"])["train"]["from"] == "base"
     assert "warm_start" not in document(PLANS["a chat model"])
+    assert "warm_start" in document(PLANS["a small chat model"])
+    assert document(PLANS["a base model on a CPU"])["warm_start"]["data"]["limit"] == 500
+    assert "data" not in with_gold["warm_start"]
 
 
 def test_programs_are_deduplicated_as_programs() -> None:
