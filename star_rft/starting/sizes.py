@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from star_rft.starting.model import SMALL, TINY, Device, ModelFacts
 from star_rft.types import Problem, UserError
@@ -12,6 +12,7 @@ from star_rft.types import Problem, UserError
 BYTES_TRAINED = 16
 MEMORY_SHARE = 0.6
 LEAST_TOKENS = 64
+FEW = 500  # with fewer problems large batches leave too few steps
 CHARACTERS_A_TOKEN = 3.0
 
 
@@ -20,21 +21,63 @@ class Sizes:
     """`prompts` is how many train problems a round samples, `held_out` how many are evaluated, `warm_start` how many
     gold solutions a warm start takes; None: all."""
 
+    why: str
     rounds: int
     n: int
     prompts: int | None
-    held_out: int | None
-    warm_start: int | None
     max_tokens: int
     unit: int
     lr: float
-    epochs: int
     batch_size: int
-    train_tokens: int
-    uses_lora: bool
     eval_n: int
     ks: tuple[int, ...]
-    why: str
+    held_out: int | None = None
+    warm_start: int | None = None
+    epochs: int = 2
+    train_tokens: int = 2048
+    uses_lora: bool = False
+
+
+# What a round begins with at most; `sizes_for` makes it fit the data, the model and the memory.
+OF_TINY = Sizes(
+    why="the tiny model: a round takes seconds to a minute",
+    rounds=2,
+    n=8,
+    prompts=500,
+    max_tokens=160,
+    unit=1024,
+    lr=1e-3,
+    batch_size=64,
+    eval_n=4,
+    ks=(1, 4),
+)
+OF_CPU = Sizes(
+    why="a CPU: small, so that the first round ends; raise n, prompts and rounds where there is time",
+    rounds=2,
+    n=4,
+    prompts=100,
+    held_out=100,
+    warm_start=500,
+    max_tokens=320,
+    unit=128,
+    lr=2e-5,
+    batch_size=16,
+    eval_n=4,
+    ks=(1, 4),
+)
+OF_GPU = Sizes(
+    why="a GPU",
+    rounds=3,
+    n=16,
+    prompts=4000,
+    max_tokens=1024,
+    unit=4096,
+    lr=2e-5,
+    batch_size=64,
+    eval_n=8,
+    ks=(1, 4, 8),
+)
+WITHOUT_SOLUTIONS = {"cpu": 192, "cuda": 512}  # tokens of an attempt where no gold solution says how long one is
 
 
 def sizes_for(
@@ -44,42 +87,32 @@ def sizes_for(
 
     `device` finds where the run will compute, which takes seconds and which the tiny model does not need.
     """
-    few = len(problems) < 500
     if model.name == TINY:
-        most = _fitting(model, longest, 160)
-        return Sizes(
-            rounds=2, n=8, prompts=_at_most(500, problems), held_out=None, warm_start=None, max_tokens=most, unit=1024,
-            lr=1e-3, epochs=2, batch_size=16 if few else 64, train_tokens=_training_tokens(model, longest, most),
-            uses_lora=False, eval_n=4, ks=(1, 4), why="the tiny model: a round takes seconds to a minute",
-        )  # fmt: skip
+        return _fitted(OF_TINY, model, problems, longest, OF_TINY.max_tokens)
     found = device()
-    is_gpu = found.kind == "cuda"
-    wanted = _answer_tokens(problems, least=512 if is_gpu else 192)
-    most = _fitting(model, longest, min(wanted, 1024 if is_gpu else 320))
-    train = _training_tokens(model, longest, most)
-    uses_lora = (model.parameters or 0) * BYTES_TRAINED > MEMORY_SHARE * found.memory
+    base = OF_GPU if found.kind == "cuda" else OF_CPU
+    wanted = _answer_tokens(problems, least=WITHOUT_SOLUTIONS[found.kind])
+    fitted = _fitted(base, model, problems, longest, min(wanted, base.max_tokens))
+    if (model.parameters or 0) * BYTES_TRAINED > MEMORY_SHARE * found.memory:
+        return replace(fitted, uses_lora=True, lr=2e-4)
     is_small = model.parameters is not None and model.parameters < SMALL
-    lr = 2e-4 if uses_lora else 5e-5 if is_small else 2e-5
-    if is_gpu:
-        return Sizes(
-            rounds=3, n=16, prompts=_at_most(4000, problems), held_out=None, warm_start=None,
-            max_tokens=most, unit=4096, lr=lr, epochs=2, batch_size=16 if few else 64, train_tokens=train, uses_lora=uses_lora, eval_n=8,
-            ks=(1, 4, 8), why="a GPU",
-        )  # fmt: skip
-    return Sizes(
-        rounds=2, n=4, prompts=_at_most(100, problems), held_out=100, warm_start=500, max_tokens=most, unit=128, lr=lr,
-        epochs=2, batch_size=16, train_tokens=train, uses_lora=uses_lora, eval_n=4, ks=(1, 4),
-        why="a CPU: small, so that the first round ends; raise n, prompts and rounds where there is time",
-    )  # fmt: skip
+    return replace(fitted, lr=5e-5) if is_small else fitted
+
+
+def _fitted(base: Sizes, model: ModelFacts, problems: Sequence[Problem], longest: int | None, wanted: int) -> Sizes:
+    most = _fitting(model, longest, wanted)
+    return replace(
+        base,
+        prompts=base.prompts if base.prompts is not None and len(problems) > base.prompts else None,
+        max_tokens=most,
+        train_tokens=_training_tokens(model, longest, most),
+        batch_size=base.batch_size if len(problems) >= FEW else min(base.batch_size, 16),
+    )
 
 
 def _training_tokens(model: ModelFacts, longest: int | None, most: int) -> int:
     tokens = _rounded((longest or 512) + most, 256)
     return min(tokens, model.positions) if model.positions else tokens
-
-
-def _at_most(prompts: int, problems: Sequence[Problem]) -> int | None:
-    return prompts if len(problems) > prompts else None
 
 
 def _answer_tokens(problems: Sequence[Problem], least: int) -> int:
