@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from star_rft.frontier.suspects import COMPLAINING
 from star_rft.frontier.view import by_round
 from star_rft.report.marking import Marked, marked
 from star_rft.report.wording import CLASSES, DOUBTS, DROPS, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
@@ -145,6 +146,11 @@ class Attempt:
     @property
     def symbol(self) -> str:
         return SYMBOLS.get(self.status, "")
+
+    @property
+    def answer_label(self) -> str:
+        """What `answer` is: some verifiers say there what was wrong."""
+        return "verifier says" if self.verifier in COMPLAINING else "answer read"
 
     @property
     def verdict_words(self) -> str:

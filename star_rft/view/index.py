@@ -7,9 +7,10 @@ over the few parts that hold the traces of a page.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # So many parts are read at once: enough to be fast, and few enough for little memory and a progress that moves.
 PARTS_AT_ONCE = 64
 MEMORY = "1200MB"
+# How many searches are remembered, at most 8 bytes a trace each.
+SEARCHES = 4
 # Of what a round writes, what the index holds.
 OF_ROUNDS = ("selection.parquet", "frontier.parquet", "doubts.parquet")
 
@@ -94,6 +97,8 @@ class Index:
     prompts: Prompts
     units: tuple[tuple[str, str], ...]
     judged_again: tuple[str, ...]
+    _searched: dict[str, tuple[Ints, Ints]] = field(default_factory=dict)
+    _searching: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -126,8 +131,18 @@ class Index:
     def with_text(self, text: str) -> tuple[Ints, Ints]:
         """Return the rows of traces and the numbers of prompts that hold a text, in any case, as it stands.
 
-        The id of a trace, or the first eight characters and more of a prompt's, find them too.
+        The id of a trace, or the first eight characters and more of a prompt's, find them too. The last few texts are
+        remembered: one pages through what was found, filters it and opens it.
         """
+        with self._searching:
+            if text not in self._searched:
+                found = self._search(text)
+                if len(self._searched) == SEARCHES:
+                    self._searched.pop(next(iter(self._searched)))
+                self._searched[text] = found
+            return self._searched[text]
+
+    def _search(self, text: str) -> tuple[Ints, Ints]:
         with self.cursor() as cursor:
             rows = cursor.execute(
                 "select n from trace where contains(hay, lower($1)) or sample_id = $1", [text]

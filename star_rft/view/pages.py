@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from star_rft.frontier.suspects import COMPLAINING
 from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
 from star_rft.report.wording import CLASSES, DROPS, SPLITS, SYMBOLS, plain
 from star_rft.view.finding import Found
@@ -69,6 +70,7 @@ class TraceRow:
     why: str
     is_kept: bool
     answer: str | None
+    answer_label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def prompt_rows(index: Index, query: Query, found: Found, page: int) -> list[Pro
         problem_id = index.prompts.ids[number]
         of_prompt = index.traces.listed[index.traces.first_P[number]]
         class_name = columns["class"][of_prompt] or ""
-        _, text, answer = examples.get(first.get(number), ("", "", None))
+        _, text, answer, _ = examples.get(first.get(number), ("", "", None, ""))
         rows.append(
             PromptRow(
                 id=problem_id,
@@ -153,7 +155,7 @@ def trace_rows(index: Index, query: Query, found: Found, page: int) -> list[Trac
     prompts = _prompt_texts(index, list(problem_ids.values()))
     rows = []
     for row in shown:
-        sample_id, text, answer = texts[row]
+        sample_id, text, answer, verifier = texts[row]
         value = {name: column[row] or "" for name, column in traces.columns.items()}
         hint = " with a hint" if value["hinted"] == "yes" else ""
         rows.append(
@@ -170,6 +172,7 @@ def trace_rows(index: Index, query: Query, found: Found, page: int) -> list[Trac
                 why=_why(value["why"], value["split"]),
                 is_kept=value["why"] == "selected",
                 answer=answer,
+                answer_label="says" if verifier in COMPLAINING else "answer",
             )
         )
     return rows
@@ -273,17 +276,17 @@ def _prompt_texts(index: Index, problem_ids: Sequence[str]) -> dict[str, str]:
     return dict(rows)
 
 
-def _texts(index: Index, rows: Sequence[int]) -> dict[int | None, tuple[str, str, str | None]]:
-    """Return (sample id, text, answer) of rows of the index."""
+def _texts(index: Index, rows: Sequence[int]) -> dict[int | None, tuple[str, str, str | None, str]]:
+    """Return (sample id, text, answer, verifier) of rows of the index."""
     if not rows:
         return {}
     ids = index.ids_of(rows)
     with index.cursor() as cursor:
         index.near(cursor, [int(index.traces.unit_N[row]) for row in rows])
         found = cursor.execute(
-            "select s.sample_id, s.text, v.answer from samples s join verdicts v using (sample_id)"
+            "select s.sample_id, s.text, v.answer, v.verifier from samples s join verdicts v using (sample_id)"
             " where s.sample_id in (select unnest($1::varchar[]))",
             [list(ids.values())],
         ).fetchall()
-    by_id = {sample_id: (sample_id, text, answer) for sample_id, text, answer in found}
+    by_id = {row[0]: row for row in found}
     return {row: by_id[sample_id] for row, sample_id in ids.items() if sample_id in by_id}

@@ -1,0 +1,259 @@
+"""A finished run of many traces that nobody sampled: what benchmarks/looking.py looks at.
+
+The traces are made; all that a run derives from them is derived by the run's own code: keys apart, the selection, the
+classes, the evaluation and the metrics are what the loop would have written. Rates rise from round to round; one
+verdict in 300 is unknown, one trace in 16 states a false equation, some are hinted, cut off or doubted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import yaml
+
+from star_rft import evaluate, record
+from star_rft.diversity import diversity
+from star_rft.files import write_table
+from star_rft.folder import RunFolder
+from star_rft.frontier.classes import classify
+from star_rft.gate import Gate, decide, evaluated
+from star_rft.ledger import DOUBTS, PROBLEMS, SAMPLES, VERDICTS, Ledger
+from star_rft.select.rules import select
+from star_rft.types import Decoding, RoundReport
+
+RULES: list[Any] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
+UNIT = 2048
+DEV, DEV_SAMPLES, KS = 1000, 8, (1, 4, 8)
+SAMPLED, GREEDY = Decoding(1.0, 160, backend_version="5"), Decoding(0.0, 160, backend_version="5")
+WAYS, SPELLINGS, WRONG_ANSWERS = 6, 2, 12
+THINGS = ["apples", "pears", "coins", "stamps", "tourists", "lessons", "donuts", "kites", "marbles", "tickets"]
+SPOKEN = ("Then there are", "So there are")
+# Words that no text shares with the next one, so that texts are as hard to compress and to search as real ones.
+SYLLABLES = ["ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "wu", "za"]
+WORDS = [a + b + c for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES]
+
+Ints = npt.NDArray[np.int64]
+
+
+def write_run(folder: Path, *, traces: int, prompts: int, rounds: int) -> None:
+    """Write a finished run of `traces` train samples of `prompts` prompts, as many in each round."""
+    run = RunFolder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(run, rounds)
+    write_problems(run, prompts)
+    ledger = Ledger(folder, is_writer=True)
+    for decoding in (SAMPLED, GREEDY):
+        ledger.record_decoding(decoding)
+    rng = np.random.default_rng(0)
+    rate_P = rng.beta(0.7, 1.3, prompts)
+    each = traces // prompts // rounds
+    history: list[Any] = []
+    for round in range(rounds + 1):
+        if round:
+            write_units(ledger, _train_rows(round, rate_P, each, rng), f"r{round:03d}-train")
+            _select(ledger, run, round)
+        write_units(ledger, _dev_rows(round, rng), f"r{round:03d}-dev")
+        _record(ledger, run, round, prompts, history)
+
+
+def write_config(run: RunFolder, rounds: int) -> None:
+    from star_rft import config as configs
+
+    settled = configs.load("configs/quickstart.yaml", {"rounds": rounds, "run_dir": str(run.path), "name": "large"})
+    run.config.write_text(yaml.safe_dump(settled.model_dump(mode="json", by_alias=True), sort_keys=False))
+
+
+def write_problems(run: RunFolder, prompts: int) -> None:
+    rows = [
+        {
+            "split": split,
+            "id": _problem_id(split, p),
+            "prompt": f"{THINGS[p % 10].title()}, number {p}: there are {p % 97} in the morning, {p % 89} more come by"
+            f" noon and each is counted {1 + p % 7} times. How many {THINGS[p % 10]} are counted in all?",
+            "reference": json.dumps(str(_gold(p))),
+            "verifier": "math",
+            "solution": f"{p % 97} + {p % 89} = {p % 97 + p % 89}\n#### {_gold(p)}",
+            "meta": json.dumps({"steps": 1 + p % 7}),
+        }
+        for split, count in (("train", prompts), ("dev", DEV))
+        for p in range(count)
+    ]
+    write_table(run.problems, pa.Table.from_pylist(rows, schema=PROBLEMS))
+
+
+def write_units(ledger: Ledger, tables: tuple[pa.Table, pa.Table], name: str) -> None:
+    """Commit a round's samples and verdicts in parts of a unit each, as a run of that size has them."""
+    samples, verdicts = tables
+    for number, start in enumerate(range(0, samples.num_rows, UNIT)):
+        unit = f"{name}-{number:05d}"
+        parts = {kind: f"{kind}/{unit}.parquet" for kind in ("samples", "verdicts")}
+        for kind, table in (("samples", samples), ("verdicts", verdicts)):
+            write_table(ledger.folder / parts[kind], table.slice(start, UNIT))
+        part = samples.slice(start, UNIT)
+        seconds = {"sample": 12.0, "verify": 0.4}
+        ledger._append(
+            ledger._line(unit, parts, rows=len(part), tokens=sum(part["tokens"].to_pylist()), seconds=seconds)
+        )
+
+
+def _problem_id(split: str, p: int) -> str:
+    return f"{(p * 2654435761 + (split == 'dev')) * 0x9E3779B97F4A7C15 % 2**64:016x}"
+
+
+def _gold(p: int) -> int:
+    return (p % 97 + p % 89) * (1 + p % 7)
+
+
+def _train_rows(
+    round: int, rate_P: npt.NDArray[np.float64], each: int, rng: np.random.Generator
+) -> tuple[pa.Table, pa.Table]:
+    problem_N = np.repeat(np.arange(len(rate_P)), each)
+    right_N = rng.random(len(problem_N)) < np.minimum(0.98, rate_P * (1 + 0.4 * round))[problem_N]
+    attempt_N = np.tile(np.arange(each), len(rate_P))
+    hinted_N = (attempt_N == each - 1) & (problem_N % 40 == 0) & (round > 1)
+    return _rows("train", round, problem_N, attempt_N, right_N, hinted_N, SAMPLED, rng)
+
+
+def _dev_rows(round: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
+    found = []
+    for decoding, each in ((SAMPLED, DEV_SAMPLES), (GREEDY, 1)):
+        problem_N = np.repeat(np.arange(DEV), each)
+        right_N = rng.random(DEV * each) < 0.3 + 0.1 * round
+        attempt_N = np.tile(np.arange(each), DEV)
+        found.append(_rows("dev", round, problem_N, attempt_N, right_N, right_N & False, decoding, rng))
+    return pa.concat_tables([samples for samples, _ in found]), pa.concat_tables([verdicts for _, verdicts in found])
+
+
+def _rows(
+    split: str,
+    round: int,
+    problem_N: Ints,
+    attempt_N: Ints,
+    right_N: npt.NDArray[np.bool_],
+    hinted_N: npt.NDArray[np.bool_],
+    decoding: Decoding,
+    rng: np.random.Generator,
+) -> tuple[pa.Table, pa.Table]:
+    count = len(problem_N)
+    unknown_N, cut_N = rng.random(count) < 1 / 300, ~right_N & (rng.random(count) < 0.05)
+    false_N = rng.random(count) < 1 / 16
+    way_N, spelling_N = rng.integers(0, WAYS, count), rng.integers(0, SPELLINGS, count)
+    answer_N = np.where(right_N, _gold(problem_N), 1000 + rng.integers(0, WRONG_ANSWERS, count))
+    tokens_N = rng.integers(40, 120, count).astype(np.int32)
+    ids = [f"{key:016x}" for key in rng.integers(0, 2**63, count)]
+    status_N = np.where(unknown_N, "unknown", np.where(right_N, "correct", "incorrect"))
+    wrong_N = np.where(cut_N, "truncated", np.where(rng.random(count) < 0.05, "no_answer", "mismatch"))
+    same_N = problem_N * WAYS + way_N
+    samples = {
+        "sample_id": ids,
+        "problem_id": [_problem_id(split, int(p)) for p in problem_N],
+        "split": [split] * count,
+        "round": np.full(count, round),
+        "attempt": attempt_N,
+        "model": [f"{0xABC0000000000000 + round:x}"] * count,
+        "decode_id": [decoding.id] * count,
+        "prompt_sha": ["p"] * count,
+        "seed": np.arange(count).astype(np.uint64),
+        "hinted": hinted_N,
+        "text": list(_texts(problem_N, way_N, spelling_N, answer_N, false_N, rng)),
+        "token_ids": _token_ids(tokens_N, rng),
+        "tokens": tokens_N,
+        "finish_reason": np.where(cut_N, "length", "stop"),
+        "logprob": -0.4 * tokens_N,
+        "leaks_hint": hinted_N & (rng.random(count) < 0.1),
+    }
+    verdicts = {
+        "sample_id": ids,
+        "verifier": ["math"] * count,
+        "version": ["2"] * count,
+        "status": status_N,
+        "score": pa.array(right_N.astype(float), mask=unknown_N),
+        "answer": [str(answer) for answer in answer_N],
+        "reason": np.where(unknown_N, "undecided", np.where(right_N, "match", wrong_N)),
+        "verify_seconds": np.full(count, 0.001),
+        "text_key": [f"{key:016x}" for key in same_N * SPELLINGS + spelling_N],
+        "equation_key": [f"{key:016x}" for key in same_N],
+        "program_key": [f"{key:016x}" for key in same_N * SPELLINGS + spelling_N],
+        "false_steps": false_N.astype(np.int32),
+        "key_version": np.full(count, 2),
+        "part": np.full(count, 1),
+    }
+    return pa.table(samples).cast(SAMPLES), pa.table(verdicts).cast(VERDICTS)
+
+
+def _texts(
+    problem_N: Ints,
+    way_N: Ints,
+    spelling_N: Ints,
+    answer_N: Ints,
+    false_N: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Iterator[str]:
+    """About 250 characters each: sums in an order that the way gives, then the answer."""
+    columns = (problem_N.tolist(), way_N.tolist(), spelling_N.tolist(), answer_N.tolist(), false_N.tolist())
+    words_N_W = rng.integers(0, len(WORDS), (len(problem_N), 12)).tolist()
+    for p, way, spelling, answer, is_false, words in zip(*columns, words_N_W, strict=True):
+        things, spoken, said = THINGS[p % 10], SPOKEN[spelling], [WORDS[word] for word in words]
+        a, b, c = p % 97, p % 89, 1 + p % 7
+        yield (
+            f"In the morning {' '.join(said[:6])}.\n"
+            f"{spoken} {a} + {b} = {a + b + is_false} {things} on the table.\n"
+            f"{spoken} {way} + {a + b} = {way + a + b} {things} with those of number {p}, {' '.join(said[6:])}.\n"
+            f"{spoken} {a + b} * {c} = {(a + b) * c} {things}.\n#### {answer}"
+        )
+
+
+def _token_ids(tokens_N: npt.NDArray[np.int32], rng: np.random.Generator) -> pa.Array:
+    ends = np.concatenate([[0], np.cumsum(tokens_N)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(rng.integers(0, 4096, int(ends[-1])).astype(np.int32)))
+
+
+def _select(ledger: Ledger, run: RunFolder, round: int) -> None:
+    con = ledger.connect()
+    write_table(run.frontier(round), classify(con, through_round=round))
+    con = ledger.connect()
+    chosen = select(con, round=round, rounds="last", rules=RULES, weighting="uniform", seed=0, holds_out_suspects=True)
+    write_table(run.selection(round), chosen.traces.to_arrow_table())
+    write_table(run.rankings(round), chosen.rankings.to_arrow_table())
+    con = ledger.connect()
+    kept = f"from selection s join verdicts using (sample_id) where in_round = {round} and is_selected"
+    doubted = con.sql(
+        "select in_round, sample_id, s.problem_id, 'false_step' as kind, 'an equation that does not hold' as detail"
+        f" {kept} and false_steps > 0 union all"
+        " select in_round, sample_id, s.problem_id, 'underived' as kind, 'no equation comes to the answer' as detail"
+        f" {kept} and hash(sample_id) % 50 = 0 order by sample_id, kind"
+    )
+    write_table(run.doubts(round), doubted.to_arrow_table().cast(DOUBTS))
+
+
+def _record(ledger: Ledger, run: RunFolder, round: int, prompts: int, history: list[Any]) -> None:
+    con = ledger.connect()
+    rows = evaluate.per_problem(con, round=round, sampled_id=SAMPLED.id, greedy_id=GREEDY.id, group_by="steps")
+    write_table(run.eval(round), rows)
+    past = [evaluate.read(run.eval(number), "dev") for number in range(round)]
+    now = evaluate.read(run.eval(round), "dev")
+    scores = evaluate.scores(now, split="dev", ks=KS, base=past[0] if past else None, last=past[-1] if past else None)
+    figures: dict[str, Any] = {}
+    if round:
+        figures = record.train_figures(con, round=round, group_by="steps")
+        figures |= record.selection_figures(con, round=round, problems=prompts)
+        figures |= record.frontier_figures(con, round=round) | {"waves": 1}
+        figures["diversity"] = diversity(con, round=round, seed=0)
+    history.append(evaluated(round, now))
+    report = RoundReport(
+        round=round,
+        model=f"{0xABC0000000000001 + round:x}",
+        problems=prompts,
+        held_out=scores,
+        gate=asdict(decide(Gate(), round, history)),
+        seconds={"sample": 3000.0, "verify": 90.0, "select": 9.0, "train": 900.0, "evaluate": 120.0, "other": 5.0},
+        **figures,
+    )
+    record.write(run.metrics(round), report)
