@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from star_rft import config as configs
 from star_rft.data import load
+from star_rft.models import ASSETS
 from star_rft.preview import preview
 from star_rft.types import UserError
 from tests.runs import call
@@ -183,6 +185,18 @@ def test_ones_own_columns_and_verifier_are_taken(here: Path, monkeypatch: pytest
     assert config.verifier.name == "near:near"
     assert config.data.dev.columns == {"prompt": "other", "reference": "result"}  # type: ignore[union-attr]
     assert "Chosen by you" in (here / "a.yaml").read_text()
+
+
+def test_a_base_model_with_gold_solutions_begins_with_a_warm_start(here: Path) -> None:
+    shutil.copytree(ASSETS / "tiny", here / "base")
+    rows_file(here / "a.jsonl", gsm8k_like(40))
+    done = init("a.jsonl", "--model", "base")
+    assert done.exit_code == 0, done.output
+    assert preview(loaded("a")).training.startswith("a warm start on 20 gold solutions, all weights")
+    wrong = {"rationale": "I do not know it.", "answer": "1"}
+    rows_file(here / "wrong.jsonl", [{"question": row["question"], **wrong} for row in gsm8k_like(40)])
+    assert init("wrong.jsonl", "--model", "base").exit_code == 0
+    assert loaded("wrong").warm_start is None
 
 
 def test_the_config_is_short(here: Path) -> None:
