@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from typing import Literal
 
 from star_rft.frontier.suspects import COMPLAINING
@@ -24,7 +23,7 @@ Kind = Literal["", "answer", "false"]
 # Equations are looked for in the last so many characters: a text of nothing else takes 2 ms a thousand.
 EQUATIONS_IN = 30_000
 # So many equations are marked, and so many places; nobody reads more.
-EQUATIONS_LIMIT, SPANS_LIMIT, TRIES = 50, 200, 200
+EQUATIONS_LIMIT, SPANS_LIMIT = 50, 200
 # An answer of this length is a text of its own (of `exact`), and marking all of it would say nothing.
 ANSWER_LIMIT = 200
 
@@ -126,7 +125,7 @@ def _places(text: str, stated: str, most: int) -> Iterator[tuple[int, int]]:
     if pattern.search(text) is None:
         parts = _PART.findall(stated.replace("\\frac", ""))
         pattern = re.compile(_GAP.join(_WRITTEN.get(part, re.escape(part)) for part in parts))
-    for match in islice(pattern.finditer(text), TRIES):
+    for match in pattern.finditer(text):
         if most > 0 and _is_whole(text, *match.span()):
             most -= 1
             yield match.span()

@@ -67,7 +67,14 @@ def serve(
         shelf = Shelf(run_dir, make, index, time.monotonic() - began)
         viewer = Viewer(shelf, run_dir.resolve().name, group_by, own)
         app = application(viewer, hosts=hosts_of(number))
-        config = uvicorn.Config(app, log_level="warning", lifespan="off", server_header=False, date_header=False)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=2,
+        )
         say(f"{run_dir}: http://{LOOPBACK}:{number}/  (Ctrl-C ends it)")
         if opens and has_display():
             open_browser(f"http://{LOOPBACK}:{number}/")

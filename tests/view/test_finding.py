@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from star_rft.files import write_table
 from star_rft.view import finding
 from star_rft.view.finding import find, place
 from star_rft.view.index import Index
@@ -228,10 +229,10 @@ def test_a_trace_that_one_round_kept_and_another_dropped_was_kept(tmp_path: Path
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
     finish_round(ledger, 1)
     con = ledger.connect()
-    dropped = con.sql("select * replace (2 as in_round, false as is_selected, 'over_cap' as why) from selection")
-    from star_rft.files import write_table
-
-    write_table(tmp_path / "rounds" / "002" / "selection.parquet", dropped.to_arrow_table())
+    dropped = con.sql("select * replace (false as is_selected, 'over_cap' as why) from selection").to_arrow_table()
+    kept = con.sql("select * replace (2 as in_round) from selection").to_arrow_table()
+    for round, table in ((1, dropped), (2, kept)):
+        write_table(tmp_path / "rounds" / f"{round:03d}" / "selection.parquet", table)
     index = index_of(tmp_path, tmp_path)
     assert find(index, read([("why", "selected")])).traces == 1
     assert find(index, read([("why", "over_cap")])).traces == 0

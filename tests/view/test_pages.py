@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,11 +104,18 @@ def test_what_a_verifier_complains_of_is_not_called_an_answer(tmp_path: Path) ->
     assert shown[1][0].groups[0].attempt.answer_label == "verifier says"
 
 
-def test_a_search_is_remembered_and_a_grown_run_is_searched_anew(tmp_path: Path) -> None:
-    ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
-    index = index_of(tmp_path, tmp_path)
-    texts = [f"text {number}" for number in range(6)]
-    for text in ["1 + 1", *texts, "1 + 1"]:
+def test_a_search_is_remembered_but_not_for_long(tmp_path: Path) -> None:
+    index = index_of(ledger_of(tmp_path, [(sample("a", 0), verdict())]).run_dir, tmp_path)
+    for text in ["1 + 1", *(f"text {number}" for number in range(6)), "1 + 1"]:
         assert find(index, read([("q", text)])).traces == (text == "1 + 1")
+    index.con.execute("drop table trace")
+    assert find(index, read([("q", "1 + 1")])).traces == 1
+    with pytest.raises(duckdb.CatalogException):
+        find(index, read([("q", "text 0")]))
+
+
+def test_a_grown_run_is_searched_anew(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
+    assert find(index_of(tmp_path, tmp_path), read([("q", "1 + 1")])).traces == 1
     commit(ledger, "u1", [(sample("b", 0), verdict())])
     assert find(index_of(tmp_path, tmp_path), read([("q", "1 + 1")])).traces == 2
