@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from star_rft.preview import Preview
     from star_rft.starting.asking import Dialogue
     from star_rft.starting.model import ModelFacts
+    from star_rft.starting.source import DataSource
     from star_rft.starting.writing import Plan
 
 
@@ -49,32 +50,19 @@ def init(
     """Look at your data and write a commented config that runs."""
     from star_rft.starting import steps
     from star_rft.starting.asking import Dialogue
-    from star_rft.starting.model import TINY, find_device
+    from star_rft.starting.model import find_device
     from star_rft.starting.planning import planned
-    from star_rft.starting.source import find_source
 
     _check_flags(out, name, model, force)
     if data is not None and data_option is not None:
         raise UserError(f"the data is named twice, {data} and --data {data_option}: give one")
     talk = Dialogue(results(), asks=not yes and sys.stdin.isatty() and sys.stdout.isatty())
-    if talk.asks and data is None and data_option is None:
-        talk.say(
-            "Your data: a JSONL, JSON or Parquet file, a folder, a Hugging Face name, or word_problems (built in)."
-        )
-    source = talk.settle(
-        "Data",
-        "DATA (or --data)",
-        given=data or data_option,
-        proposal="word_problems" if talk.asks else None,
-        check=lambda answer: find_source(answer, split=split, config_name=config_name),
-    )
+    source = _source(talk, data or data_option, split, config_name)
     understood = steps.understood(talk, source, _pairs(column or []))
     judge, proposed = steps.chosen_verifier(talk, understood.problems, verifier)
     splits = steps.held_out(talk, understood, dev, hold_out)
     overlapping = steps.contaminated(talk, splits)
-    facts = _model(talk, model)
-    if facts.name == TINY and proposed.kind != "number":
-        talk.say("It solves simple word problems and nothing else: good to see the commands, not for this data.")
+    facts = _model(talk, model, proposed.kind)
     run_name, file = _place(talk, name, out, steps.name_for(source), force)
     plan = planned(
         understood,
@@ -113,13 +101,28 @@ def _pairs(columns: list[str]) -> dict[str, str]:
     return found
 
 
-def _model(talk: Dialogue, given: str | None) -> ModelFacts:
+def _source(talk: Dialogue, given: str | None, split: str | None, config_name: str | None) -> DataSource:
+    from star_rft.starting.source import find_source
+
+    if talk.asks and given is None:
+        talk.say("Your data: a JSONL, JSON or Parquet file, a folder, a hub name, or word_problems (built in).")
+    return talk.settle(
+        "Data",
+        "DATA (or --data)",
+        given=given,
+        proposal="word_problems" if talk.asks else None,
+        check=lambda answer: find_source(answer, split=split, config_name=config_name),
+    )
+
+
+def _model(talk: Dialogue, given: str | None, kind: str) -> ModelFacts:
     from star_rft.starting.model import TINY, look
 
-    facts = talk.settle(
-        "Model (tiny, smollm2, a folder or a hub name)", "--model", given=given, proposal=TINY, check=look
-    )
+    asked = "Model (tiny, smollm2, a folder or a hub name)"
+    facts = talk.settle(asked, "--model", given=given, proposal=TINY, check=look)
     talk.say(f"Model: {facts.name}, {facts.why}.")
+    if facts.name == TINY and kind != "number":
+        talk.say("It solves simple word problems and nothing else: good to see the commands, not for this data.")
     return facts
 
 
