@@ -227,8 +227,6 @@ def label(name: str, value: str) -> str:
         return "no candidate" if value == NOTHING else "kept"
     if name == "split":
         return wording.SPLITS.get(value, value)
-    if name == "round":
-        return f"round {value}"
     return wording.plain(value) if name in ("reason", "class", "why", "doubt") else value
 
 

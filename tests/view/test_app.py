@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,17 @@ def test_what_is_not_there_is_a_page_that_names_it(address: str, path: str) -> N
 def test_pages_beyond_the_last_show_the_last(address: str) -> None:
     assert "page 2 of 2" in get(address, "/?by=trace&page=999999")
     assert len(rows(get(address, "/?by=trace&page=999999"))) == 9
+
+
+def test_many_requests_at_once_are_answered_as_one_after_the_other(address: str) -> None:
+    paths = ["/prompt/c", "/?q=sum", "/?by=trace&status=incorrect", "/prompt/a?q=apples", "/?sort=solved&round=2"] * 6
+
+    def main_of(path: str) -> str:
+        return get(address, path).partition("<main")[2].partition("</main>")[0]
+
+    expected = {path: main_of(path) for path in paths}
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(main_of, paths)) == [expected[path] for path in paths]
 
 
 # Whom it answers
