@@ -124,7 +124,7 @@ def _columns(layout: Layout[Any]) -> Mapping[str, str]:
 
 
 def _lead_of_examples(told: Told, tally: Tally) -> str:
-    kinds = {"trace": "verified trace", "gold": "gold solution", "anchor": "gold solution of the warm start's data"}
+    kinds = {"trace": "verified trace", "gold": "gold solution", "anchor": "example of the warm start"}
     made_of = [counted(tally.kinds[kind], said) for kind, said in kinds.items() if tally.kinds[kind]]
     total = sum(tally.kinds[kind] for kind in kinds)
     prompts = counted(len(tally.prompts), "prompt")
@@ -136,7 +136,8 @@ def _lead_of_examples(told: Told, tally: Tally) -> str:
     ]
     if tally.too_long:
         most = told.config["train"]["max_tokens"]
-        lines.append(f"{tally.too_long:,} longer than {most:,} tokens were left out of training, and so they are here.")
+        longer = counted(tally.too_long, "example")
+        lines.append(f"Without {longer} of more than {most:,} tokens, which training left out as well.")
     if tally.is_weighted:
         how = told.config["train"]["weighting"]
         lines.append(f"The examples were weighted ({how}): `weight`, which most trainers do not read.")

@@ -125,8 +125,6 @@ def lineage(folder: RunFolder, config: Mapping[str, Any]) -> Lineage:
 def started_from(folder: RunFolder, config: Mapping[str, Any], round: int) -> str:
     """Say which model a round's training started from."""
     found = lineage(folder, config)
-    if not folder.metrics(round - 1).exists():
-        return ""
     before = found.before(round)
     warmed = "the base model after its warm start"
     if before:

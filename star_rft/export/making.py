@@ -22,6 +22,7 @@ from star_rft.export.rows import (
     Material,
     Tally,
     compared,
+    count_of_pairs,
     imitated,
     set_against_incorrect,
     suspects,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
 Format = Literal["sft", "dpo", "jsonl", "parquet", "hub-folder"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-# DuckDB sorts on disk what does not fit; besides it there are the problems, and a batch of rows.
-MEMORY = "400MB"
+# DuckDB sorts on disk what does not fit; one thread, as each holds on to blocks of its own and several run out of it.
+MEMORY = "500MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ def _bounded(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="star-rft-export-") as spill:
         con.execute(f"set memory_limit = '{MEMORY}'")
         con.execute(f"set temp_directory = '{spill}'")
+        con.execute("set threads = 1")
         yield
 
 
@@ -201,21 +203,16 @@ def _count_of_examples(material: Material, round: int, *, gold: float, mix: floa
 
 
 def _preferences(work: Work, name: str) -> File:
-    config, material = work.told.config, work.texts
-    section = config["preference"]
-    if section:
-        query = f"select count(*) from rankings where in_round in ({work.rounds}) and place > 0"
-    else:
-        query = f"select count(distinct problem_id) from selection where in_round in ({work.rounds}) and is_selected"
-    ((total,),) = material.con.sql(query).fetchall()
+    material, section = work.texts, work.told.config["preference"]
+    if not section:
+        _rank(work)
 
     def items() -> Iterator[Compared]:
         for number in work.job.rounds:
-            if not section:
-                _rank(work, number)
             most = section["max_tokens"] if section else None
             yield from compared(material, round=number, max_tokens=most, tally=work.tally)
 
+    total = count_of_pairs(work.con, work.job.rounds)
     layout = for_comparison(work.job.tool, material.prompts)
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
     if not rows:
@@ -225,13 +222,13 @@ def _preferences(work: Work, name: str) -> File:
     return describing.preferences_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
 
 
-def _rank(work: Work, round: int) -> None:
+def _rank(work: Work) -> None:
     config = work.told.config
     scorer = config["scorer"]
     set_against_incorrect(
         work.con,
-        round=round,
-        rounds=config["select"]["rounds"],
+        rounds=work.job.rounds,
+        candidates_of=config["select"]["rounds"],
         seed=config["seed"],
         limit=work.job.pairs,
         scorer_decides=bool(scorer and scorer["decides"]),

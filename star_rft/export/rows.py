@@ -143,23 +143,43 @@ def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, int]]:
 
 
 def set_against_incorrect(
-    con: duckdb.DuckDBPyConnection, *, round: int, rounds: str, seed: int, limit: int, scorer_decides: bool
+    con: duckdb.DuckDBPyConnection,
+    *,
+    rounds: Sequence[int],
+    candidates_of: str,
+    seed: int,
+    limit: int,
+    scorer_decides: bool,
 ) -> None:
-    """Make the view `rankings` hold what the rule `pairs` would have made of a round that compared nothing.
+    """Make the view `rankings` hold what the rule `pairs` would have made of rounds that compared nothing.
 
-    Each trace that the round selected is set against an incorrect one of its prompt, at most `limit` pairs a prompt.
+    Traces that a round selected are set against incorrect ones of their prompt, at most `limit` pairs a prompt;
+    `candidates_of` says, as the config does, whether a round could take the traces of all rounds.
     """
-    pool = candidates(con, round=round, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
     con.execute(
-        "create or replace temp table pool as select pool.* replace (case when s.is_selected then null"
-        " else coalesce(s.why, 'not_selected') end as why) from pool left join"
-        f" (select * from selection where in_round = {int(round)}) s using (sample_id)"
+        "create or replace temp table made (in_round integer, ranking bigint, problem_id varchar, place integer,"
+        " sample_id varchar, score double)"
     )
-    rank(pool, of="correct_incorrect", limit=limit)
-    con.execute(
-        "create or replace temp view rankings as"
-        f" select {int(round)}::integer as in_round, ranking, problem_id, place, sample_id, score from ranked"
-    )
+    for round in rounds:
+        pool = candidates(con, round=round, rounds=candidates_of, seed=seed, scorer_decides=scorer_decides)
+        con.execute(
+            "create or replace temp table pool as select pool.* replace (case when s.is_selected then null"
+            " else coalesce(s.why, 'not_selected') end as why) from pool left join"
+            f" (select * from selection where in_round = {int(round)}) s using (sample_id)"
+        )
+        rank(pool, of="correct_incorrect", limit=limit)
+        con.execute(f"insert into made select {int(round)}, * from ranked")
+    con.execute("create or replace temp view rankings as select * from made")
+
+
+def count_of_pairs(con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> int:
+    """Return how many pairs the rankings of rounds have, those of equal scores among them."""
+    listed = ", ".join(str(int(number)) for number in rounds)
+    ((found,),) = con.sql(
+        "select coalesce(sum(places * (places - 1) // 2), 0)::bigint from (select count(*) as places from rankings"
+        f" where in_round in ({listed}) group by in_round, ranking)"
+    ).fetchall()
+    return int(found)
 
 
 def suspects(material: Material, round: int) -> frozenset[str]:
