@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _load(
 
 def _role(source: str | list[str], split: str) -> str | None:
     """Names and folders have splits, and the role is the natural one; files and globs have none."""
-    is_files = not isinstance(source, str) or Path(source).is_file() or "*" in source
+    is_files = not isinstance(source, str) or Path(source).is_file() or has_magic(source)
     return None if is_files else split
 
 
