@@ -23,8 +23,13 @@ SMALLER = (
     (r"star-rft run quickstart name=warmer ", "rounds=1 data.train.options.n=12 data.dev.options.n=8 eval.drift=0"),
     (r"star-rft run (quickstart|configs/quickstart\.yaml)(?= |$)", SMALL),
     (r"star-rft run shop\.yaml(?= |$)", "rounds=1 data.train.limit=40 data.dev.limit=12 sample.unit=64 eval.drift=0"),
+    (r"star-rft run mine\.yaml(?= |$)", "rounds=1 data.train.options.n=24 data.dev.options.n=8 eval.drift=0"),
+    (r"star-rft (bench|best-of-n) ", "--limit 8"),
+    (r"star-rft controls ", "--only random"),
     (r"star-rft view ", "--no-open --port 0"),
 )
+# The same command without the installation before it.
+INSTEAD = {"make demo": f"star-rft run quickstart {SMALL}"}
 INTERRUPTED = 130
 LANGUAGES = ("bash", "console", "sql", "python", "yaml", "json", "text")
 
@@ -85,7 +90,8 @@ class Reader:
 
     def _run(self, block: Block, command: Command, wanted: int, before: str | None) -> None:
         added = _smaller(command.text)
-        done = shell.run(f"{command.text} {added}".rstrip(), self.folder, interrupt_after=before)
+        text = INSTEAD.get(command.text, f"{command.text} {added}".rstrip())
+        done = shell.run(text, self.folder, interrupt_after=before)
         printed = (done.out + done.err).replace(f" {added}", "") if added else done.out + done.err
         if done.status != wanted:
             raise PageError(

@@ -54,7 +54,7 @@ def run_python(program: str, folder: Path) -> Done:
 
 def environment() -> dict[str, str]:
     """One thread, no network, the commands of this environment first, and this repository's modules."""
-    settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     return os.environ | settings | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 

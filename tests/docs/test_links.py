@@ -42,6 +42,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert lost == []
 
 
+def test_pictures_are_small_enough_to_be_fetched_with_the_page() -> None:
+    large = {path.name: path.stat().st_size for path in (ROOT / "docs").glob("*.png")}
+    small = {path.name: path.stat().st_size for path in (ROOT / "docs" / "report").glob("*.png")}
+    assert len(large) == 2
+    assert len(small) == 4
+    assert max(large.values()) < 400_000
+    assert max(small.values()) < 150_000
+
+
 def test_every_page_is_on_the_map() -> None:
     targets = LINK.findall((ROOT / "docs" / "README.md").read_text())
     linked = {(ROOT / "docs" / target.partition("#")[0]).resolve() for target in targets if "://" not in target}
