@@ -207,6 +207,7 @@ class Ledger:
         import duckdb
 
         con = duckdb.connect()
+        con.execute("set enable_progress_bar = false")  # else queries of seconds draw one into standard output
         self._view(con, "problems_file", self._existing("problems.parquet"), PROBLEMS)
         con.execute("create view problems as select id as problem_id, * exclude (id) from problems_file")
         self._view(con, "samples", self._parts("samples"), SAMPLES)

@@ -163,9 +163,9 @@ def set_against_incorrect(
     for round in rounds:
         pool = candidates(con, round=round, rounds=candidates_of, seed=seed, scorer_decides=scorer_decides)
         con.execute(
-            "create or replace temp table pool as select pool.* replace (case when s.is_selected then null"
-            " else coalesce(s.why, 'not_selected') end as why) from pool left join"
-            f" (select * from selection where in_round = {int(round)}) s using (sample_id)"
+            "create or replace temp table pool as"
+            " select pool.* replace (case when s.is_selected then null else s.why end as why) from pool"
+            f" join (select * from selection where in_round = {int(round)}) s using (sample_id)"
         )
         rank(pool, of="correct_incorrect", limit=limit)
         con.execute(f"insert into made select {int(round)}, * from ranked")

@@ -111,6 +111,6 @@ def _sample(
 ) -> Sample:
     ids: Sequence[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     # Another model's tokens mean something else here, or nothing.
-    token_ids = (9_999,) if model != "policy" else (*ids, tokenizer.eos_token_id)
+    token_ids = (*([9_999] * 20 if model != "policy" else ids), tokenizer.eos_token_id)
     drawn = sample(problem, attempt, text, decode_id=DECODING.id, **more)
     return replace(drawn, model=model, token_ids=tuple(token_ids))

@@ -12,6 +12,7 @@ import pytest
 from star_rft.export.rounds import chosen_rounds
 from star_rft.export.writing import new_folder
 from star_rft.folder import RunFolder
+from star_rft.ledger import Ledger
 from star_rft.types import UserError
 from tests.export.calling import export, lines
 from tests.runs import call
@@ -102,6 +103,11 @@ def test_from_the_command_line_a_mistake_has_status_2_and_success_one_json_docum
         done.stderr.strip()
         == "error: run/export/sft-001: is there already; --force replaces it, --out names another folder"
     )
+
+
+def test_a_query_of_seconds_draws_no_bar_into_what_is_printed(plain: Path) -> None:
+    (found,) = Ledger(plain).connect().sql("select current_setting('enable_progress_bar')").fetchall()
+    assert found == (False,)
 
 
 # Where it is written

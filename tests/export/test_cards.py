@@ -142,12 +142,14 @@ def test_no_card_names_a_path_of_the_machine(format: str, chat: Path, tmp_path: 
 
 def test_a_path_is_cut_only_where_a_path_may_stand() -> None:
     config = {
+        "run_dir": "/data/run",
         "prompt": {"template": "/no_think {question}"},
         "verifier": {"name": "pkg.module:check", "options": {"words": ["/data/words.txt"]}},
         "scorer": {"name": "judge", "options": {"url": "http://localhost:8000/v1"}},
         "data": {"train": {"source": "C:\\data\\train.jsonl"}, "dev": {"source": "openai/gsm8k"}},
     }
     cut = without_paths(config)
+    assert "run_dir" not in cut
     assert cut["prompt"] == config["prompt"]
     assert cut["verifier"] == {"name": "pkg.module:check", "options": {"words": ["words.txt"]}}
     assert cut["scorer"] == {"name": "judge", "options": {}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,11 @@ def test_every_kind_of_row_goes_out_as_it_is_trained_on(plain: Path, tmp_path: P
     assert "Without 1 example of more than 100 tokens" in card
     assert "weighted (per_prompt)" in card
     assert len({row["id"] for row in rows}) == len(rows)
+    # The tokens are this model's, also where another one sampled.
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny")
+    for column, ends, what in (("prompt", 0, "of prompts"), ("completion", 1, "of completions")):
+        tokens = sum(len(tokenizer(row[column])["input_ids"]) + ends for row in rows)
+        assert re.search(rf"\b{tokens}( tokens)? {what}", card)
 
 
 def test_trl_trains_on_the_file_as_the_card_says(
