@@ -23,7 +23,7 @@ SMALLER = (
     (r"star-rft run quickstart name=warmer ", "rounds=1 data.train.options.n=12 data.dev.options.n=8 eval.drift=0"),
     (r"star-rft run (quickstart|configs/quickstart\.yaml)(?= |$)", SMALL),
     (r"star-rft run shop\.yaml(?= |$)", "rounds=1 data.train.limit=40 data.dev.limit=12 sample.unit=64 eval.drift=0"),
-    (r"star-rft run mine\.yaml(?= |$)", "rounds=1 data.train.options.n=24 data.dev.options.n=8 eval.drift=0"),
+    (r"star-rft run mine\.yaml(?= |$)", "rounds=1 data.train.limit=24 data.dev.limit=8 data.test.limit=8 eval.drift=0"),
     (r"star-rft (bench|best-of-n) ", "--limit 8"),
     (r"star-rft controls ", "--only random"),
     (r"star-rft view ", "--no-open --port 0"),
