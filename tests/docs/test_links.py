@@ -11,7 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from star_rft.cli import app
+from star_rft.config.reading import CHANGEABLE
 from tests.docs.pages import PAGES, ROOT
+from tests.docs.shell import run
 
 LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCES = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -19,6 +21,7 @@ FILE = re.compile(r"`((?:benchmarks|scripts|configs|tests|star_rft|verifiers|doc
 # A command in a code span, or in an indented block.
 SPAN = re.compile(r"`((?:star-rft|python -m verifiers) [^`\n]+(?:\n[^`\n]+)?)`", re.MULTILINE)
 INDENTED = re.compile(r"^    (star-rft (?:[^\n]*\\\n)*[^\n]+)", re.MULTILINE)
+RECIPES = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
 # A page tells the reader to write it.
 IMAGINED = {"verifiers/checks/acrostic.py"}
 
@@ -78,6 +81,26 @@ def test_every_target_of_make_that_a_page_names_exists(page: Path) -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = re.findall(r"(?:^|`)make (\w+)", page.read_text(), re.MULTILINE)
     assert set(named) <= set(targets)
+
+
+def mentioned_runs() -> list[str]:
+    """Return the runs of recipes that pages mention without running them; what has a placeholder is none."""
+    found = [text for page in PAGES for text in [*SPAN.findall(page.read_text()), *INDENTED.findall(page.read_text())]]
+    plain = {re.sub(r"\s*\\?\n\s*", " ", text) for text in found if text.startswith("star-rft run ")}
+    return sorted(text for text in plain if text.split()[2] in RECIPES and "..." not in text and ".jsonl" not in text)
+
+
+@pytest.mark.parametrize("command", mentioned_runs())
+def test_a_run_that_a_page_mentions_could_begin(command: str, tmp_path: Path) -> None:
+    done = run(f"{command} --dry-run", tmp_path)
+    assert done.status == 0, done.err
+
+
+def test_what_may_change_in_a_run_is_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "faq.md").read_text()
+    (said,) = re.findall(r"These may change in a run: (.*?)\.\s+To go on", page, re.DOTALL)
+    kept = {"about", "name", "run_dir", "versions", "machine"}  # which name a run, or are found by it
+    assert set(re.findall(r"`([\w.]+)`", said)) == CHANGEABLE - kept
 
 
 def fault(words: list[str]) -> str | None:
