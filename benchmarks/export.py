@@ -30,8 +30,14 @@ EXPORTS = (
     ["--format", "parquet", "--include", "all", "--tokens"],
     ["--format", "hub-folder", "--include", "all"],
 )
-EXPORT = "import resource, sys; from star_rft.cli import app; app(sys.argv[1:], standalone_mode=False);"
-EXPORT += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+# Not ru_maxrss: that is kept over exec, and would be at least that of the process which made the run.
+EXPORT = """
+import re, sys
+from pathlib import Path
+from star_rft.cli import app
+app(sys.argv[1:], standalone_mode=False)
+print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ import pytest
 from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import call, command, environment, write_config
 
-COMMANDS = ["init", "run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n"]
+COMMANDS = ["init", "run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n", "export"]
 COMMANDS += ["report", "sql", "frontier", "review", "doubts", "controls", "view", "verifiers", "recipes", "doctor"]
 
 

@@ -103,13 +103,14 @@ def _columns(columns: Mapping[str, str]) -> str:
 def _lineage(
     folder: RunFolder, config: Mapping[str, Any], rounds: Sequence[int], reports: Mapping[int, RoundReport]
 ) -> str:
-    """Say which rounds' data led to the model of the last of these rounds, where it was more than one."""
-    last = rounds[-1]
-    led = sorted(facts.lineage(folder, config).rounds(last))
-    if led == list(rounds):
-        return f"The model of round {last} saw this and no more." if last in reports else ""
-    listed = ", ".join(map(str, led))
-    return f"The model of round {last} was trained on the data of {counted(len(led), 'round')}: {listed}."
+    """Say in which rounds the model of the last of these rounds was trained, where it is there."""
+    last, lineage = rounds[-1], facts.lineage(folder, config)
+    if last not in reports:
+        return ""
+    led = sorted(lineage.rounds(last))
+    warm = " and in the warm start" if lineage.warms_up and lineage.start != "base" else ""
+    listed = f"{counted(len(led), 'round')}, {', '.join(map(str, led))}" if len(led) > 1 else f"round {last} alone"
+    return f"The model of round {last} was trained in {listed}{warm}."
 
 
 def _held_out(folder: RunFolder, config: Mapping[str, Any], rounds: Sequence[int]) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ _WORDS = {
     "id": "the sample's id; of a gold solution `gold-` or `anchor-` and the problem's id",
     "problem_id": "a hash of the problem's content",
     "round": "the round that trained on it",
-    "source": "`trace`: sampled and verified; `gold`: the data's own solution; `anchor`: one of the warm start's",
+    "source": "`trace`: sampled and selected; `gold`: the data's own solution; `anchor`: one of the warm start's",
     "weight": "its weight in the loss",
     "better_id": "the sample's id of the better one",
     "worse_id": "and of the worse one",
@@ -87,7 +87,7 @@ def of_hub_folder(told: Told, job: Job, tally: Tally, files: Sequence[File]) -> 
         snippet
         for config in configs
         if config != "traces"
-        for snippet in loading.for_hub(_loading(told, compares=config == "dpo"))
+        for snippet in loading.for_hub(_loading(told, compares=config == "dpo"), config=str(config))
     ]
     return Exported(
         rounds=job.rounds,
@@ -124,7 +124,7 @@ def _columns(layout: Layout[Any]) -> Mapping[str, str]:
 
 
 def _lead_of_examples(told: Told, tally: Tally) -> str:
-    kinds = {"trace": "verified trace", "gold": "gold solution", "anchor": "example of the warm start"}
+    kinds = {"trace": "selected trace", "gold": "gold solution", "anchor": "example of the warm start"}
     made_of = [counted(tally.kinds[kind], said) for kind, said in kinds.items() if tally.kinds[kind]]
     total = sum(tally.kinds[kind] for kind in kinds)
     prompts = counted(len(tally.prompts), "prompt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -46,14 +46,14 @@ def for_tool(tool: Tool, about: Loading) -> list[Snippet]:
     return [_axolotl(about) if tool == "axolotl" else _llama_factory(about)]
 
 
-def for_hub(about: Loading) -> list[Snippet]:
-    """Return how each trainer loads a folder of the hub."""
-    config = "dpo" if about.compares else "sft"
-    return [
+def for_hub(about: Loading, *, config: str) -> list[Snippet]:
+    """Return how each trainer loads a config of a folder of the hub."""
+    found = [
         _trl(about, f'load_dataset("{HUB}", "{config}", split="train")  # or the path of this folder'),
         _axolotl_of_hub(about, config),
         _llama_factory_of_hub(about, config),
     ]
+    return [replace(snippet, title=f"{snippet.title}, {config}") for snippet in found]
 
 
 def for_traces(file: str) -> list[Snippet]:
@@ -76,7 +76,7 @@ def _trl(about: Loading, load: str) -> Snippet:
         f"from trl import {kind}Config, {kind}Trainer",
         "",
         f"data = {load}",
-        f'settings = {kind}Config(output_dir="out", max_length={about.max_tokens})',
+        f'settings = {kind}Config(output_dir="out", max_length={about.max_tokens})  # without a GPU: use_cpu=True',
         f'trainer = {kind}Trainer("{about.model}", args=settings, train_dataset=data)',
         "trainer.train()",
     ]
@@ -155,10 +155,8 @@ def _llama_factory_of_hub(about: Loading, config: str) -> Snippet:
         del entry["file_name"]
         text = json.dumps({about.name: entry}, indent=2)
         return Snippet("LLaMA-Factory", "An entry for its `dataset_info.json`:", "json", text)
-    said = (
-        "None of its templates takes texts as they are and ends them, and its preferences are no lists: make a file of"
-        " its own layout."
-    )
+    why = "Its preferences are no lists" if about.is_chat else "None of its templates takes a text as it is and ends it"
+    said = f"{why}: make a file of its own layout, and name it in `dataset_info.json`."
     return Snippet("LLaMA-Factory", said, "python", _converted(about, config))
 
 
@@ -177,7 +175,11 @@ def _converted(about: Loading, config: str) -> str:
         "",
         *end,
         f'data = load_dataset("{HUB}", "{config}", split="train")',
-        f"made = data.map(lambda row: {made}, remove_columns=data.column_names)",
+        "",
+        "def as_read(row):",
+        f"    return {made}",
+        "",
+        "made = data.map(as_read, remove_columns=data.column_names)",
         f'made.to_json("{about.file}")',
     ]
     return "\n".join(lines)

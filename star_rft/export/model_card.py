@@ -88,9 +88,11 @@ def _lead(config: Mapping[str, Any], report: RoundReport) -> str:
     if not report.round:
         return f"{base}, trained on gold solutions, before it was trained on anything of its own."
     gold = report.gold + report.anchor
-    also = f", and on {counted(gold, 'gold solution')}" if gold else ""
-    traces = counted(report.survivors, "completion")
-    return f"{base} after round {report.round}: trained on {traces} that a program found correct{also}."
+    on = [f"{counted(report.survivors, 'completion')} {telling.judged_by(config)}"] if config["train"] else []
+    on += [counted(gold, "gold solution")] if gold and config["train"] else []
+    compares = config["preference"] and config["preference"]["makes"] == "policy"
+    on += ["comparisons of completions, the better against the worse"] if compares else []
+    return f"{base} after round {report.round}: trained on {', and on '.join(on)}."
 
 
 def _verdict(report: RoundReport) -> str:
@@ -120,10 +122,10 @@ def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) 
         )
     for section, took in facts.trainings(folder, config, report.round).items():
         settings = config[section]
-        what = {"train": "supervised", "preference": "on comparisons", "warm_start": "supervised"}[section]
+        what, item = ("of comparisons", "ranking") if section == "preference" else ("supervised", "example")
         dropped = f" ({took.dropped_too_long:,} too long, left out)" if took.dropped_too_long else ""
         lines.append(
-            f"**Training, {what}**: {counted(took.examples, 'example')}{dropped}, {counted(took.steps, 'step')} of"
+            f"**Training, {what}**: {counted(took.examples, item)}{dropped}, {counted(took.steps, 'step')} of"
             f" {settings['batch_size']:,}, {took.tokens:,} tokens; learning rate {settings['lr']:g}"
             f" ({settings['schedule']}), at most {settings['max_tokens']:,} tokens"
             f"{', LoRA' if settings['lora'] else ''}; loss {took.loss_first:.3f} to {took.loss_last:.3f}."

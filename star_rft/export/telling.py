@@ -38,6 +38,14 @@ def how_it_was_made(told: Told, judges: Sequence[str]) -> str:
     return bullets(line for line in lines if line)
 
 
+def judged_by(config: Mapping[str, Any]) -> str:
+    """Say of a selected completion why it is one, as the end of a sentence."""
+    scorer = config["scorer"]
+    if scorer and scorer["decides"]:
+        return f"that the scorer {code(scorer['name'])} chose"
+    return "that a program found correct" if "correct" in config["select"]["rules"] else "that its rules selected"
+
+
 def rounds_table(rounds: Sequence[int], reports: Mapping[int, RoundReport], began: Mapping[int, str]) -> str:
     """Return a row a round: what was sampled and selected, and what the gate made of the model."""
     columns = ["round", "began from", "samples", "correct", "unknown", "selected", "gold", "anchor", "the gate"]
@@ -82,7 +90,7 @@ def limits(told: Told, reports: Sequence[RoundReport]) -> str:
     suspects = "are held out of training" if is_held_out else "are not held out: wrong ones may have been trained on"
     counts = [f"{r.classes.get('suspect_gold', 0):,} in round {r.round}" for r in reports if r.classes]
     lines = [
-        "**A right answer is not right reasoning.** A program checked the answers, not the ways to them."
+        _what_was_checked(told.config)
         + "".join(f" {_doubts(report)}" for report in reports if report.wrong_steps is not None),
         "**What the model could not solve is missing.**"
         + "".join(
@@ -96,6 +104,12 @@ def limits(told: Told, reports: Sequence[RoundReport]) -> str:
         "**Written by a model.** It was checked for right answers alone: not for bias, harm or private data.",
     ]
     return bullets(lines)
+
+
+def _what_was_checked(config: Mapping[str, Any]) -> str:
+    if config["scorer"] and config["scorer"]["decides"]:
+        return "**A score is not a right answer.** A model's scores decided what was selected, no program's verdicts."
+    return "**A right answer is not right reasoning.** A program checked the answers, not the ways to them."
 
 
 def _doubts(report: RoundReport) -> str:

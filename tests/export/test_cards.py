@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,18 @@ def test_a_kept_round_says_so_with_its_warnings(finished: Path) -> None:
     assert "There was no gate" in card_of(finished, gate=None)
 
 
+def test_what_a_scorer_chose_is_not_called_correct(finished: Path) -> None:
+    scorer = ["scorer={name: judge, decides: true}"]
+    text = card_of(finished, overrides=scorer)
+    assert "that the scorer `judge` chose" in text
+    assert "**A score is not a right answer.**" in text
+    assert "found correct" not in text
+    compared = ["preference={objective: dpo}", "select.rules=[correct, pairs]"]
+    assert "found correct, and on comparisons of completions" in card_of(finished, overrides=compared)
+    only = card_of(finished, overrides=[*compared, "train=null"])
+    assert "after round 2: trained on comparisons of completions, the better against the worse." in only
+
+
 def test_a_round_that_was_not_evaluated_says_so(finished: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     (run / "rounds/002/eval.parquet").unlink()
@@ -98,9 +111,9 @@ def test_a_data_card_tells_the_figures_of_its_round(finished: Path, tmp_path: Pa
     for why, count in report.dropped.items():
         assert f"| {why} | {count:,} |" in card.text
     assert "`math` (version" in card.text
-    assert "The model of round 2 was trained on the data of 2 rounds: 1, 2." in card.text
+    assert "The model of round 2 was trained in 2 rounds, 1, 2." in card.text
     assert "No training problem holds a held-out one" in card.text
-    for title in ("**TRL**", "**axolotl**", "**LLaMA-Factory**"):
+    for title in ("**TRL, sft**", "**axolotl, sft**", "**LLaMA-Factory, sft**"):
         assert title in card.text
     header = card.data.to_dict()
     assert (header["license"], header["size_categories"]) == ("other", ["n<1K"])
@@ -172,10 +185,11 @@ def test_markdown_holds_whatever_a_text_holds() -> None:
     assert table(["x"], [["a|b\nc"]]).splitlines()[-1] == "| a\\|b c |"
 
 
-def card_of(run: Path, **changes: Any) -> str:
-    """Return the card that round 2 of a run would have with another report."""
+def card_of(run: Path, *, overrides: Sequence[str] = (), **changes: Any) -> str:
+    """Return the card that round 2 of a run would have with another report or config."""
     report = replace(record.read(run / "rounds/002/metrics.json"), **changes)
-    return model_card(RunFolder(run), Ledger(run).connect(), told(settle(str(run)), is_chat=False), report)
+    config = settle(str(run), overrides)
+    return model_card(RunFolder(run), Ledger(run).connect(), told(config, is_chat=False), report)
 
 
 def gate(
