@@ -85,3 +85,22 @@ def test_only_changes_that_would_mix_samples_are_changes() -> None:
     old = configs.load(LEAST)
     assert configs.changes(old, configs.load(LEAST, ["rounds=9", "verifier.workers=3"])) == []
     assert configs.changes(old, configs.load(LEAST, ["sample.temperature=0.5"])) == ["sample.temperature: 1.0 -> 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("prompt.template={question}", "prompt", "template", "{question}"),
+        ("prompt.template=Q: {question}", "prompt", "template", "Q: {question}"),
+        (r'prompt.template="{question}\nA:"', "prompt", "template", "{question}\nA:"),
+        ("prompt.completion_prefix=", "prompt", "completion_prefix", ""),
+        ("prompt.system=no", "prompt", "system", "no"),
+        ("prompt.system=null", "prompt", "system", None),
+        ("model.name=7", "model", "name", "7"),
+        ("sample.n=16", "sample", "n", 16),
+        ("sample.temperature=[0.5, 1]", "sample", "temperature", [0.5, 1]),
+    ],
+)
+def test_text_on_the_command_line_is_taken_as_it_is(override: str, section: str, key: str, value: object) -> None:
+    config = configs.load(LEAST, [override])
+    assert getattr(getattr(config, section), key) == value

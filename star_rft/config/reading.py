@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from star_rft.config.run import Config
 from star_rft.types import UserError
@@ -102,10 +103,33 @@ def _split_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {text!r} must look like key.sub=value, for example sample.n=16")
+    if _is_text(key):
+        return key, _text(value)
     try:
         return key, yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:
         return key, value
+
+
+def _is_text(key: str) -> bool:
+    """Whether a key holds text and no other kind of value: then `{question}` is no mapping and `7` no number."""
+    *parents, last = key.split(".")
+    model: type[BaseModel] | None = Config
+    for part in parents:
+        field = _field(model, part) if model else None
+        model = _section_in(field.annotation) if field else None
+    field = _field(model, last) if model else None
+    return field is not None and field.annotation in (str, str | None)
+
+
+def _text(value: str) -> str | None:
+    """Take text as it is, but for null, and for the quotes and escapes of YAML where it begins with a quote."""
+    if value in ("null", "~"):
+        return None
+    try:
+        return str(yaml.load(value, Loader=_Loader)) if value[:1] in ("'", '"') else value
+    except yaml.YAMLError:
+        return value
 
 
 def _set(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -140,12 +164,16 @@ def _explain(problem: Any) -> str:
 def _keys_of(location: Iterable[str | int]) -> list[str]:
     model: type[BaseModel] = Config
     for part in location:
-        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None)
+        field = _field(model, part)
         section = _section_in(field.annotation) if field else None
         if section is None:
             return []
         model = section
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _field(model: type[BaseModel], key: str | int) -> FieldInfo | None:
+    return next((field for name, field in model.model_fields.items() if (field.alias or name) == key), None)
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

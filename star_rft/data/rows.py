@@ -49,12 +49,12 @@ def find_files(source: str | os.PathLike[str], split: str | None) -> list[Path]:
     path = Path(text)
     if path.is_dir():
         return _files_of_folder(path, split)
+    if not path.exists() and not glob.has_magic(text):
+        raise DataError(f"{text}: no such file")
     if split is not None:
         raise DataError(f"{text}: a file has no split {split!r}; name the file of that split, or its folder")
     if path.exists():
         return [path]
-    if not glob.has_magic(text):
-        raise DataError(f"{text}: no such file")
     found = sorted(Path(match) for match in glob.glob(text, recursive=True) if not os.path.isdir(match))
     if not found:
         raise DataError(f"{text}: no file matches")

@@ -161,3 +161,8 @@ load({str(tmp_path / "a.jsonl")!r}, verifier="numeric")
 print(sorted({{"torch", "datasets", "transformers", "pyarrow", "numpy"}} & set(sys.modules)))
 """
     assert run_python(code).strip() == "[]"
+
+
+def test_a_missing_file_is_missing_whatever_split_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load(tmp_path / "absent.jsonl", verifier="math", split="train")
