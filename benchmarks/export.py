@@ -62,7 +62,7 @@ def line(run: Path, out: Path, options: Sequence[str]) -> str:
     made, peak = done.stdout.splitlines()
     rows = ", ".join(f"{count:,} rows of {name}" for name, count in json.loads(made)["files"].items())
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
-    return f"{' '.join(options[1:]):<36} {seconds:6.1f} s, peak {int(peak) / 2**10:6,.0f} MiB, {size:6,.0f} MB: {rows}"
+    return f"{' '.join(options[1:]):<36} {seconds:6.1f} s, peak {int(peak) / 2**10:6,.0f} MiB, {size:6,.0f} MiB written: {rows}"
 
 
 if __name__ == "__main__":
