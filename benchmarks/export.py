@@ -62,7 +62,8 @@ def line(run: Path, out: Path, options: Sequence[str]) -> str:
     made, peak = done.stdout.splitlines()
     rows = ", ".join(f"{count:,} rows of {name}" for name, count in json.loads(made)["files"].items())
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
-    return f"{' '.join(options[1:]):<36} {seconds:6.1f} s, peak {int(peak) / 2**10:6,.0f} MiB, {size:6,.0f} MiB written: {rows}"
+    took = f"{seconds:6.1f} s, peak {int(peak) / 2**10:6,.0f} MiB, {size:6,.0f} MiB written"
+    return f"{' '.join(options[1:]):<36} {took}: {rows}"
 
 
 if __name__ == "__main__":
