@@ -61,7 +61,6 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
         (["sql", ".", "select 1"], "is not a run folder"),
         (["sql", "run", "select nothing from nowhere"], "sql: "),
         (["frontier", "absent"], "is not a run folder"),
-        (["report", "run"], "no round is finished yet"),
         (["verify", "absent"], "is not a run folder"),
         (["bench", "tiny", "--data", "word_problems", "--k", "one"], "--k 'one'"),
         (["best-of-n", "tiny", "--data", "word_problems", "--by", "rewards"], "--by 'rewards' is neither"),
