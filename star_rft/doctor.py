@@ -156,9 +156,9 @@ def device(found: Torch | None, why: str, *, driver: str | None, hidden: str | N
         text = f"CPU: there is an NVIDIA driver, but torch {found.version} is built without CUDA"
         return Finding("device", "problem", text, f"{pip} install --force-reinstall --no-cache-dir torch")
     if driver is not None:
-        index = "https://download.pytorch.org/whl/cu" + "".join(driver.split(".")[:2])
         text = f"CPU: torch is built for CUDA {found.cuda}, and the driver, which knows CUDA {driver}, gives it no GPU"
-        return Finding("device", "problem", text, f"{pip} install --force-reinstall torch --index-url {index}")
+        fix = f"update the NVIDIA driver, or install a torch that is built for CUDA {driver} or older"
+        return Finding("device", "problem", text, fix)
     if found.has_mps:
         return Finding("device", "note", "CPU: Apple's GPU is not used")
     return Finding("device", "ok", "CPU: models up to about 0.5B are practical")

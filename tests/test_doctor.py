@@ -114,9 +114,9 @@ def test_the_same_thing_has_the_same_short_name_whatever_was_found(name: str) ->
         assert len(finding.what) <= 18
 
 
-def test_the_index_of_torch_is_that_of_the_driver() -> None:
-    assert "whl/cu118" in device(CUDA_BUILD, driver="11.8").fix
-    assert "--index-url" not in device(CPU_BUILD, driver="12.4").fix
+def test_a_driver_that_is_too_old_is_told_from_a_torch_without_cuda() -> None:
+    assert "built for CUDA 11.8 or older" in device(CUDA_BUILD, driver="11.8").fix
+    assert "--force-reinstall --no-cache-dir torch" in device(CPU_BUILD, driver="12.4").fix
 
 
 def test_a_package_outside_its_range_is_named_with_the_range_and_the_others_are_counted() -> None:
