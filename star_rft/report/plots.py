@@ -36,9 +36,9 @@ class Plot:
 
     @property
     def json(self) -> str:
-        """The figure for a script element: what would end the element is written as an escape."""
+        """The figure for a script element: Plotly writes what would end the element as an escape."""
         text: str = self.figure.to_json()
-        return text.replace("<", "\\u003c")
+        return text
 
 
 def figure(*, height: int = 340, **layout: Any) -> go.Figure:
