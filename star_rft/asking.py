@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
 
-from star_rft.config import Config, DecodingConfig, SampleConfig
+from star_rft.config import Config, DecodingConfig
 from star_rft.data import Prompter
 from star_rft.data.prompts import QUESTION
+from star_rft.engines import backend
 from star_rft.evaluate import HeldOut
 from star_rft.folder import RunFolder
 from star_rft.frontier.plan import POLICY
@@ -49,7 +49,7 @@ def sources_of(config: Config, base: Model) -> list[Source]:
             Source(
                 tokenizer=asked[0].tokenizer,
                 attempts=range(index * section.n, (index + 1) * section.n),
-                decodings=_cycled_decodings(section),
+                decodings=_cycled_decodings(config),
                 renders=tuple(prompts.render for prompts in asked),
                 name=name,
                 model=resolved,
@@ -76,7 +76,7 @@ def hint_source(config: Config, base: Model) -> Source | None:
     if template is None:
         template = config.prompt.template if section.mark else config.prompt.template.replace(QUESTION, HINTED_QUESTION)
     temperatures = config.sample.temperatures if section.temperature is None else [section.temperature]
-    decoding = _decoding(config.sample, temperature=temperatures[0], top_p=config.sample.top_ps[0])
+    decoding = _decoding(config, config.sample, temperature=temperatures[0], top_p=config.sample.top_ps[0])
     return Source(
         tokenizer=prompts.tokenizer,
         attempts=range(section.n),
@@ -87,29 +87,26 @@ def hint_source(config: Config, base: Model) -> Source | None:
     )
 
 
-def _decoding(section: DecodingConfig, *, temperature: float, top_p: float, backend: str = "hf") -> Decoding:
+def _decoding(config: Config, section: DecodingConfig, *, temperature: float, top_p: float) -> Decoding:
     is_greedy = temperature == 0
+    name, version = backend(config)
     return Decoding(
         temperature=temperature,
         max_tokens=section.max_tokens,
         top_p=1.0 if is_greedy else top_p,
         top_k=0 if is_greedy else section.top_k,
         stop=tuple(section.stop),
-        backend=backend,
-        backend_version=version("transformers"),
+        backend=name,
+        backend_version=version,
     )
 
 
-def _cycled_decodings(section: SampleConfig) -> tuple[Decoding, ...]:
+def _cycled_decodings(config: Config) -> tuple[Decoding, ...]:
     """Return what the attempts take in turn: each list goes on at its own pace."""
+    section = config.sample
     temperatures, top_ps = section.temperatures, section.top_ps
     return tuple(
-        _decoding(
-            section,
-            temperature=temperatures[i % len(temperatures)],
-            top_p=top_ps[i % len(top_ps)],
-            backend=section.backend,
-        )
+        _decoding(config, section, temperature=temperatures[i % len(temperatures)], top_p=top_ps[i % len(top_ps)])
         for i in range(math.lcm(len(temperatures), len(top_ps)))
     )
 
@@ -118,8 +115,8 @@ def held_out_of(config: Config) -> HeldOut:
     return HeldOut(
         ks=config.eval.k,
         n=config.eval.n,
-        sampled=_decoding(config.eval, temperature=config.eval.temperature, top_p=config.eval.top_p),
-        greedy=_decoding(config.eval, temperature=0.0, top_p=1.0) if config.eval.has_greedy else None,
+        sampled=_decoding(config, config.eval, temperature=config.eval.temperature, top_p=config.eval.top_p),
+        greedy=_decoding(config, config.eval, temperature=0.0, top_p=1.0) if config.eval.has_greedy else None,
         every=config.eval.every,
         group_by=config.eval.group_by,
     )

@@ -18,6 +18,7 @@ from star_rft.balance import Probe
 from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
 from star_rft.drawing import Drawing, Engine
+from star_rft.engines import open_sampler
 from star_rft.export.facts import Told
 from star_rft.export.model_card import write_model_card
 from star_rft.files import RunError, locked, write_text
@@ -37,7 +38,7 @@ from star_rft.stages import RunStages
 from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
-from star_rft.types import Model, Problem, Sampler, Scorer, Split
+from star_rft.types import Model, Problem, Scorer, Split
 from star_rft.waves import Waves
 
 RECORDED = (
@@ -188,7 +189,7 @@ def _stages(
     if config.model.from_scratch:
         trust = config.model.trust_remote_code
         base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
-    prompts, engine = prompts_of(config, base), Engine(partial(_sampler, config))
+    prompts, engine = prompts_of(config, base), Engine(partial(open_sampler, config))
     fingerprint = lru_cache(maxsize=None)(models.fingerprint)
     drawing = Drawing(
         ledger=Ledger(folder.path, is_writer=True),
@@ -286,18 +287,6 @@ def _waves(config: Config, folder: RunFolder, drawing: Drawing) -> Waves:
         rounds=config.select.rounds,
         escalates=section.plan == "adaptive",
         holds_out_suspects=holds_out_suspects(config),
-    )
-
-
-def _sampler(config: Config, model: Model) -> Sampler:
-    from star_rft.samplers.hf import HFSampler
-
-    return HFSampler(
-        model,
-        dtype=config.model.dtype,
-        device=config.model.device,
-        batch_size=config.sample.batch_size,
-        trust_remote_code=config.model.trust_remote_code,
     )
 
 

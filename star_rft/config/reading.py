@@ -34,6 +34,9 @@ CHANGEABLE = {
     "train.save_steps",
     "gate",
     "report_to",
+    "vllm",
+    "server",
+    "ray",
 }
 
 

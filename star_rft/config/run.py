@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from star_rft.config.engines import RayConfig, ServerConfig, VLLMConfig
 from star_rft.config.fields import Section, one_or_many
 from star_rft.config.inputs import DataConfig, ModelConfig, PromptConfig
 from star_rft.config.sampling import (
@@ -42,6 +43,9 @@ class Config(Section):
     prompt: PromptConfig = PromptConfig()
     verifier: VerifierConfig = VerifierConfig()
     sample: SampleConfig = SampleConfig()
+    vllm: VLLMConfig = VLLMConfig()
+    server: ServerConfig | None = None
+    ray: RayConfig = RayConfig()
     budget: BudgetConfig = BudgetConfig()
     balance: BalanceConfig | None = None
     rationalize: RationalizeConfig | None = None
@@ -60,6 +64,13 @@ class Config(Section):
     def _there_is_something_to_train_on(self) -> Config:
         if self.data.train is None and (self.rounds > 0 or self.warm_start is not None):
             raise ValueError(f"data.train is missing, and rounds={self.rounds} would train on it")
+        return self
+
+    @model_validator(mode="after")
+    def _a_server_has_an_address(self) -> Config:
+        server = self.server
+        if self.sample.backend == "server" and (server is None or (not server.urls and server.start is None)):
+            raise ValueError("sample.backend is server, which needs server.url or server.start")
         return self
 
     @model_validator(mode="after")

@@ -37,7 +37,8 @@ class SampleConfig(DecodingConfig):
 
     `temperature`, `top_p` and `system` may be lists, whose entries the attempts take in turn. `models` are names,
     folders or `policy`, the model that is trained; all sample the same prompts into one ledger. `prompts` is how many
-    train problems a round samples, drawn anew each round; all of them unless given.
+    train problems a round samples, drawn anew each round; all of them unless given. `backend` draws everything,
+    held-out samples too; the sections of the same names say how.
     """
 
     temperature: Annotated[float | list[float], one_or_many(NonNegative)] = 1.0  # type: ignore[assignment]
@@ -46,7 +47,7 @@ class SampleConfig(DecodingConfig):
     models: Annotated[list[str], Field(min_length=1)] = ["policy"]
     n: Positive = 8
     prompts: Positive | None = None
-    backend: Literal["hf"] = "hf"
+    backend: Literal["hf", "vllm", "server", "ray"] = "hf"
     batch_size: Positive | None = None
     unit: Positive = 1024
 
