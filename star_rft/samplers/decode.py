@@ -19,17 +19,10 @@ from transformers.cache_utils import DynamicCache
 
 from star_rft.samplers.draw import draw, uniforms
 from star_rft.samplers.kv_cache import Prefix, SlotCache, Written
+from star_rft.samplers.prompts import Prompt
 from star_rft.types import Decoding, Request
 
 PREFILL_TOKENS = 2048  # a forward of this many tokens keeps the cores busy; more only needs more memory
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt with every request for it."""
-
-    ids: tuple[int, ...]
-    requests: tuple[Request, ...]
 
 
 @dataclass(slots=True)

@@ -17,10 +17,11 @@ import transformers
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from star_rft.models import ModelError, load
-from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Prompt, Row, next_logits, prefill
+from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Row, next_logits, prefill
 from star_rft.samplers.kv_cache import ATTENTION, Prefix, SlotCache, Written
+from star_rft.samplers.prompts import Prompt, eos_ids, tokenized
 from star_rft.samplers.stops import StopStrings
-from star_rft.types import Completion, Decoding, Request, UserError
+from star_rft.types import Completion, Decoding, Request
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
 MEMORY_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of what is free
@@ -51,7 +52,7 @@ class HFSampler:
         self.tokenizer = tokenizer
         self.version: str = transformers.__version__
         self.batch_size = batch_size
-        self._eos_ids = _eos_ids(model, tokenizer)
+        self._eos_ids = eos_ids(tokenizer, model.generation_config)
         _require_plain_attention(model)
         self._shapes = _prove_slots(model)
         self._limit = _longest_sequence(model)
@@ -98,23 +99,7 @@ class HFSampler:
 
     def _tokenize(self, requests: Sequence[Request], decoding: Decoding) -> list[Prompt]:
         """Gather the requests by prompt, longest prompt first: neighbours then need little padding."""
-        by_text: dict[str, list[Request]] = {}
-        for request in requests:
-            by_text.setdefault(request.prompt, []).append(request)
-        if not by_text:
-            return []
-        encoded = self.tokenizer(list(by_text), add_special_tokens=False)["input_ids"]
-        prompts = [Prompt(tuple(ids), tuple(group)) for ids, group in zip(encoded, by_text.values(), strict=True)]
-        for prompt in prompts:
-            problem = prompt.requests[0].problem_id
-            if not prompt.ids:
-                raise UserError(f"the prompt of problem {problem} is empty")
-            if len(prompt.ids) + decoding.max_tokens > self._limit:
-                raise UserError(
-                    f"the prompt of problem {problem} has {len(prompt.ids)} tokens, which with max_tokens "
-                    f"{decoding.max_tokens} exceeds the {self._limit} positions of the model: lower sample.max_tokens "
-                    f"and eval.max_tokens, or leave such problems out"
-                )
+        prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=self._limit, whose="the model")
         return sorted(prompts, key=lambda prompt: -len(prompt.ids))  # stable, hence deterministic
 
     def _completions(self, batch: Batch, decoding: Decoding, stops: StopStrings) -> Iterator[Completion]:
@@ -137,13 +122,6 @@ class HFSampler:
             finish_reason="stop" if has_eos or is_cut else "length",
             logprob=row.logprob,
         )
-
-
-def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a completion, by the tokenizer and by the checkpoint."""
-    eos = model.generation_config.eos_token_id
-    ids = [tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])]
-    return frozenset(token for token in ids if token is not None)
 
 
 def _longest_sequence(model: Any) -> int:
