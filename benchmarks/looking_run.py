@@ -24,7 +24,7 @@ from star_rft.files import write_table
 from star_rft.folder import RunFolder
 from star_rft.frontier.classes import classify
 from star_rft.gate import Gate, decide, evaluated
-from star_rft.ledger import DOUBTS, PROBLEMS, SAMPLES, VERDICTS, Ledger
+from star_rft.ledger import DOUBTS, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
 from star_rft.select.rules import select
 from star_rft.types import Decoding, RoundReport
 
@@ -98,9 +98,8 @@ def write_units(ledger: Ledger, tables: tuple[pa.Table, pa.Table], name: str) ->
             write_table(ledger.folder / parts[kind], table.slice(start, UNIT))
         part = samples.slice(start, UNIT)
         seconds = {"sample": 12.0, "verify": 0.4}
-        ledger._append(
-            ledger._line(unit, parts, rows=len(part), tokens=sum(part["tokens"].to_pylist()), seconds=seconds)
-        )
+        tokens = sum(part["tokens"].to_pylist())
+        ledger.adopt(described(ledger.folder, unit, parts, rows=len(part), tokens=tokens, seconds=seconds))
 
 
 def _problem_id(split: str, p: int) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from star_rft.files import write_table
-from star_rft.ledger import SAMPLES, VERDICTS, Ledger
+from star_rft.ledger import SAMPLES, VERDICTS, Ledger, described
 
 RULES = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
 PART = 100_000
@@ -67,7 +67,7 @@ def write_ledger(folder: Path, *, traces: int, prompts: int) -> None:
         write_table(folder / "ledger" / "samples" / f"{unit}.parquet", samples)
         write_table(folder / "ledger" / "verdicts" / f"{unit}.parquet", verdicts)
         parts = {name: f"{name}/{unit}.parquet" for name in ("samples", "verdicts")}
-        ledger._append(ledger._line(unit, parts, rows=len(index), tokens=0, seconds={}))
+        ledger.adopt(described(ledger.folder, unit, parts, rows=len(index), tokens=0, seconds={}))
 
 
 def _part(index: np.ndarray, *, prompts: int, traces: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:

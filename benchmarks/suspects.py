@@ -301,7 +301,7 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
     import duckdb
 
     from star_rft.files import write_table
-    from star_rft.ledger import PROBLEMS, SAMPLES, VERDICTS, Ledger
+    from star_rft.ledger import PROBLEMS, SAMPLES, VERDICTS, Ledger, described
 
     ledger, con = Ledger(folder, is_writer=True), duckdb.connect()
     con.execute(
@@ -345,7 +345,7 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
         parts = {name: f"{name}/u{start:09d}.parquet" for name in tables}
         for name, table in tables.items():
             write_table(folder / "ledger" / parts[name], table)
-        ledger._append(ledger._line(f"u{start:09d}", parts, rows=stop - start, tokens=0, seconds={}))
+        ledger.adopt(described(ledger.folder, f"u{start:09d}", parts, rows=stop - start, tokens=0, seconds={}))
 
 
 def timed_classes(folder: Path) -> dict[str, Any]:

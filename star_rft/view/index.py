@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from star_rft.files import read_lines
 from star_rft.ledger import Ledger
 from star_rft.view.columns import Coder, Ints, Prompts, Traces, prompts_of
 
@@ -164,10 +163,9 @@ def stamp_of(run_dir: Path) -> Stamp:
 
 def units_of(run_dir: Path) -> tuple[list[tuple[str, str]], list[str]]:
     """Return the files of samples and of their verdicts, a pair a unit, and the files of later verdicts."""
-    folder = run_dir / "ledger"
-    parts = [line["parts"] for line in read_lines(folder / "manifest", mends=False) if "parts" in line]
-    units = [(str(folder / part["samples"]), str(folder / part["verdicts"])) for part in parts if "samples" in part]
-    return units, [str(folder / part["verdicts"]) for part in parts if set(part) == {"verdicts"}]
+    ledger = Ledger(run_dir)
+    units = [(str(samples), str(verdicts)) for samples, verdicts in ledger.files("samples", "verdicts")]
+    return units, [str(verdicts) for (verdicts,) in ledger.files("verdicts")]
 
 
 def build(

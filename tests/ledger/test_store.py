@@ -75,7 +75,7 @@ def test_each_decoding_is_recorded_once(tmp_path: Path) -> None:
 def test_a_ledger_of_another_schema_is_refused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, is_writer=True)
     ledger.manifest.write_text('{"schema": 99}\n')
-    with pytest.raises(RunError, match="schema 99"):
+    with pytest.raises(RunError, match="schema is 99"):
         Ledger(tmp_path)
 
 

@@ -1,0 +1,78 @@
+"""Which parts of a ledger count: JSON lines that are only ever appended to.
+
+Each line tells of one event: the schema (first), a `decoding`, a `unit` that was committed, units that were put
+together (`compacted`), a part that was found damaged and the units `lost` with it. What counts now is what remains
+when the lines are gone through in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from star_rft.files import RunError, append_line, read_lines
+
+SCHEMA = 3
+
+Line = dict[str, Any]
+
+
+class Manifest:
+    """The manifest in `folder`. Only the process that holds the run's lock may append."""
+
+    def __init__(self, folder: Path, *, mends: bool) -> None:
+        """Read the lines; `mends` cuts a torn last one off. RunError for a ledger of an unknown schema."""
+        self.folder = folder
+        self.path = folder / "manifest"
+        self.lines: list[Line] = []
+        # Both in the order of their lines.
+        self.units: dict[str, Line] = {}
+        self.groups: dict[str, Line] = {}
+        self.lost: dict[str, Line] = {}
+        lines = read_lines(self.path, mends=mends)
+        self.schema: int = lines[0].get("schema", 0) if lines else SCHEMA
+        if self.schema not in range(1, SCHEMA + 1):
+            raise RunError(
+                f"{self.path}: its schema is {self.schema!r}, and this star-rft knows those up to {SCHEMA}: a newer one"
+                " wrote it"
+            )
+        for line in lines:
+            self._take(line)
+
+    def append(self, line: Line) -> None:
+        """Append a line and sync it; from then on it counts."""
+        append_line(self.path, line)
+        self._take(line)
+
+    def parts(self, table: str) -> list[Path]:
+        """Return the files of a table that count, oldest first."""
+        return [self.folder / line["parts"][table] for line in self.groups.values() if table in line["parts"]]
+
+    def named(self) -> set[str]:
+        """Return every file that counts, as it is named: relative to the folder."""
+        return {path for line in self.groups.values() for path in line["parts"].values()}
+
+    def decodings(self) -> list[Line]:
+        return [line["decoding"] for line in self.lines if "decoding" in line]
+
+    def units_of(self, group: Line) -> list[str]:
+        """Return the units whose rows a group of parts holds: itself, or those that were put together."""
+        return list(group["units"]) if "compacted" in group else [group["unit"]]
+
+    def _take(self, line: Line) -> None:
+        self.lines.append(line)
+        if "unit" in line:
+            self.units[line["unit"]] = self.groups[line["unit"]] = line
+            self.lost.pop(line["unit"], None)
+        elif "compacted" in line:
+            self._drop(line["of"])
+            self.groups[line["compacted"]] = line
+        elif "lost" in line:
+            self._drop([line["group"]])
+            for unit in line["lost"]:
+                self.lost[unit] = self.units.pop(unit)
+
+    def _drop(self, groups: Iterable[str]) -> None:
+        for name in groups:
+            del self.groups[name]

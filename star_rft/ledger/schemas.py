@@ -1,0 +1,114 @@
+"""The columns of a run's tables."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SAMPLES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("problem_id", pa.string()),
+        ("split", pa.string()),
+        ("round", pa.int32()),
+        ("attempt", pa.int32()),
+        ("model", pa.string()),
+        ("decode_id", pa.string()),
+        ("prompt_sha", pa.string()),
+        ("seed", pa.uint64()),
+        ("hinted", pa.bool_()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("tokens", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("logprob", pa.float64()),
+        ("leaks_hint", pa.bool_()),
+    ]
+)
+VERDICTS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("verifier", pa.string()),
+        ("version", pa.string()),
+        ("status", pa.string()),
+        ("score", pa.float64()),
+        ("answer", pa.string()),
+        ("reason", pa.string()),
+        ("verify_seconds", pa.float64()),
+        ("text_key", pa.string()),
+        ("equation_key", pa.string()),
+        ("program_key", pa.string()),
+        ("false_steps", pa.int32()),
+        ("key_version", pa.int32()),
+        ("part", pa.int32()),
+    ]
+)
+SCORES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("scorer", pa.string()),
+        ("scorer_version", pa.string()),
+        ("score", pa.float64()),
+        ("status", pa.string()),
+        ("part", pa.int32()),
+    ]
+)
+PROBLEMS = pa.schema(
+    [(name, pa.string()) for name in ("split", "id", "prompt", "reference", "verifier", "solution", "meta")]
+)
+SELECTION = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("sample_id", pa.string()),
+        ("problem_id", pa.string()),
+        ("is_selected", pa.bool_()),
+        ("why", pa.string()),
+        ("duplicate_of", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
+RANKINGS = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("ranking", pa.int64()),
+        ("problem_id", pa.string()),
+        ("place", pa.int32()),
+        ("sample_id", pa.string()),
+        ("score", pa.float64()),
+    ]
+)
+DOUBTS = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("sample_id", pa.string()),
+        ("problem_id", pa.string()),
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+DECODINGS = pa.schema(
+    [
+        ("decode_id", pa.string()),
+        ("backend", pa.string()),
+        ("backend_version", pa.string()),
+        ("temperature", pa.float64()),
+        ("top_p", pa.float64()),
+        ("top_k", pa.int32()),
+        ("max_tokens", pa.int32()),
+        ("stop", pa.list_(pa.string())),
+    ]
+)
+ROUNDS = pa.schema(
+    [
+        ("round", pa.int32()),
+        ("pass_at_1", pa.float64()),
+        ("problems", pa.int64()),
+        ("samples", pa.int64()),
+        ("correct", pa.int64()),
+        ("unknown", pa.int64()),
+        ("survivors", pa.int64()),
+        ("coverage", pa.float64()),
+        ("no_survivors", pa.int64()),
+        ("tokens", pa.int64()),
+        ("metrics", pa.string()),
+    ]
+)

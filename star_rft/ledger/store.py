@@ -1,0 +1,123 @@
+"""The ledger of one run folder: what is committed, and how more is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from star_rft.ledger import checking, compaction, migration, parts, views
+from star_rft.ledger.manifest import SCHEMA, Line, Manifest
+from star_rft.types import Decoding, Sample
+from verifiers.types import Verdict
+
+if TYPE_CHECKING:
+    import duckdb
+
+TABLES = ("samples", "verdicts", "scores")
+log = logging.getLogger("star_rft")
+
+
+class Ledger:
+    """The ledger of one run folder. Only the process that holds the run's lock may write; any of its threads may."""
+
+    def __init__(self, run_dir: Path, *, is_writer: bool = False) -> None:
+        """Open it. A writer brings an older one up to date, sets damaged parts aside and removes what nothing names."""
+        self.run_dir = run_dir
+        self.folder = run_dir / "ledger"
+        self._lock = RLock()
+        self._manifest = Manifest(self.folder, mends=is_writer)
+        if is_writer:
+            self._prepare()
+        elif self._manifest.schema < SCHEMA:
+            migration.require_readable(self._manifest)
+
+    @property
+    def manifest(self) -> Path:
+        return self._manifest.path
+
+    def _prepare(self) -> None:
+        for name in TABLES:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if self._manifest.lines and self._manifest.schema < SCHEMA:
+            self._manifest = migration.migrated(self._manifest)
+        if not self._manifest.lines:
+            self._manifest.append({"schema": SCHEMA})
+        for damaged in checking.damaged(self._manifest):
+            log.warning(checking.set_aside(self._manifest, damaged))
+        self._remove_unnamed()
+
+    def _remove_unnamed(self) -> None:
+        named = self._manifest.named()
+        for table in TABLES:
+            for path in [*self.folder.glob(f"{table}/*.parquet"), *self.folder.glob(f"{table}/.*.tmp")]:
+                if str(path.relative_to(self.folder)) not in named:
+                    path.unlink()
+
+    def units(self) -> dict[str, Line]:
+        """Return the committed units: name -> its line of the manifest (rows, tokens, seconds)."""
+        with self._lock:
+            return dict(self._manifest.units)
+
+    def lost(self) -> dict[str, Line]:
+        """Return the units that were committed, then found damaged, and not drawn again yet."""
+        with self._lock:
+            return dict(self._manifest.lost)
+
+    def files(self, *tables: str) -> list[list[Path]]:
+        """Return the files that hold rows of all these tables: a list of them, one a table, a group of units."""
+        with self._lock:
+            groups = [line["parts"] for line in self._manifest.groups.values()]
+        return [[self.folder / found[table] for table in tables] for found in groups if set(tables) == set(found)]
+
+    def record_decoding(self, decoding: Decoding) -> None:
+        with self._lock:
+            if not any(found["decode_id"] == decoding.id for found in self._manifest.decodings()):
+                self._manifest.append({"decoding": {"decode_id": decoding.id, **asdict(decoding)}})
+
+    def commit(self, unit: str, pairs: Sequence[tuple[Sample, Verdict]], *, seconds: dict[str, float]) -> None:
+        """Append one unit of samples with their verdicts; after this returns they are never drawn again."""
+        self.adopt(parts.write_unit(self.folder, unit, pairs, seconds=seconds))
+
+    def adopt(self, line: Line) -> bool:
+        """Have a unit count whose parts are written, if it does not count yet; say whether it does through this line.
+
+        Of two that were written of one unit the first counts, and the files of the other are removed.
+        """
+        with self._lock:
+            if line["unit"] not in self._manifest.units:
+                self._manifest.append(line)
+                return True
+            for path in set(line["parts"].values()) - self._manifest.named():
+                (self.folder / path).unlink(missing_ok=True)
+            return False
+
+    def supersede(self, unit: str, verdicts: Iterable[tuple[str, str, Verdict]]) -> None:
+        """Append newer verdicts of samples that are there already: (sample id, text, verdict) each."""
+        table = parts.verdict_table(verdicts, part=self._ordinal())
+        self._append(unit, "verdicts", table)
+
+    def score(self, unit: str, scorer: str, version: str, rows: Sequence[tuple[str, float | None, str]]) -> None:
+        """Append a scorer's scores: (sample id, score, status) each; newer ones supersede older ones."""
+        self._append(unit, "scores", parts.score_table(scorer, version, rows, part=self._ordinal()))
+
+    def _ordinal(self) -> int:
+        return len(self._manifest.lines)
+
+    def _append(self, unit: str, table: str, rows: Any) -> None:
+        written = parts.write(self.folder, unit, {table: rows})
+        self.adopt(parts.described(self.folder, unit, written, rows=rows.num_rows, tokens=0, seconds={}))
+
+    def compact(self) -> None:
+        """Put many small parts together; what was replaced is removed by the next call, or the next writer."""
+        with self._lock:
+            self._remove_unnamed()
+            compaction.compact(self._manifest)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Open DuckDB with the views problems, samples, verdicts, scores, traces, selection, rankings and more."""
+        with self._lock:
+            return views.connect(self.run_dir, self._manifest)

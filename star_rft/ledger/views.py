@@ -1,0 +1,90 @@
+"""DuckDB over a run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from star_rft.frontier.classes import FRONTIER
+from star_rft.ledger.manifest import Manifest
+from star_rft.ledger.schemas import (
+    DECODINGS,
+    DOUBTS,
+    PROBLEMS,
+    RANKINGS,
+    ROUNDS,
+    SAMPLES,
+    SCORES,
+    SELECTION,
+    VERDICTS,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+# Of several rows of one sample the newest.
+NEWEST = "qualify row_number() over (partition by sample_id order by part desc) = 1"
+OF_ROUNDS = {"selection": SELECTION, "rankings": RANKINGS, "frontier": FRONTIER, "doubts": DOUBTS}
+
+
+def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
+    """Open DuckDB in memory with a view a table. They are of what counted now: a later commit is not in them."""
+    import duckdb
+
+    con = duckdb.connect()
+    con.execute("set enable_progress_bar = false")  # else queries of seconds draw one into standard output
+    _view(con, "problems_file", _existing(run_dir, "problems.parquet"), PROBLEMS)
+    con.execute("create view problems as select id as problem_id, * exclude (id) from problems_file")
+    _view(con, "samples", manifest.parts("samples"), SAMPLES)
+    _view(con, "all_verdicts", manifest.parts("verdicts"), VERDICTS)
+    _view(con, "all_scores", manifest.parts("scores"), SCORES)
+    for name, schema in OF_ROUNDS.items():
+        _view(con, name, _existing(run_dir, f"rounds/*/{name}.parquet"), schema)
+    con.execute(f"create view scores as select * from all_scores {NEWEST}")
+    con.register("decodings_now", pa.Table.from_pylist(manifest.decodings(), schema=DECODINGS))
+    con.execute("create view decodings as select * from decodings_now")
+    is_superseded = any(set(group["parts"]) == {"verdicts"} for group in manifest.groups.values())
+    con.execute(f"create view verdicts as select * from all_verdicts {NEWEST if is_superseded else ''}")
+    con.execute(
+        "create view traces as select s.*, v.* exclude (sample_id), p.prompt, p.reference, p.solution, p.meta"
+        " from samples s join verdicts v using (sample_id)"
+        " left join problems p on p.problem_id = s.problem_id"
+        " and p.split = case s.split when 'probe' then 'dev' else s.split end"
+    )
+    con.register("rounds_now", _rounds(run_dir))
+    con.execute("create view rounds as select * from rounds_now")
+    return con
+
+
+def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = 8192) -> Iterator[list[dict[str, Any]]]:
+    """Run a query and yield its rows as dicts, a bounded number at a time."""
+    for batch in con.sql(query).to_arrow_reader(rows):
+        yield batch.to_pylist()
+
+
+def _existing(run_dir: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in run_dir.glob(pattern) if not path.name.startswith("."))
+
+
+def _view(con: duckdb.DuckDBPyConnection, name: str, files: list[Path], schema: pa.Schema) -> None:
+    """A view over an explicit list of files: a bare glob fails when it is empty or one file is torn."""
+    if files:
+        quoted = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        con.execute(f"create view {name} as select * from read_parquet([{quoted}])")
+    else:
+        con.register(f"no_{name}", schema.empty_table())
+        con.execute(f"create view {name} as select * from no_{name}")
+
+
+def _rounds(run_dir: Path) -> pa.Table:
+    """One row a finished round, from its metrics.json; the whole document stands in the column `metrics`."""
+    rows = []
+    for path in sorted(run_dir.glob("rounds/*/metrics.json")):
+        metrics = json.loads(path.read_text())
+        flat = {name: metrics.get(name) for name in ROUNDS.names if name not in ("pass_at_1", "metrics")}
+        rows.append({**flat, "pass_at_1": metrics["pass_at_k"].get("1"), "metrics": json.dumps(metrics)})
+    return pa.Table.from_pylist(rows, schema=ROUNDS)
