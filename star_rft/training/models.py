@@ -13,8 +13,6 @@ from star_rft.training.errors import TrainingError
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from star_rft.training.trainer import PlannedTrainer
-
 
 class Loaded(NamedTuple):
     """A model with float32 master weights, its tokenizer, and its generation config as it was."""
@@ -70,16 +68,20 @@ def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[
 
 
 def save_model(
-    trainer: PlannedTrainer, folder: Path, *, generation: GenerationConfig, dtype: str, is_lora: bool
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    generation: GenerationConfig,
+    dtype: str,
+    is_lora: bool,
 ) -> None:
     """Write weights, tokenizer and generation config; adapters are merged, and kept in `adapter/`."""
     import torch
 
-    model: Any = trainer.model
     if is_lora:
         model.save_pretrained(folder / "adapter")
         model = model.merge_and_unload()
     model.to(getattr(torch, dtype)).save_pretrained(folder)
-    tokenizer: Any = trainer.processing_class
     tokenizer.save_pretrained(folder)
     generation.to_json_file(folder / "generation_config.json")

@@ -16,7 +16,7 @@ from star_rft import models
 from star_rft.files import whole_folder
 from star_rft.models import without_bars
 from star_rft.progress import OnStep
-from star_rft.training import optimizer
+from star_rft.training import optimizer, sharding
 from star_rft.training.batches import Size
 from star_rft.training.checkpoints import last_whole, refuse_foreign
 from star_rft.training.errors import TrainingError
@@ -103,17 +103,40 @@ def run(
         began, on_step = around.optimizer_from, around.on_step
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, optimizer_from=began, on_step=on_step)
         report = _report(trainer, plan, examples=len(objective.sizes), dropped=dropped, seconds=seconds)
+        note = {"fingerprint": fingerprint, "report": asdict(report)}
+        _write(trainer, out_dir, note, settings=settings, around=around, generation=generation)
         if trainer.is_world_process_zero():
-            with whole_folder(out_dir) as folder:
-                if around.save_optimizer:
-                    optimizer.save(trainer, folder)
-                is_lora = settings.lora is not None
-                save_model(trainer, folder, generation=generation, dtype=settings.save_dtype, is_lora=is_lora)
-                note = {"fingerprint": fingerprint, "report": asdict(report)}
-                (folder / REPORT).write_text(json.dumps(note, indent=1))
             shutil.rmtree(work_dir, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
     return report
+
+
+def _write(
+    trainer: PlannedTrainer,
+    out_dir: Path,
+    note: Mapping[str, object],
+    *,
+    settings: Settings,
+    around: Running,
+    generation: GenerationConfig,
+) -> None:
+    """Write the model and the note about it. Every rank gives its shards, and the first one writes."""
+    model = sharding.whole_model(trainer, trust_remote_code=around.trust_remote_code)
+    moments = optimizer.gathered(trainer) if around.save_optimizer else None
+    if model is None:
+        return
+    with whole_folder(out_dir) as folder:
+        if moments is not None:
+            optimizer.save(moments, folder)
+        save_model(
+            model,
+            trainer.processing_class,
+            folder,
+            generation=generation,
+            dtype=settings.save_dtype,
+            is_lora=settings.lora is not None,
+        )
+        (folder / REPORT).write_text(json.dumps(note, indent=1))
 
 
 def _continuation(settings: Settings, optimizer_from: Path | None, *, save_optimizer: bool) -> list[object]:
@@ -184,6 +207,7 @@ def make_trainer(
         load_for_training, trust_remote_code=trust_remote_code, flash=packed and flash, highest=objective.highest_token
     )
     collate = objective.collator(plan.rows, load=load, config=config, packed=packed)
+    sharding.on_cpus_too()
     model, tokenizer, generation = load(model_path)
     objective.adjust(model)
     trainer = PlannedTrainer(
@@ -196,6 +220,7 @@ def make_trainer(
         peft_config=None if settings.lora is None else _peft_config(settings.lora, model),
     )
     trainer.remove_callback(PrinterCallback)
+    sharding.sum_in_float32(trainer)
     return trainer, plan, generation
 
 
@@ -263,9 +288,12 @@ def _train(
     """Run or continue the training; return the seconds that it took, those before a crash included."""
     from star_rft.training.trainer import ContinueOptimizer, Progress, WholeCheckpoints
 
+    # Another number of ranks writes other files, and draws other random numbers in each.
+    fingerprint = f"{fingerprint}{sharding.shape(trainer)}"
     with trainer.accelerator.main_process_first():
         checkpoint, note = last_whole(work_dir, fingerprint=fingerprint) or (None, {"seconds": 0.0})
-    checkpoints = WholeCheckpoints(fingerprint=fingerprint, seconds_before=note["seconds"])
+    wait = trainer.accelerator.wait_for_everyone
+    checkpoints = WholeCheckpoints(fingerprint=fingerprint, seconds_before=note["seconds"], wait=wait)
     trainer.add_callback(checkpoints)
     trainer.add_callback(Progress(plan.tokens_of_step, on_step))
     if optimizer_from is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -10,6 +10,8 @@ from typing import Any, Literal, TypedDict
 from star_rft.progress import OnStep
 
 Comparison = Literal["dpo", "rso", "rrhf"]
+# Told one line that a user should read.
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Running:
     trust_remote_code: bool = False
     report_to: Sequence[str] = ()
     on_step: OnStep | None = None
+    say: Say | None = None
 
 
 class FitOptions(TypedDict, total=False):
@@ -98,6 +101,7 @@ class FitOptions(TypedDict, total=False):
     trust_remote_code: bool
     report_to: Sequence[str]
     on_step: OnStep | None
+    say: Say | None
 
 
 def settled(lr: float, options: FitOptions) -> tuple[Settings, Running]:

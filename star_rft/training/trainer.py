@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +88,13 @@ class Progress(TrainerCallback):
 class WholeCheckpoints(TrainerCallback):
     """Mark each checkpoint once it is written; an unmarked one may be torn and is never resumed from."""
 
-    def __init__(self, *, fingerprint: str, seconds_before: float) -> None:
+    def __init__(self, *, fingerprint: str, seconds_before: float, wait: Callable[[], None]) -> None:
         self.fingerprint = fingerprint
+        self.wait = wait
         self.started = time.perf_counter() - seconds_before
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.wait()  # each rank writes files of its own
         if not state.is_world_process_zero:
             return
         note = {

@@ -1,0 +1,200 @@
+"""A training in processes of its own: accelerate starts them, this one follows them, and none outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from star_rft.files import write_json
+from star_rft.progress import OnStep
+from star_rft.training import leash
+from star_rft.training.errors import TrainingError
+from star_rft.training.items import write_items
+from star_rft.training.settings import FitReport, LoraSpec, Say
+from star_rft.types import Example, Ranking, RunFailure
+
+# accelerate's configs in this package, by the names that `launch.config` takes.
+CONFIGS = {name: Path(__file__).parent / "accelerate" / f"{name}.yaml" for name in ("fsdp2", "ddp")}
+
+EVENTS, LOG, ITEMS, SPEC = "events.jsonl", "log.txt", "items.parquet", "spec.json"
+POLL_SECONDS = 0.05
+# How long processes may take to be gone after they were killed: they may sit in a write to a slow disk.
+GONE_SECONDS = 60.0
+TAIL_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """`accelerate launch` with a config file, further arguments, and behind a command that starts it on each machine.
+
+    Processes from which no step is heard for `stall` seconds are given up.
+    """
+
+    processes: int
+    config: Path
+    arguments: Sequence[str] = ()
+    command: Sequence[str] = ()
+    stall: float = 1800.0
+
+
+def fit_launched(
+    items: Sequence[Example] | Sequence[Ranking],
+    *,
+    launch: Launch,
+    out_dir: Path,
+    work_dir: Path,
+    on_step: OnStep | None = None,
+    say: Say | None = None,
+    **options: Any,
+) -> FitReport:
+    """Do what `fit` does with these options, or `fit_rankings` if an objective is among them, in processes of its own.
+
+    What they need and what they tell lies in `work_dir` with `.launch` added: it is kept with its log where the
+    training fails, and removed where it succeeds. Raises what the function itself raises, and RunFailure for
+    processes that die or from which nothing is heard.
+    """
+    _check_gpus(launch, options.get("device", "auto"))
+    folder = work_dir.with_name(f"{work_dir.name}.launch")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not leash.wait_for_ranks(folder, seconds=GONE_SECONDS):
+        raise RunFailure(f"{folder}: processes of an earlier training are still at work there; end them first")
+    for left in folder.glob("*.json*"):
+        left.unlink()
+    write_items(folder / ITEMS, items)
+    told = {"out_dir": out_dir, "work_dir": work_dir, **options}
+    write_json(folder / SPEC, {name: _plain(value) for name, value in told.items()})
+    with _started(launch, folder) as process:
+        report = _follow(process, launch, folder, on_step=on_step, say=say)
+    if report is None:
+        raise _failure(folder, process.returncode)
+    shutil.rmtree(folder, ignore_errors=True)
+    return report
+
+
+def command_of(launch: Launch, folder: Path) -> list[str]:
+    """Return what is started; later arguments win over earlier ones and over the config file."""
+    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    ours = ["--config_file", str(launch.config), "--num_processes", str(launch.processes), "--main_process_port", "0"]
+    child = ["-m", "star_rft.training.launched", str(folder.resolve())]
+    return [*launch.command, *accelerate, *ours, *launch.arguments, *child]
+
+
+@contextmanager
+def _started(launch: Launch, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the processes, and see to it that they are gone when the block ends, however it ends."""
+    with leash.holding(folder), (folder / LOG).open("wb") as log:
+        # A session of its own: Ctrl-C is heard here alone, and nobody writes over the progress display.
+        process = subprocess.Popen(
+            command_of(launch, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_environment(launch),
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    leash.wait_for_ranks(folder, seconds=GONE_SECONDS)
+
+
+def _environment(launch: Launch) -> dict[str, str]:
+    """Return this process's environment, the cores shared out, and `star_rft` found where it was found here."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(max(1, cores // launch.processes))
+    # PYTHONSAFEPATH: a file of the working folder takes no library's name, as it cannot in this process either.
+    ours = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    return {"OMP_NUM_THREADS": threads, **os.environ, **ours}
+
+
+def _follow(
+    process: subprocess.Popen[bytes], launch: Launch, folder: Path, *, on_step: OnStep | None, say: Say | None
+) -> FitReport | None:
+    """Pass on what rank 0 tells until the processes have ended; return its report, None where there is none."""
+    heard, read, report = time.monotonic(), 0, None
+    while True:
+        has_ended = process.poll() is not None
+        events, read = _events(folder / EVENTS, read)
+        for event in events:
+            heard = time.monotonic()
+            if "step" in event and on_step is not None:
+                on_step(*event["step"])
+            if "say" in event and say is not None:
+                say(event["say"])
+            if "report" in event:
+                report = FitReport(**event["report"])
+        if has_ended:
+            return report
+        if time.monotonic() - heard > launch.stall:
+            raise RunFailure(
+                f"training: nothing was heard from its processes for {launch.stall:.0f} s (launch.stall); "
+                f"they were ended{_tail(folder)}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _events(path: Path, start: int) -> tuple[list[Mapping[str, Any]], int]:
+    """Return the whole lines of a file behind a byte, and the byte behind them."""
+    if not path.exists():
+        return [], start
+    with path.open("rb") as stream:
+        stream.seek(start)
+        data = stream.read()
+    end = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:end].splitlines()], start + end
+
+
+def _failure(folder: Path, status: int) -> Exception:
+    """Return what to raise for processes that ended without a report: the first error of a rank, or their log."""
+    errors = [json.loads(path.read_text()) for path in sorted(folder.glob("error-*.json"))]
+    for error in errors:
+        if error["is_user_error"]:
+            return TrainingError(error["text"])
+    if errors:
+        first = min(errors, key=lambda error: error["time"])
+        return RunFailure(f"training: process {first['rank']} failed: {first['text']}{_tail(folder)}")
+    log = (folder / LOG).read_text(errors="replace")
+    if re.search(r"exitcode\s*: -9|Signal 9|SIGKILL", log) or status == -signal.SIGKILL:
+        memory = "where the system did it, memory was short: see train.micro_batch_size and gradient_checkpointing"
+        return RunFailure(f"training: a process was killed (SIGKILL); {memory}{_tail(folder)}")
+    return RunFailure(f"training: its processes ended with status {status}{_tail(folder)}")
+
+
+def _tail(folder: Path) -> str:
+    lines = (folder / LOG).read_text(errors="replace").splitlines()
+    kept = [line for line in lines if line.strip()][-TAIL_LINES:]
+    return f". The end of {folder / LOG}:\n" + "\n".join(kept) if kept else f". {folder / LOG} is empty"
+
+
+def _check_gpus(launch: Launch, device: str) -> None:
+    """Raise TrainingError for more processes than GPUs, where there are GPUs and all processes run here."""
+    if device == "cpu" or launch.command or "--num_machines" in launch.arguments:
+        return
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < launch.processes:
+        raise TrainingError(
+            f"launch.processes is {launch.processes}, but this machine has {gpus} GPUs and each process takes one: "
+            f"set launch.processes={gpus}, or model.device=cpu"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, LoraSpec) else str(value) if isinstance(value, Path) else value

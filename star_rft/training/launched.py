@@ -1,0 +1,90 @@
+"""What each process of a launched training runs: `accelerate launch ... -m star_rft.training.launched FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from star_rft.files import read_json
+from star_rft.training import leash
+from star_rft.training.items import read_examples, read_rankings
+from star_rft.training.launch import EVENTS, ITEMS, SPEC
+from star_rft.training.preference import fit_rankings
+from star_rft.training.settings import FitReport, LoraSpec
+from star_rft.training.sft import fit
+from star_rft.types import UserError
+
+# `model_path` and `reference_path` may be names on the hub, which text remains.
+PATHS = ("out_dir", "work_dir", "optimizer_from")
+
+
+def main(folder: Path, rank: int) -> None:
+    sys.excepthook = _noted(folder, rank)
+    leash.tie(folder)
+    options = _options(read_json(folder / SPEC))
+    if rank == 0:
+        tell = _teller(folder / EVENTS)
+        options |= {"on_step": lambda *step: tell({"step": step}), "say": lambda line: tell({"say": line})}
+    report = _fit(folder / ITEMS, options)
+    if rank == 0:
+        tell({"report": asdict(report)})
+    _leave()
+
+
+def _fit(items: Path, options: dict[str, Any]) -> FitReport:
+    if "objective" in options:
+        return fit_rankings(read_rankings(items), **options)
+    return fit(read_examples(items), **options)
+
+
+def _options(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `fit` from what JSON keeps of them."""
+    options = dict(plain)
+    for name in PATHS:
+        if options.get(name) is not None:
+            options[name] = Path(options[name])
+    if (lora := options.get("lora")) is not None:
+        targets = lora["target_modules"]
+        options["lora"] = LoraSpec(**{**lora, "target_modules": targets if isinstance(targets, str) else tuple(targets)})
+    return options
+
+
+def _teller(path: Path) -> Callable[[Mapping[str, Any]], None]:
+    stream = path.open("a", buffering=1)  # a line at a time
+
+    def tell(event: Mapping[str, Any]) -> None:
+        stream.write(json.dumps(event) + "\n")
+        stream.flush()
+
+    return tell
+
+
+def _noted(folder: Path, rank: int) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """Return a hook that writes what ended this process where the one that started it looks for it."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        is_user_error = isinstance(error, UserError)
+        text = str(error) if is_user_error else f"{kind.__name__}: {next(iter(str(error).splitlines()), '')}"
+        note = {"rank": rank, "time": time.time(), "is_user_error": is_user_error, "text": text}
+        (folder / f"error-{rank}.json").write_text(json.dumps(note))
+        sys.__excepthook__(kind, error, trace)
+
+    return hook
+
+
+def _leave() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(os.environ.get("RANK", "0")))
