@@ -80,14 +80,15 @@ class Completion:
     """What a backend returns for a request.
 
     `token_ids` are all sampled tokens, the end-of-sequence token included; `text` ends before that token
-    and before a stop string. `logprob` is the sum over `token_ids` at temperature 1, untruncated.
+    and before a stop string. `logprob` is the sum over `token_ids` at temperature 1, untruncated; None where the
+    engine gives none.
     """
 
     request: Request
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
-    logprob: float
+    logprob: float | None
 
 
 class Sampler(Protocol):
@@ -131,7 +132,7 @@ class Sample:
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
-    logprob: float
+    logprob: float | None
     leaks_hint: bool = False
 
     @property
