@@ -32,9 +32,11 @@ from star_rft.progress import Progress, Silent
 from star_rft.recipes import recipe_files
 from star_rft.reporting import Reporting
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
+from star_rft.seconds import Seconds
 from star_rft.select.rules import check as check_rules
 from star_rft.select.rules import dedup_key
 from star_rft.stages import RunStages
+from star_rft.timeline import Timeline
 from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
@@ -190,7 +192,7 @@ def _stages(
         trust = config.model.trust_remote_code
         base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
     prompts, engine = prompts_of(config, base), Engine(partial(open_sampler, config))
-    fingerprint = lru_cache(maxsize=None)(models.fingerprint)
+    fingerprint, note = lru_cache(maxsize=None)(models.fingerprint), Timeline(folder.timeline).note
     drawing = Drawing(
         ledger=Ledger(folder.path, is_writer=True),
         problems=problems,
@@ -200,6 +202,7 @@ def _stages(
         fingerprint=fingerprint,
         seed=config.seed,
         unit_size=config.sample.unit,
+        note=note,
     )
     return RunStages(
         folder=folder,
@@ -229,6 +232,7 @@ def _stages(
         warm_start_data=warm_start,
         tracking=_tracking(folder, config),
         write_card=partial(write_model_card, folder, told(config, is_chat=prompts.is_chat)),
+        seconds=Seconds(note),
     )
 
 

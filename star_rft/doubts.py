@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
+from star_rft.keeping import VerifierPool
 from star_rft.ledger import DOUBTS, batches
-from star_rft.rollout import VerifierPool, judged_text
+from star_rft.rollout import judged_text
 from star_rft.select.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
 from star_rft.types import digest
 from verifiers.arithmetic import plain

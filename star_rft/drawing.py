@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from star_rft import rationalize
 from star_rft.frontier.plan import PLAN, Asking, Ints, Unit, plan_table
+from star_rft.keeping import VerifierPool
 from star_rft.ledger import Ledger, batches
 from star_rft.progress import Progress
-from star_rft.rollout import Asked, Counted, VerifierPool, draw, final_verdict, judged_text
+from star_rft.rollout import Asked, Counted, draw, final_verdict, judged_text
 from star_rft.sources import Source
+from star_rft.timeline import Note, ignore
 from star_rft.types import Model, Problem, Sampler, Split
 
 
@@ -50,6 +52,7 @@ class Drawing:
     fingerprint: Callable[[Model], str]
     seed: int
     unit_size: int
+    note: Note = ignore
 
     def problems_of(self, split: Split) -> Sequence[Problem]:
         return self.problems.get("dev" if split == "probe" else split, ())
@@ -114,7 +117,10 @@ class Drawing:
                 pool=counted,
                 ledger=self.ledger,
                 watched=watched,
+                stage=title,
+                note=self.note,
             )
+        self.ledger.compact()
         counted.tally.warn()
         return seconds
 

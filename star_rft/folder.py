@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "work"
 
     @property
+    def timeline(self) -> Path:
+        """When each resource was at work."""
+        return self.path / "timeline.jsonl"
+
+    @property
     def tracking(self) -> Path:
         """What trackers keep here, and what was logged to them."""
         return self.path / "tracking"

@@ -1,26 +1,32 @@
-"""Draw planned completions, have them verified while the next are drawn, commit them unit by unit."""
+"""Draw planned completions unit by unit; `keeping.py` verifies and commits them while the next are drawn."""
 
 from __future__ import annotations
 
 import re
-from collections import deque
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Any, Protocol
 
 from star_rft.frontier.plan import Unit
-from star_rft.ledger import Ledger
+from star_rft.keeping import Job, Keeper, Store, VerifierPool
 from star_rft.progress import Sampling
-from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, Split, digest
+from star_rft.timeline import Note, Span, ignore
+from star_rft.types import Completion, Decoding, Problem, Request, RunFailure, Sample, Sampler, Split, digest
 from verifiers.tally import Tally
 from verifiers.types import Verdict
 
 _LAST_WORD = re.compile(r"\S+\Z")
 
 
-class VerifierPool(Protocol):
-    def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]: ...
+class Committing(Store, Protocol):
+    """A store that says what it holds already."""
+
+    def units(self) -> Mapping[str, object]: ...
+
+    def record_decoding(self, decoding: Decoding) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,57 +50,89 @@ def draw(
     ask: Callable[[Unit], Asked],
     problems: Mapping[Split, Mapping[str, Problem]],
     pool: VerifierPool,
-    ledger: Ledger,
+    ledger: Committing,
     watched: Sampling,
+    stage: str = "sample",
+    note: Note = ignore,
 ) -> dict[str, float]:
     """Draw every unit that the ledger does not hold yet. A unit commits whole or is drawn again whole.
 
     A sampler is asked for at the first missing unit only: a finished plan loads no model. Returns the seconds spent
-    inside samplers (`sample`) and on top of that (`verify`).
+    inside samplers (`sample`), and those that verification and writing added to them (`verify`). RunFailure where a
+    sampler does not give exactly one completion a request.
     """
     committed = ledger.units()
+    missing = [unit for unit in units if unit.name not in committed]
+    for unit in missing:
+        ledger.record_decoding(ask(unit).decoding)
     spent = {"sample": 0.0, "verify": 0.0}
-    for unit in units:
-        if unit.name in committed:
-            continue
-        asked, by_id = ask(unit), problems[unit.split]
-        ledger.record_decoding(asked.decoding)
-        requests = [
-            Request(r.problem_id, r.attempt, asked.render(by_id[r.problem_id], r.attempt), r.seed)
-            for r in unit.requests()
-        ]
-        started = perf_counter()
-        drawn = asked.sampler().sample(requests, decoding=asked.decoding, batch_size=unit.batch_size)
-        stream = _Timed(drawn, watched)
-        pairs = []
-        for completion, verdict in verified(stream, problems=by_id, pool=pool):
-            problem = by_id[completion.request.problem_id]
-            sample = _sample(completion, problem, asked, split=unit.split, round=round)
-            pairs.append((sample, verdict))
-            watched.judged()
-        elapsed = perf_counter() - started
-        pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].attempt))
-        seconds = {"sample": stream.seconds, "verify": elapsed - stream.seconds}
-        ledger.commit(unit.name, pairs, seconds=seconds)
-        spent = {stage: spent[stage] + seconds[stage] for stage in spent}
+    if not missing:
+        return spent
+    ended = perf_counter()
+    with Keeper(pool, ledger, watched, note) as keeper:
+        for unit in missing:
+            seconds = _draw(unit, ask(unit), problems[unit.split], keeper, watched, round=round, stage=stage, note=note)
+            spent = {name: spent[name] + seconds[name] for name in spent}
+        ended = perf_counter()
+    spent["verify"] += perf_counter() - ended
     return spent
 
 
-def verified(
-    completions: Iterator[Completion], *, problems: Mapping[str, Problem], pool: VerifierPool
-) -> Iterator[tuple[Completion, Verdict]]:
-    """Join each completion to its verdict. The pool's workers check while this process draws the next ones."""
-    waiting: deque[Completion] = deque()
+def _draw(
+    unit: Unit,
+    asked: Asked,
+    problems: Mapping[str, Problem],
+    keeper: Keeper,
+    watched: Sampling,
+    *,
+    round: int,
+    stage: str,
+    note: Note,
+) -> dict[str, float]:
+    """Hand the completions of a unit over as they finish; return the seconds that this took, and that it waited."""
+    sampler = asked.sampler()
+    began, started, blocked = time.time(), perf_counter(), 0.0
+    waiting = {
+        (r.problem_id, r.attempt): Request(
+            r.problem_id, r.attempt, asked.render(problems[r.problem_id], r.attempt), r.seed
+        )
+        for r in unit.requests()
+    }
+    job = Job(
+        name=unit.name,
+        round=round,
+        stage=stage,
+        size=len(waiting),
+        question=partial(_question, problems),
+        joined=partial(_joined, problems, asked, unit.split, round),
+    )
+    drawn = sampler.sample(list(waiting.values()), decoding=asked.decoding, batch_size=unit.batch_size)
+    for completion in drawn:
+        request = completion.request
+        if waiting.pop((request.problem_id, request.attempt), None) is None:
+            raise RunFailure(f"the sampler answered problem {request.problem_id}, attempt {request.attempt} twice")
+        watched.drawn(len(completion.token_ids))
+        if not waiting:
+            job.seconds = {"sample": perf_counter() - started - blocked, "verify": blocked}
+        blocked += keeper.hand(job, completion)
+    if waiting:
+        raise RunFailure(f"the sampler left {len(waiting)} of {job.size} requests of unit {unit.name} unanswered")
+    spent = perf_counter() - started
+    note(Span("model", stage, round, began, time.time(), spent - blocked, blocked))
+    return {"sample": spent - blocked, "verify": blocked}
 
-    def pairs() -> Iterator[tuple[str, Any]]:
-        for completion in completions:
-            waiting.append(completion)
-            text = judged_text(completion.text, completion.finish_reason)
-            yield text, problems[completion.request.problem_id].reference
 
-    for verdict in pool.verify_iter(pairs()):
-        completion = waiting.popleft()
-        yield completion, final_verdict(verdict, completion.finish_reason)
+def _question(problems: Mapping[str, Problem], completion: Completion) -> tuple[str, Any]:
+    text = judged_text(completion.text, completion.finish_reason)
+    return text, problems[completion.request.problem_id].reference
+
+
+def _joined(
+    problems: Mapping[str, Problem], asked: Asked, split: Split, round: int, completion: Completion, verdict: Verdict
+) -> tuple[Sample, Verdict]:
+    problem = problems[completion.request.problem_id]
+    sample = _sample(completion, problem, asked, split=split, round=round)
+    return sample, final_verdict(verdict, completion.finish_reason)
 
 
 def judged_text(text: str, finish_reason: str) -> str:
@@ -118,27 +156,6 @@ class Counted:
 
     def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]:
         return self.tally.watch(self.pool.verify_iter(pairs))
-
-
-class _Timed:
-    """An iterator that adds up the time spent inside it: the sampler's share of the wall time."""
-
-    def __init__(self, source: Iterator[Completion], watched: Sampling) -> None:
-        self.source = source
-        self.watched = watched
-        self.seconds = 0.0
-
-    def __iter__(self) -> _Timed:
-        return self
-
-    def __next__(self) -> Completion:
-        started = perf_counter()
-        try:
-            completion = next(self.source)
-        finally:
-            self.seconds += perf_counter() - started
-        self.watched.drawn(len(completion.token_ids))
-        return completion
 
 
 def _sample(completion: Completion, problem: Problem, asked: Asked, *, split: Split, round: int) -> Sample:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
+
+from star_rft.timeline import Note, Resource, ignore, noted
+
+# Sampling, with what goes on beside it, notes its own; so does an evaluation.
+RESOURCE_OF: dict[str, Resource] = {"train": "model", "score": "model", "select": "other"}
 
 
 @dataclass(slots=True)
 class Seconds:
     """Seconds by round and stage in this process; what an earlier, interrupted process spent is not in them."""
 
+    note: Note = ignore
     _spent: dict[int, dict[str, float]] = field(default_factory=dict)
     _round_began: float = field(default_factory=perf_counter)
 
@@ -19,7 +25,8 @@ class Seconds:
     def timed(self, round: int, stage: str) -> Iterator[None]:
         started = perf_counter()
         try:
-            yield
+            with noted(self.note, RESOURCE_OF[stage], stage, round) if stage in RESOURCE_OF else nullcontext():
+                yield
         finally:
             self.add(round, {stage: perf_counter() - started})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from star_rft.folder import RunFolder
 from star_rft.frontier.classes import classify
 from star_rft.frontier.plan import Unit, read_plan, write_plan
 from star_rft.frontier.reviews import reviews
+from star_rft.keeping import VerifierPool
 from star_rft.ledger import RANKINGS, Ledger
 from star_rft.reporting import Reporting, checked
-from star_rft.rollout import VerifierPool
 from star_rft.scoring import Scoring, scored
 from star_rft.seconds import Seconds
 from star_rft.select.rules import select
@@ -63,7 +63,7 @@ class RunStages:
     warm_start_data: Sequence[Problem]
     tracking: Tracking
     write_card: Callable[[RoundReport], None]
-    _seconds: Seconds = field(default_factory=Seconds)
+    seconds: Seconds
 
     @property
     def ledger(self) -> Ledger:
@@ -110,7 +110,7 @@ class RunStages:
         """Say of each train problem what the samples so far make of it."""
         path = self.folder.frontier(round)
         if not path.exists():
-            with self._seconds.timed(round, "select"):
+            with self.seconds.timed(round, "select"):
                 own = next((s.attempts for s in self.sources if s.model is None), range(0))
                 found = reviews(self.folder.reviews)
                 write_table(path, classify(self.ledger.connect(), through_round=round, own=own, reviews=found))
@@ -124,7 +124,7 @@ class RunStages:
         con = self.ledger.connect()
         query = "select count(*) from samples where split = ? and round = ?"
         ((count,),) = con.execute(query, [split, round]).fetchall()
-        with self._seconds.timed(round, "score"):
+        with self.seconds.timed(round, "score"):
             if self.scoring.frees_policy:
                 self.drawing.engine.release()
             scorer = self.scoring.make(policy)
@@ -146,7 +146,7 @@ class RunStages:
         path, doubts_path = self.folder.selection(round), self.folder.doubts(round)
         if path.exists() and doubts_path.exists():
             return
-        with self._seconds.timed(round, "select"):
+        with self.seconds.timed(round, "select"):
             chosen = select(self.ledger.connect(), round=round, **self.selection_settings(round))
             write_table(self.folder.rankings(round), chosen.rankings.to_arrow_table().cast(RANKINGS))
             write_table(path, chosen.traces.to_arrow_table())
@@ -160,7 +160,7 @@ class RunStages:
         if out.exists():
             return out
         self.drawing.engine.release()
-        with self._seconds.timed(round, "train"):
+        with self.seconds.timed(round, "train"):
             self.training.run(
                 round,
                 starts={"base": self.base, "warm_start": self.folder.warm_start, "last": policy},
@@ -176,7 +176,7 @@ class RunStages:
         if path.exists() or not self._is_evaluated(round):
             return
         held_out = self.held_out
-        with self._seconds.timed(round, "evaluate"):
+        with self.seconds.timed(round, "evaluate"):
             plan = self.folder.eval_plan(round)
             if not plan.exists():
                 write_plan(plan, self._held_out_plan(round, policy))
@@ -193,7 +193,7 @@ class RunStages:
 
     def record(self, round: int, policy: Model) -> RoundReport:
         """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
-        with self._seconds.timed(round, "evaluate"):
+        with self.seconds.timed(round, "evaluate"):
             report = self.reporting.report(round, policy, suspects=self.suspects(round))
         self.write_card(report)  # a model's card tells what it came to, which its training did not know yet
         report = replace(report, seconds=self._spent(round))
@@ -312,7 +312,7 @@ class RunStages:
     def _draw(self, title: str, round: int, units: list[Unit], policy: Model, sources: Sequence[Source]) -> None:
         spent = self.drawing.draw(title, round, units, policy, sources)
         if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
-            self._seconds.add(round, spent)
+            self.seconds.add(round, spent)
 
     def _corpus(self, round: int) -> list[Example]:
         return corpus(
@@ -336,7 +336,7 @@ class RunStages:
 
     def _spent(self, round: int) -> dict[str, float]:
         scores = ("score",) if self.scoring is not None else ()
-        return self._seconds.finish(round, ("sample", "verify", *scores, "select", "train", "evaluate"))
+        return self.seconds.finish(round, ("sample", "verify", *scores, "select", "train", "evaluate"))
 
 
 def _scores_name(round: int, split: Split) -> str:
