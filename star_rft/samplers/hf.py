@@ -20,7 +20,7 @@ from star_rft.models import ModelError, load
 from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Row, next_logits, prefill
 from star_rft.samplers.kv_cache import ATTENTION, Prefix, SlotCache, Written
 from star_rft.samplers.prompts import Prompt, eos_ids, tokenized
-from star_rft.samplers.stops import StopStrings
+from star_rft.samplers.stops import StopStrings, ending
 from star_rft.types import Completion, Decoding, Request
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
@@ -113,15 +113,8 @@ class HFSampler:
             yield from finished
 
     def _completion(self, row: Row, stops: StopStrings) -> Completion:
-        has_eos = row.token_ids[-1] in self._eos_ids
-        text, is_cut = stops.cut(stops.decode(row.token_ids[:-1] if has_eos else row.token_ids))
-        return Completion(
-            request=row.request,
-            text=text,
-            token_ids=tuple(row.token_ids),
-            finish_reason="stop" if has_eos or is_cut else "length",
-            logprob=row.logprob,
-        )
+        text, reason = ending(row.token_ids, self._eos_ids, stops)
+        return Completion(row.request, text, tuple(row.token_ids), reason, row.logprob)
 
 
 def _longest_sequence(model: Any) -> int:

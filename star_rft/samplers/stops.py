@@ -7,6 +7,8 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+from star_rft.types import FinishReason
+
 SLACK = 4  # tokens decoded beyond the length of the stop string, against tokens that decode to nothing
 
 
@@ -50,3 +52,10 @@ class StopStrings:
         """
         piece = self.decode([token_id])
         return piece.strip() == "" or "\ufffd" in piece or any(stop[-1] in piece for stop in self._stop)
+
+
+def ending(token_ids: Sequence[int], eos_ids: frozenset[int], stops: StopStrings) -> tuple[str, FinishReason]:
+    """Return the text of a finished completion, before its end-of-sequence token and stop string, and why it ended."""
+    has_eos = token_ids[-1] in eos_ids
+    text, is_cut = stops.cut(stops.decode(token_ids[:-1] if has_eos else token_ids))
+    return text, "stop" if has_eos or is_cut else "length"

@@ -12,6 +12,7 @@ and a second end-of-sequence token, whose text must not appear. Its sampler is o
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -135,3 +137,34 @@ def hf_backend() -> Backend:
     import transformers
 
     return Backend("hf", hf, transformers.__version__, greedy_agreement=1.0)
+
+
+@contextmanager
+def vllm(folder: Path) -> Iterator[Sampler]:
+    from star_rft.samplers.vllm import VLLMSampler
+
+    sampler = VLLMSampler(folder, python=vllm_python(), dtype="float32", **VLLM_SMALL)
+    yield sampler
+    sampler.close()
+
+
+# One process, little memory and no compilation: what starts in the shortest time on a CPU.
+VLLM_SMALL: dict[str, Any] = {
+    "eager": True,
+    "env": {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"},
+    "options": {"kv_cache_memory_bytes": 2**27, "max_num_seqs": 64},
+}
+
+
+def vllm_python() -> str:
+    """Return the interpreter of an environment with vLLM, or skip."""
+    python = os.environ.get("STAR_RFT_VLLM_PYTHON")
+    if not python:
+        pytest.skip("STAR_RFT_VLLM_PYTHON names no interpreter of an environment with vLLM (make vllm makes one)")
+    return python
+
+
+def vllm_backend() -> Backend:
+    from star_rft.samplers.interpreter import vllm_version
+
+    return Backend("vllm", vllm, vllm_version(vllm_python()))

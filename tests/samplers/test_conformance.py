@@ -19,9 +19,27 @@ from star_rft.types import Completion, Decoding, Problem, Request, Sampler, User
 from verifiers import verify_iter
 from verifiers.types import Verdict
 
-from .conformance import GREEDY, LIMIT, PLAIN, Backend, Reference, hf_backend, hostile_model, keyed, prompts, requests
+from .conformance import (
+    GREEDY,
+    LIMIT,
+    PLAIN,
+    Backend,
+    Reference,
+    hf_backend,
+    hostile_model,
+    keyed,
+    prompts,
+    requests,
+    vllm_backend,
+)
+from .server_backends import server_backend, vllm_server_backend
 
-BACKENDS = [pytest.param(hf_backend, id="hf")]
+BACKENDS = [
+    pytest.param(hf_backend, id="hf"),
+    pytest.param(vllm_backend, id="vllm", marks=pytest.mark.vllm),
+    pytest.param(server_backend, id="server"),
+    pytest.param(vllm_server_backend, id="vllm-serve", marks=pytest.mark.vllm),
+]
 
 
 @pytest.fixture(scope="module")
