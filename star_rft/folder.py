@@ -47,6 +47,10 @@ class RunFolder:
     def plan(self, number: int, wave: int = 0) -> Path:
         return self.round(number) / (f"plan-{wave:03d}.parquet" if wave else "plan.parquet")
 
+    def plans(self, number: int) -> list[Path]:
+        """Return the plans of a round's waves that there are."""
+        return sorted(self.round(number).glob("plan*.parquet"))
+
     def frontier(self, number: int) -> Path:
         """The class of each train problem after the round's samples, with its evidence."""
         return self.round(number) / "frontier.parquet"

@@ -82,6 +82,28 @@ class RunStages:
             self._fit(0, self.warm_up, "warm start", examples, self.base, self.folder.warm_start)
         return self.folder.warm_start
 
+    def mend(self) -> None:
+        """Draw again what earlier rounds had drawn and was found damaged; a round that goes on draws its own anyway."""
+        lost = self.ledger.lost().keys()
+        for round in self.folder.finished_rounds() if lost else []:
+            before = self._policy_before(round)
+            for units, policy, sources in [
+                *((read_plan(path), before, self._sources_of(round, before)) for path in self.folder.plans(round)),
+                (_planned(self.folder.hints(round)), before, [self.hint] if self.hint else []),
+                (_planned(self.folder.probes(round)), before, self._tries() if self.probe else []),
+                (_planned(self.folder.eval_plan(round)), self._model_of(round), self._held_out_sources()),
+            ]:
+                again = [unit for unit in units if unit.name in lost]
+                if again:
+                    self._draw("drawing damaged samples again", round, again, policy, sources)
+            if lost & {_scores_name(round, "train")}:
+                self.score(round, before)
+
+    def _policy_before(self, round: int) -> Model:
+        """Return the model that a finished round sampled with."""
+        last = self.reporting.recorded(round - 1) if round > 0 else None
+        return self.start() if last is None else self.policy_after(last)
+
     def plan(self, round: int, policy: Model) -> list[Unit]:
         """Return the next wave of the round's samples; none when the budget has nothing more to ask."""
         return self.waves.next(round, policy, self._prompts_of(round), self._sources_of(round, policy))
@@ -276,8 +298,7 @@ class RunStages:
     def _look_for_balance(self, round: int, policy: Model) -> None:
         probe = self.probe
         assert probe is not None
-        own = next(source for source in self.sources if source.model is None)
-        tries = [replace(own.at(t), attempts=range(probe.n)) for t in probe.temperatures]
+        tries = self._tries()
         plan = self.folder.probes(round)
         if not plan.exists():
             problems = self.drawing.problems["dev"][: probe.problems]
@@ -292,6 +313,13 @@ class RunStages:
             target=probe.target,
         )
         balance.write(self.folder.balance(round), tried)
+
+    def _tries(self) -> list[Source]:
+        """Return the policy at each temperature that is tried."""
+        probe = self.probe
+        assert probe is not None
+        own = next(source for source in self.sources if source.model is None)
+        return [replace(own.at(t), attempts=range(probe.n)) for t in probe.temperatures]
 
     def _held_out_sources(self) -> list[Source]:
         wanted = [(self.held_out.sampled, self.held_out.n), (self.held_out.greedy, 1)]
@@ -332,45 +360,17 @@ class RunStages:
             work = self.folder.work / f"{out.parent.name}-{out.name}"
             seed = self.drawing.seed + round
             told = self.tracking.training(title, round, on_step)
-            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=told, **options)
+            say = self.drawing.progress.say
+            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=told, say=say, **options)
 
     def _spent(self, round: int) -> dict[str, float]:
         scores = ("score",) if self.scoring is not None else ()
         return self.seconds.finish(round, ("sample", "verify", *scores, "select", "train", "evaluate"))
 
 
+def _planned(path: Path) -> list[Unit]:
+    return read_plan(path) if path.exists() else []
+
+
 def _scores_name(round: int, split: Split) -> str:
     return f"score-{split}-{round:03d}"
-
-
-def do_stage(stages: RunStages, stage: str) -> str:
-    """Do one stage of the first unfinished round and say what was done.
-
-    "train" needs the selection and "select" the samples of that round; what is missing is named.
-    """
-    finished = stages.folder.finished_rounds()
-    round = finished[-1] + 1 if finished else 0
-    last = stages.recorded(round - 1) if round > 0 else None
-    policy = stages.start() if last is None else stages.policy_after(last)
-    if round == 0 and stage != "eval":
-        raise RunError(f"{stages.folder.path}: the model it starts from is not evaluated yet: star-rft eval first")
-    if stage == "sample":
-        while units := stages.plan(round, policy):
-            stages.sample_and_verify(round, units, policy)
-        stages.rationalize(round, policy)
-        stages.classify(round)
-        stages.score(round, policy)
-        return f"round {round}: its samples are in the ledger"
-    if stage == "select":
-        stages.require(round, stages.is_sampled(round, policy), "samples", "sample")
-        stages.classify(round)
-        stages.select(round)
-        return f"round {round}: {stages.folder.selection(round)}"
-    if stage == "train":
-        stages.require(round, stages.folder.selection(round).exists(), "selection", "select")
-        return f"round {round}: {stages.train(round, policy)}"
-    if round > 0:
-        policy = stages.folder.checkpoint(round)
-        stages.require(round, stages.folder.checkpoint(round).exists(), "checkpoint", "train")
-    stages.evaluate(round, policy)
-    return f"round {round}: pass@k {stages.record(round, policy).pass_at_k}"

@@ -11,8 +11,8 @@ from star_rft.build import open_run, settle
 from star_rft.data import Prompter
 from star_rft.files import RunError
 from star_rft.models import load_tokenizer, resolve
+from star_rft.one_stage import do_stage
 from star_rft.rationalize import Hint, answer_of, leaks, marked, without_survivors
-from star_rft.stages import do_stage
 from star_rft.types import Problem, UserError
 from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import write_config

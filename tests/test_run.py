@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -124,6 +125,30 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(finished: Path, 
     done = call("run", str(config), "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert outcome(tmp_path / "run") == outcome(finished)
+
+
+def test_samples_of_a_finished_run_that_were_damaged_are_drawn_again_and_no_others(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = Ledger(run).units()
+    parts = [min(run.glob(f"ledger/{pattern}")) for pattern in DAMAGED]
+    for part in parts:
+        os.truncate(part, part.stat().st_size - 7)
+    told = call("ledger", str(run), cwd=tmp_path)
+    assert told.returncode == 1
+    assert "3 units were damaged and are not drawn again yet" in told.stderr
+    assert "Traceback" not in told.stderr
+    done = call("run", str(run), "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(run) == outcome(finished)
+    after = Ledger(run).units()
+    assert sorted(name for name in before if after[name] != before[name]) == sorted(part.stem for part in parts)
+    assert call("ledger", str(run), "--check", cwd=tmp_path).returncode == 0
+
+
+DAMAGED = ("samples/r000-dev-*.parquet", "verdicts/r001-train-*.parquet", "samples/r002-train-*.parquet")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import star_rft
 from star_rft.build import open_run, settle
 from star_rft.files import RunError
 from star_rft.ledger import Ledger
-from star_rft.stages import do_stage
+from star_rft.one_stage import do_stage
 from tests.runs import outcome, write_config
 from tests.test_recipes import copy_of_tiny
 

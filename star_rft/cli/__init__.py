@@ -13,10 +13,22 @@ from star_rft.types import RunFailure, UserError
 
 # isort: off
 # in the order in which --help lists their commands
-from star_rft.cli import starting, rounds, frontier, controls, measuring, looking, viewing, exporting
+from star_rft.cli import starting, rounds, frontier, controls, measuring, looking, viewing, keeping, exporting
 # isort: on
 
-__all__ = ["app", "controls", "exporting", "frontier", "looking", "main", "measuring", "rounds", "starting", "viewing"]
+__all__ = [
+    "app",
+    "controls",
+    "exporting",
+    "frontier",
+    "keeping",
+    "looking",
+    "main",
+    "measuring",
+    "rounds",
+    "starting",
+    "viewing",
+]
 
 
 def main() -> None:

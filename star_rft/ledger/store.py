@@ -24,14 +24,17 @@ log = logging.getLogger("star_rft")
 class Ledger:
     """The ledger of one run folder. Only the process that holds the run's lock may write; any of its threads may."""
 
-    def __init__(self, run_dir: Path, *, is_writer: bool = False) -> None:
-        """Open it. A writer brings an older one up to date, sets damaged parts aside and removes what nothing names."""
+    def __init__(self, run_dir: Path, *, is_writer: bool = False, reads_all: bool = False) -> None:
+        """Open it. A writer brings an older one up to date, sets damaged parts aside and removes what nothing names.
+
+        With `reads_all` it believes no part that it has not read.
+        """
         self.run_dir = run_dir
         self.folder = run_dir / "ledger"
         self._lock = RLock()
         self._manifest = Manifest(self.folder, mends=is_writer)
         if is_writer:
-            self._prepare()
+            self._prepare(reads_all)
         elif self._manifest.schema < SCHEMA:
             migration.require_readable(self._manifest)
 
@@ -39,14 +42,14 @@ class Ledger:
     def manifest(self) -> Path:
         return self._manifest.path
 
-    def _prepare(self) -> None:
+    def _prepare(self, reads_all: bool) -> None:
         for name in TABLES:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if self._manifest.lines and self._manifest.schema < SCHEMA:
             self._manifest = migration.migrated(self._manifest)
         if not self._manifest.lines:
             self._manifest.append({"schema": SCHEMA})
-        for damaged in checking.damaged(self._manifest):
+        for damaged in checking.damaged(self._manifest, reads_all=reads_all):
             log.warning(checking.set_aside(self._manifest, damaged))
         self._remove_unnamed()
 
@@ -66,6 +69,19 @@ class Ledger:
         """Return the units that were committed, then found damaged, and not drawn again yet."""
         with self._lock:
             return dict(self._manifest.lost)
+
+    def summary(self) -> dict[str, int]:
+        """Return how much there is: samples, units, parts and bytes, and how many units were damaged."""
+        with self._lock:
+            groups = self._manifest.groups.values()
+            return {
+                "schema": SCHEMA,
+                "samples": sum(line["rows"] for line in groups if "samples" in line["parts"]),
+                "units": len(self._manifest.units),
+                "units_lost": len(self._manifest.lost),
+                "parts": sum(len(line["parts"]) for line in groups),
+                "bytes": sum(size for line in groups for size in line["bytes"].values()),
+            }
 
     def files(self, *tables: str) -> list[list[Path]]:
         """Return the files that hold rows of all these tables: a list of them, one a table, a group of units."""
