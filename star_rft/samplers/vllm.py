@@ -21,7 +21,8 @@ from star_rft.samplers.replica import Message
 from star_rft.samplers.stops import StopStrings, ending
 from star_rft.types import Completion, Decoding, Request, UserError
 
-LEAST_TEMPERATURE = 0.01  # vLLM raises smaller ones to this, and the ledger would not know
+# vLLM refuses larger temperatures, and silently raises smaller ones, of which the ledger would not know.
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
 
 # Engine arguments that another key of the config gives, or (None) that the meaning of a completion stands on.
 OWN_ARGUMENTS = {
@@ -104,8 +105,9 @@ class VLLMSampler:
         """
         if self._fleet is None:
             raise RuntimeError("this sampler was closed")
-        if 0 < decoding.temperature < LEAST_TEMPERATURE:
-            raise UserError(f"temperature {decoding.temperature:g}: vLLM draws at 0, or at {LEAST_TEMPERATURE} or more")
+        if decoding.temperature != 0 and not LEAST_TEMPERATURE <= decoding.temperature <= MOST_TEMPERATURE:
+            span = f"{LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
+            raise UserError(f"temperature {decoding.temperature:g}: vLLM draws at 0 or from {span}")
         limit = self._fleet.limit
         prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=self._whose)
         asks = [Ask(p.ids, p.requests, tuple(engine_seed(r.seed) for r in p.requests)) for p in prompts]

@@ -109,7 +109,7 @@ def test_the_text_is_that_of_the_tokens_before_the_end(drawn: list[Completion], 
 
 
 def test_bytes_that_are_no_text_are_text_all_the_same(sampler: Sampler, reference: Reference) -> None:
-    wild = Decoding(temperature=3.0, max_tokens=40)
+    wild = Decoding(temperature=2.0, max_tokens=60)  # vLLM takes no more
     completions = list(sampler.sample(requests(["é中", "Hello. "], 8), decoding=wild))
     assert any("\ufffd" in one.text for one in completions)
     for one in completions:

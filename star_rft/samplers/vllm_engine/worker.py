@@ -7,8 +7,8 @@ The first line of the requests holds the engine's arguments; the answer is `read
 and each result one of
     {"is": "done", "key": key, "token_ids": [...], "logprob": sum, "finish": "stop" or "length", "stopped_text": ...}
     {"is": "beat", "steps": how many steps the engine has done}      once a second, also while it loads
-    {"is": "refused", "why": one line}                               arguments that vLLM does not have
-    {"is": "failed", "why": one line}                                an exception; its traceback is in the log
+    {"is": "refused", "why": one line}             arguments, or a request, that vLLM does not take
+    {"is": "failed", "why": one line}              any other exception; its traceback is in the log
 What vLLM prints goes to standard output and error, which the parent keeps as a log. When the parent is gone, however it
 went, this process ends itself and everything that vLLM has started.
 """
@@ -29,13 +29,14 @@ from functools import partial
 from typing import Any
 
 BEAT_SECONDS = 1.0
+LONGEST_WHY = 500  # characters
 CPU_CACHE_BYTES = 4 * 2**30  # the key/value cache on a machine without GPU, at most a quarter of what is free
 
 Message = dict[str, Any]
 
 
 class Refused(Exception):
-    """Something that the user can mend."""
+    """Something that the user asked for and vLLM does not take."""
 
 
 class Wire:
@@ -81,8 +82,9 @@ def end_everything() -> None:
 def give_up(wire: Wire, kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """Tell of an exception and leave at once: what Python and vLLM do at exit may wait for an engine that is dead."""
     sys.__excepthook__(kind, error, trace)
-    first = next(iter(str(error).splitlines()), "")
-    wire.send({"is": "failed", "why": f"{kind.__name__}: {first}"})
+    why = " ".join(str(error).split())[:LONGEST_WHY]
+    is_refusal = issubclass(kind, Refused)
+    wire.send({"is": "refused", "why": why} if is_refusal else {"is": "failed", "why": f"{kind.__name__}: {why}"})
     sys.stdout.flush()
     os._exit(1)
 
@@ -94,14 +96,14 @@ def version() -> str | None:
 
 
 def start(arguments: Message) -> Any:
-    """Start the engine; what it does not take is Refused."""
+    """Start the engine. Refused for an argument that it does not have, or a value that it does not take."""
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
     known = {field.name for field in dataclasses.fields(EngineArgs)}
     for name in arguments.keys() - known:
         near = difflib.get_close_matches(name, known, n=3)
-        raise Refused(f"vllm.options.{name}: vLLM has no such engine argument; close: {', '.join(near) or 'none'}")
+        raise Refused(f"vllm.options.{name} is no engine argument; close to it: {', '.join(near) or 'none'}")
     is_cpu = current_platform.is_cpu()
     if arguments["dtype"] == "auto":  # as the hf backend: whatever the checkpoint was saved in
         arguments["dtype"] = "float32" if is_cpu else "bfloat16"
@@ -109,7 +111,10 @@ def start(arguments: Message) -> Any:
         arguments["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, _free_bytes() // 4)
     if is_cpu:  # 0.32 rewinds the generator of a prompt that it has not read to its end, and a CPU's cannot be rewound
         arguments.setdefault("enable_chunked_prefill", False)
-    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except ValueError as error:
+        raise Refused(f"vLLM refuses: {error}") from error
 
 
 def _free_bytes() -> int:
@@ -140,11 +145,13 @@ def draw(engine: Any, message: Message, lora: Any) -> None:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    for key, seed in message["requests"]:
-        params = SamplingParams(
-            **message["params"], seed=seed, logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY, ignore_eos=True
-        )
-        engine.add_request(key, {"prompt_token_ids": message["ids"]}, params, lora_request=lora)
+    fixed = {**message["params"], "logprobs": 0, "output_kind": RequestOutputKind.FINAL_ONLY, "ignore_eos": True}
+    try:
+        for key, seed in message["requests"]:
+            params = SamplingParams(**fixed, seed=seed)
+            engine.add_request(key, {"prompt_token_ids": message["ids"]}, params, lora_request=lora)
+    except ValueError as error:
+        raise Refused(f"vLLM refuses: {error}") from error
 
 
 def report(wire: Wire, output: Any) -> None:
@@ -168,11 +175,7 @@ def main() -> None:
     wire = Wire(int(sys.argv[1]), int(sys.argv[2]), os.getppid())
     sys.excepthook = partial(give_up, wire)
     first = wire.inbox.get()
-    try:
-        engine = start(first["arguments"])
-    except Refused as error:
-        wire.send({"is": "refused", "why": str(error)})
-        sys.exit(2)
+    engine = start(first["arguments"])
     lora = None
     if first["adapter"] is not None:
         from vllm.lora.request import LoRARequest
