@@ -39,6 +39,7 @@ from star_rft.stages import RunStages
 from star_rft.timeline import Timeline
 from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
+from star_rft.training.launch import Launch, config_file, fit_launched
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
 from star_rft.types import Model, Problem, Scorer, Split
 from star_rft.waves import Waves
@@ -103,6 +104,8 @@ def check_names(config: Config) -> None:
     if config.scorer is not None:
         check_options(config.scorer.name, config.scorer.options)
     check_trackers(config.report_to)
+    if config.launch.config is not None:
+        config_file(config.launch.config)
 
 
 def told(config: Config, *, is_chat: bool) -> Told:
@@ -341,7 +344,7 @@ def _comparing(config: Config) -> Comparing | None:
     from star_rft.training import fit_rankings
 
     fit = partial(
-        fit_rankings,
+        _where(config, fit_rankings),
         objective=section.objective,
         beta=section.beta,
         sft_weight=section.sft_weight,
@@ -353,7 +356,22 @@ def _comparing(config: Config) -> Comparing | None:
 def _fit(config: Config, section: FitConfig) -> Fit:
     from star_rft.training import fit
 
-    return partial(fit, **_fit_options(config, section))
+    return partial(_where(config, fit), **_fit_options(config, section))
+
+
+def _where(config: Config, fit: Fit) -> Fit:
+    """Return what does a training: in this process, or in processes that are launched for it."""
+    section = config.launch
+    if section.processes == 1 and section.config is None:
+        return fit
+    launch = Launch(
+        processes=section.processes,
+        config=config_file(section.config or "fsdp2"),
+        arguments=section.arguments,
+        command=section.command,
+        stall=section.stall,
+    )
+    return partial(fit_launched, launch=launch)
 
 
 def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:

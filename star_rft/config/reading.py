@@ -37,6 +37,7 @@ CHANGEABLE = {
     "vllm",
     "server",
     "ray",
+    "launch",
 }
 
 

@@ -19,7 +19,14 @@ from star_rft.config.sampling import (
     ScorerConfig,
     VerifierConfig,
 )
-from star_rft.config.training import GateConfig, PreferenceConfig, SelectConfig, TrainConfig, WarmStartConfig
+from star_rft.config.training import (
+    GateConfig,
+    LaunchConfig,
+    PreferenceConfig,
+    SelectConfig,
+    TrainConfig,
+    WarmStartConfig,
+)
 
 
 class AboutConfig(Section):
@@ -54,6 +61,7 @@ class Config(Section):
     train: TrainConfig | None = TrainConfig()
     preference: PreferenceConfig | None = None
     warm_start: WarmStartConfig | None = None
+    launch: LaunchConfig = LaunchConfig()
     eval: EvalConfig = EvalConfig()
     gate: GateConfig | None = GateConfig()
     report_to: Annotated[str | list[str], one_or_many(str)] | None = None

@@ -31,6 +31,29 @@ class LoraConfig(Section):
     target_modules: str | list[str] = "all-linear"
 
 
+class LaunchConfig(Section):
+    """How many processes a training runs in; the warm start, the rounds and the comparisons share it.
+
+    One, and no `config` given: this very process. Else `accelerate launch` starts so many, one a GPU where there are
+    any, with `config`: fsdp2 (weights, gradients and optimizer are sharded over them, the default), ddp (each has all
+    of them), or a file of accelerate's. `arguments` are further ones of `accelerate launch`, and `command` stands
+    before it: what starts it on each machine, such as srun. Processes from which no step is heard for `stall` seconds
+    are given up.
+    """
+
+    processes: Positive = 1
+    config: str | None = None
+    arguments: list[str] = []
+    command: list[str] = []
+    stall: AboveZero = 1800.0
+
+    @model_validator(mode="after")
+    def _what_is_launched_can_be(self) -> LaunchConfig:
+        if self.processes == 1 and self.config is None and (self.arguments or self.command):
+            raise ValueError("arguments and command are for launched processes: give processes, or a config")
+        return self
+
+
 class FitConfig(Section):
     """How weights are trained; the warm start and the rounds share it."""
 
@@ -46,6 +69,7 @@ class FitConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool = False
     packing: Literal["auto"] | bool = "auto"
+    liger: Literal["auto"] | bool = "auto"
     lora: LoraConfig | None = None
     save_steps: Positive | None = None
 

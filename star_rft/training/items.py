@@ -14,9 +14,7 @@ from star_rft.types import Example, Ranking
 
 _IDS = pa.list_(pa.int32())
 _EXAMPLES = pa.schema([("prompt_ids", _IDS), ("completion_ids", _IDS), ("weight", pa.float64())])
-_RANKINGS = pa.schema(
-    [("prompt_ids", _IDS), ("completion_ids", pa.list_(_IDS)), ("scores", pa.list_(pa.float64()))]
-)
+_RANKINGS = pa.schema([("prompt_ids", _IDS), ("completion_ids", pa.list_(_IDS)), ("scores", pa.list_(pa.float64()))])
 
 
 def write_items(path: Path, items: Sequence[Example] | Sequence[Ranking]) -> None:

@@ -48,6 +48,14 @@ class Launch:
     stall: float = 1800.0
 
 
+def config_file(name: str) -> Path:
+    """Return accelerate's config of a name, or the file that it is; raise TrainingError where there is neither."""
+    found = CONFIGS.get(name) or Path(name)
+    if not found.is_file():
+        raise TrainingError(f"launch.config: {name!r} is no file; give one of accelerate's, or {', '.join(CONFIGS)}")
+    return found
+
+
 def fit_launched(
     items: Sequence[Example] | Sequence[Ranking],
     *,

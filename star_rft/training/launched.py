@@ -52,7 +52,9 @@ def _options(plain: Mapping[str, Any]) -> dict[str, Any]:
             options[name] = Path(options[name])
     if (lora := options.get("lora")) is not None:
         targets = lora["target_modules"]
-        options["lora"] = LoraSpec(**{**lora, "target_modules": targets if isinstance(targets, str) else tuple(targets)})
+        options["lora"] = LoraSpec(
+            **{**lora, "target_modules": targets if isinstance(targets, str) else tuple(targets)}
+        )
     return options
 
 

@@ -16,7 +16,7 @@ from star_rft import models
 from star_rft.files import whole_folder
 from star_rft.models import without_bars
 from star_rft.progress import OnStep
-from star_rft.training import optimizer, sharding
+from star_rft.training import liger, optimizer, sharding
 from star_rft.training.batches import Size
 from star_rft.training.checkpoints import last_whole, refuse_foreign
 from star_rft.training.errors import TrainingError
@@ -210,6 +210,7 @@ def make_trainer(
     sharding.on_cpus_too()
     model, tokenizer, generation = load(model_path)
     objective.adjust(model)
+    liger.apply(model, wanted=settings.liger, device=config.device.type)
     trainer = PlannedTrainer(
         objective,
         model=model,

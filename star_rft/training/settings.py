@@ -58,6 +58,7 @@ class Settings:
     lora: LoraSpec | None = None
     gradient_checkpointing: bool = False
     packing: Literal["auto"] | bool = "auto"
+    liger: Literal["auto"] | bool = "auto"
     seed: int = 0
     save_dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -92,6 +93,7 @@ class FitOptions(TypedDict, total=False):
     lora: LoraSpec | None
     gradient_checkpointing: bool
     packing: Literal["auto"] | bool
+    liger: Literal["auto"] | bool
     seed: int
     save_dtype: Literal["float32", "bfloat16"]
     device: str

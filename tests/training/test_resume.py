@@ -77,7 +77,7 @@ def test_a_training_stopped_while_it_writes_the_result_trains_no_step_again(
 ) -> None:
     from star_rft.training import run
 
-    def half(trainer: object, folder: Path, **kwargs: object) -> None:
+    def half(model: object, tokenizer: object, folder: Path, **kwargs: object) -> None:
         (folder / "model.safetensors").write_bytes(b"half of it")
         raise KeyboardInterrupt
 
