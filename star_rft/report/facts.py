@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_rft import record
+from star_rft import record, timeline
 from star_rft.contributions import Comparison, compare
 from star_rft.controls import NAMES as CONTROLS
 from star_rft.controls import Lineage
@@ -19,6 +19,7 @@ from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.report.held_out import Measured, measured
 from star_rft.standing import Standing, standing
+from star_rft.timeline import Span
 from star_rft.types import RoundReport, Split
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Facts:
     lengths: Sequence[Length]
     tokens: Mapping[tuple[int, str], int]
     controls: Comparison | None
+    timeline: Sequence[Span]
 
     @property
     def name(self) -> str:
@@ -132,6 +134,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
         lengths=_lengths(con),
         tokens=_tokens(con),
         controls=_controls(folder, config),
+        timeline=timeline.read(folder.timeline),
     )
 
 

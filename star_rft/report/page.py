@@ -22,6 +22,7 @@ from star_rft.report.held_out_plots import held_out_plots
 from star_rft.report.plots import Plot
 from star_rft.report.prompt_plots import prompt_plots
 from star_rft.report.terminal import verdict_lines
+from star_rft.report.timeline_plots import timeline_plots
 from star_rft.report.training_plots import training_plots
 from star_rft.report.wording import SYMBOLS
 
@@ -76,6 +77,7 @@ def _plots(facts: Facts) -> Iterator[Plot]:
     yield from prompt_plots(facts)
     yield from training_plots(facts)
     yield from cost_plots(facts)
+    yield from timeline_plots(facts.timeline)
 
 
 def _words(facts: Facts, run_dir: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ PLOTS = {
     "lengths",
     "seconds",
     "tokens",
+    "timeline",
 }
 
 

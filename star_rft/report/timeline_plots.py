@@ -1,0 +1,115 @@
+"""When each resource was at work, and for how long it was idle or waited for another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from star_rft.report.cost_plots import STAGE_COLOURS
+from star_rft.report.plots import BLUE, GREEN, GREY, PURPLE, Plot, figure
+from star_rft.timeline import RESOURCES, Resource, Span
+
+COLOURS = {
+    **STAGE_COLOURS,
+    "sampling": BLUE,
+    "evaluating": GREEN,
+    "trying temperatures": PURPLE,
+}
+NEAR = 0.004  # of the whole: spans of one stage that are nearer than this are drawn as one bar
+LEAST = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How a resource spent the time in which the run was going on, in seconds."""
+
+    resource: Resource
+    busy: float
+    blocked: float
+    wall: float
+
+    @property
+    def share(self) -> float:
+        return self.busy / max(self.wall, LEAST)
+
+    @property
+    def idle(self) -> float:
+        """The share of the time in which it was at no work; several verifiers may be busy at once."""
+        return max(0.0, 1.0 - self.share)
+
+
+def timeline_plots(spans: Sequence[Span]) -> Iterator[Plot]:
+    if spans:
+        yield _plot(joined(spans))
+
+
+def joined(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans on one clock that begins at 0 and stands still while no process of the run was there."""
+    found: list[Span] = []
+    clock = 0.0
+    for _, group in groupby(sorted(spans, key=lambda span: (span.session, span.began)), lambda span: span.session):
+        own = list(group)
+        start, end = own[0].began, max(span.ended for span in own)
+        found += [replace(s, began=clock + s.began - start, ended=clock + s.ended - start) for s in own]
+        clock += end - start
+    return found
+
+
+def uses(spans: Sequence[Span]) -> list[Use]:
+    """Say of each resource how it spent its time; the spans are on one clock."""
+    wall = max(span.ended for span in spans)
+    return [
+        Use(resource, sum(span.busy for span in own), sum(span.blocked for span in own), wall)
+        for resource in RESOURCES
+        if (own := [span for span in spans if span.resource == resource])
+    ]
+
+
+def bars(spans: Sequence[Span]) -> list[Span]:
+    """Put neighbours of one resource and stage together where nobody could see the gap between them."""
+    gap = NEAR * max(span.ended for span in spans)
+    drawn: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.resource, span.began)):
+        last = drawn[-1] if drawn else None
+        is_same = last is not None and (last.resource, last.stage, last.round) == (
+            span.resource,
+            span.stage,
+            span.round,
+        )
+        if last is not None and is_same and span.began - last.ended <= gap:
+            drawn[-1] = replace(last, ended=max(last.ended, span.ended), busy=last.busy + span.busy)
+        else:
+            drawn.append(span)
+    return drawn
+
+
+def _kind(span: Span) -> tuple[str, str, int]:
+    return span.resource, span.stage, span.round
+
+
+def _plot(spans: Sequence[Span]) -> Plot:
+    found = uses(spans)
+    names = {use.resource: f"{use.resource}, idle {use.idle:.0%}" for use in found}
+    drawn = figure(height=110 + 44 * len(found), barmode="overlay", bargap=0.3)
+    for stage in dict.fromkeys(span.stage for span in spans):
+        own = [span for span in bars(spans) if span.stage == stage]
+        said = f"{stage}, round %{{customdata[0]}}: busy %{{customdata[1]:,.1f}} of %{{x:,.1f}} s"
+        drawn.add_bar(
+            orientation="h",
+            name=stage,
+            y=[names[span.resource] for span in own],
+            base=[span.began for span in own],
+            x=[max(span.ended - span.began, LEAST) for span in own],
+            marker={"color": COLOURS.get(stage, GREY)},
+            customdata=[[span.round, span.busy] for span in own],
+            hovertemplate=f"{said}<extra></extra>",
+        )
+    drawn.update_xaxes(title={"text": "seconds at work"})
+    drawn.update_yaxes(categoryorder="array", categoryarray=list(reversed(names.values())), automargin=True)
+    rows = [
+        [use.resource, f"{use.busy:,.1f}", f"{use.blocked:,.1f}", f"{use.wall:,.1f}", f"{use.idle:.1%}"]
+        for use in found
+    ]
+    columns = ("resource", "busy, s", "waited for verification, s", "all, s", "idle")
+    return Plot("timeline", "when each resource was at work", drawn, columns, rows, width=480)
