@@ -57,9 +57,9 @@ def write_run(folder: Path, *, traces: int, prompts: int, rounds: int) -> None:
     history: list[Any] = []
     for round in range(rounds + 1):
         if round:
-            write_units(ledger, _train_rows(round, rate_P, each, rng), f"r{round:03d}-train")
+            write_units(ledger, train_rows(round, rate_P, each, rng), f"r{round:03d}-train")
             _select(ledger, run, round)
-        write_units(ledger, _dev_rows(round, rng), f"r{round:03d}-dev")
+        write_units(ledger, dev_rows(round, rng), f"r{round:03d}-dev")
         _record(ledger, run, round, prompts, history)
 
 
@@ -110,17 +110,18 @@ def _gold(p: int) -> int:
     return (p % 97 + p % 89) * (1 + p % 7)
 
 
-def _train_rows(
-    round: int, rate_P: npt.NDArray[np.float64], each: int, rng: np.random.Generator
+def train_rows(
+    round: int, rate_P: npt.NDArray[np.float64], each: int, rng: np.random.Generator, *, first: int = 0
 ) -> tuple[pa.Table, pa.Table]:
-    problem_N = np.repeat(np.arange(len(rate_P)), each)
-    right_N = rng.random(len(problem_N)) < np.minimum(0.98, rate_P * (1 + 0.4 * round))[problem_N]
+    """Return samples and verdicts of the prompts from number `first` on, whose pass rates these are."""
+    problem_N = first + np.repeat(np.arange(len(rate_P)), each)
+    right_N = rng.random(len(problem_N)) < np.repeat(np.minimum(0.98, rate_P * (1 + 0.4 * round)), each)
     attempt_N = np.tile(np.arange(each), len(rate_P))
     hinted_N = (attempt_N == each - 1) & (problem_N % 40 == 0) & (round > 1)
     return _rows("train", round, problem_N, attempt_N, right_N, hinted_N, SAMPLED, rng)
 
 
-def _dev_rows(round: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
+def dev_rows(round: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
     found = []
     for decoding, each in ((SAMPLED, DEV_SAMPLES), (GREEDY, 1)):
         problem_N = np.repeat(np.arange(DEV), each)
