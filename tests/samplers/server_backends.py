@@ -41,7 +41,7 @@ def vllm_command() -> str:
     if python is None:
         pytest.skip("STAR_RFT_VLLM_PYTHON names no interpreter that has vLLM")
     return (
-        f"env VLLM_CPU_KVCACHE_SPACE=1 {Path(python).with_name('vllm')} serve {{model}} --port {{port}}"
+        f"env VLLM_CPU_KVCACHE_SPACE=1 {python} -m vllm.entrypoints.openai.api_server --model {{model}} --port {{port}}"
         " --host 127.0.0.1 --dtype float32 --enforce-eager --max-model-len 512 --max-num-seqs 64"
     )
 
