@@ -19,7 +19,6 @@ from star_rft.samplers.replica import Message, Replica
 from star_rft.types import Request, RunFailure, UserError
 
 CHECK_SECONDS = 0.5  # how often a wait for results looks whether the engines still move
-AHEAD = 2  # times as many requests are handed to an engine as it runs at once
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}  # nothing leaves the machine
 
@@ -71,7 +70,7 @@ class Fleet:
         names = (f"{job}-{number}" for number in count())
         try:
             while todo or under_way:
-                while todo and (replica := self._roomiest()) is not None:
+                while todo and ((replica := self._roomiest()).has_room or not under_way):  # other jobs may fill it
                     under_way |= self._hand_over(todo.popleft(), params, replica, names)
                 message = self._next(inbox)
                 request, replica = under_way.pop(message["key"])
@@ -96,9 +95,8 @@ class Fleet:
         replica.send({"do": "draw", "ids": ask.ids, "requests": pairs, "params": params})
         return {key: (request, replica) for key, request in zip(keys, ask.requests, strict=True)}
 
-    def _roomiest(self) -> Replica | None:
-        best = min(self._replicas, key=lambda replica: replica.outstanding / replica.rows)
-        return best if best.outstanding < AHEAD * best.rows else None
+    def _roomiest(self) -> Replica:
+        return min(self._replicas, key=lambda replica: replica.outstanding / replica.rows)
 
     def _count(self, replica: Replica, more: int) -> None:
         with self._lock:

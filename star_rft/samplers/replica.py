@@ -21,6 +21,7 @@ from star_rft.samplers.processes import kill_groups
 from star_rft.types import RunFailure, UserError
 
 LOG_LINES = 20  # of an engine's log that an error quotes
+AHEAD = 2  # times as many requests are handed to an engine as it runs at once
 CLOSED_WITHIN = 15.0  # seconds that vLLM gets to shut down in order before it is killed
 THREADS_WITHIN = 5.0  # seconds; they end with the pipes
 _CAUSE = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception)\b: \S.*")
@@ -73,6 +74,10 @@ class Replica:
         for thread in self._threads:
             thread.start()
         self.send(first)
+
+    @property
+    def has_room(self) -> bool:
+        return self.outstanding < AHEAD * self.rows
 
     def send(self, message: Message) -> None:
         """Hand over a message; never blocks, whatever state the process is in."""
