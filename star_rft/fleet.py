@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from star_rft.remote import LONGEST_WAIT, MENDABLE, Key, Passing, problem_with, require_address, wait_asked
+from star_rft.remote import BEHIND, LONGEST_WAIT, MENDABLE, Key, Passing, problem_with, require_address, wait_asked
 from star_rft.types import RunFailure, UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Address:
     absences: int = 0
     rests_until: float = 0.0
     away_since: float = 0.0
+    admitted_at: float = 0.0
     was_reached: bool = False
     is_admitted: bool = False
     refused_for: str = ""  # what speaks against this server; it is then not asked again
@@ -55,8 +56,8 @@ class Fleet:
     what Retry-After says; then RunFailure is raised. An address where nobody listens rests likewise, and one request
     finds out whether it is back. Nobody was ever reached, or any other refusal: UserError at once.
 
-    `admit(address, client)` is awaited before an address is used, and again when it was away; it returns what speaks
-    against it. `on_absence` is called when nobody listens and may raise. `advice` ends what a RunFailure says.
+    `admit(address, client)` is awaited before an address is used, and again when its connections were lost; it returns
+    what speaks against it. `on_absence` is called when nobody listens and may raise. `advice` ends a RunFailure.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Fleet:
         self._admit, self._on_absence = admit, on_absence
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
+        self._streams: set[asyncio.Task[None]] = set()
 
     def ask(
         self,
@@ -97,6 +99,8 @@ class Fleet:
 
         async def start() -> asyncio.Task[None]:
             task = asyncio.create_task(self._all(path, count, body, read, results.put))
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
             task.add_done_callback(results.put)
             return task
 
@@ -114,7 +118,7 @@ class Fleet:
     def close(self) -> None:
         """End what is under way and the thread; a later `ask` starts anew."""
         if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(_all_ended(), self._loop).result()
+            asyncio.run_coroutine_threadsafe(_ended([*self._streams]), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -201,13 +205,14 @@ class Fleet:
             return response
         problem = problem_with(response, self._key)
         if response.status_code in MENDABLE:
-            raise Passing(problem, wait=wait_asked(response))
+            raise Passing(problem, is_lost=response.status_code in BEHIND, wait=wait_asked(response))
         raise UserError(f"{address.url}{path} refused a request: {problem}")
 
     async def _is_admitted(self, address: Address, client: httpx.AsyncClient) -> bool:
         if not address.is_admitted and self._admit is not None:
             address.refused_for = await self._admit(address, client)
             address.is_admitted = not address.refused_for
+            address.admitted_at = asyncio.get_running_loop().time()
             if address.refused_for and any(not other.refused_for for other in self.addresses):
                 log.warning(f"WARNING: {address.url} is not asked: it {address.refused_for}")
         return address.is_admitted
@@ -252,13 +257,14 @@ class Fleet:
         address.problem = str(fault)
         if fault.wait is not None:
             address.rests_until = max(address.rests_until, now + fault.wait)
+        if fault.is_lost and began >= address.admitted_at:
+            address.is_admitted = self._admit is None
         if not fault.is_away:
             return
         self._on_absence()
         if began < address.away_since:  # the same absence, which meets every request that was under way
             return
         address.absences, address.away_since = address.absences + 1, now
-        address.is_admitted = self._admit is None
         asked = [a for a in self.addresses if not a.refused_for]
         if all(a.absences and not a.was_reached for a in asked):
             away = "; ".join(f"{a.url} cannot be reached ({a.problem})" for a in asked)
@@ -295,14 +301,9 @@ async def reached(request: Awaitable[httpx.Response], address: Address, *, timeo
         raise Passing(f"no answer within {timeout:g} s") from None
     except httpx.TransportError as error:
         is_away = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        raise Passing(f"{type(error).__name__} {error}".rstrip(), is_away=is_away) from None
+        raise Passing(f"{type(error).__name__} {error}".rstrip(), is_away=is_away, is_lost=True) from None
     address.was_reached = True
     return response
-
-
-async def _all_ended() -> None:
-    current = asyncio.current_task()
-    await _ended([task for task in asyncio.all_tasks() if task is not current])
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     import httpx
 
 MENDABLE = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that another try may mend
+BEHIND = frozenset({502, 503, 504})  # those of them by which a gateway says that nobody is behind it
 LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
 SHOWN = 200  # characters of a refusal
 
 
 class Passing(Exception):
-    """A fault that another try may mend, in words. `is_away`: nobody took the request at all.
-
-    `wait` is how many seconds the server asked to be left alone.
+    """A fault that another try may mend, in words. `is_away`: nobody took the request at all; `is_lost`: who took it
+    went away, and another may stand there now. `wait` is how many seconds the server asked to be left alone.
     """
 
-    def __init__(self, problem: str, *, is_away: bool = False, wait: float | None = None) -> None:
+    def __init__(
+        self, problem: str, *, is_away: bool = False, is_lost: bool = False, wait: float | None = None
+    ) -> None:
         super().__init__(problem)
-        self.is_away = is_away
-        self.wait = wait
+        self.is_away, self.is_lost, self.wait = is_away, is_lost or is_away, wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class OwnServer:
     def __init__(self, command: str, model: Model, *, log: Path, key: Key) -> None:
         words = shlex.split(command)
         if not words or shutil.which(words[0]) is None:
-            raise UserError(f"server.start: no such program: {words[0] if words else command!r}")
+            raise UserError(f"server.start: no such program: {words[0] if words else '(none)'}")
         if key.secret and key.secret in command:
             raise UserError("server.start holds the key: leave it to the environment, where the server may read it")
         port = _free_port()

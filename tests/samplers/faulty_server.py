@@ -56,7 +56,7 @@ class FaultyServer:
             asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_address=True)
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        self._thread = Thread(target=self._loop.run_forever)
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
     def down(self) -> None:
@@ -77,7 +77,7 @@ class FaultyServer:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await self._answer(head.decode(), reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             writer.transport.abort()

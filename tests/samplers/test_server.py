@@ -38,12 +38,14 @@ def drawn(*servers: FaultyServer, count: int = 40, **settings: Any) -> list[Comp
 
 
 def after(server: FaultyServer, count: int, do: Callable[[], object]) -> Thread:
-    """Do something to a server in the middle of its work: when it has finished so many requests."""
+    """Do something to a server in the middle of its work: it answers so many requests, and lets all others wait."""
+    server.fault = lambda number, attempt: "stall" if number > count else ""
 
     def wait() -> None:
         end = time.monotonic() + 20
-        while server.finished.total() < count and time.monotonic() < end:
+        while (server.finished.total() < count or not server.at_once) and time.monotonic() < end:
             time.sleep(0.005)
+        server.fault = lambda number, attempt: ""
         do()
 
     thread = Thread(target=wait)
@@ -100,11 +102,10 @@ def test_retry_after_is_obeyed_by_all_requests_at_that_address(server: FaultySer
 
 def test_what_goes_on_failing_is_a_failure_with_its_reason_and_not_a_missing_sample(server: FaultyServer) -> None:
     server.fault = lambda number, attempt: "500" if attempt < 9 and number > 20 else ""
-    completions = []
+    completions: list[Completion] = []
+    sampler = ServerSampler(TINY, urls=[server.url], retries=2, **QUICK)
     with pytest.raises(RunFailure) as caught:
-        sampler = ServerSampler(TINY, urls=[server.url], retries=2, **QUICK)
-        for one in sampler.sample(requests(40), decoding=DECODING):
-            completions.append(one)
+        completions.extend(sampler.sample(requests(40), decoding=DECODING))
     sampler.close()
     assert f'{server.url} failed 3 times, the last time with: 500 {{"error": "busy"}}' in str(caught.value)
     assert "the same command goes on" in str(caught.value)
