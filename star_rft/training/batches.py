@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ def length(example: Example) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What an item takes of a micro-batch: its sequences, the tokens of the longest, and all of its tokens."""
+    """What an item takes of a micro-batch: its sequences, the tokens of the longest, all, and those that are scored."""
 
     rows: int
     longest: int
     tokens: int
+    scored: int
 
 
 def draw_steps(items: int, *, batch_size: int, draws: int, seed: int) -> Iterator[list[int]]:
@@ -64,6 +66,13 @@ def split_even(step: Sequence[int], sizes: Sequence[Size], *, parts: int, packed
         position, half = groups.index(largest), len(largest) // 2
         groups[position : position + 1] = [largest[:half], largest[half:]]
     return groups + [[] for _ in range(parts - len(groups))]
+
+
+def heaviest(groups: Sequence[Sequence[int]], sizes: Sequence[Size], *, packed: bool) -> tuple[int, int]:
+    """Return the tokens of the largest of these micro-batches, padding included, and about how many are scored."""
+    tokens, group = max((_tokens(group, sizes, packed=packed), group) for group in groups if group)
+    scored = sum(sizes[i].scored for i in group) / sum(sizes[i].tokens for i in group)
+    return tokens, math.ceil(tokens * scored)
 
 
 def _tokens(group: Sequence[int], sizes: Sequence[Size], *, packed: bool) -> int:

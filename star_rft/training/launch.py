@@ -32,6 +32,8 @@ POLL_SECONDS = 0.05
 # How long processes may take to be gone after they were killed: they may sit in a write to a slow disk.
 GONE_SECONDS = 60.0
 TAIL_LINES = 15
+SHORT = "; where the system did it, memory was short: see train.micro_batch_size, gradient_checkpointing and lora"
+LAUNCHER_LINE = re.compile(r"[EW]\d{4} .*torch/distributed/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,24 +171,33 @@ def _events(path: Path, start: int) -> tuple[list[Mapping[str, Any]], int]:
 
 
 def _failure(folder: Path, status: int) -> Exception:
-    """Return what to raise for processes that ended without a report: the first error of a rank, or their log."""
+    """Return what to raise for processes that ended without a report: who was killed, who failed first, or the log.
+
+    Where one is killed the others fail too, and all of them note it.
+    """
     errors = [json.loads(path.read_text()) for path in sorted(folder.glob("error-*.json"))]
     for error in errors:
         if error["is_user_error"]:
             return TrainingError(error["text"])
+    log = (folder / LOG).read_text(errors="replace")
+    killed = [name for name in re.findall(r"Signal \d+ \((SIG\w+)\) received", log) if name != "SIGTERM"]
+    if killed or (status < 0 and not errors):
+        name = killed[0] if killed else signal.Signals(-status).name
+        memory = "; where the system did it, memory was short: see train.micro_batch_size, gradient_checkpointing, lora"
+        return RunFailure(
+            f"training: a process was killed ({name}){memory if name == 'SIGKILL' else ''}{_tail(folder)}"
+        )
     if errors:
         first = min(errors, key=lambda error: error["time"])
         return RunFailure(f"training: process {first['rank']} failed: {first['text']}{_tail(folder)}")
-    log = (folder / LOG).read_text(errors="replace")
-    if re.search(r"exitcode\s*: -9|Signal 9|SIGKILL", log) or status == -signal.SIGKILL:
-        memory = "where the system did it, memory was short: see train.micro_batch_size and gradient_checkpointing"
-        return RunFailure(f"training: a process was killed (SIGKILL); {memory}{_tail(folder)}")
     return RunFailure(f"training: its processes ended with status {status}{_tail(folder)}")
 
 
 def _tail(folder: Path) -> str:
-    lines = (folder / LOG).read_text(errors="replace").splitlines()
-    kept = [line for line in lines if line.strip()][-TAIL_LINES:]
+    """Return the last lines that the processes themselves wrote; behind them torch's launcher sums up at length."""
+    lines = [line for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
+    end = next((i for i, line in enumerate(lines) if LAUNCHER_LINE.match(line)), len(lines))
+    kept = (lines[:end] or lines)[-TAIL_LINES:]
     return f". The end of {folder / LOG}:\n" + "\n".join(kept) if kept else f". {folder / LOG} is empty"
 
 

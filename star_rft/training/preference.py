@@ -222,7 +222,8 @@ def _examples(ranking: Ranking, comparison: Comparison) -> list[Example]:
 
 def _size(ranking: Ranking) -> Size:
     lengths = [len(ranking.prompt_ids) + len(ids) for ids in ranking.completion_ids]
-    return Size(rows=len(lengths), longest=max(lengths), tokens=sum(lengths))
+    scored = sum(len(ids) for ids in ranking.completion_ids)
+    return Size(rows=len(lengths), longest=max(lengths), tokens=sum(lengths), scored=scored)
 
 
 def _check(objective: str, *, reference_path: str | Path | None, beta: float, sft_weight: float) -> None:

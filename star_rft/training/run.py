@@ -16,13 +16,13 @@ from star_rft import models
 from star_rft.files import whole_folder
 from star_rft.models import without_bars
 from star_rft.progress import OnStep
-from star_rft.training import liger, optimizer, sharding
-from star_rft.training.batches import Size
+from star_rft.training import liger, memory, optimizer, sharding
+from star_rft.training.batches import Size, heaviest
 from star_rft.training.checkpoints import last_whole, refuse_foreign
 from star_rft.training.errors import TrainingError
 from star_rft.training.models import Loaded, check_target_modules, load_for_training, save_model
 from star_rft.training.plan import Plan, make_plan
-from star_rft.training.settings import FitReport, LoraSpec, Running, Settings
+from star_rft.training.settings import FitReport, LoraSpec, Running, Say, Settings
 from star_rft.types import digest
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def run(
             save_steps=around.save_steps,
             report_to=around.report_to,
             trust_remote_code=around.trust_remote_code,
+            say=around.say,
         )
         began, on_step = around.optimizer_from, around.on_step
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, optimizer_from=began, on_step=on_step)
@@ -187,6 +188,7 @@ def make_trainer(
     save_steps: int | None,
     report_to: Sequence[str],
     trust_remote_code: bool,
+    say: Say | None = None,
 ) -> tuple[PlannedTrainer, Plan, GenerationConfig]:
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -199,6 +201,9 @@ def make_trainer(
     flash = config.device.type == "cuda" and bool(config.bf16) and is_flash_attn_2_available()
     packed = flash if settings.packing == "auto" else bool(settings.packing)
     plan = make_plan(objective.sizes, settings, device=config.device.type, ranks=config.world_size, packed=packed)
+    _check_memory(
+        models.folder_of(model_path), heaviest(plan.rows, objective.sizes, packed=packed), settings, config, say
+    )
     config.gradient_accumulation_steps = plan.parts
     config.max_steps = len(plan.tokens_of_step)
     # The first step of a warm-up has the rate 0: a training of one step would not train.
@@ -223,6 +228,26 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     sharding.sum_in_float32(trainer)
     return trainer, plan, generation
+
+
+def _check_memory(
+    model: Path, micro_batch: tuple[int, int], settings: Settings, config: SFTConfig, say: Say | None
+) -> None:
+    """Raise TrainingError where the training cannot fit, for a model whose shape stands in its folder."""
+    if (shape := memory.shape_of(model)) is None:
+        return
+    need = memory.estimate(
+        shape,
+        tokens=micro_batch[0],
+        scored=micro_batch[1],
+        lora=settings.lora,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        is_bf16=bool(config.bf16),
+        on_gpu=config.device.type == "cuda",
+        shards=sharding.shards(config.world_size),
+    )
+    free, where = memory.free_memory(config.device)
+    memory.check(need, free, where=where, say=say)
 
 
 def _config(

@@ -66,8 +66,8 @@ class WeightedNll:
 
     @property
     def sizes(self) -> list[Size]:
-        lengths = [length(example) for example in self.examples]
-        return [Size(rows=1, longest=tokens, tokens=tokens) for tokens in lengths]
+        lengths = [(length(example), len(example.completion_ids)) for example in self.examples]
+        return [Size(rows=1, longest=tokens, tokens=tokens, scored=scored) for tokens, scored in lengths]
 
     @property
     def highest_token(self) -> int:

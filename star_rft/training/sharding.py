@@ -21,9 +21,13 @@ def on_cpus_too() -> None:
     from accelerate.utils import DistributedType
 
     state = PartialState()
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if asked and state.distributed_type == DistributedType.MULTI_CPU:
+    if _is_asked() and state.distributed_type == DistributedType.MULTI_CPU:
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_XPU
+
+
+def shards(ranks: int) -> int:
+    """Return over how many processes weights, gradients and optimizer are split."""
+    return ranks if _is_asked() else 1
 
 
 def sum_in_float32(trainer: PlannedTrainer) -> None:
@@ -68,3 +72,8 @@ def _rebuilt(sharded: Any, weights: dict[str, Any], *, trust_remote_code: bool) 
     model.load_state_dict(weights, assign=True)
     model.tie_weights()
     return model
+
+
+def _is_asked() -> bool:
+    """Whether accelerate's config, which its launcher hands on in the environment, asks for FSDP."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"

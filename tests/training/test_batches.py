@@ -11,7 +11,7 @@ from tests.training.conftest import END, random_examples
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=40)
 SIZES = st.lists(
-    st.lists(st.integers(1, 300), min_size=1, max_size=5).map(lambda n: Size(len(n), max(n), sum(n))),
+    st.lists(st.integers(1, 300), min_size=1, max_size=5).map(lambda n: Size(len(n), max(n), sum(n), 0)),
     min_size=1,
     max_size=40,
 )
@@ -45,13 +45,13 @@ def test_the_largest_part_is_no_larger_than_that_of_equal_counts(lengths: list[i
     ordered = sorted(lengths, reverse=True)
     size = -(-len(ordered) // parts)
     equal_counts = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-    groups = split_even(range(len(lengths)), [Size(1, n, n) for n in lengths], parts=parts, packed=False)
+    groups = split_even(range(len(lengths)), [Size(1, n, n, 0) for n in lengths], parts=parts, packed=False)
     largest = max(len(group) * max(lengths[i] for i in group) for group in groups if group)
     assert largest <= max(len(group) * group[0] for group in equal_counts)
 
 
 def test_a_part_is_measured_by_all_rows_of_its_items() -> None:
-    sizes = [Size(rows=8, longest=10, tokens=80), *[Size(rows=2, longest=10, tokens=20)] * 4]
+    sizes = [Size(rows=8, longest=10, tokens=80, scored=0), *[Size(rows=2, longest=10, tokens=20, scored=0)] * 4]
     assert split_even(range(5), sizes, parts=2, packed=False) == [[0], [1, 2, 3, 4]]
 
 
