@@ -127,6 +127,12 @@ class FaultyServer:
             writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
             await writer.drain()
             return writer.transport.close()
+        if fault == "trickle":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b" ")
+                await asyncio.sleep(0.05)
+            return None
         if fault == "truncated JSON":
             return await self._send(writer, 200, json.dumps(answer)[:-9])
         if fault == "no JSON":

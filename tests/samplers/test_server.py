@@ -93,11 +93,20 @@ def test_a_server_that_stalls_is_left_at_the_timeout(server: FaultyServer) -> No
     assert server.dropped == 2  # the connections were closed, so that the server can stop too
 
 
+def test_a_server_that_sends_a_byte_now_and_then_is_left_at_the_timeout_too(server: FaultyServer) -> None:
+    server.fault = lambda number, attempt: "trickle" if number == 2 else ""
+    began = time.monotonic()
+    require_each_once(drawn(server, timeout=0.5))
+    assert time.monotonic() - began < 5
+
+
 def test_retry_after_is_obeyed_by_all_requests_at_that_address(server: FaultyServer) -> None:
-    server.fault = lambda number, attempt: "429" if number == 1 else ""
-    require_each_once(drawn(server, concurrency=1, backoff=30.0))
-    first, second, *_ = server.began
-    assert 0.9 < second - first < 5
+    server.seconds = 0.02
+    server.fault = lambda number, attempt: "429" if number == 9 else ""
+    require_each_once(drawn(server, count=200, concurrency=4, backoff=30.0), count=200)
+    told = server.began[8] + server.seconds
+    assert [at - told for at in server.began if 0.3 < at - told < 0.9] == []
+    assert max(server.began) - told < 5
 
 
 def test_what_goes_on_failing_is_a_failure_with_its_reason_and_not_a_missing_sample(server: FaultyServer) -> None:
@@ -131,6 +140,19 @@ def test_a_slow_address_gets_less_than_a_quick_one() -> None:
     with serving(seconds=0.2) as slow, serving(seconds=0.02) as quick:
         require_each_once(drawn(slow, quick, count=100, concurrency=3), count=100)
         assert quick.finished.total() > 3 * slow.finished.total() > 0
+
+
+def test_a_few_requests_are_shared_by_all_addresses() -> None:
+    with serving(seconds=0.1) as one, serving(seconds=0.1) as two:
+        require_each_once(drawn(one, two, count=8, concurrency=64), count=8)
+        assert (one.finished.total(), two.finished.total()) == (4, 4)
+
+
+def test_what_fails_at_one_address_is_tried_at_another() -> None:
+    with serving(fault=lambda number, attempt: "500") as broken, serving(seconds=0.02) as sound:
+        require_each_once(drawn(broken, sound, retries=1))
+        assert sound.finished.total() == 40
+        assert broken.bodies
 
 
 def test_an_address_that_dies_in_the_middle_is_made_up_for_by_the_other(caplog: pytest.LogCaptureFixture) -> None:
