@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Sequence
 
+import psutil
+
 from star_rft.types import RunFailure
 
 GONE_WITHIN = 20.0  # seconds after SIGKILL; only a process inside a broken driver takes longer
@@ -14,8 +16,6 @@ GONE_WITHIN = 20.0  # seconds after SIGKILL; only a process inside a broken driv
 
 def members(group: int) -> list[int]:
     """Return the processes of a group that still run; a zombie, which nobody has waited for, holds nothing."""
-    import psutil
-
     found = []
     for process in psutil.process_iter(["status"]):
         try:
@@ -24,6 +24,13 @@ def members(group: int) -> list[int]:
         except ProcessLookupError:
             continue
     return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_groups(groups: Sequence[int]) -> None:

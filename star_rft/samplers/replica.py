@@ -16,8 +16,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import psutil
+
 from star_rft.samplers.interpreter import WORKER
-from star_rft.samplers.processes import kill_groups
+from star_rft.samplers.processes import is_alive, kill_groups, members
 from star_rft.types import RunFailure, UserError
 
 LOG_LINES = 20  # of an engine's log that an error quotes
@@ -48,6 +50,7 @@ class Replica:
     ) -> None:
         self.stall = stall
         self.outstanding = 0  # requests that it has and has not answered; its owner counts
+        self._inside: list[psutil.Process] = []
         self.is_ready = Event()
         self.limit, self.rows = 0, 1  # the longest sequence, and how many it runs at once: known once it is ready
         handle, log = tempfile.mkstemp(prefix="star-rft-vllm-", suffix=".log")
@@ -88,10 +91,15 @@ class Replica:
         self._moved = time.monotonic()
 
     def check(self) -> None:
-        """Raise RunFailure if nothing has moved for `stall` seconds: no step done, or while it loads no line logged.
+        """Raise RunFailure if a process of vLLM is gone, or nothing has moved for `stall` seconds.
 
-        A large model may load for longer than that, but vLLM then says how far it is; later it also logs that it waits.
+        What moves is a step, or a line in the log while it loads: a large model may load for longer than that.
         """
+        if gone := [process.pid for process in self._inside if not is_alive(process)]:  # 0.32 waits for it for ever
+            raise RunFailure(
+                f"the vLLM engine (process {self.process.pid}) is dead: its process {gone[0]} has ended; "
+                f"{self.log_tail()}"
+            )
         if not self.is_ready.is_set() and (size := self.log.stat().st_size) != self._log_size:
             self._log_size = size
             self.moved()
@@ -154,6 +162,7 @@ class Replica:
         elif message["is"] in ("refused", "failed"):
             self._last_words = message
         elif message["is"] == "ready":
+            self._inside = processes_of_vllm(self.process.pid)
             self.limit, self.rows = message["max_model_len"], message["max_num_seqs"]
             self.is_ready.set()
         else:
@@ -168,3 +177,14 @@ class Replica:
                     requests.flush()
             except BrokenPipeError:  # it is dead, which the reader tells
                 pass
+
+
+def processes_of_vllm(group: int) -> list[psutil.Process]:
+    """Return those of a group that vLLM names as its own and that stay: not what it runs for a moment."""
+    found = []
+    for pid in members(group):
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if " ".join(process.cmdline()).startswith("VLLM::"):
+                found.append(process)
+    return found
