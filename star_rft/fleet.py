@@ -239,9 +239,11 @@ class Fleet:
             if not usable:
                 raise UserError("; ".join(f"{a.url} {a.refused_for}" for a in self.addresses))
             now = asyncio.get_running_loop().time()
-            free = [a for a in usable if a.rests_until <= now and a.under_way < self._room(a)]
+            awake = [a for a in usable if a.rests_until <= now]
+            is_elsewhere = any(a is not avoid and not a.absences for a in awake)  # worth waiting for a place there
+            free = [a for a in awake if a.under_way < self._room(a) and not (a is avoid and is_elsewhere)]
             if free:
-                return min(free, key=lambda a: (a is avoid, a.under_way))
+                return min(free, key=lambda a: a.under_way)
             self._changed.clear()
             ends = [a.rests_until - now for a in usable if a.rests_until > now]
             with suppress(TimeoutError):

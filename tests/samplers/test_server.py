@@ -144,7 +144,12 @@ def test_a_slow_address_gets_less_than_a_quick_one() -> None:
 
 def test_a_few_requests_are_shared_by_all_addresses() -> None:
     with serving(seconds=0.1) as one, serving(seconds=0.1) as two:
-        require_each_once(drawn(one, two, count=8, concurrency=64), count=8)
+        sampler = ServerSampler(TINY, urls=[one.url, two.url], **{**QUICK, "concurrency": 64})
+        require_each_once(list(sampler.sample(requests(40), decoding=DECODING)))  # both were reached once
+        for server in (one, two):
+            server.finished.clear()
+        require_each_once(list(sampler.sample(requests(8), decoding=DECODING)), count=8)
+        sampler.close()
         assert (one.finished.total(), two.finished.total()) == (4, 4)
 
 
@@ -181,6 +186,24 @@ def test_an_address_that_comes_back_is_looked_at_and_used_again() -> None:
     thread.join()
     assert server.looked == 2
     server.down()
+
+
+def test_an_address_that_comes_back_is_used_beside_one_that_never_went() -> None:
+    with serving(seconds=0.02) as staying:
+        server = FaultyServer(seconds=0.02)
+        server.up()
+
+        def restart() -> None:
+            server.down()
+            server.finished.clear()
+            time.sleep(0.2)
+            server.up()
+
+        thread = after(server, 20, restart)
+        require_each_once(drawn(server, staying, count=400, concurrency=4, backoff=0.05), count=400)
+        thread.join()
+        assert server.finished.total() > 10
+        server.down()
 
 
 def test_a_server_that_comes_back_with_another_model_is_not_sampled() -> None:
