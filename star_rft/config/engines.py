@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Annotated, Any, Literal
 
@@ -73,6 +74,8 @@ class ServerConfig(Section):
             words = shlex.split(self.start)
         except ValueError as error:
             raise ValueError(f"start is no command: {error}") from None
+        if self.key_variable and (key := os.environ.get(self.key_variable, "").strip()) and key in self.start:
+            raise ValueError("start holds the key: leave it to the environment, where the server can read it")
         for place in ("{model}", "{port}"):
             if not any(place in word for word in words):
                 raise ValueError(f"start lacks {place}, as in: vllm serve {{model}} --port {{port}}")

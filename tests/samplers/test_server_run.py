@@ -179,13 +179,14 @@ def test_where_nobody_listens_a_run_says_so_within_seconds(tmp_path: Path) -> No
         ({"url": ["http://a/v1", "http://a/v1"]}, "names one address twice"),
         ({"start": "vllm serve {model}"}, "start lacks {port}"),
         ({"start": "vllm serve '{model} {port}"}, "start is no command"),
+        ({"start": f"vllm {KEY} {{model}} {{port}}", "key_variable": "SERVER_KEY"}, "start holds the key"),
         ({"url": "http://a/v1", "start": "vllm serve {model} --port {port}"}, "exclude each other"),
     ],
 )
 def test_a_server_section_that_cannot_work_is_refused_before_anything_is_written(
     tmp_path: Path, server: dict[str, object], message: str
 ) -> None:
-    done = run(miniature(tmp_path / "here", **server))
+    done = run(miniature(tmp_path / "here", **server), KEY)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
     assert KEY not in done.stderr
