@@ -17,8 +17,8 @@ from star_rft.asking import held_out_of, hint_source, prompts_of, sources_of
 from star_rft.balance import Probe
 from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
-from star_rft.drawing import Drawing, Engine
-from star_rft.engines import open_sampler
+from star_rft.drawing import Drawing
+from star_rft.engines import open_cluster, open_pool, open_sampler
 from star_rft.export.facts import Told
 from star_rft.export.model_card import write_model_card
 from star_rft.files import RunError, locked, write_text
@@ -26,6 +26,7 @@ from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.gate import Gate
 from star_rft.ledger import Ledger
+from star_rft.loaded import Engine
 from star_rft.machine import machine
 from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
@@ -41,6 +42,7 @@ from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
 from star_rft.training.launch import Launch, config_file, fit_launched
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
+from star_rft.training.settings import LoraSpec
 from star_rft.types import Model, Problem, Scorer, Split
 from star_rft.waves import Waves
 
@@ -83,7 +85,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
         problems, warm_start = settled_problems(folder, config, rows or {})
         config = config.model_copy(update={"versions": versions(), "machine": machine()})
         write_text(folder.config, configs.dump(config))
-        with _pool(config) as pool:
+        with open_pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:
                 for number in folder.finished_rounds():  # of which a tracker may be new
@@ -136,11 +138,6 @@ def _refuse_changes(folder: RunFolder, config: Config) -> None:
                 + "; ".join(changed)
                 + ". Use another name or run_dir, or undo the change"
             )
-
-
-def _pool(config: Config) -> verifiers.Pool:
-    section = config.verifier
-    return verifiers.Pool(section.name, workers=section.workers, timeout=section.timeout, **section.options)
 
 
 @contextmanager
@@ -206,6 +203,7 @@ def _stages(
         seed=config.seed,
         unit_size=config.sample.unit,
         note=note,
+        cluster=open_cluster(config),
     )
     return RunStages(
         folder=folder,
@@ -375,17 +373,18 @@ def _where(config: Config, fit: Fit) -> Fit:
 
 
 def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:
-    from star_rft.training import LoraSpec
-
-    lora = None
-    if section.lora is not None:
-        targets = section.lora.target_modules
-        lora = LoraSpec(
-            r=section.lora.r,
-            alpha=section.lora.alpha,
-            dropout=section.lora.dropout,
-            target_modules=targets if isinstance(targets, str) else tuple(targets),
-        )
     shared = {name: getattr(section, name) for name in FitConfig.model_fields if name != "lora"}
     where = {"device": config.model.device, "trust_remote_code": config.model.trust_remote_code}
-    return {**shared, **where, "lora": lora}
+    return {**shared, **where, "lora": lora_of(section)}
+
+
+def lora_of(section: FitConfig) -> LoraSpec | None:
+    if section.lora is None:
+        return None
+    targets = section.lora.target_modules
+    return LoraSpec(
+        r=section.lora.r,
+        alpha=section.lora.alpha,
+        dropout=section.lora.dropout,
+        target_modules=targets if isinstance(targets, str) else tuple(targets),
+    )

@@ -5,39 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from star_rft import rationalize
+from star_rft.cluster import Cluster
+from star_rft.files import RunError
 from star_rft.frontier.plan import PLAN, Asking, Ints, Unit, plan_table
 from star_rft.keeping import VerifierPool
 from star_rft.ledger import Ledger, batches
+from star_rft.loaded import Engine
 from star_rft.progress import Progress
 from star_rft.rollout import Asked, Counted, draw, final_verdict, judged_text
 from star_rft.sources import Source
 from star_rft.timeline import Note, ignore
-from star_rft.types import Model, Problem, Sampler, Split
-
-
-@dataclass(slots=True)
-class Engine:
-    """At most one loaded sampler: kept from evaluation to the next round's sampling, freed before training."""
-
-    make: Callable[[Model], Sampler]
-    _model: Model | None = None
-    _sampler: Sampler | None = None
-
-    def sampler(self, model: Model) -> Sampler:
-        if self._sampler is None or self._model != model:
-            self.release()
-            self._model, self._sampler = model, self.make(model)
-        return self._sampler
-
-    def release(self) -> None:
-        if self._sampler is not None:
-            self._sampler.close()
-        self._model = self._sampler = None
+from star_rft.types import Decoding, Model, Problem, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +37,7 @@ class Drawing:
     seed: int
     unit_size: int
     note: Note = ignore
+    cluster: Cluster | None = None
 
     def problems_of(self, split: Split) -> Sequence[Problem]:
         return self.problems.get("dev" if split == "probe" else split, ())
@@ -74,13 +59,13 @@ class Drawing:
         asked = [problem for problem, count in zip(problems, wanted, strict=True) if count > 0]
         if not asked:
             return PLAN.empty_table()
-        longest, sampler = source.longest_prompt(asked), self.engine.sampler(source.model or policy)
+        longest = source.longest_prompt(asked)
         asking = Asking(
             round,
             split,
             source.name,
             [decoding.id for decoding in source.decodings],
-            [sampler.batch_size_for(longest, decoding) for decoding in source.decodings],
+            [self._batch_size(source.model or policy, longest, decoding) for decoding in source.decodings],
             first=source.attempts.start,
         )
         ids = [problem.id for problem in problems]
@@ -91,38 +76,45 @@ class Drawing:
         self, title: str, round: int, units: Sequence[Unit], policy: Model, sources: Sequence[Source]
     ) -> dict[str, float]:
         """Draw what is missing; return the seconds inside the sampler and those that verification added."""
-        counted = Counted(self.pool)
         decodings = {decoding.id: decoding for source in sources for decoding in source.decodings}
         by_name = {source.name: source for source in sources}
 
-        def ask(unit: Unit) -> Asked:
+        def ask(unit: Unit) -> tuple[Asked, Model]:
             source = by_name[unit.source]
             model = source.model or policy
-            return Asked(
+            asked = Asked(
                 sampler=lambda: self.engine.sampler(model),
                 model=self.fingerprint(model),
-                decoding=decodings[unit.decode_id],
+                decoding=_decoding_of(unit, decodings),
                 render=source.render,
                 leaks=rationalize.leaks if source.is_hinted else None,
             )
+            return asked, model
 
         committed = self.ledger.units()
         done = sum(len(unit) for unit in units if unit.name in committed)
         with self.progress.sampling(title, sum(map(len, units)), done=done, round=round) as watched:
-            seconds = draw(
-                units,
-                round=round,
-                ask=ask,
-                problems={split: {p.id: p for p in self.problems_of(split)} for split in {u.split for u in units}},
-                pool=counted,
-                ledger=self.ledger,
-                watched=watched,
-                stage=title,
-                note=self.note,
-            )
+            shared: dict[str, Any] = {
+                "round": round,
+                "problems": {split: {p.id: p for p in self.problems_of(split)} for split in {u.split for u in units}},
+                "ledger": self.ledger,
+                "watched": watched,
+                "stage": title,
+                "note": self.note,
+            }
+            if self.cluster is not None:
+                seconds = self.cluster.draw(units, ask=ask, **shared)
+            else:
+                counted = Counted(self.pool)
+                seconds = draw(units, ask=lambda unit: ask(unit)[0], pool=counted, **shared)
+                counted.tally.warn()
         self.ledger.compact()
-        counted.tally.warn()
         return seconds
+
+    def _batch_size(self, model: Model, longest_prompt: int, decoding: Decoding) -> int:
+        if self.cluster is not None:
+            return self.cluster.batch_size
+        return self.engine.sampler(model).batch_size_for(longest_prompt, decoding)
 
     def verify_again(self) -> dict[str, int]:
         """Judge every sample of the ledger with the verifier as it is now; newer verdicts supersede older ones.
@@ -145,3 +137,14 @@ class Drawing:
                 advance(len(rows), 0)
         counted.tally.warn()
         return dict(changed)
+
+
+def _decoding_of(unit: Unit, decodings: Mapping[str, Decoding]) -> Decoding:
+    """Return how a unit is drawn; RunError where that is not how it was planned."""
+    if unit.decode_id not in decodings:
+        now = next(iter(decodings.values()))
+        raise RunError(
+            f"unit {unit.name} was planned for another engine than {now.backend} {now.backend_version}, whose samples"
+            " would not mix: install the version that config.yaml names, or begin another run"
+        )
+    return decodings[unit.decode_id]

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
+import verifiers
+from star_rft.cluster import Cluster
 from star_rft.config import Config
 from star_rft.folder import RunFolder
 from star_rft.types import Model, Sampler
+
+# Rows that an actor decodes at once where sample.batch_size does not say: no plan can know the memory of every node.
+HF_ROWS = 64
 
 
 def backend(config: Config) -> tuple[str, str]:
@@ -43,6 +50,30 @@ def open_sampler(config: Config, model: Model) -> Sampler:
         device=config.model.device,
         batch_size=config.sample.batch_size,
         trust_remote_code=config.model.trust_remote_code,
+    )
+
+
+def open_pool(config: Config) -> verifiers.Pool:
+    """Open the worker processes of the config's verifier."""
+    section = config.verifier
+    return verifiers.Pool(section.name, workers=section.workers, timeout=section.timeout, **section.options)
+
+
+def open_cluster(config: Config) -> Cluster | None:
+    """Return where units are drawn, unless it is in this process. It is joined when the first unit is."""
+    if config.sample.backend != "ray":
+        return None
+    section = config.ray
+    by_itself = 0 if section.engine == "vllm" else HF_ROWS
+    return Cluster(
+        address=section.address,
+        actors=section.actors,
+        cpus=section.cpus,
+        gpus=section.gpus,
+        batch_size=by_itself if config.sample.batch_size is None else config.sample.batch_size,
+        folder=Path(config.folder),
+        make=partial(open_sampler, config),
+        pool=partial(open_pool, config),
     )
 
 

@@ -1,0 +1,266 @@
+"""Units are drawn, verified and written by the nodes of a Ray cluster; the process of the run only has them count.
+
+    plan --units--> actors (an engine and verifiers each) --parts in the run folder--> lines --manifest--> ledger
+
+A unit whose actor or node dies is drawn again by another. Both may have written parts then; the manifest takes the
+first line of a unit and no other, so each request counts exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from star_rft.frontier.plan import Unit
+from star_rft.keeping import VerifierPool
+from star_rft.ledger import Ledger, write_unit
+from star_rft.loaded import Engine
+from star_rft.progress import Sampling, Silent
+from star_rft.rollout import Asked, draw
+from star_rft.timeline import Note, Span
+from star_rft.types import Decoding, Model, Problem, RunFailure, Sample, Sampler, Split, UserError
+from verifiers.types import Verdict
+
+CONNECT_SECONDS = 10.0
+MARK = ".shared"  # a file of the run folder by which an actor knows that it sees the same folder
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A unit with all that an actor needs for it. Prompts are rendered: it needs no data set and no template."""
+
+    unit: Unit
+    round: int
+    stage: str
+    model: Model
+    fingerprint: str
+    decoding: Decoding
+    problems: Mapping[str, Problem]
+    prompts: Mapping[tuple[str, int], str]
+    leaks: Callable[[str, Problem], bool] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where units are drawn. `make` loads a model into an engine and `pool` opens verifiers, both on a node.
+
+    `batch_size` is what plans record: no model is loaded where they are made.
+    """
+
+    address: str | None
+    actors: int
+    cpus: float
+    gpus: float
+    batch_size: int
+    folder: Path
+    make: Callable[[Model], Sampler]
+    pool: Callable[[], AbstractContextManager[VerifierPool]]
+
+    def draw(
+        self,
+        units: Sequence[Unit],
+        *,
+        round: int,
+        ask: Callable[[Unit], tuple[Asked, Model]],
+        problems: Mapping[Split, Mapping[str, Problem]],
+        ledger: Ledger,
+        watched: Sampling,
+        stage: str,
+        note: Note,
+    ) -> dict[str, float]:
+        """Have every unit drawn that the ledger does not hold yet; return the actors' seconds, added up."""
+        committed = ledger.units()
+        missing = [unit for unit in units if unit.name not in committed]
+        spent = {"sample": 0.0, "verify": 0.0}
+        if not missing:
+            return spent
+        orders = []
+        for unit in missing:
+            asked, model = ask(unit)
+            ledger.record_decoding(asked.decoding)
+            orders.append(_order(unit, asked, model, problems[unit.split], round=round, stage=stage))
+        for line, spans in self._lines(orders):
+            if ledger.adopt(line):
+                spent = {name: spent[name] + line["seconds"][name] for name in spent}
+                for _ in range(line["rows"]):
+                    watched.drawn(line["tokens"] // line["rows"])
+                    watched.judged()
+            for span in spans:
+                note(span)
+        if left := [unit.name for unit in missing if unit.name not in ledger.units()]:
+            raise RunFailure(
+                f"the cluster left {len(left)} of {len(missing)} units undrawn, the first of them {left[0]}"
+            )
+        return spent
+
+    def _lines(self, orders: Sequence[Order]) -> Iterator[tuple[dict[str, Any], list[Span]]]:
+        import ray
+        import ray.data
+
+        self._connect()
+        (self.folder / MARK).write_text(mark := uuid4().hex)
+        data = ray.data.from_items(
+            [{"order": pickle.dumps(order)} for order in orders], override_num_blocks=len(orders)
+        )
+        drawn = data.map_batches(
+            Drawer,
+            fn_constructor_kwargs={"folder": self.folder.resolve(), "mark": mark, "make": self.make, "pool": self.pool},
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.actors, max_tasks_in_flight_per_actor=2),
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+        )
+        try:
+            for row in drawn.iter_rows():
+                yield json.loads(row["line"]), [Span(**span) for span in json.loads(row["spans"])]
+        except (ray.exceptions.RayError, ray.data.exceptions.UserCodeException) as error:
+            raise _translated(error) from None
+
+    def _connect(self) -> None:
+        """Join the cluster, or start one of this machine alone; refuse what no node can hold."""
+        import ray
+
+        if not ray.is_initialized():
+            _require_answer(self.address)
+            try:
+                ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            except ConnectionError as error:
+                raise _no_cluster(self.address, first_line(error)) from None
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes):
+            there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
+            raise UserError(
+                f"no node of the cluster can hold an actor of ray.cpus={self.cpus:g} and ray.gpus={self.gpus:g}: they"
+                f" have {there}"
+            )
+
+
+class Drawer:
+    """An actor: it loads a model when it is first asked for, and keeps it while it is asked for the same."""
+
+    def __init__(
+        self,
+        folder: Path,
+        mark: str,
+        make: Callable[[Model], Sampler],
+        pool: Callable[[], AbstractContextManager[VerifierPool]],
+    ) -> None:
+        if not (folder / MARK).exists() or (folder / MARK).read_text() != mark:
+            raise UserError(
+                f"{folder}: is another folder on {socket.gethostname()}: put run_dir on a shared file system"
+            )
+        self._folder, self._engine = folder, Engine(make)
+        self._opened = pool()
+        self._pool = self._opened.__enter__()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        order: Order = pickle.loads(bytes(batch["order"][0]))
+        parts, spans = _Parts(self._folder / "ledger"), list[Span]()
+        with Silent().sampling(order.stage, len(order.unit)) as watched:
+            draw(
+                [order.unit],
+                round=order.round,
+                ask=lambda unit: _asked(order, self._engine.sampler),
+                problems={order.unit.split: order.problems},
+                pool=self._pool,
+                ledger=parts,
+                watched=watched,
+                stage=order.stage,
+                note=spans.append,
+            )
+        (line,) = parts.lines
+        return {"line": [json.dumps(line)], "spans": [json.dumps([asdict(span) for span in spans])]}
+
+
+class _Parts:
+    """A store that writes parts and keeps their lines, for whoever holds the manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lines: list[dict[str, Any]] = []
+
+    def units(self) -> Mapping[str, object]:
+        return {}
+
+    def record_decoding(self, decoding: Decoding) -> None:
+        """The process of the run has recorded it."""
+
+    def commit(self, unit: str, pairs: Sequence[tuple[Sample, Verdict]], *, seconds: dict[str, float]) -> None:
+        self.lines.append(write_unit(self.folder, unit, pairs, seconds=seconds, tag=f"-{uuid4().hex[:12]}"))
+
+
+def _order(unit: Unit, asked: Asked, model: Model, problems: Mapping[str, Problem], *, round: int, stage: str) -> Order:
+    requests = list(unit.requests())
+    return Order(
+        unit=unit,
+        round=round,
+        stage=stage,
+        model=model,
+        fingerprint=asked.model,
+        decoding=asked.decoding,
+        problems={request.problem_id: problems[request.problem_id] for request in requests},
+        prompts={
+            (request.problem_id, request.attempt): asked.render(problems[request.problem_id], request.attempt)
+            for request in requests
+        },
+        leaks=asked.leaks,
+    )
+
+
+def _asked(order: Order, sampler: Callable[[Model], Sampler]) -> Asked:
+    return Asked(
+        sampler=lambda: sampler(order.model),
+        model=order.fingerprint,
+        decoding=order.decoding,
+        render=lambda problem, attempt: order.prompts[problem.id, attempt],
+        leaks=order.leaks,
+    )
+
+
+def _require_answer(address: str | None) -> None:
+    """Raise UserError where nobody listens at host:port: Ray itself would try for minutes, and end the process."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():  # "auto", or no address: Ray looks itself
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, first_line(error)) from None
+
+
+def _no_cluster(address: str | None, why: str) -> UserError:
+    return UserError(
+        f"ray.address={address!r}: no cluster is there ({why}): start one with ray start --head, or leave the key out"
+        " for one of this machine alone"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _translated(error: Exception) -> UserError | RunFailure:
+    """Return what went wrong on a node as what it was there, without Ray's traceback around it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError | RunFailure):
+            return (
+                type(cause)(first_line(cause))
+                if type(cause) in (UserError, RunFailure)
+                else UserError(first_line(cause))
+            )
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    text = [line for line in str(error).strip().splitlines() if line.strip()]
+    return RunFailure(f"the cluster gave up: {text[-1].strip() if text else type(error).__name__}")
