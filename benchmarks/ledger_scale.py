@@ -149,17 +149,18 @@ def classify(folder: Path, traces: int) -> float:
 def select(folder: Path, traces: int) -> float:
     import looking_run as made
 
-    from star_rft.files import write_table
+    from star_rft.files import write_batches
     from star_rft.folder import RunFolder
     from star_rft.ledger import Ledger
     from star_rft.select.rules import select
+    from star_rft.stages import BATCH
 
     def chosen() -> None:
         con = Ledger(folder).connect()
         found = select(
             con, round=ROUNDS, rounds="all", rules=made.RULES, weighting="uniform", seed=0, holds_out_suspects=True
         )
-        write_table(RunFolder(folder).selection(ROUNDS), found.traces.to_arrow_table())
+        write_batches(RunFolder(folder).selection(ROUNDS), found.traces.to_arrow_reader(BATCH))
 
     return _timed(chosen)
 

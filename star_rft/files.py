@@ -57,6 +57,13 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
+def write_batches(path: Path, reader: pa.RecordBatchReader, schema: pa.Schema | None = None) -> None:
+    """Write rows as they come, which never are in memory together; `schema` is what they are cast to."""
+    with whole(path) as temporary, pq.ParquetWriter(temporary, schema or reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch if schema is None else batch.cast(schema))
+
+
 def append_line(path: Path, value: Any) -> None:
     """Append one JSON line and sync it. A crash leaves at most a last line without an end, see `read_lines`."""
     with path.open("a") as out:

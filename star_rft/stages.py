@@ -18,7 +18,7 @@ from star_rft.data import Prompter
 from star_rft.doubts import doubts
 from star_rft.drawing import Drawing
 from star_rft.evaluate import HeldOut
-from star_rft.files import RunError, write_table
+from star_rft.files import RunError, write_batches, write_table
 from star_rft.folder import RunFolder
 from star_rft.frontier.classes import classify
 from star_rft.frontier.plan import Unit, read_plan, write_plan
@@ -35,6 +35,8 @@ from star_rft.training.corpus import corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
 from star_rft.waves import Waves, affordable
+
+BATCH = 100_000  # rows of a selection in memory at once
 
 
 @dataclass(slots=True)
@@ -170,8 +172,8 @@ class RunStages:
             return
         with self.seconds.timed(round, "select"):
             chosen = select(self.ledger.connect(), round=round, **self.selection_settings(round))
-            write_table(self.folder.rankings(round), chosen.rankings.to_arrow_table().cast(RANKINGS))
-            write_table(path, chosen.traces.to_arrow_table())
+            write_batches(self.folder.rankings(round), chosen.rankings.to_arrow_reader(BATCH), RANKINGS)
+            write_batches(path, chosen.traces.to_arrow_reader(BATCH))
             with self.second() as second:
                 references = {problem.id: problem.reference for problem in self.train_problems}
                 doubted = doubts(self.ledger.connect(), round=round, references=references, second=second)

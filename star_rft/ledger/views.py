@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -26,6 +28,7 @@ from star_rft.ledger.schemas import (
 if TYPE_CHECKING:
     import duckdb
 
+MEMORY = "2GB"
 # Of several rows of one sample the newest.
 NEWEST = "qualify row_number() over (partition by sample_id order by part desc) = 1"
 OF_ROUNDS = {"selection": SELECTION, "rankings": RANKINGS, "frontier": FRONTIER, "doubts": DOUBTS}
@@ -37,6 +40,10 @@ def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
 
     con = duckdb.connect()
     con.execute("set enable_progress_bar = false")  # else queries of seconds draw one into standard output
+    # Tables of millions of traces go to the disk beyond this: DuckDB's own limit is most of the machine's memory,
+    # which the sampler's and the trainer's models need.
+    con.execute("set memory_limit = $1", [MEMORY])
+    con.execute("set temp_directory = $1", [str(Path(gettempdir()) / f"star-rft-{uuid4().hex}")])
     _view(con, "problems_file", _existing(run_dir, "problems.parquet"), PROBLEMS)
     con.execute("create view problems as select id as problem_id, * exclude (id) from problems_file")
     _view(con, "samples", manifest.parts("samples"), SAMPLES)

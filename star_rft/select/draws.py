@@ -82,11 +82,8 @@ def control(pool: Pool, *, of: str) -> None:
     condition = "finish_reason = 'stop' and why is distinct from 'suspect_gold'"
     condition += " and status = 'correct'" if of == "correct" else ""
     place = f"row_number() over (partition by ({condition}) order by {pool.random_order('control')})"
-    pool.replace(
-        f"case when ({condition}) and place <= {size} then null else 'not_drawn' end as why,"
-        " null::varchar as duplicate_of",
-        {"place": place},
-    )
+    drawn = f"case when ({condition}) and place <= {size} then null else 'not_drawn' end"
+    pool.change("true", {"why": drawn, "duplicate_of": "null::varchar"}, {"place": place})
 
 
 def _apply(pool: Pool, changes: Iterator[Row]) -> None:

@@ -43,7 +43,7 @@ class Pool:
 
         `windows` are expressions over the whole table, by the name under which the condition uses them.
         """
-        self.replace(f"case when why is null and ({condition}) then {why} else why end as why", windows)
+        self.change(f"why is null and ({condition})", {"why": why}, windows)
 
     def keep_first(self, limit: int | str, *, order: str, why: str, group: str = "problem_id", **windows: str) -> None:
         """Keep the first `limit` traces of each group in an order; drop the others. A limit may be SQL over windows."""
@@ -52,10 +52,9 @@ class Pool:
 
     def mark_duplicates(self, column: str, order: str) -> None:
         """Keep one trace a problem and key; the others name the one that was kept."""
-        is_other = "why is null and kept <> sample_id"
-        self.replace(
-            f"case when {is_other} then 'duplicate' else why end as why,"
-            f" case when {is_other} then kept else duplicate_of end as duplicate_of",
+        self.change(
+            "why is null and kept <> sample_id",
+            {"why": "'duplicate'", "duplicate_of": "kept"},
             {"kept": f"first_value(sample_id) over (partition by problem_id, {column}, why is null order by {order})"},
         )
 
@@ -63,9 +62,9 @@ class Pool:
         """Take (sample_id, why, duplicate_of) of some traces from a table."""
         self.con.register("changes", changes)
         self.con.execute(
-            "create or replace temp table pool as select pool.* replace (coalesce(changes.why, pool.why) as why,"
-            " coalesce(changes.duplicate_of, pool.duplicate_of) as duplicate_of)"
-            " from pool left join changes using (sample_id)"
+            "update pool set why = coalesce(changes.why, pool.why),"
+            " duplicate_of = coalesce(changes.duplicate_of, pool.duplicate_of)"
+            " from changes where pool.sample_id = changes.sample_id"
         )
         self.con.unregister("changes")
 
@@ -90,12 +89,20 @@ class Pool:
         """Return an order that depends on the seed, the round, the label and the trace alone."""
         return f"md5(sample_id || '{self.seed}:{self.round}:{label}')"
 
-    def replace(self, columns: str, windows: Mapping[str, str]) -> None:
-        """Give columns other values; `windows` are as in `drop`."""
-        added = ", ".join(["*", *(f"{expression} as {name}" for name, expression in windows.items())])
-        without = f" exclude ({', '.join(windows)})" if windows else ""
-        source = f"(select {added} from pool)"
-        self.con.execute(f"create or replace temp table pool as select *{without} replace ({columns}) from {source}")
+    def change(self, condition: str, values: Mapping[str, str], windows: Mapping[str, str] | None = None) -> None:
+        """Give columns other values where a condition is met; `windows` are as in `drop`.
+
+        The rows that change are found first, in the few columns that this takes: the table itself is wide.
+        """
+        added = "".join(f", {expression} as {name}" for name, expression in (windows or {}).items())
+        chosen = ", ".join(f"{expression} as {name}" for name, expression in values.items())
+        assigned = ", ".join(f"{name} = changed.{name}" for name in values)
+        self.con.execute(
+            f"create or replace temp table changed as select line, {chosen}"
+            f" from (select rowid as line, *{added} from pool) where {condition}"
+        )
+        self.con.execute(f"update pool set {assigned} from changed where pool.rowid = changed.line")
+        self.con.execute("drop table changed")
 
 
 def candidates(

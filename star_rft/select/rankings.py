@@ -28,7 +28,7 @@ def rank(pool: Pool, *, of: str, limit: int) -> None:
         "sample_id in (select sample_id from (select *, max(score) over (partition by ranking) as best from ranked)"
         " where sample_id is not null and score < best)"
     )
-    pool.replace(f"case when (why is null or why = 'incorrect') and {behind} then 'loser' else why end as why", {})
+    pool.change(f"(why is null or why = 'incorrect') and {behind}", {"why": "'loser'"})
 
 
 def _distinct(condition: str, order: str) -> str:
