@@ -275,7 +275,7 @@ class Fleet:
             raise self._failure(f"{address.url} was away {address.absences} times", fault)
         rest = min(self._backoff * 2 ** (address.absences - 1), LONGEST_WAIT)
         address.rests_until = max(address.rests_until, now + rest)
-        log.warning(f"WARNING: {address.url} is away ({fault}); it is tried again in {rest:.0f} s")
+        log.warning(f"WARNING: {address.url} is away ({fault}); it is tried again in {rest:.3g} s")
 
     def _failure(self, what: str, fault: Passing) -> RunFailure:
         others = [f"{a.url}: {a.problem or a.refused_for}" for a in self.addresses if a.problem or a.refused_for]
