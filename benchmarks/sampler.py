@@ -2,10 +2,12 @@
 
     python benchmarks/sampler.py --model tiny
     python benchmarks/sampler.py --model smollm2 --prompts 12
+    python benchmarks/sampler.py --model smollm2 --prompts 12 --skip-continuous --vllm .venv-vllm/bin/python
 
 The same prompts (built-in word problems), K, temperature and token limit for all; lengths are those at which
 the model itself ends. `generate` runs on batches sorted by prompt length, K samples a prompt by
-num_return_sequences; continuous batching gets K copies of each prompt. Both engines with a batch size try
+num_return_sequences; continuous batching gets K copies of each prompt. vLLM is star-rft's own backend of that name, in
+an environment that --vllm names (`make vllm`), and batches by itself. Both engines with a batch size try
 the same sizes first and then run at their own best. Repeats are interleaved, because the machine may be busy.
 Tokens after an end of sequence count for nobody.
 """
@@ -30,7 +32,7 @@ import transformers
 from star_rft.data.word_problems import generate as word_problems
 from star_rft.models import load, resolve
 from star_rft.samplers.hf import HFSampler
-from star_rft.types import Decoding, Request
+from star_rft.types import Decoding, Request, Sampler
 
 Lengths = list[int]  # tokens of each completion, the end of sequence included
 
@@ -43,9 +45,7 @@ def prompts_for(model: str, tokenizer: Any, count: int) -> list[str]:
     return [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
 
 
-def by_star_rft(
-    sampler: HFSampler, prompts: Sequence[str], k: int, decoding: Decoding, rows: int, seed: int
-) -> Lengths:
+def by_star_rft(sampler: Sampler, prompts: Sequence[str], k: int, decoding: Decoding, rows: int, seed: int) -> Lengths:
     requests = [
         Request(str(i), attempt, prompt, seed=(seed << 40) + i * k + attempt)
         for i, prompt in enumerate(prompts)
@@ -141,6 +141,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             engines[name], rows[name] = engine, rows["generate"]
         except Exception as error:  # noqa: BLE001 a benchmark reports what a peer cannot do, whatever it raises
             report["continuous batching refused"] = f"{type(error).__name__}: {error}".splitlines()[0]
+    if arguments.vllm is not None:
+        from star_rft.samplers.vllm import VLLMSampler
+
+        env = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        vllm = VLLMSampler(path, python=arguments.vllm, dtype=dtype, eager=arguments.eager, env=env)
+        engines["vLLM"], rows["vLLM"] = partial(by_star_rft, vllm, **shared), 0
+        rate(engines["vLLM"], prompts=prompts[:2], rows=0, seed=0)  # what it does once
+        report["vLLM version"] = vllm.version
     rates: dict[str, list[float]] = {name: [] for name in engines}
     lengths: dict[str, Lengths] = {name: [] for name in engines}
     for seed in range(1, arguments.repeats + 1):
@@ -149,6 +157,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             print(f"{seed} {name}: {speed:.0f} tokens/s", file=sys.stderr)
             rates[name].append(speed)
             lengths[name] += drawn
+    if arguments.vllm is not None:
+        vllm.close()
     medians = {name: statistics.median(speeds) for name, speeds in rates.items()}
     return {
         **report,
@@ -185,6 +195,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--skip-continuous", action="store_true")
+    parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM")
+    parser.add_argument("--eager", action="store_true", help="vLLM without compiled graphs")
     parser.add_argument("--folder", type=Path, help="where a dequantised model is kept between runs")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import re
 import signal
 import subprocess
 import tempfile
@@ -18,16 +17,14 @@ from typing import Any
 
 import psutil
 
+from star_rft.samplers.engine_log import log_tail
 from star_rft.samplers.interpreter import WORKER
 from star_rft.samplers.processes import is_alive, kill_groups, members
 from star_rft.types import RunFailure, UserError
 
-LOG_LINES = 20  # of an engine's log that an error quotes
 AHEAD = 2  # times as many requests are handed to an engine as it runs at once
 CLOSED_WITHIN = 15.0  # seconds that vLLM gets to shut down in order before it is killed
 THREADS_WITHIN = 5.0  # seconds; they end with the pipes
-_CAUSE = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception)\b: \S.*")
-_CONSEQUENCE = re.compile(r"EngineDeadError|Engine core initialization failed|WorkerProc initialization failed")
 
 Message = dict[str, Any]
 Received = Callable[["Replica", Message], None]
@@ -98,7 +95,7 @@ class Replica:
         if gone := [process.pid for process in self._inside if not is_alive(process)]:  # 0.32 waits for it for ever
             raise RunFailure(
                 f"the vLLM engine (process {self.process.pid}) is dead: its process {gone[0]} has ended; "
-                f"{self.log_tail()}"
+                f"{log_tail(self.log)}"
             )
         if not self.is_ready.is_set() and (size := self.log.stat().st_size) != self._log_size:
             self._log_size = size
@@ -106,7 +103,7 @@ class Replica:
         if time.monotonic() - self._moved > self.stall:
             raise RunFailure(
                 f"the vLLM engine (process {self.process.pid}) has not moved for {self.stall:g} seconds "
-                f"(vllm.stall) and was ended; {self.log_tail()}"
+                f"(vllm.stall) and was ended; {log_tail(self.log)}"
             )
 
     def failure(self) -> RunFailure | UserError:
@@ -116,15 +113,7 @@ class Replica:
             return UserError(self._last_words["why"])
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         why = f", {self._last_words['why']}" if self._last_words else ""
-        return RunFailure(f"the vLLM engine (process {self.process.pid}) is dead ({how}{why}); {self.log_tail()}")
-
-    def log_tail(self) -> str:
-        text = self.log.read_bytes().replace(b"\0", b"").decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        causes = [match[0] for line in lines if (match := _CAUSE.search(line)) and not _CONSEQUENCE.search(line)]
-        tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
-        cause = f"its last error was {causes[-1]}; " if causes else ""
-        return f"{cause}its log is {self.log} and ends with\n{tail}" if lines else f"its log {self.log} is empty"
+        return RunFailure(f"the vLLM engine (process {self.process.pid}) is dead ({how}{why}); {log_tail(self.log)}")
 
     def ask_to_close(self) -> None:
         """Ask it to shut down in order, so that it gives back shared memory; `end` waits for that."""

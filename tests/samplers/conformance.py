@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +95,10 @@ class Reference:
     eos_ids: frozenset[int]
 
     @classmethod
-    def of(cls, folder: Path) -> Reference:
+    def of(cls, folder: Path, eos_ids: Iterable[int] = ()) -> Reference:
+        """Load it; `eos_ids` are those of its generation config unless given."""
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        return cls(model, load_tokenizer(folder), frozenset(model.generation_config.eos_token_id))
+        return cls(model, load_tokenizer(folder), frozenset(eos_ids or model.generation_config.eos_token_id))
 
     def ids(self, prompt: str) -> list[int]:
         ids: list[int] = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from star_rft.models import ASSETS
+from star_rft.samplers.engine_log import cause
 from star_rft.samplers.gpus import GpuMemory, shares
 from star_rft.samplers.interpreter import vllm_version
 from star_rft.samplers.vllm import VLLMSampler, engine_seed
@@ -284,6 +285,21 @@ def test_engines_end_with_the_process_that_started_them_even_by_sigkill(python: 
     assert alive([int(group)]) == []
     parent.stdout.close()
     Path(log).unlink()
+
+
+def test_the_cause_of_a_death_is_not_its_consequence() -> None:
+    log = """\
+(Worker pid=7) ERROR 11-22 03:27:28 [a.py:953]     assert loaded.shape[0] == self.vocab
+(Worker pid=7) ERROR 11-22 03:27:28 [a.py:953]            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+(Worker pid=7) ERROR 11-22 03:27:28 [a.py:953] AssertionError
+(EngineCore pid=6) INFO 11-22 03:27:28 [b.py:1] an Error: of no weight
+    raise RuntimeError(
+RuntimeError: Engine core initialization failed. See root cause above."""
+    assert cause(log.splitlines()) == "AssertionError at `assert loaded.shape[0] == self.vocab`"
+    assert cause([*log.splitlines(), "torch.OutOfMemoryError: CUDA out of memory"]) == (
+        "torch.OutOfMemoryError: CUDA out of memory"
+    )
+    assert cause(["loading", "done"]) is None
 
 
 def test_seeds_are_signed_and_never_none() -> None:
