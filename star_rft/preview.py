@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from star_rft.build import check_names
+from star_rft.build import check_names, lora_of
 from star_rft.config import Config, FitConfig
+from star_rft.folder import RunFolder
+from star_rft.models import ASSETS
 from star_rft.problem_sets import check_data, load_all
 from star_rft.recipes import counted, rule_text
+from star_rft.surroundings import nvidia_driver, usable_memory
+from star_rft.training import memory
+from star_rft.training.plan import MICRO_BATCH_TOKENS
 from star_rft.types import Problem, Split
 
 ROUNDS = {"all": "all rounds so far", "last": "the last round"}
@@ -27,6 +33,7 @@ class Preview:
     tokens_at_most: int
     disk_mb: float
     training: str
+    memory: str
 
 
 # Text, token ids and verdicts took 2.9 bytes a token in the ledger of the quickstart (zstd); rounded up.
@@ -52,6 +59,7 @@ def preview(config: Config) -> Preview:
         tokens_at_most=tokens,
         disk_mb=tokens * LEDGER_BYTES_A_TOKEN / 1e6,
         training="; then ".join(_training_texts(config, warm_start)),
+        memory=_memory_text(config),
     )
 
 
@@ -75,6 +83,58 @@ def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
         yield where + _fit_text(train)
     if (compare := config.preference) is not None:
         yield f"each round {compare.objective} from {compare.start} makes a {compare.makes}{_fit_text(compare)}"
+
+
+def _memory_text(config: Config) -> str:
+    """Say what the most demanding training takes, by the model's shape: none is loaded, and none is fetched."""
+    shape = memory.shape_of(found) if (found := _model_here(config)) is not None else None
+    if shape is None:
+        return "known when the model is here"
+    gpu = None if config.model.device == "cpu" or nvidia_driver() is None else "cuda"
+    sections = [section for section in (config.warm_start, config.train, config.preference) if section is not None]
+    need = max((_need(shape, section, config, gpu is not None) for section in sections), key=lambda need: need.total)
+    free = usable_memory()[0] if gpu is None else _free_on_gpu()
+    return f"training takes up to about {need} a process, besides the libraries; {memory.gib(free)} are free here"
+
+
+def _need(shape: memory.Shape, section: FitConfig, config: Config, on_gpu: bool) -> memory.Need:
+    launch, size = config.launch, section.micro_batch_size
+    # How long the examples are is known when they are sampled: of so many, all may be of full length.
+    tokens = MICRO_BATCH_TOKENS["cuda" if on_gpu else "cpu"] if size is None else size * section.max_tokens
+    return memory.estimate(
+        shape,
+        tokens=tokens,
+        scored=tokens,
+        lora=lora_of(section),
+        gradient_checkpointing=section.gradient_checkpointing,
+        is_bf16=section.precision == "bfloat16" or (section.precision == "auto" and on_gpu),
+        on_gpu=on_gpu,
+        shards=launch.processes if launch.config in (None, "fsdp2") else 1,
+    )
+
+
+def _model_here(config: Config) -> Path | None:
+    """Return the folder of the model that is trained, if it lies on this machine."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    run = RunFolder(config.folder)
+    name = ASSETS / "tiny" if config.model.name == "tiny" else Path(config.model.name)
+    here = [folder for folder in (run.scratch_model, run.base_model, name) if folder.is_dir()]
+    if here:
+        return here[0]
+    if config.model.name.count("/") != 1 or config.model.gguf_file is not None:
+        return None
+    try:
+        return Path(snapshot_download(config.model.name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _free_on_gpu() -> int:
+    import torch
+
+    return memory.free_memory(torch.device("cuda"))[0] if torch.cuda.is_available() else usable_memory()[0]
 
 
 def _fit_text(section: FitConfig) -> str:

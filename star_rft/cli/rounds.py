@@ -124,6 +124,7 @@ def _show_plan(config: Config, as_json: bool) -> None:
     typer.echo(f"tokens at most: {plan.tokens_at_most:,}")
     typer.echo(f"disk at most:   {plan.disk_mb:,.1f} MB of ledger, and one checkpoint a round")
     typer.echo(f"training:       {plan.training}")
+    typer.echo(f"memory:         {plan.memory}")
     typer.echo(f"run folder:     {config.folder}")
 
 

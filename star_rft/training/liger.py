@@ -51,5 +51,6 @@ def _patch(model: PreTrainedModel) -> None:
 
     module = vars(sys.modules[type(model).__module__])
     before = dict(module)
-    apply_liger_kernel(model, {"rope": False, "cross_entropy": False, "fused_linear_cross_entropy": False})
+    kernels = {"rope": False, "cross_entropy": False, "fused_linear_cross_entropy": False}
+    apply_liger_kernel(model, kernels)  # type: ignore[no-untyped-call]
     module.update(before)

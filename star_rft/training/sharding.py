@@ -66,7 +66,8 @@ def _rebuilt(sharded: Any, weights: dict[str, Any], *, trust_remote_code: bool) 
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(sharded.config, trust_remote_code=trust_remote_code)
+        new = AutoModelForCausalLM.from_config
+        model: Any = new(sharded.config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
         if isinstance(sharded, PeftModel):
             model = get_peft_model(model, sharded.peft_config["default"])
     model.load_state_dict(weights, assign=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -258,3 +259,17 @@ def test_a_config_of_accelerate_that_is_not_there_is_named() -> None:
     ):
         config_file("fdsp")
     assert config_file("fsdp2").is_file()
+
+
+@pytest.mark.slow
+def test_several_machines_each_start_their_share_of_the_processes(base: Path, tmp_path: Path) -> None:
+    """Two launchers find each other as those of two machines do; here both are on this one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # Each machine is told the same, and who is first is agreed on; a `--machine_rank` of 0 would look at the port.
+    shared = ["--num_machines", "2", "--machine_rank", "1", "--rdzv_backend", "c10d"]
+    where = ["--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    on_both = ("bash", "-c", '"$@" & "$@" & wait', "srun")
+    launch = Launch(2, CONFIGS["fsdp2"], arguments=(*shared, *where), command=on_both, stall=120.0)
+    compare(base, tmp_path, "sft", launch)

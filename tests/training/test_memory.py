@@ -92,4 +92,4 @@ def test_the_estimate_is_near_the_measured_peak() -> None:
     rows = json.loads(done.stdout)
     assert len(rows) == 6
     for row in rows:
-        assert (0.55 if "lora" in row["training"] else 0.8) < row["estimated"] / row["measured"] < 1.25, row
+        assert (0.55 if "lora" in row["training"] else 0.7) < row["estimated"] / row["measured"] < 1.3, row
