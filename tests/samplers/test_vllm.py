@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
@@ -33,6 +34,12 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 # As vLLM runs by default, in processes of its own, but small.
 WITH_CHILDREN: dict[str, Any] = VLLM_SMALL | {"env": {"OMP_NUM_THREADS": "1"}}
+
+
+@pytest.fixture(autouse=True)
+def _logs_in_the_tests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of an engine that died stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def section(**further: Any) -> dict[str, Any]:
