@@ -104,7 +104,8 @@ def run(
         began, on_step = around.optimizer_from, around.on_step
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, optimizer_from=began, on_step=on_step)
         report = _report(trainer, plan, examples=len(objective.sizes), dropped=dropped, seconds=seconds)
-        note = {"fingerprint": fingerprint, "report": asdict(report)}
+        shared = {"processes": trainer.accelerator.num_processes, "is_sharded": bool(trainer.is_fsdp_enabled)}
+        note = {"fingerprint": fingerprint, "report": asdict(report), **shared}
         _write(trainer, out_dir, note, settings=settings, around=around, generation=generation)
         if trainer.is_world_process_zero():
             shutil.rmtree(work_dir, ignore_errors=True)

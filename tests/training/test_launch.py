@@ -64,6 +64,8 @@ def compare(base: Path, folder: Path, kind: str, launch: Launch) -> None:
     notes = [json.loads((folder / name / "fit.json").read_text()) for name in ways]
     assert notes[0]["fingerprint"] == notes[1]["fingerprint"]
     assert notes[0]["report"]["tokens"] == notes[1]["report"]["tokens"]
+    is_sharded = launch.config == CONFIGS["fsdp2"]
+    assert [(note["processes"], note["is_sharded"]) for note in notes] == [(1, False), (2, is_sharded)]
     assert sorted(path.name for path in folder.iterdir()) == ["here", "launched"]
 
 
