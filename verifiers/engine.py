@@ -34,6 +34,7 @@ SUSPICIOUS_SHARE = 0.25
 BETWEEN_ITEMS = 0.05
 MAX_START_FAILURES = 3
 MAX_LOGGED_FAULTS = 20
+DIED = "died"
 
 
 class Engine:
@@ -185,7 +186,7 @@ class Engine:
         if worker.is_loaded:
             self._start_failures = 0
         if not is_alive:
-            self._replace(worker, "died")
+            self._replace(worker, DIED)
 
     def _settle(self, worker: WorkerProcess, rows: list[Row]) -> None:
         spent = sum(row[5] for row in rows) / len(rows)
@@ -233,15 +234,23 @@ class Engine:
             if spot is None:
                 if not worker.is_loaded and time.monotonic() - worker.spawned > LOAD_LIMIT:
                     self._replace(worker, f"did not load within {LOAD_LIMIT:.0f} s")
+                elif worker.is_loaded and worker.is_stopped():  # between two items: it may never begin the next
+                    self._replace(worker, DIED)
                 continue
             spent = time.monotonic() - spot[1]
             if spent > self._timeout:
-                self._replace(worker, f"was killed at its limit of {self._timeout:g} s")
+                self._replace(
+                    worker, DIED if worker.is_stopped() else f"was killed at its limit of {self._timeout:g} s"
+                )
             elif spent > self._timeout * SUSPICIOUS_SHARE and self._spare is None:
                 self._spare = self._spawn()
 
     def _replace(self, worker: WorkerProcess, what: str) -> None:
-        """Take a worker out: the item it was checking is unknown, the others are checked again elsewhere."""
+        """Take a worker out: the item it was checking is unknown, the others are checked again elsewhere.
+
+        A worker that died or stands still may have been killed or stopped from outside (by who needed memory, by a
+        person): its item is checked once more, and unknown only if that costs another worker.
+        """
         worker.kill()
         rows, _ = worker.receive()
         if rows:
@@ -257,7 +266,10 @@ class Engine:
             if self._start_failures >= MAX_START_FAILURES:
                 raise WorkerLoadError(f"{self._start_failures} workers in a row {what} before their first item")
         if spot is not None and spot[0] < len(worker.in_flight):
-            self._blame(worker.in_flight[spot[0]], what, time.monotonic() - spot[1])
+            item = worker.in_flight[spot[0]]
+            item.deaths += what == DIED
+            if what != DIED or item.deaths > 1:
+                self._blame(item, what, time.monotonic() - spot[1])
         self._queue.extendleft(item for item in reversed(worker.in_flight) if item.verdict is None)
         if self._spare is not None:
             self._workers.append(self._spare)

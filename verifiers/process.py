@@ -30,11 +30,15 @@ _PACKAGE_FOLDER = str(Path(__file__).resolve().parent.parent)
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One pair on its way to a verdict. `payload` is the pickled pair, dropped once the verdict is there."""
+    """One pair on its way to a verdict. `payload` is the pickled pair, dropped once the verdict is there.
+
+    `deaths` is how many workers have died over it of themselves, or of somebody outside.
+    """
 
     payload: bytes
     verdict: Verdict | None = None
     is_cancelled: bool = False
+    deaths: int = 0
 
 
 class WorkerProcess:
@@ -130,6 +134,14 @@ class WorkerProcess:
             yield marshal.loads(self._inbox[offset + HEADER.size : end])
             offset = end
         del self._inbox[:offset]
+
+    def is_stopped(self) -> bool:
+        """Whether somebody has suspended it (SIGSTOP, a freezer): then its silence says nothing about its item."""
+        try:
+            state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:  # no /proc on this system, or it is gone
+            return False
+        return state in ("T", "t")
 
     def current(self) -> tuple[int, float] | None:
         """Return (position in `in_flight`, start) of the item being checked, or None between items."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import verifiers
@@ -87,6 +88,21 @@ def test_a_worker_that_dies_loses_only_its_item() -> None:
     pairs = [("die" if i % 10 == 5 else "a", "a") for i in range(60)]
     verdicts = verifiers.verify_many(OBEY, pairs, workers=2)
     assert [v.reason for v in verdicts] == ["fault" if i % 10 == 5 else "match" for i in range(60)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_is_killed_or_stopped_from_outside_costs_no_verdict(number: signal.Signals) -> None:
+    ours, hit = psutil.Process(), set[int]()
+    with verifiers.Pool(OBEY, workers=2, timeout=2.0, seconds=0.15) as pool:
+        verdicts = []
+        for verdict in pool.verify_iter([("a", "a")] * 40):
+            verdicts.append(verdict)
+            for worker in ours.children() if len(verdicts) in (5, 20) else []:
+                if worker.pid not in hit and worker.num_threads():
+                    os.kill(worker.pid, number)
+                    hit.add(worker.pid)
+    assert [verdict.reason for verdict in verdicts] == ["match"] * 40
+    assert len(hit) >= 3
 
 
 @pytest.mark.parametrize("workers", [0, 1])
