@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from star_rft.cli.faults import disk_fault
 from star_rft.cli.shared import app
 from star_rft.cli.stopping import Stopped, again, stop
 from star_rft.types import RunFailure, UserError
@@ -46,6 +47,10 @@ def main() -> None:
         _die(str(error), 2)
     except RunFailure as error:
         _die(str(error), 1)
+    except Exception as error:
+        if (what := disk_fault(error)) is None:
+            raise
+        _die(what, 1)
     except (Stopped, KeyboardInterrupt):
         typer.echo(f"stopped\nto begin again: {again()}", err=True)
         sys.exit(stop.status)
