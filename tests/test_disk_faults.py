@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
@@ -26,14 +25,10 @@ def test_what_the_disk_did_is_a_sentence_in_whatever_words_a_library_says_it(err
     assert "give the same command again" in told
 
 
-def test_a_fault_of_the_disk_is_found_behind_the_error_that_it_caused(tmp_path: Path) -> None:
-    try:
-        try:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        except OSError as error:
-            raise ValueError("could not save") from error
-    except ValueError as error:
-        assert (disk_fault(error) or "").startswith("the file system is read-only")
+def test_a_fault_of_the_disk_is_found_behind_the_error_that_it_caused() -> None:
+    error = ValueError("could not save")
+    error.__cause__ = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    assert (disk_fault(error) or "").startswith("the file system is read-only")
 
 
 def test_other_errors_are_not_of_the_disk() -> None:
