@@ -2,7 +2,7 @@
 
     python benchmarks/sampler.py --model tiny
     python benchmarks/sampler.py --model smollm2 --prompts 12
-    python benchmarks/sampler.py --model smollm2 --prompts 12 --skip-continuous --vllm .venv-vllm/bin/python
+    python benchmarks/sampler.py --model smollm2 --skip-generate --skip-continuous --vllm .venv-vllm/bin/python
 
 The same prompts (built-in word problems), K, temperature and token limit for all; lengths are those at which
 the model itself ends. `generate` runs on batches sorted by prompt length, K samples a prompt by
@@ -126,8 +126,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     shared = {"k": arguments.k, "decoding": decoding}
     engines: dict[str, Callable[..., Lengths]] = {
         "star-rft": partial(by_star_rft, sampler, **shared),
-        "generate": partial(by_generate, model, tokenizer, **shared),
     }
+    if not arguments.skip_generate:
+        engines["generate"] = partial(by_generate, model, tokenizer, **shared)
     rows: dict[str, int] = {}
     for name, engine in engines.items():
         print(f"{name}: which batch size?", file=sys.stderr)
@@ -135,10 +136,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = {}
     if not arguments.skip_continuous:
         name, paged = "continuous batching", load(path, dtype=dtype)[0]
+        its_rows = rows.get("generate", rows["star-rft"])
         engine = partial(by_continuous_batching, paged, tokenizer, **shared)
         try:
-            rate(engine, prompts=prompts[:2], rows=rows["generate"], seed=0)
-            engines[name], rows[name] = engine, rows["generate"]
+            rate(engine, prompts=prompts[:2], rows=its_rows, seed=0)
+            engines[name], rows[name] = engine, its_rows
         except Exception as error:  # noqa: BLE001 a benchmark reports what a peer cannot do, whatever it raises
             report["continuous batching refused"] = f"{type(error).__name__}: {error}".splitlines()[0]
     if arguments.vllm is not None:
@@ -195,6 +197,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--skip-continuous", action="store_true")
+    parser.add_argument("--skip-generate", action="store_true")
     parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM")
     parser.add_argument("--eager", action="store_true", help="vLLM without compiled graphs")
     parser.add_argument("--folder", type=Path, help="where a dequantised model is kept between runs")

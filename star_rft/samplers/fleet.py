@@ -39,8 +39,9 @@ class Fleet:
         self, python: str, *, first: Message, replicas: int, gpus_each: int, env: Mapping[str, str], stall: float
     ) -> None:
         """Start the engines and wait until all are ready. RunFailure or UserError, and none left, if one fails."""
-        gpus = shares(replicas, gpus_each, env | os.environ)
-        self._memory = GpuMemory.used_now(gpus)
+        given = {**os.environ, **env}
+        gpus = shares(replicas, gpus_each, given)
+        self._memory = GpuMemory.used_now(gpus, gpus_each, given)
         self._numbers = count()
         self._lock = Lock()
         self._jobs: dict[int, queue.SimpleQueue[Message]] = {}
@@ -50,7 +51,7 @@ class Fleet:
         try:
             for share in gpus:
                 own = {} if share is None else {"CUDA_VISIBLE_DEVICES": ",".join(share)}
-                environment = {**os.environ, **QUIET, **env, **own}
+                environment = {**QUIET, **given, **own}
                 self._replicas.append(
                     Replica(python, first=first, env=environment, stall=stall, received=self._receive)
                 )

@@ -20,9 +20,8 @@ def shares(engines: int, each: int, environment: Mapping[str, str]) -> list[Shar
     """Return the GPUs of each engine: a part of the visible ones; None for each where there is one, or no GPU."""
     if engines == 1:
         return [None]
-    hidden = environment.get("CUDA_VISIBLE_DEVICES")
-    visible = list(_memory_by_gpu()) if hidden is None else [name.strip() for name in hidden.split(",") if name.strip()]
-    if not visible or visible == ["-1"]:
+    visible = _visible(environment)
+    if not visible:
         return [None] * engines
     if len(visible) < engines * each:
         raise UserError(
@@ -32,24 +31,38 @@ def shares(engines: int, each: int, environment: Mapping[str, str]) -> list[Shar
     return [tuple(visible[start : start + each]) for start in range(0, engines * each, each)]
 
 
+def _visible(environment: Mapping[str, str]) -> list[str]:
+    """Return the GPUs that CUDA would show, by the names that CUDA_VISIBLE_DEVICES takes."""
+    asked = environment.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return list(_memory_by_gpu())
+    names = [name.strip() for name in asked.split(",") if name.strip()]
+    return [] if names == ["-1"] else names
+
+
 @dataclass(frozen=True, slots=True)
 class GpuMemory:
-    """The MiB in use of every GPU of the machine, before the engines started and with them; empty without GPUs."""
+    """The MiB in use of the engines' GPUs, before they started and with them; empty without GPUs.
+
+    Other processes' GPUs are not looked at: on a node of a cluster other engines come and go beside these.
+    """
 
     before: Mapping[str, int] = field(default_factory=dict)
     during: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def used_now(cls, gpus: Sequence[Share]) -> GpuMemory:
-        return cls(_memory_by_gpu())
+    def used_now(cls, gpus: Sequence[Share], each: int, environment: Mapping[str, str]) -> GpuMemory:
+        """Look before the engines start, of which each takes `each` GPUs: its share, or the first that are visible."""
+        names = [name for share in gpus for name in share or _visible(environment)[:each]]
+        return cls(_memory_by_gpu(names))
 
     def with_engines(self) -> GpuMemory:
-        return replace(self, during=_memory_by_gpu())
+        return replace(self, during=_memory_by_gpu(list(self.before)))
 
     def require_freed(self) -> None:
         """Raise RunFailure if a GPU does not get back what the engines had taken of it."""
         deadline = time.monotonic() + FREED_WITHIN
-        while kept := self.kept(_memory_by_gpu()):
+        while kept := self.kept(_memory_by_gpu(list(self.before))):
             if time.monotonic() > deadline:
                 text = ", ".join(f"GPU {gpu}: {mib} MiB" for gpu, mib in kept.items())
                 raise RunFailure(f"the vLLM engine is closed, but memory that it had taken is still in use: {text}")
@@ -65,15 +78,19 @@ class GpuMemory:
         }
 
 
-def _memory_by_gpu() -> dict[str, int]:
-    """Return the MiB in use by index of GPU, as the driver says; empty where there is no NVIDIA driver."""
+def _memory_by_gpu(names: Sequence[str] | None = None) -> dict[str, int]:
+    """Return the MiB in use by GPU, of those named or of all by index; empty where there is no NVIDIA driver."""
     command = shutil.which("nvidia-smi")
-    if command is None:
+    if command is None or names == []:
         return {}
-    query = [command, "--query-gpu=index,memory.used", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    rows = [line.split(",") for line in done.stdout.splitlines()] if done.returncode == 0 else []
-    return {index.strip(): int(used) for index, used in rows if used.strip().isdecimal()}
+    found: dict[str, int] = {}
+    for name in names if names is not None else [None]:
+        query = [command, "--query-gpu=index,memory.used", "--format=csv,noheader,nounits"]
+        try:
+            one = [*query, "-i", name] if name is not None else query
+            done = subprocess.run(one, capture_output=True, text=True, timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return {}
+        rows = [line.split(",") for line in done.stdout.splitlines()] if done.returncode == 0 else []
+        found |= {name or index.strip(): int(used) for index, used in rows if used.strip().isdecimal()}
+    return found

@@ -159,13 +159,11 @@ class Replica:
             self._received(self, message)
 
     def _write(self) -> None:
-        with os.fdopen(self._requests_fd, "w", encoding="utf-8") as requests:
-            try:
-                while (message := self._outbox.get()) is not None:
-                    requests.write(json.dumps(message) + "\n")
-                    requests.flush()
-            except BrokenPipeError:  # it is dead, which the reader tells
-                pass
+        # Closing writes what is left, which fails again where writing did: it is dead, which the reader tells.
+        with suppress(BrokenPipeError), os.fdopen(self._requests_fd, "w", encoding="utf-8") as requests:
+            while (message := self._outbox.get()) is not None:
+                requests.write(json.dumps(message) + "\n")
+                requests.flush()
 
 
 def processes_of_vllm(group: int) -> list[psutil.Process]:

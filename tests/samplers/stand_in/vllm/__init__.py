@@ -75,7 +75,8 @@ class LLMEngine:
         print("loading", arguments.model, flush=True)
         self.arguments, self.running, self.steps, self.children = arguments, [], 0, []
         for _ in range(arguments.children):
-            self.children.append(subprocess.Popen(["sleep", "1000"]))
+            # As a fork would, it keeps the pipes of the worker open.
+            self.children.append(subprocess.Popen(["sleep", "1000"], close_fds=False))
         limit = LONGEST if arguments.max_model_len == -1 else arguments.max_model_len
         self.vllm_config = SimpleNamespace(
             model_config=SimpleNamespace(max_model_len=limit),
