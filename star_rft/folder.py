@@ -115,5 +115,8 @@ class RunFolder:
         """What trackers keep here, and what was logged to them."""
         return self.path / "tracking"
 
+    def begun_rounds(self) -> list[int]:
+        return sorted(int(path.name) for path in self.path.glob("rounds/*"))
+
     def finished_rounds(self) -> list[int]:
         return sorted(int(path.parent.name) for path in self.path.glob("rounds/*/metrics.json"))

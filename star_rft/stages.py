@@ -85,9 +85,9 @@ class RunStages:
         return self.folder.warm_start
 
     def mend(self) -> None:
-        """Draw again what earlier rounds had drawn and was found damaged; a round that goes on draws its own anyway."""
+        """Draw again what was drawn and is found damaged, before anything that is left to do reads the ledger."""
         lost = self.ledger.lost().keys()
-        for round in self.folder.finished_rounds() if lost else []:
+        for round in self.folder.begun_rounds() if lost else []:
             before = self._policy_before(round)
             for units, policy, sources in [
                 *((read_plan(path), before, self._sources_of(round, before)) for path in self.folder.plans(round)),
@@ -102,7 +102,7 @@ class RunStages:
                 self.score(round, before)
 
     def _policy_before(self, round: int) -> Model:
-        """Return the model that a finished round sampled with."""
+        """Return the model that a round samples with, those before it being finished."""
         last = self.reporting.recorded(round - 1) if round > 0 else None
         return self.start() if last is None else self.policy_after(last)
 

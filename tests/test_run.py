@@ -151,6 +151,19 @@ def test_samples_of_a_finished_run_that_were_damaged_are_drawn_again_and_no_othe
 DAMAGED = ("samples/r000-dev-*.parquet", "verdicts/r001-train-*.parquet", "samples/r002-train-*.parquet")
 
 
+def test_held_out_samples_that_are_damaged_before_the_round_is_summed_up_are_drawn_again(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "rounds/002/metrics.json").unlink()
+    part = min(run.glob("ledger/verdicts/r002-dev-*.parquet"))
+    os.truncate(part, part.stat().st_size - 7)
+    done = call("run", str(run), "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(run) == outcome(finished)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
