@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,11 +15,12 @@ import pytest
 import yaml
 
 from star_rft.ledger import Ledger
-from tests.runs import MINIATURE, command, environment
+from tests.runs import MINIATURE, command, environment, outcome
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 ACTOR = "MapWorker(MapBatches(Drawer))"
+UNITS = MINIATURE["sample"] | {"unit": 8, "batch_size": 8}
 TRAIN = {"source": "word_problems", "options": {"n": 48, "seed": 1, "steps": [1, 2]}}
 
 
@@ -40,7 +40,7 @@ def write_config(folder: Path, *, address: str | None, **changes: Any) -> Path:
         "rounds": 1,
         "run_dir": str(folder / "run"),
         "data": MINIATURE["data"] | {"train": TRAIN},
-        "sample": MINIATURE["sample"] | {"backend": "ray", "unit": 8},
+        "sample": UNITS | {"backend": "ray"},
         "ray": {"address": address, "actors": 2},
     }
     path = folder / "config.yaml"
@@ -80,18 +80,21 @@ def each_request_once(run: Path) -> int:
     return len(wanted)
 
 
-def test_a_killed_actor_and_a_killed_node_cost_no_sample_and_double_none(cluster: Any, tmp_path: Path) -> None:
+def test_a_killed_actor_and_a_killed_node_change_nothing(cluster: Any, tmp_path: Path) -> None:
     process = started(write_config(tmp_path, address=cluster.address))
     wait_for_units(tmp_path / "run", 3, process)
     os.kill(actors()[0].pid, signal.SIGKILL)
     wait_for_units(tmp_path / "run", 8, process)
     cluster.remove_node(next(node for node in cluster.list_all_nodes() if node is not cluster.head_node), False)
-    output, errors = process.communicate()
+    _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert each_request_once(tmp_path / "run") == 48 * 4 + 2 * 10 * 5
-    (samples,) = [json.loads(path.read_text())["samples"] for path in tmp_path.glob("run/rounds/001/metrics.json")]
-    assert samples == 48 * 4
+    alone = write_config(tmp_path, address=None, run_dir=str(tmp_path / "alone"), sample=UNITS | {"backend": "hf"})
+    with started(alone) as process:
+        process.communicate()
+        assert process.returncode == 0
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
 
 
 def test_a_killed_run_goes_on_and_what_its_actors_left_behind_does_not_count(cluster: Any, tmp_path: Path) -> None:
