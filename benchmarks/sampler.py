@@ -8,7 +8,8 @@ The same prompts (built-in word problems), K, temperature and token limit for al
 the model itself ends. `generate` runs on batches sorted by prompt length, K samples a prompt by
 num_return_sequences; continuous batching gets K copies of each prompt. vLLM is star-rft's own backend of that name, in
 an environment that --vllm names (`make vllm`), and batches by itself. Both engines with a batch size try
-the same sizes first and then run at their own best. Repeats are interleaved, because the machine may be busy.
+the same sizes first and then run at their own best. Repeats are interleaved, because the machine may be busy;
+vLLM comes last, because its processes spin while they wait.
 Tokens after an end of sequence count for nobody.
 """
 
@@ -116,6 +117,31 @@ def best_rows(engine: Callable[..., Lengths], choices: Sequence[int], prompts: S
     return max(rates, key=lambda rows: rates[rows])
 
 
+def add_vllm(
+    arguments: argparse.Namespace,
+    path: Path | str,
+    dtype: str,
+    prompts: Sequence[str],
+    shared: dict[str, Any],
+    rates: dict[str, list[float]],
+    lengths: dict[str, Lengths],
+) -> str:
+    """Measure vLLM when all others are done, for its idle processes would keep the cores busy. Returns its version."""
+    from star_rft.samplers.vllm import VLLMSampler
+
+    env = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    sampler = VLLMSampler(path, python=arguments.vllm, dtype=dtype, eager=arguments.eager, env=env)
+    rate(by_star_rft, sampler=sampler, prompts=prompts[:2], rows=0, seed=0, **shared)  # what it does once
+    rates["vLLM"], lengths["vLLM"] = [], []
+    for seed in range(1, arguments.repeats + 1):
+        speed, drawn = rate(by_star_rft, sampler=sampler, prompts=prompts, rows=0, seed=seed, **shared)
+        print(f"{seed} vLLM: {speed:.0f} tokens/s", file=sys.stderr)
+        rates["vLLM"].append(speed)
+        lengths["vLLM"] += drawn
+    sampler.close()
+    return sampler.version
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     path = resolve(arguments.model, into=folder / arguments.model)
     dtype = "float32" if arguments.model == "tiny" else "bfloat16"
@@ -143,14 +169,6 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             engines[name], rows[name] = engine, its_rows
         except Exception as error:  # noqa: BLE001 a benchmark reports what a peer cannot do, whatever it raises
             report["continuous batching refused"] = f"{type(error).__name__}: {error}".splitlines()[0]
-    if arguments.vllm is not None:
-        from star_rft.samplers.vllm import VLLMSampler
-
-        env = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-        vllm = VLLMSampler(path, python=arguments.vllm, dtype=dtype, eager=arguments.eager, env=env)
-        engines["vLLM"], rows["vLLM"] = partial(by_star_rft, vllm, **shared), 0
-        rate(engines["vLLM"], prompts=prompts[:2], rows=0, seed=0)  # what it does once
-        report["vLLM version"] = vllm.version
     rates: dict[str, list[float]] = {name: [] for name in engines}
     lengths: dict[str, Lengths] = {name: [] for name in engines}
     for seed in range(1, arguments.repeats + 1):
@@ -160,7 +178,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             rates[name].append(speed)
             lengths[name] += drawn
     if arguments.vllm is not None:
-        vllm.close()
+        report["vLLM version"] = add_vllm(arguments, path, dtype, prompts, shared, rates, lengths)
+        rows["vLLM"] = 0
     medians = {name: statistics.median(speeds) for name, speeds in rates.items()}
     return {
         **report,
@@ -181,7 +200,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 "length_quartiles": [round(q) for q in statistics.quantiles(lengths[name], n=4)],
                 "longest": max(lengths[name]),
             }
-            for name in engines
+            for name in rates
         },
     }
 
