@@ -13,6 +13,7 @@ from star_rft.ledger import Ledger
 from star_rft.report.page import write_page
 from tests.browser import NARROW, WIDE, chromium, faint_texts, opened, overflow
 from tests.ledgers import commit, sample, verdict
+from tests.report.test_page import PLOTS
 
 __all__ = ["chromium"]
 
@@ -37,7 +38,7 @@ def test_every_plot_is_drawn_and_nothing_complains(
     with opened(chromium, report, size=size, is_dark=is_dark) as (page, complaints):
         plots = page.locator("[data-plot]")
         expect(page.locator("[data-drawn]")).to_have_count(plots.count())
-        assert plots.count() == 11
+        assert plots.count() == len(PLOTS)
         for place in plots.all():
             assert place.locator("svg").first.bounding_box() is not None
         assert overflow(page) == 0
