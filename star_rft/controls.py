@@ -20,7 +20,9 @@ from star_rft.files import RunError, read_json, whole, write_json, write_table
 from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.record import read as read_report
+from star_rft.seconds import Seconds
 from star_rft.select.rules import select
+from star_rft.timeline import Timeline
 from star_rft.training.corpus import corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places
 from star_rft.training.settings import FitReport
@@ -274,8 +276,9 @@ def _evaluate(stages: RunStages, home: RunFolder, round: int, model: Model) -> N
     if not plan.exists():
         with whole(plan) as temporary:
             copyfile(stages.folder.eval_plan(round), temporary)
-    drawing = replace(stages.drawing, ledger=Ledger(home.path, is_writer=True))
-    replace(stages, folder=home, drawing=drawing, rounds=round).evaluate(round, model)
+    note = Timeline(home.timeline).note
+    drawing = replace(stages.drawing, ledger=Ledger(home.path, is_writer=True), note=note)
+    replace(stages, folder=home, drawing=drawing, rounds=round, seconds=Seconds(note)).evaluate(round, model)
 
 
 def _policy_before(stages: RunStages, round: int) -> Model:
