@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_and_what_its_actors_left_behind_does_not_count(clu
     [
         ({"ray": {"gpus": 1.0}}, "no node of the cluster can hold an actor of ray.cpus=1 and ray.gpus=1"),
         ({"ray": {"address": "127.0.0.1:1"}}, "ray.address='127.0.0.1:1': no cluster is there"),
-        ({"model": {"name": "tiny", "dtype": "float8"}}, "dtype 'float8' is not one of"),
+        ({"model": {"name": "tiny", "device": "cuda"}}, "has no CUDA device"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_never_a_wait(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
