@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,6 +30,7 @@ from star_rft.timeline import Note, Span
 from star_rft.types import Decoding, Model, Problem, RunFailure, Sample, Sampler, Split, UserError
 from verifiers.types import Verdict
 
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Failure|Interrupt)\b")
 CONNECT_SECONDS = 10.0
 MARK = ".shared"  # a file of the run folder by which an actor knows that it sees the same folder
 
@@ -120,6 +122,9 @@ class Cluster:
         )
         try:
             for row in drawn.iter_rows():
+                if row["error"]:
+                    kind, text = json.loads(row["error"])
+                    raise {"UserError": UserError, "RunFailure": RunFailure}[kind](text)
                 yield json.loads(row["line"]), [Span(**span) for span in json.loads(row["spans"])]
         except (ray.exceptions.RayError, ray.data.exceptions.UserCodeException) as error:
             raise _translated(error) from None
@@ -137,7 +142,7 @@ class Cluster:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes):
             there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
@@ -157,16 +162,25 @@ class Drawer:
         make: Callable[[Model], Sampler],
         pool: Callable[[], AbstractContextManager[VerifierPool]],
     ) -> None:
-        if not (folder / MARK).exists() or (folder / MARK).read_text() != mark:
-            raise UserError(
-                f"{folder}: is another folder on {socket.gethostname()}: put run_dir on a shared file system"
-            )
-        self._folder, self._engine = folder, Engine(make)
+        self._folder, self._mark, self._engine = folder, mark, Engine(make)
         self._opened = pool()
         self._pool = self._opened.__enter__()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        order: Order = pickle.loads(bytes(batch["order"][0]))
+        """Draw a unit; what a user can mend, or failed for a known reason, is an answer too: Ray would wrap it up."""
+        try:
+            line, spans = self._drawn(pickle.loads(bytes(batch["order"][0])))
+        except (UserError, RunFailure) as error:
+            kind = "UserError" if isinstance(error, UserError) else "RunFailure"
+            return {"line": [""], "spans": [""], "error": [json.dumps([kind, str(error)])]}
+        return {"line": [json.dumps(line)], "spans": [json.dumps([asdict(span) for span in spans])], "error": [""]}
+
+    def _drawn(self, order: Order) -> tuple[dict[str, Any], list[Span]]:
+        if not (self._folder / MARK).exists() or (self._folder / MARK).read_text() != self._mark:
+            host = socket.gethostname()
+            raise UserError(
+                f"{self._folder}: is another folder on {host}: put run_dir on a file system that all nodes share"
+            )
         parts, spans = _Parts(self._folder / "ledger"), list[Span]()
         with Silent().sampling(order.stage, len(order.unit)) as watched:
             draw(
@@ -181,7 +195,7 @@ class Drawer:
                 note=spans.append,
             )
         (line,) = parts.lines
-        return {"line": [json.dumps(line)], "spans": [json.dumps([asdict(span) for span in spans])]}
+        return line, spans
 
 
 class _Parts:
@@ -251,16 +265,8 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _translated(error: Exception) -> UserError | RunFailure:
-    """Return what went wrong on a node as what it was there, without Ray's traceback around it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError | RunFailure):
-            return (
-                type(cause)(first_line(cause))
-                if type(cause) in (UserError, RunFailure)
-                else UserError(first_line(cause))
-            )
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    text = [line for line in str(error).strip().splitlines() if line.strip()]
-    return RunFailure(f"the cluster gave up: {text[-1].strip() if text else type(error).__name__}")
+def _translated(error: Exception) -> RunFailure:
+    """Return what went wrong on a node in a line, without Ray's traceback around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if _ERROR.match(line)]
+    return RunFailure(f"the cluster gave up: {(named or lines or [type(error).__name__])[-1]}")
