@@ -22,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,6 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if arguments.vllm is not None:
         report["vLLM version"] = add_vllm(arguments, path, dtype, prompts, shared, rates, lengths)
         rows["vLLM"] = 0
-    medians = {name: statistics.median(speeds) for name, speeds in rates.items()}
     return {
         **report,
         "model": arguments.model,
@@ -191,17 +190,25 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "k": arguments.k,
         "temperature": arguments.temperature,
         "max_tokens": arguments.max_tokens,
-        "engines": {
-            name: {
-                "rows": rows[name],
-                "tokens_per_second": round(medians[name], 1),
-                "spread": [round(min(rates[name]), 1), round(max(rates[name]), 1)],
-                "star_rft_is_faster_by": round(medians["star-rft"] / medians[name], 2),
-                "length_quartiles": [round(q) for q in statistics.quantiles(lengths[name], n=4)],
-                "longest": max(lengths[name]),
-            }
-            for name in rates
-        },
+        "engines": summary(rows, rates, lengths),
+    }
+
+
+def summary(
+    rows: Mapping[str, int], rates: Mapping[str, list[float]], lengths: Mapping[str, Lengths]
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of each engine, with the ratio to its median."""
+    medians = {name: statistics.median(speeds) for name, speeds in rates.items()}
+    return {
+        name: {
+            "rows": rows[name],
+            "tokens_per_second": round(medians[name], 1),
+            "spread": [round(min(rates[name]), 1), round(max(rates[name]), 1)],
+            "star_rft_is_faster_by": round(medians["star-rft"] / medians[name], 2),
+            "length_quartiles": [round(q) for q in statistics.quantiles(lengths[name], n=4)],
+            "longest": max(lengths[name]),
+        }
+        for name in rates
     }
 
 

@@ -221,12 +221,7 @@ def _stages(
         reporting=_reporting(config, folder, drawing, base=base, prompts=prompts, warm_start=warm_start),
         holds_out_suspects=holds_out_suspects(config),
         second=partial(_second, config),
-        select_with={
-            "rounds": config.select.rounds,
-            "rules": config.select.rules,
-            "weighting": config.train.weighting if config.train else "uniform",
-            "seed": config.seed,
-        },
+        select_with=_select_with(config),
         corpus_with=_corpus_with(config),
         training=RoundTraining(_supervised(config), _comparing(config)),
         warm_up=_fit(config, config.warm_start) if config.warm_start else None,
@@ -240,6 +235,15 @@ def _stages(
 def _tracking(folder: RunFolder, config: Config) -> Tracking:
     settings = config.model_dump(mode="json", by_alias=True, exclude={"about", "report_to"})
     return open_trackers(config.report_to, folder=folder.tracking, run=config.name, settings=settings)
+
+
+def _select_with(config: Config) -> dict[str, Any]:
+    return {
+        "rounds": config.select.rounds,
+        "rules": config.select.rules,
+        "weighting": config.train.weighting if config.train else "uniform",
+        "seed": config.seed,
+    }
 
 
 def _corpus_with(config: Config) -> dict[str, float]:

@@ -24,8 +24,9 @@ from star_rft.frontier.plan import Unit
 from star_rft.keeping import VerifierPool
 from star_rft.ledger import Ledger, write_unit
 from star_rft.loaded import Engine
+from star_rft.models import first_line
 from star_rft.progress import Sampling, Silent
-from star_rft.rollout import Asked, draw
+from star_rft.rollout import Asked, draw, to_draw
 from star_rft.timeline import Note, Span
 from star_rft.types import Decoding, Model, Problem, RunFailure, Sample, Sampler, Split, UserError
 from verifiers.types import Verdict
@@ -79,15 +80,13 @@ class Cluster:
         note: Note,
     ) -> dict[str, float]:
         """Have every unit drawn that the ledger does not hold yet; return the actors' seconds, added up."""
-        committed = ledger.units()
-        missing = [unit for unit in units if unit.name not in committed]
+        missing = to_draw(units, ledger, lambda unit: ask(unit)[0].decoding)
         spent = {"sample": 0.0, "verify": 0.0}
         if not missing:
             return spent
         orders = []
         for unit in missing:
             asked, model = ask(unit)
-            ledger.record_decoding(asked.decoding)
             orders.append(_order(unit, asked, model, problems[unit.split], round=round, stage=stage))
         for line, spans in self._lines(orders):
             if ledger.adopt(line):
@@ -259,10 +258,6 @@ def _no_cluster(address: str | None, why: str) -> UserError:
         f"ray.address={address!r}: no cluster is there ({why}): start one with ray start --head, or leave the key out"
         " for one of this machine alone"
     )
-
-
-def first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _translated(error: Exception) -> RunFailure:

@@ -61,10 +61,7 @@ def draw(
     inside samplers (`sample`), and those that verification and writing added to them (`verify`). RunFailure where a
     sampler does not give exactly one completion a request.
     """
-    committed = ledger.units()
-    missing = [unit for unit in units if unit.name not in committed]
-    for unit in missing:
-        ledger.record_decoding(ask(unit).decoding)
+    missing = to_draw(units, ledger, lambda unit: ask(unit).decoding)
     spent = {"sample": 0.0, "verify": 0.0}
     if not missing:
         return spent
@@ -76,6 +73,15 @@ def draw(
         ended = perf_counter()
     spent["verify"] += perf_counter() - ended
     return spent
+
+
+def to_draw(units: Sequence[Unit], ledger: Committing, decoding: Callable[[Unit], Decoding]) -> list[Unit]:
+    """Return the units that the ledger does not hold yet; how they are drawn is recorded, before any of them is."""
+    committed = ledger.units()
+    missing = [unit for unit in units if unit.name not in committed]
+    for unit in missing:
+        ledger.record_decoding(decoding(unit))
+    return missing
 
 
 def _draw(

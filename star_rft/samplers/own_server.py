@@ -15,10 +15,10 @@ from pathlib import Path
 from star_rft.remote import Key
 from star_rft.types import Model, RunFailure, UserError
 
-KEEPER = Path(__file__).with_name("keeper.py")
+GUARD = Path(__file__).with_name("guard.py")
 POLL = 0.1
 TAIL = 20  # lines of the log that an error shows
-LONGEST_END = 30.0  # seconds: the keeper kills what has not ended before
+LONGEST_END = 30.0  # seconds: the guard kills what has not ended before
 
 
 class OwnServer:
@@ -39,8 +39,8 @@ class OwnServer:
             stream.write(f"== {key.hidden_in(shlex.join(filled))}\n")
         self.url = f"http://127.0.0.1:{port}/v1"
         self.log = log
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", str(KEEPER), str(os.getpid()), str(log), key.variable or "", *filled],
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", str(GUARD), str(os.getpid()), str(log), key.variable or "", *filled],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -59,18 +59,18 @@ class OwnServer:
 
     def require_alive(self) -> None:
         """Raise RunFailure, with the end of its log, for a server that has ended."""
-        status = self._keeper.poll()
+        status = self._guard.poll()
         if status is not None:
             raise RunFailure(f"the server of server.start ended with status {status}{self._tail()}")
 
     def close(self) -> None:
-        if self._keeper.poll() is None:
-            self._keeper.terminate()
+        if self._guard.poll() is None:
+            self._guard.terminate()
             try:
-                self._keeper.wait(LONGEST_END)
+                self._guard.wait(LONGEST_END)
             except subprocess.TimeoutExpired:
-                self._keeper.kill()
-                self._keeper.wait()
+                self._guard.kill()
+                self._guard.wait()
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]

@@ -17,7 +17,7 @@ from star_rft.remote import MENDABLE, Passing, key_from, parsed, problem_with, w
 from star_rft.samplers.dialects import DIALECTS, VERSION, Answer, Dialect, answer
 from star_rft.samplers.own_server import OwnServer
 from star_rft.samplers.prompts import eos_ids_of, tokenized
-from star_rft.samplers.stops import StopStrings
+from star_rft.samplers.stops import StopStrings, ending
 from star_rft.types import Completion, Decoding, Model, Request, UserError
 
 if TYPE_CHECKING:
@@ -189,13 +189,12 @@ class ServerSampler:
             )
         if found.token_ids is None:
             return self._of_text(request, found, decoding)
-        has_eos = found.token_ids[-1] in self._eos_ids
-        text, is_cut = stops.cut(stops.decode(found.token_ids[:-1] if has_eos else found.token_ids))
+        text, reason = ending(found.token_ids, self._eos_ids, stops)
         return Completion(
             request=request,
             text=text,
             token_ids=found.token_ids,
-            finish_reason="stop" if has_eos or is_cut else found.finish_reason,
+            finish_reason="stop" if reason == "stop" else found.finish_reason,
             logprob=found.logprob if dialect.has_raw_logprobs(decoding.temperature) else None,
         )
 

@@ -1,8 +1,8 @@
 """The sampler on vLLM: engines in processes of their own, to which prompts go as tokens and seeds.
 
-What an engine is told and answers is in `vllm_engine/worker.py`, how several are fed in `fleet.py`. Prompts are read,
-and completions decoded and cut, by this process with the checkpoint's tokenizer, exactly as by the hf backend: vLLM
-only chooses the tokens.
+What an engine is told and answers is in `vllm_engine/worker.py`, how several are fed in `replicas.py`. Prompts are
+read, and completions decoded and cut, by this process with the checkpoint's tokenizer, exactly as by the hf backend:
+vLLM only chooses the tokens.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 from star_rft.models import load_tokenizer
 from star_rft.samplers.adapters import adapter_of
-from star_rft.samplers.fleet import Ask, Fleet
 from star_rft.samplers.interpreter import vllm_version
 from star_rft.samplers.prompts import eos_ids_of, tokenized
 from star_rft.samplers.replica import Message
+from star_rft.samplers.replicas import Ask, Replicas
 from star_rft.samplers.stops import StopStrings, ending
 from star_rft.types import Completion, Decoding, Request, UserError
 
@@ -87,7 +87,7 @@ class VLLMSampler:
             **(adapter.arguments if adapter else {}),
             **further,
         }
-        self._fleet: Fleet | None = Fleet(
+        self._replicas: Replicas | None = Replicas(
             python,
             first={"arguments": arguments, "adapter": str(adapter.folder) if adapter else None},
             replicas=data_parallel,
@@ -103,15 +103,15 @@ class VLLMSampler:
 
         `batch_size` is ignored: the engine batches by itself. Several streams may be read at once, each in a thread.
         """
-        if self._fleet is None:
+        if self._replicas is None:
             raise RuntimeError("this sampler was closed")
         if decoding.temperature != 0 and not LEAST_TEMPERATURE <= decoding.temperature <= MOST_TEMPERATURE:
             span = f"{LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
             raise UserError(f"temperature {decoding.temperature:g}: vLLM draws at 0 or from {span}")
-        limit = self._fleet.limit
+        limit = self._replicas.limit
         prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=self._whose)
         asks = [Ask(p.ids, p.requests, tuple(engine_seed(r.seed) for r in p.requests)) for p in prompts]
-        return self._completions(self._fleet, asks, decoding, StopStrings(self.tokenizer, decoding.stop))
+        return self._completions(self._replicas, asks, decoding, StopStrings(self.tokenizer, decoding.stop))
 
     def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
         """Return 0: the engine batches by itself, as the memory allows."""
@@ -119,12 +119,12 @@ class VLLMSampler:
 
     def close(self) -> None:
         """End every process of the engines; RunFailure if one is left, or does not give its GPU memory back."""
-        fleet, self._fleet = self._fleet, None
-        if fleet is not None:
-            fleet.close()
+        replicas, self._replicas = self._replicas, None
+        if replicas is not None:
+            replicas.close()
 
     def _completions(
-        self, fleet: Fleet, asks: Sequence[Ask], decoding: Decoding, stops: StopStrings
+        self, replicas: Replicas, asks: Sequence[Ask], decoding: Decoding, stops: StopStrings
     ) -> Iterator[Completion]:
         params = {
             "temperature": decoding.temperature,
@@ -134,7 +134,7 @@ class VLLMSampler:
             "stop": list(decoding.stop),
             "stop_token_ids": sorted(self._eos_ids),
         }
-        for request, message in fleet.draw(asks, params):
+        for request, message in replicas.draw(asks, params):
             yield self._completion(request, message, stops)
 
     def _completion(self, request: Request, message: Message, stops: StopStrings) -> Completion:

@@ -32,7 +32,7 @@ POLL_SECONDS = 0.05
 # How long processes may take to be gone after they were killed: they may sit in a write to a slow disk.
 GONE_SECONDS = 60.0
 TAIL_LINES = 15
-SHORT = "; where the system did it, memory was short: see train.micro_batch_size, gradient_checkpointing and lora"
+SHORT = "; where the system did it, memory was short: see train.micro_batch_size, gradient_checkpointing, lora"
 LAUNCHER_LINE = re.compile(r"[EW]\d{4} .*torch/distributed/")
 
 
@@ -183,10 +183,7 @@ def _failure(folder: Path, status: int) -> Exception:
     killed = [name for name in re.findall(r"Signal \d+ \((SIG\w+)\) received", log) if name != "SIGTERM"]
     if killed or (status < 0 and not errors):
         name = killed[0] if killed else signal.Signals(-status).name
-        memory = "; where the system did it, memory was short: see train.micro_batch_size, gradient_checkpointing, lora"
-        return RunFailure(
-            f"training: a process was killed ({name}){memory if name == 'SIGKILL' else ''}{_tail(folder)}"
-        )
+        return RunFailure(f"training: a process was killed ({name}){SHORT if name == 'SIGKILL' else ''}{_tail(folder)}")
     if errors:
         first = min(errors, key=lambda error: error["time"])
         return RunFailure(f"training: process {first['rank']} failed: {first['text']}{_tail(folder)}")

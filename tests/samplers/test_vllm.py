@@ -48,8 +48,8 @@ def section(**further: Any) -> dict[str, Any]:
 
 
 def groups_of(sampler: VLLMSampler) -> list[int]:
-    assert sampler._fleet is not None
-    return [replica.process.pid for replica in sampler._fleet._replicas]
+    assert sampler._replicas is not None
+    return [replica.process.pid for replica in sampler._replicas._replicas]
 
 
 def two_sample_z(first: list[float], second: list[float]) -> float:

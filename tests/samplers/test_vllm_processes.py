@@ -55,9 +55,9 @@ def asked(prompts: int, attempts: int) -> list[Request]:
 
 
 def groups_of(sampler: VLLMSampler) -> list[int]:
-    fleet = sampler._fleet
-    assert fleet is not None
-    return [replica.process.pid for replica in fleet._replicas]
+    engines = sampler._replicas
+    assert engines is not None
+    return [replica.process.pid for replica in engines._replicas]
 
 
 def alive(groups: list[int]) -> list[int]:
@@ -68,8 +68,8 @@ def alive(groups: list[int]) -> list[int]:
 
 
 def log_of(sampler: VLLMSampler) -> Path:
-    assert sampler._fleet is not None
-    return sampler._fleet._replicas[0].log
+    assert sampler._replicas is not None
+    return sampler._replicas._replicas[0].log
 
 
 @pytest.mark.parametrize("engines", [1, 3])
@@ -89,9 +89,9 @@ def test_all_samples_of_a_prompt_go_to_one_engine_and_both_have_work(
     python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampler = opened(python, data_parallel=2, step_seconds=0.01)
-    assert sampler._fleet is not None
+    assert sampler._replicas is not None
     sent: dict[int, list[int]] = {}
-    for at, replica in enumerate(sampler._fleet._replicas):
+    for at, replica in enumerate(sampler._replicas._replicas):
 
         def send(message: Any, at: int = at, pass_on: Any = replica.send) -> None:
             if message["do"] == "draw":
@@ -109,8 +109,8 @@ def test_all_samples_of_a_prompt_go_to_one_engine_and_both_have_work(
 
 def test_a_slow_engine_gets_less(python: str) -> None:
     sampler = opened(python, data_parallel=2, step_seconds=0.005)
-    assert sampler._fleet is not None
-    slow = sampler._fleet._replicas[0].process.pid
+    assert sampler._replicas is not None
+    slow = sampler._replicas._replicas[0].process.pid
     finished: list[Completion] = []
     stream = sampler.sample(asked(60, 4), decoding=PLAIN)
     finished.append(next(stream))

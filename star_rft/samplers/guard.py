@@ -1,6 +1,6 @@
 """Runs a server and ends it, with all that it started, when it is told to or when star-rft dies.
 
-    python keeper.py PARENT LOG HIDDEN COMMAND...
+    python guard.py PARENT LOG HIDDEN COMMAND...
 
 A process of its own, because the one that samples may be killed with SIGKILL at any moment. It leads a session, adopts
 what its descendants orphan, and writes their output to LOG without the value of the environment variable HIDDEN.

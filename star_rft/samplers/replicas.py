@@ -32,7 +32,7 @@ class Ask:
     seeds: tuple[int, ...]
 
 
-class Fleet:
+class Replicas:
     """Engines that were started together and end together."""
 
     def __init__(
