@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft import evaluate
 from star_rft.files import RunError, read_json, whole, write_json, write_table
-from star_rft.folder import RunFolder
+from star_rft.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.ledger import Ledger
 from star_rft.record import read as read_report
 from star_rft.seconds import Seconds
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 NAMES = ("random", "no_dedup", "gold", "at_once")  # what each says: `contributions.MEANINGS`
 DRAWN_FROM = {"random": "finished", "no_dedup": "correct"}  # the option `of` of the rule `control`
 METRICS = "metrics.json"
-# What a control reads from its run: it lies there under the same name, as a link.
-SHARED = ("problems.parquet", "warm_start.parquet", "warm_start", "base_model", "scratch_model", "reviews.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +184,9 @@ def held_out_rows(folder: RunFolder, round: int) -> tuple[Split, list[dict[str, 
 
 
 def _share(folder: RunFolder, home: RunFolder) -> None:
+    """Have what a control reads from its run lie there under the same name, as a link."""
     home.path.mkdir(parents=True, exist_ok=True)
-    for name in SHARED:
+    for name in BEFORE_ROUNDS:
         link = home.path / name
         if (folder.path / name).exists() and not link.is_symlink():
             link.symlink_to(os.path.relpath(folder.path / name, home.path))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+# What a run has before its first round.
+BEFORE_ROUNDS = ("problems.parquet", "warm_start.parquet", "warm_start", "base_model", "scratch_model", "reviews.jsonl")
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:

@@ -1,13 +1,15 @@
-"""The ledger as files: whether it is whole, how many parts it has, of which schema."""
+"""The ledger as files: whether it is whole, how many parts it has, of which schema; another run on its samples."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from star_rft.cli.shared import AsJson, RunDir, app, example, run_folder
+from star_rft.cli.shared import AsJson, Overrides, RunDir, app, example, run_folder
 from star_rft.types import RunFailure
 
 
@@ -36,6 +38,30 @@ def ledger(
         raise RunFailure(
             f"{run}: {found['units_lost']:,} units were damaged and are not drawn again yet: star-rft run {run}"
         )
+
+
+@app.command(epilog=example("star-rft fork runs/quickstart four 'select.rules=[{attempts: 4}, correct]'"))
+def fork(
+    run: RunDir,
+    name: Annotated[str, typer.Argument(help="The name of the fork; its folder lies beside that of the run.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin another run with the first round's samples of this one, to select or train otherwise on the same ones.
+
+    It may differ in seed, select, train and preference. What both hold is on the disk once.
+    """
+    from star_rft.config import load, pairs
+    from star_rft.folder import RunFolder
+    from star_rft.fork import fork as begin
+
+    folder = Path(os.path.relpath(run_folder(run).resolve().parent / name))
+    about = {"name": name, "run_dir": str(folder), "forked_from": str(run)}
+    samples = begin(RunFolder(run), load(run / "config.yaml", {**pairs(overrides or ()), **about}))
+    if as_json:
+        typer.echo(json.dumps({"run": str(folder), "samples": samples}))
+        return
+    typer.echo(f"{folder}: begun with {samples:,} samples of {run}; star-rft run {folder} selects, trains and goes on")
 
 
 def _told(found: dict[str, int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -29,6 +29,7 @@ CHANGEABLE = {
     "rounds",
     "versions",
     "machine",
+    "forked_from",
     "verifier.workers",
     "verifier.timeout",
     "train.save_steps",
@@ -75,8 +76,11 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
-def changes(old: Config, new: Config) -> list[str]:
-    """Name the keys that differ and that would mix incompatible samples in one run folder."""
+def changes(old: Config, new: Config, *, besides: Collection[str] = ()) -> list[str]:
+    """Name the keys that differ and that would mix incompatible samples in one run folder.
+
+    `besides` are further keys or sections that may differ.
+    """
     a, b = (
         _flatten(old.model_dump(mode="json", by_alias=True)),
         _flatten(new.model_dump(mode="json", by_alias=True)),
@@ -85,7 +89,7 @@ def changes(old: Config, new: Config) -> list[str]:
     return [
         f"{key}: {a.get(key)!r} -> {b.get(key)!r}"
         for key in keys
-        if key not in CHANGEABLE and key.split(".")[0] not in CHANGEABLE
+        if not {key, key.split(".")[0]} & {*CHANGEABLE, *besides}
     ]
 
 

@@ -65,6 +65,7 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
     gate: GateConfig | None = GateConfig()
     report_to: Annotated[str | list[str], one_or_many(str)] | None = None
+    forked_from: str | None = None
     versions: dict[str, str] = {}
     machine: dict[str, str] = {}
 

@@ -2,7 +2,8 @@
 
 Each line tells of one event: the schema (first), a `decoding`, a `unit` that was committed, units that were put
 together (`compacted`), a part that was found damaged and the units `lost` with it. What counts now is what remains
-when the lines are gone through in order.
+when the lines are gone through in order. Verdicts and scores are numbered by the lines before them, and newer ones have
+larger numbers; the ledger of a fork counts on from those of its source (`follows`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Manifest:
         """Append a line and sync it; from then on it counts."""
         append_line(self.path, line)
         self._take(line)
+
+    @property
+    def ordinal(self) -> int:
+        """Return the number of what is appended next."""
+        return len(self.lines) + (int(self.lines[0].get("follows", 0)) if self.lines else 0)
 
     def parts(self, table: str) -> list[Path]:
         """Return the files of a table that count, oldest first."""

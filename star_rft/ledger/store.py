@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from star_rft.ledger import checking, compaction, migration, parts, views
+from star_rft.ledger import checking, compaction, forking, migration, parts, views
 from star_rft.ledger.manifest import SCHEMA, Line, Manifest
 from star_rft.types import Decoding, Sample
 from verifiers.types import Verdict
@@ -113,15 +113,12 @@ class Ledger:
 
     def supersede(self, unit: str, verdicts: Iterable[tuple[str, str, Verdict]]) -> None:
         """Append newer verdicts of samples that are there already: (sample id, text, verdict) each."""
-        table = parts.verdict_table(verdicts, part=self._ordinal())
+        table = parts.verdict_table(verdicts, part=self._manifest.ordinal)
         self._append(unit, "verdicts", table)
 
     def score(self, unit: str, scorer: str, version: str, rows: Sequence[tuple[str, float | None, str]]) -> None:
         """Append a scorer's scores: (sample id, score, status) each; newer ones supersede older ones."""
-        self._append(unit, "scores", parts.score_table(scorer, version, rows, part=self._ordinal()))
-
-    def _ordinal(self) -> int:
-        return len(self._manifest.lines)
+        self._append(unit, "scores", parts.score_table(scorer, version, rows, part=self._manifest.ordinal))
 
     def _append(self, unit: str, table: str, rows: Any) -> None:
         written = parts.write(self.folder, unit, {table: rows})
@@ -132,6 +129,11 @@ class Ledger:
         with self._lock:
             self._remove_unnamed()
             compaction.compact(self._manifest)
+
+    def fork(self, folder: Path, *, keeps_unit: Callable[[str], bool], keeps_row: Callable[[int, str], bool]) -> None:
+        """Write a ledger of some of the units, by name and by the round and split of their samples, into a folder."""
+        with self._lock:
+            forking.fork(self._manifest, folder, keeps_unit=keeps_unit, keeps_row=keeps_row)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Open DuckDB with the views problems, samples, verdicts, scores, traces, selection, rankings and more."""

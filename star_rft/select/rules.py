@@ -48,6 +48,12 @@ def finished(pool: Pool) -> None:
 
 
 @rule
+def attempts(pool: Pool, *, limit: Positive) -> None:
+    """Keep a problem's first attempts of each round, right or wrong: what a smaller `sample.n` would have drawn."""
+    pool.drop(f"attempt >= {limit}", "'later_attempt'")
+
+
+@rule
 def dedup(
     pool: Pool, *, by: Literal["exact", "equations", "program"], prefer: Literal[Prefer, "furthest"] = "first"
 ) -> None:

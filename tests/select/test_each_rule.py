@@ -73,6 +73,12 @@ def test_the_top_five_of_the_rlhf_book(tmp_path: Path) -> None:
     assert Counter(reasons.values()) == {"selected": 5, "below_top": 15}
 
 
+def test_the_first_attempts_are_what_a_smaller_n_would_have_drawn(tmp_path: Path) -> None:
+    reasons = apply(tmp_path, book(), {"attempts": 2}, "correct")
+    assert kept(reasons) == {f"p{problem}{attempt}" for problem in range(5) for attempt in range(2)}
+    assert Counter(reasons.values()) == {"selected": 10, "later_attempt": 10}
+
+
 def test_a_threshold_and_a_percentile_of_the_scores(tmp_path: Path) -> None:
     no_score = (sample("p0", 9, "none"), scored(None))
     reasons = apply(tmp_path / "a", [*book(), no_score], {"threshold": 0.7})

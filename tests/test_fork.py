@@ -1,0 +1,101 @@
+"""Another run on the first round's samples of one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from star_rft.ledger import Ledger, compaction
+from star_rft.ledger.manifest import Manifest
+from tests.runs import call, outcome
+
+
+def forked(source: Path, name: str, *overrides: str) -> Path:
+    done = call("fork", str(source), name, *overrides, "--json", cwd=source.parent)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == {"run": name, "samples": 64}
+    return source.parent / name
+
+
+def run_on(fork: Path) -> None:
+    done = call("run", str(fork), "--quiet", cwd=fork.parent)
+    assert done.returncode == 0, done.stderr
+
+
+def copied(finished: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(finished, folder / "run"))
+
+
+def inodes(run: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in run.glob("ledger/samples/*")}
+
+
+def test_a_fork_that_changes_nothing_ends_as_its_source_and_draws_no_sample_of_the_first_round(
+    finished: Path, tmp_path: Path
+) -> None:
+    source = copied(finished, tmp_path)
+    fork = forked(source, "same")
+    shared = inodes(fork)
+    assert shared == {
+        name: inode for name, inode in inodes(source).items() if name.startswith(("r000-dev-", "r001-train-"))
+    }
+    shutil.rmtree(source)
+    run_on(fork)
+    assert outcome(fork) == outcome(finished)
+    assert inodes(fork).items() >= shared.items()
+
+
+def test_units_that_were_put_together_are_told_apart(finished: Path, tmp_path: Path) -> None:
+    source = copied(finished, tmp_path)
+    manifest = Manifest(source / "ledger", mends=True)
+    compaction.compact(manifest, small=150, enough=2)
+    assert any("compacted" in line for line in manifest.groups.values())
+    fork = forked(source, "same")
+    rows = Ledger(fork).connect().sql("select round, split, count(*) from traces group by all order by all").fetchall()
+    assert rows == [(0, "dev", 50), (1, "train", 64)]
+    assert call("ledger", str(fork), "--check", cwd=tmp_path).returncode == 0
+
+
+def test_newer_verdicts_come_along_and_the_newest_still_win(finished: Path, tmp_path: Path) -> None:
+    source = copied(finished, tmp_path)
+    assert call("verify", str(source), cwd=tmp_path).returncode == 0
+    fork = forked(source, "judged")
+    newest = "select max(part) from verdicts"
+    ((before,),) = Ledger(fork).connect().sql(newest).fetchall()
+    assert call("verify", str(fork), cwd=tmp_path).returncode == 0
+    ((after,),) = Ledger(fork).connect().sql(newest).fetchall()
+    assert after > before > 0
+
+
+def test_other_rules_and_another_seed_train_on_the_same_samples(finished: Path, tmp_path: Path) -> None:
+    source = copied(finished, tmp_path)
+    fork = forked(source, "first", "select.rules=[{attempts: 1}, correct]", "seed=7", "rounds=1")
+    run_on(fork)
+    con = Ledger(fork).connect()
+    why = con.sql("select attempt, why, count(*) from selection join samples using (sample_id) group by all").fetchall()
+    assert {attempt for attempt, kept, _ in why if kept == "selected"} == {0}
+    assert {kept for attempt, kept, _ in why if attempt > 0} == {"later_attempt"}
+    assert f"forked_from: {source}" in (fork / "config.yaml").read_text()
+
+
+def test_a_fork_that_would_have_drawn_other_samples_is_refused(finished: Path, tmp_path: Path) -> None:
+    source = copied(finished, tmp_path)
+    done = call("fork", str(source), "other", "sample.temperature=0.3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "sample.temperature: 1.0 -> 0.3" in done.stderr
+    assert "seed, select, train and preference" in done.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_fork_takes_no_ones_place_and_needs_a_selected_round(finished: Path, tmp_path: Path) -> None:
+    source = copied(finished, tmp_path)
+    done = call("fork", str(source), "run", cwd=tmp_path)
+    assert (done.returncode, "exists already" in done.stderr) == (2, True)
+    (source / "rounds/001/selection.parquet").unlink()
+    done = call("fork", str(source), "early", cwd=tmp_path)
+    assert (done.returncode, "not sampled and selected yet" in done.stderr) == (2, True)
+    done = call("fork", str(tmp_path / "none"), "early", cwd=tmp_path)
+    assert (done.returncode, "is not a run folder" in done.stderr) == (2, True)
+    assert not (tmp_path / "early").exists()
