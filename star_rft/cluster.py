@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import re
 import socket
@@ -26,9 +27,10 @@ from star_rft.ledger import Ledger, write_unit
 from star_rft.loaded import Engine
 from star_rft.models import first_line
 from star_rft.progress import Sampling, Silent
-from star_rft.rollout import Asked, draw, to_draw
+from star_rft.rollout import Asked, Counted, draw, to_draw
 from star_rft.timeline import Note, Span
 from star_rft.types import Decoding, Model, Problem, RunFailure, Sample, Sampler, Split, UserError
+from verifiers.tally import Tally
 from verifiers.types import Verdict
 
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Failure|Interrupt)\b")
@@ -79,7 +81,10 @@ class Cluster:
         stage: str,
         note: Note,
     ) -> dict[str, float]:
-        """Have every unit drawn that the ledger does not hold yet; return the actors' seconds, added up."""
+        """Have every unit drawn that the ledger does not hold yet; return the actors' seconds, added up.
+
+        As in one process it warns where too many verdicts are unknown.
+        """
         missing = to_draw(units, ledger, lambda unit: ask(unit)[0].decoding)
         spent = {"sample": 0.0, "verify": 0.0}
         if not missing:
@@ -88,21 +93,27 @@ class Cluster:
         for unit in missing:
             asked, model = ask(unit)
             orders.append(_order(unit, asked, model, problems[unit.split], round=round, stage=stage))
-        for line, spans in self._lines(orders):
+        tally = Tally()
+        for drawn in self._drawn(orders):
+            line = drawn["line"]
             if ledger.adopt(line):
                 spent = {name: spent[name] + line["seconds"][name] for name in spent}
                 for _ in range(line["rows"]):
                     watched.drawn(line["tokens"] // line["rows"])
                     watched.judged()
-            for span in spans:
-                note(span)
+                tally.statuses.update(drawn["statuses"])
+                tally.reasons.update(drawn["reasons"])
+            for span in drawn["spans"]:
+                note(Span(**span))
+        tally.warn()
         if left := [unit.name for unit in missing if unit.name not in ledger.units()]:
             raise RunFailure(
                 f"the cluster left {len(left)} of {len(missing)} units undrawn, the first of them {left[0]}"
             )
         return spent
 
-    def _lines(self, orders: Sequence[Order]) -> Iterator[tuple[dict[str, Any], list[Span]]]:
+    def _drawn(self, orders: Sequence[Order]) -> Iterator[dict[str, Any]]:
+        """Yield what actors tell of each unit: its line of the manifest, spans, and counts of its verdicts."""
         import ray
         import ray.data
 
@@ -121,10 +132,10 @@ class Cluster:
         )
         try:
             for row in drawn.iter_rows():
-                if row["error"]:
-                    kind, text = json.loads(row["error"])
-                    raise {"UserError": UserError, "RunFailure": RunFailure}[kind](text)
-                yield json.loads(row["line"]), [Span(**span) for span in json.loads(row["spans"])]
+                told = json.loads(row["told"])
+                if "error" in told:
+                    raise {"UserError": UserError, "RunFailure": RunFailure}[told["kind"]](told["error"])
+                yield told
         except (ray.exceptions.RayError, ray.data.exceptions.UserCodeException) as error:
             raise _translated(error) from None
 
@@ -134,6 +145,8 @@ class Cluster:
 
         if not ray.is_initialized():
             _require_answer(self.address)
+            # Else Ray's core writes to standard error what its own issue 53727 says of every pool of actors.
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             try:
                 ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except ConnectionError as error:
@@ -168,33 +181,37 @@ class Drawer:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Draw a unit; what a user can mend, or failed for a known reason, is an answer too: Ray would wrap it up."""
         try:
-            line, spans = self._drawn(pickle.loads(bytes(batch["order"][0])))
+            told = self._drawn(pickle.loads(bytes(batch["order"][0])))
         except (UserError, RunFailure) as error:
-            kind = "UserError" if isinstance(error, UserError) else "RunFailure"
-            return {"line": [""], "spans": [""], "error": [json.dumps([kind, str(error)])]}
-        return {"line": [json.dumps(line)], "spans": [json.dumps([asdict(span) for span in spans])], "error": [""]}
+            told = {"kind": "UserError" if isinstance(error, UserError) else "RunFailure", "error": str(error)}
+        return {"told": [json.dumps(told)]}
 
-    def _drawn(self, order: Order) -> tuple[dict[str, Any], list[Span]]:
+    def _drawn(self, order: Order) -> dict[str, Any]:
         if not (self._folder / MARK).exists() or (self._folder / MARK).read_text() != self._mark:
             host = socket.gethostname()
             raise UserError(
                 f"{self._folder}: is another folder on {host}: put run_dir on a file system that all nodes share"
             )
-        parts, spans = _Parts(self._folder / "ledger"), list[Span]()
+        parts, counted, spans = _Parts(self._folder / "ledger"), Counted(self._pool), list[Span]()
         with Silent().sampling(order.stage, len(order.unit)) as watched:
             draw(
                 [order.unit],
                 round=order.round,
                 ask=lambda unit: _asked(order, self._engine.sampler),
                 problems={order.unit.split: order.problems},
-                pool=self._pool,
+                pool=counted,
                 ledger=parts,
                 watched=watched,
                 stage=order.stage,
                 note=spans.append,
             )
         (line,) = parts.lines
-        return line, spans
+        return {
+            "line": line,
+            "spans": [asdict(span) for span in spans],
+            "statuses": counted.tally.statuses,
+            "reasons": counted.tally.reasons,
+        }
 
 
 class _Parts:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from star_rft.ledger import Ledger
-from tests.runs import MINIATURE, command, environment, outcome
+from tests.runs import MINIATURE, call, command, environment, outcome
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -129,3 +129,12 @@ def test_what_cannot_be_is_one_line_and_never_a_wait(tmp_path: Path, changes: di
     assert process.returncode in (1, 2)
     assert says in errors
     assert "Traceback" not in errors
+
+
+def test_too_many_unknown_verdicts_are_told_as_in_one_process(tmp_path: Path) -> None:
+    (tmp_path / "my_checks.py").write_text("def check(completion, reference):\n    raise RuntimeError\n")
+    data, verifier = {"dev": MINIATURE["data"]["dev"]}, {"name": "my_checks:check", "workers": 1}
+    config = write_config(tmp_path, address=None, rounds=0, data=data, verifier=verifier)
+    done = call("run", str(config), "--quiet", cwd=tmp_path)
+    assert "of 50 verdicts (100.0%) are unknown (fault 50)" in done.stderr
+    assert "core_worker" not in done.stderr

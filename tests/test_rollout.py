@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from star_rft import keeping
@@ -101,6 +102,7 @@ def test_every_unit_is_committed_with_its_verdicts(tmp_path: Path) -> None:
     assert [line["rows"] for line in ledger.units().values()] == [2, 2, 2, 2]
     rows = ledger.connect().execute("select problem_id, attempt, status from traces order by all").fetchall()
     assert rows == [(name, attempt, "correct") for name in PROBLEMS for attempt in range(2)]
+    assert ledger.connect().execute("select decode_id from decodings").fetchall() == [(DECODING.id,)]
 
 
 def test_the_sampler_goes_on_while_a_verdict_takes_its_time(tmp_path: Path) -> None:
@@ -143,6 +145,16 @@ def test_what_fails_beside_the_sampler_ends_the_drawing(tmp_path: Path) -> None:
     assert committed(tmp_path) == 1
 
 
+def test_what_fails_beside_a_sampler_that_is_far_ahead_ends_the_drawing_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "AHEAD", 1)
+    asked: list[Request] = []
+    with pytest.raises(OSError, match="no space"):
+        drawn(tmp_path, Says(asked.append), Judge(raises(OSError("no space"), at=1)))
+    assert len(asked) < 8
+
+
 def test_who_stops_does_not_wait_for_verdicts(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -162,6 +174,22 @@ def test_who_stops_while_the_last_verdicts_come_does_not_wait_either(tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         drawn(tmp_path, Says(), Judge(stop_after_all_was_drawn))
     assert time.monotonic() - began < 4
+
+
+class Backwards(Says):
+    def sample(
+        self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
+    ) -> Iterator[Completion]:
+        return super().sample(requests[::-1], decoding=decoding)
+
+
+def test_a_part_has_its_rows_in_one_order_however_they_were_finished(tmp_path: Path) -> None:
+    parts = []
+    for sampler in (Says(), Backwards()):
+        ledger = drawn(tmp_path / type(sampler).__name__, sampler, Judge())
+        files = [samples for samples, _ in ledger.files("samples", "verdicts")]
+        parts.append([pq.read_table(file, columns=["problem_id", "attempt"]) for file in files])
+    assert parts[0] == parts[1]
 
 
 class Twice(Says):
