@@ -143,6 +143,8 @@ class FaultyServer:
             return await self._send(writer, 200, {"choices": [{"index": 0, "finish_reason": "stop"}]})
         if fault == "aborted":
             return await self._send(writer, 200, {"choices": [choice | {"finish_reason": "abort"}]})
+        if fault == "cut off":
+            answer = {"choices": [choice | {"finish_reason": "length"}], "usage": {"completion_tokens": 7}}
         self.finished[seed] += 1
         await self._send(writer, 200, answer)
 

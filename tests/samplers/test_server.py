@@ -341,6 +341,20 @@ def test_text_alone_is_tokenized_and_has_no_logprob(server: FaultyServer) -> Non
     assert all("top_k" not in body and "logprobs" not in body for body in server.bodies)
 
 
+def test_where_a_stop_string_may_have_ended_it_no_end_of_sequence_is_made_up(server: FaultyServer) -> None:
+    sampler, eos = ServerSampler(TINY, urls=[server.url], **QUICK), load_tokenizer(TINY).eos_token_id
+    found = list(sampler.sample(requests(4), decoding=replace(DECODING, stop=("Question:",))))
+    sampler.close()
+    assert len(found) == 4
+    assert not any(eos in one.token_ids for one in found)
+
+
+def test_a_completion_that_the_server_cut_off_before_the_limit_is_no_sample(server: FaultyServer) -> None:
+    server.fault = lambda number, attempt: "cut off"
+    with pytest.raises(UserError, match="cut a completion of problem p0 off after 7 tokens, before max_tokens 60"):
+        drawn(server, count=1)
+
+
 def test_a_setting_that_a_server_has_no_word_for_is_refused(server: FaultyServer) -> None:
     sampler = ServerSampler(TINY, urls=[server.url], **QUICK)
     with pytest.raises(UserError, match=r"has no top_k: leave sample\.top_k"):
