@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, cast, get_args
 
 from star_rft.data.contamination import normalised
-from star_rft.data.presets import Fields, check_options, number_text, reader
+from star_rft.data.presets import Fields, check_options, fenced, number_text, reader
 from star_rft.data.rows import (
     COMPRESSIONS,
     FORMATS,
@@ -44,7 +44,8 @@ ALIASES: Mapping[str, HubSet] = {
 }
 WORD_PROBLEMS = "word_problems"
 ADDITION = "addition"
-GENERATED = (WORD_PROBLEMS, ADDITION)
+PYTHON_TASKS = "python_tasks"
+GENERATED = (WORD_PROBLEMS, ADDITION, PYTHON_TASKS)
 GENERATED_DEFAULT = 1_000
 # Columns that say something about a problem and are worth a group-by in the report; in any case, `Level` too.
 META_COLUMNS = ("steps", "digits", "level", "type", "subject", "difficulty", "category", "source")
@@ -136,6 +137,9 @@ def _rows(
     if name == ADDITION:
         _refuse(name, config_name=config_name)
         return _addition(split, options, limit), "gsm8k"
+    if name == PYTHON_TASKS:
+        _refuse(name, config_name=config_name)
+        return _python_tasks(split, options, limit), "qa"
     if name in ALIASES:
         hub = ALIASES[name]
         return read_hub(hub.name, config_name or hub.config_name, split), hub.preset
@@ -146,7 +150,7 @@ def _rows(
         return read_hub(name, config_name, split), None
     raise DataError(
         f"no source {name!r}: it is no file ({', '.join(FORMATS)}), no hub name (owner/name), and none of "
-        f"{', '.join([WORD_PROBLEMS, ADDITION, *ALIASES])}"
+        f"{', '.join([*GENERATED, *ALIASES])}"
     )
 
 
@@ -199,6 +203,24 @@ def _addition(split: str | None, options: Mapping[str, Any], limit: int | None) 
             yield Row(f"{ADDITION}[{split}][{index}]", values)
     except (TypeError, ValueError) as error:
         raise DataError(f"{ADDITION}: options {dict(options)}: {error}") from None
+
+
+def _python_tasks(split: str | None, options: Mapping[str, Any], limit: int | None) -> Iterator[Row]:
+    """All tasks of the split unless a number is given: they are a few hundred."""
+    from star_rft.data.python_tasks import TaskSplit, generate
+
+    if split not in get_args(TaskSplit):
+        raise DataError(f"{PYTHON_TASKS}: split is {split!r}; valid are {', '.join(get_args(TaskSplit))}")
+    given: dict[str, Any] = {"n": limit, "seed": 0}
+    given |= check_options(options, given, PYTHON_TASKS)
+    try:
+        for index, task in enumerate(generate(given["n"], split=cast(TaskSplit, split), seed=given["seed"])):
+            reference = {"tests": task.tests, "entry_point": task.name}
+            values = {"prompt": task.prompt, "answer": reference, "solution": fenced(task.program)}
+            about = {"task_id": task.id, "level": task.level, "category": task.family}
+            yield Row(f"{PYTHON_TASKS}[{split}][{index}]", {**values, **about})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{PYTHON_TASKS}: options {dict(options)}: {error}") from None
 
 
 def _chosen(

@@ -122,7 +122,7 @@ def test_no_such_file_no_such_source_and_a_split_of_a_file_fail(tmp_path: Path) 
         read(tmp_path / "nowhere.jsonl")
     with pytest.raises(DataError, match="no file matches"):
         read(tmp_path / "*.jsonl")
-    with pytest.raises(DataError, match=r"no source 'gsm9k': .* word_problems, addition, gsm8k, math"):
+    with pytest.raises(DataError, match=r"no source 'gsm9k': .* word_problems, addition, python_tasks, gsm8k, math"):
         read("gsm9k")
     (tmp_path / "a.jsonl").write_text(lines(ROWS))
     with pytest.raises(DataError, match="a file has no split 'test'"):
