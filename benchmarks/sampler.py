@@ -16,7 +16,6 @@ Tokens after an end of sequence count for nobody.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import torch
 import transformers
+from figures import Figure, add_json_option, write_json
 
 from star_rft.data.word_problems import generate as word_problems
 from star_rft.models import load, resolve
@@ -111,7 +111,10 @@ def rate(engine: Callable[..., Lengths], **arguments: Any) -> tuple[float, Lengt
 
 
 def best_rows(engine: Callable[..., Lengths], choices: Sequence[int], prompts: Sequence[str]) -> int:
-    """Return the batch size that was fastest on the prompts."""
+    """Return the batch size that was fastest on the prompts; the first run is for what happens once."""
+    if len(choices) == 1:
+        rate(engine, prompts=prompts[:1], rows=choices[0], seed=0)
+        return choices[0]
     rates = {rows: rate(engine, prompts=prompts, rows=rows, seed=0)[0] for rows in choices}
     print("   rows:", {rows: round(speed) for rows, speed in rates.items()}, file=sys.stderr)
     return max(rates, key=lambda rows: rates[rows])
@@ -191,6 +194,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "temperature": arguments.temperature,
         "max_tokens": arguments.max_tokens,
         "engines": summary(rows, rates, lengths),
+        "rates": rates,
     }
 
 
@@ -212,6 +216,24 @@ def summary(
     }
 
 
+def figure_of(report: Mapping[str, Any]) -> Figure:
+    quartiles = ", ".join(str(q) for q in report["engines"]["star-rft"]["length_quartiles"])
+    what = f"sampling {report['model']} in {report['dtype']}, K={report['k']}, lengths with quartiles {quartiles}"
+    peers = {name: rates for name, rates in report["rates"].items() if name != "star-rft"}
+    return Figure(what, "tokens/s", "more", report["rates"]["star-rft"], peers)
+
+
+def notes_of(report: Mapping[str, Any]) -> list[str]:
+    """Say what the figure does not: batch sizes, threads, what a peer could not do."""
+    rows = ", ".join(f"{name} {one['rows']}" for name, one in report["engines"].items() if one["rows"])
+    refused = report.get("continuous batching refused")
+    return [
+        f"batch sizes: {rows}; {report['threads']} torch threads",
+        *([f"vLLM {report['vLLM version']}"] if "vLLM version" in report else []),
+        *([f"continuous batching: {refused}"] if refused else []),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", choices=["tiny", "smollm2"], default="tiny")
@@ -227,15 +249,16 @@ def main() -> None:
     parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM")
     parser.add_argument("--eager", action="store_true", help="vLLM without compiled graphs")
     parser.add_argument("--folder", type=Path, help="where a dequantised model is kept between runs")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
         report = measure(arguments, arguments.folder or Path(temporary))
-    if arguments.json:
-        print(json.dumps(report, indent=2))
+    figure = figure_of(report)
+    if write_json(arguments.json, [figure], packages=["torch", "transformers"], notes=notes_of(report), **report):
         return
     engines = report.pop("engines")
+    del report["rates"]
     print(", ".join(f"{key} {value}" for key, value in report.items()))
     for name, result in engines.items():
         low, high = result["spread"]

