@@ -99,7 +99,7 @@ def test_a_run_that_a_page_mentions_could_begin(command: str, tmp_path: Path) ->
 def test_what_may_change_in_a_run_is_what_the_page_says() -> None:
     page = (ROOT / "docs" / "faq.md").read_text()
     (said,) = re.findall(r"These may change in a run: (.*?)\.\s+To go on", page, re.DOTALL)
-    kept = {"about", "name", "run_dir", "versions", "machine"}  # which name a run, or are found by it
+    kept = {"about", "name", "run_dir", "versions", "machine", "forked_from"}  # which name a run, or are found by it
     assert set(re.findall(r"`([\w.]+)`", said)) == CHANGEABLE - kept
 
 
