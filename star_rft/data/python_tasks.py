@@ -119,7 +119,7 @@ def _told(variant: Variant, seed: int) -> PythonTask:
     rng = random.Random(f"python_tasks {seed} {variant.id}")
     name, does = rng.choice(variant.family.tellings)
     program = variant.program(name)
-    tested = cases(variant, rng, ASSERTS)
+    tested = _cases(variant, rng)
     shown, returned = _example(variant, rng, {repr(arguments) for arguments, _ in tested})
     prompt = (
         f"Write a Python function `{name}({', '.join(variant.family.arguments)})` that "
@@ -129,12 +129,43 @@ def _told(variant: Variant, seed: int) -> PythonTask:
     return PythonTask(variant.id, variant.family.name, variant.family.level, name, prompt, program, tests)
 
 
-def cases(variant: Variant, rng: random.Random, n: int, *, without: Collection[str] = ()) -> list[Case]:
-    """Return at least `n` cases, their arguments (by `repr`) all distinct and none of `without`.
+def fresh_cases(task_id: str, *, seed: int, n: int, without: Sequence[Case] = ()) -> list[Case]:
+    """Return `n` cases or more of the function with this id, none with the arguments of a case of `without`.
 
-    All borders are among them. The others are chosen out of many so that no answer is given more often than it must
-    be: a program that returns a constant fails, and so does one that knows one branch only. Then come those that tell
-    the function from every other one of the same arguments, such as multiples of 8 from multiples of 24.
+    Raises KeyError for an id that no task has.
+    """
+    rng = random.Random(f"fresh {seed} {task_id}")
+    return list(_balanced(variants()[task_id], rng, n, {repr(arguments) for arguments, _ in without}).values())
+
+
+def cases_of(tests: str) -> list[Case]:
+    """Return the cases that the asserts of `generate` were written from."""
+    compared = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Compare)]
+    return [
+        (tuple(ast.literal_eval(argument) for argument in node.left.args), ast.literal_eval(node.comparators[0]))
+        for node in compared
+        if isinstance(node.left, ast.Call)
+    ]
+
+
+def _cases(variant: Variant, rng: random.Random) -> list[Case]:
+    """Return what a task is tested with: balanced cases, and those that tell it from every other function.
+
+    Another function is any of the same arguments: multiples of 8 pass many tests of multiples of 24.
+    """
+    found = _balanced(variant, rng, ASSERTS, ())
+    for rival in _rivals(variant):
+        if all(_agrees(rival, case) for case in found.values()):
+            case = _told_apart(variant, rival, rng, found)
+            found[repr(case[0])] = case
+    return list(found.values())
+
+
+def _balanced(variant: Variant, rng: random.Random, n: int, without: Collection[str]) -> dict[str, Case]:
+    """Return `n` cases or more by the `repr` of their arguments: all borders, then others chosen out of many.
+
+    They are chosen so that no answer is given more often than it must be: a program that returns a constant fails,
+    and so does one that knows one branch only.
     """
     found = _distinct(_answered(variant, _border_arguments(variant, rng)), without)
     pool = _distinct(_answered(variant, _drawn_arguments(variant, rng, POOL)), {*found, *without})
@@ -144,11 +175,7 @@ def cases(variant: Variant, rng: random.Random, n: int, *, without: Collection[s
         left.remove(case)
         found[repr(case[0])] = case
         given[repr(case[1])] += 1
-    for rival in _rivals(variant):
-        if all(_agrees(rival, case) for case in found.values()):
-            case = _told_apart(variant, rival, rng, {*found, *without})
-            found[repr(case[0])] = case
-    return list(found.values())
+    return found
 
 
 def _told_apart(variant: Variant, rival: Variant, rng: random.Random, without: Collection[str]) -> Case:
@@ -174,12 +201,6 @@ def _rivals(variant: Variant) -> list[Variant]:
 def _agrees(rival: Variant, case: Case) -> bool:
     arguments, expected = case
     return bool(solution_of(rival)(*arguments) == expected)
-
-
-def called_with(tests: str) -> set[str]:
-    """Return the arguments (by `repr`) of the asserts that `generate` wrote."""
-    calls = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Call)]
-    return {repr(tuple(ast.literal_eval(argument) for argument in call.args)) for call in calls}
 
 
 def _example(variant: Variant, rng: random.Random, tested: Collection[str]) -> Case:

@@ -2,7 +2,7 @@
 
 `{k}` in a text is a parameter, `{k!r}` its Python form, as in `str.format`. Two variants of all families together never
 are the same function: where parameters could make them so (multiples of 2 or 4 are multiples of 2), `allows` leaves
-such a variant out; `python_tasks.cases` finds an input that tells each two apart, or says that there is none.
+such a variant out; `python_tasks._told_apart` finds an input that tells each two apart, or says that there is none.
 """
 
 from __future__ import annotations

@@ -225,8 +225,8 @@ ON_LISTS = (
         (
             (
                 "restarting_sums",
-                "returns the list of running totals of `numbers`, where after a total that is greater than {k} the next "
-                "one starts again from 0",
+                "returns the list of running totals of `numbers`, where after a total that is greater than {k} the "
+                "next one starts again from 0",
             ),
         ),
         "totals, total = [], 0\n    for x in numbers:\n        total += x\n        totals.append(total)\n"
