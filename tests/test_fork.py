@@ -36,7 +36,9 @@ def test_a_fork_that_changes_nothing_ends_as_its_source_and_draws_no_sample_of_t
     finished: Path, tmp_path: Path
 ) -> None:
     source = copied(finished, tmp_path)
+    (source / "reviews.jsonl").touch()  # which both go on to write into
     fork = forked(source, "same")
+    assert not (fork / "reviews.jsonl").samefile(source / "reviews.jsonl")
     shared = inodes(fork)
     assert shared == {
         name: inode for name, inode in inodes(source).items() if name.startswith(("r000-dev-", "r001-train-"))
