@@ -19,11 +19,11 @@ import trl
 from datasets import Dataset, disable_progress_bars
 
 import verifiers
-from star_rft.data.word_problems import WordProblem, generate
+from star_rft.data.word_problems import MAX_STEPS, WordProblem, generate
 from star_rft.models import load, resolve
 from star_rft.samplers.hf import HFSampler
 from star_rft.statistics import bootstrap, paired
-from star_rft.types import Decoding, Request
+from star_rft.types import Decoding, Request, UserError
 
 MAX_TOKENS = 160  # as in the quickstart
 GROUP = 8  # completions of a prompt, which are compared with each other
@@ -77,25 +77,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--beta", type=float, default=0.0, help="weight of the KL divergence from the start")
     parser.add_argument("--held-out", type=int, default=200, help="problems that accuracy is measured on")
-    parser.add_argument("--equations", type=int, nargs=2, default=(1, 2), metavar=("LEAST", "MOST"))
+    parser.add_argument("--equations", type=int, nargs=2, default=(1, 2), choices=range(1, MAX_STEPS + 1))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="where the trained model is written (default: nowhere)")
     asked = parser.parse_args(arguments)
+    steps = (min(asked.equations), max(asked.equations))
     disable_progress_bars()
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as temporary:
         start = resolve(asked.model, into=Path(temporary) / "start")
         out = asked.out or Path(temporary) / "out"
-        problems = list(generate(asked.steps * asked.prompts, split="train", seed=asked.seed, steps=asked.equations))
+        problems = list(generate(asked.steps * asked.prompts, split="train", seed=asked.seed, steps=steps))
         rewards = train(start, problems, out, asked)
         few = max(1, len(rewards) // 4)
         first, last = sum(rewards[:few]) / few, sum(rewards[-few:]) / few
         print(f"mean reward of the first and the last {few} steps: {first:.3f} -> {last:.3f}")
-        held_out = list(generate(asked.held_out, split="dev", seed=2, steps=asked.equations))
+        held_out = list(generate(asked.held_out, split="dev", seed=2, steps=steps))
         for name, temperature, n in (("greedy accuracy", 0.0, 1), ("pass@1", 1.0, 8)):
             before, after = (rates(model, held_out, temperature, n) for model in (start, out))
             print(f"{name}: {bootstrap(before)} -> {bootstrap(after)}, change {paired(after, before)}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
