@@ -278,7 +278,7 @@ def hub(
         return [*findings, Finding("hub", "ok", "not asked: HF_HUB_OFFLINE is set; local files and the cache work")]
     if reached(environment):
         return [*findings, Finding("hub", "ok", "can be reached")]
-    text = "cannot be reached: local files, the cache, tiny and word_problems work"
+    text = "cannot be reached: local files, the cache, tiny and built-in problems work"
     return [*findings, Finding("hub", "note", text, "export HF_HUB_OFFLINE=1")]
 
 

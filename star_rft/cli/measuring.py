@@ -60,7 +60,7 @@ def _verify_run(folder: str, workers: int | None) -> None:
 @app.command(epilog=example("star-rft bench tiny --data word_problems --k 1,8"))
 def bench(
     model: Annotated[str, typer.Argument(help="tiny, smollm2, a folder or a hub name.")],
-    data: Annotated[str, typer.Option(help="A file, a hub name, or word_problems.")],
+    data: Annotated[str, typer.Option(help="A file, a hub name, word_problems or python_tasks.")],
     k: Annotated[str, typer.Option(help="The k of pass@k, with commas.")] = "1,4,16",
     n: Annotated[int | None, typer.Option(help="Samples a problem; the largest k unless given.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
@@ -102,7 +102,7 @@ def _show_bench(report: RoundReport, config: Config, as_json: bool) -> None:
 )
 def best_of_n(
     model: Annotated[str, typer.Argument(help="tiny, smollm2, a folder or a hub name.")],
-    data: Annotated[str, typer.Option(help="A file, a hub name, or word_problems.")],
+    data: Annotated[str, typer.Option(help="A file, a hub name, word_problems or python_tasks.")],
     n: Annotated[int, typer.Option(help="Samples a problem.")] = 16,
     by: Annotated[
         str, typer.Option(help="What chooses: reward_model, majority, likelihood, judge, or a verifier (an oracle).")

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @app.command(epilog=example("star-rft init train.jsonl --model tiny"))
 def init(
     data: Annotated[
-        str | None, typer.Argument(help="A JSONL, JSON or Parquet file, a folder, a hub name, or word_problems.")
+        str | None,
+        typer.Argument(help="A JSONL, JSON or Parquet file, a folder, a hub name, word_problems or python_tasks."),
     ] = None,
     data_option: Annotated[str | None, typer.Option("--data", help="The same as DATA.")] = None,
     model: Annotated[str | None, typer.Option(help="tiny, smollm2, a folder or a hub name.")] = None,

@@ -21,6 +21,9 @@ LONGEST = 32
 def edges(kind: Kind, marks: Sequence[Mark]) -> list[Any]:
     """Return inputs at the borders: empty, at each mark and one beside it, of a length at and beside each mark."""
     numbers, letters = _numbers(marks), _letters(marks)
+    around: list[Any]
+    spelled: list[Any]
+    lengths: list[Any]
     match kind:
         case "number" | "natural" | "positive":
             around = [value for m in numbers for value in (m, m - 1, m + 1, 2 * m, m * m, -m)]

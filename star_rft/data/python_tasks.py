@@ -33,7 +33,9 @@ TaskSplit = Literal["train", "dev", "test"]
 BUCKETS: dict[TaskSplit, range] = {"train": range(0, 9), "dev": range(9, 13), "test": range(13, 16)}
 # A family with many parameters is no more worth than one with few.
 VARIANTS_AT_MOST = 28
-ASSERTS, POOL, TELLING = 12, 60, 2_000
+ASSERTS, BESIDE_BORDERS = 12, 4
+# How many inputs are drawn to choose from, and to find one that tells two functions apart.
+POOL, TELLING = 60, 2_000
 EXAMPLE_CHARS = 90
 
 Case = tuple[tuple[Any, ...], Any]  # the arguments, and what the function returns for them
@@ -170,7 +172,8 @@ def _balanced(variant: Variant, rng: random.Random, n: int, without: Collection[
     found = _distinct(_answered(variant, _border_arguments(variant, rng)), without)
     pool = _distinct(_answered(variant, _drawn_arguments(variant, rng, POOL)), {*found, *without})
     left, given = list(pool.values()), Counter(repr(expected) for _, expected in found.values())
-    while left and len(found) < n:
+    wanted = max(n, len(found) + BESIDE_BORDERS)
+    while left and len(found) < wanted:
         case = min(left, key=lambda case: given[repr(case[1])])
         left.remove(case)
         found[repr(case[0])] = case
