@@ -43,7 +43,7 @@ def main() -> int:
     given = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = chromium()
     if found is None or not given.report.is_file():
         print(f"error: {given.report} is missing, or there is none of {', '.join(BROWSERS)}", file=sys.stderr)
         return 2
@@ -62,6 +62,11 @@ def main() -> int:
             print(path)
         browser.close()
     return 0
+
+
+def chromium() -> str | None:
+    """Return the path of a Chromium of the system."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def opened(browser: Browser, report: Path, scheme: str) -> Page:
