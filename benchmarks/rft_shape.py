@@ -1,0 +1,169 @@
+"""RFT's ablations on one ledger: distinct traces and accuracy as k grows, without dedup, weighted, step-checked.
+
+    python benchmarks/rft_shape.py --data DIR                 # smollm2_rft, sized for two CPU cores
+    python benchmarks/rft_shape.py --data DIR --only 'k=8' --seeds 0 1 2
+    python benchmarks/rft_shape.py --run runs/NAME --ks 1 4 16          # any run that has finished its first round
+
+DIR holds `gsm8k/train.jsonl`, `mawps/` and `svamp/test.jsonl`. One run samples once; every arm is a fork of it
+(`star-rft fork`), which selects and trains otherwise from the same model on the same samples. `change` is against that
+model, paired by problem. Accuracy is of one greedy completion a problem, or whatever the run evaluates; an interval
+resamples the problems, the seeds' mean of each. `distinct` is the distinct correct traces a question, by their
+equations, whatever an arm keeps of them. The same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import star_rft
+from star_rft import config as configs
+from star_rft.build import settle
+from star_rft.cli.shared import progress_of
+from star_rft.evaluate import read
+from star_rft.folder import RunFolder
+from star_rft.fork import fork
+from star_rft.ledger import Ledger
+from star_rft.statistics import Floats, bootstrap, paired
+from star_rft.types import Split
+
+DISTINCT = {"dedup": "equations"}
+SPLITS: tuple[Split, ...] = ("dev", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What differs from the source; `k` is how many samples a question count."""
+
+    name: str
+    k: int
+    changes: Mapping[str, Any]
+
+
+def arms(ks: Sequence[int]) -> list[Arm]:
+    most = max(ks)
+    return [
+        *(Arm(f"k={k}", k, {"select.rules": [{"attempts": k}, "correct", DISTINCT]}) for k in sorted(ks)),
+        Arm("no dedup", most, {"select.rules": ["correct"]}),
+        Arm("weights 1/|Y+|", most, {"select.rules": ["correct", DISTINCT], "train.weighting": "per_prompt"}),
+        Arm("true steps only", most, {"select.rules": ["correct", "true_steps", DISTINCT]}),
+    ]
+
+
+def sources(data: Path) -> dict[str, Any]:
+    """Return the overrides that name the data of `smollm2_rft`."""
+    mawps = [str(data / "mawps" / f"{name}.jsonl") for name in ("addsub", "multiarith", "singleeq")]
+    return {
+        "warm_start.data.source": str(data / "gsm8k" / "train.jsonl"),
+        "data.train.source": mawps,
+        "data.dev.source": mawps,
+        "data.test.source": str(data / "svamp" / "test.jsonl"),
+    }
+
+
+def finish(config: str | Path, overrides: Mapping[str, Any]) -> RunFolder:
+    """Run or resume, with progress on standard error."""
+    settled = settle(str(config), overrides)
+    with progress_of(False, name=settled.name, rounds=settled.rounds) as progress:
+        for _ in star_rft.run(str(config), overrides, progress=progress):
+            pass
+    return RunFolder(settled.folder)
+
+
+def finished_arm(source: RunFolder, arm: Arm, seed: int) -> RunFolder:
+    name = f"{source.path.name}-{re.sub('[^a-z0-9]+', '-', arm.name.lower()).strip('-')}-{seed}"
+    folder = RunFolder(source.path.parent / name)
+    if not folder.path.exists():
+        about = {"name": name, "run_dir": str(folder.path), "forked_from": str(source.path), "rounds": 1, "seed": seed}
+        fork(source, configs.load(source.config, {**arm.changes, **about}))
+    return finish(folder.path, {})
+
+
+def rates(folder: RunFolder, round: int, split: Split) -> Floats:
+    """Return the share of each held-out problem's samples that is correct, in the order of the problems."""
+    rows = sorted(read(folder.eval(round), split), key=lambda row: row["problem_id"])
+    return np.array([row["correct"] / row["n"] for row in rows])
+
+
+def distinct(source: RunFolder, k: int) -> float:
+    con = Ledger(source.path).connect()
+    ((asked,),) = con.sql(
+        "select count(distinct problem_id) from samples where split = 'train' and round = 1"
+    ).fetchall()
+    query = (
+        "select count(distinct (problem_id, equation_key)) from traces where split = 'train' and round = 1"
+        " and attempt < ? and status = 'correct' and finish_reason = 'stop'"
+    )
+    ((found,),) = con.execute(query, [k]).fetchall()
+    return float(found / asked)
+
+
+def row(source: RunFolder, arm: Arm, runs: Sequence[RunFolder]) -> dict[str, Any]:
+    trained = [json.loads(run.metrics(1).read_text())["survivors"] for run in runs]
+    found: dict[str, Any] = {
+        "arm": arm.name,
+        "seeds": len(runs),
+        "distinct": distinct(source, arm.k),
+        "trained_on": float(np.mean(trained)),
+    }
+    for split in SPLITS:
+        before = rates(source, 0, split)
+        if before.size:
+            by_seed = [rates(run, 1, split) for run in runs]
+            after = np.mean(by_seed, axis=0)
+            found[split] = {
+                "before": bootstrap(before),
+                "after": bootstrap(after),
+                "change": paired(after, before),
+                "by_seed": [float(values.mean()) for values in by_seed],
+            }
+    return found
+
+
+def shown(found: Mapping[str, Any]) -> str:
+    text = f"{found['arm']:<16}{found['seeds']:>6}{found['distinct']:>10.2f}{found['trained_on']:>12,.0f}"
+    for split in SPLITS:
+        if split in found:
+            after, change = found[split]["after"], found[split]["change"]
+            text += f"   {after.value:.3f} [{after.low:.3f}, {after.high:.3f}]"
+            text += f"  {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--data", type=Path, metavar="DIR", help="the data of smollm2_rft")
+    given.add_argument("--run", type=Path, help="a run to fork instead")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are")
+    parser.add_argument("--ks", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
+    parser.add_argument("--only", nargs="+", metavar="ARM", help="some of the arms, by name")
+    parser.add_argument("--json", type=Path, help="write the rows there too")
+    asked = parser.parse_args()
+    if asked.run:
+        source = RunFolder(asked.run)
+    else:
+        source = finish("smollm2_rft", {**sources(asked.data), "run_dir": str(asked.runs / "smollm2_rft")})
+    rows: list[dict[str, Any]] = []
+    for arm in arms(asked.ks):
+        if asked.only and arm.name not in asked.only:
+            continue
+        rows.append(row(source, arm, [finished_arm(source, arm, seed) for seed in asked.seeds]))
+        if len(rows) == 1:
+            columns = "".join(f"   {split + ' accuracy, change':<46}" for split in SPLITS if split in rows[0])
+            print(f"{'arm':<16}{'seeds':>6}{'distinct':>10}{'trained on':>12}{columns}".rstrip(), flush=True)
+        print(shown(rows[-1]), flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1, default=asdict) + "\n")
+
+
+if __name__ == "__main__":
+    main()
