@@ -17,7 +17,9 @@ from tests.docs.shell import run
 
 LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCES = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"`((?:benchmarks|examples|scripts|configs|tests|star_rft|verifiers|docs)/[\w./-]+?)(?:::\w+)?(?=[` ])")
+FILE = re.compile(
+    r"`((?:benchmarks|examples|scripts|configs|tests|star_rft|verifiers|docs)/[\w./-]+?)(?:::\w+)?(?=[` ])"
+)
 # A command in a code span, or in an indented block.
 SPAN = re.compile(r"`((?:star-rft|python -m verifiers) [^`\n]+(?:\n[^`\n]+)?)`", re.MULTILINE)
 INDENTED = re.compile(r"^    (star-rft (?:[^\n]*\\\n)*[^\n]+)", re.MULTILINE)
