@@ -198,6 +198,13 @@ def test_a_rate_follows_the_last_half_minute() -> None:
     assert pace.speed(100.0, 460) == pytest.approx(10.0, rel=0.05)
 
 
+def test_a_rate_after_a_pause_counts_the_pause() -> None:
+    pace = Pace(began=0.0)
+    pace.mark(40.0, 400)
+    pace.mark(140.0, 900)
+    assert pace.speed(140.1, 900) == pytest.approx(5.0, rel=0.01)
+
+
 def test_durations_are_as_exact_as_an_estimate() -> None:
     assert [in_words(s) for s in (0.2, 59, 61, 599, 3_599, 7_300)] == [
         "1 s",

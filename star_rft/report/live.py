@@ -36,11 +36,14 @@ class Pace:
     _marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     def mark(self, now: float, count: int) -> None:
-        """Note how many there are now; a mark every quarter of a second is enough."""
+        """Note how many there are now; a mark every quarter of a second is enough.
+
+        One mark beyond the window stays: after a pause there would else be nothing to count from.
+        """
         if self._marks and now - self._marks[-1][0] < 0.25:
             return
         self._marks.append((now, count))
-        while now - self._marks[0][0] > WINDOW:
+        while len(self._marks) > 1 and now - self._marks[1][0] > WINDOW:
             self._marks.popleft()
 
     def speed(self, now: float, count: int) -> float:
