@@ -48,7 +48,8 @@ def fork(source: RunFolder, config: Config) -> int:
             _share(source.round(0), RunFolder(folder).round(0))
             for path in [*source.plans(1), source.hints(1), source.probes(1), source.balance(1)]:
                 _share(path, folder / path.relative_to(source.path))
-            Ledger(source.path).fork(folder / "ledger", keeps_unit=_keeps_unit, keeps_row=_keeps_row)
+            # A writer brings an older ledger up to date and sets damaged parts aside: the fork draws those itself.
+            Ledger(source.path, is_writer=True).fork(folder / "ledger", keeps_unit=_keeps_unit, keeps_row=_keeps_row)
             write_text(folder / "config.yaml", configs.dump(config))
         query = "select count(*) from samples where round = 1"
         ((count,),) = Ledger(target.path).connect().sql(query).fetchall()

@@ -60,6 +60,15 @@ def test_units_that_were_put_together_are_told_apart(finished: Path, tmp_path: P
     assert call("ledger", str(fork), "--check", cwd=tmp_path).returncode == 0
 
 
+def test_what_is_damaged_in_the_source_is_left_to_the_fork_to_draw(finished: Path, tmp_path: Path) -> None:
+    source = copied(finished, tmp_path)
+    min(source.glob("ledger/verdicts/r001-train-*")).unlink()
+    done = call("fork", str(source), "mended", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["samples"] == 48
+    assert "is missing" in done.stderr
+
+
 def test_newer_verdicts_come_along_and_the_newest_still_win(finished: Path, tmp_path: Path) -> None:
     source = copied(finished, tmp_path)
     assert call("verify", str(source), cwd=tmp_path).returncode == 0

@@ -29,7 +29,7 @@ def fork(
     """
     lines: list[Line] = [{"schema": SCHEMA, "follows": source.ordinal}]
     lines += [{"decoding": decoding} for decoding in source.decodings()]
-    for name, group in source.groups.items():
+    for group in source.groups.values():
         units = source.units_of(group)
         kept = [unit for unit in units if keeps_unit(unit)]
         if not kept:
@@ -42,7 +42,7 @@ def fork(
             changed = _filtered(source.folder, folder, group, keeps_row)
         if "compacted" in group:
             lines += [source.units[unit] for unit in kept]
-            lines.append({**group, "compacted": name, "of": kept, "units": kept, **changed})
+            lines.append({**group, "of": kept, "units": kept, **changed})
         else:
             lines.append(group)
     write_text(folder / "manifest", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
