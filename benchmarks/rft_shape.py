@@ -2,13 +2,13 @@
 
     python benchmarks/rft_shape.py --data DIR                 # smollm2_rft, sized for two CPU cores
     python benchmarks/rft_shape.py --data DIR --only 'k=8' --seeds 0 1 2
-    python benchmarks/rft_shape.py --run runs/NAME --ks 1 4 16          # any run that has finished its first round
+    python benchmarks/rft_shape.py --run runs/NAME --ks 1 4             # any run that has finished its first round
 
-DIR holds `gsm8k/train.jsonl`, `mawps/` and `svamp/test.jsonl`. One run samples once; every arm is a fork of it
-(`star-rft fork`), which selects and trains otherwise from the same model on the same samples. `change` is against that
-model, paired by problem. Accuracy is of one greedy completion a problem, or whatever the run evaluates; an interval
-resamples the problems, the seeds' mean of each. `distinct` is the distinct correct traces a question, by their
-equations, whatever an arm keeps of them. The same command goes on where it was stopped.
+DIR holds `gsm8k/train.jsonl`, `mawps/` and `svamp/test.jsonl`. One run samples once; every arm that is not that run
+itself is a fork of it (`star-rft fork`), which selects and trains otherwise from the same model on the same samples.
+`change` is against that model, paired by problem. Accuracy is of one greedy completion a problem, or whatever the run
+evaluates; an interval resamples the problems, the seeds' mean of each. `distinct` is the distinct correct traces a
+question, by their equations, whatever an arm keeps of them. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ class Arm:
     changes: Mapping[str, Any]
 
 
-def arms(ks: Sequence[int]) -> list[Arm]:
-    most = max(ks)
+def arms(ks: Sequence[int], n: int) -> list[Arm]:
+    """Return the arms of a run of `n` samples a question."""
     return [
-        *(Arm(f"k={k}", k, {"select.rules": [{"attempts": k}, "correct", DISTINCT]}) for k in sorted(ks)),
-        Arm("no dedup", most, {"select.rules": ["correct"]}),
-        Arm("weights 1/|Y+|", most, {"select.rules": ["correct", DISTINCT], "train.weighting": "per_prompt"}),
-        Arm("true steps only", most, {"select.rules": ["correct", "true_steps", DISTINCT]}),
+        *(Arm(f"k={k}", k, {"select.rules": [{"attempts": k}, "correct", DISTINCT]}) for k in sorted(ks) if k < n),
+        Arm(f"k={n}", n, {"select.rules": ["correct", DISTINCT]}),
+        Arm("no dedup", n, {"select.rules": ["correct"]}),
+        Arm("weights 1/|Y+|", n, {"select.rules": ["correct", DISTINCT], "train.weighting": "per_prompt"}),
+        Arm("true steps only", n, {"select.rules": ["correct", "true_steps", DISTINCT]}),
     ]
 
 
@@ -78,6 +79,9 @@ def finish(config: str | Path, overrides: Mapping[str, Any]) -> RunFolder:
 
 
 def finished_arm(source: RunFolder, arm: Arm, seed: int) -> RunFolder:
+    """Run or resume a fork. An arm that changes nothing is the source itself."""
+    if configs.load(source.config, {**arm.changes, "seed": seed}) == configs.load(source.config):
+        return source
     name = f"{source.path.name}-{re.sub('[^a-z0-9]+', '-', arm.name.lower()).strip('-')}-{seed}"
     folder = RunFolder(source.path.parent / name)
     if not folder.path.exists():
@@ -143,7 +147,9 @@ def main() -> None:
     given.add_argument("--data", type=Path, metavar="DIR", help="the data of smollm2_rft")
     given.add_argument("--run", type=Path, help="a run to fork instead")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are")
-    parser.add_argument("--ks", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument(
+        "--ks", type=int, nargs="+", default=[1, 4], help="arms of so many samples a question, beside all"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="some of the arms, by name")
     parser.add_argument("--json", type=Path, help="write the rows there too")
@@ -153,7 +159,7 @@ def main() -> None:
     else:
         source = finish("smollm2_rft", {**sources(asked.data), "run_dir": str(asked.runs / "smollm2_rft")})
     rows: list[dict[str, Any]] = []
-    for arm in arms(asked.ks):
+    for arm in arms(asked.ks, configs.load(source.config).sample.n):
         if asked.only and arm.name not in asked.only:
             continue
         rows.append(row(source, arm, [finished_arm(source, arm, seed) for seed in asked.seeds]))
