@@ -6,8 +6,8 @@
 
 DIR holds `gsm8k/train.jsonl`, `mawps/` and `svamp/test.jsonl`. One run samples once; every arm that is not that run
 itself is a fork of it (`star-rft fork`), which selects and trains otherwise from the same model on the same samples.
-`change` is against that model, paired by problem. Accuracy is of one greedy completion a problem, or whatever the run
-evaluates; an interval resamples the problems, the seeds' mean of each. `distinct` is the distinct correct traces a
+`change` is against that model, paired by problem. Accuracy is greedy, or of the samples where the run draws nothing
+greedy; an interval resamples the problems, the seeds' mean of each. `distinct` is the distinct correct traces a
 question, by their equations, whatever an arm keeps of them. The same command goes on where it was stopped.
 """
 
@@ -91,9 +91,10 @@ def finished_arm(source: RunFolder, arm: Arm, seed: int) -> RunFolder:
 
 
 def rates(folder: RunFolder, round: int, split: Split) -> Floats:
-    """Return the share of each held-out problem's samples that is correct, in the order of the problems."""
+    """Return each held-out problem's accuracy, in the order of the problems."""
     rows = sorted(read(folder.eval(round), split), key=lambda row: row["problem_id"])
-    return np.array([row["correct"] / row["n"] for row in rows])
+    greedy = [row["greedy_correct"] for row in rows]
+    return np.array([row["correct"] / row["n"] if one is None else one for one, row in zip(greedy, rows, strict=True)])
 
 
 def distinct(source: RunFolder, k: int) -> float:

@@ -90,7 +90,7 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     assert config.name == name
     shown = row(config.model_dump(mode="json", by_alias=True))
     assert shown.sampling.startswith("n=")
-    if name not in ("quickstart", "smollm2_code", "smollm2_gsm8k", "smollm2_mawps", "smollm2_rft"):
+    if name not in ("quickstart", "smollm2_code", "smollm2_gsm8k", "smollm2_rft"):
         assert config.about is not None
         assert config.about.differences
         assert shown.paper
