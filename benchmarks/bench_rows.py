@@ -133,10 +133,10 @@ ROWS = (
     ),
     Row(
         "sampling-smollm2",
-        "Sampling, SmolLM2-135M",
-        (SAMPLER, "--model", "smollm2", "--skip-continuous", "--prompts", "3", "--rows", "64"),
-        limit_s=540,
-        brief=("--prompts", "1", "--k", "4", "--max-tokens", "8", "--repeats", "2"),
+        "Sampling, SmolLM2-135M, with the roof of this machine",
+        ("benchmarks/roofline.py", "--model", "smollm2", "--prompts", "3", "--rows", "64"),
+        limit_s=600,
+        brief=("--prompts", "1", "--k", "4", "--max-tokens", "40", "--repeats", "2"),
         needs=(SMOLLM2,),
     ),
     Row(

@@ -35,6 +35,7 @@ from star_rft.statistics import Floats, bootstrap, paired
 from star_rft.types import Split
 
 DISTINCT = {"dedup": "equations"}
+SHOWN = 0.02  # a difference in accuracy that matters
 SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
@@ -110,6 +111,16 @@ def distinct(source: RunFolder, k: int) -> float:
     return float(found / asked)
 
 
+def over(most: Floats, other: Floats) -> str:
+    """Say how much better an arm is than another on all held-out problems, and how many would show SHOWN."""
+    difference = paired(most, other)
+    wide = (difference.high - difference.low) / 2
+    return (
+        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {most.size:,} held-out problems; "
+        f"about {most.size * (wide / SHOWN) ** 2:,.0f} would show {SHOWN:.2f}"
+    )
+
+
 def row(source: RunFolder, arm: Arm, runs: Sequence[RunFolder]) -> dict[str, Any]:
     trained = [json.loads(run.metrics(1).read_text())["survivors"] for run in runs]
     found: dict[str, Any] = {
@@ -160,14 +171,22 @@ def main() -> None:
     else:
         source = finish("smollm2_rft", {**sources(asked.data), "run_dir": str(asked.runs / "smollm2_rft")})
     rows: list[dict[str, Any]] = []
-    for arm in arms(asked.ks, configs.load(source.config).sample.n):
+    after: dict[str, Floats] = {}  # of all held-out problems
+    n = configs.load(source.config).sample.n
+    for arm in arms(asked.ks, n):
         if asked.only and arm.name not in asked.only:
             continue
-        rows.append(row(source, arm, [finished_arm(source, arm, seed) for seed in asked.seeds]))
+        runs = [finished_arm(source, arm, seed) for seed in asked.seeds]
+        after[arm.name] = np.mean([np.concatenate([rates(run, 1, split) for split in SPLITS]) for run in runs], axis=0)
+        rows.append(row(source, arm, runs))
         if len(rows) == 1:
             columns = "".join(f"   {split + ' accuracy, change':<46}" for split in SPLITS if split in rows[0])
             print(f"{'arm':<16}{'seeds':>6}{'distinct':>10}{'trained on':>12}{columns}".rstrip(), flush=True)
         print(shown(rows[-1]), flush=True)
+    most = after.pop(f"k={n}", None)
+    if most is not None:
+        for name, other in after.items():
+            print(f"k={n} over {name}: {over(most, other)}")
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1, default=asdict) + "\n")
 

@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -254,14 +254,22 @@ def new_profiler(device: torch.device) -> Any:
     return profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])])
 
 
-def shown(found: dict[str, Any]) -> str:
-    ours, roof = statistics.median(found["rates"]["star-rft"]), statistics.median(found["roofs"])
-    lines = [
-        ", ".join(f"{key} {value}" for key, value in found["machine"].items()) + f", load {found['load']:.1f}",
+def notes_of(found: Mapping[str, Any]) -> list[str]:
+    """Say what the roof is made of and where the time goes."""
+    told = found["profile"]
+    stages = ", ".join(f"{name} {share:.0%}" for name, share in told["stages"].items())
+    return [
         f"reads {found['bandwidth GB/s']:.1f} GB/s, multiplies {found['GFLOP/s']:,.0f} GFLOP/s in {found['dtype']}",
         f"{found['model']}: {found['weights MB']:.0f} MB of weights, {found['cache bytes']:,} bytes of cache a token",
-        f"roof {roof:,.0f} tokens/s ({found['bound by reading']:.0%} of it reading, the rest multiplying)",
+        f"{found['bound by reading']:.0%} of the roof's time is reading, the rest multiplying",
+        f"{told['steps']} steps of {told['ms a step']:.1f} ms: {stages}",
     ]
+
+
+def shown(found: Mapping[str, Any]) -> str:
+    ours, roof = statistics.median(found["rates"]["star-rft"]), statistics.median(found["roofs"])
+    about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    lines = [f"{about}, load {found['load']:.1f}", *notes_of(found), f"roof       {roof:9,.0f} tokens/s"]
     for name, rates in found["rates"].items():
         median, low, high = statistics.median(rates), min(rates), max(rates)
         lines.append(
@@ -269,8 +277,6 @@ def shown(found: dict[str, Any]) -> str:
             f"{median / roof:.1%} of the roof, star-rft is {ours / median:.2f}x"
         )
     told = found["profile"]
-    stages = ", ".join(f"{name} {share:.0%}" for name, share in told["stages"].items())
-    lines.append(f"profile of {told['steps']} steps of {told['ms a step']:.1f} ms: {stages}")
     for key in ("device busy", "in operators"):
         if key in told:
             lines.append(f"{key}: {told[key]:.0%} of that time; by operator:")
@@ -298,7 +304,7 @@ def main() -> None:
     what = f"sampling {asked.model} in {found['dtype']}, K={asked.k}"
     peers = {name: rates for name, rates in found["rates"].items() if name != "star-rft"} | {"roof": found["roofs"]}
     figure = Figure(what, "tokens/s", "more", found["rates"]["star-rft"], peers)
-    if not write_json(asked.json, [figure], packages=["torch", "transformers"], **found):
+    if not write_json(asked.json, [figure], packages=["torch", "transformers"], notes=notes_of(found), **found):
         print(shown(found))
 
 
