@@ -8,11 +8,10 @@ It needs Playwright and a Chromium of the system.
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from picture import chromium
+from picture import cells, save_figure
 
 from star_rft.report.plots import PALETTE, figure, round_axis
 
@@ -25,12 +24,6 @@ DIGITS = range(1, 6)
 WITH_HINTS, WITHOUT = 1, 9  # the columns of one digit in the table
 DIRECT = 84.2  # the best of the direct baselines, all digits together
 SIZE = {"width": 1100, "height": 420}
-
-
-def table(page: str) -> list[list[str]]:
-    """Return the rows of the first table, a round each."""
-    lines = page[page.index("| round |") :].split("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
 
 
 def drawn(rows: list[list[str]]) -> go.Figure:
@@ -58,23 +51,7 @@ def drawn(rows: list[list[str]]) -> go.Figure:
 
 
 def main() -> int:
-    from playwright.sync_api import sync_playwright
-
-    found = chromium()
-    if found is None:
-        print("error: there is no Chromium", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        html = Path(folder) / "addition.html"
-        html.write_text(drawn(table(PAGE.read_text())).to_html(include_plotlyjs=True, config={"staticPlot": True}))
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": SIZE["width"] + 16, "height": SIZE["height"] + 16})
-        page.goto(html.as_uri())
-        page.wait_for_selector(".main-svg")
-        page.locator(".plotly-graph-div").screenshot(path=PICTURE)
-        browser.close()
-    print(PICTURE)
-    return 0
+    return save_figure(drawn(cells(PAGE.read_text(), "| round |")), PICTURE, **SIZE)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     from playwright.sync_api import Browser, Page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -67,6 +69,33 @@ def main() -> int:
 def chromium() -> str | None:
     """Return the path of a Chromium of the system."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def cells(page: str, head: str) -> list[list[str]]:
+    """Return the rows of the first table of a Markdown page that begins so."""
+    lines = page[page.index(head) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+
+
+def save_figure(drawn: go.Figure, path: Path, *, width: int, height: int) -> int:
+    """Write a figure as a browser draws it; return the exit status."""
+    from playwright.sync_api import sync_playwright
+
+    found = chromium()
+    if found is None:
+        print(f"error: there is none of {', '.join(BROWSERS)}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        html = Path(folder) / "figure.html"
+        html.write_text(drawn.to_html(include_plotlyjs=True, config={"staticPlot": True}))
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width + 16, "height": height + 16})
+        page.goto(html.as_uri())
+        page.wait_for_selector(".main-svg")
+        page.locator(".plotly-graph-div").screenshot(path=path)
+        browser.close()
+    print(path)
+    return 0
 
 
 def opened(browser: Browser, report: Path, scheme: str) -> Page:
