@@ -9,6 +9,7 @@ It needs Playwright and a Chromium of the system. Pictures are written beside ea
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -74,7 +75,8 @@ def chromium() -> str | None:
 def cells(page: str, head: str) -> list[list[str]]:
     """Return the rows of the first table of a Markdown page that begins so."""
     lines = page[page.index(head) :].split("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+    rows = [re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|")) for line in lines]
+    return [[cell.strip().replace("\\|", "|") for cell in row] for row in rows]
 
 
 def save_figure(drawn: go.Figure, path: Path, *, width: int, height: int) -> int:
