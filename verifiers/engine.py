@@ -49,7 +49,10 @@ class Engine:
         self._start_failures = 0
         self._faults_seen: set[str] = set()
         self._failure: BaseException | None = None
-        self._arrived = threading.Condition()
+        # Entered itself, never through the condition: a signal's exception can leave `Condition.__enter__` with the lock
+        # taken, and then nobody gives it back.
+        self._lock = threading.RLock()
+        self._arrived = threading.Condition(self._lock)
         self._is_sleeping = False
         self._is_closing = False
         self._pid = os.getpid()
@@ -79,7 +82,7 @@ class Engine:
     def wait(self, item: Item) -> Verdict:
         """Return the verdict of an item; raise what ended the engine, if it has ended."""
         while item.verdict is None:
-            with self._arrived:
+            with self._lock:
                 if item.verdict is None:
                     if self._failure is not None:
                         raise self._failure
@@ -96,7 +99,7 @@ class Engine:
 
     def _wake(self) -> None:
         # Under the lock, for the thread closes the pipe when it ends, and its number may be somebody else's then.
-        with self._arrived:
+        with self._lock:
             self._is_sleeping = False
             if self._failure is None:
                 try:
@@ -129,7 +132,7 @@ class Engine:
     def _end(self, failure: BaseException) -> None:
         for worker in [*self._workers, *([self._spare] if self._spare else [])]:
             worker.close()
-        with self._arrived:
+        with self._lock:
             self._failure = failure
             self._selector.close()
             os.close(self._wake_read)
@@ -205,7 +208,7 @@ class Engine:
             )
             if message is not None:
                 self._log_fault(message)
-        with self._arrived:
+        with self._lock:
             self._arrived.notify_all()
 
     def _log_fault(self, message: str) -> None:
@@ -279,5 +282,5 @@ class Engine:
         item.payload = b""
         item.verdict = Verdict("unknown", None, None, "fault", self._check.name, self._check.version, seconds)
         self._log_fault(f"its worker process {what}")
-        with self._arrived:
+        with self._lock:
             self._arrived.notify_all()

@@ -10,7 +10,10 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import psutil
 import pytest
@@ -227,6 +230,32 @@ def test_close_kills_the_workers_even_in_a_hang() -> None:
     wait_until_gone(sorted(pids))
     with pytest.raises(RuntimeError, match="closed"):
         list(pool.verify_iter([("a", "a")]))
+
+
+def test_a_pool_closes_after_a_signal_that_came_while_a_lock_was_taken() -> None:
+    """Its exception may leave a method of Python's own `threading` with the lock taken that the method is about."""
+
+    class Stopped(BaseException):
+        pass
+
+    def stopping(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_name == "__enter__" and frame.f_globals["__name__"] == "threading" and event == "return":
+            sys.settrace(None)
+            raise Stopped
+        return stopping if frame.f_globals["__name__"] in ("threading", "verifiers.engine", "verifiers.pool") else None
+
+    pool = verifiers.Pool("numeric", workers=1)
+    tracer = sys.gettrace()
+    sys.settrace(stopping)
+    try:
+        with suppress(Stopped):
+            assert next(pool.verify_iter([("#### 1", "1")])).status == "correct"
+    finally:
+        sys.settrace(tracer)
+    closing = threading.Thread(target=pool.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
