@@ -49,8 +49,8 @@ class Engine:
         self._start_failures = 0
         self._faults_seen: set[str] = set()
         self._failure: BaseException | None = None
-        # Entered itself, never through the condition: a signal's exception can leave `Condition.__enter__` with the lock
-        # taken, and then nobody gives it back.
+        # Entered itself, never through the condition: a signal's exception can leave `Condition.__enter__` with the
+        # lock taken, and then nobody gives it back.
         self._lock = threading.RLock()
         self._arrived = threading.Condition(self._lock)
         self._is_sleeping = False
