@@ -98,6 +98,10 @@ def rates(folder: RunFolder, round: int, split: Split) -> Floats:
     return np.array([row["correct"] / row["n"] if one is None else one for one, row in zip(greedy, rows, strict=True)])
 
 
+def everywhere(folder: RunFolder, round: int) -> Floats:
+    return np.concatenate([rates(folder, round, split) for split in SPLITS])
+
+
 def distinct(source: RunFolder, k: int) -> float:
     con = Ledger(source.path).connect()
     ((asked,),) = con.sql(
@@ -171,18 +175,22 @@ def main() -> None:
     else:
         source = finish("smollm2_rft", {**sources(asked.data), "run_dir": str(asked.runs / "smollm2_rft")})
     rows: list[dict[str, Any]] = []
-    after: dict[str, Floats] = {}  # of all held-out problems
+    pooled: list[str] = []
+    after = {"the start": everywhere(source, 0)}
     n = configs.load(source.config).sample.n
     for arm in arms(asked.ks, n):
         if asked.only and arm.name not in asked.only:
             continue
         runs = [finished_arm(source, arm, seed) for seed in asked.seeds]
-        after[arm.name] = np.mean([np.concatenate([rates(run, 1, split) for split in SPLITS]) for run in runs], axis=0)
+        by_seed = [everywhere(run, 1) for run in runs]
+        after[arm.name] = np.mean(by_seed, axis=0)
+        pooled.append(f"{arm.name}: {', '.join(f'{values.mean():.3f}' for values in by_seed)}")
         rows.append(row(source, arm, runs))
         if len(rows) == 1:
             columns = "".join(f"   {split + ' accuracy, change':<46}" for split in SPLITS if split in rows[0])
             print(f"{'arm':<16}{'seeds':>6}{'distinct':>10}{'trained on':>12}{columns}".rstrip(), flush=True)
         print(shown(rows[-1]), flush=True)
+    print("by seed, on all held-out problems:", *pooled, sep="\n  ")
     most = after.pop(f"k={n}", None)
     if most is not None:
         for name, other in after.items():

@@ -213,7 +213,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         engines["generate"] = partial(by_generate, model, tokenizer, **shared)
     rows = {name: best_rows(engine, asked.rows, prompts) for name, engine in engines.items()}
     rates: dict[str, list[float]] = {name: [] for name in engines}
-    roofs, bounds, steps = [], [], 0
+    roofs, bounds, steps, rows_a_step = [], [], 0, 0.0
     for seed in range(1, asked.repeats + 1):
         for name, engine in engines.items():
             watch = Watch()
@@ -222,7 +222,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             rates[name].append(speed)
             print(f"{seed} {name}: {speed:.0f} tokens/s", file=sys.stderr)
             if watch.steps:
-                steps = len(watch.steps)
+                steps, rows_a_step = len(watch.steps), statistics.fmean(work.tokens for work in watch.steps)
                 least = [seconds(work, shape, at_best) for work in [*watch.steps, *watch.prefills]]
                 roofs.append(sum(lengths) / sum(map(max, least)))
                 bounds.append(sum(max(one) for one in least if one[0] > one[1]) / sum(map(max, least)))
@@ -243,6 +243,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "weights MB": shape.weight_bytes / 1e6,
         "cache bytes": shape.cache_bytes,
         "rows": rows,
+        "rows a step": rows_a_step,
         "rates": rates,
         "roofs": roofs,
         "bound by reading": statistics.median(bounds),
@@ -262,7 +263,7 @@ def notes_of(found: Mapping[str, Any]) -> list[str]:
         f"reads {found['bandwidth GB/s']:.1f} GB/s, multiplies {found['GFLOP/s']:,.0f} GFLOP/s in {found['dtype']}",
         f"{found['model']}: {found['weights MB']:.0f} MB of weights, {found['cache bytes']:,} bytes of cache a token",
         f"{found['bound by reading']:.0%} of the roof's time is reading, the rest multiplying",
-        f"{told['steps']} steps of {told['ms a step']:.1f} ms: {stages}",
+        f"{told['steps']} steps of {told['ms a step']:.1f} ms: {stages}; {found['rows a step']:.0f} rows a step",
     ]
 
 
