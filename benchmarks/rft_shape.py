@@ -1,4 +1,4 @@
-"""RFT's ablations on one ledger: distinct traces and accuracy as k grows, without dedup, weighted, step-checked.
+"""RFT's ablations on one ledger: distinct traces and accuracy as k grows, and what each part of it is worth.
 
     python benchmarks/rft_shape.py --data DIR                 # smollm2_rft, sized for two CPU cores
     python benchmarks/rft_shape.py --data DIR --only 'k=8' --seeds 0 1 2
@@ -6,9 +6,14 @@
 
 DIR holds `gsm8k/train.jsonl`, `mawps/` and `svamp/test.jsonl`. One run samples once; every arm that is not that run
 itself is a fork of it (`star-rft fork`), which selects and trains otherwise from the same model on the same samples.
-`change` is against that model, paired by problem. Accuracy is greedy, or of the samples where the run draws nothing
-greedy; an interval resamples the problems, the seeds' mean of each. `distinct` is the distinct correct traces a
-question, by their equations, whatever an arm keeps of them. The same command goes on where it was stopped.
+`random` trains on as many finished samples, right or wrong. `adaptive` draws its own, once, with an adaptive budget of
+the tokens that the run took and at most four times as many samples a question, and keeps at most four distinct traces
+a question; `at most 4` keeps as many of the run's.
+
+`distinct` is the distinct correct traces a question, by the run's own dedup key, `covered` the share of questions with
+one, and `tokens` what was sampled for them, whatever an arm keeps. `change` is against the model that the loop starts
+from, paired by problem. Accuracy is greedy, or of the samples where the run draws nothing greedy; an interval resamples
+the problems, the seeds' mean of each. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -27,36 +32,47 @@ import star_rft
 from star_rft import config as configs
 from star_rft.build import settle
 from star_rft.cli.shared import progress_of
+from star_rft.config import Config
 from star_rft.evaluate import read
 from star_rft.folder import RunFolder
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
+from star_rft.select.rules import dedup_key
 from star_rft.statistics import Floats, bootstrap, paired
 from star_rft.types import Split
 
-DISTINCT = {"dedup": "equations"}
+CAP = 4
 SHOWN = 0.02  # a difference in accuracy that matters
 SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What differs from the source; `k` is how many samples a question count."""
+    """What differs from the source; `k` is how many samples a question count. With `draws` they are the arm's own."""
 
     name: str
     k: int
     changes: Mapping[str, Any]
+    draws: bool = False
 
 
-def arms(ks: Sequence[int], n: int) -> list[Arm]:
-    """Return the arms of a run of `n` samples a question."""
-    return [
-        *(Arm(f"k={k}", k, {"select.rules": [{"attempts": k}, "correct", DISTINCT]}) for k in sorted(ks) if k < n),
-        Arm(f"k={n}", n, {"select.rules": ["correct", DISTINCT]}),
-        Arm("no dedup", n, {"select.rules": ["correct"]}),
-        Arm("weights 1/|Y+|", n, {"select.rules": ["correct", DISTINCT], "train.weighting": "per_prompt"}),
-        Arm("true steps only", n, {"select.rules": ["correct", "true_steps", DISTINCT]}),
+def arms(ks: Sequence[int], config: Config, *, tokens: int) -> list[Arm]:
+    """Return the arms of a run whose first round sampled so many tokens."""
+    n, rules = config.sample.n, config.select.rules
+    capped = {"select.rules": [*rules, {"cap": CAP}]}
+    budget = {"budget.plan": "adaptive", "budget.target": CAP, "budget.tokens": tokens, "sample.n": 4 * n}
+    found = [
+        *(Arm(f"k={k}", k, {"select.rules": [{"attempts": k}, *rules]}) for k in sorted(ks) if k < n),
+        Arm(f"k={n}", n, {}),
+        Arm("random", n, {"select.rules": [*rules, {"control": "finished"}]}),
+        Arm("no dedup", n, {"select.rules": [rule for rule in rules if "dedup" not in rule]}),
+        Arm("weights 1/|Y+|", n, {"train.weighting": "per_prompt"}),
+        Arm(f"at most {CAP}", n, capped),
+        Arm("adaptive", 4 * n, {**capped, **budget}, draws=True),
     ]
+    if dedup_key(rules) == "equation_key":  # only chains of thought have steps that can be false
+        found.append(Arm("true steps only", n, {"select.rules": ["true_steps", *rules]}))
+    return found
 
 
 def sources(data: Path) -> dict[str, Any]:
@@ -80,14 +96,22 @@ def finish(config: str | Path, overrides: Mapping[str, Any]) -> RunFolder:
 
 
 def finished_arm(source: RunFolder, arm: Arm, seed: int) -> RunFolder:
-    """Run or resume a fork. An arm that changes nothing is the source itself."""
-    if configs.load(source.config, {**arm.changes, "seed": seed}) == configs.load(source.config):
+    """Run or resume an arm. Whichever seed trains on the samples, they are those of the source's seed."""
+    stem = f"{source.path.name}-{re.sub('[^a-z0-9]+', '-', arm.name.lower()).strip('-')}"
+    if not arm.draws:
+        return forked(source, f"{stem}-{seed}", arm.changes, seed=seed)
+    own = configs.load(source.config).seed
+    return forked(forked(source, f"{stem}-{own}", arm.changes, seed=own), f"{stem}-{seed}", {}, seed=seed)
+
+
+def forked(source: RunFolder, name: str, changes: Mapping[str, Any], *, seed: int) -> RunFolder:
+    """Run or resume a fork; what changes nothing is the source itself."""
+    if configs.load(source.config, {**changes, "seed": seed}) == configs.load(source.config):
         return source
-    name = f"{source.path.name}-{re.sub('[^a-z0-9]+', '-', arm.name.lower()).strip('-')}-{seed}"
     folder = RunFolder(source.path.parent / name)
     if not folder.path.exists():
         about = {"name": name, "run_dir": str(folder.path), "forked_from": str(source.path), "rounds": 1, "seed": seed}
-        fork(source, configs.load(source.config, {**arm.changes, **about}))
+        fork(source, configs.load(source.config, {**changes, **about}))
     return finish(folder.path, {})
 
 
@@ -102,17 +126,29 @@ def everywhere(folder: RunFolder, round: int) -> Floats:
     return np.concatenate([rates(folder, round, split) for split in SPLITS])
 
 
-def distinct(source: RunFolder, k: int) -> float:
-    con = Ledger(source.path).connect()
-    ((asked,),) = con.sql(
-        "select count(distinct problem_id) from samples where split = 'train' and round = 1"
-    ).fetchall()
-    query = (
-        "select count(distinct (problem_id, equation_key)) from traces where split = 'train' and round = 1"
-        " and attempt < ? and status = 'correct' and finish_reason = 'stop'"
-    )
-    ((found,),) = con.execute(query, [k]).fetchall()
-    return float(found / asked)
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the first `k` samples of each question came to."""
+
+    distinct: float
+    covered: float
+    tokens: int
+
+
+def drawn(run: RunFolder, k: int) -> Drawn:
+    key = dedup_key(configs.load(run.config).select.rules)
+    query = f"""
+        with first as (
+            select *, status = 'correct' and finish_reason = 'stop' as is_kept
+            from traces where split = 'train' and round = 1 and not hinted and attempt < ?
+        )
+        select
+            count(distinct (problem_id, {key})) filter (is_kept) / count(distinct problem_id),
+            count(distinct problem_id) filter (is_kept) / count(distinct problem_id),
+            sum(tokens)
+        from first"""
+    ((distinct, covered, tokens),) = Ledger(run.path).connect().execute(query, [k]).fetchall()
+    return Drawn(float(distinct), float(covered), int(tokens))
 
 
 def over(most: Floats, other: Floats) -> str:
@@ -130,7 +166,7 @@ def row(source: RunFolder, arm: Arm, runs: Sequence[RunFolder]) -> dict[str, Any
     found: dict[str, Any] = {
         "arm": arm.name,
         "seeds": len(runs),
-        "distinct": distinct(source, arm.k),
+        **asdict(drawn(runs[0] if arm.draws else source, arm.k)),
         "trained_on": float(np.mean(trained)),
     }
     for split in SPLITS:
@@ -148,7 +184,8 @@ def row(source: RunFolder, arm: Arm, runs: Sequence[RunFolder]) -> dict[str, Any
 
 
 def shown(found: Mapping[str, Any]) -> str:
-    text = f"{found['arm']:<16}{found['seeds']:>6}{found['distinct']:>10.2f}{found['trained_on']:>12,.0f}"
+    text = f"{found['arm']:<16}{found['seeds']:>6}{found['distinct']:>10.2f}{found['covered']:>9.2f}"
+    text += f"{found['tokens']:>12,}{found['trained_on']:>12,.0f}"
     for split in SPLITS:
         if split in found:
             after, change = found[split]["after"], found[split]["change"]
@@ -177,8 +214,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     pooled: list[str] = []
     after = {"the start": everywhere(source, 0)}
-    n = configs.load(source.config).sample.n
-    for arm in arms(asked.ks, n):
+    config = configs.load(source.config)
+    n = config.sample.n
+    for arm in arms(asked.ks, config, tokens=drawn(source, n).tokens):
         if asked.only and arm.name not in asked.only:
             continue
         runs = [finished_arm(source, arm, seed) for seed in asked.seeds]
@@ -188,7 +226,8 @@ def main() -> None:
         rows.append(row(source, arm, runs))
         if len(rows) == 1:
             columns = "".join(f"   {split + ' accuracy, change':<46}" for split in SPLITS if split in rows[0])
-            print(f"{'arm':<16}{'seeds':>6}{'distinct':>10}{'trained on':>12}{columns}".rstrip(), flush=True)
+            head = f"{'arm':<16}{'seeds':>6}{'distinct':>10}{'covered':>9}{'tokens':>12}{'trained on':>12}"
+            print(f"{head}{columns}".rstrip(), flush=True)
         print(shown(rows[-1]), flush=True)
     print("by seed, on all held-out problems:", *pooled, sep="\n  ")
     most = after.pop(f"k={n}", None)

@@ -1,6 +1,8 @@
-"""Another run on the first round's samples of one: it selects, trains and goes on otherwise, nothing is drawn twice.
+"""Another run that begins with what one has already: nothing is drawn or trained twice.
 
-What both hold is on the disk once. The fork is a run like any other; it does not need its source any more.
+A fork that selects or trains otherwise begins with the first round's samples; one that samples otherwise with all that
+is before them, the warm start and the evaluation of the model that the loop starts from. What both hold is on the disk
+once. The fork is a run like any other; it does not need its source any more.
 """
 
 from __future__ import annotations
@@ -16,54 +18,59 @@ from star_rft.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.ledger import Ledger
 from star_rft.ledger.forking import link
 
-# What may differ from the source, besides what may change in a run.
-FREE = ("seed", "select", "train", "preference")
+# What may differ from the source, besides what may change in a run: what follows the samples, and what they depend on.
+AFTER = ("seed", "select", "train", "preference")
+BEFORE = ("sample", "budget", "balance", "rationalize")
+ENGINE = "sample.backend"  # also draws held-out samples, which are compared with those of round 0
 DRAWN = re.compile(r"r(?P<round>\d+)-(?P<split>\w+)-")
 SCORED = re.compile(r"score-(?P<split>\w+)-(?P<round>\d+)")
 
 
 def fork(source: RunFolder, config: Config) -> int:
-    """Begin the run of `config` with the first round's samples of another; return how many those are.
+    """Begin the run of `config` with what it shares with another; return how many samples of the first round those are.
 
-    Raises RunError where the source has not selected yet, where the folder exists, and for a config that would have
-    drawn other samples.
+    Raises RunError where the source is not that far yet, where the folder exists, and for a config that has no more in
+    common with its source than data.
     """
     target = RunFolder(config.folder)
     if target.path.exists():
         raise RunError(f"{target.path}: exists already; give the fork another name")
-    others = configs.changes(configs.load(source.config), config, besides=FREE)
+    shared = configs.load(source.config)
+    draws = bool(configs.changes(shared, config, besides=AFTER))
+    others = configs.changes(shared, config, besides=(*AFTER, *BEFORE))
+    others += [line for line in configs.changes(shared, config) if line.startswith(f"{ENGINE}:")]
     if others:
+        *names, last = (*AFTER, *BEFORE)
         raise RunError(
-            f"{source.path}: with these settings its samples would have been others: {'; '.join(others)}. A fork may"
-            f" change {', '.join(FREE[:-1])} and {FREE[-1]}"
+            f"{source.path}: with these settings its held-out samples would have been others: {'; '.join(others)}."
+            f" A fork may change {', '.join(names)} and {last}, but not {ENGINE}"
         )
     with locked(source.path):
-        if not (source.selection(1).exists() and source.metrics(0).exists()):
-            raise RunError(
-                f"{source.path}: its first round is not sampled and selected yet: star-rft run {source.path}"
-            )
+        if not (source.metrics(0).exists() and (draws or source.selection(1).exists())):
+            missing = "its round 0 is not finished" if draws else "its first round is not sampled and selected"
+            raise RunError(f"{source.path}: {missing} yet: star-rft run {source.path}")
         with whole_folder(target.path) as folder:
             for path in (source.path / name for name in BEFORE_ROUNDS):
                 _share(path, folder / path.name)
             _share(source.round(0), RunFolder(folder).round(0))
-            for path in [*source.plans(1), source.hints(1), source.probes(1), source.balance(1)]:
+            drawn = [*source.plans(1), source.hints(1), source.probes(1), source.balance(1)]
+            for path in [] if draws else drawn:
                 _share(path, folder / path.relative_to(source.path))
+
+            def keeps_row(round: int, split: str) -> bool:
+                return round == 0 or (round == 1 and split == "train" and not draws)
+
+            def keeps_unit(name: str) -> bool:
+                """Newer verdicts of samples are kept too, whosever they are."""
+                found = DRAWN.match(name) or SCORED.fullmatch(name)
+                return found is None or keeps_row(int(found["round"]), found["split"])
+
             # A writer brings an older ledger up to date and sets damaged parts aside: the fork draws those itself.
-            Ledger(source.path, is_writer=True).fork(folder / "ledger", keeps_unit=_keeps_unit, keeps_row=_keeps_row)
+            Ledger(source.path, is_writer=True).fork(folder / "ledger", keeps_unit=keeps_unit, keeps_row=keeps_row)
             write_text(folder / "config.yaml", configs.dump(config))
         query = "select count(*) from samples where round = 1"
         ((count,),) = Ledger(target.path).connect().sql(query).fetchall()
     return int(count)
-
-
-def _keeps_unit(name: str) -> bool:
-    """Whether a unit is of the first round's samples or before; newer verdicts of samples are, whosever they are."""
-    found = DRAWN.match(name) or SCORED.fullmatch(name)
-    return found is None or _keeps_row(int(found["round"]), found["split"])
-
-
-def _keeps_row(round: int, split: str) -> bool:
-    return round == 0 or (round == 1 and split == "train")
 
 
 def _share(path: Path, target: Path) -> None:

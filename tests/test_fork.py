@@ -1,4 +1,4 @@
-"""Another run on the first round's samples of one."""
+"""Another run that begins with what one has already."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from star_rft.ledger import Ledger, compaction
 from star_rft.ledger.manifest import Manifest
-from tests.runs import call, outcome
+from tests.runs import call, outcome, write_config
 
 
-def forked(source: Path, name: str, *overrides: str) -> Path:
+def forked(source: Path, name: str, *overrides: str, samples: int = 64) -> Path:
     done = call("fork", str(source), name, *overrides, "--json", cwd=source.parent)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found == {"run": name, "samples": 64}
+    assert found == {"run": name, "samples": samples}
     return source.parent / name
 
 
@@ -91,13 +91,47 @@ def test_other_rules_and_another_seed_train_on_the_same_samples(finished: Path, 
     assert f"forked_from: {source}" in (fork / "config.yaml").read_text()
 
 
-def test_a_fork_that_would_have_drawn_other_samples_is_refused(finished: Path, tmp_path: Path) -> None:
+def test_a_fork_that_samples_otherwise_begins_after_round_0_and_ends_as_a_run_of_its_own(
+    finished: Path, tmp_path: Path
+) -> None:
     source = copied(finished, tmp_path)
-    done = call("fork", str(source), "other", "sample.temperature=0.3", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "sample.temperature: 1.0 -> 0.3" in done.stderr
-    assert "seed, select, train and preference" in done.stderr
-    assert not (tmp_path / "other").exists()
+    shutil.rmtree(source / "rounds/001")  # it needs no more of its source than round 0
+    changes = ["sample.n=2", "budget.plan=adaptive", "budget.probe=1", "rounds=1"]
+    fork = forked(source, "fewer", *changes, samples=0)
+    rows = Ledger(fork).connect().sql("select round, split, count(*) from traces group by all").fetchall()
+    assert rows == [(0, "dev", 50)]
+    shared = inodes(fork)
+    assert shared
+    assert shared.items() <= inodes(source).items()
+    run_on(fork)
+    assert inodes(fork).items() >= shared.items()
+    config = str(write_config(tmp_path / "alone"))
+    done = call("run", config, *changes, f"run_dir={tmp_path / 'alone/run'}", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(fork) == outcome(tmp_path / "alone/run")
+
+
+def test_a_warm_start_is_not_trained_again(tmp_path: Path) -> None:
+    warm = {"data": {"source": "word_problems", "options": {"n": 8, "seed": 3, "steps": [1, 1]}}, "epochs": 1}
+    config = write_config(tmp_path, warm_start=warm, rounds=0)
+    assert call("run", str(config), "--quiet", cwd=tmp_path).returncode == 0
+    fork = forked(tmp_path / "run", "hotter", "sample.temperature=0.5", "rounds=1", samples=0)
+    run_on(fork)
+    weights = "warm_start/model.safetensors"
+    assert (fork / weights).samefile(tmp_path / "run" / weights)
+
+
+def test_a_fork_whose_held_out_samples_would_be_others_is_refused(finished: Path, tmp_path: Path) -> None:
+    source = copied(finished, tmp_path)
+    for change, said in [
+        ("eval.temperature=0.3", "eval.temperature: 1.0 -> 0.3"),
+        ("sample.backend=vllm", "sample.backend: 'hf' -> 'vllm'"),
+    ]:
+        done = call("fork", str(source), "other", change, cwd=tmp_path)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "seed, select, train, preference, sample, budget, balance and rationalize" in done.stderr
+        assert not (tmp_path / "other").exists()
 
 
 def test_a_fork_takes_no_ones_place_and_needs_a_selected_round(finished: Path, tmp_path: Path) -> None:
@@ -107,6 +141,9 @@ def test_a_fork_takes_no_ones_place_and_needs_a_selected_round(finished: Path, t
     (source / "rounds/001/selection.parquet").unlink()
     done = call("fork", str(source), "early", cwd=tmp_path)
     assert (done.returncode, "not sampled and selected yet" in done.stderr) == (2, True)
+    (source / "rounds/000/metrics.json").unlink()
+    done = call("fork", str(source), "early", "sample.n=2", cwd=tmp_path)
+    assert (done.returncode, "round 0 is not finished yet" in done.stderr) == (2, True)
     done = call("fork", str(tmp_path / "none"), "early", cwd=tmp_path)
     assert (done.returncode, "is not a run folder" in done.stderr) == (2, True)
     assert not (tmp_path / "early").exists()

@@ -47,9 +47,10 @@ def fork(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin another run with the first round's samples of this one, to select or train otherwise on the same ones.
+    """Begin another run with what this one has already: its first round's samples, its warm start.
 
-    It may differ in seed, select, train and preference. What both hold is on the disk once.
+    Where seed, select, train or preference differ it selects and trains on the same samples; where sample, budget,
+    balance or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
     """
     from star_rft.config import load, pairs
     from star_rft.folder import RunFolder
@@ -61,7 +62,9 @@ def fork(
     if as_json:
         typer.echo(json.dumps({"run": str(folder), "samples": samples}))
         return
-    typer.echo(f"{folder}: begun with {samples:,} samples of {run}; star-rft run {folder} selects, trains and goes on")
+    begun = f"{samples:,} samples" if samples else "the start"
+    does = "selects" if samples else "samples, selects"
+    typer.echo(f"{folder}: begun with {begun} of {run}; star-rft run {folder} {does}, trains and goes on")
 
 
 def _told(found: dict[str, int]) -> str:

@@ -1,0 +1,86 @@
+"""RFT's ablations: each arm is a fork of one run that differs in one thing."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from star_rft import config as configs
+from star_rft.folder import RunFolder
+from star_rft.fork import fork
+from star_rft.ledger import Ledger
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+EQUATIONS = {"dedup": "equations"}
+
+
+@pytest.fixture(scope="module")
+def rft_shape() -> ModuleType:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module("rft_shape")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_every_arm_is_a_run_that_may_be_forked(rft_shape: ModuleType, finished: Path, tmp_path: Path) -> None:
+    source = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
+    config = configs.load(source.config, {"select.rules": ["correct", EQUATIONS]})
+    found = rft_shape.arms([1, 2, 4], config, tokens=5000)
+    assert [arm.name for arm in found] == [
+        "k=1", "k=2", "k=4", "random", "no dedup", "weights 1/|Y+|", "at most 4", "adaptive", "true steps only",
+    ]  # fmt: skip
+    for place, arm in enumerate(found):
+        about = {"name": "arm", "run_dir": str(tmp_path / str(place))}
+        assert (
+            fork(source, configs.load(config.model_dump(by_alias=True), {**arm.changes, **about})) == 0
+        ) == arm.draws
+
+
+def test_arms_keep_the_rules_of_their_run_and_programs_have_no_steps(rft_shape: ModuleType) -> None:
+    config = configs.load("configs/smollm2_code.yaml")
+    found = {arm.name: arm.changes for arm in rft_shape.arms([4], config, tokens=5000)}
+    rules = ["correct", {"dedup": "program"}, {"cap": 4}]
+    assert config.select.rules == rules
+    assert found["k=4"] == {"select.rules": [{"attempts": 4}, *rules]}
+    assert found["k=16"] == {}
+    assert found["no dedup"] == {"select.rules": ["correct", {"cap": 4}]}
+    assert "true steps only" not in found
+
+
+def test_what_was_drawn_is_counted_for_the_first_samples_of_each_question(
+    rft_shape: ModuleType, finished: Path
+) -> None:
+    con = Ledger(finished).connect()
+    rows = con.sql(
+        "select problem_id, attempt, tokens, status = 'correct' and finish_reason = 'stop', equation_key from traces"
+        " where split = 'train' and round = 1"
+    ).fetchall()
+    for k in (1, 4):
+        kept = [row for row in rows if row[1] < k]
+        survivors = {(problem, key) for problem, _, _, is_kept, key in kept if is_kept}
+        found = rft_shape.drawn(RunFolder(finished), k)
+        assert found.tokens == sum(tokens for _, _, tokens, _, _ in kept)
+        assert found.distinct == len(survivors) / 16
+        assert found.covered == len({problem for problem, _ in survivors}) / 16
+
+
+def test_an_arm_with_samples_of_its_own_trains_every_seed_on_the_same_ones(
+    rft_shape: ModuleType, finished: Path, tmp_path: Path
+) -> None:
+    source = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
+    changes = {"sample.n": 2, "select.rules": ["correct"]}
+    arm = rft_shape.Arm("few", 2, changes, draws=True)
+    first, second = (rft_shape.finished_arm(source, arm, seed) for seed in (0, 1))
+    texts = [
+        Ledger(run.path).connect().sql("select text from samples where round = 1 and split = 'train' order by all")
+        for run in (first, second)
+    ]
+    assert texts[0].fetchall() == texts[1].fetchall()
+    weights = [run.checkpoint(1) / "model.safetensors" for run in (first, second)]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
