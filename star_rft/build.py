@@ -263,7 +263,7 @@ def _reporting(
     return Reporting(
         folder=folder,
         drawing=drawing,
-        base=base,
+        start=base if config.warm_start is None else folder.warm_start,
         prompts=prompts,
         held_out=held_out_of(config),
         gate=_gate(config),

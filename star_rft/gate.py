@@ -70,7 +70,7 @@ class Signs:
 
     `saturated`: the share of train prompts whose samples were all right or all wrong. `diversity`: figures by name, of
     which a better model has no less (`ways` of `diversity.py`; n-grams and entropy fall as answers become right).
-    `drift`: KL from the base in nats a token.
+    `drift`: KL from the model of round 0 in nats a token.
     """
 
     saturated: float | None = None
@@ -282,7 +282,7 @@ def _warnings(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated], referenc
     if gate.diversity is not None:
         found += _less_diverse(gate.diversity, signs, earlier)
     if gate.drift is not None and signs.drift is not None and signs.drift > gate.drift:
-        found.append(f"drift: KL from the base is {signs.drift:.3f} nats a token, above {gate.drift}")
+        found.append(f"drift: KL from round 0 is {signs.drift:.3f} nats a token, above {gate.drift}")
     return found
 
 

@@ -21,11 +21,11 @@ from star_rft.types import Model, Problem, RoundReport, Scores, Split
 
 @dataclass(frozen=True, slots=True)
 class Reporting:
-    """`drift_traces` is how many traces the divergence from the base is measured on; `loading` how it loads models."""
+    """`start` is the model of round 0, from which divergence is measured on `drift_traces` traces, `loading` how."""
 
     folder: RunFolder
     drawing: Drawing
-    base: Model
+    start: Model
     prompts: Prompter
     held_out: HeldOut
     gate: Gate | None
@@ -90,7 +90,7 @@ class Reporting:
         )
         self.drawing.engine.release()
         items = {"own": own, "gold": gold_solutions(problems, **settings)}
-        found = drift(policy, self.base, items, **self.loading)
+        found = drift(policy, self.start, items, **self.loading)
         lengths = length_drift(con, round=round, split=split)
         return found | ({"length_ratio": lengths["ratio"]} if "ratio" in lengths else {})
 

@@ -236,7 +236,8 @@ def test_gold_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path: Pat
         "train": MINIATURE["train"] | {"from": "warm_start", "mix": 0.25, "weighting": "per_prompt"},
         "eval": {"n": 1, "k": [1], "max_tokens": 96},
     }
-    report = list(star_rft.run(settings))[-1]
+    start, report = star_rft.run(settings)
     assert report.gold == 8
     assert report.anchor == round((report.survivors + report.gold) / 3)
     assert (tmp_path / "run/warm_start/config.json").exists()
+    assert start.drift["own"] == 0 < report.drift["own"]  # the warm start is where the loop begins, not how far it went

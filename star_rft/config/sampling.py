@@ -140,7 +140,7 @@ class BalanceConfig(Section):
 class EvalConfig(DecodingConfig):
     """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more.
 
-    `drift` is how many traces the KL divergence from the base is measured on (0: it is not).
+    `drift` is how many traces the KL divergence from the model of round 0 is measured on (0: it is not).
     """
 
     every: Positive = 1

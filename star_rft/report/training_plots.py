@@ -71,7 +71,7 @@ class Line:
 
 
 def variety(facts: Facts) -> Iterator[Plot]:
-    """Yield diversity, drift from the base, and length by round."""
+    """Yield diversity, drift from round 0, and length by round."""
     reports, lengths = facts.reports, facts.lengths
     ways = Line("ways", {r.round: r.diversity["ways"] for r in reports if "ways" in r.diversity}, GREEN)
     drift = [
@@ -85,7 +85,7 @@ def variety(facts: Facts) -> Iterator[Plot]:
     ]
     figures = (
         ("ways", "distinct correct ways a prompt, by round", [ways]),
-        ("drift", "KL from the base in nats a token, by round", drift),
+        ("drift", "KL from round 0 in nats a token, by round", drift),
         ("lengths", "tokens a train sample, by round", tokens),
     )
     for name, label, lines in figures:
