@@ -1,0 +1,34 @@
+"""The table of STaR's addition says what the runs' own files say."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from star_rft.folder import RunFolder
+from star_rft.record import read
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def test_a_run_that_ended_earlier_has_empty_cells(finished: Path, tmp_path: Path) -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        addition = importlib.import_module("addition")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    short = RunFolder(tmp_path / "short")
+    for round in (0, 1):
+        short.round(round).mkdir(parents=True)
+        short.metrics(round).write_bytes(RunFolder(finished).metrics(round).read_bytes())
+    head, _, *rows = addition.table([RunFolder(finished), short]).splitlines()
+    assert head == "| round | run: 1 | 2 | all | alone | short: 1 | 2 | all | alone |"
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["0", "1", "2"]
+    assert cells[2][5:] == [""] * 4
+    report = read(RunFolder(finished).metrics(1))
+    assert report.held_out is not None
+    groups = [f"{100 * report.held_out.by_group[steps]:.0f}" for steps in ("1", "2")]
+    all_of_them = f"{100 * report.held_out.pass_at_k['1']:.1f}"
+    assert cells[1][1:] == [*groups, all_of_them, str(report.correct)] * 2
