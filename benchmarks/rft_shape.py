@@ -12,8 +12,9 @@ a question; `at most 4` keeps as many of the run's.
 
 `distinct` is the distinct correct traces a question, by the run's own dedup key, `covered` the share of questions with
 one, and `tokens` what was sampled for them, whatever an arm keeps. `change` is against the model that the loop starts
-from, paired by problem. Accuracy is greedy, or of the samples where the run draws nothing greedy; an interval resamples
-the problems, the seeds' mean of each. The same command goes on where it was stopped.
+from, paired by problem. Accuracy is greedy, or of the samples where the run draws nothing greedy. An interval resamples
+the problems, the seeds' mean of each; in the last lines a second one the seeds too. The same command goes on where it
+was stopped.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from star_rft.folder import RunFolder
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
 from star_rft.select.rules import dedup_key
-from star_rft.statistics import Floats, bootstrap, paired
+from star_rft.statistics import Floats, bootstrap, crossed, paired
 from star_rft.types import Split
 
 CAP = 4
@@ -151,13 +152,15 @@ def drawn(run: RunFolder, k: int) -> Drawn:
     return Drawn(float(distinct), float(covered), int(tokens))
 
 
-def over(most: Floats, other: Floats) -> str:
+def over(most_S_P: Floats, other_S_P: Floats) -> str:
     """Say how much better an arm is than another on all held-out problems, and how many would show SHOWN."""
-    difference = paired(most, other)
-    wide = (difference.high - difference.low) / 2
+    difference = paired(most_S_P.mean(axis=0), other_S_P.mean(axis=0))
+    problems = most_S_P.shape[1]
+    needed = problems * ((difference.high - difference.low) / 2 / SHOWN) ** 2
+    both = crossed(most_S_P, other_S_P)
     return (
-        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {most.size:,} held-out problems; "
-        f"about {most.size * (wide / SHOWN) ** 2:,.0f} would show {SHOWN:.2f}"
+        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] over {problems:,} problems (about"
+        f" {needed:,.0f} would show {SHOWN:.2f}), [{both.low:+.3f}, {both.high:+.3f}] over problems and seeds"
     )
 
 
@@ -213,16 +216,15 @@ def main() -> None:
         source = finish("smollm2_rft", {**sources(asked.data), "run_dir": str(asked.runs / "smollm2_rft")})
     rows: list[dict[str, Any]] = []
     pooled: list[str] = []
-    after = {"the start": everywhere(source, 0)}
+    after = {"the start": everywhere(source, 0)[None]}
     config = configs.load(source.config)
     n = config.sample.n
     for arm in arms(asked.ks, config, tokens=drawn(source, n).tokens):
         if asked.only and arm.name not in asked.only:
             continue
         runs = [finished_arm(source, arm, seed) for seed in asked.seeds]
-        by_seed = [everywhere(run, 1) for run in runs]
-        after[arm.name] = np.mean(by_seed, axis=0)
-        pooled.append(f"{arm.name}: {', '.join(f'{values.mean():.3f}' for values in by_seed)}")
+        after[arm.name] = np.stack([everywhere(run, 1) for run in runs])
+        pooled.append(f"{arm.name}: {', '.join(f'{accuracy:.3f}' for accuracy in after[arm.name].mean(axis=1))}")
         rows.append(row(source, arm, runs))
         if len(rows) == 1:
             columns = "".join(f"   {split + ' accuracy, change':<46}" for split in SPLITS if split in rows[0])

@@ -82,6 +82,27 @@ def paired(after_P: Sequence[float] | Floats, before_P: Sequence[float] | Floats
     return bootstrap(after - before, seed=seed)
 
 
+def crossed(after_S_P: Floats, before_S_P: Floats, *, seed: int = 0) -> Interval:
+    """Return the mean difference of two ways to train with its 95% interval, over problems and training seeds.
+
+    A row is a seed's model on the same problems, and each way has seeds of its own, of which one fewer is drawn than
+    there are: so the variance of a mean of so few is not too small (Rao and Wu 1988). With three seeds it holds about
+    nine times in ten. Of a single seed nothing is known but the problems: its part is as in `paired`.
+    """
+    after, before = (np.asarray(values, dtype=np.float64) for values in (after_S_P, before_S_P))
+    if after.shape[1:] != before.shape[1:]:
+        raise ValueError(f"a paired interval needs the same problems: {after.shape[1:]} against {before.shape[1:]}")
+    rng, problems = np.random.default_rng(seed), after.shape[1]
+    means = []
+    for _ in range(RESAMPLES):
+        drawn_P = rng.integers(0, problems, problems)
+        ways = (values[rng.integers(0, len(values), max(1, len(values) - 1))] for values in (after, before))
+        of_after, of_before = (float(seeds_S_P[:, drawn_P].mean()) for seeds_S_P in ways)
+        means.append(of_after - of_before)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(after.mean() - before.mean()), float(low), float(high))
+
+
 def upper_bound(correct: int, n: int, *, confidence: float = 0.95) -> float:
     """Return the one-sided Clopper-Pearson upper bound of a pass rate; near 3/n where nothing was correct."""
     if n == 0 or correct >= n:

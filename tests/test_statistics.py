@@ -13,6 +13,7 @@ from star_rft.statistics import (
     SUBSETS,
     bootstrap,
     chosen_at_k,
+    crossed,
     kl_of_best_of_k,
     majority_at_k,
     paired,
@@ -186,6 +187,32 @@ def test_equal_sums_tie_whatever_their_last_bits() -> None:
 def test_a_negative_weight_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         vote_at_k(["1"], [True], [-1.0], 1)
+
+
+def test_the_luck_of_training_seeds_is_in_an_interval_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("star_rft.statistics.RESAMPLES", 300)
+    rng = np.random.default_rng(0)
+    found = {"problems": 0, "both": 0}
+    for _ in range(200):
+        # Two ways to train that are equally good, three seeds each: a seed moves all of its model's 300 problems.
+        difficulty_P = rng.normal(0, 0.3, 300)
+        ways = [difficulty_P + rng.normal(0, 0.05, (3, 1)) + rng.normal(0, 0.3, (3, 300)) for _ in range(2)]
+        over_problems, over_both = paired(ways[0].mean(axis=0), ways[1].mean(axis=0)), crossed(*ways)
+        assert over_both.value == pytest.approx(over_problems.value)
+        found["problems"] += over_problems.low <= 0 <= over_problems.high
+        found["both"] += over_both.low <= 0 <= over_both.high
+    assert found["problems"] < 120  # of 190 that 95% would be
+    assert found["both"] > 170
+
+
+def test_of_one_seed_an_interval_knows_the_problems_only() -> None:
+    rng = np.random.default_rng(1)
+    after, before = rng.random((1, 200)), rng.random((1, 200))
+    over_both, over_problems = crossed(after, before), paired(after[0], before[0])
+    assert over_both.low == pytest.approx(over_problems.low, abs=0.01)
+    assert over_both.high == pytest.approx(over_problems.high, abs=0.01)
+    with pytest.raises(ValueError, match="the same problems"):
+        crossed(after, before[:, :50])
 
 
 def test_the_bound_of_the_drift_starts_at_none() -> None:
