@@ -6,9 +6,9 @@
 
 DIR holds `gsm8k/train.jsonl`, `mawps/` and `svamp/test.jsonl`. One run samples once; every arm that is not that run
 itself is a fork of it (`star-rft fork`), which selects and trains otherwise from the same model on the same samples.
-`random` trains on as many finished samples, right or wrong. `adaptive` draws its own, once, with an adaptive budget of
-the tokens that the run took and at most four times as many samples a question, and keeps at most four distinct traces
-a question; `at most 4` keeps as many of the run's.
+`as long` trains on fewer for as many steps as the run took; `random` on as many finished samples, right or wrong.
+`adaptive` draws its own, once, with an adaptive budget of the tokens that the run took and at most four times as many
+samples a question, and keeps at most four distinct traces a question; `at most 4` keeps as many of the run's.
 
 `distinct` is the distinct correct traces a question, by the run's own dedup key, `covered` the share of questions with
 one, and `tokens` what was sampled for them, whatever an arm keeps. `change` is against the model that the loop starts
@@ -34,6 +34,7 @@ from star_rft import config as configs
 from star_rft.build import settle
 from star_rft.cli.shared import progress_of
 from star_rft.config import Config
+from star_rft.controls import fit_of
 from star_rft.evaluate import read
 from star_rft.folder import RunFolder
 from star_rft.fork import fork
@@ -57,13 +58,15 @@ class Arm:
     draws: bool = False
 
 
-def arms(ks: Sequence[int], config: Config, *, tokens: int) -> list[Arm]:
-    """Return the arms of a run whose first round sampled so many tokens."""
+def arms(ks: Sequence[int], config: Config, *, tokens: int, steps: int) -> list[Arm]:
+    """Return the arms of a run whose first round sampled so many tokens and trained for so many steps."""
     n, rules = config.sample.n, config.select.rules
     capped = {"select.rules": [*rules, {"cap": CAP}]}
     budget = {"budget.plan": "adaptive", "budget.target": CAP, "budget.tokens": tokens, "sample.n": 4 * n}
+    fewer = {k: {"select.rules": [{"attempts": k}, *rules]} for k in sorted(ks) if k < n}
     found = [
-        *(Arm(f"k={k}", k, {"select.rules": [{"attempts": k}, *rules]}) for k in sorted(ks) if k < n),
+        *(Arm(f"k={k}", k, first) for k, first in fewer.items()),
+        *(Arm(f"k={k} as long", k, {**first, "train.max_steps": steps}) for k, first in fewer.items()),
         Arm(f"k={n}", n, {}),
         Arm("random", n, {"select.rules": [*rules, {"control": "finished"}]}),
         Arm("no dedup", n, {"select.rules": [rule for rule in rules if "dedup" not in rule]}),
@@ -219,7 +222,7 @@ def main() -> None:
     after = {"the start": everywhere(source, 0)[None]}
     config = configs.load(source.config)
     n = config.sample.n
-    for arm in arms(asked.ks, config, tokens=drawn(source, n).tokens):
+    for arm in arms(asked.ks, config, tokens=drawn(source, n).tokens, steps=fit_of(source, 1).steps):
         if asked.only and arm.name not in asked.only:
             continue
         runs = [finished_arm(source, arm, seed) for seed in asked.seeds]

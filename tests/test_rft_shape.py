@@ -31,10 +31,11 @@ def rft_shape() -> ModuleType:
 def test_every_arm_is_a_run_that_may_be_forked(rft_shape: ModuleType, finished: Path, tmp_path: Path) -> None:
     source = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
     config = configs.load(source.config, {"select.rules": ["correct", EQUATIONS]})
-    found = rft_shape.arms([1, 2, 4], config, tokens=5000)
+    found = rft_shape.arms([1, 2, 4], config, tokens=5000, steps=7)
     assert [arm.name for arm in found] == [
-        "k=1", "k=2", "k=4", "random", "no dedup", "weights 1/|Y+|", "at most 4", "adaptive", "true steps only",
-    ]  # fmt: skip
+        *("k=1", "k=2", "k=1 as long", "k=2 as long", "k=4", "random", "no dedup", "weights 1/|Y+|"),
+        *("at most 4", "adaptive", "true steps only"),
+    ]
     for place, arm in enumerate(found):
         about = {"name": "arm", "run_dir": str(tmp_path / str(place))}
         assert (
@@ -44,10 +45,11 @@ def test_every_arm_is_a_run_that_may_be_forked(rft_shape: ModuleType, finished: 
 
 def test_arms_keep_the_rules_of_their_run_and_programs_have_no_steps(rft_shape: ModuleType) -> None:
     config = configs.load("configs/smollm2_code.yaml")
-    found = {arm.name: arm.changes for arm in rft_shape.arms([4], config, tokens=5000)}
+    found = {arm.name: arm.changes for arm in rft_shape.arms([4], config, tokens=5000, steps=7)}
     rules = ["correct", {"dedup": "program"}, {"cap": 4}]
     assert config.select.rules == rules
     assert found["k=4"] == {"select.rules": [{"attempts": 4}, *rules]}
+    assert found["k=4 as long"] == {**found["k=4"], "train.max_steps": 7}
     assert found["k=16"] == {}
     assert found["no dedup"] == {"select.rules": ["correct", {"cap": 4}]}
     assert "true steps only" not in found
