@@ -29,8 +29,8 @@ SCORED = re.compile(r"score-(?P<split>\w+)-(?P<round>\d+)")
 def fork(source: RunFolder, config: Config) -> int:
     """Begin the run of `config` with what it shares with another; return how many samples of the first round those are.
 
-    Raises RunError where the source is not that far yet, where the folder exists, and for a config that has no more in
-    common with its source than data.
+    Raises RunError where the source is not that far yet, where the folder exists, and for a config whose held-out
+    samples would have been others.
     """
     target = RunFolder(config.folder)
     if target.path.exists():
