@@ -87,7 +87,7 @@ def arms(page: str, panels: Sequence[Panel]) -> go.Figure:
             f"xaxis{place}": {"title": text, "domain": panel.domain, "anchor": f"y{place}", "range": [0, panel.most]},
             f"yaxis{place}": {"anchor": f"x{place}", "autorange": "reversed", "showticklabels": place == 1},
         })  # fmt: skip
-    return drawn.update_layout(margin_l=150)
+    return drawn.update_layout(margin_l=180)
 
 
 def curves(page: str, panels: Sequence[Panel]) -> go.Figure:
