@@ -116,7 +116,7 @@ def test_a_warm_start_is_not_trained_again(tmp_path: Path) -> None:
     config = write_config(tmp_path, warm_start=warm, rounds=0)
     assert call("run", str(config), "--quiet", cwd=tmp_path).returncode == 0
     fork = forked(tmp_path / "run", "hotter", "sample.temperature=0.5", "rounds=1", samples=0)
-    run_on(fork)
+    assert call("sample", str(fork), cwd=tmp_path).returncode == 0
     weights = "warm_start/model.safetensors"
     assert (fork / weights).samefile(tmp_path / "run" / weights)
 
