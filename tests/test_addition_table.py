@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 
 from star_rft.folder import RunFolder
 from star_rft.record import read
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+from tests.programs import benchmark
 
 
 def test_a_run_that_ended_earlier_has_empty_cells(finished: Path, tmp_path: Path) -> None:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        addition = importlib.import_module("addition")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    addition = benchmark("addition")
     short = RunFolder(tmp_path / "short")
     for round in (0, 1):
         short.round(round).mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import time
@@ -14,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+from tests.programs import ROOT, benchmark
+
 MACHINE = {"device": "a processor, 2 cores", "memory": "8 GiB"}
 STORED = {
     "name": "training",
@@ -47,12 +47,7 @@ STORED = {
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, ModuleType]:
-    """The programs' own modules, which import each other as scripts of one folder do."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return {name: importlib.import_module(name) for name in ("figures", "results_page", "bench_rows", "run_all")}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return {name: benchmark(name) for name in ("figures", "results_page", "bench_rows", "run_all")}
 
 
 @pytest.fixture
@@ -136,7 +131,7 @@ def test_an_interpreter_without_vllm_is_a_sentence(modules: dict[str, ModuleType
 def test_every_row_is_a_benchmark_that_is_there(modules: dict[str, ModuleType]) -> None:
     rows = modules["bench_rows"].ROWS
     assert len({row.name for row in rows}) == len(rows)
-    assert [row.name for row in rows if not (BENCHMARKS.parent / row.arguments[0]).is_file()] == []
+    assert [row.name for row in rows if not (ROOT / row.arguments[0]).is_file()] == []
 
 
 def test_a_row_that_fails_ends_with_its_last_line(modules: dict[str, ModuleType], tmp_path: Path) -> None:

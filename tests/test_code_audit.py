@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,17 +13,12 @@ from star_rft.data import load, write_problems
 from star_rft.data.python_tasks import cases_of
 from star_rft.types import Problem
 from tests.ledgers import ledger_of, sample, verdict
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+from tests.programs import benchmark
 
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return {name: importlib.import_module(name) for name in ("plain_oracle", "program_signs", "code_audit")}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return {name: benchmark(name) for name in ("plain_oracle", "program_signs", "code_audit")}
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,18 +12,14 @@ from star_rft import config as configs
 from star_rft.folder import RunFolder
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
+from tests.programs import ROOT, benchmark
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 EQUATIONS = {"dedup": "equations"}
 
 
 @pytest.fixture(scope="module")
 def rft_shape() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("rft_shape")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return benchmark("rft_shape")
 
 
 def test_every_arm_is_a_run_that_may_be_forked(rft_shape: ModuleType, finished: Path, tmp_path: Path) -> None:
@@ -38,13 +32,12 @@ def test_every_arm_is_a_run_that_may_be_forked(rft_shape: ModuleType, finished: 
     ]
     for place, arm in enumerate(found):
         about = {"name": "arm", "run_dir": str(tmp_path / str(place))}
-        assert (
-            fork(source, configs.load(config.model_dump(by_alias=True), {**arm.changes, **about})) == 0
-        ) == arm.draws
+        samples = fork(source, configs.load(config.model_dump(by_alias=True), {**arm.changes, **about}))
+        assert (samples == 0) == arm.draws, arm.name
 
 
 def test_arms_keep_the_rules_of_their_run_and_programs_have_no_steps(rft_shape: ModuleType) -> None:
-    config = configs.load("configs/smollm2_code.yaml")
+    config = configs.load(ROOT / "configs" / "smollm2_code.yaml")
     found = {arm.name: arm.changes for arm in rft_shape.arms([4], config, tokens=5000, steps=7)}
     rules = ["correct", {"dedup": "program"}, {"cap": 4}]
     assert config.select.rules == rules

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,18 +10,14 @@ import pytest
 from star_rft.models import load, resolve
 from star_rft.samplers.hf import HFSampler
 from star_rft.types import Decoding, Request
+from tests.programs import benchmark
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 PROMPTS = ["Question: What is 2 + 3?\nAnswer:", "Question: 7 - 4?\nAnswer:"]
 
 
 @pytest.fixture(scope="module")
 def roofline() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("roofline")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return benchmark("roofline")
 
 
 def test_every_token_is_counted_and_a_shared_prompt_is_read_once(roofline: ModuleType, tmp_path: Path) -> None:
