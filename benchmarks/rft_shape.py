@@ -222,7 +222,11 @@ def main() -> None:
     after = {"the start": everywhere(source, 0)[None]}
     config = configs.load(source.config)
     n = config.sample.n
-    for arm in arms(asked.ks, config, tokens=drawn(source, n).tokens, steps=fit_of(source, 1).steps):
+    every = arms(asked.ks, config, tokens=drawn(source, n).tokens, steps=fit_of(source, 1).steps)
+    names = [arm.name for arm in every]
+    if unknown := [name for name in asked.only or () if name not in names]:
+        parser.error(f"--only: there is no arm {unknown[0]!r}; with --ks {asked.ks} there are {', '.join(names)}")
+    for arm in every:
         if asked.only and arm.name not in asked.only:
             continue
         runs = [finished_arm(source, arm, seed) for seed in asked.seeds]
