@@ -205,6 +205,13 @@ def test_the_luck_of_training_seeds_is_in_an_interval_over_them(monkeypatch: pyt
     assert found["both"] > 170
 
 
+def test_one_seed_fewer_is_drawn_than_there_are() -> None:
+    """Five drawn of these five would give 1.8: too narrow by the factor that dividing by n instead of n - 1 makes."""
+    seeds_S_P = np.repeat(np.array([[-3.0], [-1.0], [0.0], [1.0], [3.0]]), 50, axis=1)
+    found = crossed(seeds_S_P, np.zeros((1, 50)))
+    assert (found.low, found.high) == (-2.0, 2.0)
+
+
 def test_of_one_seed_an_interval_knows_the_problems_only() -> None:
     rng = np.random.default_rng(1)
     after, before = rng.random((1, 200)), rng.random((1, 200))
