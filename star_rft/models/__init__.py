@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOURCE_FILE = "gguf_source.json"  # in a folder made from a GGUF: what it was made from
 
