@@ -50,7 +50,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How completions are drawn. `temperature` 0 is greedy; `top_p` 1.0 and `top_k` 0 are off."""
+    """How completions are drawn. `temperature` 0 is greedy; `top_p` 1.0 and `top_k` 0 are off.
+
+    `stop` are strings and `stop_token_ids` tokens that end a completion, besides the model's own end tokens.
+    """
 
     temperature: float
     max_tokens: int
@@ -59,29 +62,38 @@ class Decoding:
     stop: tuple[str, ...] = ()
     backend: str = "hf"
     backend_version: str = ""
+    stop_token_ids: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:
-        return digest(asdict(self))
+        fields = asdict(self)
+        if not self.stop_token_ids:  # so that decodings without them keep the ids, and the seeds, that they had
+            del fields["stop_token_ids"]
+        return digest(fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to draw. `prompt` is the rendered text; `seed` (64 bits) fixes the randomness."""
+    """One completion to draw. `prompt` is the rendered text; `seed` (64 bits) fixes the randomness.
+
+    `prompt_ids` are its tokens; where they are None the engine tokenises the text as it is.
+    """
 
     problem_id: str
     attempt: int
     prompt: str
     seed: int
+    prompt_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a backend returns for a request.
 
-    `token_ids` are all sampled tokens, the end-of-sequence token included; `text` ends before that token
+    `token_ids` are all sampled tokens, the end token included; `text` ends before that token
     and before a stop string. `logprob` is the sum over `token_ids` at temperature 1, untruncated; None where the
-    engine gives none.
+    engine gives none. Where an engine gives text only, `token_ids` are those of the text, `ids_are_sampled` is False,
+    and they are never trained on as they are.
     """
 
     request: Request
@@ -89,6 +101,7 @@ class Completion:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     logprob: float | None
+    ids_are_sampled: bool = True
 
 
 class Sampler(Protocol):
@@ -118,6 +131,7 @@ class Sample:
     """A completion with everything that produced it: a row of the ledger.
 
     `hinted`: its prompt held the answer; `leaks_hint`: and the text shows it (see `star_rft.rationalize`).
+    `ids_are_sampled`: `token_ids` are the very tokens that the model drew, not those of a text that a server gave.
     """
 
     problem_id: str
@@ -134,6 +148,7 @@ class Sample:
     finish_reason: FinishReason
     logprob: float | None
     leaks_hint: bool = False
+    ids_are_sampled: bool = True
 
     @property
     def id(self) -> str:
@@ -151,7 +166,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to train on. The loss falls on `completion_ids` only, which end with end-of-sequence."""
+    """One thing to train on. The loss falls on `completion_ids` only, which end as `models.encode` says."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
@@ -162,7 +177,7 @@ class Example:
 class Ranking:
     """Completions of one prompt, best first, for objectives that compare; those of equal score are not compared.
 
-    Each of `completion_ids` ends with end-of-sequence; `scores` belong to them and never rise.
+    Each of `completion_ids` ends with its end token; `scores` belong to them and never rise.
     """
 
     prompt_ids: tuple[int, ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +12,8 @@ from star_rft.types import Problem, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from star_rft.models.ends import Ends
 
 QUESTION = "{question}"
 SHOT_KEYS = {"prompt", "completion"}
@@ -21,17 +25,19 @@ class PromptError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Prompter:
-    """Renders problems for one tokenizer. Tokenise what it returns with `add_special_tokens=False`.
+    """Renders problems for one tokenizer, and gives the token ids of prompts and completions.
 
-    The text holds the beginning-of-sequence token exactly once, if the tokenizer wants it: plain prompts get
-    it here, chat templates write it themselves. What is trained on is the ids of the prompt followed by the
-    ids of the completion, each tokenised alone, exactly as in sampling; the chat template is never applied to
+    `prompt_ids` tokenises a chat prompt as `apply_chat_template` does (the template writes the special tokens), and a
+    plain one as `tokenizer(text)` does. What is trained on is the ids of the prompt followed by the ids of the
+    completion, each tokenised alone, exactly as in sampling; the chat template is never applied to
     a finished exchange. So a template that renders one differently (thinking templates drop or add an empty
     thought) cannot move the border between prompt and completion.
 
     `template` is put around the question, in chat and plain prompts alike; braces in a problem mean nothing.
     `completion_prefix` starts every completion that is written here, in `target` and in plain few-shot
-    examples: " " after a template that ends in "Answer:".
+    examples: " " after a template that ends in "Answer:". `ends` are the model's end tokens (`models.ends`), those
+    that the tokenizer names unless given. `date` is the day, as YYYY-MM-DD, that a template is told which asks for
+    today's.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -42,6 +48,8 @@ class Prompter:
     completion_prefix: str = ""
     chat_options: Mapping[str, Any] = field(default_factory=dict)
     """Passed to the chat template by name, such as `enable_thinking`."""
+    ends: Ends | None = None
+    date: str | None = None
 
     def __post_init__(self) -> None:
         """Fail before any work if a setting does not fit this tokenizer; rendering one question shows it."""
@@ -54,11 +62,21 @@ class Prompter:
         for index, shot in enumerate(self.few_shot):
             if set(shot) != SHOT_KEYS:
                 raise PromptError(f"prompt.few_shot[{index}] has the keys {sorted(shot)}; it needs {sorted(SHOT_KEYS)}")
-        self.text("1 + 1?")
+        self._check_chat_options()
+        self._check_constant_parts(self.text("1 + 1?"))
+        if self.ends is None:
+            from star_rft.models.ends import ends_by
+
+            object.__setattr__(self, "ends", ends_by(self.tokenizer, chat_options=self.chat_options))
 
     @property
     def is_chat(self) -> bool:
         return bool(self.tokenizer.chat_template) if self.chat == "auto" else self.chat
+
+    @property
+    def end_tokens(self) -> Ends:
+        assert self.ends is not None  # __post_init__ has seen to it
+        return self.ends
 
     def render(self, problem: Problem) -> str:
         """Return the prompt of a problem, up to where the model goes on."""
@@ -67,6 +85,18 @@ class Prompter:
     def text(self, question: str) -> str:
         """Return the prompt for any question, such as one that a hint was added to."""
         return self._chat(question) if self.is_chat else self._plain(question)
+
+    def prompt_ids(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a prompt that `render` or `text` returned."""
+        from star_rft.models.encode import plain_prompt_ids, text_ids
+
+        return text_ids(self.tokenizer, text) if self.is_chat else plain_prompt_ids(self.tokenizer, text)
+
+    def text_completion_ids(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a completion that is known as text only, with the end token behind it."""
+        from star_rft.models.encode import ended_text_ids
+
+        return ended_text_ids(self.tokenizer, text, self.end_tokens, is_chat=self.is_chat)
 
     def target(self, problem: Problem) -> str:
         """Return the gold solution as a completion; the end-of-sequence token is the caller's to add."""
@@ -80,6 +110,8 @@ class Prompter:
         return before + question + after
 
     def _plain(self, question: str) -> str:
+        from star_rft.models.encode import bos_text
+
         shots = [self._asked(s["prompt"]) + self.completion_prefix + s["completion"] for s in self.few_shot]
         text = "\n\n".join([*([self.system] if self.system else []), *shots, self._asked(question)])
         bos = bos_text(self.tokenizer)
@@ -95,21 +127,53 @@ class Prompter:
         return messages
 
     def _chat(self, question: str) -> str:
+        messages: list[Any] = self.messages(question)
+        asked = self._asked(question).strip()
+        text = self._applied(messages)
+        if asked not in text:  # the templates of some multimodal models show nothing but lists of parts
+            text = self._applied([{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages])
+        if asked not in text:
+            raise PromptError(
+                f"the chat template does not show the whole question {asked[:80]!r}: set prompt.chat=false, or give the"
+                " model another chat template"
+            )
+        return text
+
+    def _applied(self, messages: list[Any]) -> str:
         from jinja2 import TemplateError
 
+        options = {**self._clock(), **self.chat_options}
         try:
-            text = self.tokenizer.apply_chat_template(
-                self.messages(question), tokenize=False, add_generation_prompt=True, **self.chat_options
-            )
-        except TemplateError as error:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
+        except (TemplateError, TypeError) as error:
             raise PromptError(f"the tokenizer's chat template refuses this prompt: {error}") from None
         return str(text)
 
+    def _clock(self) -> dict[str, Any]:
+        """Return what stands in for the clock of chat templates: the same prompt on every day of a run."""
+        if self.date is None:
+            return {}
+        day = datetime.date.fromisoformat(self.date)
+        return {"strftime_now": day.strftime}
 
-def bos_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the token that this tokenizer puts before a plain text, or "" if it puts none."""
-    bos = tokenizer.bos_token
-    if bos is None:
-        return ""
-    ids = tokenizer("a")["input_ids"]
-    return str(bos) if ids[:1] == [tokenizer.bos_token_id] else ""
+    def _check_chat_options(self) -> None:
+        """Raise PromptError for an option that the chat template does not read: it would do nothing."""
+        if self.chat_options and not self.is_chat:
+            raise PromptError("prompt.chat_options are for a chat template, and prompts here are plain text")
+        source = str(self.tokenizer.chat_template)
+        for name in self.chat_options:
+            if not re.search(rf"\b{re.escape(name)}\b", source):
+                asked = sorted(set(re.findall(r"\b(\w+) is (?:not )?defined", source)))
+                raise PromptError(
+                    f"prompt.chat_options: the chat template does not read {name!r}; it asks for"
+                    f" {', '.join(asked) or 'no options'}"
+                )
+
+    def _check_constant_parts(self, text: str) -> None:
+        """Raise PromptError for a system prompt or an example that the chat template leaves out."""
+        parts = [("prompt.system", self.system or "")]
+        for index, shot in enumerate(self.few_shot):
+            parts += [(f"prompt.few_shot[{index}].{key}", shot[key]) for key in sorted(SHOT_KEYS)]
+        for key, part in parts:
+            if part.strip() not in text:
+                raise PromptError(f"{key}: the chat template does not show it whole; leave it out, or set prompt.chat=false")

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 import pyarrow as pa
 
 from star_rft.data import Prompter
-from star_rft.data.prompts import bos_text
+from star_rft.models.encode import bos_text
 from star_rft.export.rows import Compared, Imitated
 from star_rft.training.corpus import Row
 

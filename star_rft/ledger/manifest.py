@@ -14,7 +14,7 @@ from typing import Any
 
 from star_rft.files import RunError, append_line, read_lines
 
-SCHEMA = 3
+SCHEMA = 4
 
 Line = dict[str, Any]
 

@@ -1,6 +1,7 @@
 """Ledgers of older schemas are brought up to date, a step a schema; nothing of them is lost on the way.
 
 1: samples did not say whether they leak their hint, verdicts held fewer keys. 2: lines did not hold sizes and times.
+3: samples did not say whether their ids were sampled.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from star_rft.ledger.schemas import SAMPLES, VERDICTS
 
 log = logging.getLogger("star_rft")
 
-LEAST_READABLE = 2  # its parts have the columns of today
+LEAST_READABLE = 4  # its parts have the columns of today
 
 
 def require_readable(manifest: Manifest) -> None:
@@ -50,26 +51,41 @@ def _with_new_columns(folder: Path, line: Line) -> Line:
     sums = dict(line["sha256"])
     for table, part in line["parts"].items():
         path = folder / part
-        if not path.exists():
+        if not path.exists() or table not in _COLUMNS:
             continue
-        if sha256(path) == sums[table]:
+        if not _is_rewritten(path, table):
+            if sha256(path) != sums[table]:
+                continue
             write_table(path, _COLUMNS[table](folder, line, pq.read_table(path)))
-        elif not _is_rewritten(path, table):
-            continue
         sums[table] = sha256(path)
     return {**line, "sha256": sums}
 
 
 def _is_rewritten(path: Path, table: str) -> bool:
-    """Whether an earlier migration, which was interrupted, came so far."""
+    """Whether a part has the columns of today: an earlier step, or a migration that was interrupted, wrote them."""
     try:
         return bool(pq.read_schema(path).names == _SCHEMAS[table].names)
     except (pa.ArrowException, OSError):
         return False
 
 
-def _samples_of_1(folder: Path, line: Line, rows: pa.Table) -> pa.Table:
-    return rows.append_column("leaks_hint", pa.array([False] * rows.num_rows)).cast(SAMPLES)
+def _with_origin_of_ids(folder: Path, line: Line) -> Line:
+    """3 to 4: rewrite the parts of samples, and note them anew where they were whole."""
+    if "samples" not in line["parts"]:
+        return line
+    samples = {table: part for table, part in line["parts"].items() if table == "samples"}
+    new = _with_new_columns(folder, {**line, "parts": samples})
+    if new["sha256"] == line["sha256"]:
+        return line
+    noted = marks(folder, samples)
+    return {**line, **{name: {**line[name], **noted[name]} for name in noted}}
+
+
+def _samples_of_today(folder: Path, line: Line, rows: pa.Table) -> pa.Table:
+    """Add the columns that are missing. Only engines that gave no ids gave no log-probability either."""
+    if "leaks_hint" not in rows.column_names:
+        rows = rows.append_column("leaks_hint", pa.array([False] * rows.num_rows))
+    return rows.append_column("ids_are_sampled", rows["logprob"].is_valid()).cast(SAMPLES)
 
 
 def _verdicts_of_1(folder: Path, line: Line, rows: pa.Table) -> pa.Table:
@@ -108,5 +124,5 @@ def _with_sizes(folder: Path, line: Line) -> Line:
 
 
 _SCHEMAS = {"samples": SAMPLES, "verdicts": VERDICTS}
-_COLUMNS = {"samples": _samples_of_1, "verdicts": _verdicts_of_1}
-_STEPS: dict[int, Callable[[Path, Line], Line]] = {1: _with_new_columns, 2: _with_sizes}
+_COLUMNS = {"samples": _samples_of_today, "verdicts": _verdicts_of_1}
+_STEPS: dict[int, Callable[[Path, Line], Line]] = {1: _with_new_columns, 2: _with_sizes, 3: _with_origin_of_ids}

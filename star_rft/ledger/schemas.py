@@ -22,6 +22,7 @@ SAMPLES = pa.schema(
         ("finish_reason", pa.string()),
         ("logprob", pa.float64()),
         ("leaks_hint", pa.bool_()),
+        ("ids_are_sampled", pa.bool_()),
     ]
 )
 VERDICTS = pa.schema(
@@ -95,6 +96,7 @@ DECODINGS = pa.schema(
         ("top_k", pa.int32()),
         ("max_tokens", pa.int32()),
         ("stop", pa.list_(pa.string())),
+        ("stop_token_ids", pa.list_(pa.int32())),
     ]
 )
 ROUNDS = pa.schema(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 
 from star_rft.files import RunError
 from star_rft.ledger import SCHEMA, Ledger
-from star_rft.ledger.parts import sha256
+from star_rft.ledger.parts import marks, sha256
 from tests.ledgers import commit, sample, verdict
 
-GONE = {"samples": ["leaks_hint"], "verdicts": ["program_key", "false_steps"]}
+GONE = {
+    1: {"samples": ["leaks_hint", "ids_are_sampled"], "verdicts": ["program_key", "false_steps"]},
+    2: {"samples": ["ids_are_sampled"]},
+    3: {"samples": ["ids_are_sampled"]},
+}
 
 
 def everything(folder: Path) -> list[Any]:
@@ -31,18 +36,20 @@ def as_written_by(schema: int, folder: Path) -> list[Any]:
     traces = everything(folder)
     lines = [json.loads(line) for line in ledger.manifest.read_text().splitlines()]
     for line in lines[1:]:
-        del line["bytes"], line["mtime_ns"]
-        if schema == 1:
-            for table, part in line["parts"].items():
+        for table, part in line["parts"].items():
+            if table in GONE[schema]:
                 path = ledger.folder / part
-                pq.write_table(pq.read_table(path).drop_columns(GONE[table]), path)
+                pq.write_table(pq.read_table(path).drop_columns(GONE[schema][table]), path)
                 line["sha256"][table] = sha256(path)
+        line |= marks(ledger.folder, line["parts"])
+        if schema < 3:
+            del line["bytes"], line["mtime_ns"]
     lines[0] = {"schema": schema}
     ledger.manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return traces
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_an_older_ledger_is_brought_up_to_date_without_loss(tmp_path: Path, schema: int) -> None:
     traces = as_written_by(schema, tmp_path)
     ledger = Ledger(tmp_path, is_writer=True)
@@ -53,14 +60,23 @@ def test_an_older_ledger_is_brought_up_to_date_without_loss(tmp_path: Path, sche
 
 
 def test_who_only_reads_is_told_what_to_do_with_columns_that_are_missing(tmp_path: Path) -> None:
-    as_written_by(1, tmp_path)
+    as_written_by(3, tmp_path)
     with pytest.raises(RunError, match="star-rft ledger"):
         Ledger(tmp_path)
 
 
-def test_who_only_reads_reads_a_ledger_whose_columns_are_those_of_today(tmp_path: Path) -> None:
-    traces = as_written_by(2, tmp_path)
-    assert everything(tmp_path) == traces
+def test_ids_of_a_sample_without_a_log_probability_were_not_sampled(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, is_writer=True)
+    pairs = [(replace(sample("p", i), logprob=logprob), verdict()) for i, logprob in enumerate([-1.0, None])]
+    commit(ledger, "u", pairs)
+    (path,) = (ledger.folder / "samples").glob("*.parquet")
+    pq.write_table(pq.read_table(path).drop_columns(["ids_are_sampled"]), path)
+    line = json.loads(ledger.manifest.read_text().splitlines()[-1])
+    line |= marks(ledger.folder, line["parts"])
+    ledger.manifest.write_text(json.dumps({"schema": 3}) + "\n" + json.dumps(line) + "\n")
+    Ledger(tmp_path, is_writer=True)
+    found = Ledger(tmp_path).connect().execute("select ids_are_sampled from samples order by attempt").fetchall()
+    assert found == [(True,), (False,)]
 
 
 def test_a_migration_that_was_killed_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +100,7 @@ def test_a_migration_that_was_killed_half_way_goes_on(tmp_path: Path, monkeypatc
     assert everything(tmp_path) == traces
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_a_part_that_was_damaged_before_is_found_after(tmp_path: Path, schema: int) -> None:
     as_written_by(schema, tmp_path)
     path = tmp_path / "ledger" / "samples" / "u1.parquet"
