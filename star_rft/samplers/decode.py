@@ -8,6 +8,7 @@ Axes: N active rows, T positions, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -58,18 +59,14 @@ def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefilled]:
     Padding on the right is never seen by a causal model's real tokens, so no mask is needed.
     """
     width = max(len(prompt.ids) for prompt in prompts) - 1
-    cache = DynamicCache()
+    cache = DynamicCache()  # without the config, hence without windows: the slots need every key
     if width > 0:
         ids = [[*prompt.ids[:-1], *[0] * (width + 1 - len(prompt.ids))] for prompt in prompts]
         ids_N_T = torch.tensor(ids, device=model.device)
         positions_N_T = torch.arange(width, device=model.device).expand(len(prompts), -1)
-        model(
-            input_ids=ids_N_T,
-            position_ids=positions_N_T,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        # Logits of a whole prompt, which nothing reads, would be the largest tensor of all.
+        keep = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        model(input_ids=ids_N_T, position_ids=positions_N_T, past_key_values=cache, use_cache=True, **keep)
     return [Prefilled(prompt, cache, index) for index, prompt in enumerate(prompts)]
 
 
@@ -77,15 +74,13 @@ def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefilled]:
 def next_logits(model: Any, cache: SlotCache, tokens: Sequence[int], rows: Sequence[Written]) -> torch.Tensor:
     """Feed one token a row, row i in slot i, and return logits_N_V for the token after it."""
     positions_N = torch.tensor([row.prefix.length + row.written for row in rows], device=model.device)
-    output = model(
-        input_ids=torch.tensor(tokens, device=model.device)[:, None],
-        attention_mask=cache.aim(rows),
-        position_ids=positions_N[:, None],
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-        slots=cache,  # transformers hands it to the attention function
-    )
+    with cache.aim(rows):
+        output = model(
+            input_ids=torch.tensor(tokens, device=model.device)[:, None],
+            position_ids=positions_N[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
     logits_N_V: torch.Tensor = output.logits[:, -1]
     return logits_N_V
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from star_rft.remote import Passing
+from star_rft.samplers.stops import Endings
 from star_rft.types import Decoding, FinishReason, UserError
 
 # Of how servers are asked and read here, for decodings: theirs is not known before one is up, nor the same everywhere.
@@ -26,7 +27,8 @@ class Dialect:
 
     `takes_ids`: prompts go there as tokens, so that they are ours. `seed_bits` is what it takes of a seed. `always` is
     sent with every request, above all to switch off sampling defaults of the server and of the checkpoint;
-    `no_top_k` is its word for all tokens, None where it has no such setting. `logprobs_are_raw`: at temperature 1
+    `no_top_k` is its word for all tokens, None where it has no such setting; `takes_stop_ids`: tokens that end a
+    completion can be named. `logprobs_are_raw`: at temperature 1
     whatever the temperature.
     """
 
@@ -34,11 +36,19 @@ class Dialect:
     takes_ids: bool
     seed_bits: int
     no_top_k: int | None
+    takes_stop_ids: bool = False
     always: Mapping[str, Any] = field(default_factory=dict)
     logprobs_are_raw: bool = True
 
-    def body(self, name: str, text: str, ids: Sequence[int], seed: int, decoding: Decoding) -> dict[str, Any]:
+    def body(
+        self, name: str, text: str, ids: Sequence[int], seed: int, decoding: Decoding, endings: Endings
+    ) -> dict[str, Any]:
         """Return the request for one completion by the model that the server calls `name`."""
+        if decoding.stop_token_ids and not self.takes_stop_ids:
+            raise UserError(
+                f"server.api: servers of kind {self.name} take no stop_token_ids: leave sample.stop_token_ids and"
+                " eval.stop_token_ids out, or use one of vLLM or SGLang"
+            )
         if decoding.top_k and self.no_top_k is None:
             raise UserError(
                 "server.api: the protocol that all servers share has no top_k: leave sample.top_k and eval.top_k at 0,"
@@ -54,8 +64,11 @@ class Dialect:
             "seed": seed & ((1 << self.seed_bits) - 1),
             **self.always,
         }
-        if decoding.stop:
-            body["stop"] = list(decoding.stop)
+        # Where ids can be named, a stop string that is a special token is one of them: no text would show it.
+        if self.takes_stop_ids:
+            body["stop_token_ids"] = sorted(endings.ids)
+        if stop := endings.strings if self.takes_stop_ids else decoding.stop:
+            body["stop"] = list(stop)
         if self.no_top_k is not None:
             body["top_k"] = decoding.top_k or self.no_top_k
         return body
@@ -68,13 +81,13 @@ _PLAIN = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty
 
 DIALECTS: Mapping[str, Dialect] = {
     # `logprobs` 0 asks for the sampled token's alone. Raw unless the server was started with another --logprobs-mode.
-    "vllm": Dialect("vllm", True, 63, -1, {**_PLAIN, "logprobs": 0, "return_token_ids": True}),
+    "vllm": Dialect("vllm", True, 63, -1, True, {**_PLAIN, "logprobs": 0, "return_token_ids": True}),
     # It divides by the temperature first, unless SGLANG_RETURN_ORIGINAL_LOGPROB is set, which nobody outside can see.
     "sglang": Dialect(
-        "sglang", True, 31, -1, {**_PLAIN, "logprobs": 0, "return_token_ids": True}, logprobs_are_raw=False
+        "sglang", True, 31, -1, True, {**_PLAIN, "logprobs": 0, "return_token_ids": True}, logprobs_are_raw=False
     ),
     # Its own order of samplers truncates before the temperature, and has min_p and more in it.
-    "llamacpp": Dialect("llamacpp", True, 31, 0, {"logprobs": 1, "samplers": ["temperature", "top_k", "top_p"]}),
+    "llamacpp": Dialect("llamacpp", True, 31, 0, False, {"logprobs": 1, "samplers": ["temperature", "top_k", "top_p"]}),
     "openai": Dialect("openai", False, 31, None),
 }
 

@@ -17,10 +17,11 @@ import transformers
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from star_rft.models import ModelError, load
+from star_rft.models.ends import ends_by
 from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Row, next_logits, prefill
 from star_rft.samplers.kv_cache import ATTENTION, Prefix, SlotCache, Written
-from star_rft.samplers.prompts import Prompt, eos_ids, tokenized
-from star_rft.samplers.stops import StopStrings, ending
+from star_rft.samplers.prompts import Prompt, tokenized
+from star_rft.samplers.stops import Endings
 from star_rft.types import Completion, Decoding, Request
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
@@ -52,7 +53,7 @@ class HFSampler:
         self.tokenizer = tokenizer
         self.version: str = transformers.__version__
         self.batch_size = batch_size
-        self._eos_ids = eos_ids(tokenizer, model.generation_config)
+        self._ends = ends_by(tokenizer, model.generation_config)
         _require_plain_attention(model)
         self._shapes = _prove_slots(model)
         self._limit = _longest_sequence(model)
@@ -68,13 +69,13 @@ class HFSampler:
         if self.model is None:
             raise RuntimeError("this sampler was closed")
         prompts = self._tokenize(requests, decoding)
-        stops = StopStrings(self.tokenizer, decoding.stop)
+        endings = Endings(self.tokenizer, self._ends, decoding)
         if not prompts:
             return iter(())
         rows = batch_size or self.batch_size_for(len(prompts[0].ids), decoding)
         slots = min(rows, len(requests))
         batch = Batch(self.model, prompts, decoding, like=self._shapes, slots=slots)
-        return self._completions(batch, decoding, stops)
+        return self._completions(batch, decoding, endings)
 
     def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
         """Return how many rows `sample` keeps in the batch: by free memory unless `batch_size` was given.
@@ -102,18 +103,17 @@ class HFSampler:
         prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=self._limit, whose="the model")
         return sorted(prompts, key=lambda prompt: -len(prompt.ids))  # stable, hence deterministic
 
-    def _completions(self, batch: Batch, decoding: Decoding, stops: StopStrings) -> Iterator[Completion]:
+    def _completions(self, batch: Batch, decoding: Decoding, endings: Endings) -> Iterator[Completion]:
         while rows := batch.step():
             finished = []
             for slot, row in enumerate(rows):
-                is_ended = row.token_ids[-1] in self._eos_ids or stops.ended(row.token_ids)
-                if is_ended or len(row.token_ids) == decoding.max_tokens:
+                if endings.ended(row.token_ids) or len(row.token_ids) == decoding.max_tokens:
                     batch.leave(slot)
-                    finished.append(self._completion(row, stops))
+                    finished.append(self._completion(row, endings))
             yield from finished
 
-    def _completion(self, row: Row, stops: StopStrings) -> Completion:
-        text, reason = ending(row.token_ids, self._eos_ids, stops)
+    def _completion(self, row: Row, endings: Endings) -> Completion:
+        text, reason = endings.text(row.token_ids)
         return Completion(row.request, text, tuple(row.token_ids), reason, row.logprob)
 
 

@@ -12,19 +12,15 @@ largest prefix, H key/value heads, G query heads a key/value head, T positions, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-from star_rft.models import ModelError
-
-ATTENTION = "star_rft_slots"
 FIRST_POSITIONS = 32  # room for suffixes at first; doubled whenever it is full
 
 
@@ -51,11 +47,14 @@ class Aim:
 
     rows_N: torch.Tensor
     positions_N: torch.Tensor
+    lengths_N: torch.Tensor  # of the rows' prefixes
     grid_N: torch.Tensor  # the place of each row in a table of P prefixes by M rows
     prefixes: int
     members: int
     prefix_width: int
     suffix_width: int
+    masks: list[torch.Tensor] = field(default_factory=list)  # what the step's layers are given
+    layers: dict[int, SlotLayer] = field(default_factory=dict)  # by the id of the keys that they returned
 
     def to_grid(self, rows_N_H_G_X: torch.Tensor) -> torch.Tensor:
         """Gather the rows of each prefix, so that one product serves them all: grid_P_H_(M*G)_X."""
@@ -73,19 +72,20 @@ class Aim:
         return grid.reshape(self.prefixes * self.members, heads, group, width)[self.grid_N]
 
 
+AIM: ContextVar[Aim | None] = ContextVar("AIM", default=None)  # of the step that is under way
+
+
 class SlotCache(Cache):
-    """Keys and values of a batch of rows. Before each forward of N rows call `aim`."""
+    """Keys and values of a batch of rows. Each forward of N rows runs inside of `aim`."""
 
     def __init__(self, like: DynamicCache, *, rows: int, longest_prefix: int) -> None:
         """Allocate for `rows` rows, with the heads and dimensions that `like` holds."""
         self.slots = [SlotLayer(layer, rows, longest_prefix) for layer in like.layers]
         super().__init__(layers=[*self.slots])
 
-    def aim(self, rows: Sequence[Written]) -> torch.Tensor:
-        """Let row n write its next position in the forward that follows.
-
-        Returns the additive mask_N_1_1_T over prefix and suffix.
-        """
+    @contextmanager
+    def aim(self, rows: Sequence[Written]) -> Iterator[None]:
+        """Let row n write its next position in the forward inside of this context: attention and masks find it."""
         members: Counter[int] = Counter()
         place = []  # the how-manieth row of its prefix a row is
         for row in rows:
@@ -100,6 +100,7 @@ class SlotCache(Cache):
         aim = Aim(
             rows_N=torch.arange(len(rows), device=table_3_N.device),
             positions_N=table_3_N[0],
+            lengths_N=table_3_N[2],
             grid_N=table_3_N[1],
             prefixes=max(members) + 1,
             members=most,
@@ -108,7 +109,11 @@ class SlotCache(Cache):
         )
         for layer in self.slots:
             layer.aim(aim)
-        return _mask(table_3_N[2], aim)
+        token = AIM.set(aim)
+        try:
+            yield
+        finally:
+            AIM.reset(token)
 
     def admit(self, prefix: Prefix, prompts: DynamicCache, row: int) -> None:
         """Copy the prefilled prompt in `row` of `prompts` into the slot of `prefix`."""
@@ -171,6 +176,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.suffix_keys_B_H_D_T[rows_N, :, :, positions_N] = key_states[:, :, 0]
         self.suffix_values_B_H_T_D[rows_N, :, positions_N] = value_states[:, :, 0]
         keys_N_H_T_D = self.suffix_keys_B_H_D_T[: len(rows_N), :, :, :width].transpose(-1, -2)
+        self.aimed.layers[id(keys_N_H_T_D)] = self
+        self.keys = keys_N_H_T_D  # kept until the next step, so that no other tensor gets its id
         return keys_N_H_T_D, self.suffix_values_B_H_T_D[: len(rows_N), :, :width]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -187,66 +194,6 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return -1
 
 
-def slot_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    slots: SlotCache | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of one new token a row over its prefix and its suffix; without `slots` transformers' sdpa.
-
-    sdpa with a mask copies every key and value G times first, which on a CPU costs several times the
-    attention itself. Here the query heads of a group, and the rows of a prefix, are rows of one product.
-    """
-    if slots is None:
-        if attention_mask is not None and attention_mask.shape[-1] != key.shape[-2]:
-            raise ModelError(f"{type(module).__name__} is not given the arguments of forward: use the vllm backend")
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
-        return output
-    layer = slots.slots[module.layer_idx]
-    aim = layer.aimed
-    assert aim is not None
-    assert attention_mask is not None
-    count, query_heads, _, dim = query.shape
-    heads = key.shape[1]
-    scale = dim**-0.5 if scaling is None else scaling
-    query_N_H_G_D = query.reshape(count, heads, query_heads // heads, dim) * scale
-    keys_P_H_D_T = layer.prefix_keys_P_H_D_T[: aim.prefixes, :, :, : aim.prefix_width]
-    values_P_H_T_D = layer.prefix_values_P_H_T_D[: aim.prefixes, :, : aim.prefix_width]
-
-    prefix_scores_N_H_G_T = aim.from_grid(torch.matmul(aim.to_grid(query_N_H_G_D), keys_P_H_D_T))
-    suffix_scores_N_H_G_T = torch.matmul(query_N_H_G_D, key.transpose(-1, -2))
-    scores_N_H_G_T = torch.cat([prefix_scores_N_H_G_T, suffix_scores_N_H_G_T], dim=-1) + attention_mask
-    weights_N_H_G_T = torch.softmax(scores_N_H_G_T, dim=-1).to(value.dtype)  # fp32 until here: the mask is
-    prefix_weights, suffix_weights = weights_N_H_G_T.tensor_split([aim.prefix_width], dim=-1)
-    output_N_H_G_D = torch.matmul(suffix_weights, value)
-    output_N_H_G_D += aim.from_grid(torch.matmul(aim.to_grid(prefix_weights), values_P_H_T_D))
-    return output_N_H_G_D.reshape(count, 1, query_heads, value.shape[-1]), None
-
-
-def _mask(prefix_lengths_N: torch.Tensor, aim: Aim) -> torch.Tensor:
-    """Return mask_N_1_1_T: 0 where a row has a key, -inf elsewhere."""
-    device = prefix_lengths_N.device
-    is_key_N_T = torch.cat(
-        [
-            torch.arange(aim.prefix_width, device=device) < prefix_lengths_N[:, None],
-            torch.arange(aim.suffix_width, device=device) <= aim.positions_N[:, None],
-        ],
-        dim=1,
-    )
-    mask_N_T = torch.zeros(is_key_N_T.shape, device=device).masked_fill_(~is_key_N_T, float("-inf"))
-    return mask_N_T[:, None, None, :]
-
-
 def _doubled(tensor: torch.Tensor, *, dim: int) -> torch.Tensor:
     return torch.cat([tensor, torch.zeros_like(tensor)], dim=dim)
 
-
-AttentionInterface.register(ATTENTION, slot_attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)

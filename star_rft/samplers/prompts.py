@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from star_rft.types import Decoding, Request, UserError
 
@@ -28,13 +27,14 @@ def tokenized(
 
     `limit` is how many positions a prompt and its completion have; `whose` says in an error where that comes from.
     """
-    by_text: dict[str, list[Request]] = {}
+    groups: dict[tuple[str, tuple[int, ...] | None], list[Request]] = {}
     for request in requests:
-        by_text.setdefault(request.prompt, []).append(request)
-    if not by_text:
-        return []
-    encoded = tokenizer(list(by_text), add_special_tokens=False)["input_ids"]
-    prompts = [Prompt(tuple(ids), tuple(group)) for ids, group in zip(encoded, by_text.values(), strict=True)]
+        groups.setdefault((request.prompt, request.prompt_ids), []).append(request)
+    texts = [text for text, ids in groups if ids is None]
+    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    prompts = [
+        Prompt(tuple(next(encoded)) if ids is None else ids, tuple(group)) for (_, ids), group in groups.items()
+    ]
     for prompt in prompts:
         problem = prompt.requests[0].problem_id
         if not prompt.ids:
@@ -46,22 +46,3 @@ def tokenized(
                 f"and eval.max_tokens, or leave such problems out"
             )
     return prompts
-
-
-def eos_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
-    """Return the tokens that end a completion, by the tokenizer and by the checkpoint."""
-    eos = generation_config.eos_token_id
-    ids = [tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])]
-    return frozenset(token for token in ids if token is not None)
-
-
-def eos_ids_of(path: str | Path, tokenizer: Any, *, trust_remote_code: bool = False) -> frozenset[int]:
-    """Return them for a model that another process has loaded: by its files alone."""
-    from transformers import AutoConfig, GenerationConfig
-
-    try:
-        generation_config = GenerationConfig.from_pretrained(path)
-    except OSError:  # without the file transformers takes the same keys of the model's config
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        generation_config = GenerationConfig.from_model_config(config)
-    return eos_ids(tokenizer, generation_config)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from star_rft import models
 from star_rft.fleet import Address, Fleet, reached
+from star_rft.models.encode import continuation_ids
+from star_rft.models.ends import ends_of
 from star_rft.remote import MENDABLE, Passing, key_from, parsed, problem_with, wait_asked
 from star_rft.samplers.dialects import DIALECTS, VERSION, Answer, Dialect, answer
 from star_rft.samplers.own_server import OwnServer
-from star_rft.samplers.prompts import eos_ids_of, tokenized
-from star_rft.samplers.stops import StopStrings, ending
+from star_rft.samplers.prompts import tokenized
+from star_rft.samplers.stops import Endings
 from star_rft.types import Completion, Decoding, Model, Request, UserError
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class ServerSampler:
             "backoff": backoff,
         }
         self._tokenizer = models.load_tokenizer(model, trust_remote_code=trust_remote_code)
-        self._eos_ids = eos_ids_of(model, self._tokenizer, trust_remote_code=trust_remote_code)
+        self._ends = ends_of(model, self._tokenizer, trust_remote_code=trust_remote_code)
         self._limit = _longest_sequence(model, trust_remote_code=trust_remote_code)
         self._own: OwnServer | None = None
         self._fleet: Fleet | None = None
@@ -81,10 +83,10 @@ class ServerSampler:
         """
         if self._is_closed:
             raise RuntimeError("this sampler was closed")
-        stops = StopStrings(self._tokenizer, decoding.stop)
+        endings = Endings(self._tokenizer, self._ends, decoding)
         prompts = tokenized(requests, self._tokenizer, decoding=decoding, limit=self._limit, whose="the model")
         asked = [(request, prompt.ids) for prompt in prompts for request in prompt.requests]
-        return self._completions(asked, decoding, stops)
+        return self._completions(asked, decoding, endings)
 
     def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
         """Return 0: an engine that batches by itself."""
@@ -101,12 +103,12 @@ class ServerSampler:
             self._own = None
 
     def _completions(
-        self, asked: Sequence[tuple[Request, tuple[int, ...]]], decoding: Decoding, stops: StopStrings
+        self, asked: Sequence[tuple[Request, tuple[int, ...]]], decoding: Decoding, endings: Endings
     ) -> Iterator[Completion]:
         def body(index: int, address: Address) -> dict[str, Any]:
             name, dialect = self._served[address]
             request, ids = asked[index]
-            return dialect.body(name, request.prompt, ids, request.seed, decoding)
+            return dialect.body(name, request.prompt, ids, request.seed, decoding, endings)
 
         def read(_: int, address: Address, response: httpx.Response) -> tuple[Answer, str, Dialect]:
             return answer(parsed(response, self._key)), address.url, self._served[address][1]
@@ -114,7 +116,7 @@ class ServerSampler:
         if not asked:
             return
         for index, (found, url, dialect) in self._ready().ask(COMPLETIONS, len(asked), body, read):
-            yield self._completion(asked[index][0], found, url, dialect, decoding, stops)
+            yield self._completion(asked[index][0], found, url, dialect, decoding, endings)
 
     def _ready(self) -> Fleet:
         """Return the servers, of which one of our own is started now and waited for."""
@@ -178,7 +180,7 @@ class ServerSampler:
         )
 
     def _completion(
-        self, request: Request, found: Answer, url: str, dialect: Dialect, decoding: Decoding, stops: StopStrings
+        self, request: Request, found: Answer, url: str, dialect: Dialect, decoding: Decoding, endings: Endings
     ) -> Completion:
         counted = found.tokens if found.token_ids is None else len(found.token_ids)
         if found.finish_reason == "length" and counted is not None and counted < decoding.max_tokens:
@@ -189,7 +191,7 @@ class ServerSampler:
             )
         if found.token_ids is None:
             return self._of_text(request, found, decoding)
-        text, reason = ending(found.token_ids, self._eos_ids, stops)
+        text, reason = endings.text(found.token_ids)
         return Completion(
             request=request,
             text=text,
@@ -199,14 +201,15 @@ class ServerSampler:
         )
 
     def _of_text(self, request: Request, found: Answer, decoding: Decoding) -> Completion:
-        """Make a completion of text alone. Where there are stop strings nobody says whether one or the model ended it:
-        then no end of sequence is put there that may not have been drawn.
+        """Make a completion of text alone: its ids are those of the text, which may not be those that were drawn.
+
+        Where there are stop strings the server does not say whether one or the model ended it: then no end token is
+        counted that may not have been drawn.
         """
-        ids: list[int] = self._tokenizer(found.text, add_special_tokens=False)["input_ids"]
-        eos = self._tokenizer.eos_token_id
-        if found.finish_reason == "stop" and not decoding.stop and eos is not None:
-            ids = [*ids, eos]
-        return Completion(request, found.text, tuple(ids), found.finish_reason, None)
+        ids = continuation_ids(self._tokenizer, found.text)
+        if found.finish_reason == "stop" and not decoding.stop and self._ends.plain is not None:
+            ids = (*ids, self._ends.plain)
+        return Completion(request, found.text, ids, found.finish_reason, None, ids_are_sampled=False)
 
 
 def _same_model(name: str, model: Model) -> bool:

@@ -1,13 +1,17 @@
-"""When a row is finished: end-of-sequence tokens and stop strings."""
+"""When a row is finished: end tokens and stop strings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+from star_rft.models.encode import decoded
+from star_rft.models.ends import Ends, stops_of
+from star_rft.types import Decoding, FinishReason
 
-from star_rft.types import FinishReason
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SLACK = 4  # tokens decoded beyond the length of the stop string, against tokens that decode to nothing
 
@@ -38,9 +42,7 @@ class StopStrings:
         return (text, False) if first is None else (text[:first], True)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)  # a list only for a batch
-        return text
+        return decoded(self._tokenizer, token_ids)
 
     def _first(self, text: str) -> int | None:
         return min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
@@ -54,8 +56,20 @@ class StopStrings:
         return piece.strip() == "" or "\ufffd" in piece or any(stop[-1] in piece for stop in self._stop)
 
 
-def ending(token_ids: Sequence[int], eos_ids: frozenset[int], stops: StopStrings) -> tuple[str, FinishReason]:
-    """Return the text of a finished completion, before its end-of-sequence token and stop string, and why it ended."""
-    has_eos = token_ids[-1] in eos_ids
-    text, is_cut = stops.cut(stops.decode(token_ids[:-1] if has_eos else token_ids))
-    return text, "stop" if has_eos or is_cut else "length"
+class Endings:
+    """When completions of one decoding end, and how: at a token, at a stop string, or at the token limit."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Ends, decoding: Decoding) -> None:
+        stops = stops_of(tokenizer, ends, stop=decoding.stop, stop_token_ids=decoding.stop_token_ids)
+        self.ids, self.strings = stops.ids, stops.strings
+        self._texts = StopStrings(tokenizer, stops.strings)
+
+    def ended(self, token_ids: Sequence[int]) -> bool:
+        """Say whether the last token ends the completion."""
+        return token_ids[-1] in self.ids or self._texts.ended(token_ids)
+
+    def text(self, token_ids: Sequence[int]) -> tuple[str, FinishReason]:
+        """Return the text of a finished completion, before its end token and stop string, and why it ended."""
+        has_end = token_ids[-1] in self.ids
+        text, is_cut = self._texts.cut(self._texts.decode(token_ids[:-1] if has_end else token_ids))
+        return text, "stop" if has_end or is_cut else "length"

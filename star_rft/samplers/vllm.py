@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from star_rft.models import load_tokenizer
+from star_rft.models.ends import ends_of
 from star_rft.samplers.adapters import adapter_of
 from star_rft.samplers.interpreter import vllm_version
-from star_rft.samplers.prompts import eos_ids_of, tokenized
+from star_rft.samplers.prompts import tokenized
 from star_rft.samplers.replica import Message
 from star_rft.samplers.replicas import Ask, Replicas
-from star_rft.samplers.stops import StopStrings, ending
+from star_rft.samplers.stops import Endings
 from star_rft.types import Completion, Decoding, Request, UserError
 
 # vLLM refuses larger temperatures, and silently raises smaller ones, of which the ledger would not know.
@@ -68,7 +69,7 @@ class VLLMSampler:
         self.version = vllm_version(python)
         further = _checked(options or {})
         self.tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
-        self._eos_ids = eos_ids_of(model_path, self.tokenizer, trust_remote_code=trust_remote_code)
+        self._ends = ends_of(model_path, self.tokenizer, trust_remote_code=trust_remote_code)
         self._whose = "the model" if max_model_len is None else "vllm.max_model_len"
         adapter = adapter_of(model_path) if serves_adapters else None
         arguments = {
@@ -111,7 +112,7 @@ class VLLMSampler:
         limit = self._replicas.limit
         prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=self._whose)
         asks = [Ask(p.ids, p.requests, tuple(engine_seed(r.seed) for r in p.requests)) for p in prompts]
-        return self._completions(self._replicas, asks, decoding, StopStrings(self.tokenizer, decoding.stop))
+        return self._completions(self._replicas, asks, decoding, Endings(self.tokenizer, self._ends, decoding))
 
     def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
         """Return 0: the engine batches by itself, as the memory allows."""
@@ -124,24 +125,24 @@ class VLLMSampler:
             replicas.close()
 
     def _completions(
-        self, replicas: Replicas, asks: Sequence[Ask], decoding: Decoding, stops: StopStrings
+        self, replicas: Replicas, asks: Sequence[Ask], decoding: Decoding, endings: Endings
     ) -> Iterator[Completion]:
         params = {
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k,
             "max_tokens": decoding.max_tokens,
-            "stop": list(decoding.stop),
-            "stop_token_ids": sorted(self._eos_ids),
+            "stop": list(endings.strings),
+            "stop_token_ids": sorted(endings.ids),
         }
         for request, message in replicas.draw(asks, params):
-            yield self._completion(request, message, stops)
+            yield self._completion(request, message, endings)
 
-    def _completion(self, request: Request, message: Message, stops: StopStrings) -> Completion:
+    def _completion(self, request: Request, message: Message, endings: Endings) -> Completion:
         token_ids, logprob = tuple(message["token_ids"]), message["logprob"]
         if math.isnan(logprob):
             raise FloatingPointError("the model returned NaN instead of logits: its weights are broken")
-        text, reason = ending(token_ids, self._eos_ids, stops)
+        text, reason = endings.text(token_ids)
         if reason == "length" and message["stopped_text"] is not None:
             # vLLM reads tokens in the light of the prompt, and may so see a stop string that begins with its space.
             text, reason = message["stopped_text"], "stop"

@@ -334,6 +334,7 @@ def test_text_alone_is_tokenized_and_has_no_logprob(server: FaultyServer) -> Non
     tokenizer = load_tokenizer(TINY)
     for one in drawn(server):
         assert one.logprob is None
+        assert not one.ids_are_sampled
         assert one.token_ids[-1] == tokenizer.eos_token_id
         assert tokenizer.decode(one.token_ids[:-1]) == one.text
         assert one.finish_reason == "stop"
