@@ -196,4 +196,3 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 def _doubled(tensor: torch.Tensor, *, dim: int) -> torch.Tensor:
     return torch.cat([tensor, torch.zeros_like(tensor)], dim=dim)
-
