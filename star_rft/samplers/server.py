@@ -7,6 +7,7 @@ server is there, so equal requests give equal completions only as far as the ser
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -219,7 +220,5 @@ def _same_model(name: str, model: Model) -> bool:
 
 
 def _longest_sequence(model: Model, *, trust_remote_code: bool) -> int:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code).get_text_config(decoder=True)
-    return int(config.max_position_embeddings)
+    config = models.read_config(model, trust_remote_code=trust_remote_code)
+    return models.longest_sequence(config).tokens or sys.maxsize

@@ -7,7 +7,17 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from star_rft.models import DTYPES, ModelError, device_of, fingerprint, first_line, load_tokenizer, without_bars
+from star_rft.models import (
+    DTYPES,
+    ModelError,
+    device_of,
+    fingerprint,
+    load_tokenizer,
+    longest_sequence,
+    read_config,
+    without_bars,
+)
+from star_rft.models.errors import explained, library_errors
 from star_rft.scorers.batches import by_length, pad
 from star_rft.types import RunFailure, Trace, UserError, digest
 
@@ -45,13 +55,13 @@ class RewardModel:
         self.tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
         if chat is True and not self.tokenizer.chat_template:
             raise ModelError(f"{model} has no chat template: use chat=auto or false")
-        config = _config(model, trust_remote_code=trust_remote_code)
+        config = read_config(model, trust_remote_code=trust_remote_code)
         if config.num_labels != 1:
             raise ModelError(
                 f"{model} has {config.num_labels} outputs where a reward model has one (num_labels in config.json);"
                 f" it was saved as {', '.join(config.architectures or ['an unnamed architecture'])}"
             )
-        positions = config.get_text_config().to_dict().get("max_position_embeddings")
+        positions = longest_sequence(config).tokens
         self.limit = min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
         self.is_chat = bool(self.tokenizer.chat_template) if chat == "auto" else chat
         self.path, self.template, self.batch_tokens = model, template, batch_tokens
@@ -123,15 +133,6 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: s
         raise ModelError(f"the reward model's chat template refuses a conversation: {error}") from None
 
 
-def _config(path: str | Path, *, trust_remote_code: bool) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: its config.json cannot be used: {first_line(error)}") from error
-
-
 @without_bars()
 def _load(path: str | Path, device: str, dtype: str, *, trust_remote_code: bool) -> Any:
     """Return the classifier, every weight of which was in the checkpoint: transformers only warns of a random head."""
@@ -145,8 +146,8 @@ def _load(path: str | Path, device: str, dtype: str, *, trust_remote_code: bool)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a reward model from {path}: {first_line(error)}") from error
+    except library_errors() as error:
+        raise explained(error, path, what="reward model", is_trusted=trust_remote_code) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{path} is no reward model: its checkpoint lacks {', '.join(missing)}, which would be random numbers"

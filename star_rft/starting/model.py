@@ -95,9 +95,10 @@ def longest_prompt(facts: ModelFacts, prompts: Sequence[str], *, template: str) 
 def _of_folder(name: str, folder: Path) -> ModelFacts:
     if not (folder / "config.json").is_file():
         raise UserError(f"model {name}: no such model folder (a folder with a config.json), nor a hub name")
+    from star_rft.models import stated_length
+
     config = _json(folder / "config.json")
-    text = config.get("text_config", config)
-    positions = text.get("max_position_embeddings") if isinstance(text, dict) else None
+    positions = stated_length(config).tokens
     is_chat = (folder / "chat_template.jinja").is_file() or bool(
         _json(folder / "tokenizer_config.json").get("chat_template")
     )
@@ -128,9 +129,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _parameters(folder: Path, config: dict[str, Any]) -> float | None:
+    from star_rft.models.config import text_part
+
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    kind = str(config.get("dtype", config.get("torch_dtype", "float32")))
-    return size / _BYTES.get(kind, 4) if size else None
+    parts = (config, text_part(config))
+    kinds = [str(part[key]) for part in parts for key in ("dtype", "torch_dtype") if part.get(key) is not None]
+    return size / _BYTES.get(kinds[0] if kinds else "float32", 4) if size else None
 
 
 def _size_in(name: str) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.models.config import read_json, text_part
+from star_rft.models.errors import ModelError
+from star_rft.models.files import Entry, tensors_of
 from star_rft.surroundings import usable_memory
 from star_rft.training.errors import TrainingError
 from star_rft.training.settings import LoraSpec, Say
@@ -28,6 +30,15 @@ LOGIT_COPIES = 3
 TILE_TOKENS, TILE_WORDS, TILES = 4096, 32768, 2
 # The MLP of architectures whose configs do not state its width.
 MLP_RATIO = 4
+# What configs call their sizes.
+WIDTH = ("hidden_size", "n_embd", "d_model", "model_dim", "dim")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
+MLP_WIDTH = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "feed_forward_size")
+EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts")
+EXPERT_WIDTH = ("moe_intermediate_size", "expert_intermediate_size", "moe_ffn_hidden_size", "expert_ffn_hidden_size")
+# Experts are fused into one tensor when they are loaded, and adapters are for linear layers.
+_EXPERT = re.compile(r"\.experts\.\d+\.")
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|embeddings?|token_embeddings?)\.weight$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +91,38 @@ def gib(size: float) -> str:
 def shape_of(model: str | Path) -> Shape | None:
     """Read a model's shape from its folder; None where it is no folder with safetensors and the usual names."""
     folder = Path(model)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         return None
-    raw = json.loads((folder / "config.json").read_text())
-    config = raw.get("text_config", raw)
-    tensors = {name: entry for file in files for name, entry in _header(file).items()}
-    width, layers = (_first(config, names) for names in (("hidden_size", "n_embd"), ("num_hidden_layers", "n_layer")))
-    vocabulary = _first(config, ("vocab_size",))
-    if width is None or layers is None or vocabulary is None:
+    try:
+        config = text_part(read_json(folder / "config.json"))
+        tensors = tensors_of(folder)
+    except ModelError:  # damaged files, which the loader names
+        return None
+    width, layers = _largest(config, WIDTH), _largest(config, LAYERS)
+    vocabulary = _largest(config, ("vocab_size", "padded_vocab_size")) or _embedded(tensors)
+    if not tensors or not width or not layers or not vocabulary:
         return None
     matrices = [
-        (name.removesuffix(".weight"), sum(shape))
-        for name, shape in tensors.items()
-        if len(shape) == 2 and name.endswith(".weight") and vocabulary not in shape
+        (name.removesuffix(".weight"), sum(entry.shape))
+        for name, entry in tensors.items()
+        if len(entry.shape) == 2
+        and name.endswith(".weight")
+        and vocabulary not in entry.shape
+        and not _EXPERT.search(name)
     ]
-    parameters = sum(prod(shape) for shape in tensors.values())
-    mlp = _first(config, ("intermediate_size", "n_inner")) or MLP_RATIO * width
-    return Shape(parameters, layers, width, mlp, vocabulary, matrices)
+    parameters = sum(prod(entry.shape) for entry in tensors.values())
+    return Shape(parameters, layers, width, _mlp_width(config, width), vocabulary, matrices)
+
+
+def _mlp_width(config: Mapping[str, Any], width: int) -> int:
+    """Return the widest MLP that a token passes: of a dense layer, or of the experts that it is sent to."""
+    dense = _largest(config, MLP_WIDTH)
+    used, expert = _largest(config, EXPERTS_USED), _largest(config, EXPERT_WIDTH) or dense
+    shared = _largest(config, ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"))
+    if used and expert:
+        shared = shared or expert * (_largest(config, ("n_shared_experts", "num_shared_experts")) or 0)
+        return max(used * expert + shared, dense or 0)
+    return dense or MLP_RATIO * width
 
 
 def estimate(
@@ -167,16 +192,20 @@ def free_memory(device: torch.device) -> tuple[int, str]:
     )
 
 
-def _header(file: Path) -> dict[str, list[int]]:
-    """Return the shape of each tensor in a safetensors file, which stands at its beginning."""
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+def _largest(config: Mapping[str, Any], names: Sequence[str]) -> int | None:
+    """Return the first of these sizes that a config states; the largest of one that differs by layer."""
+    for name in names:
+        value = config.get(name)
+        sizes = value if isinstance(value, list) else [value]
+        if found := [int(size) for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]:
+            return max(found)
+    return None
 
 
-def _first(config: Mapping[str, Any], names: Sequence[str]) -> int | None:
-    return next((int(config[name]) for name in names if config.get(name) is not None), None)
+def _embedded(tensors: Mapping[str, Entry]) -> int | None:
+    """Return how many rows the token embedding has, which old configs of multimodal models leave out."""
+    rows = [entry.shape[0] for name, entry in tensors.items() if _EMBEDDING.search(name) and len(entry.shape) == 2]
+    return max(rows, default=None)
 
 
 def _is_target(name: str, targets: str | Sequence[str]) -> bool:

@@ -1,0 +1,109 @@
+"""Which class of transformers a model is loaded with: a text model, or a multimodal one that works by text alone."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from star_rft.models.config import read_json
+from star_rft.models.errors import ModelError, explained, library_errors
+from star_rft.models.limits import text_config
+
+# Checkpoints in these formats become plain weights while they are loaded; others can only be used as they are.
+DEQUANTISED = ("fp8", "mxfp4")
+
+
+def read_config(path: str | Path, *, trust_remote_code: bool) -> Any:
+    """Return the config object of a model."""
+    from transformers import AutoConfig
+
+    file = Path(path) / "config.json"
+    raw = read_json(file) if file.is_file() else {}
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except library_errors() as error:
+        # transformers drops the reason where a config is no text model of its own, and names every type it has.
+        is_trusted = trust_remote_code or "auto_map" not in raw
+        raise explained(error, path, what="config.json", is_trusted=is_trusted) from error
+
+
+def auto_class(path: str | Path, config: Any) -> Any:
+    """Return the class of transformers that loads a causal language model of this config.
+
+    A model with a text part among others is loaded whole, so that its other weights stay in the checkpoints that are
+    trained from it. Raises ModelError for what does not write text after text.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+
+    kind, text = type(config), text_config(config)
+    if config.is_encoder_decoder or text.is_encoder_decoder:
+        raise ModelError(f"{path} is an encoder-decoder model ({config.model_type}): only decoders can be trained here")
+    if _is_bidirectional(config):
+        raise ModelError(f"{path} is an encoder ({config.model_type}), which does not write text: take a decoder")
+    has_text_part = text is not config
+    # The auto classes are mappings whose stubs lack their methods.
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING
+    multimodal: Any = MODEL_FOR_MULTIMODAL_LM_MAPPING
+    if kind in multimodal and (has_text_part or kind not in causal):
+        _require_text_alone(path, config, multimodal[kind])
+        return AutoModelForMultimodalLM
+    if kind in causal or "AutoModelForCausalLM" in (config.to_dict().get("auto_map") or {}):
+        return AutoModelForCausalLM
+    raise ModelError(f"{path} is no language model: transformers has no causal decoder for {config.model_type!r}")
+
+
+def quantization(path: str | Path, config: Any) -> Any:
+    """Return what makes transformers dequantise a checkpoint while it loads; None for a plain one.
+
+    Raises ModelError for quantised weights that stay so: they cannot be trained, and their packages are many.
+    """
+    raw = config.to_dict()
+    found = raw.get("quantization_config") or text_config(config).to_dict().get("quantization_config")
+    if not found:
+        return None
+    method = str(found.get("quant_method", "unknown"))
+    if method not in DEQUANTISED:
+        raise ModelError(
+            f"{path} is quantised ({method}): such weights cannot be fully fine-tuned; take the model that it was made "
+            "from, or a GGUF of it (gguf_file), which is dequantised"
+        )
+    from transformers.utils.quantization_config import FineGrainedFP8Config, Mxfp4Config
+
+    kind: Any = FineGrainedFP8Config if method == "fp8" else Mxfp4Config
+    return kind(**{**found, "dequantize": True})
+
+
+def require_text(path: str | Path, model: Any) -> None:
+    """Raise ModelError for a multimodal model that does not compute by token ids alone."""
+    import torch
+
+    if text_config(model.config) is model.config:
+        return
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([[0, 1]], device=model.device), use_cache=False)
+    except library_errors() as error:
+        raise ModelError(f"{path} ({model.config.model_type}) does not work by text alone: {error}") from error
+
+
+def _is_bidirectional(config: Any) -> bool:
+    """Whether a model is an encoder such as BERT: its causal class would attend in both directions."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
+    masked: Any = MODEL_FOR_MASKED_LM_MAPPING
+    return type(config) in masked and not config.to_dict().get("is_decoder", False)
+
+
+def _require_text_alone(path: str | Path, config: Any, model_class: type) -> None:
+    parameters = inspect.signature(model_class.forward).parameters  # type: ignore[attr-defined]
+    needed = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        and name not in ("self", "input_ids")
+    ]
+    if needed:
+        raise ModelError(f"{path} ({config.model_type}) takes no text without {needed[0]}: it cannot be used here")

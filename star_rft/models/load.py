@@ -1,0 +1,225 @@
+"""Load a causal language model and its tokenizer, or refuse them in one line before any work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from star_rft.files import whole_folder
+from star_rft.models.attention import use_exact_attention
+from star_rft.models.classes import auto_class, quantization, read_config, require_text
+from star_rft.models.config import read_json
+from star_rft.models.errors import ModelError, explained, library_errors
+from star_rft.models.files import check_files, weight_files
+from star_rft.models.limits import text_config
+from star_rft.models.vocabulary import check_vocabulary
+from star_rft.models.weights import check_weights
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ADAPTER_CONFIG = "adapter_config.json"
+# One of these makes a tokenizer; Mistral's tekken.json alone does not.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars: the command line draws its own. Also a decorator."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@without_bars()
+def load(
+    path: str | Path, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer, in eval mode.
+
+    `dtype` "auto" is fp32 on a CPU and bf16 on a GPU, whatever the checkpoint was saved in. Raises ModelError for a
+    checkpoint that lacks weights of the model or has others, and for a tokenizer that does not fit it.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    place = device_of(device)
+    if dtype == "auto":
+        dtype = "float32" if place.type == "cpu" else "bfloat16"
+    model = read_model(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+    _check_tokenizer(path, model, tokenizer)
+    module: torch.nn.Module = model  # whose `to` and `eval` are typed
+    module.to(place).eval()
+    require_text(path, model)
+    use_exact_attention(model)
+    return model, tokenizer
+
+
+@without_bars()
+def check_model(path: str | Path, trust_remote_code: bool = False) -> None:
+    """Raise ModelError for what `load` would refuse, without reading weights: names and shapes are compared."""
+    model = read_model(path, dtype="auto", trust_remote_code=trust_remote_code, device_map="meta")
+    _check_tokenizer(path, model, load_tokenizer(path, trust_remote_code=trust_remote_code))
+
+
+def read_model(path: str | Path, *, dtype: Any, trust_remote_code: bool, **options: Any) -> Any:
+    """Return the model with every weight of its checkpoint, which has none beside them."""
+    require_model_folder(path)
+    if Path(path).is_dir():
+        check_files(Path(path))
+        if not weight_files(Path(path)):
+            raise ModelError(f"{path} holds no weights (model.safetensors): cannot load a causal language model")
+    config = read_config(path, trust_remote_code=trust_remote_code)
+    if (dequantised := quantization(path, config)) is not None:
+        options["quantization_config"] = dequantised
+    kind = auto_class(path, config)
+    try:
+        with _without_warnings():
+            model, info = kind.from_pretrained(
+                path,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that `check_weights` can name them
+                **options,
+            )
+    except library_errors() as error:
+        raise explained(error, path, what="weights", is_trusted=trust_remote_code) from error
+    check_weights(path, model, info)
+    return model
+
+
+@without_bars()
+def initialise(path: str | Path, *, into: Path, seed: int, trust_remote_code: bool = False) -> Path:
+    """Write a model of the same architecture and tokenizer with random weights into a folder, once; return it."""
+    import torch
+
+    if into.exists():
+        return into
+    require_model_folder(path)
+    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+    config = read_config(path, trust_remote_code=trust_remote_code)
+    kind = auto_class(path, config)
+    with torch.random.fork_rng(), whole_folder(into) as folder:
+        torch.manual_seed(seed)
+        _widen(text_config(config))
+        model = kind.from_config(config, trust_remote_code=trust_remote_code)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return into
+
+
+def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model alone."""
+    from transformers import AutoTokenizer
+
+    require_model_folder(path)
+    folder = Path(path)
+    if folder.is_dir():
+        check_files(folder)
+        _require_tokenizer_files(folder)
+    try:
+        with _without_warnings():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                path, trust_remote_code=trust_remote_code
+            )
+    except library_errors() as error:
+        raise explained(error, path, what="tokenizer", is_trusted=trust_remote_code) from error
+    if len(tokenizer) == 0:  # what AutoTokenizer makes of a folder with a config and no tokenizer files
+        raise ModelError(f"{path} has no tokenizer (tokenizer.json or its like is missing)")
+    return tokenizer
+
+
+def device_of(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {name!r}: this machine, or this build of torch, has no CUDA device")
+    return device
+
+
+def require_model_folder(path: str | Path) -> None:
+    """Catch a mistyped folder before the library takes it for a hub name and looks for it on the network."""
+    folder = Path(path)
+    if folder.is_dir():
+        if is_adapter(folder):
+            raise ModelError(f"{folder} is an adapter ({ADAPTER_CONFIG}), not a model: give it as model.name")
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} is no model: it has no config.json")
+        if (folder / ADAPTER_CONFIG).is_file():
+            raise ModelError(
+                f"{folder} holds a model and an adapter ({ADAPTER_CONFIG}): move one of them into a folder of its own"
+            )
+        read_json(folder / "config.json")
+    elif folder.exists():
+        raise ModelError(f"{folder} is a file, not a model folder (for a GGUF file set gguf_file)")
+    elif isinstance(path, Path) or str(path).count("/") > 1 or str(path).startswith((".", "/", "~")):
+        raise ModelError(f"no such model folder: {path}")
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter of peft alone; trainers put the base's config.json beside it."""
+    return (folder / ADAPTER_CONFIG).is_file() and not weight_files(folder)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep transformers from printing its table of weights: what is wrong in it becomes an error."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _check_tokenizer(path: str | Path, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    check_vocabulary(path, tokenizer, rows=rows, config=model.config, generation_config=model.generation_config)
+
+
+def _widen(config: Any) -> None:
+    """Give a narrow model from scratch wider weights: with the usual 0.02, for thousands, it stays on a plateau."""
+    # Through the attributes, which know what a class calls its width; not every config has both.
+    width, spread = getattr(config, "hidden_size", None), getattr(config, "initializer_range", None)
+    if isinstance(width, int) and isinstance(spread, int | float):
+        config.initializer_range = max(spread, width**-0.5)
+
+
+def _require_tokenizer_files(folder: Path) -> None:
+    """Name what is wrong with the files of a tokenizer where the libraries would say less."""
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        try:
+            Tokenizer.from_file(str(file))
+        except Exception as error:
+            if type(error) is not Exception:  # which is what tokenizers raises for a file that it cannot read
+                raise
+            raise ModelError(f"{file} is no tokenizer that can be read ({error}): download it again") from error
+    elif (folder / "tekken.json").is_file() and not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise ModelError(
+            f"{folder} has a tokenizer for mistral-common only (tekken.json): put the tokenizer.json of the same model "
+            "beside it, from a version of it for transformers"
+        )
