@@ -75,6 +75,12 @@ def heaviest(groups: Sequence[Sequence[int]], sizes: Sequence[Size], *, packed: 
     return tokens, math.ceil(tokens * scored)
 
 
+def largest_row(groups: Sequence[Sequence[int]], sizes: Sequence[Size]) -> tuple[int, ...]:
+    """Return the lengths of the sequences in the largest packed micro-batch, each as long as its item's longest."""
+    group = max(groups, key=lambda group: _tokens(group, sizes, packed=True))
+    return tuple(sizes[i].longest for i in group for _ in range(sizes[i].rows))
+
+
 def _tokens(group: Sequence[int], sizes: Sequence[Size], *, packed: bool) -> int:
     """Return the tokens of a micro-batch, padding included, whose first item has the longest sequence."""
     if packed:
@@ -102,8 +108,8 @@ def _fill(ordered: Sequence[int], sizes: Sequence[Size], *, limit: int, packed: 
 class Collator:
     """Turn rows `{"members": [indices]}` into a micro-batch: padded on the right, or packed into one row.
 
-    No attention mask: causal attention never looks right, where the padding is, and the mask-free kernels are
-    the fast ones; packed sequences are told apart by `position_ids` that start again at 0.
+    The attention mask says what is padding; models get it only where padding would count (`forward.py`). Packed
+    sequences are told apart by `position_ids` that start again at 0.
     """
 
     examples: Sequence[Example]
@@ -117,7 +123,7 @@ class Collator:
 
 
 def pad(members: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Return `input_ids`, `labels` and `weights`, each (B, T), where T is the longest example."""
+    """Return `input_ids`, `labels`, `weights` and `attention_mask`, each (B, T), where T is the longest example."""
     import numpy as np
     import torch
 
@@ -125,6 +131,7 @@ def pad(members: Sequence[Example]) -> dict[str, torch.Tensor]:
     ids_B_T = np.zeros(shape, dtype=np.int64)
     labels_B_T = np.full(shape, IGNORED, dtype=np.int64)
     weights_B_T = np.zeros(shape, dtype=np.float32)
+    mask_B_T = np.zeros(shape, dtype=np.int64)
     for row, example in enumerate(members):
         end = length(example)
         # The first token has nothing before it that could predict it.
@@ -132,7 +139,8 @@ def pad(members: Sequence[Example]) -> dict[str, torch.Tensor]:
         ids_B_T[row, :end] = example.prompt_ids + example.completion_ids
         labels_B_T[row, start:end] = ids_B_T[row, start:end]
         weights_B_T[row, start:end] = example.weight
-    arrays = {"input_ids": ids_B_T, "labels": labels_B_T, "weights": weights_B_T}
+        mask_B_T[row, :end] = 1
+    arrays = {"input_ids": ids_B_T, "labels": labels_B_T, "weights": weights_B_T, "attention_mask": mask_B_T}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -141,6 +149,8 @@ def pack(members: Sequence[Example]) -> dict[str, torch.Tensor]:
     import torch
 
     rows = [pad([example]) for example in members]
-    packed = {name: torch.cat([row[name] for row in rows], dim=1) for name in rows[0]}
+    # With a mask transformers would take the row for one sequence.
+    names = ("input_ids", "labels", "weights")
+    packed = {name: torch.cat([row[name] for row in rows], dim=1) for name in names}
     positions = [torch.arange(row["input_ids"].shape[1]) for row in rows]
     return {**packed, "position_ids": torch.cat(positions)[None]}

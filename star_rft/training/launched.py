@@ -22,7 +22,7 @@ from star_rft.training.sft import fit
 from star_rft.types import UserError
 
 # `model_path` and `reference_path` may be names on the hub, which text remains.
-PATHS = ("out_dir", "work_dir", "optimizer_from")
+PATHS = ("out_dir", "work_dir", "optimizer_from", "weights_from", "float32_dir")
 
 
 def main(folder: Path, rank: int) -> None:

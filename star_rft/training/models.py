@@ -1,51 +1,109 @@
-"""Loading a model to train, and writing what became of it as a plain checkpoint."""
+"""Loading a model to train, and writing the trained one as a plain checkpoint."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from star_rft.models import load
+from star_rft.models import folder_of, load
+from star_rft.models.limits import text_config
 from star_rft.training.errors import TrainingError
+from star_rft.training.published import Published, published
+from star_rft.training.settings import Say
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from star_rft.training.forward import Forward
+    from star_rft.training.probe import Wish
 
 
 class Loaded(NamedTuple):
-    """A model with float32 master weights, its tokenizer, and its generation config as it was."""
+    """A model with float32 master weights, its tokenizer, how its forward is called, and its files as they were."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    generation: GenerationConfig
+    forward: Forward
+    published: Published
 
 
-def load_for_training(path: str | Path, *, trust_remote_code: bool, flash: bool, highest: int) -> Loaded:
-    """Load a model that knows the token `highest`, with flash-attention where asked for.
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a training loads its model, and a reference model.
+
+    `flash`: with flash-attention for packed sequences. `device` is where the forward is tried; `say` hears what it
+    lacks. `save_dtype` is as in `Settings`.
+    """
+
+    wish: Wish
+    highest: int
+    device: torch.device
+    flash: bool = False
+    packing: Literal["auto"] | bool = False
+    save_dtype: str = "auto"
+    trust_remote_code: bool = False
+    say: Say | None = None
+
+
+def load_for_training(path: str | Path, loading: Loading, *, weights_from: Path | None = None) -> Loaded:
+    """Load a model and try its forward; `weights_from` is a folder with its weights in float32.
 
     The model itself gets a generation config of special tokens only: one that transformers finds inconsistent
     (a temperature without do_sample, as published checkpoints have) would make every save fail.
     """
     from transformers import GenerationConfig
 
+    from star_rft.training.probe import probe
+
     # In its own dtype, a bf16 checkpoint would train in pure bf16, where small updates vanish.
-    model, tokenizer = load(path, dtype="float32", device="cpu", trust_remote_code=trust_remote_code)
-    size = model.config.get_text_config().vocab_size
-    if highest >= size:
+    trust = loading.trust_remote_code
+    model, tokenizer = load(weights_from or path, dtype="float32", device="cpu", trust_remote_code=trust)
+    size = text_config(model.config).vocab_size
+    if loading.highest >= size:
         raise TrainingError(
-            f"an example holds token {highest} but the model has {size}: another model's tokenizer made it"
+            f"an example holds token {loading.highest} but the model has {size}: another model's tokenizer made it"
         )
-    if flash:
-        model.set_attn_implementation("flash_attention_2")
-    generation = model.generation_config or GenerationConfig()  # type: ignore[no-untyped-call]
+    files = published(model, folder_of(path), dtype=loading.save_dtype)
+    generation = files.generation
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=generation.bos_token_id,
         eos_token_id=generation.eos_token_id,
         pad_token_id=generation.pad_token_id,
     )
-    return Loaded(model, tokenizer, generation)
+    if loading.wish.is_fused:
+        from trl.trainer.utils import add_fused_lm_head
+
+        add_fused_lm_head(model)
+    module: torch.nn.Module = model  # whose `to` is typed
+    module.to(loading.device)
+    forward = probe(model, loading.wish, say=loading.say)
+    if forward.packs and loading.flash:
+        forward = _with_flash(model, forward, loading)
+    if loading.wish.lengths and not forward.packs and loading.say is not None:
+        loading.say(
+            f"packing: {type(model).__name__} does not keep packed sequences apart, so that rows are padded instead"
+        )
+    return Loaded(model, tokenizer, forward, files)
+
+
+def _with_flash(model: PreTrainedModel, forward: Forward, loading: Loading) -> Forward:
+    """Switch to flash-attention where it keeps packed sequences apart; `auto` packs with nothing else.
+
+    A model that was loaded with eager attention stays with it: others leave a part of its formula out.
+    """
+    from star_rft.training.probe import packs_with_flash
+
+    before = text_config(model.config)._attn_implementation
+    if before == "sdpa":
+        model.set_attn_implementation("flash_attention_2")
+        if model.device.type != "cpu" and packs_with_flash(model, forward, loading.wish.lengths):
+            return forward
+        model.set_attn_implementation(before)
+    return replace(forward, packs=loading.packing is True)
 
 
 def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[str]) -> None:
@@ -72,16 +130,19 @@ def save_model(
     tokenizer: Any,
     folder: Path,
     *,
-    generation: GenerationConfig,
+    files: Published,
     dtype: str,
-    is_lora: bool,
+    ends: Sequence[int] = (),
 ) -> None:
-    """Write weights, tokenizer and generation config; adapters are merged, and kept in `adapter/`."""
+    """Write weights in a dtype, the tokenizer, and the configs as they were before the training.
+
+    `ends` are ids that the list of end ids in the generation config has to hold, for an engine to stop where
+    completions are trained to end.
+    """
     import torch
 
-    if is_lora:
-        model.save_pretrained(folder / "adapter")
-        model = model.merge_and_unload()
+    model.config = files.loaded_config(dtype)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    generation.to_json_file(folder / "generation_config.json")
+    architecture = type(model).__name__.removeprefix("FSDP")
+    files.write(folder, architecture=architecture, dtype=dtype, ends=ends)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 from star_rft import models
 from star_rft.training.batches import Size, pack, pad
 from star_rft.training.errors import TrainingError
+from star_rft.training.limits import Limit, limit_of
 from star_rft.training.run import run
 from star_rft.training.settings import Comparison, FitOptions, FitReport, settled
 from star_rft.types import Example, Ranking
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
 
-    from star_rft.training.run import Batch, Load
+    from star_rft.training.forward import Forward, Nll
+    from star_rft.training.run import Batch, Load, RowsOf
 
 
 def fit_rankings(
@@ -48,8 +50,9 @@ def fit_rankings(
     - rrhf (2304.05302): the mean over the step's rankings of sum_{score_i < score_j} max(0, p_i - p_j) plus
       `sft_weight` (paper: 1) times -p of the first completion, where p = log pi(y|x) / |y|; no reference, no beta.
       (In the paper's text that last term is a sum over tokens, in its authors' code the mean, as here.)
-    - `reference_path` is the reference model (default: `model_path`). It scores every completion once, before
-      the training, and is not in memory during it. The policy's own dropout is off, that of `lora` is not.
+    - `reference_path` is the reference model (default: the one that the training starts from). It scores every
+      completion once, before the training, and is not in memory during it. The policy's own dropout, and the noise of
+      its routers, is off; that of `lora` is not.
     - Each completion is forwarded once a visit, whatever the number of its pairs. `batch_size` and
       `micro_batch_size` count rankings, and the completions of one stay together in a micro-batch.
     - Completions that exceed `max_tokens` with their prompt are dropped and counted, never cut; the rest of their
@@ -59,10 +62,15 @@ def fit_rankings(
     """
     settings, around = settled(lr, options)
     _check(objective, reference_path=reference_path, beta=beta, sft_weight=sft_weight)
-    kept, dropped = _usable(rankings, max_tokens=settings.max_tokens)
-    compared = Compared(
-        kept, objective, None if objective == "rrhf" else reference_path or model_path, beta, sft_weight
-    )
+    if not rankings:
+        raise TrainingError("there are no rankings to train on")
+    for ranking in rankings:
+        _check_ranking(ranking)
+    limit = limit_of(settings.max_tokens, model_path, reference_path, trust_remote_code=around.trust_remote_code)
+    kept, dropped = _usable(rankings, limit)
+    limit.report(dropped, "completions", around.say)
+    reference = None if objective == "rrhf" else reference_path or around.weights_from or model_path
+    compared = Compared(kept, objective, reference, beta, sft_weight)
     return run(compared, settings, around, dropped=dropped, model_path=model_path, out_dir=out_dir, work_dir=work_dir)
 
 
@@ -89,34 +97,35 @@ class Compared:
         rows = [(r.prompt_ids, r.completion_ids, r.scores) for r in self.rankings]
         return [self.comparison, self.beta, self.sft_weight, reference, rows]
 
-    def collator(
-        self, rows: Sequence[Sequence[int]], *, load: Load, config: SFTConfig, packed: bool
-    ) -> RankingCollator:
-        bare = RankingCollator(self.rankings, self.comparison, packed)
+    # Noise in the ratio to a reference that has none is no preference.
+    has_own_dropout = False
+
+    def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> RankingCollator:
+        bare = RankingCollator(self.rankings, self.comparison, packed=False)
         if self.reference is None:
             return bare
-        references = reference_logps(load(self.reference).model, rows, bare, config=config)
+        loaded = load(self.reference)
+        packed = loaded.forward.packs
+        references = reference_logps(
+            loaded.model, loaded.forward, rows_of(packed), replace(bare, packed=packed), config=config
+        )
+        del loaded
         gc.collect()  # TRL's fused head makes the model part of a cycle, and the policy needs its room
         return replace(bare, references=references)
-
-    def adjust(self, model: PreTrainedModel) -> None:
-        """The reference has no dropout, and noise in the ratio of the two is no preference."""
-        from trl.trainer.utils import disable_dropout_in_model
-
-        disable_dropout_in_model(model)
 
     def totals(self, batch: Batch) -> torch.Tensor:
         import torch
 
         return torch.stack([batch["compared"].sum(), batch["weights"].sum()])
 
-    def loss(self, model: torch.nn.Module, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
-        from star_rft.training.losses import logps_and_nll, pair_losses
+    def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+        from star_rft.training.losses import completion_logps, pair_losses, weighted_nll
 
-        logps_N, nll = logps_and_nll(model, **_sequences(batch))
+        logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
         pairs = {name: batch[name] for name in ("references", "lengths", "better", "worse")}
         losses_P = pair_losses(self.comparison, logps=logps_N, beta=self.beta, **pairs)
-        return losses_P.sum() / totals[0] + self.sft_weight * nll / totals[1]
+        supervised = weighted_nll(nll, weights=batch["weights"]) / totals[1]
+        return losses_P.sum() / totals[0] + self.sft_weight * supervised
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,34 +173,35 @@ class RankingCollator:
 
 
 def reference_logps(
-    model: PreTrainedModel, rows: Sequence[Sequence[int]], collate: RankingCollator, *, config: SFTConfig
+    model: PreTrainedModel,
+    forward: Forward,
+    rows: Sequence[Sequence[int]],
+    collate: RankingCollator,
+    *,
+    config: SFTConfig,
 ) -> dict[int, list[float]]:
     """Return the log-probability of each completion of each ranking in `rows`, by the precision of the training.
 
-    With several ranks each does its share.
+    With several ranks each does its share. The router's auxiliary loss is not asked for.
     """
     import torch
     from accelerate.utils import gather_object
-    from trl.trainer.utils import add_fused_lm_head
 
-    from star_rft.training.losses import logps_and_nll
+    from star_rft.training.forward import token_nll
+    from star_rft.training.losses import completion_logps
 
     module: torch.nn.Module = model
     module.to(config.device)
-    add_fused_lm_head(model)
+    plain = replace(forward, router_coef=0.0)
     found: list[tuple[int, list[float]]] = []
     with torch.inference_mode(), torch.autocast(config.device.type, dtype=torch.bfloat16, enabled=bool(config.bf16)):
         for members in _once(rows)[config.process_index :: config.world_size]:
             batch = {name: tensor.to(config.device) for name, tensor in collate([{"members": members}]).items()}
-            logps_N, _ = logps_and_nll(model, **_sequences(batch))
+            nll = token_nll(model, plain, batch)
+            logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
             counts = [len(collate.rankings[i].scores) for i in members]
             found += zip(members, [part.tolist() for part in torch.split(logps_N.cpu(), counts)], strict=True)
     return dict(gather_object(found))
-
-
-def _sequences(batch: Batch) -> Batch:
-    names = ("input_ids", "labels", "weights", "position_ids", "lengths")
-    return {name: batch[name] for name in names if name in batch}
 
 
 def _once(rows: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -237,16 +247,12 @@ def _check(objective: str, *, reference_path: str | Path | None, beta: float, sf
         raise TrainingError(f"sft_weight is {sft_weight}: it is 0 or positive")
 
 
-def _usable(rankings: Sequence[Ranking], *, max_tokens: int) -> tuple[list[Ranking], int]:
+def _usable(rankings: Sequence[Ranking], limit: Limit) -> tuple[list[Ranking], int]:
     """Return the rankings without the completions that are too long, and how many those were."""
-    if not rankings:
-        raise TrainingError("there are no rankings to train on")
-    for ranking in rankings:
-        _check_ranking(ranking)
-    shortened = [_short(ranking, max_tokens=max_tokens) for ranking in rankings]
+    shortened = [_short(ranking, max_tokens=limit.tokens) for ranking in rankings]
     kept = [ranking for ranking in shortened if len(set(ranking.scores)) > 1]
     if not kept:
-        raise TrainingError(f"no ranking has two completions of unequal score within max_tokens={max_tokens}")
+        raise TrainingError(f"no ranking has two completions of unequal score within {limit.name}")
     return kept, sum(len(r.scores) for r in rankings) - sum(len(r.scores) for r in shortened)
 
 

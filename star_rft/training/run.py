@@ -6,9 +6,9 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,25 +17,29 @@ from star_rft.files import whole_folder
 from star_rft.models import without_bars
 from star_rft.progress import OnStep
 from star_rft.training import liger, memory, optimizer, sharding
-from star_rft.training.batches import Size, heaviest
+from star_rft.training.arguments import peft_config, trainer_arguments
+from star_rft.training.batches import Size, heaviest, largest_row
 from star_rft.training.checkpoints import last_whole, refuse_foreign
 from star_rft.training.errors import TrainingError
-from star_rft.training.models import Loaded, check_target_modules, load_for_training, save_model
+from star_rft.training.models import Loaded, Loading, load_for_training, save_model
 from star_rft.training.plan import Plan, make_plan
-from star_rft.training.settings import FitReport, LoraSpec, Running, Say, Settings
+from star_rft.training.settings import FitReport, Running, Say, Settings
 from star_rft.types import digest
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftConfig
-    from transformers import GenerationConfig, PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
 
+    from star_rft.training.batches import Collator
+    from star_rft.training.forward import Nll
+    from star_rft.training.preference import RankingCollator
+    from star_rft.training.probe import Wish
+    from star_rft.training.published import Published
     from star_rft.training.trainer import PlannedTrainer
 
     Batch = dict[str, torch.Tensor]
-    Collate = Callable[[Iterable[Mapping[str, Sequence[int]]]], Batch]
     Load = Callable[[str | Path], Loaded]
+    RowsOf = Callable[[bool], Sequence[Sequence[int]]]
 
 REPORT = "fit.json"
 
@@ -51,24 +55,28 @@ class Objective(Protocol):
     @property
     def highest_token(self) -> int: ...
 
+    @property
+    def has_own_dropout(self) -> bool:
+        """Whether the model's own dropout, and the noise of its routers, are on in training."""
+        ...
+
     def content(self) -> object:
         """Return what the fingerprint of the training covers, besides its settings and its model."""
         ...
 
-    def collator(self, rows: Sequence[Sequence[int]], *, load: Load, config: SFTConfig, packed: bool) -> Collate:
-        """Return what makes micro-batches of rows `{"members": [items]}`; called before the policy is loaded."""
-        ...
+    def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> Collator | RankingCollator:
+        """Return what makes padded micro-batches of rows `{"members": [items]}`; called before the policy is loaded.
 
-    def adjust(self, model: PreTrainedModel) -> None:
-        """Change the policy before it is trained."""
+        `rows_of(packed)` are the rows of the training, if it were packed or not.
+        """
         ...
 
     def totals(self, batch: Batch) -> torch.Tensor:
-        """Return a micro-batch's share of the denominators."""
+        """Return a micro-batch's share of the denominators (D)."""
         ...
 
-    def loss(self, model: torch.nn.Module, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
-        """Return a micro-batch's share of the loss, by the denominators of the step."""
+    def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+        """Return a micro-batch's share of the loss, by the denominators of the step (D)."""
         ...
 
 
@@ -84,29 +92,20 @@ def run(
 ) -> FitReport:
     """Train and write the model to `out_dir`, or return the report of the same training done before."""
     continued = _continuation(settings, around.optimizer_from, save_optimizer=around.save_optimizer)
-    fingerprint = digest(asdict(settings), objective.content(), models.fingerprint(model_path), *continued)
+    weights = models.fingerprint(around.weights_from or model_path)
+    fingerprint = digest(asdict(settings), objective.content(), weights, *continued)
     if (finished := _finished(out_dir, fingerprint)) is not None:
         shutil.rmtree(work_dir, ignore_errors=True)
         return finished
     refuse_foreign(work_dir)
     with without_bars():
-        trainer, plan, generation = make_trainer(
-            objective,
-            settings,
-            model_path,
-            work_dir,
-            use_cpu=not _has_gpu(around.device),
-            save_steps=around.save_steps,
-            report_to=around.report_to,
-            trust_remote_code=around.trust_remote_code,
-            say=around.say,
-        )
+        trainer, plan, files = make_trainer(objective, settings, around, model_path, work_dir)
         began, on_step = around.optimizer_from, around.on_step
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, optimizer_from=began, on_step=on_step)
         report = _report(trainer, plan, examples=len(objective.sizes), dropped=dropped, seconds=seconds)
         shared = {"processes": trainer.accelerator.num_processes, "is_sharded": bool(trainer.is_fsdp_enabled)}
         note = {"fingerprint": fingerprint, "report": asdict(report), **shared}
-        _write(trainer, out_dir, note, settings=settings, around=around, generation=generation)
+        _write(trainer, out_dir, note, files=files, settings=settings, around=around)
         if trainer.is_world_process_zero():
             shutil.rmtree(work_dir, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
@@ -118,26 +117,30 @@ def _write(
     out_dir: Path,
     note: Mapping[str, object],
     *,
+    files: Published,
     settings: Settings,
     around: Running,
-    generation: GenerationConfig,
 ) -> None:
-    """Write the model and the note about it. Every rank gives its shards, and the first one writes."""
-    model = sharding.whole_model(trainer, trust_remote_code=around.trust_remote_code)
+    """Write the model and the note about it. Every rank gives its shards, and the first one writes.
+
+    The float32 weights come first: with `out_dir` the training is finished.
+    """
+    model = sharding.whole_model(trainer)
     moments = optimizer.gathered(trainer) if around.save_optimizer else None
     if model is None:
         return
     with whole_folder(out_dir) as folder:
         if moments is not None:
             optimizer.save(moments, folder)
-        save_model(
-            model,
-            trainer.processing_class,
-            folder,
-            generation=generation,
-            dtype=settings.save_dtype,
-            is_lora=settings.lora is not None,
-        )
+        if settings.lora is not None:  # the adapters are merged, and kept beside the weights
+            model.save_pretrained(folder / "adapter")
+            model = model.merge_and_unload()
+        save = partial(save_model, model, trainer.processing_class, files=files, ends=around.end_ids)
+        if around.float32_dir is not None and files.dtype != "float32":
+            shutil.rmtree(around.float32_dir, ignore_errors=True)
+            with whole_folder(around.float32_dir) as kept:
+                save(kept, dtype="float32")
+        save(folder, dtype=files.dtype)
         (folder / REPORT).write_text(json.dumps(note, indent=1))
 
 
@@ -180,55 +183,87 @@ def _finished(out_dir: Path, fingerprint: str) -> FitReport | None:
 
 
 def make_trainer(
-    objective: Objective,
-    settings: Settings,
-    model_path: str | Path,
-    work_dir: Path,
-    *,
-    use_cpu: bool,
-    save_steps: int | None,
-    report_to: Sequence[str],
-    trust_remote_code: bool,
-    say: Say | None = None,
-) -> tuple[PlannedTrainer, Plan, GenerationConfig]:
+    objective: Objective, settings: Settings, around: Running, model_path: str | Path, work_dir: Path
+) -> tuple[PlannedTrainer, Plan, Published]:
+    """Load the model, find out what its forward can do, and plan the training by that."""
+    from accelerate.utils import gather_object
     from datasets import Dataset
     from transformers import PrinterCallback
     from transformers.utils.import_utils import is_flash_attn_2_available
 
+    from star_rft.training.dropout import switch_off
     from star_rft.training.trainer import PlannedTrainer
 
-    config = _config(settings, work_dir, use_cpu=use_cpu, save_steps=save_steps, report_to=report_to)
+    use_cpu = not _has_gpu(around.device)
+    config = trainer_arguments(
+        settings, work_dir, use_cpu=use_cpu, save_steps=around.save_steps, report_to=around.report_to
+    )
     # flash-attention is what keeps packed sequences apart at no cost; it computes in bfloat16 only.
     flash = config.device.type == "cuda" and bool(config.bf16) and is_flash_attn_2_available()
-    packed = flash if settings.packing == "auto" else bool(settings.packing)
-    plan = make_plan(objective.sizes, settings, device=config.device.type, ranks=config.world_size, packed=packed)
-    _check_memory(
-        models.folder_of(model_path), heaviest(plan.rows, objective.sizes, packed=packed), settings, config, say
+    sizes = objective.sizes
+
+    @lru_cache
+    def plan_of(packed: bool) -> Plan:
+        plan = make_plan(sizes, settings, device=config.device.type, ranks=config.world_size, packed=packed)
+        folder, heavy = models.folder_of(model_path), heaviest(plan.rows, sizes, packed=packed)
+        _check_memory(folder, heavy, settings, config, around.say)
+        return plan
+
+    wanted = flash if settings.packing == "auto" else bool(settings.packing)
+    loading = Loading(
+        wish=_wish(settings, config, plan_of(wanted).rows if wanted else (), sizes),
+        highest=objective.highest_token,
+        # Where a process holds a shard only, the whole model is never on its accelerator.
+        device=config.device if sharding.shards(config.world_size) == 1 else models.device_of("cpu"),
+        flash=flash,
+        packing=settings.packing,
+        save_dtype=settings.save_dtype,
+        trust_remote_code=around.trust_remote_code,
+        say=around.say,
     )
+    bare = replace(loading, say=None, wish=replace(loading.wish, router_loss=False))
+    collate = objective.collator(
+        lambda packed: plan_of(packed).rows, load=lambda path: load_for_training(path, bare), config=config
+    )
+    sharding.on_cpus_too()
+    loaded = load_for_training(model_path, loading, weights_from=around.weights_from)
+    model, forward = loaded.model, loaded.forward
+    packed = all(gather_object([forward.packs]))
+    plan = plan_of(packed)
     config.gradient_accumulation_steps = plan.parts
     config.max_steps = len(plan.tokens_of_step)
     # The first step of a warm-up has the rate 0: a training of one step would not train.
     config.warmup_steps = min(math.ceil(settings.warmup_ratio * config.max_steps), config.max_steps - 1)
-    load = partial(
-        load_for_training, trust_remote_code=trust_remote_code, flash=packed and flash, highest=objective.highest_token
-    )
-    collate = objective.collator(plan.rows, load=load, config=config, packed=packed)
-    sharding.on_cpus_too()
-    model, tokenizer, generation = load(model_path)
-    objective.adjust(model)
+    resting: Sequence[torch.nn.Module] = ()
+    if not objective.has_own_dropout:
+        resting = switch_off(model, forward, checkpoints=settings.gradient_checkpointing)
     liger.apply(model, wanted=settings.liger, device=config.device.type)
     trainer = PlannedTrainer(
         objective,
+        forward,
+        resting=resting,
         model=model,
         args=config,
         train_dataset=Dataset.from_dict({"members": plan.rows}),
-        data_collator=collate,
-        processing_class=tokenizer,
-        peft_config=None if settings.lora is None else _peft_config(settings.lora, model),
+        data_collator=replace(collate, packed=packed),
+        processing_class=loaded.tokenizer,
+        peft_config=None if settings.lora is None else peft_config(settings.lora, model),
     )
     trainer.remove_callback(PrinterCallback)
     sharding.sum_in_float32(trainer)
-    return trainer, plan, generation
+    return trainer, plan, loaded.published
+
+
+def _wish(settings: Settings, config: SFTConfig, rows: Sequence[Sequence[int]], sizes: Sequence[Size]) -> Wish:
+    """Return what the model's forward is tried for; `rows` are packed ones, none where nothing is to be packed."""
+    from star_rft.training.forward import FUSED_HEAD_DEVICES
+    from star_rft.training.probe import Wish
+
+    return Wish(
+        is_fused=config.device.type in FUSED_HEAD_DEVICES,
+        router_loss=settings.router_loss,
+        lengths=largest_row(rows, sizes) if rows else (),
+    )
 
 
 def _check_memory(
@@ -249,58 +284,6 @@ def _check_memory(
     )
     free, where = memory.free_memory(config.device)
     memory.check(need, free, where=where, say=say)
-
-
-def _config(
-    settings: Settings, work_dir: Path, *, use_cpu: bool, save_steps: int | None, report_to: Sequence[str]
-) -> SFTConfig:
-    """Return TRL's config: one row of the plan at a time, in order, prepared by us; log every step."""
-    import torch
-    from trl.trainer.sft_config import SFTConfig
-
-    on_cuda = torch.cuda.is_available() and not use_cpu
-    bf16 = settings.precision == "bfloat16" or (
-        settings.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
-    )
-    has_warmup = settings.schedule == "constant" and settings.warmup_ratio > 0
-    return SFTConfig(
-        output_dir=str(work_dir),
-        per_device_train_batch_size=1,
-        train_sampling_strategy="sequential",
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        max_length=None,
-        learning_rate=settings.lr,
-        lr_scheduler_type="constant_with_warmup" if has_warmup else settings.schedule,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        seed=settings.seed,
-        use_cpu=use_cpu,
-        dataloader_pin_memory=on_cuda,
-        logging_steps=1,
-        # It would replace a loss that is no number by the mean of the others.
-        logging_nan_inf_filter=False,
-        save_strategy="no" if save_steps is None else "steps",
-        save_steps=save_steps or 1,
-        report_to=list(report_to),
-        disable_tqdm=True,
-    )
-
-
-def _peft_config(lora: LoraSpec, model: PreTrainedModel) -> PeftConfig:
-    from peft import LoraConfig
-
-    check_target_modules(model, lora.target_modules)
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
 
 
 def _train(

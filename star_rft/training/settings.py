@@ -59,15 +59,19 @@ class Settings:
     gradient_checkpointing: bool = False
     packing: Literal["auto"] | bool = "auto"
     liger: Literal["auto"] | bool = "auto"
+    router_loss: bool = True
     seed: int = 0
-    save_dtype: Literal["float32", "bfloat16"] = "float32"
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where and under whose eyes a training runs: what its weights do not depend on, the optimizer's past aside."""
+    """Where and how a training runs: what its weights do not depend on, those that it starts from aside."""
 
     device: str = "auto"
+    end_ids: Sequence[int] = ()
+    weights_from: Path | None = None
+    float32_dir: Path | None = None
     save_steps: int | None = None
     optimizer_from: Path | None = None
     save_optimizer: bool = False
@@ -94,9 +98,13 @@ class FitOptions(TypedDict, total=False):
     gradient_checkpointing: bool
     packing: Literal["auto"] | bool
     liger: Literal["auto"] | bool
+    router_loss: bool
     seed: int
-    save_dtype: Literal["float32", "bfloat16"]
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"]
     device: str
+    end_ids: Sequence[int]
+    weights_from: Path | None
+    float32_dir: Path | None
     save_steps: int | None
     optimizer_from: Path | None
     save_optimizer: bool

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Unpack
 
 from star_rft.training.batches import Collator, Size, length
 from star_rft.training.errors import TrainingError
+from star_rft.training.limits import Limit, limit_of
 from star_rft.training.run import run
 from star_rft.training.settings import FitOptions, FitReport, LoraSpec, settled
 from star_rft.types import Example
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
 
-    from star_rft.training.run import Batch, Load
+    from star_rft.training.forward import Nll
+    from star_rft.training.run import Batch, Load, RowsOf
 
 __all__ = ["FitReport", "LoraSpec", "WeightedNll", "fit"]
 
@@ -38,10 +39,17 @@ def fit(
     - `max_steps`, where given, overrides `epochs`, which may be a fraction. An optimizer step sees
       `batch_size` examples over all ranks, in micro-batches of `micro_batch_size` on average (default: by
       their number of tokens).
-    - Examples longer than `max_tokens` are dropped and counted, never cut: a cut example has no end.
+    - Examples longer than `max_tokens`, or than the model takes, are dropped and counted, never cut: a cut example
+      has no end.
     - Master weights are float32; `precision` is that of the computation (auto: bfloat16 on a GPU).
-    - `packing` auto: on a GPU with flash-attention; elsewhere, padding among neighbours in length.
+    - `packing` auto: on a GPU with flash-attention; elsewhere, padding among neighbours in length. A model that does
+      not keep packed sequences apart is never packed.
+    - `router_loss`: a mixture of experts is trained with its router's auxiliary loss too, if its config has one.
     - With `lora`, the merged model is written, and the adapter beside it in `adapter/`.
+    - The weights are written in `save_dtype` (auto: what the starting model was published in). Where that is fewer
+      bits, `float32_dir` is a folder for a copy in float32, and `weights_from` such a copy to start from, with
+      `model_path` as its published form: rounded to bfloat16 between trainings, small updates would be lost.
+    - `end_ids` are ids that completions end with; the written generation config lists them all.
     - `work_dir` is this training's own: checkpoints every `save_steps` steps; removed in the end. The same
       call again continues from the last whole checkpoint, or returns the report of a finished `out_dir`.
     - `save_optimizer` writes the optimizer's state beside the weights, and `optimizer_from` names an earlier
@@ -51,8 +59,11 @@ def fit(
     Raises TrainingError.
     """
     settings, around = settled(lr, options)
-    kept = _usable(examples, max_tokens=settings.max_tokens)
+    _check(examples)
+    limit = limit_of(settings.max_tokens, model_path, trust_remote_code=around.trust_remote_code)
+    kept = _short(examples, limit)
     dropped = len(examples) - len(kept)
+    limit.report(dropped, "examples", around.say)
     return run(
         WeightedNll(kept), settings, around, dropped=dropped, model_path=model_path, out_dir=out_dir, work_dir=work_dir
     )
@@ -76,22 +87,21 @@ class WeightedNll:
     def content(self) -> object:
         return [(e.prompt_ids, e.completion_ids, e.weight) for e in self.examples]
 
-    def collator(self, rows: Sequence[Sequence[int]], *, load: Load, config: SFTConfig, packed: bool) -> Collator:
-        return Collator(self.examples, packed)
+    has_own_dropout = True
 
-    def adjust(self, model: PreTrainedModel) -> None:
-        """Train the model as it is, with its own dropout."""
+    def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> Collator:
+        return Collator(self.examples, packed=False)
 
     def totals(self, batch: Batch) -> torch.Tensor:
-        return batch["weights"].sum()
+        return batch["weights"].sum()[None]
 
-    def loss(self, model: torch.nn.Module, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+    def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
         from star_rft.training.losses import weighted_nll
 
-        return weighted_nll(model, **batch) / totals
+        return weighted_nll(nll, weights=batch["weights"]) / totals[0]
 
 
-def _usable(examples: Sequence[Example], *, max_tokens: int) -> list[Example]:
+def _check(examples: Sequence[Example]) -> None:
     if not examples:
         raise TrainingError("there are no examples to train on")
     for example in examples:
@@ -99,8 +109,11 @@ def _usable(examples: Sequence[Example], *, max_tokens: int) -> list[Example]:
             raise TrainingError(f"an example has weight {example.weight}: weights are positive; leave it out instead")
         if not example.completion_ids:
             raise TrainingError("an example has no completion: not even the end-of-sequence token")
-    kept = [example for example in examples if length(example) <= max_tokens]
+
+
+def _short(examples: Sequence[Example], limit: Limit) -> list[Example]:
+    kept = [example for example in examples if length(example) <= limit.tokens]
     if not kept:
         shortest = min(length(example) for example in examples)
-        raise TrainingError(f"all {len(examples)} examples exceed max_tokens={max_tokens}; the shortest has {shortest}")
+        raise TrainingError(f"all {len(examples)} examples exceed {limit.name}; the shortest has {shortest}")
     return kept

@@ -50,24 +50,26 @@ def shape(trainer: PlannedTrainer) -> str:
     return f"-{ranks}-{trainer.accelerator.distributed_type.value.lower()}" if ranks > 1 else ""
 
 
-def whole_model(trainer: PlannedTrainer, *, trust_remote_code: bool) -> Any:
+def whole_model(trainer: PlannedTrainer) -> Any:
     """Return the trained model with all its weights, on the first rank; None on the others. Every rank calls it."""
     is_first = trainer.is_world_process_zero()
     if not trainer.is_fsdp_enabled:
         return trainer.model if is_first else None
     weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model)
-    return _rebuilt(trainer.model, weights, trust_remote_code=trust_remote_code) if is_first else None
+    return _rebuilt(trainer.model, weights) if is_first else None
 
 
-def _rebuilt(sharded: Any, weights: dict[str, Any], *, trust_remote_code: bool) -> Any:
+def _rebuilt(sharded: Any, weights: dict[str, Any]) -> Any:
     """Return a plain model like a sharded one; it takes the weights as they are, so that they lie in memory once."""
     import torch
     from peft import PeftModel, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from torch.distributed.fsdp import FSDPModule
 
+    plain = sharded.get_base_model() if isinstance(sharded, PeftModel) else sharded
+    # Sharding changed its class into one that inherits from it.
+    kind: Any = next(k for k in type(plain).__mro__ if not issubclass(k, FSDPModule))
     with torch.device("meta"):
-        new = AutoModelForCausalLM.from_config
-        model: Any = new(sharded.config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
+        model: Any = kind(plain.config)
         if isinstance(sharded, PeftModel):
             model = get_peft_model(model, sharded.peft_config["default"])
     model.load_state_dict(weights, assign=True)

@@ -16,28 +16,44 @@ from trl.trainer.sft_trainer import SFTTrainer
 from star_rft.progress import OnStep
 from star_rft.training import optimizer
 from star_rft.training.checkpoints import mark_whole
+from star_rft.training.dropout import rest
 from star_rft.training.errors import TrainingError
+from star_rft.training.forward import Forward, scored, token_nll
+from star_rft.training.probe import use_router_logits
 
 if TYPE_CHECKING:
     from star_rft.training.run import Objective
 
 
 class PlannedTrainer(SFTTrainer):
-    """The loss of a step is that of the objective, over its micro-batches and all ranks, however it was cut."""
+    """The loss of a step is that of the objective, over its micro-batches and all ranks, however it was cut.
+
+    The auxiliary loss of a router is no sum over tokens: each micro-batch has its own, by its scored tokens.
+    """
 
     # Read by TRL: compute_loss divides by the total of the step, so nothing else is to divide by the parts.
     loss_is_scaled_for_ga = True  # type: ignore[assignment]  # TRL declares None
 
-    def __init__(self, objective: Objective, **kwargs: Any) -> None:
+    def __init__(
+        self, objective: Objective, forward: Forward, *, resting: Sequence[torch.nn.Module] = (), **kwargs: Any
+    ) -> None:
+        """`resting` are modules that stay in eval mode."""
         self.objective: Objective = objective
+        self.forward = forward
+        self.resting = resting
         super().__init__(**kwargs)
+        use_router_logits(kwargs["model"], forward.router_coef > 0)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, torch.Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor]:
-        """Return the micro-batches of one step and its denominators (D), the same on every rank."""
+        """Return the micro-batches of one step and its denominators (D), the same on every rank.
+
+        The last one is the number of scored tokens, over which the auxiliary loss of a router is averaged.
+        """
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        totals_D = torch.stack([self.objective.totals(batch) for batch in batches]).sum(dim=0).to(device)
+        parts = [torch.cat([self.objective.totals(batch), scored(batch)[None]]) for batch in batches]
+        totals_D = torch.stack(parts).sum(dim=0).to(device)
         return batches, self.accelerator.gather(totals_D[None]).sum(dim=0)
 
     def compute_loss(
@@ -48,9 +64,14 @@ class PlannedTrainer(SFTTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         assert isinstance(num_items_in_batch, torch.Tensor)  # from get_batch_samples; there is no evaluation
+        rest(self.resting)  # Trainer puts the whole model into training before each micro-batch
+        nll = token_nll(model, self.forward, inputs)
+        loss = self.objective.loss(nll, inputs, num_items_in_batch[:-1])
+        if nll.router is not None:
+            loss = loss + nll.router * scored(inputs) / num_items_in_batch[-1]
         # DDP averages gradients over ranks, and the denominators count the items of all of them.
         scale: int = self.accelerator.num_processes
-        return self.objective.loss(model, inputs, num_items_in_batch) * scale
+        return loss * scale
 
     def _send_telemetry(self) -> None:
         """A run reports to nobody; TRL would otherwise call home each time a trainer is made."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from star_rft.models import load
 from star_rft.training import TrainingError, fit
 from star_rft.training.liger import apply
-from star_rft.training.models import load_for_training
 from tests.training.conftest import random_examples
 
 
 def test_without_a_gpu_a_model_stays_as_it_is(base: Path) -> None:
-    model = load_for_training(base, trust_remote_code=False, flash=False, highest=0).model
+    model, _ = load(base)
     before = {name: type(module) for name, module in model.named_modules()}
     assert not apply(model, wanted="auto", device="cpu")
     assert not apply(model, wanted=False, device="cuda")

@@ -11,8 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from star_rft.training.batches import pack, pad
+from star_rft.training.forward import Forward, token_nll
+from star_rft.training.losses import weighted_nll
 from star_rft.training.run import make_trainer
-from star_rft.training.settings import Settings
+from star_rft.training.settings import Running, Settings
 from star_rft.training.sft import WeightedNll
 from star_rft.types import Example
 from tests.training.conftest import random_examples
@@ -41,8 +43,7 @@ def of_trainer(examples: Sequence[Example], base: Path, work: Path, **changes: A
                 gradients[name] = parameter.grad.clone()
 
     trainer, _, _ = make_trainer(
-        WeightedNll(examples), settings(batch_size=len(examples), **changes), base, work,
-        use_cpu=True, save_steps=None, report_to=(), trust_remote_code=False,
+        WeightedNll(examples), settings(batch_size=len(examples), **changes), Running(device="cpu"), base, work,
     )  # fmt: skip
     trainer.add_callback(Catch())
     trainer.train()
@@ -98,24 +99,23 @@ def test_the_scale_of_the_weights_does_not_matter(base: Path, tmp_path: Path) ->
 
 
 def test_packed_sequences_do_not_attend_to_each_other(base: Path) -> None:
-    from star_rft.training.losses import weighted_nll
-
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     first, second, other = random_examples(3)
     silent = [Example(e.prompt_ids, e.completion_ids, weight=0.0) for e in (first, other)]
-    alone = weighted_nll(model, **pad([second]))
+    alone = weighted(model, pad([second]))
     for neighbour in silent:
-        torch.testing.assert_close(weighted_nll(model, **pack([neighbour, second])), alone)
+        torch.testing.assert_close(weighted(model, pack([neighbour, second])), alone)
 
 
-def test_the_fused_head_of_a_gpu_gives_the_same_loss(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fused_head_of_a_gpu_gives_the_same_loss(base: Path) -> None:
     from trl.trainer.utils import add_fused_lm_head
-
-    from star_rft.training import losses
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     batch = pad(random_examples(5, weighted=True))
-    plain = losses.weighted_nll(model, **batch)
+    plain = weighted(model, batch)
     add_fused_lm_head(model)
-    monkeypatch.setattr(losses, "FUSED_HEAD_DEVICES", ("cpu",))
-    torch.testing.assert_close(losses.weighted_nll(model, **batch), plain)
+    torch.testing.assert_close(weighted(model, batch, Forward(head="fused")), plain)
+
+
+def weighted(model: torch.nn.Module, batch: dict[str, torch.Tensor], forward: Forward | None = None) -> torch.Tensor:
+    return weighted_nll(token_nll(model, forward or Forward(), batch), weights=batch["weights"])

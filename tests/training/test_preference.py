@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from star_rft.training import FitReport, LoraSpec, TrainingError, fit, fit_rankings
 from star_rft.training import run as run_module
 from star_rft.training.batches import pad
-from star_rft.training.losses import logps_and_nll
+from star_rft.training.forward import Forward, token_nll
+from star_rft.training.losses import completion_logps
 from star_rft.training.models import load_for_training
 from star_rft.training.settings import Comparison
 from star_rft.types import Example, Ranking
@@ -52,7 +53,8 @@ def mean_logps(model_path: Path, rankings: Sequence[Ranking]) -> torch.Tensor:
     batch = pad([Example(r.prompt_ids, ids) for r in rankings for ids in r.completion_ids])
     lengths_N = torch.tensor([len(ids) for r in rankings for ids in r.completion_ids])
     with torch.no_grad():
-        logps_N, _ = logps_and_nll(model, **batch, lengths=lengths_N)
+        nll = token_nll(model, Forward(), batch)
+        logps_N = completion_logps(nll, labels=batch["labels"], lengths=lengths_N)
     return (logps_N / lengths_N).view(-1, 2)
 
 

@@ -13,9 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from star_rft.models import ASSETS
 from star_rft.training.batches import IGNORED
+from star_rft.training.forward import Forward, Nll, token_nll
+from star_rft.training.losses import completion_logps
 from star_rft.training.preference import Compared, RankingCollator
 from star_rft.training.run import make_trainer
-from star_rft.training.settings import Comparison
+from star_rft.training.settings import Comparison, Running
 from star_rft.types import Ranking
 from tests.training.conftest import random_rankings
 from tests.training.test_loss import Gradients, settings
@@ -67,13 +69,16 @@ def of_trainer(
     """Let Trainer take one optimizer step over all rankings; return its loss and gradient."""
     compared = Compared(rankings, objective, None if objective == "rrhf" else reference, 0.3, sft_weight)
     trainer, _, _ = make_trainer(
-        compared, settings(batch_size=len(rankings), **changes), policy, work,
-        use_cpu=True, save_steps=None, report_to=(), trust_remote_code=False,
+        compared, settings(batch_size=len(rankings), **changes), Running(device="cpu"), policy, work,
     )  # fmt: skip
     catch = Catch()
     trainer.add_callback(catch)
     trainer.train()
     return trainer.state.log_history[0]["loss"], catch.gradients
+
+
+def scores(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> Nll:
+    return token_nll(model, Forward(), batch)
 
 
 def logp(model: torch.nn.Module, prompt: Sequence[int], completion: Sequence[int]) -> torch.Tensor:
@@ -217,8 +222,6 @@ def test_a_policy_that_is_its_reference_starts_at_log_2(policy: Path, tmp_path: 
 
 def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path) -> None:
     """RRHF's own code overwrites the mask before it counts, and so divides by the length of the padded row."""
-    from star_rft.training.losses import logps_and_nll
-
     short = Ranking((7, 8), ((4, 5, 1), (6, 1)), (1.0, 0.0))
     long = Ranking((7, 8, 9, 9, 9), (tuple(range(3, 30)), (6, 6, 6, 1)), (1.0, 0.0))
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
@@ -226,17 +229,17 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
     assert batch["lengths"].tolist() == [3, 2, 27, 4]
     before = {name: tensor.clone() for name, tensor in batch.items()}
     compared = Compared([short, long], "rrhf", None, 0.1, 1.0)
-    loss = compared.loss(model, batch, compared.totals(batch))
+    nll = scores(model, batch)
+    loss = compared.loss(nll, batch, compared.totals(batch))
     torch.testing.assert_close(batch, before, rtol=0, atol=0)
     assert (batch["labels"] == IGNORED).sum() == batch["labels"].numel() - (3 + 2 + 27 + 4)
     apart = [
-        compared.loss(model, alone, compared.totals(alone))
+        compared.loss(scores(model, alone), alone, compared.totals(alone))
         for i in (0, 1)
         for alone in [RankingCollator([short, long], "rrhf", packed=False)([{"members": [i]}])]
     ]
     torch.testing.assert_close(loss, torch.stack(apart).mean())
-    names = ("input_ids", "labels", "weights", "lengths")
-    logps_N, _ = logps_and_nll(model, **{name: batch[name] for name in names})
+    logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
     expected = [logp(model, r.prompt_ids, ids) for r in (short, long) for ids in r.completion_ids]
     torch.testing.assert_close(logps_N, torch.stack(expected))
 
@@ -257,7 +260,7 @@ def test_an_empty_micro_batch_has_a_gradient_of_zero(policy: Path, packed: bool)
     compared = Compared(rankings, "dpo", policy, 0.1, 1.0)
     empty, full = collate([{"members": []}]), collate([{"members": [0, 1]}])
     assert compared.totals(empty).tolist() == [0.0, 0.0]
-    loss = compared.loss(model, empty, compared.totals(full))
+    loss = compared.loss(scores(model, empty), empty, compared.totals(full))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
@@ -266,10 +269,10 @@ def test_an_empty_micro_batch_has_a_gradient_of_zero(policy: Path, packed: bool)
 def test_the_fused_head_of_a_gpu_gives_the_same_loss(
     policy: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from star_rft.training import losses
+    from star_rft.training import forward
 
     rankings = random_rankings(4, completions=3)
     plain, _ = of_trainer(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
-    monkeypatch.setattr(losses, "FUSED_HEAD_DEVICES", ("cpu",))
+    monkeypatch.setattr(forward, "FUSED_HEAD_DEVICES", ("cpu",))
     fused, _ = of_trainer(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
     assert fused == pytest.approx(plain, rel=1e-5)

@@ -1,0 +1,69 @@
+"""The settings of a training as TRL and peft take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from star_rft.training.models import check_target_modules
+from star_rft.training.settings import LoraSpec, Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+    from trl.trainer.sft_config import SFTConfig
+
+
+def trainer_arguments(
+    settings: Settings, work_dir: Path, *, use_cpu: bool, save_steps: int | None, report_to: Sequence[str]
+) -> SFTConfig:
+    """Return TRL's config: one row of the plan at a time, in order, prepared by us; log every step."""
+    import torch
+    from trl.trainer.sft_config import SFTConfig
+
+    on_cuda = torch.cuda.is_available() and not use_cpu
+    bf16 = settings.precision == "bfloat16" or (
+        settings.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
+    )
+    has_warmup = settings.schedule == "constant" and settings.warmup_ratio > 0
+    return SFTConfig(
+        output_dir=str(work_dir),
+        per_device_train_batch_size=1,
+        train_sampling_strategy="sequential",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        max_length=None,
+        learning_rate=settings.lr,
+        lr_scheduler_type="constant_with_warmup" if has_warmup else settings.schedule,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=bf16,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        # Ours is added to the loss of each micro-batch, with the weight that the micro-batch has in its step.
+        router_aux_loss_coef=0.0,
+        seed=settings.seed,
+        use_cpu=use_cpu,
+        dataloader_pin_memory=on_cuda,
+        logging_steps=1,
+        # It would replace a loss that is no number by the mean of the others.
+        logging_nan_inf_filter=False,
+        save_strategy="no" if save_steps is None else "steps",
+        save_steps=save_steps or 1,
+        report_to=list(report_to),
+        disable_tqdm=True,
+    )
+
+
+def peft_config(lora: LoraSpec, model: PreTrainedModel) -> PeftConfig:
+    from peft import LoraConfig
+
+    check_target_modules(model, lora.target_modules)
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
