@@ -93,6 +93,8 @@ def _is_bidirectional(config: Any) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
     masked: Any = MODEL_FOR_MASKED_LM_MAPPING
+    if config.model_type in ("xlnet", "bert-generation"):  # which predict by orders of words, or have another head
+        return not config.to_dict().get("is_decoder", False)
     return type(config) in masked and not config.to_dict().get("is_decoder", False)
 
 

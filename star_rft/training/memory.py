@@ -38,6 +38,7 @@ EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe
 EXPERT_WIDTH = ("moe_intermediate_size", "expert_intermediate_size", "moe_ffn_hidden_size", "expert_ffn_hidden_size")
 # Experts are fused into one tensor when they are loaded, and adapters are for linear layers.
 _EXPERT = re.compile(r"\.experts\.\d+\.")
+_LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|embeddings?|token_embeddings?)\.weight$")
 
 
@@ -98,7 +99,7 @@ def shape_of(model: str | Path) -> Shape | None:
         tensors = tensors_of(folder)
     except ModelError:  # damaged files, which the loader names
         return None
-    width, layers = _largest(config, WIDTH), _largest(config, LAYERS)
+    width, layers = _largest(config, WIDTH), _largest(config, LAYERS) or _counted(tensors)
     vocabulary = _largest(config, ("vocab_size", "padded_vocab_size")) or _embedded(tensors)
     if not tensors or not width or not layers or not vocabulary:
         return None
@@ -200,6 +201,11 @@ def _largest(config: Mapping[str, Any], names: Sequence[str]) -> int | None:
         if found := [int(size) for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]:
             return max(found)
     return None
+
+
+def _counted(tensors: Mapping[str, Entry]) -> int:
+    """Return how many layers have weights, for configs that list kinds of layers in place of a number."""
+    return len({found[1] for name in tensors if (found := _LAYER.search(name))})
 
 
 def _embedded(tensors: Mapping[str, Entry]) -> int | None:

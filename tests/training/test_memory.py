@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import models as architectures
 
 from star_rft.training import LoraSpec, TrainingError, fit, memory
 from star_rft.training.memory import GIB, Need, check, estimate, shape_of
@@ -38,6 +41,79 @@ def test_a_shape_is_read_from_the_folder_as_the_model_has_it(base: Path) -> None
 def test_a_folder_without_the_usual_names_has_no_shape(tmp_path: Path, base: Path) -> None:
     assert shape_of("some/name") is None
     assert shape_of(tmp_path) is None
+
+
+PLAIN_SIZES: dict[str, Any] = {
+    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+MOE: dict[str, Any] = PLAIN_SIZES | {"intermediate_size": 64, "num_experts_per_tok": 2}
+# (layers, width, width of the MLP, vocabulary): of the experts that a token is sent to, and where sizes are not stated.
+SHAPES: dict[str, tuple[Callable[[], PreTrainedConfig], tuple[int, int, int, int]]] = {
+    "gpt2, whose n_inner is null": (
+        lambda: architectures.GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+        (2, 32, 128, 60),
+    ),
+    "bloom": (
+        lambda: architectures.BloomConfig(vocab_size=60, hidden_size=32, n_layer=2, n_head=4),
+        (2, 32, 128, 60),
+    ),
+    "mpt": (
+        lambda: architectures.MptConfig(vocab_size=60, d_model=32, n_layers=2, n_heads=4, max_seq_len=64),
+        (2, 32, 128, 60),
+    ),
+    "opt": (
+        lambda: architectures.OPTConfig(**PLAIN_SIZES, ffn_dim=48, word_embed_proj_dim=32),
+        (2, 32, 48, 60),
+    ),
+    "mamba": (
+        lambda: architectures.MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2),
+        (2, 32, 64, 60),
+    ),
+    "mixtral": (lambda: architectures.MixtralConfig(**MOE, num_local_experts=4), (2, 32, 128, 60)),
+    "qwen2_moe": (
+        lambda: architectures.Qwen2MoeConfig(
+            **MOE, num_experts=4, moe_intermediate_size=48, shared_expert_intermediate_size=16
+        ),
+        (2, 32, 112, 60),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_is_read_under_any_names_of_sizes(name: str, tmp_path: Path) -> None:
+    config, sizes = SHAPES[name]
+    model = AutoModelForCausalLM.from_config(config())
+    model.save_pretrained(tmp_path)
+    shape = shape_of(tmp_path)
+    assert shape is not None
+    assert (shape.layers, shape.width, shape.mlp_width, shape.vocabulary) == sizes
+    assert shape.parameters == model.num_parameters()
+    assert estimate(shape, **PLAIN | {"lora": LoraSpec()}).total > 0
+
+
+def test_sizes_that_differ_by_layer_count_as_the_largest(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "lists")
+    raw = {"model_dim": 32, "num_transformer_layers": 2, "ffn_dim": [48, 64], "num_key_value_heads": [1, 2]}
+    (folder / "config.json").write_text(json.dumps({"text_config": raw}))  # nor does it state the vocabulary
+    shape = shape_of(folder)
+    assert shape is not None
+    assert (shape.layers, shape.width, shape.mlp_width, shape.vocabulary) == (2, 32, 64, 60)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"hidden_size": null, "num_hidden_layers": "two"}'])
+def test_a_config_that_says_nothing_gives_no_shape(content: str, base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "model")
+    (folder / "config.json").write_text(content)
+    assert shape_of(folder) is None
+
+
+def test_torn_weights_give_no_shape(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "model")
+    weights = (folder / "model.safetensors").read_bytes()
+    for torn in (weights[:100], weights[:-1], b"", b"version https://git-lfs.github.com/spec/v1"):
+        (folder / "model.safetensors").write_bytes(torn)
+        assert shape_of(folder) is None
 
 
 def test_each_way_to_save_memory_saves_some(base: Path) -> None:
