@@ -21,15 +21,37 @@ HINTED_QUESTION = "{question} ({answer})"
 
 def prompts_of(config: Config, base: Model, *, system: str | None = None) -> Prompter:
     from star_rft import models
+    from star_rft.models.ends import ends_of
 
-    section = config.prompt
+    section, trust = config.prompt, config.model.trust_remote_code
+    tokenizer = models.load_tokenizer(base, trust_remote_code=trust)
     return Prompter(
-        models.load_tokenizer(base, trust_remote_code=config.model.trust_remote_code),
+        tokenizer,
         template=section.template,
         chat=section.chat,
         system=section.system if system is None else system,
         few_shot=section.few_shot,
         completion_prefix=section.completion_prefix,
+        chat_options=section.chat_options,
+        ends=ends_of(base, tokenizer, trust_remote_code=trust, chat_options=section.chat_options),
+        date=section.date,
+    )
+
+
+def undeclared_end(prompts: Prompter, confirmed: Sequence[int]) -> str | None:
+    """Return a warning where the chat template ends a turn with a token that the model does not declare as an end.
+
+    So it is for base models that carry a template: they may never write that token. `confirmed` are ids that the user
+    has named as ends.
+    """
+    ends = prompts.end_tokens
+    if not prompts.is_chat or ends.chat is None or ends.chat in ends.declared | set(confirmed):
+        return None
+    token = prompts.tokenizer.convert_ids_to_tokens(ends.chat)
+    return (
+        f"the chat template ends a turn with {token}, which neither the tokenizer nor generation_config.json names as"
+        " an end: a base model may never write it, and run on. For a base model set prompt.chat=false; if the model"
+        f" does end with it, set sample.stop_token_ids=[{ends.chat}]"
     )
 
 
@@ -49,8 +71,9 @@ def sources_of(config: Config, base: Model) -> list[Source]:
             Source(
                 tokenizer=asked[0].tokenizer,
                 attempts=range(index * section.n, (index + 1) * section.n),
-                decodings=_cycled_decodings(config),
+                decodings=train_decodings(config),
                 renders=tuple(prompts.render for prompts in asked),
+                encode=asked[0].prompt_ids,
                 name=name,
                 model=resolved,
             )
@@ -82,6 +105,7 @@ def hint_source(config: Config, base: Model) -> Source | None:
         attempts=range(section.n),
         decodings=(decoding,),
         renders=(Hint(template, section.mark).renderer(prompts),),
+        encode=prompts.prompt_ids,
         name=f"{POLICY} with hints",
         is_hinted=True,
     )
@@ -96,12 +120,13 @@ def _decoding(config: Config, section: DecodingConfig, *, temperature: float, to
         top_p=1.0 if is_greedy else top_p,
         top_k=0 if is_greedy else section.top_k,
         stop=tuple(section.stop),
+        stop_token_ids=tuple(section.stop_token_ids),
         backend=name,
         backend_version=version,
     )
 
 
-def _cycled_decodings(config: Config) -> tuple[Decoding, ...]:
+def train_decodings(config: Config) -> tuple[Decoding, ...]:
     """Return what the attempts take in turn: each list goes on at its own pace."""
     section = config.sample
     temperatures, top_ps = section.temperatures, section.top_ps

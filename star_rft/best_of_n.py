@@ -19,6 +19,7 @@ from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
 from star_rft.scoring import SCORERS, Surroundings, check_options, open_scorer, trace_of
 from star_rft.stages import RunStages
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
+from star_rft.training.corpus import Sampling
 from star_rft.types import Interval, RunFailure, Scorer, Split, Trace, UserError, digest
 
 CHUNK = 512  # traces that are scored and saved at once; what an interruption can cost
@@ -239,7 +240,8 @@ def open_chooser(
             policy=stages.start(),
             sampler=stages.drawing.engine.sampler,
             fingerprint=stages.drawing.fingerprint,
-            render=stages.prompts.render,
+            prompts=stages.prompts,
+            sampling=Sampling(stops=stages.prompts.stops(stages.held_out.sampled)),
             into=stages.folder.path / "scorer_model",
             seed=stages.drawing.seed,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,7 @@ from typing import Any
 import verifiers
 from star_rft import config as configs
 from star_rft import record
-from star_rft.asking import held_out_of, hint_source, prompts_of, sources_of
+from star_rft.asking import held_out_of, hint_source, prompts_of, sources_of, undeclared_end
 from star_rft.balance import Probe
 from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
@@ -36,10 +37,12 @@ from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.seconds import Seconds
 from star_rft.select.rules import check as check_rules
 from star_rft.select.rules import dedup_key
+from star_rft.sources import Source
 from star_rft.stages import RunStages
 from star_rft.timeline import Timeline
 from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
+from star_rft.training.corpus import Sampling
 from star_rft.training.launch import Launch, config_file, fit_launched
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
 from star_rft.training.settings import LoraSpec
@@ -81,6 +84,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
     folder = RunFolder(config.folder)
     check_names(config)
     with locked(folder.path):
+        config = _dated(folder, config)
         _refuse_changes(folder, config)
         problems, warm_start = settled_problems(folder, config, rows or {})
         config = config.model_copy(update={"versions": versions(), "machine": machine()})
@@ -126,6 +130,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _dated(folder: RunFolder, config: Config) -> Config:
+    """Return the config with the day that its chat template is told: the one on which the run began."""
+    is_begun = folder.config.exists() and folder.problems.exists()
+    begun = configs.load(folder.config).prompt.date if is_begun else datetime.date.today().isoformat()
+    day = config.prompt.date or begun
+    return config.model_copy(update={"prompt": config.prompt.model_copy(update={"date": day})})
 
 
 def _refuse_changes(folder: RunFolder, config: Config) -> None:
@@ -192,6 +204,9 @@ def _stages(
         trust = config.model.trust_remote_code
         base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
     prompts, engine = prompts_of(config, base), Engine(partial(open_sampler, config))
+    sources = sources_of(config, base)
+    if warning := undeclared_end(prompts, config.sample.stop_token_ids):
+        progress.say(warning)
     fingerprint, note = lru_cache(maxsize=None)(models.fingerprint), Timeline(folder.timeline).note
     drawing = Drawing(
         ledger=Ledger(folder.path, is_writer=True),
@@ -212,11 +227,11 @@ def _stages(
         rounds=config.rounds,
         base=base,
         prompts=prompts,
-        sources=sources_of(config, base),
+        sources=sources,
         hint=hint_source(config, base),
         prompts_a_round=config.sample.prompts,
         probe=_probe(config),
-        scoring=_scoring(config, prompts, engine, fingerprint),
+        scoring=_scoring(config, prompts, engine, fingerprint, sources),
         held_out=held_out_of(config),
         reporting=_reporting(config, folder, drawing, base=base, prompts=prompts, warm_start=warm_start),
         holds_out_suspects=holds_out_suspects(config),
@@ -306,17 +321,25 @@ def _probe(config: Config) -> Probe | None:
     return Probe(tuple(section.temperatures), tuple(section.thresholds), section.problems, section.n, section.target)
 
 
-def _scoring(config: Config, prompts: Prompter, engine: Engine, fingerprint: Callable[[Model], str]) -> Scoring | None:
+def _scoring(
+    config: Config,
+    prompts: Prompter,
+    engine: Engine,
+    fingerprint: Callable[[Model], str],
+    sources: Sequence[Source],
+) -> Scoring | None:
     section = config.scorer
     if section is None:
         return None
 
     def make(policy: Model) -> Scorer:
+        foreign = [fingerprint(source.model) for source in sources if source.model is not None]
         around = Surroundings(
             policy=policy,
             sampler=engine.sampler,
             fingerprint=fingerprint,
-            render=prompts.render,
+            prompts=prompts,
+            sampling=Sampling(stops=prompts.stops(sources[0].decodings[0]), foreign=foreign),
             into=RunFolder(config.folder).base_model / "scorer",
             seed=config.seed,
             trust_remote_code=config.model.trust_remote_code,

@@ -50,6 +50,7 @@ class Order:
     decoding: Decoding
     problems: Mapping[str, Problem]
     prompts: Mapping[tuple[str, int], str]
+    prompt_ids: Mapping[str, tuple[int, ...]]
     leaks: Callable[[str, Problem], bool] | None
 
 
@@ -232,7 +233,7 @@ class _Parts:
 
 
 def _order(unit: Unit, asked: Asked, model: Model, problems: Mapping[str, Problem], *, round: int, stage: str) -> Order:
-    requests = list(unit.requests())
+    requests = asked.requests(unit, problems)
     return Order(
         unit=unit,
         round=round,
@@ -241,10 +242,8 @@ def _order(unit: Unit, asked: Asked, model: Model, problems: Mapping[str, Proble
         fingerprint=asked.model,
         decoding=asked.decoding,
         problems={request.problem_id: problems[request.problem_id] for request in requests},
-        prompts={
-            (request.problem_id, request.attempt): asked.render(problems[request.problem_id], request.attempt)
-            for request in requests
-        },
+        prompts={(request.problem_id, request.attempt): request.prompt for request in requests},
+        prompt_ids={r.prompt: r.prompt_ids for r in requests if r.prompt_ids is not None},
         leaks=asked.leaks,
     )
 
@@ -256,6 +255,7 @@ def _asked(order: Order, sampler: Callable[[Model], Sampler]) -> Asked:
         decoding=order.decoding,
         render=lambda problem, attempt: order.prompts[problem.id, attempt],
         leaks=order.leaks,
+        encode=order.prompt_ids.get,
     )
 
 

@@ -87,6 +87,7 @@ class Drawing:
                 model=self.fingerprint(model),
                 decoding=_decoding_of(unit, decodings),
                 render=source.render,
+                encode=source.encode,
                 leaks=rationalize.leaks if source.is_hinted else None,
             )
             return asked, model

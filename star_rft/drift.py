@@ -7,6 +7,8 @@ from math import fsum, isfinite
 from typing import TYPE_CHECKING, Any
 
 from star_rft.models import device_of, load
+from star_rft.models.ends import Stops
+from star_rft.models.limits import longest_sequence
 from star_rft.scorers.batches import by_length, pad
 from star_rft.training.corpus import Prompts, gold_examples
 from star_rft.types import Example, Model, Problem, RunFailure, Split, UserError, digest
@@ -72,9 +74,12 @@ def mean_kl(policy: Any, base: Any, items: Sequence[Example], *, batch_tokens: i
     widths = [model.get_output_embeddings().weight.shape[0] for model in (policy, base)]
     if widths[0] != widths[1]:
         raise UserError(f"the policy predicts {widths[0]} tokens and the base {widths[1]}: they cannot be compared")
-    limit = min(model.config.get_text_config().max_position_embeddings for model in (policy, base))
+    limits = [longest_sequence(model.config).tokens for model in (policy, base)]
+    limit = min((tokens for tokens in limits if tokens is not None), default=None)
     rows = [([*item.prompt_ids], [*item.completion_ids]) for item in items]
-    rows = [(prompt, completion) for prompt, completion in rows if len(prompt) + len(completion) <= limit]
+    rows = [
+        (prompt, completion) for prompt, completion in rows if limit is None or len(prompt) + len(completion) <= limit
+    ]
     chunk = max(1, CHUNK_BYTES // (4 * widths[0]))
     lengths = [len(prompt) + len(completion) for prompt, completion in rows]
     sums: list[float] = []
@@ -117,21 +122,30 @@ def own_samples(
     model: str,
     problems: Mapping[str, Problem],
     prompts: Prompts,
+    stops: Stops | None = None,
     traces: int = TRACES,
     seed: int = 0,
 ) -> list[Example]:
     """Draw the samples of one model (its fingerprint) by a hash of the seed: the very tokens that it sampled.
 
+    `stops` is what ended them: the model's own end tokens unless given.
+
     The round's held-out samples are those of the policy that the round trained; its train samples are still of the
     policy that it began with. Samples with a hint are left out, for their prompt was another.
     """
     rows = con.execute(
-        "select problem_id, token_ids from samples where split = ? and round = ? and model = ? and not hinted"
+        "select problem_id, text, token_ids, finish_reason, ids_are_sampled"
+        " from samples where split = ? and round = ? and model = ? and not hinted"
         " order by md5(concat(?, ' ', sample_id)), sample_id limit ?",
         [split, round, model, str(seed), traces],
     ).fetchall()
-    tokenised = {pid: _prompt_ids(prompts, problems[pid]) for pid in {pid for pid, _ in rows}}
-    return [Example(tokenised[pid], tuple(token_ids)) for pid, token_ids in rows]
+    tokenised = {pid: prompts.prompt_ids(prompts.render(problems[pid])) for pid in {pid for pid, *_ in rows}}
+    found = []
+    for pid, text, ids, finish_reason, is_sampled in rows:
+        sampled = ids if is_sampled else None
+        completion = prompts.completion_ids(text, sampled, finish_reason=finish_reason, stops=stops)
+        found.append(Example(tokenised[pid], completion))
+    return found
 
 
 def gold_solutions(
@@ -158,7 +172,3 @@ def length_drift(con: duckdb.DuckDBPyConnection, *, round: int, split: Split) ->
     (first, then), now = means[0], means[-1][1]
     figures = {"tokens": now, "first_round": first, "first_tokens": then}
     return {name: float(value) for name, value in figures.items()} | ({"ratio": now / then} if then else {})
-
-
-def _prompt_ids(prompts: Prompts, problem: Problem) -> tuple[int, ...]:
-    return tuple(prompts.tokenizer(prompts.render(problem), add_special_tokens=False)["input_ids"])

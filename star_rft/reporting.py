@@ -86,6 +86,7 @@ class Reporting:
             split=split,
             model=self.drawing.fingerprint(policy),
             problems={problem.id: problem for problem in problems},
+            stops=self.prompts.stops(self.held_out.sampled),
             **settings,
         )
         self.drawing.engine.release()

@@ -31,8 +31,9 @@ class Committing(Store, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who draws a unit and how: `model` is its fingerprint, `render` gives the prompt of an attempt.
+    """Who draws a unit and how.
 
+    `model` is its fingerprint; `render` gives the prompt of an attempt, and `encode` its tokens.
     `leaks` tells of a trace whether it shows the hint that the prompt held; None where there is no hint.
     """
 
@@ -41,6 +42,17 @@ class Asked:
     decoding: Decoding
     render: Callable[[Problem, int], str]
     leaks: Callable[[str, Problem], bool] | None = None
+    encode: Callable[[str], tuple[int, ...] | None] | None = None
+
+    def requests(self, unit: Unit, problems: Mapping[str, Problem]) -> list[Request]:
+        """Return what is asked for in a unit; each prompt is tokenised once."""
+        found, ids = list[Request](), dict[str, tuple[int, ...] | None]()
+        for planned in unit.requests():
+            text = self.render(problems[planned.problem_id], planned.attempt)
+            if text not in ids:
+                ids[text] = None if self.encode is None else self.encode(text)
+            found.append(Request(planned.problem_id, planned.attempt, text, planned.seed, ids[text]))
+        return found
 
 
 def draw(
@@ -98,12 +110,7 @@ def _draw(
     """Hand the completions of a unit over as they finish; return the seconds that this took, and that it waited."""
     sampler = asked.sampler()
     began, started, blocked = time.time(), perf_counter(), 0.0
-    waiting = {
-        (r.problem_id, r.attempt): Request(
-            r.problem_id, r.attempt, asked.render(problems[r.problem_id], r.attempt), r.seed
-        )
-        for r in unit.requests()
-    }
+    waiting = {(r.problem_id, r.attempt): r for r in asked.requests(unit, problems)}
     job = Job(
         name=unit.name,
         round=round,
@@ -181,4 +188,5 @@ def _sample(completion: Completion, problem: Problem, asked: Asked, *, split: Sp
         finish_reason=completion.finish_reason,
         logprob=completion.logprob,
         leaks_hint=asked.leaks is not None and asked.leaks(completion.text, problem),
+        ids_are_sampled=completion.ids_are_sampled,
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.data import Prompter
 from star_rft.progress import Advance
+from star_rft.training.corpus import Sampling, ids_of
 from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Scorer, Split, Trace, UserError, digest
 from verifiers.types import Verdict
 
@@ -73,12 +76,13 @@ class Scoring:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a scorer may need of a run: the policy and its fingerprint, where a model is converted to, a seed."""
+    """What a scorer may need of a run: the policy, how it is asked and was sampled, where a model is converted to."""
 
     policy: Model
     sampler: Callable[[Model], Sampler]
     fingerprint: Callable[[Model], str]
-    render: Callable[[Problem], str]
+    prompts: Prompter
+    sampling: Sampling
     into: Path
     seed: int
     trust_remote_code: bool = False
@@ -98,7 +102,7 @@ def check_options(by: str, options: Mapping[str, Any]) -> None:
 def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], around: Surroundings) -> Scorer:
     """Return a scorer by name; `model` is what scores, by default the policy. Raises UserError."""
     from star_rft import models
-    from star_rft.scorers import Likelihood, Majority, RewardModel
+    from star_rft.scorers import Majority, RewardModel
 
     if name == "majority":
         return Majority()
@@ -108,14 +112,30 @@ def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], aro
     if name == "reward_model":
         return RewardModel(path, **options)
     if name == "likelihood":
-        return Likelihood(path, render=around.render, **options)
+        return _likelihood(path, options, around)
     return _judge(path, options, around)
+
+
+def _likelihood(path: Model, options: Mapping[str, Any], around: Surroundings) -> Scorer:
+    """Score the ids that the policy drew, where the model that scores has the policy's vocabulary; else the texts."""
+    from star_rft import models
+    from star_rft.scorers import Likelihood
+
+    prompts = around.prompts
+    tokenizer = models.load_tokenizer(path, trust_remote_code=around.trust_remote_code)
+    is_same = tokenizer.get_vocab() == prompts.tokenizer.get_vocab()
+    return Likelihood(
+        path,
+        render=prompts.render,
+        ids=partial(ids_of, prompts=prompts, sampling=around.sampling) if is_same else None,
+        is_chat=prompts.is_chat,
+        **options,
+    )
 
 
 def _judge(path: Model, options: Mapping[str, Any], around: Surroundings) -> Scorer:
     """A judge behind an address, or a model in this process, which may be the policy."""
     from star_rft import models
-    from star_rft.data import Prompter
     from star_rft.scorers import Endpoint, Judge, policy
 
     own = {name: options[name] for name in JUDGE_OPTIONS if name in options}
@@ -130,11 +150,13 @@ def _judge(path: Model, options: Mapping[str, Any], around: Surroundings) -> Sco
     decoding = Decoding(
         temperature=float(asked.get("temperature", 0.0)), max_tokens=asked.get("max_tokens", JUDGE_TOKENS)
     )
-    prompter = Prompter(models.load_tokenizer(path))
+    tokenizer = models.load_tokenizer(path, trust_remote_code=around.trust_remote_code)
+    prompter = Prompter(tokenizer)
 
     def complete(questions: Sequence[str]) -> Iterator[str | None]:
         # Asked for only now: one model at a time is in memory, and a repeated command needs none.
-        return policy(around.sampler(path), prompter, decoding=decoding, seed=around.seed)(questions)
+        asked = policy(around.sampler(path), prompter, decoding=decoding, seed=around.seed, encode=prompter.prompt_ids)
+        return asked(questions)
 
     return Judge(complete, version=digest(around.fingerprint(path), decoding.id), **own)
 

@@ -8,12 +8,14 @@ from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from star_rft.frontier.plan import POLICY
+from star_rft.models.encode import text_ids
 from star_rft.types import Decoding, Model, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Render = Callable[[Problem], str]
+Encode = Callable[[str], tuple[int, ...] | None]
 COUNTED = 512
 
 
@@ -21,7 +23,8 @@ COUNTED = 512
 class Source:
     """A model and its ways to be asked: attempt i takes the i-th decoding and the i-th rendering, in turn.
 
-    `model` is None for the policy of the round. `attempts` of the sources of one round do not overlap.
+    `model` is None for the policy of the round. `attempts` of the sources of one round do not overlap. `encode` gives
+    the tokens of a rendered prompt; without it the engine tokenises the text as it is.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -31,6 +34,7 @@ class Source:
     name: str = POLICY
     model: Model | None = None
     is_hinted: bool = False
+    encode: Encode | None = None
 
     def decoding_of(self, attempt: int) -> Decoding:
         return self.decodings[(attempt - self.attempts.start) % len(self.decodings)]
@@ -49,4 +53,8 @@ class Source:
         """
         longest = nlargest(COUNTED, problems, key=lambda problem: len(problem.prompt))
         texts = [render(problem) for render in self.renders for problem in longest]
-        return max(len(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"])
+        encoded = [None if self.encode is None else self.encode(text) for text in texts]
+        return max(
+            len(text_ids(self.tokenizer, text) if ids is None else ids)
+            for text, ids in zip(texts, encoded, strict=True)
+        )

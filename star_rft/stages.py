@@ -31,7 +31,7 @@ from star_rft.seconds import Seconds
 from star_rft.select.rules import select
 from star_rft.sources import Source
 from star_rft.tracking import Tracking
-from star_rft.training.corpus import corpus, gold_examples, rankings
+from star_rft.training.corpus import Sampling, corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
 from star_rft.waves import Waves, affordable
@@ -268,8 +268,18 @@ class RunStages:
             "round": round,
             "problems": {problem.id: problem for problem in self.train_problems},
             "prompts": self.prompts,
-            "foreign": [self.drawing.fingerprint(source.model) for source in self.sources if source.model is not None],
+            "sampling": self.sampling(),
         }
+
+    def sampling(self) -> Sampling:
+        """Return how train samples were drawn, as far as training on them depends on it."""
+        asked = [render for source in self.sources if source.model is None for render in source.renders]
+        trained_on = self.prompts.render
+        return Sampling(
+            stops=self.prompts.stops(self.sources[0].decodings[0]),
+            foreign=[self.drawing.fingerprint(source.model) for source in self.sources if source.model is not None],
+            is_one_prompt=all(render(p) == trained_on(p) for render in asked for p in self.train_problems[:1]),
+        )
 
     def _model_of(self, round: int) -> Model:
         return self.start() if round == 0 else self.folder.checkpoint(round)
@@ -326,7 +336,9 @@ class RunStages:
     def _held_out_sources(self) -> list[Source]:
         wanted = [(self.held_out.sampled, self.held_out.n), (self.held_out.greedy, 1)]
         return [
-            Source(self.prompts.tokenizer, range(n), (decoding,), (self.prompts.render,))
+            Source(
+                self.prompts.tokenizer, range(n), (decoding,), (self.prompts.render,), encode=self.prompts.prompt_ids
+            )
             for decoding, n in wanted
             if decoding is not None
         ]

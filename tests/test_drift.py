@@ -124,6 +124,8 @@ def test_another_vocabulary_is_one_clear_error(tmp_path: Path) -> None:
     tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(TINY)
     tokenizer.add_tokens(["<new>"])
     tokenizer.save_pretrained(other)
+    base.resize_token_embeddings(len(tokenizer))
+    base.save_pretrained(other)
     with pytest.raises(UserError, match="another vocabulary"):
         drift(other, TINY, {"own": items(1)})
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # What each format can be asked for besides its rounds.
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "sft": ("--for",),
-    "dpo": ("--for", "--pairs"),
+    "sft": ("--for", "--tokens"),
+    "dpo": ("--for", "--pairs", "--tokens"),
     "jsonl": ("--include", "--split", "--tokens"),
     "parquet": ("--include", "--split", "--tokens"),
     "hub-folder": ("--include", "--tokens"),
@@ -49,7 +49,9 @@ def export(
         str | None, typer.Option(help="Traces: selected (unless given), correct, or all, with why each was dropped.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="jsonl, parquet: train (unless given), dev or test.")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Traces: with the tokens that were sampled.")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="With the ids: sampled ones of traces, trained ones of sft and dpo.")
+    ] = False,
     pairs: Annotated[
         int | None, typer.Option(help="dpo, where the run compared nothing: pairs a prompt; 1 unless given.", min=1)
     ] = None,
@@ -134,17 +136,22 @@ def _name(job: Job, *, every: bool) -> str:
 
 
 def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> Material:
-    from star_rft.asking import policy_attempts, prompts_of
+    from star_rft.asking import policy_attempts, prompts_of, train_decodings
     from star_rft.build import holds_out_suspects
     from star_rft.data import read_problems
     from star_rft.export.rows import Material, foreign_models
+    from star_rft.training.corpus import Sampling
 
+    prompts = prompts_of(config, _tokenizer_home(folder, config, rounds))
     return Material(
         con=con,
         problems={problem.id: problem for problem in read_problems(folder.problems)["train"]},
         anchor=read_problems(folder.warm_start_problems)["train"],
-        prompts=prompts_of(config, _tokenizer_home(folder, config, rounds)),
-        foreign=foreign_models(con, policy_attempts(config)),
+        prompts=prompts,
+        sampling=Sampling(
+            stops=prompts.stops(train_decodings(config)[0]),
+            foreign=foreign_models(con, policy_attempts(config)),
+        ),
         holds_out_suspects=holds_out_suspects(config),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -74,14 +75,28 @@ class DataConfig(Section):
 
 
 class PromptConfig(Section):
+    """`chat_options` reach the model's chat template by name, such as `enable_thinking: false`.
+
+    `date` (YYYY-MM-DD) is what a chat template is told that asks for the day: the one on which the run began unless
+    given, so that a prompt stays the same when the run is resumed.
+    """
+
     template: str = "{question}"
     chat: Literal["auto"] | bool = "auto"
     system: str | None = None
     few_shot: list[dict[str, str]] = []
     completion_prefix: str = ""
+    chat_options: dict[str, Any] = {}
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None = None
 
     @model_validator(mode="after")
     def _template_holds_the_question(self) -> PromptConfig:
         if "{question}" not in self.template:
             raise ValueError(f"template {self.template!r} has no {{question}}: the problem would not be shown")
+        return self
+
+    @model_validator(mode="after")
+    def _date_is_a_day(self) -> PromptConfig:
+        if self.date is not None:
+            datetime.date.fromisoformat(self.date)
         return self

@@ -25,11 +25,14 @@ class VerifierConfig(Section):
 
 
 class DecodingConfig(Section):
+    """`stop` are strings, and `stop_token_ids` tokens, that end a completion besides the model's own end tokens."""
+
     temperature: NonNegative = 1.0
     top_p: TopP = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     max_tokens: Positive = 512
-    stop: list[str] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = []
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
 
 
 class SampleConfig(DecodingConfig):

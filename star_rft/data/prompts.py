@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from star_rft.types import Problem, UserError
+from star_rft.types import Decoding, FinishReason, Problem, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from star_rft.models.ends import Ends
+    from star_rft.models.ends import Ends, Stops
 
 QUESTION = "{question}"
 SHOT_KEYS = {"prompt", "completion"}
@@ -92,11 +92,43 @@ class Prompter:
 
         return text_ids(self.tokenizer, text) if self.is_chat else plain_prompt_ids(self.tokenizer, text)
 
-    def text_completion_ids(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a completion that is known as text only, with the end token behind it."""
-        from star_rft.models.encode import ended_text_ids
+    def stops(self, decoding: Decoding) -> Stops:
+        """Return what ended the completions of a decoding."""
+        from star_rft.models.ends import stops_of
 
-        return ended_text_ids(self.tokenizer, text, self.end_tokens, is_chat=self.is_chat)
+        stop, more = decoding.stop, decoding.stop_token_ids
+        return stops_of(self.tokenizer, self.end_tokens, stop=stop, stop_token_ids=more)
+
+    def stops_or_ends(self, stops: Stops | None) -> Stops:
+        """Return `stops`, or the model's own end tokens where there are none."""
+        from star_rft.models.ends import Stops
+
+        return Stops(self.end_tokens.ids, ()) if stops is None else stops
+
+    def completion_ids(
+        self,
+        text: str,
+        sampled: Sequence[int] | None = None,
+        *,
+        finish_reason: FinishReason = "stop",
+        stops: Stops | None = None,
+    ) -> tuple[int, ...]:
+        """Return the tokens of a completion as they are trained on, scored and counted.
+
+        `sampled` are the ids that this model drew, None for a completion that is known as text only; `stops` is what
+        ended it, the model's own end tokens unless given. A text that was cut off gets no end token.
+        """
+        from star_rft.models.encode import continuation_ids, ended_text_ids, sampled_completion_ids
+
+        ends = self.end_tokens
+        if sampled:
+            known = self.stops_or_ends(stops)
+            return sampled_completion_ids(
+                self.tokenizer, sampled, text, finish_reason, ends, stops=known, is_chat=self.is_chat
+            )
+        if finish_reason == "length":
+            return continuation_ids(self.tokenizer, text)
+        return ended_text_ids(self.tokenizer, text, ends, is_chat=self.is_chat)
 
     def target(self, problem: Problem) -> str:
         """Return the gold solution as a completion; the end-of-sequence token is the caller's to add."""
@@ -176,4 +208,6 @@ class Prompter:
             parts += [(f"prompt.few_shot[{index}].{key}", shot[key]) for key in sorted(SHOT_KEYS)]
         for key, part in parts:
             if part.strip() not in text:
-                raise PromptError(f"{key}: the chat template does not show it whole; leave it out, or set prompt.chat=false")
+                raise PromptError(
+                    f"{key}: the chat template does not show it whole; leave it out, or set prompt.chat=false"
+                )

@@ -37,6 +37,14 @@ _WORDS = {
     "worse_id": "and of the worse one",
     "better_score": "the score of the better one",
     "worse_score": "and of the worse one",
+    "end": "the token that ends the completion; empty where it was cut off",
+    "better_end": "the token that ends the better completion",
+    "worse_end": "and the worse one",
+    "input_ids": "the tokens that were trained on, prompt and completion; TRL takes them in place of the texts",
+    "completion_mask": "1 where the loss falls",
+    "prompt_ids": "the tokens of the prompt; TRL takes the ids in place of the texts",
+    "chosen_ids": "those of the better completion, its end among them",
+    "rejected_ids": "and of the worse one",
 }
 
 
@@ -132,7 +140,8 @@ def _lead_of_examples(told: Told, tally: Tally) -> str:
         f"**What supervised training saw**: {counted(total, 'example')} of {prompts} ({', '.join(made_of)}), with"
         f" {tally.prompt_tokens:,} tokens of prompts and {tally.completion_tokens:,} of completions"
         " in the model's own tokens.",
-        "It was trained on the very tokens that were sampled; as text they may be cut into tokens otherwise.",
+        "It was trained on the very tokens that were sampled; as text they may be cut into tokens otherwise"
+        " (`--tokens` adds the ids). `end` names the token that ends each completion.",
     ]
     if tally.too_long:
         most = told.config["train"]["max_tokens"]

@@ -2,20 +2,22 @@
 
 TRL adds the tokens that begin and end a sequence, and so does axolotl to comparisons: their texts are without them.
 `input_output` of axolotl and the template `empty` of LLaMA-Factory add nothing: there they stand in the text, so that
-the model learns to stop. Keys that a trainer does not know it passes over.
+the model learns to stop. A completion that ended with another token than the tokenizer's end-of-sequence token has it
+in its text for these trainers too. Every row names its end. Keys that a trainer does not know it passes over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
 
 from star_rft.data import Prompter
-from star_rft.models.encode import bos_text
 from star_rft.export.rows import Compared, Imitated
+from star_rft.models.encode import bos_text
+from star_rft.models.ends import Stops
 from star_rft.training.corpus import Row
 
 Tool = Literal["trl", "axolotl", "llama-factory"]
@@ -28,7 +30,14 @@ MESSAGES = pa.list_(MESSAGE)
 SEGMENTS = pa.list_(pa.struct([("label", pa.bool_()), ("text", TEXT)]))
 
 # What stands beside that which is trained on.
-IMITATED: Columns = {"id": TEXT, "problem_id": TEXT, "round": pa.int32(), "source": TEXT, "weight": pa.float64()}
+IMITATED: Columns = {
+    "id": TEXT,
+    "problem_id": TEXT,
+    "round": pa.int32(),
+    "source": TEXT,
+    "weight": pa.float64(),
+    "end": TEXT,
+}
 COMPARED: Columns = {
     "problem_id": TEXT,
     "round": pa.int32(),
@@ -36,7 +45,13 @@ COMPARED: Columns = {
     "worse_id": TEXT,
     "better_score": pa.float64(),
     "worse_score": pa.float64(),
+    "better_end": TEXT,
+    "worse_end": TEXT,
 }
+IDS = pa.list_(pa.int32())
+# What training saw, in the columns that TRL reads in place of the texts.
+IMITATED_IDS: Columns = {"input_ids": IDS, "completion_mask": IDS}
+COMPARED_IDS: Columns = {"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +72,58 @@ class Texts:
 
     prompts: Prompter
     begin: str
+    stops: Stops
 
     def bare(self, prompt: str) -> str:
         """Return a prompt without what the tokenizer of whoever loads it will put before it."""
         return prompt.removeprefix(self.begin)
 
-    def ended(self, row: Row) -> str:
-        return row.text + str(self.prompts.tokenizer.eos_token)
+    def end(self, ids: Sequence[int]) -> str:
+        """Return the text of the token that ends a completion; "" where it was cut off."""
+        has_end = bool(ids) and ids[-1] in self.stops.ids
+        return str(self.prompts.tokenizer.convert_ids_to_tokens(ids[-1])) if has_end else ""
+
+    def ended(self, row: Row, ids: Sequence[int]) -> str:
+        return row.text + self.end(ids)
+
+    def unended(self, row: Row, ids: Sequence[int]) -> str:
+        """Return a completion for a trainer that adds the tokenizer's end-of-sequence token where it is not there."""
+        end = self.end(ids)
+        return row.text if end == self.prompts.tokenizer.eos_token else row.text + end
 
     def asked(self, row: Row) -> list[dict[str, str]]:
         return self.prompts.messages(row.problem.prompt)
 
 
-def for_imitation(tool: Tool, prompts: Prompter, *, joined: bool = False) -> Layout[Imitated]:
-    """Return the layout of supervised examples.
+def for_imitation(
+    tool: Tool, prompts: Prompter, stops: Stops, *, joined: bool = False, tokens: bool = False
+) -> Layout[Imitated]:
+    """Return the layout of supervised examples; with `tokens` also the ids that were trained on.
 
     `joined` adds the whole exchange as one list, `conversations`, to a chat's prompt and completion: for trainers that
     read no other.
     """
-    texts = Texts(prompts, bos_text(prompts.tokenizer))
+    texts = Texts(prompts, bos_text(prompts.tokenizer), stops)
     columns, told = _IMITATION[tool, prompts.is_chat]
-    if not (joined and prompts.is_chat):
-        return Layout({**columns, **IMITATED}, lambda item: told(texts, item) | _of_imitated(item))
+    has_exchange = joined and prompts.is_chat
 
-    def with_exchange(item: Imitated) -> dict[str, Any]:
-        return told(texts, item) | _exchange(texts, item, "conversations") | _of_imitated(item)
+    def row(item: Imitated) -> dict[str, Any]:
+        exchange = _exchange(texts, item, "conversations") if has_exchange else {}
+        return told(texts, item) | exchange | _of_imitated(texts, item) | (_imitated_ids(item) if tokens else {})
 
-    return Layout({**columns, "conversations": MESSAGES, **IMITATED}, with_exchange)
+    more: Columns = {"conversations": MESSAGES} if has_exchange else {}
+    return Layout({**columns, **more, **IMITATED, **(IMITATED_IDS if tokens else {})}, row)
 
 
-def for_comparison(tool: Tool, prompts: Prompter) -> Layout[Compared]:
+def for_comparison(tool: Tool, prompts: Prompter, stops: Stops, *, tokens: bool = False) -> Layout[Compared]:
     """Return the layout of preferences: a prompt, the better and the worse completion."""
-    texts = Texts(prompts, bos_text(prompts.tokenizer))
+    texts = Texts(prompts, bos_text(prompts.tokenizer), stops)
     columns, told = _COMPARISON[tool, prompts.is_chat]
-    return Layout({**columns, **COMPARED}, lambda item: told(texts, item) | _of_compared(item))
+
+    def row(item: Compared) -> dict[str, Any]:
+        return told(texts, item) | _of_compared(texts, item) | (_compared_ids(item) if tokens else {})
+
+    return Layout({**columns, **COMPARED, **(COMPARED_IDS if tokens else {})}, row)
 
 
 def _exchange(texts: Texts, item: Imitated, column: str = "messages") -> dict[str, Any]:
@@ -98,7 +131,7 @@ def _exchange(texts: Texts, item: Imitated, column: str = "messages") -> dict[st
 
 
 def _prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
-    return {"prompt": texts.bare(item.prompt), "completion": item.row.text}
+    return {"prompt": texts.bare(item.prompt), "completion": texts.unended(item.row, item.completion_ids)}
 
 
 def _chat_prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
@@ -107,15 +140,16 @@ def _chat_prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
 
 def _segments(texts: Texts, item: Imitated) -> dict[str, Any]:
     asked = {"label": False, "text": item.prompt}
-    return {"segments": [asked, {"label": True, "text": texts.ended(item.row)}]}
+    return {"segments": [asked, {"label": True, "text": texts.ended(item.row, item.completion_ids)}]}
 
 
 def _alpaca(texts: Texts, item: Imitated) -> dict[str, Any]:
-    return {"instruction": item.prompt, "input": "", "output": texts.ended(item.row)}
+    return {"instruction": item.prompt, "input": "", "output": texts.ended(item.row, item.completion_ids)}
 
 
 def _preference(texts: Texts, item: Compared) -> dict[str, Any]:
-    return {"prompt": texts.bare(item.prompt), "chosen": item.chosen.text, "rejected": item.rejected.text}
+    sides = texts.unended(item.chosen, item.chosen_ids), texts.unended(item.rejected, item.rejected_ids)
+    return {"prompt": texts.bare(item.prompt), "chosen": sides[0], "rejected": sides[1]}
 
 
 def _chat_preference(texts: Texts, item: Compared) -> dict[str, Any]:
@@ -127,8 +161,8 @@ def _message_preference(texts: Texts, item: Compared) -> dict[str, Any]:
 
 
 def _alpaca_preference(texts: Texts, item: Compared) -> dict[str, Any]:
-    sides = {"chosen": texts.ended(item.chosen), "rejected": texts.ended(item.rejected)}
-    return {"instruction": item.prompt, "input": "", **sides}
+    sides = texts.ended(item.chosen, item.chosen_ids), texts.ended(item.rejected, item.rejected_ids)
+    return {"instruction": item.prompt, "input": "", "chosen": sides[0], "rejected": sides[1]}
 
 
 # By trainer, and whether the run rendered its prompts by a chat template.
@@ -172,13 +206,26 @@ def _said(row: Row) -> dict[str, str]:
     return {"role": "assistant", "content": row.text}
 
 
-def _of_imitated(item: Imitated) -> dict[str, Any]:
-    row = item.row
+def _of_imitated(texts: Texts, item: Imitated) -> dict[str, Any]:
+    row, end = item.row, texts.end(item.completion_ids)
     about = {"problem_id": row.problem.id, "round": item.round, "source": row.kind, "weight": row.weight}
-    return {"id": _id(row), **about}
+    return {"id": _id(row), **about, "end": end}
 
 
-def _of_compared(item: Compared) -> dict[str, Any]:
+def _imitated_ids(item: Imitated) -> dict[str, Any]:
+    mask = [0] * len(item.prompt_ids) + [1] * len(item.completion_ids)
+    return {"input_ids": [*item.prompt_ids, *item.completion_ids], "completion_mask": mask}
+
+
+def _compared_ids(item: Compared) -> dict[str, Any]:
+    return {
+        "prompt_ids": list(item.prompt_ids),
+        "chosen_ids": list(item.chosen_ids),
+        "rejected_ids": list(item.rejected_ids),
+    }
+
+
+def _of_compared(texts: Texts, item: Compared) -> dict[str, Any]:
     better, worse = item.scores
     sides = {"better_id": _id(item.chosen), "worse_id": _id(item.rejected)}
     return {
@@ -187,6 +234,8 @@ def _of_compared(item: Compared) -> dict[str, Any]:
         **sides,
         "better_score": better,
         "worse_score": worse,
+        "better_end": texts.end(item.chosen_ids),
+        "worse_end": texts.end(item.rejected_ids),
     }
 
 

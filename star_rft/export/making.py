@@ -174,6 +174,7 @@ _EXPORTS: dict[Format, Callable[[Work], Exported]] = {
 
 def _examples(work: Work, name: str) -> File:
     config, material = work.told.config, work.texts
+    stops = material.prompts.stops_or_ends(material.sampling.stops)
     if not config["train"]:
         raise RunError(
             f"{work.folder.path}: trains on comparisons only (train: null), so there are no examples: --format dpo"
@@ -185,7 +186,13 @@ def _examples(work: Work, name: str) -> File:
         for number in work.job.rounds:
             yield from imitated(material, round=number, **share, **more)
 
-    layout = for_imitation(work.job.tool, material.prompts, joined=work.job.format == "hub-folder")
+    layout = for_imitation(
+        work.job.tool,
+        material.prompts,
+        stops,
+        joined=work.job.format == "hub-folder",
+        tokens=work.job.tokens and work.job.format == "sft",
+    )
     total = sum(_count_of_examples(material, number, **share) for number in work.job.rounds)
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
     if not rows:
@@ -204,6 +211,7 @@ def _count_of_examples(material: Material, round: int, *, gold: float, mix: floa
 
 def _preferences(work: Work, name: str) -> File:
     material, section = work.texts, work.told.config["preference"]
+    stops = material.prompts.stops_or_ends(material.sampling.stops)
     if not section:
         _rank(work)
 
@@ -213,7 +221,7 @@ def _preferences(work: Work, name: str) -> File:
             yield from compared(material, round=number, max_tokens=most, tally=work.tally)
 
     total = count_of_pairs(work.con, work.job.rounds)
-    layout = for_comparison(work.job.tool, material.prompts)
+    layout = for_comparison(work.job.tool, material.prompts, stops, tokens=work.job.tokens and work.job.format == "dpo")
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
     if not rows:
         raise RunError(

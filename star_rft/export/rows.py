@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.data import Prompter
 from star_rft.select.pool import candidates
 from star_rft.select.rankings import rank
-from star_rft.training.corpus import Row, completion_of, ranked, rows
-from star_rft.training.examples import token_ids
+from star_rft.training.corpus import Row, Sampling, completion_of, ranked, rows
 from star_rft.types import Problem
 
 if TYPE_CHECKING:
@@ -21,23 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What turns the rows of a run into text. `anchor` is the warm start's data; `foreign` as in `corpus.rows`."""
+    """What turns the rows of a run into text. `anchor` is the warm start's data."""
 
     con: duckdb.DuckDBPyConnection
     problems: Mapping[str, Problem]
     anchor: Sequence[Problem]
     prompts: Prompter
-    foreign: Sequence[str]
+    sampling: Sampling
     holds_out_suspects: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Imitated:
-    """A completion that a round imitated. `prompt` is the text that the model saw, special tokens in it."""
+    """A completion that a round imitated. `prompt` is the text that the model saw, special tokens in it.
+
+    `prompt_ids` and `completion_ids` are the tokens that were trained on.
+    """
 
     round: int
     row: Row
     prompt: str
+    prompt_ids: Sequence[int]
+    completion_ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,9 @@ class Compared:
     chosen: Row
     rejected: Row
     scores: tuple[float, float]
+    prompt_ids: Sequence[int]
+    chosen_ids: Sequence[int]
+    rejected_ids: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -84,7 +91,7 @@ def imitated(
     material: Material, *, round: int, gold: float, mix: float, seed: int, max_tokens: int, tally: Tally
 ) -> Iterator[Imitated]:
     """Yield what a round's supervised training saw, in the order of its corpus."""
-    asked, tokenizer = _asked(material.prompts), material.prompts.tokenizer
+    asked, stops = _asked(material.prompts), material.sampling.stops
     found = rows(
         material.con,
         round=round,
@@ -94,49 +101,49 @@ def imitated(
         anchor=material.anchor,
         mix=mix,
         seed=seed,
-        foreign=material.foreign,
+        sampling=material.sampling,
         held_out=suspects(material, round),
     )
     for row in found:
-        prompt, length = asked(row.problem)
-        tokens = len(completion_of(row, tokenizer))
-        if length + tokens > max_tokens:
+        prompt, prompt_ids = asked(row.problem)
+        completion_ids = completion_of(row, material.prompts, stops)
+        if len(prompt_ids) + len(completion_ids) > max_tokens:
             tally.too_long += 1
             continue
-        tally.add(row.problem.id, length, tokens, kind=row.kind, weight=row.weight)
-        yield Imitated(round, row, prompt)
+        tally.add(row.problem.id, len(prompt_ids), len(completion_ids), kind=row.kind, weight=row.weight)
+        yield Imitated(round, row, prompt, prompt_ids, completion_ids)
 
 
 def compared(material: Material, *, round: int, max_tokens: int | None, tally: Tally) -> Iterator[Compared]:
     """Yield every pair of unequal scores of a round's rankings: what DPO and RSO train on, and RRHF's lists hold."""
-    asked, tokenizer = _asked(material.prompts), material.prompts.tokenizer
+    asked, stops = _asked(material.prompts), material.sampling.stops
     for places in ranked(
         material.con,
         round=round,
         problems=material.problems,
         prompts=material.prompts,
-        foreign=material.foreign,
+        sampling=material.sampling,
     ):
         problem = places[0][1].problem
-        prompt, length = asked(problem)
-        sized = [(score, row, len(completion_of(row, tokenizer))) for score, row in places]
-        kept = [place for place in sized if max_tokens is None or length + place[2] <= max_tokens]
-        tally.too_long += len(sized) - len(kept)
+        prompt, prompt_ids = asked(problem)
+        found = [(score, row, completion_of(row, material.prompts, stops)) for score, row in places]
+        kept = [place for place in found if max_tokens is None or len(prompt_ids) + len(place[2]) <= max_tokens]
+        tally.too_long += len(found) - len(kept)
         for (better, chosen, first), (worse, rejected, second) in combinations(kept, 2):
             if better > worse:
-                tally.add(problem.id, length, first + second, kind="pair")
-                yield Compared(round, prompt, chosen, rejected, (better, worse))
+                tally.add(problem.id, len(prompt_ids), len(first) + len(second), kind="pair")
+                yield Compared(round, prompt, chosen, rejected, (better, worse), prompt_ids, first, second)
 
 
-def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, int]]:
+def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, Sequence[int]]]:
     """Return what gives a problem's prompt and its tokens: rows of one problem follow each other, so it keeps one."""
-    last: tuple[str, str, int] = ("", "", 0)
+    last: tuple[str, str, Sequence[int]] = ("", "", ())
 
-    def asked(problem: Problem) -> tuple[str, int]:
+    def asked(problem: Problem) -> tuple[str, Sequence[int]]:
         nonlocal last
         if last[0] != problem.id:
             prompt = prompts.render(problem)
-            last = (problem.id, prompt, len(token_ids(prompts.tokenizer, prompt)))
+            last = (problem.id, prompt, prompts.prompt_ids(prompt))
         return last[1:]
 
     return asked

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from star_rft.models.ends import Ends
+from star_rft.models.ends import Ends, Stops
 from star_rft.types import FinishReason
 
 if TYPE_CHECKING:
@@ -87,16 +87,16 @@ def sampled_completion_ids(
     finish_reason: FinishReason,
     ends: Ends,
     *,
-    stop_ids: Collection[int],
+    stops: Stops,
     is_chat: bool,
 ) -> tuple[int, ...]:
     """Return what is trained on of a completion whose ids were sampled.
 
-    It ended with one of `stop_ids`, or was cut off at its token limit: exactly these ids. It ended at a stop string:
+    It ended with a token, or was cut off at its token limit: exactly these ids. It ended at one of the stop strings:
     the ids before that string, and the end token of texts. Where the string begins within a token, the rest of that
-    token's text is tokenised on its own, so that the text is the one that the verifier judged.
+    token's text is tokenised on its own, so that the text is the one that the verifier judged; white space is not.
     """
-    if finish_reason == "length" or (token_ids and token_ids[-1] in stop_ids):
+    if finish_reason == "length" or not stops.strings or (token_ids and token_ids[-1] in stops.ids):
         return tuple(token_ids)
     count = len(token_ids)
     while count > 0 and not text.startswith(decoded(tokenizer, token_ids[:count])):
@@ -104,4 +104,5 @@ def sampled_completion_ids(
     rest = text[len(decoded(tokenizer, token_ids[:count])) :]
     if count == 0:
         return ended_text_ids(tokenizer, text, ends, is_chat=is_chat)
-    return (*token_ids[:count], *continuation_ids(tokenizer, rest), ends.behind_text(is_chat=is_chat))
+    more = continuation_ids(tokenizer, rest) if rest.strip() else ()
+    return (*token_ids[:count], *more, ends.behind_text(is_chat=is_chat))

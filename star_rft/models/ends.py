@@ -63,7 +63,9 @@ def stops_of(
     ids, strings = {*ends.ids, *stop_token_ids}, []
     for token in stop_token_ids:
         if not 0 <= token < len(tokenizer):
-            raise UserError(f"stop_token_ids: the tokenizer has no token {token}: its ids are 0 to {len(tokenizer) - 1}")
+            raise UserError(
+                f"stop_token_ids: the tokenizer has no token {token}: its ids are 0 to {len(tokenizer) - 1}"
+            )
     for text in stop:
         found = [token for token in special if token in text]
         first = next((token for token in sorted(found, key=len, reverse=True) if text.startswith(token)), None)

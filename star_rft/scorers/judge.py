@@ -95,16 +95,26 @@ class Judge:
         return score if score is not None and self.lowest <= score <= self.highest else None
 
 
-def policy(sampler: Sampler, prompter: Renders, *, decoding: Decoding, seed: int = 0) -> Complete:
+def policy(
+    sampler: Sampler,
+    prompter: Renders,
+    *,
+    decoding: Decoding,
+    seed: int = 0,
+    encode: Callable[[str], tuple[int, ...]] | None = None,
+) -> Complete:
     """Return a judge's completions drawn from a policy: itself, in Self-Rewarding.
+
+    `encode` gives the tokens of a prompt; without it the sampler tokenises the text as it is.
 
     A completion that ran into the token limit counts as none: what it names last need not be its score.
     """
 
     def complete(questions: Sequence[str]) -> Iterator[str | None]:
+        prompts = [prompter.text(question) for question in questions]
         requests = [
-            Request(f"(judge {i})", i, prompter.text(question), seed=int(digest(seed, question), 16))
-            for i, question in enumerate(questions)
+            Request(f"(judge {i})", i, text, int(digest(seed, question), 16), None if encode is None else encode(text))
+            for i, (question, text) in enumerate(zip(questions, prompts, strict=True))
         ]
         drawn = {done.request.attempt: done for done in sampler.sample(requests, decoding=decoding)}
         for i in range(len(requests)):

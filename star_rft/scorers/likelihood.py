@@ -13,20 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from star_rft.models import fingerprint, load, load_tokenizer
+from star_rft.models.encode import continuation_ids, ended_text_ids, text_ids
+from star_rft.models.ends import ends_of
+from star_rft.models.limits import longest_sequence
 from star_rft.scorers.batches import by_length, pad
 from star_rft.types import Problem, RunFailure, Trace, digest
 
 BATCH_TOKENS = 4096  # a batch's logits are this many vocabularies wide
 
-Row = tuple[list[int], list[int]]  # the ids of a prompt, and of its completion
+Row = tuple[Sequence[int], Sequence[int]]  # the ids of a prompt, and of its completion
+ENCODING = "likelihood of trained ids"  # part of the version: other ids of a trace are other scores
 
 
 class Likelihood:
     """Scores a completion by its log-probability after the prompt: a mean over tokens, or the sum.
 
     `reference` is subtracted where it is given: times beta, that is the implicit reward of DPO. `render` makes the
-    prompt that the model was trained with. Prompt and completion are tokenised apart, as in training; the end of
-    the sequence is part of a completion that came to its end. None is the score of what is longer than the
+    prompt that the model was trained with. Prompt and completion are tokenised apart, as in training; the end token is
+    part of a completion that came to its end. `ids` gives prompt and completion of a trace as they are trained on, the
+    sampled ids among them, where this model has the vocabulary of the policy; without it the texts are tokenised, and
+    the end token is that of the chat template where `is_chat`. None is the score of what is longer than the
     model's positions, and of an empty completion. The weights are loaded by the first `score`.
     """
 
@@ -35,6 +41,8 @@ class Likelihood:
         model: str | Path,
         *,
         render: Callable[[Problem], str],
+        ids: Callable[[Trace], Row] | None = None,
+        is_chat: bool = False,
         reference: str | Path | None = None,
         per_token: bool = True,
         device: str = "auto",
@@ -44,9 +52,11 @@ class Likelihood:
     ) -> None:
         self.tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
         self.render, self.per_token, self.batch_tokens = render, per_token, batch_tokens
+        self.ids, self.is_chat = ids, is_chat
+        self.ends = ends_of(model, self.tokenizer, trust_remote_code=trust_remote_code)
         self._paths = [model] if reference is None else [model, reference]
         self._load = partial(load, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        self.version = digest("likelihood", [fingerprint(path) for path in self._paths], per_token, dtype)
+        self.version = digest(ENCODING, [fingerprint(path) for path in self._paths], per_token, dtype)
         self._models: list[Any] = []
         self._is_closed = False
 
@@ -56,10 +66,11 @@ class Likelihood:
             raise RuntimeError("this scorer was closed")
         if not self._models:
             self._models = [self._load(path)[0] for path in self._paths]
-        limit = min(model.config.get_text_config().max_position_embeddings for model in self._models)
-        rows = self._encoded(traces)
+        limits = [longest_sequence(model.config).tokens for model in self._models]
+        limit = min((tokens for tokens in limits if tokens is not None), default=None)
+        rows = [self._row(trace) for trace in traces]
         lengths = [len(prompt) + len(completion) for prompt, completion in rows]
-        scored = [i for i, (_, completion) in enumerate(rows) if completion and lengths[i] <= limit]
+        scored = [i for i, (_, completion) in enumerate(rows) if completion and (limit is None or lengths[i] <= limit)]
         scores: list[float | None] = [None] * len(rows)
         for batch in by_length([lengths[i] for i in scored], batch_tokens=self.batch_tokens):
             members = [scored[i] for i in batch]
@@ -78,13 +89,13 @@ class Likelihood:
         if is_on_gpu:
             torch.cuda.empty_cache()
 
-    def _encoded(self, traces: Sequence[Trace]) -> list[Row]:
-        if not traces:
-            return []
-        prompts = self.tokenizer([self.render(t.problem) for t in traces], add_special_tokens=False)["input_ids"]
-        completions = self.tokenizer([t.sample.text for t in traces], add_special_tokens=False)["input_ids"]
-        ends = [[self.tokenizer.eos_token_id] if t.sample.finish_reason == "stop" else [] for t in traces]
-        return [(prompt, text + end) for prompt, text, end in zip(prompts, completions, ends, strict=True)]
+    def _row(self, trace: Trace) -> Row:
+        if self.ids is not None:
+            return self.ids(trace)
+        prompt, text = text_ids(self.tokenizer, self.render(trace.problem)), trace.sample.text
+        if trace.sample.finish_reason == "length":
+            return prompt, continuation_ids(self.tokenizer, text)
+        return prompt, ended_text_ids(self.tokenizer, text, self.ends, is_chat=self.is_chat)
 
     def _log_ratios(self, rows: Sequence[Row]) -> list[float]:
         policy, *reference = [log_probabilities(model, rows) for model in self._models]
@@ -98,7 +109,7 @@ def log_probabilities(model: Any, rows: Sequence[Row]) -> list[float]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    tokens = [prompt + completion for prompt, completion in rows]
+    tokens = [[*prompt, *completion] for prompt, completion in rows]
     sums = []
     with torch.inference_mode():
         inputs = pad(tokens, pad_id=0, device=model.device)

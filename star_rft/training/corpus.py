@@ -8,20 +8,28 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from star_rft.ledger import batches
-from star_rft.training.examples import ended, example_from_text, token_ids
-from star_rft.types import Example, Problem, Ranking, digest
+from star_rft.models.ends import Stops
+from star_rft.types import Example, FinishReason, Problem, Ranking, RunFailure, Trace, digest
 
 if TYPE_CHECKING:
     import duckdb
-    from transformers import PreTrainedTokenizerBase
+
+_OF_SAMPLE = "s.text, s.token_ids, s.model, s.finish_reason, s.ids_are_sampled, s.hinted, s.prompt_sha"
 
 
 class Prompts(Protocol):
     """The part of `star_rft.data.Prompter` that training needs."""
 
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase: ...
     def render(self, problem: Problem) -> str: ...
+    def prompt_ids(self, text: str) -> tuple[int, ...]: ...
+    def completion_ids(
+        self,
+        text: str,
+        sampled: Sequence[int] | None = None,
+        *,
+        finish_reason: FinishReason = "stop",
+        stops: Stops | None = None,
+    ) -> tuple[int, ...]: ...
     def target(self, problem: Problem) -> str: ...
 
 
@@ -30,6 +38,7 @@ class Row:
     """A completion of a problem that is trained on, before it becomes tokens: a selected trace or a gold solution.
 
     `token_ids` are what was sampled, where this model sampled it; `sample_id` and they are None for a gold solution.
+    `prompt_sha` is that of the prompt that it was sampled with, None where the run trains on another one.
     """
 
     kind: Literal["trace", "gold", "anchor"]
@@ -38,11 +47,29 @@ class Row:
     token_ids: Sequence[int] | None = None
     sample_id: str | None = None
     weight: float = 1.0
+    finish_reason: FinishReason = "stop"
+    prompt_sha: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the traces of a run were sampled, as far as training on them depends on it.
+
+    `stops` is what ended them: the model's own end tokens where it is None. `foreign` are the fingerprints of models
+    whose tokens are not this model's: of those the text counts. `is_one_prompt`: the policy is asked with the very
+    prompt that is trained on.
+    """
+
+    stops: Stops | None = None
+    foreign: Sequence[str] = ()
+    is_one_prompt: bool = False
 
 
 def corpus(con: duckdb.DuckDBPyConnection, *, prompts: Prompts, **options: Any) -> list[Example]:
     """Build the training set of a round, in a fixed order: the examples of its `rows`, whose options it takes."""
-    return [example_of(row, prompts=prompts) for row in rows(con, prompts=prompts, **options)]
+    sampling: Sampling = options["sampling"]
+    found = rows(con, prompts=prompts, **options)
+    return [example_of(row, prompts=prompts, stops=sampling.stops) for row in found]
 
 
 def rows(
@@ -55,18 +82,17 @@ def rows(
     anchor: Sequence[Problem],
     mix: float,
     seed: int,
-    foreign: Sequence[str] = (),
+    sampling: Sampling,
     held_out: Collection[str] = (),
 ) -> Iterator[Row]:
     """Yield what a round trains on, in a fixed order. A hinted trace is trained on without its hint.
 
-    `foreign` are the fingerprints of models whose tokens are not this model's: of those the text counts.
     `gold` is the share of the problems whose gold solution is added; `mix` the share of the whole set that is
     drawn, without replacement and anew each round, from `anchor`. The gold solutions of `held_out` problems are left
     out of both.
     """
     survivors = 0
-    for row in _survivors(con, round=round, problems=problems, foreign=foreign):
+    for row in _survivors(con, round=round, problems=problems, sampling=sampling):
         survivors += 1
         yield row
     with_gold = [problem_id for problem_id in problems if problem_id not in held_out]
@@ -85,7 +111,7 @@ def mixture(survivors: int, *, problems: int, gold: float, anchor: int, mix: flo
 
 
 def gold_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Example]:
-    return [example_from_text(prompts.tokenizer, prompts.render(p), prompts.target(p)) for p in problems]
+    return [Example(prompts.prompt_ids(prompts.render(p)), prompts.completion_ids(prompts.target(p))) for p in problems]
 
 
 def rankings(
@@ -94,12 +120,12 @@ def rankings(
     round: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
-    foreign: Sequence[str] = (),
+    sampling: Sampling,
 ) -> list[Ranking]:
     """Build what a round's objective compares, in a fixed order."""
     found = []
-    for places in ranked(con, round=round, problems=problems, prompts=prompts, foreign=foreign):
-        examples = [example_of(row, prompts=prompts) for _, row in places]
+    for places in ranked(con, round=round, problems=problems, prompts=prompts, sampling=sampling):
+        examples = [example_of(row, prompts=prompts, stops=sampling.stops) for _, row in places]
         completions = tuple(example.completion_ids for example in examples)
         found.append(Ranking(examples[0].prompt_ids, completions, tuple(score for score, _ in places)))
     return found
@@ -111,57 +137,84 @@ def ranked(
     round: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
-    foreign: Sequence[str] = (),
+    sampling: Sampling,
 ) -> Iterator[list[tuple[float, Row]]]:
     """Yield the places of one ranking after the other, best first, with their scores.
 
     A place without a sample is the gold solution.
     """
     query = (
-        "select r.ranking, r.problem_id, r.score, r.sample_id, s.text, s.token_ids, s.model"
+        f"select r.ranking, r.problem_id, r.score, r.sample_id, {_OF_SAMPLE}"
         f" from rankings r left join samples s using (sample_id) where r.in_round = {int(round)}"
         " order by r.ranking, r.place"
     )
     places = (place for batch in batches(con, query) for place in batch)
     for _, ranking in groupby(places, key=lambda place: place["ranking"]):
-        yield [(float(place["score"]), _placed(place, problems, prompts, foreign)) for place in ranking]
+        yield [(float(place["score"]), _placed(place, problems, prompts, sampling)) for place in ranking]
 
 
-def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: Prompts, foreign: Sequence[str]) -> Row:
+def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: Prompts, sampling: Sampling) -> Row:
     problem = problems[place["problem_id"]]
     if place["text"] is None:
         return Row("gold", problem, prompts.target(problem))
-    return _trace(place, problem, foreign)
+    return _trace(place, problem, sampling)
 
 
 def _survivors(
-    con: duckdb.DuckDBPyConnection, *, round: int, problems: Mapping[str, Problem], foreign: Sequence[str]
+    con: duckdb.DuckDBPyConnection, *, round: int, problems: Mapping[str, Problem], sampling: Sampling
 ) -> Iterator[Row]:
     query = (
-        "select s.problem_id, s.sample_id, s.text, s.token_ids, s.model, sel.weight"
+        f"select s.problem_id, s.sample_id, {_OF_SAMPLE}, sel.weight"
         " from selection sel join samples s using (sample_id)"
         f" where sel.in_round = {int(round)} and sel.is_selected order by s.problem_id, s.sample_id"
     )
     for batch in batches(con, query):
-        yield from (_trace(found, problems[found["problem_id"]], foreign, found["weight"]) for found in batch)
+        yield from (_trace(found, problems[found["problem_id"]], sampling, found["weight"]) for found in batch)
 
 
-def _trace(found: Mapping[str, Any], problem: Problem, foreign: Sequence[str], weight: float = 1.0) -> Row:
-    token_ids = None if found["model"] in foreign else found["token_ids"]
-    return Row("trace", problem, found["text"], token_ids, found["sample_id"], weight)
+def _trace(found: Mapping[str, Any], problem: Problem, sampling: Sampling, weight: float = 1.0) -> Row:
+    is_own = found["model"] not in sampling.foreign
+    compares = sampling.is_one_prompt and is_own and not found["hinted"]
+    return Row(
+        "trace",
+        problem,
+        found["text"],
+        found["token_ids"] if is_own and found["ids_are_sampled"] else None,
+        found["sample_id"],
+        weight,
+        found["finish_reason"],
+        found["prompt_sha"] if compares else None,
+    )
 
 
-def example_of(row: Row, *, prompts: Prompts) -> Example:
-    prompt = token_ids(prompts.tokenizer, prompts.render(row.problem))
-    return Example(prompt, completion_of(row, prompts.tokenizer), row.weight)
+def example_of(row: Row, *, prompts: Prompts, stops: Stops | None) -> Example:
+    """Raises RunFailure where the prompt is no longer the one that the trace was sampled with."""
+    text = prompts.render(row.problem)
+    if row.prompt_sha not in (None, digest(text)):
+        raise RunFailure(
+            f"problem {row.problem.id}: its prompt is rendered differently now than when sample {row.sample_id} was"
+            " drawn: the model's chat template, or the version of transformers, has changed. Restore it, or begin"
+            " another run"
+        )
+    return Example(prompts.prompt_ids(text), completion_of(row, prompts, stops), row.weight)
 
 
-def completion_of(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Keep the very tokens that were sampled, where they are this model's and end the completion."""
-    if row.token_ids and row.token_ids[-1] == tokenizer.eos_token_id:
-        return ended(tokenizer, row.token_ids)
-    # It ended at a stop string, whose tokens are not part of the answer, or another tokenizer made them.
-    return ended(tokenizer, token_ids(tokenizer, row.text))
+def completion_of(row: Row, prompts: Prompts, stops: Stops | None) -> tuple[int, ...]:
+    """Return the very tokens that were sampled, where they are this model's; else those of the text."""
+    return prompts.completion_ids(row.text, row.token_ids, finish_reason=row.finish_reason, stops=stops)
+
+
+def ids_of(trace: Trace, *, prompts: Prompts, sampling: Sampling) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the prompt and the completion of a trace as it would be trained on."""
+    sample = trace.sample
+    is_own = sample.ids_are_sampled and sample.model not in sampling.foreign
+    completion = prompts.completion_ids(
+        sample.text,
+        sample.token_ids if is_own else None,
+        finish_reason=sample.finish_reason,
+        stops=sampling.stops,
+    )
+    return prompts.prompt_ids(prompts.render(trace.problem)), completion
 
 
 def _draw(ids: Sequence[str], count: int, *key: object) -> list[str]:

@@ -1,0 +1,168 @@
+"""What is trained on is what was sampled, whichever token a model ends its turns with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from star_rft.data import Prompter
+from star_rft.models import load_tokenizer
+from star_rft.models.ends import ends_of
+from star_rft.samplers.hf import HFSampler
+from star_rft.types import Completion, Decoding, Problem, Request, UserError
+
+SPECIAL = ["<eos>", "<turn>", "<close>", "<user>", "<assistant>", "<other>"]
+EOS, TURN, CLOSE, USER, ASSISTANT, OTHER = range(6)
+LETTERS = "abcdefghijklmnopqrstuvwxyz ?.\n"
+PROBLEM = Problem("1", "what is a?", "a", "exact", solution="a.")
+
+BETWEEN = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}<close>\n{% endfor %}"
+TWICE = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}<close>\n{% endfor %}<eos>"
+BY_EOS = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }} <eos>{% endfor %}"
+BY_NEXT = "{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}{% endfor %}"
+GENERATE = "{% if add_generation_prompt %}<assistant>{% endif %}"
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a kind of model ends its turns. `listed` stands in its generation_config.json."""
+
+    template: str | None
+    listed: int | list[int]
+    behind_text: int
+    ends: set[int]
+
+
+CONVENTIONS = {
+    "a base model": Convention(None, EOS, EOS, {EOS}),
+    "the turn ends with the tokenizer's end": Convention(BY_EOS, EOS, EOS, {EOS}),
+    "the turn ends with a token of its own that is listed": Convention(BETWEEN, [EOS, CLOSE], CLOSE, {EOS, CLOSE}),
+    "the template writes both ends": Convention(TWICE, [EOS, CLOSE, OTHER], CLOSE, {EOS, CLOSE, OTHER}),
+    "a base model with a template whose end nothing lists": Convention(BETWEEN, EOS, CLOSE, {EOS, CLOSE}),
+    "the next turn's token ends a turn": Convention(BY_NEXT, [EOS, USER, OTHER], USER, {EOS, USER, OTHER}),
+}
+
+
+def tokenizer(template: str | None) -> PreTrainedTokenizerFast:
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *LETTERS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<eos>", pad_token="<eos>", extra_special_tokens=SPECIAL[1:]
+    )
+    made.chat_template = None if template is None else template + GENERATE
+    return made
+
+
+def model(folder: Path, convention: Convention) -> Path:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(SPECIAL) + len(LETTERS),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=EOS,
+    )
+    made = LlamaForCausalLM(config)
+    made.generation_config = GenerationConfig(eos_token_id=convention.listed)
+    made.save_pretrained(folder)
+    tokenizer(convention.template).save_pretrained(folder)
+    return folder
+
+
+def asked(folder: Path) -> Prompter:
+    loaded = load_tokenizer(folder)
+    return Prompter(loaded, ends=ends_of(folder, loaded))
+
+
+def drawn(folder: Path, prompts: Prompter, **how: object) -> list[Completion]:
+    text = prompts.render(PROBLEM)
+    requests = [Request("1", i, text, seed=i, prompt_ids=prompts.prompt_ids(text)) for i in range(64)]
+    decoding = Decoding(temperature=1.0, max_tokens=8, **how)  # type: ignore[arg-type]
+    return list(HFSampler(folder).sample(requests, decoding=decoding))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS.keys())
+def test_what_ended_with_an_end_token_is_trained_on_exactly(convention: Convention, tmp_path: Path) -> None:
+    folder = model(tmp_path, convention)
+    prompts = asked(folder)
+    found = drawn(folder, prompts)
+    stopped = [one for one in found if one.finish_reason == "stop"]
+    assert {one.token_ids[-1] for one in stopped} == convention.ends
+    for one in found:
+        kept = prompts.completion_ids(one.text, one.token_ids, finish_reason=one.finish_reason)
+        assert kept == one.token_ids
+        assert not set(kept[:-1]) & convention.ends
+    assert any(one.finish_reason == "length" for one in found)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS.keys())
+def test_a_text_ends_with_the_end_of_the_template_alone(convention: Convention, tmp_path: Path) -> None:
+    prompts = asked(model(tmp_path, convention))
+    text = prompts.tokenizer("a.", add_special_tokens=False)["input_ids"]
+    for known in (prompts.target(PROBLEM), "a.<eos>", "a.<close>" if CLOSE in convention.ends else "a."):
+        assert prompts.completion_ids(known) == (*text, convention.behind_text)
+    assert prompts.completion_ids("a.", finish_reason="length") == tuple(text)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS.keys())
+def test_what_ended_at_a_stop_string_is_trained_on_up_to_it(convention: Convention, tmp_path: Path) -> None:
+    folder = model(tmp_path, convention)
+    prompts = asked(folder)
+    decoding = Decoding(1.0, 24, stop=("a", "ef"))
+    found = [one for one in drawn(folder, prompts, stop=("a", "ef")) if one.token_ids[-1] not in convention.ends]
+    stopped = [one for one in found if one.finish_reason == "stop"]
+    assert stopped
+    for one in stopped:
+        kept = prompts.completion_ids(one.text, one.token_ids, stops=prompts.stops(decoding))
+        assert kept[-1] == convention.behind_text
+        before = kept[:-1]
+        assert before == one.token_ids[: len(before)]
+        assert prompts.tokenizer.decode(before, skip_special_tokens=True).rstrip() == one.text.rstrip()
+        assert len(one.token_ids) - len(before) in (1, 2)
+
+
+def test_a_stop_string_that_begins_within_a_token_leaves_the_judged_text() -> None:
+    pieces = ["<eos>", "a", "b", "b.", "\n", ".\n"]
+    inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="a"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    made.decode = lambda ids, **_: "".join(pieces[i] for i in ids if i)  # type: ignore[method-assign, misc]
+    prompts = Prompter(made)
+    stops = prompts.stops(Decoding(1.0, 9, stop=(".\n",)))
+    assert prompts.completion_ids("ab", [1, 3, 4], stops=stops) == (1, 2, 0)
+    assert prompts.completion_ids("ab", [1, 2, 5], stops=stops) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("stop", ["<other>", "<other>\n"])
+def test_a_stop_string_that_is_a_special_token_stops_and_is_kept(stop: str, tmp_path: Path) -> None:
+    folder = model(tmp_path, CONVENTIONS["a base model"])
+    prompts = asked(folder)
+    for how in ({"stop": (stop,)}, {"stop_token_ids": (OTHER,)}):
+        found = [one for one in drawn(folder, prompts, **how) if one.token_ids[-1] == OTHER]
+        assert found
+        for one in found:
+            assert one.finish_reason == "stop"
+            kept = prompts.completion_ids(one.text, one.token_ids, stops=prompts.stops(Decoding(1.0, 24, **how)))  # type: ignore[arg-type]
+            assert kept == one.token_ids
+
+
+def test_a_special_token_within_a_stop_string_is_refused(tmp_path: Path) -> None:
+    prompts = asked(model(tmp_path, CONVENTIONS["a base model"]))
+    with pytest.raises(UserError, match="holds the special token '<other>', which is in no decoded text"):
+        prompts.stops(Decoding(1.0, 8, stop=("\n<other>",)))
+
+
+def test_a_stop_id_that_the_tokenizer_lacks_is_refused(tmp_path: Path) -> None:
+    prompts = asked(model(tmp_path, CONVENTIONS["a base model"]))
+    with pytest.raises(UserError, match=r"the tokenizer has no token 99: its ids are 0 to 35"):
+        prompts.stops(Decoding(1.0, 8, stop_token_ids=(99,)))
