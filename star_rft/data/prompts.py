@@ -164,7 +164,7 @@ class Prompter:
         text = self._applied(messages)
         if asked not in text:  # the templates of some multimodal models show nothing but lists of parts
             text = self._applied([{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages])
-        if asked not in text:
+        if asked not in text or "'type': 'text'" in text:  # a list that the template wrote out as Python would
             raise PromptError(
                 f"the chat template does not show the whole question {asked[:80]!r}: set prompt.chat=false, or give the"
                 " model another chat template"
