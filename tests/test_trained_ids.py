@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from star_rft.build import open_run
+from star_rft.config import load
 from star_rft.data import Prompter
+from star_rft.loop import run
 from star_rft.models import load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.samplers.hf import HFSampler
@@ -166,3 +170,41 @@ def test_a_stop_id_that_the_tokenizer_lacks_is_refused(tmp_path: Path) -> None:
     prompts = asked(model(tmp_path, CONVENTIONS["a base model"]))
     with pytest.raises(UserError, match=r"the tokenizer has no token 99: its ids are 0 to 35"):
         prompts.stops(Decoding(1.0, 8, stop_token_ids=(99,)))
+
+
+@pytest.mark.parametrize("name", ["the template writes both ends", "the next turn's token ends a turn"])
+def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: Path) -> None:
+    convention = CONVENTIONS[name]
+    config = load(
+        {
+            "name": "ends",
+            "run_dir": str(tmp_path / "run"),
+            "rounds": 1,
+            "model": {"name": str(model(tmp_path / "model", convention))},
+            "data": {split: {"source": _questions(tmp_path, split)} for split in ("train", "dev")},
+            "verifier": {"name": "regex"},
+            "sample": {"n": 4, "max_tokens": 8, "stop": ["zz"]},
+            "select": {"rules": ["correct"], "gold": 1.0},
+            "train": {"lr": 1e-4},
+            "eval": {"n": 1, "k": [1], "max_tokens": 4, "drift": 4},
+        }
+    )
+    with open_run(config) as stages:
+        assert [report.round for report in run(stages, rounds=1)] == [0, 1]
+        trained = {(example.prompt_ids, example.completion_ids) for example in stages._corpus(1)}
+        rows = stages.ledger.connect().sql(
+            "select t.prompt, t.token_ids from selection join traces t using (sample_id) where is_selected"
+        )
+        prompts = stages.prompts
+        sampled = {(prompts.prompt_ids(prompts.text(prompt)), tuple(ids)) for prompt, ids in rows.fetchall()}
+    gold = (*prompts.tokenizer("a.", add_special_tokens=False)["input_ids"], convention.behind_text)
+    assert len(sampled) > 4
+    assert trained - sampled == {(ids, gold) for ids, _ in sampled}
+    assert sampled <= trained
+
+
+def _questions(folder: Path, split: str) -> str:
+    path = folder / f"{split}.jsonl"
+    rows = [{"question": f"what is {split} {letter}?", "answer": "(?s).*", "solution": "a."} for letter in "abc"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)

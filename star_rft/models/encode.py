@@ -21,6 +21,7 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+@lru_cache(maxsize=16)
 def bos_text(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the token that this tokenizer puts before a plain text, or "" if it puts none."""
     bos = tokenizer.bos_token
@@ -36,13 +37,15 @@ def plain_prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int
     Tokenised behind its beginning-of-sequence token, the first word of Llama's tokenizers would lack the ▁ that it has
     at the beginning of a text. The end-of-sequence token, which some tokenizers append, is left out.
     """
-    own = text.removeprefix(bos_text(tokenizer))
-    ids: list[int] = tokenizer(own)["input_ids"]
-    bare = list(text_ids(tokenizer, own))
-    for begin in range(len(ids) - len(bare) + 1):
-        if ids[begin : begin + len(bare)] == bare:
-            return tuple(ids[: begin + len(bare)])
-    return tuple(ids)
+    ids: list[int] = tokenizer(text.removeprefix(bos_text(tokenizer)))["input_ids"]
+    return tuple(ids[: len(ids) - _appended(tokenizer)])
+
+
+@lru_cache(maxsize=16)
+def _appended(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many special tokens the tokenizer puts behind a text."""
+    ids: list[int] = tokenizer("a")["input_ids"]
+    return len(ids) - 1 - max(i for i, token in enumerate(ids) if token == text_ids(tokenizer, "a")[-1])
 
 
 def continuation_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Prompts and completions as token ids, with tokenizers that put a space before a text, and templates that change it."""
+"""Token ids of prompts and completions: tokenizers that put a space before a text, templates that change one."""
 
 from __future__ import annotations
 
@@ -12,27 +12,7 @@ from star_rft.data import Prompter
 from star_rft.data.prompts import PromptError
 from star_rft.types import Problem
 
-PIECES = [
-    "<s>",
-    "</s>",
-    "<unk>",
-    "▁",
-    "▁a",
-    "▁b",
-    "▁ab",
-    "a",
-    "b",
-    "ab",
-    "?",
-    "\n",
-    "=",
-    "1",
-    ")",
-    "▁?",
-    ":",
-    "Q",
-    "▁Q",
-]
+PIECES = ["<s>", "</s>", "<unk>", "▁", "▁a", "▁b", "▁ab", "a", "b", "ab", "?", "=", "1", ")", "▁?", ":", "Q", "▁Q"]
 PROBLEM = Problem("1", "ab a?", "a", "exact", solution="ab a")
 CHATML = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>\n{% endfor %}"
 
@@ -125,7 +105,7 @@ def test_a_template_may_strip_the_question() -> None:
 def test_a_system_prompt_that_the_template_leaves_out_is_refused() -> None:
     tokenizer = spaced("first")
     tokenizer.chat_template = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
-    with pytest.raises(PromptError, match="prompt.system: the chat template does not show it whole"):
+    with pytest.raises(PromptError, match=r"prompt\.system: the chat template does not show it whole"):
         Prompter(tokenizer, system="Think.")
 
 
