@@ -6,8 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from star_rft.models.config import read_json
-from star_rft.models.errors import ModelError, explained, library_errors
+from star_rft.models.errors import ModelError, explained, first_line, library_errors
 from star_rft.models.limits import text_config
 
 # Checkpoints in these formats become plain weights while they are loaded; others can only be used as they are.
@@ -18,14 +17,10 @@ def read_config(path: str | Path, *, trust_remote_code: bool) -> Any:
     """Return the config object of a model."""
     from transformers import AutoConfig
 
-    file = Path(path) / "config.json"
-    raw = read_json(file) if file.is_file() else {}
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except library_errors() as error:
-        # transformers drops the reason where a config is no text model of its own, and names every type it has.
-        is_trusted = trust_remote_code or "auto_map" not in raw
-        raise explained(error, path, what="config.json", is_trusted=is_trusted) from error
+        raise explained(error, path, what="config.json", is_trusted=trust_remote_code) from error
 
 
 def auto_class(path: str | Path, config: Any) -> Any:
@@ -46,7 +41,11 @@ def auto_class(path: str | Path, config: Any) -> Any:
     # The auto classes are mappings whose stubs lack their methods.
     causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING
     multimodal: Any = MODEL_FOR_MULTIMODAL_LM_MAPPING
-    if kind in multimodal and (has_text_part or kind not in causal):
+    if (
+        kind in multimodal
+        and (has_text_part or kind not in causal)
+        and not _is_saved_as_text(config, causal, multimodal)
+    ):
         _require_text_alone(path, config, multimodal[kind])
         return AutoModelForMultimodalLM
     if kind in causal or "AutoModelForCausalLM" in (config.to_dict().get("auto_map") or {}):
@@ -75,17 +74,56 @@ def quantization(path: str | Path, config: Any) -> Any:
     return kind(**{**found, "dequantize": True})
 
 
+def without_quantization(model: Any) -> Any:
+    """Return a plain model with the weights of a dequantised one, which would be saved in its old format."""
+    import torch
+
+    config = model.config
+    for part in (config, text_config(config)):
+        part.__dict__.pop("quantization_config", None)
+    with torch.device("meta"):
+        plain = type(model)(config)
+    # On the meta device, where nothing was read, there is nothing to carry over but the names.
+    plain.load_state_dict(model.state_dict(), assign=True)
+    for name, buffer in model.named_buffers():  # those that no checkpoint holds
+        holder, _, short = name.rpartition(".")
+        setattr(plain.get_submodule(holder), short, buffer)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    return plain
+
+
+def freeze_media(model: Any) -> None:
+    """Switch gradients off for the parts of a multimodal model that text does not pass, such as its vision tower."""
+    if text_config(model.config) is model.config:
+        return
+    text = [model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings()]
+    trained = {id(parameter) for part in text if part is not None for parameter in part.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in trained:
+            parameter.requires_grad_(False)
+
+
 def require_text(path: str | Path, model: Any) -> None:
     """Raise ModelError for a multimodal model that does not compute by token ids alone."""
     import torch
 
     if text_config(model.config) is model.config:
         return
+    ids_1_2 = torch.tensor([[0, 1]], device=model.device)
     try:
         with torch.inference_mode():
-            model(input_ids=torch.tensor([[0, 1]], device=model.device), use_cache=False)
+            model(input_ids=ids_1_2, attention_mask=torch.ones_like(ids_1_2), use_cache=False)
     except library_errors() as error:
-        raise ModelError(f"{path} ({model.config.model_type}) does not work by text alone: {error}") from error
+        raise ModelError(
+            f"{path} ({model.config.model_type}) does not work by text alone: {first_line(error)}"
+        ) from error
+
+
+def _is_saved_as_text(config: Any, causal: Any, multimodal: Any) -> bool:
+    """Whether a checkpoint with the config of a multimodal model holds its text part alone."""
+    kind, saved = type(config), config.architectures or []
+    return kind in causal and causal[kind].__name__ in saved and multimodal[kind].__name__ not in saved
 
 
 def _is_bidirectional(config: Any) -> bool:

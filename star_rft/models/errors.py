@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
 from star_rft.types import UserError
@@ -23,7 +24,7 @@ def library_errors() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
 
     plain = (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError, RuntimeError, NameError)
-    return (*plain, AssertionError, SafetensorError, StrictDataclassError)
+    return (*plain, AssertionError, EOFError, PickleError, SafetensorError, StrictDataclassError)
 
 
 def first_line(error: BaseException) -> str:
@@ -41,18 +42,28 @@ def explained(error: BaseException, path: str | Path, *, what: str, is_trusted: 
         return ModelError(f"{path}: its {what} needs a package that is missing here: {_missing_package(text, error)}")
     if isinstance(error, MemoryError) or "out of memory" in text:
         return ModelError(f"{path}: not enough memory for its {what} ({first_line(error)})")
-    code = ", which comes with code of its own that may need another transformers" if is_trusted else ""
-    detail = first_line(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}"
-    return ModelError(f"{path}: cannot load its {what}{code}: {first_line(Exception(detail))}")
+    if isinstance(error, PickleError | EOFError) or "PytorchStreamReader" in text:
+        return ModelError(f"{path}: its *.bin files are damaged, or hold more than weights: download them again")
+    code = ", which come with code of their own: it may need another version of transformers"
+    detail = first_line(error)
+    if not isinstance(error, OSError | ValueError):
+        detail = f"{type(error).__name__}: {' '.join(text.split())[:300]}"
+    is_own_code = is_trusted and "auto_map" in _config_at(path)
+    return ModelError(f"{path}: cannot load its {what}{code if is_own_code else ''}: {detail}")
+
+
+def _config_at(path: str | Path) -> dict[str, Any]:
+    try:
+        config = json.loads((Path(path) / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _unknown_type(path: str | Path) -> str:
     from transformers import __version__
 
-    try:
-        kind = json.loads((Path(path) / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError, AttributeError):
-        kind = None
+    kind = _config_at(path).get("model_type")
     if kind is None:
         return f"{path}: its config.json names no model_type that transformers {__version__} knows"
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ WEIGHTS = (
 )
 # Suffixes of what git-lfs may have left as a pointer.
 _TRACKED = (".safetensors", ".bin", ".json", ".model", ".txt", ".tiktoken", ".jinja")
+# transformers goes on without some of these where they are broken: then another token ends the texts, or none does.
+_SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+_PICKLE = b"\x80"  # what older versions of torch wrote, which is no zip file
 _LONGEST_POINTER = 1024
 _LONGEST_HEADER = 100_000_000  # the format's own limit
 
@@ -31,7 +35,7 @@ class Entry(NamedTuple):
 
 
 def check_files(folder: Path) -> None:
-    """Raise ModelError for git-lfs pointers, torn weights, and shards that an index names and that are missing."""
+    """Raise ModelError for git-lfs pointers, torn weights, broken JSON, and shards that an index names and lack."""
     pointers = [
         file.name
         for file in sorted(folder.iterdir())
@@ -39,19 +43,26 @@ def check_files(folder: Path) -> None:
     ]
     if pointers:
         raise ModelError(
-            f"{folder}: {few(pointers)} hold git-lfs pointers in place of their content: run `git lfs pull` there, or "
+            f"{folder}: a git-lfs pointer is in place of the content of {few(pointers)}: run `git lfs pull` there, or "
             "download the model again"
         )
+    for name in _SETTINGS:
+        if (folder / name).is_file():
+            read_json(folder / name)
     for file in weight_files(folder):
         if file.suffix == ".safetensors":
             header_of(file)
+        elif not zipfile.is_zipfile(file) and not _begins(file, _PICKLE):
+            raise ModelError(f"{file} is damaged: download it again")
 
 
 def is_pointer(file: Path) -> bool:
-    if file.stat().st_size > _LONGEST_POINTER:
-        return False
+    return file.stat().st_size <= _LONGEST_POINTER and _begins(file, LFS)
+
+
+def _begins(file: Path, content: bytes) -> bool:
     with file.open("rb") as stream:
-        return stream.read(len(LFS)) == LFS
+        return stream.read(len(content)) == content
 
 
 def weight_files(folder: Path) -> list[Path]:

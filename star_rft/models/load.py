@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.files import whole_folder
 from star_rft.models.attention import use_exact_attention
-from star_rft.models.classes import auto_class, quantization, read_config, require_text
-from star_rft.models.config import read_json
+from star_rft.models.classes import (
+    auto_class,
+    freeze_media,
+    quantization,
+    read_config,
+    require_text,
+    without_quantization,
+)
 from star_rft.models.errors import ModelError, explained, library_errors
 from star_rft.models.files import check_files, weight_files
 from star_rft.models.limits import text_config
@@ -63,6 +70,7 @@ def load(
     module: torch.nn.Module = model  # whose `to` and `eval` are typed
     module.to(place).eval()
     require_text(path, model)
+    freeze_media(model)
     use_exact_attention(model)
     return model, tokenizer
 
@@ -77,12 +85,11 @@ def check_model(path: str | Path, trust_remote_code: bool = False) -> None:
 def read_model(path: str | Path, *, dtype: Any, trust_remote_code: bool, **options: Any) -> Any:
     """Return the model with every weight of its checkpoint, which has none beside them."""
     require_model_folder(path)
-    if Path(path).is_dir():
-        check_files(Path(path))
-        if not weight_files(Path(path)):
-            raise ModelError(f"{path} holds no weights (model.safetensors): cannot load a causal language model")
+    if Path(path).is_dir() and not weight_files(Path(path)):
+        raise ModelError(f"{path} holds no weights (model.safetensors): cannot load a causal language model")
     config = read_config(path, trust_remote_code=trust_remote_code)
-    if (dequantised := quantization(path, config)) is not None:
+    dequantised = quantization(path, config)
+    if dequantised is not None:
         options["quantization_config"] = dequantised
     kind = auto_class(path, config)
     try:
@@ -98,7 +105,7 @@ def read_model(path: str | Path, *, dtype: Any, trust_remote_code: bool, **optio
     except library_errors() as error:
         raise explained(error, path, what="weights", is_trusted=trust_remote_code) from error
     check_weights(path, model, info)
-    return model
+    return model if dequantised is None else without_quantization(model)
 
 
 @without_bars()
@@ -112,6 +119,8 @@ def initialise(path: str | Path, *, into: Path, seed: int, trust_remote_code: bo
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
     config = read_config(path, trust_remote_code=trust_remote_code)
     kind = auto_class(path, config)
+    if quantization(path, config) is not None:
+        del config.quantization_config
     with torch.random.fork_rng(), whole_folder(into) as folder:
         torch.manual_seed(seed)
         _widen(text_config(config))
@@ -126,10 +135,8 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
     from transformers import AutoTokenizer
 
     require_model_folder(path)
-    folder = Path(path)
-    if folder.is_dir():
-        check_files(folder)
-        _require_tokenizer_files(folder)
+    if Path(path).is_dir():
+        _require_tokenizer_files(Path(path))
     try:
         with _without_warnings():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -168,7 +175,7 @@ def require_model_folder(path: str | Path) -> None:
             raise ModelError(
                 f"{folder} holds a model and an adapter ({ADAPTER_CONFIG}): move one of them into a folder of its own"
             )
-        read_json(folder / "config.json")
+        check_files(folder)
     elif folder.exists():
         raise ModelError(f"{folder} is a file, not a model folder (for a GGUF file set gguf_file)")
     elif isinstance(path, Path) or str(path).count("/") > 1 or str(path).startswith((".", "/", "~")):
@@ -218,6 +225,13 @@ def _require_tokenizer_files(folder: Path) -> None:
             if type(error) is not Exception:  # which is what tokenizers raises for a file that it cannot read
                 raise
             raise ModelError(f"{file} is no tokenizer that can be read ({error}): download it again") from error
+    elif (folder / "tokenizer.model").is_file():
+        with (folder / "tokenizer.model").open("rb") as stream:
+            package = "sentencepiece" if stream.read(1) == b"\n" else "tiktoken"  # a protobuf, or lines of base64
+        if importlib.util.find_spec(package) is None:
+            raise ModelError(
+                f"{folder}: its tokenizer.model needs a package that is missing here: pip install {package}"
+            )
     elif (folder / "tekken.json").is_file() and not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelError(
             f"{folder} has a tokenizer for mistral-common only (tekken.json): put the tokenizer.json of the same model "
