@@ -8,7 +8,7 @@ in its text for these trainers too. Every row names its end. Keys that a trainer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -18,7 +18,7 @@ from star_rft.data import Prompter
 from star_rft.export.rows import Compared, Imitated
 from star_rft.models.encode import bos_text
 from star_rft.models.ends import Stops
-from star_rft.training.corpus import Row
+from star_rft.training.corpus import Row, completion_of
 
 Tool = Literal["trl", "axolotl", "llama-factory"]
 Item = TypeVar("Item", Imitated, Compared)
@@ -68,7 +68,9 @@ class Layout(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What the run's tokenizer and prompts make of a row. `begin` is what the tokenizer puts before every text."""
+    """What the run's tokenizer and prompts make of a row. `begin` is what the tokenizer puts before every text, `stops`
+    what ended the samples.
+    """
 
     prompts: Prompter
     begin: str
@@ -78,17 +80,21 @@ class Texts:
         """Return a prompt without what the tokenizer of whoever loads it will put before it."""
         return prompt.removeprefix(self.begin)
 
-    def end(self, ids: Sequence[int]) -> str:
+    def ids(self, row: Row) -> list[int]:
+        return list(completion_of(row, self.prompts, self.stops))
+
+    def end(self, row: Row) -> str:
         """Return the text of the token that ends a completion; "" where it was cut off."""
+        ids = self.ids(row)
         has_end = bool(ids) and ids[-1] in self.stops.ids
         return str(self.prompts.tokenizer.convert_ids_to_tokens(ids[-1])) if has_end else ""
 
-    def ended(self, row: Row, ids: Sequence[int]) -> str:
-        return row.text + self.end(ids)
+    def ended(self, row: Row) -> str:
+        return row.text + self.end(row)
 
-    def unended(self, row: Row, ids: Sequence[int]) -> str:
+    def unended(self, row: Row) -> str:
         """Return a completion for a trainer that adds the tokenizer's end-of-sequence token where it is not there."""
-        end = self.end(ids)
+        end = self.end(row)
         return row.text if end == self.prompts.tokenizer.eos_token else row.text + end
 
     def asked(self, row: Row) -> list[dict[str, str]]:
@@ -96,32 +102,34 @@ class Texts:
 
 
 def for_imitation(
-    tool: Tool, prompts: Prompter, stops: Stops, *, joined: bool = False, tokens: bool = False
+    tool: Tool, prompts: Prompter, *, stops: Stops | None = None, joined: bool = False, tokens: bool = False
 ) -> Layout[Imitated]:
     """Return the layout of supervised examples; with `tokens` also the ids that were trained on.
 
     `joined` adds the whole exchange as one list, `conversations`, to a chat's prompt and completion: for trainers that
     read no other.
     """
-    texts = Texts(prompts, bos_text(prompts.tokenizer), stops)
+    texts = Texts(prompts, bos_text(prompts.tokenizer), prompts.stops_or_ends(stops))
     columns, told = _IMITATION[tool, prompts.is_chat]
     has_exchange = joined and prompts.is_chat
 
     def row(item: Imitated) -> dict[str, Any]:
         exchange = _exchange(texts, item, "conversations") if has_exchange else {}
-        return told(texts, item) | exchange | _of_imitated(texts, item) | (_imitated_ids(item) if tokens else {})
+        return told(texts, item) | exchange | _of_imitated(texts, item) | (_imitated_ids(texts, item) if tokens else {})
 
     more: Columns = {"conversations": MESSAGES} if has_exchange else {}
     return Layout({**columns, **more, **IMITATED, **(IMITATED_IDS if tokens else {})}, row)
 
 
-def for_comparison(tool: Tool, prompts: Prompter, stops: Stops, *, tokens: bool = False) -> Layout[Compared]:
+def for_comparison(
+    tool: Tool, prompts: Prompter, *, stops: Stops | None = None, tokens: bool = False
+) -> Layout[Compared]:
     """Return the layout of preferences: a prompt, the better and the worse completion."""
-    texts = Texts(prompts, bos_text(prompts.tokenizer), stops)
+    texts = Texts(prompts, bos_text(prompts.tokenizer), prompts.stops_or_ends(stops))
     columns, told = _COMPARISON[tool, prompts.is_chat]
 
     def row(item: Compared) -> dict[str, Any]:
-        return told(texts, item) | _of_compared(texts, item) | (_compared_ids(item) if tokens else {})
+        return told(texts, item) | _of_compared(texts, item) | (_compared_ids(texts, item) if tokens else {})
 
     return Layout({**columns, **COMPARED, **(COMPARED_IDS if tokens else {})}, row)
 
@@ -131,7 +139,7 @@ def _exchange(texts: Texts, item: Imitated, column: str = "messages") -> dict[st
 
 
 def _prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
-    return {"prompt": texts.bare(item.prompt), "completion": texts.unended(item.row, item.completion_ids)}
+    return {"prompt": texts.bare(item.prompt), "completion": texts.unended(item.row)}
 
 
 def _chat_prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
@@ -140,15 +148,15 @@ def _chat_prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
 
 def _segments(texts: Texts, item: Imitated) -> dict[str, Any]:
     asked = {"label": False, "text": item.prompt}
-    return {"segments": [asked, {"label": True, "text": texts.ended(item.row, item.completion_ids)}]}
+    return {"segments": [asked, {"label": True, "text": texts.ended(item.row)}]}
 
 
 def _alpaca(texts: Texts, item: Imitated) -> dict[str, Any]:
-    return {"instruction": item.prompt, "input": "", "output": texts.ended(item.row, item.completion_ids)}
+    return {"instruction": item.prompt, "input": "", "output": texts.ended(item.row)}
 
 
 def _preference(texts: Texts, item: Compared) -> dict[str, Any]:
-    sides = texts.unended(item.chosen, item.chosen_ids), texts.unended(item.rejected, item.rejected_ids)
+    sides = texts.unended(item.chosen), texts.unended(item.rejected)
     return {"prompt": texts.bare(item.prompt), "chosen": sides[0], "rejected": sides[1]}
 
 
@@ -161,7 +169,7 @@ def _message_preference(texts: Texts, item: Compared) -> dict[str, Any]:
 
 
 def _alpaca_preference(texts: Texts, item: Compared) -> dict[str, Any]:
-    sides = texts.ended(item.chosen, item.chosen_ids), texts.ended(item.rejected, item.rejected_ids)
+    sides = texts.ended(item.chosen), texts.ended(item.rejected)
     return {"instruction": item.prompt, "input": "", "chosen": sides[0], "rejected": sides[1]}
 
 
@@ -207,22 +215,19 @@ def _said(row: Row) -> dict[str, str]:
 
 
 def _of_imitated(texts: Texts, item: Imitated) -> dict[str, Any]:
-    row, end = item.row, texts.end(item.completion_ids)
+    row = item.row
     about = {"problem_id": row.problem.id, "round": item.round, "source": row.kind, "weight": row.weight}
-    return {"id": _id(row), **about, "end": end}
+    return {"id": _id(row), **about, "end": texts.end(row)}
 
 
-def _imitated_ids(item: Imitated) -> dict[str, Any]:
-    mask = [0] * len(item.prompt_ids) + [1] * len(item.completion_ids)
-    return {"input_ids": [*item.prompt_ids, *item.completion_ids], "completion_mask": mask}
+def _imitated_ids(texts: Texts, item: Imitated) -> dict[str, Any]:
+    prompt, completion = list(texts.prompts.prompt_ids(item.prompt)), texts.ids(item.row)
+    return {"input_ids": prompt + completion, "completion_mask": [0] * len(prompt) + [1] * len(completion)}
 
 
-def _compared_ids(item: Compared) -> dict[str, Any]:
-    return {
-        "prompt_ids": list(item.prompt_ids),
-        "chosen_ids": list(item.chosen_ids),
-        "rejected_ids": list(item.rejected_ids),
-    }
+def _compared_ids(texts: Texts, item: Compared) -> dict[str, Any]:
+    prompt = list(texts.prompts.prompt_ids(item.prompt))
+    return {"prompt_ids": prompt, "chosen_ids": texts.ids(item.chosen), "rejected_ids": texts.ids(item.rejected)}
 
 
 def _of_compared(texts: Texts, item: Compared) -> dict[str, Any]:
@@ -234,8 +239,8 @@ def _of_compared(texts: Texts, item: Compared) -> dict[str, Any]:
         **sides,
         "better_score": better,
         "worse_score": worse,
-        "better_end": texts.end(item.chosen_ids),
-        "worse_end": texts.end(item.rejected_ids),
+        "better_end": texts.end(item.chosen),
+        "worse_end": texts.end(item.rejected),
     }
 
 

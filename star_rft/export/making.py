@@ -174,7 +174,6 @@ _EXPORTS: dict[Format, Callable[[Work], Exported]] = {
 
 def _examples(work: Work, name: str) -> File:
     config, material = work.told.config, work.texts
-    stops = material.prompts.stops_or_ends(material.sampling.stops)
     if not config["train"]:
         raise RunError(
             f"{work.folder.path}: trains on comparisons only (train: null), so there are no examples: --format dpo"
@@ -189,7 +188,7 @@ def _examples(work: Work, name: str) -> File:
     layout = for_imitation(
         work.job.tool,
         material.prompts,
-        stops,
+        stops=material.sampling.stops,
         joined=work.job.format == "hub-folder",
         tokens=work.job.tokens and work.job.format == "sft",
     )
@@ -211,7 +210,6 @@ def _count_of_examples(material: Material, round: int, *, gold: float, mix: floa
 
 def _preferences(work: Work, name: str) -> File:
     material, section = work.texts, work.told.config["preference"]
-    stops = material.prompts.stops_or_ends(material.sampling.stops)
     if not section:
         _rank(work)
 
@@ -221,7 +219,12 @@ def _preferences(work: Work, name: str) -> File:
             yield from compared(material, round=number, max_tokens=most, tally=work.tally)
 
     total = count_of_pairs(work.con, work.job.rounds)
-    layout = for_comparison(work.job.tool, material.prompts, stops, tokens=work.job.tokens and work.job.format == "dpo")
+    layout = for_comparison(
+        work.job.tool,
+        material.prompts,
+        stops=material.sampling.stops,
+        tokens=work.job.tokens and work.job.format == "dpo",
+    )
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
     if not rows:
         raise RunError(

@@ -32,16 +32,11 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Imitated:
-    """A completion that a round imitated. `prompt` is the text that the model saw, special tokens in it.
-
-    `prompt_ids` and `completion_ids` are the tokens that were trained on.
-    """
+    """A completion that a round imitated. `prompt` is the text that the model saw, special tokens in it."""
 
     round: int
     row: Row
     prompt: str
-    prompt_ids: Sequence[int]
-    completion_ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +48,6 @@ class Compared:
     chosen: Row
     rejected: Row
     scores: tuple[float, float]
-    prompt_ids: Sequence[int]
-    chosen_ids: Sequence[int]
-    rejected_ids: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -105,13 +97,13 @@ def imitated(
         held_out=suspects(material, round),
     )
     for row in found:
-        prompt, prompt_ids = asked(row.problem)
-        completion_ids = completion_of(row, material.prompts, stops)
-        if len(prompt_ids) + len(completion_ids) > max_tokens:
+        prompt, length = asked(row.problem)
+        tokens = len(completion_of(row, material.prompts, stops))
+        if length + tokens > max_tokens:
             tally.too_long += 1
             continue
-        tally.add(row.problem.id, len(prompt_ids), len(completion_ids), kind=row.kind, weight=row.weight)
-        yield Imitated(round, row, prompt, prompt_ids, completion_ids)
+        tally.add(row.problem.id, length, tokens, kind=row.kind, weight=row.weight)
+        yield Imitated(round, row, prompt)
 
 
 def compared(material: Material, *, round: int, max_tokens: int | None, tally: Tally) -> Iterator[Compared]:
@@ -125,25 +117,25 @@ def compared(material: Material, *, round: int, max_tokens: int | None, tally: T
         sampling=material.sampling,
     ):
         problem = places[0][1].problem
-        prompt, prompt_ids = asked(problem)
-        found = [(score, row, completion_of(row, material.prompts, stops)) for score, row in places]
-        kept = [place for place in found if max_tokens is None or len(prompt_ids) + len(place[2]) <= max_tokens]
-        tally.too_long += len(found) - len(kept)
+        prompt, length = asked(problem)
+        sized = [(score, row, len(completion_of(row, material.prompts, stops))) for score, row in places]
+        kept = [place for place in sized if max_tokens is None or length + place[2] <= max_tokens]
+        tally.too_long += len(sized) - len(kept)
         for (better, chosen, first), (worse, rejected, second) in combinations(kept, 2):
             if better > worse:
-                tally.add(problem.id, len(prompt_ids), len(first) + len(second), kind="pair")
-                yield Compared(round, prompt, chosen, rejected, (better, worse), prompt_ids, first, second)
+                tally.add(problem.id, length, first + second, kind="pair")
+                yield Compared(round, prompt, chosen, rejected, (better, worse))
 
 
-def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, Sequence[int]]]:
+def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, int]]:
     """Return what gives a problem's prompt and its tokens: rows of one problem follow each other, so it keeps one."""
-    last: tuple[str, str, Sequence[int]] = ("", "", ())
+    last: tuple[str, str, int] = ("", "", 0)
 
-    def asked(problem: Problem) -> tuple[str, Sequence[int]]:
+    def asked(problem: Problem) -> tuple[str, int]:
         nonlocal last
         if last[0] != problem.id:
             prompt = prompts.render(problem)
-            last = (problem.id, prompt, prompts.prompt_ids(prompt))
+            last = (problem.id, prompt, len(prompts.prompt_ids(prompt)))
         return last[1:]
 
     return asked

@@ -21,6 +21,8 @@ from star_rft.training.corpus import Row, corpus
 from star_rft.types import Problem
 from tests.data.test_prompts import tokenizer as letters
 from tests.export.calling import export, lines
+from tests.test_trained_ids import BETWEEN, CLOSE, EOS
+from tests.test_trained_ids import tokenizer as tokenizer_of
 
 
 def test_what_goes_out_is_what_training_saw(finished: Path, tmp_path: Path) -> None:
@@ -181,3 +183,45 @@ def snippet(out: Path, title: str) -> str:
     """Return the code that the card gives for a trainer."""
     after = (out / "README.md").read_text().partition(f"**{title}**")[2]
     return after.partition("```")[2].partition("\n")[2].partition("```")[0]
+
+
+def test_the_ids_are_those_of_training_and_trl_takes_them_in_place_of_the_texts(
+    finished: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    out = export(run, tmp_path / "out", "--format", "sft", "--round", "2", "--tokens")
+    rows = lines(out / "sft.jsonl")
+    with open_run(settle(str(run))) as stages:
+        trained = corpus(
+            stages.ledger.connect(), anchor=(), seed=stages.drawing.seed, **stages.material(2), **stages.corpus_with
+        )
+    for row, example in zip(rows, trained, strict=True):
+        assert row["input_ids"] == [*example.prompt_ids, *example.completion_ids]
+        assert row["completion_mask"] == [0] * len(example.prompt_ids) + [1] * len(example.completion_ids)
+        assert row["end"] == "</s>"
+    code = snippet(out, "TRL").replace("path/to/the/base/model", str(ASSETS / "tiny"))
+    monkeypatch.chdir(out)
+    found: dict[str, Any] = {}
+    exec(code.replace('output_dir="out"', 'output_dir="out", max_steps=1, use_cpu=True, report_to=[]'), found)
+    for prepared, example in zip(found["trainer"].train_dataset, trained, strict=True):
+        assert tuple(label for label in prepared["labels"] if label != -100) == example.completion_ids
+
+
+@pytest.mark.parametrize(
+    ("row", "end", "text"),
+    [
+        (Row("trace", Problem("p", "What?", "2", "exact"), "a", [6, CLOSE]), "<close>", "a<close>"),
+        (Row("trace", Problem("p", "What?", "2", "exact"), "a", [6, EOS]), "<eos>", "a"),
+        (Row("gold", Problem("p", "What?", "2", "exact"), "a"), "<eos>", "a"),
+        (Row("trace", Problem("p", "What?", "2", "exact"), "a", [6], finish_reason="length"), "", "a"),
+    ],
+)
+def test_a_completion_is_exported_with_the_token_that_ended_it(row: Row, end: str, text: str) -> None:
+    """TRL adds the tokenizer's end-of-sequence token itself; another end stands in the text."""
+    made = tokenizer_of(BETWEEN)
+    prompts = Prompter(made, chat=False)
+    item = Imitated(1, row, prompts.render(row.problem))
+    found = {tool: for_imitation(tool, prompts).row(item) for tool in ("trl", "axolotl", "llama-factory")}  # type: ignore[arg-type]
+    assert {one["end"] for one in found.values()} == {end}
+    assert found["trl"]["completion"] == text
+    assert found["axolotl"]["segments"][1]["text"] == found["llama-factory"]["output"] == "a" + end

@@ -131,3 +131,13 @@ def test_a_round_that_has_nothing_to_compare_says_so(plain: Path, tmp_path: Path
     with pytest.raises(UserError, match="no selected trace can be set against a worse one"):
         export(run, tmp_path / "out", "--format", "dpo")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_ids_of_the_pairs_are_those_of_training(comparing: Path, tmp_path: Path) -> None:
+    rows = lines(export(comparing, tmp_path / "out", "--format", "dpo", "--tokens") / "dpo.jsonl")
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny")
+    for row in rows:
+        assert tokenizer.decode(row["prompt_ids"]) == row["prompt"]
+        for side, ids, end in (("chosen", "chosen_ids", "better_end"), ("rejected", "rejected_ids", "worse_end")):
+            assert tokenizer.decode(row[ids]) == row[side] + row[end]
+            assert row[end] == "</s>"
