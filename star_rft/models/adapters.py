@@ -31,6 +31,8 @@ def adapter_folder(name: str | Path) -> Path | None:
 @without_bars()
 def merged(name: str | Path, adapter: Path, *, into: Path, trust_remote_code: bool) -> Path:
     """Write the base model with the adapter in its weights into a folder, once; return it."""
+    from transformers import GenerationConfig
+
     settings = read_json(adapter / ADAPTER_CONFIG)
     base = _base_of(name, adapter, settings)
     note = json.dumps({"adapter": Path(name).name, "base": str(base), "content": _content(name, adapter)}) + "\n"
@@ -50,10 +52,9 @@ def merged(name: str | Path, adapter: Path, *, into: Path, trust_remote_code: bo
     generation = model.generation_config
     with whole_folder(into) as folder:
         # Saved apart: transformers refuses to save a model whose generation settings it finds inconsistent.
-        model.generation_config = None
+        model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         model.save_pretrained(folder)
-        if generation is not None:
-            generation.to_json_file(folder / "generation_config.json")
+        generation.to_json_file(folder / "generation_config.json")
         tokenizer.save_pretrained(folder)
         (folder / NOTE).write_text(note)
     return into
@@ -70,8 +71,8 @@ def _with_adapter(name: str | Path, adapter: Path, model: Any) -> Any:
             warnings.simplefilter("ignore")  # what they say is asked for below
             wrapped = PeftModel.from_pretrained(model, str(adapter), config=config)
         has_merge = not config.is_prompt_learning
-        lost = _lost(wrapped, weights) if has_merge else set()
-        plain = wrapped.merge_and_unload(safe_merge=True) if has_merge else None
+        lost = _lost(wrapped, adapter) if has_merge else set()
+        plain = wrapped.merge_and_unload() if has_merge else None
     except library_errors() as error:
         raise explained(error, name, what="adapter", is_trusted=False) from error
     if plain is None:
@@ -84,11 +85,10 @@ def _with_adapter(name: str | Path, adapter: Path, model: Any) -> Any:
     return plain
 
 
-def _lost(wrapped: Any, weights: Any) -> set[str]:
+def _lost(wrapped: Any, adapter: Path) -> set[str]:
     """Return the adapter's weights that have no place in the model, and those of the model that it did not hold."""
-    from peft import get_peft_model_state_dict
-
-    return set(get_peft_model_state_dict(wrapped)) ^ set(weights)
+    result = wrapped.load_adapter(str(adapter), "default")
+    return {*result.missing_keys, *result.unexpected_keys}
 
 
 def _resize(model: Any, weights: Any) -> None:
