@@ -88,7 +88,9 @@ def _with_adapter(name: str | Path, adapter: Path, model: Any) -> Any:
 def _lost(wrapped: Any, adapter: Path) -> set[str]:
     """Return the adapter's weights that have no place in the model, and those of the model that it did not hold."""
     result = wrapped.load_adapter(str(adapter), "default")
-    return {*result.missing_keys, *result.unexpected_keys}
+    # peft writes embeddings that it saves whole a second time, under the name of their wrapper.
+    doubled = (".modules_to_save.", ".original_module.")
+    return {*result.missing_keys, *(name for name in result.unexpected_keys if not any(d in name for d in doubled))}
 
 
 def _resize(model: Any, weights: Any) -> None:
