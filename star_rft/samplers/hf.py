@@ -19,7 +19,6 @@ from transformers.cache_utils import DynamicCache
 
 from star_rft.models import load
 from star_rft.models.ends import ends_by
-from star_rft.models.limits import longest_sequence
 from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Row
 from star_rft.samplers.probe import free_bytes, prove_slots, require_decodable
 from star_rft.samplers.prompts import Prompt, tokenized
@@ -55,8 +54,8 @@ class HFSampler:
         self.batch_size = batch_size
         self._ends = ends_by(tokenizer, model.generation_config)
         require_decodable(model.config)
-        self._shapes = prove_slots(model)
-        self._longest = longest_sequence(model.config)
+        proof = prove_slots(model)
+        self._shapes, self._longest = proof.shapes, proof.longest
         self._token_bytes = _bytes_per_token(self._shapes)
 
     def sample(

@@ -81,6 +81,7 @@ class SlotCache(Cache):
     def __init__(self, like: DynamicCache, *, rows: int, longest_prefix: int) -> None:
         """Allocate for `rows` rows, with the heads and dimensions that `like` holds."""
         self.slots = [SlotLayer(layer, rows, longest_prefix) for layer in like.layers]
+        self.pretended_length: int | None = None  # what a model is told instead of the true length, by the probe
         super().__init__(layers=[*self.slots])
 
     @contextmanager
@@ -115,6 +116,10 @@ class SlotCache(Cache):
         finally:
             AIM.reset(token)
 
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the length of the longest prefix with the longest suffix: rows differ, and one number is asked for."""
+        return self.slots[0].get_seq_length() if self.pretended_length is None else self.pretended_length
+
     def admit(self, prefix: Prefix, prompts: DynamicCache, row: int) -> None:
         """Copy the prefilled prompt in `row` of `prompts` into the slot of `prefix`."""
         prompt: Any  # transformers does not say that an attention layer has keys
@@ -141,6 +146,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     Everything starts as zeros, because a masked position still enters a product, where 0 x NaN would be NaN.
     """
+
+    is_sliding = False  # a sliding layer keeps every key too: its mask hides them
 
     def __init__(self, like: Any, rows: int, longest_prefix: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,14 +1,16 @@
 """Whether the hf engine computes what a model is: by its config, then by a comparison with a plain forward.
 
-The engine never knows an architecture by name. `require_decodable` refuses what a config says without weights;
-`prove_slots` decodes a few ragged rows through the cache of slots and compares their logits with those of transformers'
-eager attention, which runs each row alone and without a cache.
+The engine knows no architecture by name. `require_decodable` refuses what a config says without weights; `prove_slots`
+decodes a few ragged rows through the cache of slots and compares their logits with those of transformers' eager
+attention, which runs each row alone and without a cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -18,6 +20,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from star_rft.models import ModelError, first_line
+from star_rft.models.limits import Longest, longest_sequence
 from star_rft.samplers.decode import next_logits, prefill
 from star_rft.samplers.kv_cache import Prefix, SlotCache, Written
 from star_rft.samplers.prompts import Prompt
@@ -30,10 +33,32 @@ CURE = "use sample.backend: vllm"
 # Two samples of one prompt, and a sample of another prompt that joins at step 2. Any ids do.
 PROMPT_A, PROMPT_B = (11, 12, 13, 14, 15, 16, 17, 18, 19), (23, 24, 25, 26)
 SUFFIXES = ((20, 21, 22, 11), (12, 17, 24, 25), (15, 20))
-JOINS = (0, 0, 2)
+ROWS = (0, 0, 1)  # the prompt of each suffix
+JOINS = (0, 0, 2)  # the step at which it joins
 WINDOW = 4  # of sliding windows and chunks while the probe runs: the rows are then longer than any
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}  # of the logits' range
+# Shares of the logits' range. In fp32 exact models differ by 1e-7 to 3e-6, chaotic ones of 48 layers with large random
+# weights by 7e-4; so a difference may be so many times that of two exact computations, between these bounds.
+TIMES = 10
+FLOOR = {torch.float32: 2e-5, torch.bfloat16: 0.1, torch.float16: 0.05}
+CEILING = {**FLOOR, torch.float32: 1e-3}
 HALF = (torch.bfloat16, torch.float16)
+FAR = 2**20  # positions, where a config states no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A cache with the shapes of the model's keys and values, and the longest sequence for which decoding is exact."""
+
+    shapes: DynamicCache
+    longest: Longest
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Prompts, and a suffix for each of `ROWS`, as ids below the model's vocabulary size."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    suffixes: tuple[tuple[int, ...], ...]
 
 
 def require_decodable(config: PreTrainedConfig) -> None:
@@ -53,14 +78,21 @@ def _undecodable(config: PreTrainedConfig) -> str | None:
         return f"transformers has no plain cache for its layers ({first_line(error)})"
     kinds = {type(layer).__name__ for layer in layers if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer)}
     if kinds:
-        return f"it keeps a state other than the keys and values of every token ({', '.join(sorted(kinds))})"
-    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(text), None)
+        return f"its layers keep more than the keys and values of every token ({', '.join(sorted(kinds))})"
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(text), None)
     if model is None:
         return None  # code that comes with the model: the probe decides
     if model._is_stateful:
         return "it is recurrent"
+    return _unfit(model)
+
+
+def _unfit(model: Any) -> str | None:
+    """Say what a model, or its class, cannot be told."""
     if not model._can_set_attn_implementation():
         return "it does not follow transformers' attention interface"
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return "its forward takes no position_ids"
     return None
 
 
@@ -69,14 +101,16 @@ def _refusal(name: str, reason: str) -> str:
 
 
 @torch.inference_mode()
-def prove_slots(model: Any) -> DynamicCache:
-    """Switch the model to slot attention; return a cache of its shapes.
+def prove_slots(model: Any) -> Proof:
+    """Switch the model to slot attention, and return what it then decodes exactly.
 
-    ModelError if it then decodes ragged rows differently from a plain forward of each, in fp32 where memory allows.
+    ModelError if it decodes ragged rows differently from a plain forward of each, in fp32 where memory allows.
     """
     name = type(model).__name__
     try:
-        with _short_windows(model):
+        if reason := _unfit(model):
+            raise ModelError(reason)
+        with _short_windows(model), _exact_products():
             return _compare(model)
     except torch.OutOfMemoryError:
         raise
@@ -86,56 +120,90 @@ def prove_slots(model: Any) -> DynamicCache:
         raise ModelError(_refusal(name, f"{type(error).__name__}: {first_line(error)}")) from error
 
 
-def _compare(model: Any) -> DynamicCache:
+def _compare(model: Any) -> Proof:
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    prompts = [tuple(token % vocabulary for token in prompt) for prompt in (PROMPT_A, PROMPT_B)]
-    suffixes = [tuple(token % vocabulary for token in suffix) for suffix in SUFFIXES]
+    rows = Rows(
+        prompts=tuple(tuple(token % vocabulary for token in prompt) for prompt in (PROMPT_A, PROMPT_B)),
+        suffixes=tuple(tuple(token % vocabulary for token in suffix) for suffix in SUFFIXES),
+    )
     with _float32(model) as dtype:
-        plain = _plain_logits(model, prompts, suffixes)
+        model.set_attn_implementation("eager")
+        eager = _plain_logits(model, rows)
         model.set_attn_implementation(ATTENTION)
         if model.config._attn_implementation != ATTENTION:  # transformers only warns
             raise ModelError("it does not follow transformers' attention interface")
-        shapes, slots = _slot_logits(model, prompts, suffixes)
-        error = ((slots - plain).abs().max() / (plain.max() - plain.min())).item()
-        if not error <= TOLERANCE[dtype]:
-            raise ModelError(f"it decodes differently with a cache of slots (by {error:.2g} of the logits' range)")
+        noise = _difference(_plain_logits(model, rows), eager)
+        shapes, slots = _slot_logits(model, rows)
+        error = _difference(slots, eager)
+        # NaN fails too.
+        if not max(error, noise) <= CEILING[dtype] or not error <= max(TIMES * noise, FLOOR[dtype]):
+            raise ModelError(
+                f"its logits with a cache of slots are not those of a plain forward "
+                f"(they differ by {max(error, noise):.2g} of their range)"
+            )
+        longest = _longest(model, rows, slots, tolerance=FLOOR[dtype])
     if dtype != model.dtype:
-        shapes, slots = _slot_logits(model, prompts, suffixes)
+        shapes, slots = _slot_logits(model, rows)
         if not slots.isfinite().all():
-            raise ModelError(f"its logits are not finite in {model.dtype}")
-    return shapes
+            raise ModelError(f"its logits are not finite in {str(model.dtype).removeprefix('torch.')}")
+    return Proof(shapes, longest)
 
 
-def _plain_logits(model: Any, prompts: Sequence[tuple[int, ...]], suffixes: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """Return the logits at the last prompt token and at the suffix of each row, by eager attention, a row at a time."""
-    model.set_attn_implementation("eager")
+def _difference(logits: torch.Tensor, plain: torch.Tensor) -> float:
+    return ((logits - plain).abs().max() / (plain.max() - plain.min())).item()
+
+
+def _longest(model: Any, rows: Rows, slots: torch.Tensor, *, tolerance: float) -> Longest:
+    """Return how many positions are exact: fewer than the config states where attention uses the cache's length.
+
+    Llama 4 scales queries by the length of the cache, one number for rows of different lengths. So the cache pretends
+    to be longer, and where that changes the logits the first such length is found by bisection.
+    """
+    stated = longest_sequence(model.config)
+
+    def is_changed(length: int) -> bool:
+        _, logits = _slot_logits(model, rows, pretended_length=length)
+        return not _difference(logits, slots) <= tolerance
+
+    low, high = len(PROMPT_A) + len(SUFFIXES[0]), stated.tokens or FAR
+    if high <= low or not is_changed(high):
+        return stated
+    if is_changed(low):
+        raise ModelError("its attention or positions depend on the length of the whole cache")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_changed(middle) else (middle, high)
+    return Longest(low, f"beyond {low} its attention depends on the length of the whole cache")
+
+
+def _plain_logits(model: Any, rows: Rows) -> torch.Tensor:
+    """Return the logits at the last prompt token and at the suffix of each row, a row at a time, without a cache."""
     logits = []
-    for prompt, suffix in zip((prompts[0], prompts[0], prompts[1]), suffixes, strict=True):
-        ids_1_T = torch.tensor([prompt + suffix], device=model.device)
-        logits.append(model(input_ids=ids_1_T, use_cache=False).logits[0, len(prompt) - 1 :].float())
+    for of, suffix in zip(ROWS, rows.suffixes, strict=True):
+        ids_1_T = torch.tensor([rows.prompts[of] + suffix], device=model.device)
+        logits.append(model(input_ids=ids_1_T, use_cache=False).logits[0, -len(suffix) - 1 :].float())
     return torch.cat(logits)
 
 
-def _slot_logits(
-    model: Any, prompts: Sequence[tuple[int, ...]], suffixes: Sequence[tuple[int, ...]]
-) -> tuple[DynamicCache, torch.Tensor]:
+def _slot_logits(model: Any, rows: Rows, *, pretended_length: int | None = None) -> tuple[DynamicCache, torch.Tensor]:
     """Return the same logits by prefill and steps through a cache of slots, and the cache of the prefill."""
-    prefilled = prefill(model, [Prompt(ids, ()) for ids in prompts])
+    prefilled = prefill(model, [Prompt(ids, ()) for ids in rows.prompts])
     shapes = prefilled[0].cache
-    if stateless := [index for index, layer in enumerate(shapes.layers) if not layer.is_initialized]:
+    layers: list[Any] = shapes.layers
+    if stateless := [index for index, layer in enumerate(layers) if not layer.is_initialized]:
         raise ModelError(f"its layer {stateless[0]} keeps no keys and values")
-    cache = SlotCache(shapes, rows=len(suffixes), longest_prefix=max(map(len, prompts)) - 1)
-    prefixes = [Prefix(slot, len(ids) - 1, users=1) for slot, ids in enumerate(prompts)]
+    cache = SlotCache(shapes, rows=len(ROWS), longest_prefix=max(map(len, rows.prompts)) - 1)
+    cache.pretended_length = pretended_length
+    prefixes = [Prefix(slot, len(ids) - 1, users=1) for slot, ids in enumerate(rows.prompts)]
     for prefix in prefixes:
         cache.admit(prefix, shapes, prefix.slot)
-    rows = list(zip((0, 0, 1), suffixes, JOINS, strict=True))
-    logits: list[list[torch.Tensor]] = [[] for _ in rows]
-    for step in range(len(SUFFIXES[0]) + 1):
-        active = [row for row in rows if row[2] <= step]
-        tokens = [(prompts[of][-1], *suffix)[step - joins] for of, suffix, joins in active]
-        written = [Written(prefixes[of], step - joins) for of, _, joins in active]
-        for of_row, logits_V in zip(logits, next_logits(model, cache, tokens, written), strict=False):
-            of_row.append(logits_V.float())
+    logits: list[list[torch.Tensor]] = [[] for _ in ROWS]
+    for step in range(len(rows.suffixes[0]) + 1):
+        active = [row for row, joins in enumerate(JOINS) if joins <= step]
+        tokens = [(rows.prompts[ROWS[row]][-1], *rows.suffixes[row])[step - JOINS[row]] for row in active]
+        written = [Written(prefixes[ROWS[row]], step - JOINS[row]) for row in active]
+        for row, logits_V in zip(active, next_logits(model, cache, tokens, written), strict=True):
+            logits[row].append(logits_V.float())
     return shapes, torch.stack([logits_V for of_row in logits for logits_V in of_row])
 
 
@@ -158,6 +226,17 @@ def _short_windows(model: Any) -> Iterator[None]:
             setattr(config, name, value)
 
 
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Keep a GPU from rounding fp32 products to TF32, which would hide a difference."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
 def _has_config(module: Any) -> bool:
     return isinstance(getattr(module, "config", None), PreTrainedConfig)
 
@@ -175,14 +254,11 @@ def _float32(model: Any) -> Iterator[torch.dtype]:
         yield model.dtype
         return
     dtypes = [tensor.dtype for tensor in tensors]
-    precision = torch.get_float32_matmul_precision()
     try:
-        torch.set_float32_matmul_precision("highest")
         for tensor in tensors:
             tensor.data = tensor.data.float()
         yield torch.float32
     finally:
-        torch.set_float32_matmul_precision(precision)
         for tensor, dtype in zip(tensors, dtypes, strict=True):
             tensor.data = tensor.data.to(dtype)
         if model.device.type == "cuda":

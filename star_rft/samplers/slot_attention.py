@@ -23,9 +23,7 @@ from star_rft.samplers.kv_cache import AIM, Aim
 ATTENTION = "star_rft_slots"
 QUERY_BLOCK = 512  # queries whose scores are in memory at once while a prompt is prefilled
 # Arguments that change nothing here: the mask has the window, and the cache the positions; nothing is dropped out.
-HARMLESS = frozenset(
-    {"dropout", "is_causal", "sliding_window", "position_ids", "use_cache", "output_attentions", "output_hidden_states"}
-)
+HARMLESS = frozenset({"dropout", "is_causal", "sliding_window", "position_ids", "use_cache"})
 
 
 def slot_attention(
@@ -60,7 +58,7 @@ def slot_attention(
     layer = aim.layers.get(id(key))
     if layer is None:
         raise ModelError(f"{type(module).__name__} does not attend to the keys as the cache returned them")
-    if not any(attention_mask is mask for mask in aim.masks):
+    if attention_mask is None or not any(attention_mask is mask for mask in aim.masks):
         raise ModelError(f"{type(module).__name__} has a mask of its own (ALiBi adds one, for example)")
     count, query_heads, _, dim = query.shape
     heads = key.shape[1]
@@ -79,7 +77,7 @@ def slot_attention(
 
 
 def _weights(
-    scores_N_H_G_T: torch.Tensor, mask: torch.Tensor | None, softcap: float | None, s_aux: torch.Tensor | None
+    scores_N_H_G_T: torch.Tensor, mask: torch.Tensor, softcap: float | None, s_aux: torch.Tensor | None
 ) -> torch.Tensor:
     """Return the softmax of scaled scores, in fp32: the mask is. G may hold positions of queries too."""
     if softcap is not None:
@@ -122,7 +120,7 @@ def _whole(
 
 def _require_known(module: Any, arguments: Mapping[str, Any]) -> None:
     for name, argument in arguments.items():
-        if argument is not None and name not in HARMLESS:
+        if argument is not None and name not in HARMLESS and not name.startswith("output_"):
             raise ModelError(f"{type(module).__name__} passes {name!r} to its attention, which is not computed here")
 
 
@@ -132,7 +130,8 @@ def slot_mask(
     """Return the additive mask_N_1_1_T of a step: 0 where a row sees a key, -inf elsewhere. Prompts get sdpa's mask."""
     aim = AIM.get()
     if aim is None:
-        return sdpa_mask(mask_function=mask_function, use_vmap=use_vmap, **kwargs)
+        mask: torch.Tensor | None = sdpa_mask(mask_function=mask_function, use_vmap=use_vmap, **kwargs)
+        return mask
     if use_vmap:
         raise ModelError("the model has a mask function of its own, which cannot be computed at other positions")
     mask_N_1_1_T = _mask(aim, mask_function)
