@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from star_rft.files import read_json
+
 # What a run has before its first round.
-BEFORE_ROUNDS = ("problems.parquet", "warm_start.parquet", "warm_start", "base_model", "scratch_model", "reviews.jsonl")
+BEFORE_ROUNDS = (
+    "problems.parquet",
+    "warm_start.parquet",
+    "warm_start",
+    "warm_start_float32",
+    "base_model",
+    "scratch_model",
+    "reviews.jsonl",
+)
+
+
+def float32_of(model: str | Path) -> Path:
+    """Return where a model's weights lie in float32, if they do, while training may go on from them.
+
+    It is a folder beside the published one: engines load every file of weights in a folder.
+    """
+    path = Path(model)
+    return path.with_name(f"{path.name}_float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,20 @@ class RunFolder:
 
     def checkpoint(self, number: int) -> Path:
         return self.round(number) / "checkpoint"
+
+    def remove_float32(self, trained: int) -> None:
+        """Remove float32 weights that no later round starts from, once a round has trained.
+
+        The next round goes on from this one's model, or from the best before it where the gate rolls back. Those of
+        the warm start stay: a fork, or a roll-back to the start, begins with them.
+        """
+        best = None
+        for number in self.finished_rounds():
+            gate = read_json(self.metrics(number)).get("gate") if number < trained else None
+            best = gate["evidence"].get("best", best) if gate else best
+        for number in self.begun_rounds():
+            if number < trained and number != best:
+                shutil.rmtree(float32_of(self.checkpoint(number)), ignore_errors=True)
 
     def supervised(self, number: int) -> Path:
         """The model between supervised training and training on comparisons, where a round does both."""

@@ -19,7 +19,7 @@ from star_rft.doubts import doubts
 from star_rft.drawing import Drawing
 from star_rft.evaluate import HeldOut
 from star_rft.files import RunError, write_batches, write_table
-from star_rft.folder import RunFolder
+from star_rft.folder import RunFolder, float32_of
 from star_rft.frontier.classes import classify
 from star_rft.frontier.plan import Unit, read_plan, write_plan
 from star_rft.frontier.reviews import reviews
@@ -81,7 +81,8 @@ class RunStages:
             return self.base
         if not self.folder.warm_start.exists():
             examples = gold_examples(self.warm_start_data, prompts=self.prompts)
-            self._fit(0, self.warm_up, "warm start", examples, self.base, self.folder.warm_start)
+            out = self.folder.warm_start
+            self._fit(0, self.warm_up, "warm start", examples, self.base, out, float32_dir=float32_of(out))
         return self.folder.warm_start
 
     def mend(self) -> None:
@@ -180,19 +181,19 @@ class RunStages:
             write_table(doubts_path, doubted.table)
 
     def train(self, round: int, policy: Model) -> Model:
-        out = self.folder.checkpoint(round)
-        if out.exists():
-            return out
-        self.drawing.engine.release()
-        with self.seconds.timed(round, "train"):
-            self.training.run(
-                round,
-                starts={"base": self.base, "warm_start": self.folder.warm_start, "last": policy},
-                places=Places(self.folder.path, out, self.folder.supervised(round), self.folder.verifier(round)),
-                examples=lambda: self._corpus(round),
-                rankings=lambda: rankings(self.ledger.connect(), **self.material(round)),
-                do=partial(self._fit, round),
-            )
+        out, between = self.folder.checkpoint(round), self.folder.supervised(round)
+        if not out.exists():
+            self.drawing.engine.release()
+            with self.seconds.timed(round, "train"):
+                self.training.run(
+                    round,
+                    starts={"base": self.base, "warm_start": self.folder.warm_start, "last": policy},
+                    places=Places(self.folder.path, out, between, self.folder.verifier(round), has_next=True),
+                    examples=lambda: self._corpus(round),
+                    rankings=lambda: rankings(self.ledger.connect(), **self.material(round)),
+                    do=partial(self._fit, round),
+                )
+        self.folder.remove_float32(round)
         return out
 
     def evaluate(self, round: int, policy: Model) -> None:

@@ -55,7 +55,11 @@ class LaunchConfig(Section):
 
 
 class FitConfig(Section):
-    """How weights are trained; the warm start and the rounds share it."""
+    """How weights are trained; the warm start and the rounds share it.
+
+    `packing: true` and `auto` pack only models that keep packed sequences apart. With `router_loss` a mixture of
+    experts is trained with its router's auxiliary loss too, where its config has one (`router_aux_loss_coef`).
+    """
 
     lr: AboveZero = 1e-5
     epochs: AboveZero | None = 1.0
@@ -70,6 +74,7 @@ class FitConfig(Section):
     gradient_checkpointing: bool = False
     packing: Literal["auto"] | bool = "auto"
     liger: Literal["auto"] | bool = "auto"
+    router_loss: bool = True
     lora: LoraConfig | None = None
     save_steps: Positive | None = None
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from star_rft.training.models import check_target_modules
+from star_rft.models.errors import first_line
+from star_rft.training.errors import TrainingError
 from star_rft.training.settings import LoraSpec, Settings
 
 if TYPE_CHECKING:
@@ -56,14 +60,56 @@ def trainer_arguments(
 
 
 def peft_config(lora: LoraSpec, model: PreTrainedModel) -> PeftConfig:
+    """Return the adapters as peft takes them. Raises TrainingError for a target that cannot have one."""
     from peft import LoraConfig
 
-    check_target_modules(model, lora.target_modules)
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    from star_rft.training.probe import routers
+
+    without = routers(model)
+    if lora.target_modules != "all-linear":
+        _check_target_modules(model, lora.target_modules, without)
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
+        exclude_modules=without or None,
         task_type="CAUSAL_LM",
     )
+
+
+@contextmanager
+def adapter_errors(lora: LoraSpec | None) -> Iterator[None]:
+    """Raise TrainingError for what peft and TRL say of adapters that an architecture cannot have."""
+    with warnings.catch_warnings():
+        # peft translates "all-linear" for fused experts, whose ranks it finds at parameters and not at modules.
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+        try:
+            yield
+        except ValueError as error:
+            if lora is None:
+                raise
+            raise TrainingError(f"lora: {first_line(error)}: name others in lora.target_modules") from error
+
+
+def _check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[str], without: Sequence[str]) -> None:
+    """Raise TrainingError for a LoRA target that no module of the model answers to, or one that takes no adapter."""
+    names = [name for name, module in model.named_modules() if hasattr(module, "weight")]
+    is_pattern = isinstance(target_modules, str)
+    for target in [target_modules] if isinstance(target_modules, str) else target_modules:
+        found = [
+            name
+            for name in names
+            if (re.fullmatch(target, name) if is_pattern else name == target or name.endswith(f".{target}"))
+        ]
+        if not found:
+            ends = sorted({name.rpartition(".")[2] for name in names})
+            raise TrainingError(
+                f"lora.target_modules: no module of the model is named {target!r}; "
+                f"it has {', '.join(ends)} (or use 'all-linear')"
+            )
+        if refused := sorted(set(found) & set(without)):
+            raise TrainingError(
+                f"lora.target_modules: {target!r} is {refused[0]}, a router, which no adapter can be put around: "
+                "leave it out"
+            )

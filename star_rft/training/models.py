@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,25 +103,6 @@ def _with_flash(model: PreTrainedModel, forward: Forward, loading: Loading) -> F
             return forward
         model.set_attn_implementation(before)
     return replace(forward, packs=loading.packing is True)
-
-
-def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[str]) -> None:
-    """Raise TrainingError for a LoRA target that no module of the model answers to."""
-    if target_modules == "all-linear":
-        return
-    names = [name for name, module in model.named_modules() if hasattr(module, "weight")]
-    targets = [target_modules] if isinstance(target_modules, str) else target_modules
-    for target in targets:
-        if isinstance(target_modules, str):
-            found = any(re.fullmatch(target, name) for name in names)
-        else:
-            found = any(name == target or name.endswith(f".{target}") for name in names)
-        if not found:
-            ends = sorted({name.rpartition(".")[2] for name in names})
-            raise TrainingError(
-                f"lora.target_modules: no module of the model is named {target!r}; "
-                f"it has {', '.join(ends)} (or use 'all-linear')"
-            )
 
 
 def save_model(

@@ -69,13 +69,6 @@ def probe(model: Any, wish: Wish, *, say: Say | None = None) -> Forward:
     return found
 
 
-def use_router_logits(model: Any, wanted: bool) -> None:
-    """Have the model's forward give its router's auxiliary loss, or not: some read the config only (Granite)."""
-    config = text_config(model.config)
-    if hasattr(config, "output_router_logits"):
-        config.output_router_logits = wanted
-
-
 def packs_with_flash(model: Any, forward: Forward, lengths: Sequence[int]) -> bool:
     """Whether flash-attention keeps packed sequences apart; it computes in bfloat16, so this is a coarse measure."""
     with torch.random.fork_rng(), torch.no_grad(), torch.autocast(model.device.type, dtype=torch.bfloat16):
@@ -86,6 +79,26 @@ def packs_with_flash(model: Any, forward: Forward, lengths: Sequence[int]) -> bo
         joined = _plain(model, {name: batch[name] for name in ("input_ids", "labels")})
         error, effect = (alone - packed).abs().max(), (alone - joined).abs().max()
     return bool(error < FLASH_SHARE * effect)
+
+
+def routers(model: Any) -> list[str]:
+    """Return the linear layers that give more than one tensor: no adapter can be put around them."""
+    found: list[str] = []
+
+    def note(name: str, output: object) -> None:
+        if not isinstance(output, torch.Tensor):
+            found.append(name)
+
+    hooks = [
+        module.register_forward_hook(lambda _module, _input, output, name=name: note(name, output))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    with torch.random.fork_rng(), torch.no_grad():
+        _alone(model, random_rows(model, LENGTHS[:1]))
+    for hook in hooks:
+        hook.remove()
+    return sorted(set(found))
 
 
 def _type_ids(model: Any) -> tuple[str, ...]:
@@ -135,12 +148,10 @@ def _router_coef(model: Any, forward: Forward, say: Say | None) -> float:
         return 0.0
     asked = replace(forward, router_coef=float(coef))
     batch = on_device(model, pad(random_rows(model, LENGTHS[:1])))
-    use_router_logits(model, True)
     try:
         alone, padded = (token_nll(model, asked, rows).router for rows in (batch, _longer(batch)))
     except REFUSALS:
         alone = padded = None
-    use_router_logits(model, False)
     kind, why = type(model).__name__, "its forward gives no auxiliary loss"
     if isinstance(alone, torch.Tensor) and isinstance(padded, torch.Tensor):
         if bool((alone - padded).abs() <= TOLERANCE * (1 + alone.abs())):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from star_rft.folder import float32_of
 from star_rft.types import Example, Model, Ranking, RunFailure
 
 # fit(items, model_path=..., out_dir=..., **more) writes a checkpoint, whole or not at all.
@@ -42,12 +44,16 @@ class Comparing:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a round of a run leaves its models; `supervised` is an intermediate one, if comparisons follow."""
+    """Where a round of a run leaves its models; `supervised` is an intermediate one, if comparisons follow.
+
+    `has_next`: a later round may go on from the policy.
+    """
 
     run: Path
     policy: Path
     supervised: Path
     verifier: Path
+    has_next: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,13 @@ class RoundTraining:
         """Train what is missing. `starts` are the base, the warm start and the last policy.
 
         `do(fit, title, items, start, out, **options)` runs one training. The verifier comes first and the policy last:
-        with it the round's training is finished.
+        with it the round's training is finished. A model that is trained on is kept in float32 as well, until then.
         """
         comparing, supervised = self.comparing, self.supervised
         if comparing is not None and comparing.makes_verifier and not places.verifier.exists():
             pairs = _required(rankings(), places, round, "no trace was set against another")
-            do(comparing.fit, "training the verifier", pairs, starts[comparing.start], places.verifier)
+            start = starts[comparing.start]
+            do(comparing.fit, "training the verifier", pairs, start, places.verifier, **_weights_of(start))
         compares_policy = comparing is not None and not comparing.makes_verifier
         trained = starts["last"]
         if supervised is not None:
@@ -83,16 +90,32 @@ class RoundTraining:
                 # After a roll-back to where the loop began there are no moments to go on with, as in round 1.
                 is_start = starts["last"] in (starts["base"], starts["warm_start"])
                 options = supervised.options(round, None if is_start else starts["last"])
-                do(supervised.fit, "training", chosen, starts[supervised.start], trained, **options)
+                start = starts[supervised.start]
+                options |= _weights_of(start) | self._copy_of(trained, places)
+                do(supervised.fit, "training", chosen, start, trained, **options)
         if comparing is not None and compares_policy:
             pairs = _required(rankings(), places, round, "no trace was set against another")
-            do(
-                comparing.fit,
-                "training on comparisons",
-                pairs,
-                {**starts, "trained": trained}[comparing.start],
-                places.policy,
-            )
+            start = {**starts, "trained": trained}[comparing.start]
+            options = _weights_of(start) | self._copy_of(places.policy, places)
+            do(comparing.fit, "training on comparisons", pairs, start, places.policy, **options)
+            shutil.rmtree(float32_of(places.supervised), ignore_errors=True)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a round may start from the model of an earlier one."""
+        return any(part is not None and part.start == "last" for part in (self.supervised, self.comparing))
+
+    def _copy_of(self, out: Path, places: Places) -> dict[str, Any]:
+        """Return the option that keeps the float32 weights of a model, where a training starts from it."""
+        is_between = out == places.supervised and self.comparing is not None and self.comparing.start == "trained"
+        is_last = out == places.policy and places.has_next and self.goes_on
+        return {"float32_dir": float32_of(out)} if is_between or is_last else {}
+
+
+def _weights_of(start: Model) -> dict[str, Any]:
+    """Return the option that starts a training from a model's float32 weights, where they are kept."""
+    found = float32_of(start)
+    return {"weights_from": found} if found.is_dir() else {}
 
 
 def growing(steps: int, growth: float, round: int) -> int:

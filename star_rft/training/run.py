@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from star_rft import models
 from star_rft.files import whole_folder
 from star_rft.models import without_bars
+from star_rft.models.limits import text_config
 from star_rft.progress import OnStep
 from star_rft.training import liger, memory, optimizer, sharding
-from star_rft.training.arguments import peft_config, trainer_arguments
+from star_rft.training.arguments import adapter_errors, peft_config, trainer_arguments
 from star_rft.training.batches import Size, heaviest, largest_row
 from star_rft.training.checkpoints import last_whole, refuse_foreign
 from star_rft.training.errors import TrainingError
@@ -28,6 +29,7 @@ from star_rft.types import digest
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
 
     from star_rft.training.batches import Collator
@@ -92,6 +94,7 @@ def run(
 ) -> FitReport:
     """Train and write the model to `out_dir`, or return the report of the same training done before."""
     continued = _continuation(settings, around.optimizer_from, save_optimizer=around.save_optimizer)
+    _check_copy(around.weights_from, model_path)
     weights = models.fingerprint(around.weights_from or model_path)
     fingerprint = digest(asdict(settings), objective.content(), weights, *continued)
     if (finished := _finished(out_dir, fingerprint)) is not None:
@@ -140,6 +143,7 @@ def _write(
             shutil.rmtree(around.float32_dir, ignore_errors=True)
             with whole_folder(around.float32_dir) as kept:
                 save(kept, dtype="float32")
+                (kept / REPORT).write_text(json.dumps(note, indent=1))
         save(folder, dtype=files.dtype)
         (folder / REPORT).write_text(json.dumps(note, indent=1))
 
@@ -154,6 +158,16 @@ def _continuation(settings: Settings, optimizer_from: Path | None, *, save_optim
             "adapters, which an earlier optimizer knows nothing of"
         )
     return [None if optimizer_from is None else optimizer.fingerprint(optimizer_from), save_optimizer]
+
+
+def _check_copy(weights_from: Path | None, model_path: str | Path) -> None:
+    """Raise TrainingError for float32 weights that another training wrote than the published ones."""
+    if weights_from is None:
+        return
+    notes = [folder / REPORT for folder in (weights_from, Path(model_path))]
+    found = [json.loads(note.read_text())["fingerprint"] for note in notes if note.is_file()]
+    if len(found) < 2 or len(set(found)) > 1:
+        raise TrainingError(f"{weights_from} does not hold the float32 weights of {model_path}: remove it")
 
 
 def _has_gpu(device: str) -> bool:
@@ -238,20 +252,32 @@ def make_trainer(
     if not objective.has_own_dropout:
         resting = switch_off(model, forward, checkpoints=settings.gradient_checkpointing)
     liger.apply(model, wanted=settings.liger, device=config.device.type)
-    trainer = PlannedTrainer(
-        objective,
-        forward,
-        resting=resting,
-        model=model,
-        args=config,
-        train_dataset=Dataset.from_dict({"members": plan.rows}),
-        data_collator=replace(collate, packed=packed),
-        processing_class=loaded.tokenizer,
-        peft_config=None if settings.lora is None else peft_config(settings.lora, model),
-    )
+    adapters = None if settings.lora is None else peft_config(settings.lora, model)
+    _check_support(model, settings)
+    # The vision part of a multimodal model has no gradient where all is text, which DDP has to know.
+    config.ddp_find_unused_parameters = text_config(model.config) is not model.config
+    with adapter_errors(settings.lora):
+        trainer = PlannedTrainer(
+            objective,
+            forward,
+            resting=resting,
+            model=model,
+            args=config,
+            train_dataset=Dataset.from_dict({"members": plan.rows}),
+            data_collator=replace(collate, packed=packed),
+            processing_class=loaded.tokenizer,
+            peft_config=adapters,
+        )
     trainer.remove_callback(PrinterCallback)
     sharding.sum_in_float32(trainer)
     return trainer, plan, loaded.published
+
+
+def _check_support(model: PreTrainedModel, settings: Settings) -> None:
+    if settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise TrainingError(
+            f"{type(model).__name__} has no gradient checkpointing: set gradient_checkpointing to false"
+        )
 
 
 def _wish(settings: Settings, config: SFTConfig, rows: Sequence[Sequence[int]], sizes: Sequence[Size]) -> Wish:

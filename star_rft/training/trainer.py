@@ -19,7 +19,6 @@ from star_rft.training.checkpoints import mark_whole
 from star_rft.training.dropout import rest
 from star_rft.training.errors import TrainingError
 from star_rft.training.forward import Forward, scored, token_nll
-from star_rft.training.probe import use_router_logits
 
 if TYPE_CHECKING:
     from star_rft.training.run import Objective
@@ -42,7 +41,6 @@ class PlannedTrainer(SFTTrainer):
         self.forward = forward
         self.resting = resting
         super().__init__(**kwargs)
-        use_router_logits(kwargs["model"], forward.router_coef > 0)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, torch.Tensor]], num_batches: int, device: torch.device

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from star_rft.training.round import Places, RoundTraining, Supervised
-from star_rft.types import Example
+from star_rft.folder import RunFolder, float32_of
+from star_rft.training.round import Comparing, Places, RoundTraining, Supervised
+from star_rft.types import Example, Ranking
 
 EXAMPLE = Example((1,), (2,))
 CONTINUING = Supervised(fit=lambda *a, **k: None, start="last", max_steps=10, step_growth=1.2, continues_optimizer=True)
@@ -32,3 +35,60 @@ def test_the_optimizer_goes_on_from_a_round_and_never_from_where_the_loop_began(
         do=lambda fit, title, items, start, out, **options: told.update(options, start=start),
     )
     assert told == {"start": last, "max_steps": 14, "save_optimizer": True, "optimizer_from": expected}
+
+
+def of_run(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bool = True) -> list[dict[str, Any]]:
+    """Run a round's training and return the float32 options of each fit, with what it started from."""
+    found: list[dict[str, Any]] = []
+
+    def do(fit: object, title: str, items: object, start: Path, out: Path, **options: Any) -> None:
+        found.append({"start": start, **{k: v for k, v in options.items() if k in ("weights_from", "float32_dir")}})
+        for made in (out, options.get("float32_dir")):
+            if made is not None:
+                made.mkdir()
+
+    training.run(
+        2,
+        starts={"base": "base", "warm_start": "warm", "last": last},
+        places=Places(tmp_path, *(tmp_path / name for name in ("policy", "between", "verifier")), has_next=has_next),
+        examples=lambda: [EXAMPLE],
+        rankings=lambda: [Ranking((1,), ((2,), (3,)), (1.0, 0.0))],
+        do=do,
+    )
+    return found
+
+
+def test_float32_weights_are_kept_for_what_trains_on_and_no_longer(tmp_path: Path) -> None:
+    last = tmp_path / "last"
+    (tmp_path / "last_float32").mkdir()
+    supervised = replace(CONTINUING, max_steps=None, continues_optimizer=False)
+    comparing = Comparing(lambda *a, **k: None, "trained", makes_verifier=False)
+    assert of_run(tmp_path, RoundTraining(supervised, comparing), last=last) == [
+        {"start": last, "weights_from": tmp_path / "last_float32", "float32_dir": tmp_path / "between_float32"},
+        {
+            "start": tmp_path / "between",
+            "weights_from": tmp_path / "between_float32",
+            "float32_dir": tmp_path / "policy_float32",
+        },
+    ]
+    assert not (tmp_path / "between_float32").exists()
+    assert (tmp_path / "policy_float32").exists()
+
+
+@pytest.mark.parametrize(("start", "has_next"), [("base", True), ("last", False)])
+def test_no_float32_weights_are_kept_that_nothing_trains_on(tmp_path: Path, start: str, has_next: bool) -> None:
+    supervised = replace(CONTINUING, start=start, max_steps=None, continues_optimizer=False)
+    ((found),) = of_run(tmp_path, RoundTraining(supervised, None), last=tmp_path / "last", has_next=has_next)
+    assert found.keys() == {"start"}
+
+
+def test_a_round_that_trained_removes_the_float32_weights_of_those_before_but_for_the_best(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for number in (1, 2, 3):
+        float32_of(folder.checkpoint(number)).mkdir(parents=True)
+        gate = {"evidence": {"best": 1}} if number < 3 else None
+        folder.metrics(number).write_text(json.dumps({"gate": gate}))
+    float32_of(folder.warm_start).mkdir()
+    folder.remove_float32(4)
+    assert [number for number in (1, 2, 3) if float32_of(folder.checkpoint(number)).exists()] == [1]
+    assert float32_of(folder.warm_start).exists()
