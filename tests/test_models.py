@@ -17,7 +17,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_random_llama(tmp_path_factory.mktemp("models") / "llama")
 
 
-def test_a_folder_and_a_hub_name_are_returned_as_they_are(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_folder_and_a_hub_name_are_returned_as_they_are(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert resolve(str(checkpoint), into=tmp_path / "unused") == checkpoint
     assert resolve("org/model", into=tmp_path / "unused") == "org/model"
     assert not (tmp_path / "unused").exists()

@@ -156,3 +156,16 @@ def test_an_adapter_is_no_model_for_the_loader(base: Path, tmp_path: Path) -> No
     shutil.copytree(base, tmp_path / "adapter", dirs_exist_ok=True)
     with pytest.raises(ModelError, match=r"holds a model and an adapter"):
         load(tmp_path / "adapter")
+
+
+def test_an_adapter_of_the_hub_is_merged_from_its_cache(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "cache" / "models--org--lora"
+    adapter_of(base, repository / "snapshots" / "0123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    load(resolve("org/lora", into=tmp_path / "made"), device="cpu")
+    assert resolve("org/other", into=tmp_path / "none") == "org/other"

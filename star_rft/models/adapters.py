@@ -142,13 +142,14 @@ def _content(name: str | Path, adapter: Path) -> str:
 
 
 def _of_hub(name: str) -> Path | None:
-    """Return the folder of an adapter of the hub. A model whose config is in the cache is not asked for again."""
-    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+    """Return the folder of an adapter of the hub, whose cache remembers that a repository holds none."""
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if try_to_load_from_cache(name, ADAPTER_CONFIG) is _CACHED_NO_EXIST:
         return None
     try:
         hf_hub_download(name, ADAPTER_CONFIG)
-        return Path(snapshot_download(name, ignore_patterns=["*.pt", "*.pth", "checkpoint-*"]))
+        folder = Path(snapshot_download(name, ignore_patterns=["*.pt", "*.pth", "checkpoint-*"]))
     except (OSError, ValueError):  # no adapter, no such name, or no network: the loader says which
         return None
+    return folder if is_adapter(folder) else None

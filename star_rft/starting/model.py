@@ -6,7 +6,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,8 @@ def longest_prompt(facts: ModelFacts, prompts: Sequence[str], *, template: str) 
 
 
 def _of_folder(name: str, folder: Path) -> ModelFacts:
+    if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        return _of_adapter(name, folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"model {name}: no such model folder (a folder with a config.json), nor a hub name")
     from star_rft.models import stated_length
@@ -104,6 +106,16 @@ def _of_folder(name: str, folder: Path) -> ModelFacts:
     )
     why = "its tokenizer has a chat template" if is_chat else "its tokenizer has no chat template"
     return ModelFacts(name, is_chat, why, _parameters(folder, config) or _size_in(name), positions, folder)
+
+
+def _of_adapter(name: str, folder: Path) -> ModelFacts:
+    """Return the facts of an adapter's base; a tokenizer beside the adapter goes before that of the base."""
+    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise UserError(f"model {name}: its adapter_config.json names no base_model_name_or_path")
+    facts = look(str(folder / base) if (folder / base).is_dir() else base)
+    tokenizer = folder if (folder / "tokenizer.json").is_file() else facts.tokenizer
+    return replace(facts, name=name, why=f"an adapter of {base}: {facts.why}", tokenizer=tokenizer)
 
 
 def _of_hub(name: str) -> ModelFacts:

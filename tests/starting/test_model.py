@@ -61,6 +61,28 @@ def test_a_folder_tells_chat_context_and_size(tmp_path: Path) -> None:
     assert look(str(tmp_path / "model")).is_chat is True
 
 
+def test_a_multimodal_folder_tells_the_context_of_its_text_part(tmp_path: Path) -> None:
+    folder = folder_of_tiny(tmp_path)
+    (folder / "config.json").write_text(json.dumps({"text_config": {"n_positions": 77, "dtype": "bfloat16"}}))
+    assert look(str(folder)).positions == 77
+    assert look(str(folder)).parameters == pytest.approx(0.95e6, rel=0.05)  # of two bytes each
+    (folder / "config.json").write_text(json.dumps({"text_config": None, "model_type": "bloom"}))
+    assert look(str(folder)).positions is None
+
+
+def test_an_adapter_folder_tells_what_its_base_is(tmp_path: Path) -> None:
+    base, adapter = folder_of_tiny(tmp_path), tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../model"}))
+    facts = look(str(adapter))
+    assert (facts.name, facts.positions) == (str(adapter), 512)
+    assert facts.tokenizer is not None
+    assert facts.tokenizer.resolve() == base.resolve()
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="names no base_model_name_or_path"):
+        look(str(adapter))
+
+
 @pytest.mark.parametrize(
     ("name", "is_chat", "parameters"),
     [
