@@ -100,6 +100,7 @@ def test_sizes_are_those_of_the_text_part(family: str, tmp_path: Path) -> None:
     assert (shape.layers, shape.width, shape.mlp_width, shape.vocabulary) == (2, 32, 64, 40)
     model, _ = load(initialise(folder, into=tmp_path / "random", seed=1), device="cpu")
     assert longest_sequence(model.config).tokens == 64
+    assert shape.frozen == sum(p.numel() for p in model.parameters() if not p.requires_grad)
     assert load_file(tmp_path / "random" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
 
 

@@ -155,6 +155,13 @@ def test_a_config_with_fewer_layers_is_refused(tmp_path: Path) -> None:
         load(folder, device="cpu")
 
 
+def test_a_lost_expert_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path, FAMILIES["mixtral"]())
+    rewritten(folder, lambda weights: {name: value for name, value in weights.items() if "experts.2.w1" not in name})
+    with pytest.raises(ModelError, match="its weights do not fit together: some of the experts"):
+        load(folder, device="cpu")
+
+
 def test_a_reward_model_is_no_language_model(tmp_path: Path) -> None:
     folder = save_random_llama(tmp_path)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)

@@ -44,6 +44,11 @@ def explained(error: BaseException, path: str | Path, *, what: str, is_trusted: 
         return ModelError(f"{path}: not enough memory for its {what} ({first_line(error)})")
     if isinstance(error, PickleError | EOFError) or "PytorchStreamReader" in text:
         return ModelError(f"{path}: its *.bin files are damaged, or hold more than weights: download them again")
+    if "automatic conversion of the weights" in text:
+        return ModelError(
+            f"{path}: its weights do not fit together: some of the experts, or of the parts that are fused, are "
+            "missing or have another shape: download the model again"
+        )
     code = ", which come with code of their own: it may need another version of transformers"
     detail = first_line(error)
     if not isinstance(error, OSError | ValueError):

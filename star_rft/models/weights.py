@@ -18,7 +18,7 @@ _BUFFERS = re.compile(
 # Layers that predict several tokens ahead, which transformers leaves out of its models.
 _MTP = re.compile(r"(^|\.)(mtp|nextn|eagle)\w*\.")
 # Other media, where only the text part of a multimodal checkpoint is loaded.
-_MEDIA = re.compile(
+MEDIA = re.compile(
     r"(^|\.)(vision|visual|image|vit|vpm|resampler|audio|speech|sound|video|multi_modal|mm_|embed_vision|embed_audio"
     r"|connector|aligner|talker|token2wav)\w*\."
 )
@@ -38,7 +38,7 @@ def check_weights(path: str | Path, model: Any, info: Mapping[str, Any]) -> None
     mismatched = {str(name): (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     unexpected = {name for name in info["unexpected_keys"] if not _may_be_left_out(name, model)}
     if not missing and not mismatched:
-        unexpected = {name for name in unexpected if not _MEDIA.search(name)}
+        unexpected = {name for name in unexpected if not MEDIA.search(name)}
     if not missing and not mismatched and not unexpected:
         return
     faults = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.models.config import read_json, text_part
 from star_rft.models.errors import ModelError
 from star_rft.models.files import Entry, tensors_of
+from star_rft.models.weights import MEDIA
 from star_rft.surroundings import usable_memory
 from star_rft.training.errors import TrainingError
 from star_rft.training.settings import LoraSpec, Say
@@ -44,7 +45,10 @@ _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|embed
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of a model decides how much memory it takes. `matrices` are its linear layers as (name, rows + columns)."""
+    """What of a model decides how much memory it takes. `matrices` are its linear layers as (name, rows + columns).
+
+    `frozen` of the parameters are for images or sound, which text does not pass: they are never trained.
+    """
 
     parameters: int
     layers: int
@@ -52,6 +56,7 @@ class Shape:
     mlp_width: int
     vocabulary: int
     matrices: Sequence[tuple[str, int]]
+    frozen: int = 0
 
     def adapted(self, lora: LoraSpec) -> int:
         """Return how many parameters the adapters have."""
@@ -95,7 +100,8 @@ def shape_of(model: str | Path) -> Shape | None:
     if not (folder / "config.json").is_file():
         return None
     try:
-        config = text_part(read_json(folder / "config.json"))
+        whole = read_json(folder / "config.json")
+        config = text_part(whole)
         tensors = tensors_of(folder)
     except ModelError:  # damaged files, which the loader names
         return None
@@ -112,7 +118,9 @@ def shape_of(model: str | Path) -> Shape | None:
         and not _EXPERT.search(name)
     ]
     parameters = sum(prod(entry.shape) for entry in tensors.values())
-    return Shape(parameters, layers, width, _mlp_width(config, width), vocabulary, matrices)
+    media = [entry for name, entry in tensors.items() if config is not whole and MEDIA.search(name)]
+    frozen = sum(prod(entry.shape) for entry in media)
+    return Shape(parameters, layers, width, _mlp_width(config, width), vocabulary, matrices, frozen)
 
 
 def _mlp_width(config: Mapping[str, Any], width: int) -> int:
@@ -143,7 +151,7 @@ def estimate(
     in each (FSDP2 gathers one and the next, and keeps the embeddings), and where that is no GPU, so is the model while
     it is loaded and while it is written.
     """
-    trained = shape.parameters if lora is None else shape.adapted(lora)
+    trained = shape.parameters - shape.frozen if lora is None else shape.adapted(lora)
     total = shape.parameters + (0 if lora is None else trained)
     layer = (total - shape.vocabulary * shape.width) // shape.layers
     gathered = 0 if shards == 1 else 4 * (2 * layer + shape.vocabulary * shape.width)
