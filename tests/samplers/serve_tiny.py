@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,9 @@ class Tiny:
     def __post_init__(self) -> None:
         self.waiting: list[tuple[Request, Decoding, asyncio.Future[Completion]]] = []
 
-    async def draw(self, prompt: str, seed: int, decoding: Decoding) -> Completion:
+    async def draw(self, prompt: str, ids: tuple[int, ...] | None, seed: int, decoding: Decoding) -> Completion:
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self.waiting.append((Request(str(len(self.waiting)), 0, prompt, seed), decoding, future))
+        self.waiting.append((Request(str(len(self.waiting)), 0, prompt, seed, ids), decoding, future))
         return await future
 
     async def work(self) -> None:
@@ -53,7 +53,7 @@ class Tiny:
             together, self.waiting = self.waiting, []
             by_decoding: dict[Decoding, list[tuple[Request, asyncio.Future[Completion]]]] = defaultdict(list)
             for index, (request, decoding, future) in enumerate(together):
-                unique = Request(str(index), 0, request.prompt, request.seed)
+                unique = replace(request, problem_id=str(index))
                 by_decoding[decoding].append((unique, future))
             for decoding, pairs in by_decoding.items():
                 futures = dict(pairs)
@@ -87,10 +87,10 @@ def application(tiny: Tiny, *, key: str | None) -> Starlette:
         if (refusal := refused(request)) is not None:
             return refusal
         body: dict[str, Any] = await request.json()
-        prompt = body["prompt"]
+        prompt, ids = body["prompt"], None
         if isinstance(prompt, list):
-            prompt = tiny.sampler.tokenizer.decode(prompt)
-        one = await tiny.draw(prompt, body["seed"], _decoding(body))
+            prompt, ids = tiny.sampler.tokenizer.decode(prompt), tuple(prompt)
+        one = await tiny.draw(prompt, ids, body["seed"], _decoding(body))
         choice: dict[str, Any] = {"index": 0, "text": one.text, "finish_reason": one.finish_reason, "logprobs": None}
         if not tiny.text_only:
             # The sum is all that our sampler knows: on the first token it is the same sum.
@@ -110,6 +110,7 @@ def _decoding(body: dict[str, Any]) -> Decoding:
         top_p=body["top_p"],
         top_k=max(body.get("top_k", 0), 0),
         stop=tuple(body.get("stop", ())),
+        stop_token_ids=tuple(body.get("stop_token_ids", ())),
     )
 
 

@@ -131,6 +131,27 @@ def test_the_end_of_sequence_may_be_the_last_token_of_the_limit(
     assert before.text == reference.text(whole.token_ids[:-1])
 
 
+def test_a_stop_id_ends_a_completion_and_stays_among_its_tokens(
+    sampler: Sampler, greedy: dict[tuple[str, int], Completion], reference: Reference
+) -> None:
+    whole = max(greedy.values(), key=lambda one: len(one.token_ids))
+    stop = next(token for token in whole.token_ids[3:] if token not in whole.token_ids[:3])
+    length = whole.token_ids.index(stop) + 1
+    decoding = replace(GREEDY, stop_token_ids=(stop,))
+    (one,) = sampler.sample([whole.request], decoding=decoding)
+    assert (one.token_ids, one.finish_reason) == (whole.token_ids[:length], "stop")
+    assert one.text == reference.text(whole.token_ids[: length - 1])
+
+
+def test_the_ids_of_a_request_are_what_the_model_reads(
+    sampler: Sampler, greedy: dict[tuple[str, int], Completion], reference: Reference
+) -> None:
+    first, second, *_ = greedy.values()
+    ids = tuple(reference.tokenizer(second.request.prompt, add_special_tokens=False)["input_ids"])
+    (one,) = sampler.sample([replace(first.request, prompt_ids=ids)], decoding=GREEDY)
+    assert one.token_ids == second.token_ids
+
+
 def test_a_stop_string_over_several_tokens_ends_a_completion_and_is_cut_off(
     sampler: Sampler, greedy: dict[tuple[str, int], Completion], reference: Reference
 ) -> None:
