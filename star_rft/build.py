@@ -92,6 +92,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
         with open_pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:
+                stages.check_prompts()
                 for number in folder.finished_rounds():  # of which a tracker may be new
                     stages.tracking.round(record.read(folder.metrics(number)))
                 yield stages
@@ -132,10 +133,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def today() -> str:
+    return datetime.date.today().isoformat()
+
+
 def _dated(folder: RunFolder, config: Config) -> Config:
     """Return the config with the day that its chat template is told: the one on which the run began."""
     is_begun = folder.config.exists() and folder.problems.exists()
-    begun = configs.load(folder.config).prompt.date if is_begun else datetime.date.today().isoformat()
+    begun = configs.load(folder.config).prompt.date if is_begun else today()
     day = config.prompt.date or begun
     return config.model_copy(update={"prompt": config.prompt.model_copy(update={"date": day})})
 
