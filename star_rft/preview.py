@@ -9,6 +9,7 @@ from pathlib import Path
 
 from star_rft.build import check_names, lora_of
 from star_rft.config import Config, FitConfig
+from star_rft.engines import engine_name
 from star_rft.folder import RunFolder
 from star_rft.models import ASSETS
 from star_rft.problem_sets import check_data, load_all
@@ -43,6 +44,7 @@ LEDGER_BYTES_A_TOKEN = 4
 def preview(config: Config) -> Preview:
     """Load the data, check what can be checked without a model, and add up what the run may cost."""
     check_names(config)
+    _check_models(config)
     problems, warm_start = load_all(config, {})
     check_data(config, problems)
     samples = _samples_a_round(config, {split: len(found) for split, found in problems.items()})
@@ -113,20 +115,48 @@ def _need(shape: memory.Shape, section: FitConfig, config: Config, on_gpu: bool)
     )
 
 
+def _check_models(config: Config) -> None:
+    """Raise UserError for a model on this machine that could not be loaded, or not sampled by the hf engine."""
+    from star_rft.models import check_model
+    from star_rft.models.load import is_adapter
+    from star_rft.samplers.probe import check_decodable
+
+    trusts, section = config.model.trust_remote_code, config.model
+    names = [name for name in config.sample.models if name != "policy"]
+    folders = [_model_here(config), *map(_found_here, names)]
+    for folder in folders:
+        if folder is None or not (folder / "config.json").is_file() or is_adapter(folder):
+            continue  # what a run fetches, converts or merges first
+        if engine_name(config) == "hf":
+            check_decodable(folder, trust_remote_code=trusts)
+    own = [] if section.from_scratch or section.gguf_file is not None else [section.name]
+    for name in (*own, *names):
+        if Path(name).is_dir() and not is_adapter(Path(name)):
+            check_model(name, trust_remote_code=trusts)
+
+
 def _model_here(config: Config) -> Path | None:
     """Return the folder of the model that is trained, if it lies on this machine."""
+    run = RunFolder(config.folder)
+    made = [folder for folder in (run.scratch_model, run.base_model) if folder.is_dir()]
+    if made:
+        return made[0]
+    is_gguf = config.model.gguf_file is not None
+    return None if is_gguf else _found_here(config.model.name)
+
+
+def _found_here(name: str) -> Path | None:
+    """Return the folder of a model by its name, if it lies on this machine."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    run = RunFolder(config.folder)
-    name = ASSETS / "tiny" if config.model.name == "tiny" else Path(config.model.name)
-    here = [folder for folder in (run.scratch_model, run.base_model, name) if folder.is_dir()]
-    if here:
-        return here[0]
-    if config.model.name.count("/") != 1 or config.model.gguf_file is not None:
+    folder = ASSETS / "tiny" if name == "tiny" else Path(name)
+    if folder.is_dir():
+        return folder
+    if name.count("/") != 1:
         return None
     try:
-        return Path(snapshot_download(config.model.name, local_files_only=True))
+        return Path(snapshot_download(name, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
 

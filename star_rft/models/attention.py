@@ -60,4 +60,4 @@ def _recorded() -> Iterator[set[str]]:
     try:
         yield ignored
     finally:
-        del ALL_ATTENTION_FUNCTIONS["sdpa"]
+        ALL_ATTENTION_FUNCTIONS.pop("sdpa")

@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache
 
-from star_rft.models import load
+from star_rft.models import load, read_config
 from star_rft.models.ends import ends_by
 from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Row
 from star_rft.samplers.probe import free_bytes, prove_slots, require_decodable
@@ -47,13 +47,13 @@ class HFSampler:
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size {batch_size} is not positive")
+        require_decodable(read_config(model_path, trust_remote_code=trust_remote_code))
         model, tokenizer = load(model_path, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
         self.model: Any = model
         self.tokenizer = tokenizer
         self.version: str = transformers.__version__
         self.batch_size = batch_size
         self._ends = ends_by(tokenizer, model.generation_config)
-        require_decodable(model.config)
         proof = prove_slots(model)
         self._shapes, self._longest = proof.shapes, proof.longest
         self._token_bytes = _bytes_per_token(self._shapes)

@@ -1,6 +1,6 @@
 """Whether the hf engine computes what a model is: by its config, then by a comparison with a plain forward.
 
-The engine knows no architecture by name. `require_decodable` refuses what a config says without weights; `prove_slots`
+The engine knows no architecture by name. `check_decodable` refuses what can be seen without weights; `prove_slots`
 decodes a few ragged rows through the cache of slots and compares their logits with those of transformers' eager
 attention, which runs each row alone and without a cache.
 """
@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,8 +20,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from star_rft.models import ModelError, first_line
-from star_rft.models.limits import Longest, longest_sequence
+from star_rft.models import Longest, ModelError, auto_class, first_line, longest_sequence, read_config, text_config
 from star_rft.samplers.decode import next_logits, prefill
 from star_rft.samplers.kv_cache import Prefix, SlotCache, Written
 from star_rft.samplers.prompts import Prompt
@@ -61,17 +61,36 @@ class Rows:
     suffixes: tuple[tuple[int, ...], ...]
 
 
+def check_decodable(path: str | Path, *, trust_remote_code: bool = False) -> None:
+    """Raise ModelError for a model that the hf engine cannot decode, as far as that shows without its weights."""
+    config = read_config(path, trust_remote_code=trust_remote_code)
+    require_decodable(config)
+    kind: Any = auto_class(path, config)
+    with torch.device("meta"):
+        model = kind.from_config(config, trust_remote_code=trust_remote_code).eval()
+    try:
+        model.set_attn_implementation(ATTENTION)
+        with torch.inference_mode():
+            _slot_logits(model, _rows(model))
+    except ModelError as error:
+        raise ModelError(_refusal(type(model).__name__, str(error))) from error
+    except FOREIGN:
+        return  # a router, for example, cannot choose experts without values: the probe of the loaded model decides
+
+
 def require_decodable(config: PreTrainedConfig) -> None:
-    """Refuse by its config alone a model that the hf engine cannot decode. ModelError says why."""
+    """Raise ModelError for a model that the hf engine cannot decode, as far as its config says."""
     name = (config.architectures or [config.model_type])[0]
     if reason := _undecodable(config):
         raise ModelError(_refusal(name, reason))
 
 
 def _undecodable(config: PreTrainedConfig) -> str | None:
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder or text_config(config).is_encoder_decoder:
         return "it has an encoder and a decoder"
-    text = config.get_text_config(decoder=True)
+    text = text_config(config)
+    if text.to_dict().get("kv_lora_rank"):
+        return "it has latent attention, whose cache holds no keys"
     try:
         layers = DynamicCache(config=config).layers
     except FOREIGN as error:
@@ -121,11 +140,7 @@ def prove_slots(model: Any) -> Proof:
 
 
 def _compare(model: Any) -> Proof:
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    rows = Rows(
-        prompts=tuple(tuple(token % vocabulary for token in prompt) for prompt in (PROMPT_A, PROMPT_B)),
-        suffixes=tuple(tuple(token % vocabulary for token in suffix) for suffix in SUFFIXES),
-    )
+    rows = _rows(model)
     with _float32(model) as dtype:
         model.set_attn_implementation("eager")
         eager = _plain_logits(model, rows)
@@ -147,6 +162,14 @@ def _compare(model: Any) -> Proof:
         if not slots.isfinite().all():
             raise ModelError(f"its logits are not finite in {str(model.dtype).removeprefix('torch.')}")
     return Proof(shapes, longest)
+
+
+def _rows(model: Any) -> Rows:
+    vocabulary = text_config(model.config).vocab_size
+    return Rows(
+        prompts=tuple(tuple(token % vocabulary for token in prompt) for prompt in (PROMPT_A, PROMPT_B)),
+        suffixes=tuple(tuple(token % vocabulary for token in suffix) for suffix in SUFFIXES),
+    )
 
 
 def _difference(logits: torch.Tensor, plain: torch.Tensor) -> float:

@@ -57,7 +57,7 @@ def slot_attention(
         return output
     layer = aim.layers.get(id(key))
     if layer is None:
-        raise ModelError(f"{type(module).__name__} does not attend to the keys as the cache returned them")
+        raise ModelError(f"{type(module).__name__} changes the keys that the cache gave it (as latent attention does)")
     if attention_mask is None or not any(attention_mask is mask for mask in aim.masks):
         raise ModelError(f"{type(module).__name__} has a mask of its own (ALiBi adds one, for example)")
     count, query_heads, _, dim = query.shape
