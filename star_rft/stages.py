@@ -391,9 +391,10 @@ class RunStages:
         with self.drawing.progress.training(title, round=round or None) as on_step:
             work = self.folder.work / f"{out.parent.name}-{out.name}"
             seed = self.drawing.seed + round
-            told = self.tracking.training(title, round, on_step)
-            say = self.drawing.progress.say
-            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, on_step=told, say=say, **options)
+            around = {"on_step": self.tracking.training(title, round, on_step), "say": self.drawing.progress.say}
+            # What its completions end with: an engine that reads the checkpoint's files alone stops there, too.
+            ends = sorted(self.prompts.stops(self.sources[0].decodings[0]).ids)
+            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, end_ids=ends, **around, **options)
 
     def _spent(self, round: int) -> dict[str, float]:
         scores = ("score",) if self.scoring is not None else ()

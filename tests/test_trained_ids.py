@@ -172,7 +172,9 @@ def test_a_stop_id_that_the_tokenizer_lacks_is_refused(tmp_path: Path) -> None:
         prompts.stops(Decoding(1.0, 8, stop_token_ids=(99,)))
 
 
-@pytest.mark.parametrize("name", ["the template writes both ends", "the next turn's token ends a turn"])
+@pytest.mark.parametrize(
+    "name", ["the template writes both ends", "a base model with a template whose end nothing lists"]
+)
 def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: Path) -> None:
     convention = CONVENTIONS[name]
     config = load(
@@ -183,7 +185,7 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
             "model": {"name": str(model(tmp_path / "model", convention))},
             "data": {split: {"source": _questions(tmp_path, split)} for split in ("train", "dev")},
             "verifier": {"name": "regex"},
-            "sample": {"n": 4, "max_tokens": 8, "stop": ["zz"]},
+            "sample": {"n": 32, "max_tokens": 8, "stop": ["zz"]},
             "select": {"rules": ["correct"], "gold": 1.0},
             "train": {"lr": 1e-4},
             "eval": {"n": 1, "k": [1], "max_tokens": 4, "drift": 4},
@@ -197,6 +199,8 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
         )
         prompts = stages.prompts
         sampled = {(prompts.prompt_ids(prompts.text(prompt)), tuple(ids)) for prompt, ids in rows.fetchall()}
+    listed = GenerationConfig.from_pretrained(tmp_path / "run/rounds/001/checkpoint").eos_token_id
+    assert set(listed) == convention.ends
     gold = (*prompts.tokenizer("a.", add_special_tokens=False)["input_ids"], convention.behind_text)
     assert len(sampled) > 4
     assert trained - sampled == {(ids, gold) for ids, _ in sampled}
