@@ -8,7 +8,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from star_rft.frontier.plan import POLICY
-from star_rft.models.encode import text_ids
+from star_rft.models.tokens import text_ids
 from star_rft.types import Decoding, Model, Problem
 
 if TYPE_CHECKING:

@@ -166,7 +166,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to train on. The loss falls on `completion_ids` only, which end as `models.encode` says."""
+    """One thing to train on. The loss falls on `completion_ids` only, which end as `models.tokens` says."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]

@@ -88,7 +88,7 @@ class Prompter:
 
     def prompt_ids(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a prompt that `render` or `text` returned."""
-        from star_rft.models.encode import plain_prompt_ids, text_ids
+        from star_rft.models.tokens import plain_prompt_ids, text_ids
 
         return text_ids(self.tokenizer, text) if self.is_chat else plain_prompt_ids(self.tokenizer, text)
 
@@ -118,7 +118,7 @@ class Prompter:
         `sampled` are the ids that this model drew, None for a completion that is known as text only; `stops` is what
         ended it, the model's own end tokens unless given. A text that was cut off gets no end token.
         """
-        from star_rft.models.encode import continuation_ids, ended_text_ids, sampled_completion_ids
+        from star_rft.models.tokens import continuation_ids, ended_text_ids, sampled_completion_ids
 
         ends = self.end_tokens
         if sampled:
@@ -142,7 +142,7 @@ class Prompter:
         return before + question + after
 
     def _plain(self, question: str) -> str:
-        from star_rft.models.encode import bos_text
+        from star_rft.models.tokens import bos_text
 
         shots = [self._asked(s["prompt"]) + self.completion_prefix + s["completion"] for s in self.few_shot]
         text = "\n\n".join([*([self.system] if self.system else []), *shots, self._asked(question)])

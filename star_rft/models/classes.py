@@ -74,7 +74,7 @@ def quantization(path: str | Path, config: Any) -> Any:
     return kind(**{**found, "dequantize": True})
 
 
-def without_quantization(model: Any) -> Any:
+def without_quantization(model: Any, dtype: Any) -> Any:
     """Return a plain model with the weights of a dequantised one, which would be saved in its old format."""
     import torch
 
@@ -89,6 +89,10 @@ def without_quantization(model: Any) -> Any:
         holder, _, short = name.rpartition(".")
         setattr(plain.get_submodule(holder), short, buffer)
     plain.tie_weights()
+    if dtype != "auto":  # experts of mxfp4 come out as bf16, whatever was asked for
+        for parameter in plain.parameters():
+            if parameter.dtype not in (dtype, torch.float32):
+                parameter.data = parameter.data.to(dtype)
     plain.generation_config = model.generation_config
     return plain
 

@@ -105,7 +105,7 @@ def read_model(path: str | Path, *, dtype: Any, trust_remote_code: bool, **optio
     except library_errors() as error:
         raise explained(error, path, what="weights", is_trusted=trust_remote_code) from error
     check_weights(path, model, info)
-    return model if dequantised is None else without_quantization(model)
+    return model if dequantised is None else without_quantization(model, dtype)
 
 
 @without_bars()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from star_rft import models
 from star_rft.fleet import Address, Fleet, reached
-from star_rft.models.encode import continuation_ids
 from star_rft.models.ends import ends_of
+from star_rft.models.tokens import continuation_ids
 from star_rft.remote import MENDABLE, Passing, key_from, parsed, problem_with, wait_asked
 from star_rft.samplers.dialects import DIALECTS, VERSION, Answer, Dialect, answer
 from star_rft.samplers.own_server import OwnServer

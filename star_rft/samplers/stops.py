@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from star_rft.models.encode import decoded
 from star_rft.models.ends import Ends, stops_of
+from star_rft.models.tokens import decoded
 from star_rft.types import Decoding, FinishReason
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from star_rft.models.encode import ended_text_ids, text_ids
 from star_rft.models.ends import Ends, ends_by
+from star_rft.models.tokens import ended_text_ids, text_ids
 from star_rft.types import Example
 
 if TYPE_CHECKING:
