@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GptOssConfig
 
 from star_rft.models import ModelError, check_model, initialise, load, load_tokenizer
 
 from .samplers.conftest import save_random_llama
-from .test_models_weights import configured, rewritten
+from .test_models_weights import SIZES, configured, rewritten, saved
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n"
 AUTO_MAP = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
@@ -129,6 +129,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an encoder": (
         lambda folder: configured(folder, model_type="bert", num_key_value_heads=None),
         r"is an encoder \(bert\), which does not write text",
+    ),
+    "an encoder that can be a decoder": (
+        lambda folder: configured(folder, model_type="bert-generation", num_key_value_heads=None),
+        r"is an encoder \(bert-generation\)",
     ),
     "a model of images": (lambda folder: configured(folder, model_type="vit"), r"is no language model"),
 }
@@ -254,3 +258,31 @@ def test_fp8_weights_are_dequantised_and_saved_as_plain_ones(folder: Path, tmp_p
     again = load(tmp_path / "again", device="cpu")[0].state_dict()
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
     load(initialise(folder, into=tmp_path / "random", seed=1), device="cpu")
+
+
+def in_mxfp4(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Put blocks of 4-bit numbers in place of experts, as the checkpoints of gpt-oss have them."""
+    found = {name: weight for name, weight in weights.items() if not name.endswith(("up_proj", "down_proj"))}
+    for name, weight in weights.items():
+        if name not in found:
+            experts, inputs, outputs = weight.shape
+            found[f"{name}_blocks"] = torch.full((experts, outputs, inputs // 32, 16), 0x21, dtype=torch.uint8)
+            found[f"{name}_scales"] = torch.full((experts, outputs, inputs // 32), 127, dtype=torch.uint8)
+    return found
+
+
+def test_mxfp4_experts_are_dequantised_in_the_dtype_that_is_asked_for(tmp_path: Path) -> None:
+    config = GptOssConfig(
+        **SIZES,
+        head_dim=8,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    )
+    folder = configured(rewritten(saved(tmp_path, config), in_mxfp4), quantization_config={"quant_method": "mxfp4"})
+    check_model(folder)
+    model, _ = load(folder, device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    # 0x21 holds the numbers 0.5 and 1 of fp4, and a scale of 127 is one.
+    assert model.get_parameter("model.layers.0.mlp.experts.down_proj").unique().tolist() == [0.5, 1.0]
+    model(input_ids=torch.tensor([[1, 5]]))

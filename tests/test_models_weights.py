@@ -155,6 +155,26 @@ def test_a_config_with_fewer_layers_is_refused(tmp_path: Path) -> None:
         load(folder, device="cpu")
 
 
+def test_a_head_that_differs_from_the_embeddings_it_is_tied_to_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path, FAMILIES["llama, tied"]())
+    embeddings = "model.embed_tokens.weight"
+    rewritten(folder, lambda weights: weights | {"lm_head.weight": weights[embeddings].clone()})
+    load(folder, device="cpu")  # the same values, as pickled checkpoints have them
+    rewritten(folder, lambda weights: weights | {"lm_head.weight": weights[embeddings] + 1})
+    with pytest.raises(ModelError, match=r"ties lm_head\.weight to the embeddings, .*: set tie_word_embeddings: false"):
+        load(folder, device="cpu")
+    load(configured(folder, tie_word_embeddings=False), device="cpu")
+
+
+def test_names_and_buffers_of_old_checkpoints_are_understood(tmp_path: Path) -> None:
+    folder = saved(tmp_path, FAMILIES["gpt2"]())
+    expected = load(folder, device="cpu")[0].state_dict()
+    old = {"h.0.attn.bias": torch.ones(1, 1, 64, 64), "h.0.attn.masked_bias": torch.tensor(-1e4)}
+    rewritten(folder, lambda weights: {k.removeprefix("transformer."): v for k, v in weights.items()} | old)
+    found = load(folder, device="cpu")[0].state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_a_lost_expert_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path, FAMILIES["mixtral"]())
     rewritten(folder, lambda weights: {name: value for name, value in weights.items() if "experts.2.w1" not in name})

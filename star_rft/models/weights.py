@@ -12,7 +12,7 @@ from star_rft.models.limits import text_config
 
 # Buffers that older versions of transformers saved and that are computed now: masks, positions, rotations.
 _BUFFERS = re.compile(
-    r"(^|\.)((attn|attention|self_attn|self_attention)\.(masked_)?bias|masked_bias|causal_mask|embed_positions"
+    r"(^|\.)((attn|attention|self_attn|self_attention)\.(masked_)?bias|masked_bias|causal_mask|embed_positions\.weights"
     r"|(original_)?inv_freq|position_ids|rotary_emb\.\w+|cos_cached|sin_cached|num_batches_tracked)$"
 )
 # Layers that predict several tokens ahead, which transformers leaves out of its models.
@@ -34,6 +34,12 @@ def check_weights(path: str | Path, model: Any, info: Mapping[str, Any]) -> None
     `info` is what `from_pretrained` returns with `output_loading_info`: it knows tied weights, weights that are saved
     in another layout, and what an architecture declares as left out.
     """
+    # transformers unties these with a warning; vLLM, and whoever loads a checkpoint of ours, would tie them again.
+    if untied := set(model.get_expanded_tied_weights_keys(all_submodels=True)) - set(model.all_tied_weights_keys):
+        raise ModelError(
+            f"{path}: config.json ties {few(untied)} to the embeddings, and the checkpoint has other values: set "
+            "tie_word_embeddings: false in config.json"
+        )
     missing = set(info["missing_keys"])
     mismatched = {str(name): (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     unexpected = {name for name in info["unexpected_keys"] if not _may_be_left_out(name, model)}
