@@ -13,7 +13,7 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from star_rft.models import ModelError, load, load_tokenizer, resolve
+from star_rft.models import ModelError, check_model, load, load_tokenizer, resolve
 
 from .samplers.conftest import character_tokenizer, save_random_llama
 
@@ -37,6 +37,7 @@ def adapter_of(base: Path, folder: Path, *, seed: int = 0, dtype: Any = torch.bf
 
 def test_an_adapter_is_merged_once_in_the_dtype_of_its_base(base: Path, tmp_path: Path) -> None:
     expected = adapter_of(base, tmp_path / "adapter").merge_and_unload().state_dict()
+    check_model(tmp_path / "adapter")
     merged = resolve(tmp_path / "adapter", into=tmp_path / "run" / "base")
     assert merged == tmp_path / "run" / "base"
     stamp = (tmp_path / "run" / "base" / "model.safetensors").stat().st_mtime_ns
@@ -124,6 +125,8 @@ def test_a_quantised_base_is_refused(base: Path, tmp_path: Path) -> None:
     file = base / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": {"quant_method": "awq"}}))
     refused(tmp_path / "adapter", r"the base model of the adapter .* is quantised \(awq\)")
+    with pytest.raises(ModelError, match=r"the base model of the adapter .* is quantised \(awq\)"):
+        check_model(tmp_path / "adapter")
 
 
 def test_an_adapter_that_cannot_be_merged_is_refused(base: Path, tmp_path: Path) -> None:

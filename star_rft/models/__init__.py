@@ -1,11 +1,11 @@
 """Find a model, load it or say why not, name it by its content."""
 
+from star_rft.models.check import check_model
 from star_rft.models.classes import auto_class, read_config
 from star_rft.models.errors import ModelError, first_line
 from star_rft.models.limits import Longest, longest_sequence, stated_length, text_config
 from star_rft.models.load import (
     DTYPES,
-    check_model,
     device_of,
     initialise,
     load,

@@ -33,8 +33,7 @@ def merged(name: str | Path, adapter: Path, *, into: Path, trust_remote_code: bo
     """Write the base model with the adapter in its weights into a folder, once; return it."""
     from transformers import GenerationConfig
 
-    settings = read_json(adapter / ADAPTER_CONFIG)
-    base = _base_of(name, adapter, settings)
+    base = base_of(name, adapter)
     note = json.dumps({"adapter": Path(name).name, "base": str(base), "content": _content(name, adapter)}) + "\n"
     if into.exists():
         made_from = into / NOTE
@@ -115,8 +114,9 @@ def _tokenizer_of(path: str | Path, *, trust_remote_code: bool) -> Any:
     return load_tokenizer(path, trust_remote_code=trust_remote_code)
 
 
-def _base_of(name: str | Path, adapter: Path, settings: dict[str, Any]) -> str | Path:
-    base = settings.get("base_model_name_or_path")
+def base_of(name: str | Path, adapter: Path) -> str | Path:
+    """Return the folder or hub name of an adapter's base model."""
+    base = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ModelError(f"{name}: its {ADAPTER_CONFIG} names no base_model_name_or_path: set it to the base model")
     for folder in (Path(base), adapter / base):

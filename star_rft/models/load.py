@@ -66,20 +66,13 @@ def load(
         dtype = "float32" if place.type == "cpu" else "bfloat16"
     model = read_model(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    _check_tokenizer(path, model, tokenizer)
+    check_tokenizer(path, model, tokenizer)
     module: torch.nn.Module = model  # whose `to` and `eval` are typed
     module.to(place).eval()
     require_text(path, model)
     freeze_media(model)
     use_exact_attention(model)
     return model, tokenizer
-
-
-@without_bars()
-def check_model(path: str | Path, trust_remote_code: bool = False) -> None:
-    """Raise ModelError for what `load` would refuse, without reading weights: names and shapes are compared."""
-    model = read_model(path, dtype="auto", trust_remote_code=trust_remote_code, device_map="meta")
-    _check_tokenizer(path, model, load_tokenizer(path, trust_remote_code=trust_remote_code))
 
 
 def read_model(path: str | Path, *, dtype: Any, trust_remote_code: bool, **options: Any) -> Any:
@@ -200,7 +193,8 @@ def _without_warnings() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _check_tokenizer(path: str | Path, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_tokenizer(path: str | Path, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError for a tokenizer that does not fit the model."""
     rows = model.get_input_embeddings().weight.shape[0]
     check_vocabulary(path, tokenizer, rows=rows, config=model.config, generation_config=model.generation_config)
 
