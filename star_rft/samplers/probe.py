@@ -196,7 +196,8 @@ def _longest(model: Any, rows: Rows, slots: torch.Tensor, *, tolerance: float) -
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_changed(middle) else (middle, high)
-    return Longest(low, f"beyond {low} its attention depends on the length of the whole cache")
+    positions = low + 2  # the last token is never fed, and the one before it sees a cache without itself
+    return Longest(positions, f"beyond {positions} its attention depends on the length of the whole cache")
 
 
 def _plain_logits(model: Any, rows: Rows) -> torch.Tensor:

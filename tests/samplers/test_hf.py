@@ -6,26 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare
-from transformers import (
-    AutoModelForCausalLM,
-    BloomConfig,
-    BloomForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    MambaConfig,
-    MambaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from star_rft.models import ModelError
 from star_rft.samplers.hf import HFSampler
 from star_rft.types import Completion, Decoding, Request
-
-from .conftest import character_tokenizer
 
 PLAIN = Decoding(temperature=1.0, max_tokens=40)
 PROMPTS = ["once upon a time", "a", "the cat sat on the mat. ", "x.y", "hello there", "wx", "q" * 30]
@@ -268,54 +252,3 @@ def test_broken_weights_are_an_error_and_not_a_token(checkpoint: Path) -> None:
         sampler.model.lm_head.weight[5] = float("nan")
     with pytest.raises(FloatingPointError, match="NaN"):
         list(sampler.sample(ask(["a"], 1), decoding=PLAIN))
-
-
-def save(model: PreTrainedModel, folder: Path) -> Path:
-    model.save_pretrained(folder)
-    character_tokenizer().save_pretrained(folder)
-    return folder
-
-
-SMALL = {"vocab_size": 33, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "initializer_range": 0.3}
-LLAMA_LIKE = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-}
-
-
-@pytest.mark.parametrize("kind", ["gpt2", "qwen3", "mistral"])
-def test_other_models_with_plain_attention_decode_as_generate_does(kind: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model: PreTrainedModel = {
-        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**SMALL, n_embd=32, n_layer=2, n_head=4, n_positions=64)),
-        "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, **LLAMA_LIKE)),
-        "mistral": lambda: MistralForCausalLM(MistralConfig(**SMALL, **LLAMA_LIKE, sliding_window=60)),
-    }[kind]()
-    sampler = HFSampler(save(model.eval(), tmp_path), batch_size=3)
-    greedy = Decoding(temperature=0, max_tokens=20)
-    for one in sampler.sample(ask(PROMPTS, 1), decoding=greedy):
-        ids = sampler.tokenizer(one.request.prompt, add_special_tokens=False)["input_ids"]
-        assert list(one.token_ids) == greedy_by_generate(model, ids, 20)
-
-
-def test_a_sliding_window_limits_the_length(tmp_path: Path) -> None:
-    model = MistralForCausalLM(MistralConfig(**SMALL, **LLAMA_LIKE, sliding_window=60))
-    sampler = HFSampler(save(model, tmp_path))
-    with pytest.raises(ValueError, match="exceeds the 60 positions"):
-        sampler.sample(ask(["a" * 30], 1), decoding=PLAIN)
-
-
-def test_a_model_with_another_kind_of_memory_is_refused(tmp_path: Path) -> None:
-    mamba = MambaForCausalLM(MambaConfig(**SMALL, hidden_size=16, num_hidden_layers=1, state_size=4))
-    with pytest.raises(ModelError, match="MambaForCausalLM does not"):
-        HFSampler(save(mamba, tmp_path))
-
-
-def test_a_model_that_does_not_use_position_ids_is_refused(tmp_path: Path) -> None:
-    bloom = BloomForCausalLM(BloomConfig(**SMALL, hidden_size=32, n_layer=2, n_head=4))
-    with pytest.raises(ModelError, match="BloomForCausalLM does not"):
-        HFSampler(save(bloom, tmp_path))
