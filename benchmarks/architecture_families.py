@@ -264,11 +264,15 @@ FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 
-def tokenizer_of(folder: Path | None = None) -> Any:
-    """Return star-rft's tiny tokenizer with the end tokens of these models."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder or ASSETS / "tiny")
+def tokenizer_in(folder: Path) -> Any:
+    """Write star-rft's tiny tokenizer with the end tokens of these models beside a config, and load it again.
+
+    transformers may then make another one of it: the config says of which class it is.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(ASSETS / "tiny")
     tokenizer.add_special_tokens({"additional_special_tokens": list(ENDS)})
-    return tokenizer
+    tokenizer.save_pretrained(folder)
+    return transformers.AutoTokenizer.from_pretrained(folder)
 
 
 def settings(config: type[Any], given: Mapping[str, Any], tokens: int) -> dict[str, Any]:
@@ -312,8 +316,9 @@ def spread(model: Any) -> None:
 def save(one: Family, folder: Path) -> None:
     """Write the small model of a family, with its tokenizer, as a published one is."""
     torch.manual_seed(SEED)
-    tokenizer = tokenizer_of()
     kind = transformers.CONFIG_MAPPING[one.model_type]
+    kind(**settings(kind, one.options, 1)).save_pretrained(folder)
+    tokenizer = tokenizer_in(folder)
     config = kind(**settings(kind, one.options, len(tokenizer)))
     model = auto_class(config).from_config(config, dtype=torch.float32, attn_implementation="eager")
     spread(model)
@@ -322,7 +327,6 @@ def save(one: Family, folder: Path) -> None:
         bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id, eos_token_id=ends
     )
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def with_dropout(one: Family, folder: Path) -> None:
