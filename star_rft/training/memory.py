@@ -120,15 +120,18 @@ def shape_of(model: str | Path) -> Shape | None:
     parameters = sum(prod(entry.shape) for entry in tensors.values())
     media = [entry for name, entry in tensors.items() if config is not whole and MEDIA.search(name)]
     frozen = sum(prod(entry.shape) for entry in media)
-    return Shape(parameters, layers, width, _mlp_width(config, width), vocabulary, matrices, frozen)
+    # Some configs state experts, by default, of models that have none.
+    has_experts = any("expert" in name or "moe" in name for name in tensors)
+    mlp_width = _mlp_width(config, width, has_experts=has_experts)
+    return Shape(parameters, layers, width, mlp_width, vocabulary, matrices, frozen)
 
 
-def _mlp_width(config: Mapping[str, Any], width: int) -> int:
+def _mlp_width(config: Mapping[str, Any], width: int, *, has_experts: bool) -> int:
     """Return the widest MLP that a token passes: of a dense layer, or of the experts that it is sent to."""
     dense = _largest(config, MLP_WIDTH)
     used, expert = _largest(config, EXPERTS_USED), _largest(config, EXPERT_WIDTH) or dense
     shared = _largest(config, ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"))
-    if used and expert:
+    if has_experts and used and expert:
         shared = shared or expert * (_largest(config, ("n_shared_experts", "num_shared_experts")) or 0)
         return max(used * expert + shared, dense or 0)
     return dense or MLP_RATIO * width

@@ -70,6 +70,19 @@ SHAPES: dict[str, tuple[Callable[[], PreTrainedConfig], tuple[int, int, int, int
         lambda: architectures.MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2),
         (2, 32, 64, 60),
     ),
+    "nemotron_h, whose config states experts that it has not": (
+        lambda: architectures.NemotronHConfig(
+            **PLAIN_SIZES,
+            intermediate_size=64,
+            layers_block_type=["mamba", "attention"],
+            head_dim=8,
+            mamba_num_heads=4,
+            mamba_head_dim=8,
+            ssm_state_size=8,
+            n_groups=1,
+        ),
+        (2, 32, 64, 60),
+    ),
     "mixtral": (lambda: architectures.MixtralConfig(**MOE, num_local_experts=4), (2, 32, 128, 60)),
     "qwen2_moe": (
         lambda: architectures.Qwen2MoeConfig(
@@ -89,6 +102,7 @@ def test_a_shape_is_read_under_any_names_of_sizes(name: str, tmp_path: Path) -> 
     assert shape is not None
     assert (shape.layers, shape.width, shape.mlp_width, shape.vocabulary) == sizes
     assert shape.parameters == model.num_parameters()
+    assert not shape.frozen
     assert estimate(shape, **PLAIN | {"lora": LoraSpec()}).total > 0
 
 
