@@ -254,8 +254,9 @@ def make_trainer(
     liger.apply(model, wanted=settings.liger, device=config.device.type)
     adapters = None if settings.lora is None else peft_config(settings.lora, model)
     _check_support(model, settings)
-    # The vision part of a multimodal model has no gradient where all is text, which DDP has to know.
-    config.ddp_find_unused_parameters = text_config(model.config) is not model.config
+    if text_config(model.config) is not model.config:
+        # The vision part of a multimodal model has no gradient where all is text, which DDP has to know.
+        config.ddp_find_unused_parameters = True
     with adapter_errors(settings.lora):
         trainer = PlannedTrainer(
             objective,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from star_rft.training import FitReport, TrainingError, fit
+from star_rft.training import FitReport, TrainingError, fit, fit_rankings
 from star_rft.training.batches import pack, pad
 from star_rft.training.forward import Forward, token_nll
+from star_rft.training.models import Loading, load_for_training
 from star_rft.training.probe import Wish, probe
-from tests.training.architectures import SETTINGS, small_model, write_model
-from tests.training.conftest import random_examples
+from tests.training.architectures import PLAIN, SETTINGS, small_model, write_model
+from tests.training.conftest import random_examples, random_rankings
 
 Train = Callable[..., FitReport]
 PACKED = {"llama", "qwen3", "gemma2", "granite", "cohere2", "gpt2", "gpt_neo", "mixtral", "olmoe", "deepseek_v3"}
@@ -124,3 +126,72 @@ def test_the_probe_draws_no_random_numbers_and_leaves_the_model_as_it_was() -> N
     assert torch.equal(torch.random.get_rng_state(), before)
     assert model.training
     assert model.config.to_dict() == config
+
+
+def test_a_soft_cap_of_attention_is_part_of_the_loss(base: Path, tmp_path: Path, train: Train) -> None:
+    """Sdpa leaves it out, in transformers; a model whose cap is reached would train on another function."""
+    from transformers import AutoModelForCausalLM
+
+    said: list[str] = []
+    for packing in (False, True):
+        report = train("gemma2", said, packing=packing, out_dir=tmp_path / str(packing), batch_size=8)
+        eager = AutoModelForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="eager")
+        assert report.loss_first == pytest.approx(apart(eager).mean().item(), rel=1e-5)
+    uncapped = AutoModelForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="sdpa")
+    assert abs(apart(uncapped).mean().item() - report.loss_first) > 1e-3
+
+
+def test_flash_attention_does_not_take_the_place_of_eager_attention(base: Path, tmp_path: Path) -> None:
+    folder = write_model(small_model("gemma2"), tmp_path / "model", tokenizer_of=base)
+    said: list[str] = []
+    loading = Loading(
+        Wish(lengths=(9, 5)), highest=0, device=torch.device("cpu"), flash=True, packing="auto", say=said.append
+    )
+    loaded = load_for_training(folder, loading)
+    assert loaded.model.config._attn_implementation == "eager"
+    assert not loaded.forward.packs
+    assert len(said) == 1
+
+
+def test_token_types_that_a_model_requires_in_training_are_those_of_text() -> None:
+    model = small_model("llama")
+    original = type(model).forward
+
+    class Images(type(model)):  # type: ignore[misc]
+        def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None, **kwargs: Any) -> Any:
+            if self.training and token_type_ids is None:
+                raise ValueError("`token_type_ids` are required as a model input when training")
+            return original(self, input_ids=input_ids, **kwargs)
+
+    model.__class__ = Images
+    forward = probe(model, Wish())
+    assert forward.type_ids == ("token_type_ids",)
+    batch = pad(random_examples(8))
+    torch.testing.assert_close(
+        token_nll(model.train(), forward, batch).values, token_nll(small_model("llama"), Forward(), batch).values
+    )
+
+
+def test_the_text_part_of_a_multimodal_model_is_trained_and_its_vision_weights_stay(base: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoModelForMultimodalLM, Gemma3Config
+
+    config = Gemma3Config(
+        text_config={**PLAIN, "model_type": "gemma3_text", "sliding_window": 8, "query_pre_attn_scalar": 8},
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 28, "patch_size": 14,
+        },
+        mm_tokens_per_image=4, image_token_index=57, boi_token_index=58, eoi_token_index=59,
+    )  # fmt: skip
+    folder = write_model(AutoModelForMultimodalLM.from_config(config), tmp_path / "model", tokenizer_of=base)
+    common: dict[str, Any] = {"work_dir": tmp_path / "work", "lr": 1e-3, "max_steps": 1, "device": "cpu"}
+    fit(random_examples(8), model_path=folder, out_dir=tmp_path / "sft", **common)
+    report = fit_rankings(
+        random_rankings(4), objective="dpo", model_path=tmp_path / "sft", out_dir=tmp_path / "dpo", **common
+    )
+    assert report.loss_first == pytest.approx(math.log(2), abs=1e-6)
+    before, after = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "dpo"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before if "vision" in name or "projector" in name)
+    assert not all(torch.equal(before[name], after[name]) for name in before)
