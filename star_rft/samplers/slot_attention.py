@@ -68,8 +68,13 @@ def slot_attention(
 
     prefix_scores_N_H_G_T = aim.from_grid(torch.matmul(aim.to_grid(query_N_H_G_D), keys_P_H_D_T))
     suffix_scores_N_H_G_T = torch.matmul(query_N_H_G_D, key.transpose(-1, -2))
-    scores_N_H_G_T = torch.cat([prefix_scores_N_H_G_T, suffix_scores_N_H_G_T], dim=-1)
-    weights_N_H_G_T = _weights(scores_N_H_G_T, attention_mask, softcap, s_aux).to(value.dtype)
+    weights_N_H_G_T = _weights(
+        # Without a name here, so that the sum with the mask frees it.
+        torch.cat([prefix_scores_N_H_G_T, suffix_scores_N_H_G_T], dim=-1),
+        attention_mask,
+        softcap,
+        s_aux,
+    ).to(value.dtype)
     prefix_weights, suffix_weights = weights_N_H_G_T.tensor_split([aim.prefix_width], dim=-1)
     output_N_H_G_D = torch.matmul(suffix_weights, value)
     output_N_H_G_D += aim.from_grid(torch.matmul(aim.to_grid(prefix_weights), values_P_H_T_D))

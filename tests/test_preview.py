@@ -1,0 +1,45 @@
+"""A dry run refuses models that a run could not use, before anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from star_rft import config as configs
+from star_rft.models import ASSETS, ModelError
+from star_rft.preview import preview
+from tests.runs import write_config
+from tests.samplers.test_hf_architectures import REFUSED, random_model, saved
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"sample": {"n": 2, "backend": "ray"}}, {"sample": {"n": 2, "models": ["policy", "BLOOM"]}}]
+)
+def test_a_dry_run_refuses_a_model_that_the_hf_engine_cannot_sample(changes: dict[str, object], tmp_path: Path) -> None:
+    bloom = saved(random_model("bloom", REFUSED["bloom"][0]), tmp_path / "bloom")
+    text = write_config(tmp_path, model={"name": str(bloom)}, **changes)
+    if "BLOOM" in str(changes):
+        text.write_text(text.read_text().replace(f"name: {bloom}", "name: tiny").replace("BLOOM", str(bloom)))
+    with pytest.raises(ModelError, match="BloomForCausalLM cannot be sampled by the hf engine"):
+        preview(configs.load(text))
+
+
+def test_a_dry_run_names_a_damaged_checkpoint(tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    for file in (ASSETS / "tiny").iterdir():
+        content = file.read_bytes()
+        (torn / file.name).write_bytes(content[:1000] if file.suffix == ".safetensors" else content)
+    with pytest.raises(ModelError, match="torn") as refused:
+        preview(configs.load(write_config(tmp_path, model={"name": str(torn)})))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_dry_run_accepts_a_model_from_scratch_without_weights(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for file in (ASSETS / "tiny").iterdir():
+        if file.suffix != ".safetensors":
+            (bare / file.name).write_bytes(file.read_bytes())
+    preview(configs.load(write_config(tmp_path, model={"name": str(bare), "from_scratch": True})))
