@@ -1,11 +1,13 @@
 """What benchmarks/architectures.py measures of one family: star-rft's interfaces against plain transformers.
 
-The truth is always a forward of the whole sequence alone: eager attention, float32, no cache, no padding.
+The truth is always a forward of the whole sequence alone: float32, no cache, no padding, and eager attention, which is
+the definition in a model's own file (but for the family that says otherwise).
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ PROMPTS = (
     "Tom has 3 apples. He buys 4 more and gives 2 to Ann. How many apples does Tom have now?\nAnswer:",
     "Question: " + "one and two and three; " * 4 + "what comes next?\nAnswer:",
 )
+ALL = range(len(PROMPTS))
+GREEDY = Decoding(temperature=0.0, max_tokens=MAX_TOKENS)
 # Trained together: the shortest and the longest, so that rows are padded or packed.
 TRAINED = (0, 4, 1, 3)
 
@@ -53,13 +57,13 @@ NOTHING = Cell("none", "-")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured of one family. `note` is what transformers' own cache gets wrong."""
+    """What was measured of one family. `notes` are prompts that were refused, and faults of transformers' own cache."""
 
     family: str
     model_type: str
     cells: Mapping[str, Cell]
     seconds: float
-    note: str = ""
+    notes: Sequence[str] = ()
 
     @property
     def is_at_fault(self) -> bool:
@@ -81,8 +85,8 @@ class Oracle:
     completions: Sequence[tuple[int, ...]]
 
     @classmethod
-    def of(cls, folder: Path) -> Oracle:
-        model, tokenizer = plain(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    def of(cls, folder: Path, attention: str = "eager") -> Oracle:
+        model, tokenizer = plain(folder, attention), transformers.AutoTokenizer.from_pretrained(folder)
         prompts = [tuple(ids) for ids in tokenizer(list(PROMPTS), add_special_tokens=False)["input_ids"]]
         return cls(model, tokenizer, prompts, [greedy(model, ids, use_cache=False) for ids in prompts])
 
@@ -145,14 +149,18 @@ def measure(one: Family, folder: Path) -> Row:
     cells["path"] = guarded(path)
     if transformers.AutoConfig.from_pretrained(base).is_encoder_decoder:
         return Row(one.name, one.model_type, cells, time.perf_counter() - started)
-    oracle = Oracle.of(base)
+    oracle = Oracle.of(base, one.attention)
     cached = [greedy(oracle.model, ids, use_cache=True) for ids in oracle.prompts]
     pairs = zip(oracle.prompts, cached, oracle.completions, strict=True)
     wrong = sum(not oracle.is_greedy(*pair) for pair in pairs)
+    notes = [f"transformers' own cache writes other tokens for {wrong} of {len(PROMPTS)} prompts"] if wrong else []
     if samplers:
         drawn: list[Completion] = []
-        cells["greedy"] = guarded(lambda: greedy_cell(samplers[0], oracle, drawn))
-        cells["logprob"] = guarded(lambda: logprob_cell(samplers[0], oracle, drawn))
+        taken, reason = accepted(samplers[0])
+        if len(taken) < len(PROMPTS):
+            notes.append(f"{len(PROMPTS) - len(taken)} of {len(PROMPTS)} prompts are refused: {reason}")
+        cells["greedy"] = guarded(lambda: greedy_cell(samplers[0], oracle, drawn, taken))
+        cells["logprob"] = guarded(lambda: logprob_cell(samplers[0], oracle, drawn, taken))
         samplers[0].close()
     examples = [Example(oracle.prompts[i], oracle.completions[i]) for i in TRAINED]
     cells["loss"] = guarded(lambda: loss_cell(oracle, examples, base, folder / "sft"))
@@ -163,30 +171,42 @@ def measure(one: Family, folder: Path) -> Row:
     cells["lora"] = guarded(lambda: lora_cell(oracle, examples, base, folder / "lora"))
     with_dropout(one, base)
     cells["dpo"] = guarded(lambda: dpo_cell(oracle, base, folder / "dpo"))
-    note = f"transformers' own cache writes other tokens for {wrong} of {len(PROMPTS)} prompts" if wrong else ""
-    return Row(one.name, one.model_type, cells, time.perf_counter() - started, note)
+    return Row(one.name, one.model_type, cells, time.perf_counter() - started, notes)
 
 
-def requests() -> list[Request]:
-    return [Request(str(i), k, prompt, seed=97 * i + k) for i, prompt in enumerate(PROMPTS) for k in range(ATTEMPTS)]
+def requests(prompts: Sequence[int] = ALL) -> list[Request]:
+    return [Request(str(i), k, PROMPTS[i], seed=97 * i + k) for i in prompts for k in range(ATTEMPTS)]
 
 
-def greedy_cell(sampler: Sampler, oracle: Oracle, drawn: list[Completion]) -> Cell:
+def accepted(sampler: Sampler) -> tuple[list[int], str]:
+    """Return the prompts that the sampler takes, of which none is refused as too long, and why it refuses others."""
+    taken, reason = [], ""
+    for i in ALL:
+        try:
+            sampler.sample(requests([i]), decoding=GREEDY, batch_size=1)
+        except UserError as error:
+            reason = re.sub(r"problem \d+", "a problem", str(error))
+        else:
+            taken.append(i)
+    return taken, reason
+
+
+def greedy_cell(sampler: Sampler, oracle: Oracle, drawn: list[Completion], prompts: Sequence[int] = ALL) -> Cell:
     """Draw greedy completions, fewer rows at once than there are, into `drawn`; compare their tokens."""
-    decoding = Decoding(temperature=0.0, max_tokens=MAX_TOKENS)
-    drawn += sampler.sample(requests(), decoding=decoding, batch_size=4)
+    drawn += sampler.sample(requests(prompts or ALL), decoding=GREEDY, batch_size=4)
     at = [int(one.request.problem_id) for one in drawn]
     equal = sum(
         oracle.is_greedy(oracle.prompts[i], one.token_ids, oracle.completions[i])
         for i, one in zip(at, drawn, strict=True)
     )
-    total = len(PROMPTS) * ATTEMPTS
+    total = len(prompts) * ATTEMPTS
     return Cell("ok" if equal == len(drawn) == total else "wrong", f"{equal}/{total}")
 
 
-def logprob_cell(sampler: Sampler, oracle: Oracle, drawn: Iterable[Completion]) -> Cell:
+def logprob_cell(sampler: Sampler, oracle: Oracle, drawn: Iterable[Completion], prompts: Sequence[int] = ALL) -> Cell:
     """Compare the log-probabilities of the greedy completions, and of as many at temperature 1."""
-    sampled = sampler.sample(requests(), decoding=Decoding(temperature=1.0, max_tokens=MAX_TOKENS), batch_size=4)
+    decoding = Decoding(temperature=1.0, max_tokens=MAX_TOKENS)
+    sampled = sampler.sample(requests(prompts or ALL), decoding=decoding, batch_size=4)
     errors = []
     for one in [*drawn, *sampled]:
         truth = oracle.logprob(oracle.prompts[int(one.request.problem_id)], one.token_ids)
@@ -279,5 +299,5 @@ def round_cell(base: Path, folder: Path) -> Cell:
         return Cell("wrong", "no sample was trained on")
     checkpoint = folder / "rounds" / "001" / "checkpoint"
     oracle, sampler = Oracle.of(checkpoint), HFSampler(checkpoint, dtype="float32", device="cpu")
-    found = greedy_cell(sampler, oracle, [])
+    found = greedy_cell(sampler, oracle, [], accepted(sampler)[0])
     return Cell("ok", "ok") if found.state == "ok" else Cell("wrong", f"checkpoint: greedy {found.text}")

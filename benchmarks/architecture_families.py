@@ -67,16 +67,22 @@ NOWHERE = 1_000_000  # the id of an image token that no text holds
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One kind of model. `options` are fields of its config, `dropout` those that preference training switches off."""
+    """One kind of model. `options` are fields of its config, `dropout` those that preference training switches off.
+
+    `attention` is that implementation of transformers' which computes what the model is.
+    """
 
     name: str
     model_type: str
     options: Mapping[str, Any] = field(default_factory=dict)
     dropout: Sequence[str] = ()
+    attention: str = "eager"
 
 
-def family(name: str, model_type: str | None = None, dropout: str = "", **options: Any) -> Family:
-    return Family(name, model_type or name.replace("-", "_"), options, tuple(dropout.split()))
+def family(
+    name: str, model_type: str | None = None, dropout: str = "", attention: str = "eager", **options: Any
+) -> Family:
+    return Family(name, model_type or name.replace("-", "_"), options, tuple(dropout.split()), attention)
 
 
 def layers(*kinds: str) -> dict[str, Any]:
@@ -173,7 +179,7 @@ FAMILIES: tuple[Family, ...] = (
     # Positions that are no rotation of the keys.
     family("bloom", dropout="hidden_dropout attention_dropout"),
     family("mpt", attn_config={"attn_pdrop": 0}),
-    family("falcon-alibi", "falcon", alibi=True),
+    family("falcon-alibi", "falcon", attention="sdpa", alibi=True),  # transformers' eager one adds ALiBi twice
     # Keys and values shared between layers, or extra inputs of each layer.
     family("gemma3n-text", "gemma3n_text", **MATFORMER),
     family("gemma4-text", "gemma4_text", **SLIDES),
@@ -335,8 +341,8 @@ def with_dropout(one: Family, folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | dict.fromkeys(one.dropout, 0.1)))
 
 
-def plain(folder: Path) -> Any:
-    """Load a saved family as transformers' own user does: what everything is compared with."""
+def plain(folder: Path, attention: str = "eager") -> Any:
+    """Load a saved family with transformers alone: what everything is compared with."""
     config = transformers.AutoConfig.from_pretrained(folder)
-    model = auto_class(config).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = auto_class(config).from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
     return model.eval()

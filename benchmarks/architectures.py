@@ -38,7 +38,7 @@ from architecture_families import FAMILIES, Family
 from figures import add_json_option, write_json
 
 HEADINGS = ("family", "path", "greedy", "log-probability", "training loss", "one round", "LoRA", "DPO")
-LIMIT = 180.0  # seconds a family
+LIMIT = 600.0  # seconds a family
 PRELOAD = ["architecture_checks", "trl", "star_rft.build", "star_rft.training.run", "star_rft.training.trainer"]
 
 
@@ -106,7 +106,7 @@ def table(rows: Sequence[Row]) -> str:
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |"
         for line in [list(HEADINGS), ["-" * width for width in widths], *body]
     ]
-    notes = [f"- {row.family}: {row.note}." for row in rows if row.note]
+    notes = [f"- {row.family}: {note}." for row in rows for note in row.notes]
     return "\n".join([*lines, "", *(f"{number}. {reason}" for reason, number in reasons.items()), "", *notes])
 
 

@@ -117,6 +117,16 @@ def test_another_token_is_shown(checks: ModuleType, llama: Path, oracle: Any) ->
     assert checks.greedy_cell(sampler, oracle, []) == checks.Cell("wrong", "10/15")
 
 
+def test_prompts_that_the_sampler_refuses_are_left_out_and_named(checks: ModuleType) -> None:
+    class Short:
+        def sample(self, requests: Sequence[Request], **options: Any) -> Iterator[Completion]:
+            if any(len(request.prompt) > 20 for request in requests):
+                raise UserError(f"the prompt of problem {requests[0].problem_id} is too long")
+            return iter(())
+
+    assert checks.accepted(Short()) == ([0], "the prompt of a problem is too long")
+
+
 def test_a_completion_that_goes_on_past_its_end_is_shown(oracle: Any) -> None:
     prompt, completion = oracle.prompts[0], oracle.completions[0]
     assert oracle.is_greedy(prompt, completion, completion)
