@@ -36,8 +36,9 @@ SUFFIXES = ((20, 21, 22, 11), (12, 17, 24, 25), (15, 20))
 ROWS = (0, 0, 1)  # the prompt of each suffix
 JOINS = (0, 0, 2)  # the step at which it joins
 WINDOW = 4  # of sliding windows and chunks while the probe runs: the rows are then longer than any
-# Shares of the logits' range. In fp32 exact models differ by 1e-7 to 3e-6, chaotic ones of 48 layers with large random
-# weights by 7e-4; so a difference may be so many times that of two exact computations, between these bounds.
+# Shares of the logits' range. In fp32 exact models differ by 1e-7 to 3e-6, and chaotic ones (48 layers with large
+# random weights) by up to 7e-4. So a difference above the floor may be so many times that of two plain forwards, up to
+# the ceiling.
 TIMES = 10
 FLOOR = {torch.float32: 2e-5, torch.bfloat16: 0.1, torch.float16: 0.05}
 CEILING = {**FLOOR, torch.float32: 1e-3}
@@ -147,15 +148,15 @@ def _compare(model: Any) -> Proof:
         model.set_attn_implementation(ATTENTION)
         if model.config._attn_implementation != ATTENTION:  # transformers only warns
             raise ModelError("it does not follow transformers' attention interface")
-        noise = _difference(_plain_logits(model, rows), eager)
         shapes, slots = _slot_logits(model, rows)
         error = _difference(slots, eager)
-        # NaN fails too.
-        if not max(error, noise) <= CEILING[dtype] or not error <= max(TIMES * noise, FLOOR[dtype]):
-            raise ModelError(
-                f"its logits with a cache of slots are not those of a plain forward "
-                f"(they differ by {max(error, noise):.2g} of their range)"
-            )
+        if not error <= FLOOR[dtype]:  # NaN fails too
+            noise = _difference(_plain_logits(model, rows), eager)
+            if not error <= min(TIMES * noise, CEILING[dtype]):
+                raise ModelError(
+                    "its logits with a cache of slots are not those of a plain forward "
+                    f"(they differ by {error:.2g} of their range)"
+                )
         longest = _longest(model, rows, slots, tolerance=FLOOR[dtype])
     if dtype != model.dtype:
         shapes, slots = _slot_logits(model, rows)

@@ -19,6 +19,7 @@ from star_rft.models import ModelError, load
 from star_rft.samplers.decode import next_logits
 from star_rft.samplers.hf import HFSampler
 from star_rft.samplers.probe import check_decodable, prove_slots
+from star_rft.samplers.slot_attention import ATTENTION
 from star_rft.types import Decoding
 
 from .conftest import character_tokenizer
@@ -254,6 +255,18 @@ def test_a_small_error_is_seen_in_half_precision_too(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("star_rft.samplers.probe.next_logits", slightly_wrong)
     with pytest.raises(ModelError, match="are not those of a plain forward"):
         prove_slots(model)
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "gpt_oss"])
+def test_attention_of_a_long_prompt_is_the_same_in_blocks(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = random_model(model_type, EXACT[model_type])
+    model.set_attn_implementation("eager")
+    ids_2_T = torch.arange(5, 31).view(2, 13)
+    monkeypatch.setattr("star_rft.samplers.slot_attention.QUERY_BLOCK", 5)
+    with torch.no_grad():
+        expected = model(input_ids=ids_2_T).logits
+        model.set_attn_implementation(ATTENTION)
+        torch.testing.assert_close(model(input_ids=ids_2_T).logits, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", ["gemma2", "gpt_oss", "llama"])
