@@ -84,19 +84,22 @@ def isolated(one: Family, limit: float = LIMIT) -> Row:
     return row or Row.crashed(one, reason, time.perf_counter() - started)
 
 
-def reason_of(cell: Cell, names: Sequence[str] = ()) -> str:
-    """Return a refusal without what differs from family to family: class names and folders."""
+def reason_of(cell: Cell) -> str:
+    """Return a refusal or crash without what differs from family to family: class names and folders."""
     text = re.sub(r"/\S*/(base|checkpoint)\b", "MODEL", cell.text)
+    text = re.sub(r"\b[A-Z]\w*(Attention|MLA)\b", "its attention", text)
+    text = re.sub(r"problem \d+ has \d+ tokens", "a problem has N tokens", text)
     return re.sub(r"\b\w+For(CausalLM|ConditionalGeneration|\w*2Text)\b|\b\w+LMHeadModel\b", "the model", text)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the Markdown table, with the reasons of the refusals below it."""
+    """Return the Markdown table, with the reasons of the refusals and crashes below it."""
     reasons: dict[str, int] = {}
 
     def shown(cell: Cell) -> str:
-        if cell.state == "refused":
-            return f"refused ({reasons.setdefault(reason_of(cell), len(reasons) + 1)})"
+        if cell.state in ("refused", "crash"):
+            kind = "refused" if cell.state == "refused" else "**CRASH**"
+            return f"{kind} ({reasons.setdefault(reason_of(cell), len(reasons) + 1)})"
         text = cell.text.replace("|", r"\|").replace("\n", " ")
         return f"**WRONG**: {text}" if cell.state == "wrong" else text
 

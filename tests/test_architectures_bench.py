@@ -179,7 +179,9 @@ def test_a_fault_makes_the_program_fail(
     with pytest.raises(SystemExit) as ended:
         architectures.main()
     assert ended.value.code == 1
-    assert "CRASH: ended with status -11" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "**CRASH** (1)" in printed
+    assert "1. CRASH: ended with status -11" in printed
 
 
 def test_an_unknown_family_is_refused_by_name(architectures: ModuleType) -> None:
