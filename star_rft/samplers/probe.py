@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from star_rft.models import Longest, ModelError, auto_class, first_line, longest_sequence, read_config, text_config
+from star_rft.models.errors import explained, library_errors
 from star_rft.samplers.decode import next_logits, prefill
 from star_rft.samplers.kv_cache import Prefix, SlotCache, Written
 from star_rft.samplers.prompts import Prompt
@@ -67,8 +68,11 @@ def check_decodable(path: str | Path, *, trust_remote_code: bool = False) -> Non
     config = read_config(path, trust_remote_code=trust_remote_code)
     require_decodable(config)
     kind: Any = auto_class(path, config)
-    with torch.device("meta"):
-        model = kind.from_config(config, trust_remote_code=trust_remote_code).eval()
+    try:
+        with torch.device("meta"):
+            model = kind.from_config(config, trust_remote_code=trust_remote_code).eval()
+    except library_errors() as error:
+        raise explained(error, path, what="architecture", is_trusted=trust_remote_code) from error
     try:
         model.set_attn_implementation(ATTENTION)
         with torch.inference_mode():
