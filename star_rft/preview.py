@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from star_rft.asking import prompts_of, train_decodings, undeclared_end
 from star_rft.build import check_names, lora_of
 from star_rft.config import Config, FitConfig
 from star_rft.engines import engine_name
@@ -35,6 +36,7 @@ class Preview:
     disk_mb: float
     training: str
     memory: str
+    warnings: list[str]
 
 
 # Text, token ids and verdicts took 2.9 bytes a token in the ledger of the quickstart (zstd); rounded up.
@@ -62,6 +64,7 @@ def preview(config: Config) -> Preview:
         disk_mb=tokens * LEDGER_BYTES_A_TOKEN / 1e6,
         training="; then ".join(_training_texts(config, warm_start)),
         memory=_memory_text(config),
+        warnings=_check_prompts(config, problems),
     )
 
 
@@ -131,8 +134,22 @@ def _check_models(config: Config) -> None:
             check_decodable(folder, trust_remote_code=trusts)
     own = [] if section.from_scratch or section.gguf_file is not None else [section.name]
     for name in (*own, *names):
-        if Path(name).is_dir() and not is_adapter(Path(name)):
+        if Path(name).is_dir():
             check_model(name, trust_remote_code=trusts)
+
+
+def _check_prompts(config: Config, problems: Mapping[Split, list[Problem]]) -> list[str]:
+    """Render a prompt of each split, where the model's tokenizer is here; return what a user should know of the end."""
+    folder = _model_here(config)
+    if folder is None or not (folder / "config.json").is_file():
+        return []
+    prompts = prompts_of(config, folder)
+    prompts.stops(train_decodings(config)[0])
+    for found in problems.values():
+        for problem in found[:1]:
+            prompts.render(problem)
+    warning = undeclared_end(prompts, config.sample.stop_token_ids)
+    return [warning] if warning else []
 
 
 def _model_here(config: Config) -> Path | None:

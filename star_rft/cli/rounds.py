@@ -126,6 +126,8 @@ def _show_plan(config: Config, as_json: bool) -> None:
     typer.echo(f"training:       {plan.training}")
     typer.echo(f"memory:         {plan.memory}")
     typer.echo(f"run folder:     {config.folder}")
+    for warning in plan.warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, page: Page) -> None:

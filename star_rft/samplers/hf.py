@@ -23,7 +23,7 @@ from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Row
 from star_rft.samplers.probe import free_bytes, prove_slots, require_decodable
 from star_rft.samplers.prompts import Prompt, tokenized
 from star_rft.samplers.stops import Endings
-from star_rft.types import Completion, Decoding, Request
+from star_rft.types import Completion, Decoding, Request, UserError
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
 MEMORY_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of what is free
@@ -102,6 +102,13 @@ class HFSampler:
         longest, why = self._longest.tokens, self._longest.why
         limit = sys.maxsize if longest is None else longest
         prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=f"the model ({why})")
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        for prompt in prompts:
+            if (highest := max(prompt.ids)) >= rows:
+                raise UserError(
+                    f"the prompt of problem {prompt.requests[0].problem_id} holds token {highest}"
+                    f" ({self.tokenizer.convert_ids_to_tokens(highest)}), and the model embeds {rows}: leave it out"
+                )
         return sorted(prompts, key=lambda prompt: -len(prompt.ids))  # stable, hence deterministic
 
     def _completions(self, batch: Batch, decoding: Decoding, endings: Endings) -> Iterator[Completion]:

@@ -32,9 +32,7 @@ def tokenized(
         groups.setdefault((request.prompt, request.prompt_ids), []).append(request)
     texts = [text for text, ids in groups if ids is None]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
-    prompts = [
-        Prompt(tuple(next(encoded)) if ids is None else ids, tuple(group)) for (_, ids), group in groups.items()
-    ]
+    prompts = [Prompt(tuple(next(encoded)) if ids is None else ids, tuple(group)) for (_, ids), group in groups.items()]
     for prompt in prompts:
         problem = prompt.requests[0].problem_id
         if not prompt.ids:

@@ -65,17 +65,25 @@ def peft_config(lora: LoraSpec, model: PreTrainedModel) -> PeftConfig:
 
     from star_rft.training.probe import routers
 
-    without = routers(model)
+    tuples = routers(model)
     if lora.target_modules != "all-linear":
-        _check_target_modules(model, lora.target_modules, without)
+        _check_target_modules(model, lora.target_modules, tuples)
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
-        exclude_modules=without or None,
+        exclude_modules=[*tuples, *_frozen(model)] or None,
         task_type="CAUSAL_LM",
     )
+
+
+def _frozen(model: PreTrainedModel) -> list[str]:
+    """Return the linear modules of images and sound, which text does not pass: an adapter there would never train."""
+    import torch
+
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    return [name for name, module in linear.items() if not module.weight.requires_grad]
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import torch
 from scipy.stats import chi2_contingency, chisquare
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from star_rft.models import ASSETS
 from star_rft.samplers.hf import HFSampler
-from star_rft.types import Completion, Decoding, Request
+from star_rft.types import Completion, Decoding, Request, UserError
 
 PLAIN = Decoding(temperature=1.0, max_tokens=40)
 PROMPTS = ["once upon a time", "a", "the cat sat on the mat. ", "x.y", "hello there", "wx", "q" * 30]
@@ -252,3 +253,11 @@ def test_broken_weights_are_an_error_and_not_a_token(checkpoint: Path) -> None:
         sampler.model.lm_head.weight[5] = float("nan")
     with pytest.raises(FloatingPointError, match="NaN"):
         list(sampler.sample(ask(["a"], 1), decoding=PLAIN))
+
+
+def test_a_prompt_with_a_token_that_the_model_does_not_embed_is_refused() -> None:
+    sampler = HFSampler(ASSETS / "tiny")
+    rows = sampler.model.get_input_embeddings().weight.shape[0]
+    asked = [Request("far", 0, "?", 1, (1, rows))]
+    with pytest.raises(UserError, match=f"the prompt of problem far holds token {rows} .*and the model embeds {rows}"):
+        sampler.sample(asked, decoding=Decoding(temperature=0.0, max_tokens=2))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from star_rft.training import FitReport, TrainingError, fit, fit_rankings
+from star_rft.training import FitReport, LoraSpec, TrainingError, fit, fit_rankings
 from star_rft.training.batches import pack, pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.models import Loading, load_for_training
@@ -195,3 +195,7 @@ def test_the_text_part_of_a_multimodal_model_is_trained_and_its_vision_weights_s
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before if "vision" in name or "projector" in name)
     assert not all(torch.equal(before[name], after[name]) for name in before)
+    fit(random_examples(8), model_path=folder, out_dir=tmp_path / "lora", lora=LoraSpec(r=2), **common)
+    adapters = load_file(tmp_path / "lora/adapter/adapter_model.safetensors")
+    assert adapters
+    assert not any("vision" in name or "projector" in name for name in adapters)
