@@ -162,7 +162,10 @@ def measure(one: Family, folder: Path) -> Row:
         cells["greedy"] = guarded(lambda: greedy_cell(samplers[0], oracle, drawn, taken))
         cells["logprob"] = guarded(lambda: logprob_cell(samplers[0], oracle, drawn, taken))
         samplers[0].close()
-    examples = [Example(oracle.prompts[i], oracle.completions[i]) for i in TRAINED]
+    longest = star_rft.models.longest_sequence(oracle.model.config).tokens  # training leaves out what is longer
+    lengths = [len(oracle.prompts[i]) + len(oracle.completions[i]) for i in ALL]
+    trained = [i for i in TRAINED if longest is None or lengths[i] <= longest]
+    examples = [Example(oracle.prompts[i], oracle.completions[i]) for i in trained]
     cells["loss"] = guarded(lambda: loss_cell(oracle, examples, base, folder / "sft"))
     if samplers:
         cells["round"] = guarded(lambda: round_cell(base, folder / "run"))

@@ -101,6 +101,29 @@ def routers(model: Any) -> list[str]:
     return sorted(set(found))
 
 
+def check_adapters(model: Any) -> None:
+    """Raise TrainingError for adapters that a model does not run with, or that could not be merged into its weights."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and isinstance(base := module.get_base_layer(), torch.nn.Linear):
+            # Zamba's shared block is several modules with the same weights.
+            if (other := adapted.setdefault(id(base.weight), name)) != name:
+                raise TrainingError(
+                    f"lora: {other} and {name} share one weight, into which two adapters cannot be merged: name others"
+                    " in lora.target_modules"
+                )
+    with torch.random.fork_rng(), torch.no_grad():
+        try:
+            _alone(model, random_rows(model, LENGTHS[:1]))
+        except REFUSALS as error:
+            raise TrainingError(
+                f"lora: the model does not run with adapters there ({first_line(error)}): name others in"
+                " lora.target_modules"
+            ) from error
+
+
 def _type_ids(model: Any) -> tuple[str, ...]:
     """Return which token types the forward cannot do without in training."""
     (row,) = random_rows(model, LENGTHS[:1])

@@ -206,6 +206,7 @@ def make_trainer(
     from transformers.utils.import_utils import is_flash_attn_2_available
 
     from star_rft.training.dropout import switch_off
+    from star_rft.training.probe import check_adapters
     from star_rft.training.trainer import PlannedTrainer
 
     use_cpu = not _has_gpu(around.device)
@@ -269,6 +270,8 @@ def make_trainer(
             processing_class=loaded.tokenizer,
             peft_config=adapters,
         )
+    if settings.lora is not None:
+        check_adapters(trainer.model)
     trainer.remove_callback(PrinterCallback)
     sharding.sum_in_float32(trainer)
     return trainer, plan, loaded.published

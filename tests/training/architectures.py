@@ -50,6 +50,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "falcon-alibi": {**HEADS, "alibi": True, "new_decoder_architecture": False, "hidden_dropout": 0.5},
     "mamba": STATES,
     "bamba": {**PLAIN, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "attn_layer_indices": [1]},
+    "zamba": {
+        **PLAIN, "num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+        "num_key_value_heads": 4, "use_mamba_kernels": False,
+    },
     "recurrent_gemma": {**PLAIN, "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 8},
     "mixtral": {**EXPERTS, "router_jitter_noise": 0.2},
     "qwen2_moe": EXPERTS,

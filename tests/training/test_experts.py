@@ -109,6 +109,16 @@ def test_an_adapter_around_a_router_is_refused_by_name(
         )  # fmt: skip
 
 
+def test_adapters_that_could_not_be_merged_are_refused_before_training(
+    folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Zamba's attention is one block that several layers share."""
+    shared = LoraSpec(target_modules=("q_proj",))
+    with pytest.raises(TrainingError, match=r"lora: .* and .* share one weight, into which two adapters cannot be"):
+        fit(random_examples(8), out_dir=tmp_path / "out", max_steps=1, lora=shared, **common(folder_of("zamba")))
+    assert not (tmp_path / "out").exists()
+
+
 def of_trainer(examples: list[Example], folder: Path, work: Path, **changes: Any) -> tuple[float, dict[str, Any]]:
     """Let Trainer take one optimizer step over all examples; return its loss and gradient."""
     gradients: dict[str, torch.Tensor] = {}
