@@ -107,13 +107,13 @@ def check_adapters(model: Any) -> None:
 
     adapted: dict[int, str] = {}
     for name, module in model.named_modules():
-        if isinstance(module, BaseTunerLayer) and isinstance(base := module.get_base_layer(), torch.nn.Linear):
-            # Zamba's shared block is several modules with the same weights.
-            if (other := adapted.setdefault(id(base.weight), name)) != name:
-                raise TrainingError(
-                    f"lora: {other} and {name} share one weight, into which two adapters cannot be merged: name others"
-                    " in lora.target_modules"
-                )
+        base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else None
+        other = adapted.setdefault(id(base.weight), name) if isinstance(base, torch.nn.Linear) else name
+        if other != name:  # Zamba's shared block is several modules with the same weights
+            raise TrainingError(
+                f"lora: {other} and {name} share one weight, into which two adapters cannot be merged: name others in"
+                " lora.target_modules"
+            )
     with torch.random.fork_rng(), torch.no_grad():
         try:
             _alone(model, random_rows(model, LENGTHS[:1]))
