@@ -102,7 +102,7 @@ def last_boxed(text: str) -> str | None:
 def _gsm8k(values: Values, options: Values) -> Fields:
     """Reference: what follows `####`. Solution: the whole answer, `<<a*b=c>>` taken out unless kept.
 
-    Published RFT trains with the annotations in (`keep_annotations: true`). Without them 99% of GSM8K's
+    Publication RFT trains with the annotations in (`keep_annotations: true`). Without them 99% of GSM8K's
     equations still stand in the text as `a*b=c`, where dedup and step checks find them.
     """
     answer = str(lookup(values, "answer"))

@@ -16,7 +16,7 @@ import torch
 from star_rft.training.batches import pad
 from star_rft.training.errors import TrainingError
 from star_rft.training.forward import Forward, token_nll
-from star_rft.training.probe import LENGTHS, on_device, random_rows
+from star_rft.training.probe import LENGTHS, TOLERANCE, on_device, random_rows
 
 RATES = re.compile(r"\w*(drop|jitter|noise)\w*")
 
@@ -41,7 +41,8 @@ def switch_off(model: Any, forward: Forward, *, checkpoints: bool) -> list[torch
         batch = on_device(model, pad(random_rows(model, LENGTHS[:1])))
         first, second = (token_nll(model, forward, batch).values for _ in range(2))
     model.eval()
-    if not torch.equal(first, second):
+    # A GPU may add up in another order each time, which moves an nll by 1e-6; dropout moves it by more than 1e-2.
+    if not torch.allclose(first, second, atol=TOLERANCE):
         raise TrainingError(
             f"{type(model).__name__} computes something else each time in training (dropout or noise that cannot be "
             "switched off), and preferences are compared with a reference that does not: set gradient_checkpointing "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from star_rft.models import folder_of, load
 from star_rft.models.limits import text_config
 from star_rft.training.errors import TrainingError
-from star_rft.training.published import Published, published
+from star_rft.training.publication import Publication, published
 from star_rft.training.settings import Say
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Loaded(NamedTuple):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     forward: Forward
-    published: Published
+    published: Publication
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def save_model(
     tokenizer: Any,
     folder: Path,
     *,
-    files: Published,
+    files: Publication,
     dtype: str,
     ends: Sequence[int] = (),
 ) -> None:

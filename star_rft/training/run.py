@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from star_rft.training.forward import Nll
     from star_rft.training.preference import RankingCollator
     from star_rft.training.probe import Wish
-    from star_rft.training.published import Published
+    from star_rft.training.publication import Publication
     from star_rft.training.trainer import PlannedTrainer
 
     Batch = dict[str, torch.Tensor]
@@ -120,7 +120,7 @@ def _write(
     out_dir: Path,
     note: Mapping[str, object],
     *,
-    files: Published,
+    files: Publication,
     settings: Settings,
     around: Running,
 ) -> None:
@@ -198,7 +198,7 @@ def _finished(out_dir: Path, fingerprint: str) -> FitReport | None:
 
 def make_trainer(
     objective: Objective, settings: Settings, around: Running, model_path: str | Path, work_dir: Path
-) -> tuple[PlannedTrainer, Plan, Published]:
+) -> tuple[PlannedTrainer, Plan, Publication]:
     """Load the model, find out what its forward can do, and plan the training by that."""
     from accelerate.utils import gather_object
     from datasets import Dataset

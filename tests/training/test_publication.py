@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from star_rft.training import FitReport, TrainingError, fit, fit_rankings
-from star_rft.training.published import dtype_of
+from star_rft.training.publication import dtype_of
 from tests.training.conftest import END, random_examples, random_rankings
 
 Train = Callable[..., FitReport]
@@ -190,7 +190,7 @@ def test_a_training_stopped_between_the_copy_and_the_checkpoint_ends_with_the_sa
 
 
 def test_a_dequantised_model_is_published_as_a_plain_one(train: Train, half: Path, tmp_path: Path) -> None:
-    from star_rft.training.published import published
+    from star_rft.training.publication import published
 
     model = AutoModelForCausalLM.from_pretrained(half)
     quantised = shutil.copytree(half, tmp_path / "quantised")

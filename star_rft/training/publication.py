@@ -23,7 +23,7 @@ STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class Publication:
     """`config` and `generation` are of the loaded model, `raw_*` the files; `dtype` is that of published weights."""
 
     config: PretrainedConfig
@@ -63,14 +63,14 @@ class Published:
         return raw
 
 
-def published(model: PreTrainedModel, folder: Path, *, dtype: str) -> Published:
+def published(model: PreTrainedModel, folder: Path, *, dtype: str) -> Publication:
     """Keep what a training would change; `dtype` "auto" is that of the folder's weights, as its config names it."""
     from transformers import GenerationConfig
 
     raw = json.loads((folder / CONFIG).read_text())
     file = folder / GENERATION
     config = copy.deepcopy(model.config)
-    return Published(
+    return Publication(
         config=config,
         generation=copy.deepcopy(model.generation_config) or GenerationConfig(),  # type: ignore[no-untyped-call]
         raw_config=raw,
