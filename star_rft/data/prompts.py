@@ -159,27 +159,35 @@ class Prompter:
         return messages
 
     def _chat(self, question: str) -> str:
-        messages: list[Any] = self.messages(question)
+        messages = self.messages(question)
         asked = self._asked(question).strip()
-        text = self._applied(messages)
-        if asked not in text:  # the templates of some multimodal models show nothing but lists of parts
-            text = self._applied([{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages])
-        if asked not in text or "'type': 'text'" in text:  # a list that the template wrote out as Python would
-            raise PromptError(
-                f"the chat template does not show the whole question {asked[:80]!r}: set prompt.chat=false, or give the"
-                " model another chat template"
-            )
-        return text
+        # The templates of some multimodal models show nothing but lists of parts.
+        in_parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+        refusals = list[PromptError]()
+        for form in (messages, in_parts):
+            try:
+                text = self._applied(form)
+            except PromptError as error:
+                refusals.append(error)
+                continue
+            # A list that the template writes out as Python would is not shown.
+            if asked in text and "'type': 'text'" not in text:
+                return text
+        if refusals:
+            raise refusals[0]
+        raise PromptError(
+            f"the chat template does not show the whole question {asked[:80]!r}: set prompt.chat=false, or give the"
+            " model another chat template"
+        )
 
-    def _applied(self, messages: list[Any]) -> str:
+    def _applied(self, messages: Sequence[Mapping[str, Any]]) -> str:
         from jinja2 import TemplateError
 
-        options = {**self._clock(), **self.chat_options}
+        options = {"tokenize": False, "add_generation_prompt": True, **self._clock(), **self.chat_options}
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
+            return str(self.tokenizer.apply_chat_template(list(messages), **options))  # type: ignore[arg-type]
         except (TemplateError, TypeError) as error:
             raise PromptError(f"the tokenizer's chat template refuses this prompt: {error}") from None
-        return str(text)
 
     def _clock(self) -> dict[str, Any]:
         """Return what stands in for the clock of chat templates: the same prompt on every day of a run."""

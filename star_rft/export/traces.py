@@ -54,7 +54,10 @@ COLUMNS: dict[str, str] = {
     "backend_version": "",
     "meta": "what else the data says of the problem, as JSON",
 }
-TOKENS = {"token_ids": "the tokens that were sampled"}
+TOKENS = {
+    "token_ids": "the tokens that were sampled",
+    "ids_are_sampled": "false where a server gave text only, and the tokens are those of the text",
+}
 
 _FIELDS = """
     t.sample_id, t.problem_id, t.split, coalesce(s.in_round, t.round)::integer as in_round, t.round, t.attempt,
@@ -84,7 +87,7 @@ def traces(
     Of train they are the traces that a round could have trained on, each once a round; of a held-out split those that
     a round's evaluation drew.
     """
-    fields = _FIELDS + (", t.token_ids" if tokens else "")
+    fields = _FIELDS + (", t.token_ids, t.ids_are_sampled" if tokens else "")
     query = f"select {fields} {_source(rounds, split, include)} order by in_round, t.problem_id, t.sample_id"
     return con.sql(query).to_arrow_reader(batch)
 

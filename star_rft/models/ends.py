@@ -130,24 +130,29 @@ def template_end(
     # An added token that is not marked as special, as some fine-tuned models have, ends a turn as well.
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _ANSWER}]
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
-    last = _special_behind_answer(tokenizer, turns, special, options)
-    if last is not None:
-        return last
-    following = _special_behind_answer(tokenizer, [*turns, turns[0]], special, options)
-    return following if following in declared else None
+    # Templates of some multimodal models show nothing but lists of parts.
+    in_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+    for form in (turns, in_parts):
+        last = _special_behind_answer(tokenizer, form, special, options)
+        if last is not None:
+            return last
+        following = _special_behind_answer(tokenizer, [*form, form[0]], special, options)
+        if following in declared:
+            return following
+    return None
 
 
 def _special_behind_answer(
     tokenizer: PreTrainedTokenizerBase,
-    turns: list[dict[str, str]],
+    turns: Sequence[Mapping[str, Any]],
     special: set[int],
     options: Mapping[str, Any],
 ) -> int | None:
     from jinja2 import TemplateError
 
     try:
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, **options))
-    except TemplateError:  # it has no place for an assistant's turn, or wants one of another form
+        text = str(tokenizer.apply_chat_template(list(turns), tokenize=False, **options))  # type: ignore[arg-type]
+    except (TemplateError, TypeError):  # it has no place for an assistant's turn, or takes one of another form
         return None
     _, found, behind = text.rpartition(_ANSWER)
     if not found:

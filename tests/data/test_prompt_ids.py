@@ -81,6 +81,17 @@ def test_a_template_that_shows_lists_of_parts_only_shows_the_question() -> None:
     assert Prompter(tokenizer).render(PROBLEM) == "<user>ab a?"
 
 
+def test_a_template_that_takes_lists_of_parts_only_has_its_end_found() -> None:
+    tokenizer = spaced("first")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'][0]['text'] + '' }}<turn>\n{% endfor %}"
+    )
+    prompts = Prompter(tokenizer)
+    assert prompts.render(PROBLEM) == "<user>ab a?<turn>\n"
+    assert prompts.end_tokens.chat == tokenizer.convert_tokens_to_ids("<turn>")
+
+
 def test_a_template_that_loses_the_question_is_refused() -> None:
     tokenizer = spaced("first")
     tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'][:3] }}{% endfor %}"
