@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Unifor
 from star_rft.gate import Gate
 from star_rft.ledger import Ledger
 from star_rft.loaded import Engine
-from star_rft.machine import machine
+from star_rft.machine import machine, versions
 from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
 from star_rft.recipes import recipe_files
@@ -48,18 +46,6 @@ from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
 from star_rft.training.settings import LoraSpec
 from star_rft.types import Model, Problem, Scorer, Split
 from star_rft.waves import Waves
-
-RECORDED = (
-    "star-rft",
-    "torch",
-    "transformers",
-    "trl",
-    "accelerate",
-    "peft",
-    "math-verify",
-    "sympy",
-    "duckdb",
-)
 
 
 def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
@@ -92,7 +78,9 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
         with open_pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
             try:
-                stages.check_prompts()
+                if warning := undeclared_end(stages.prompts, config.sample.stop_token_ids):
+                    stages.drawing.progress.say(warning)
+                stages.drawing.check_prompts(stages.prompts.render)
                 for number in folder.finished_rounds():  # of which a tracker may be new
                     stages.tracking.round(record.read(folder.metrics(number)))
                 yield stages
@@ -121,16 +109,6 @@ def told(config: Config, *, is_chat: bool) -> Told:
     full = config.model_dump(mode="json", by_alias=True)
     short = config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=about_this_run)
     return Told.of(full, short, is_chat=is_chat)
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def today() -> str:
@@ -210,8 +188,6 @@ def _stages(
         base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
     prompts, engine = prompts_of(config, base), Engine(partial(open_sampler, config))
     sources = sources_of(config, base)
-    if warning := undeclared_end(prompts, config.sample.stop_token_ids):
-        progress.say(warning)
     fingerprint, note = lru_cache(maxsize=None)(models.fingerprint), Timeline(folder.timeline).note
     drawing = Drawing(
         ledger=Ledger(folder.path, is_writer=True),

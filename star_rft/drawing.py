@@ -19,9 +19,11 @@ from star_rft.ledger import Ledger, batches
 from star_rft.loaded import Engine
 from star_rft.progress import Progress
 from star_rft.rollout import Asked, Counted, draw, final_verdict, judged_text
-from star_rft.sources import Source
+from star_rft.sources import Render, Source
 from star_rft.timeline import Note, ignore
-from star_rft.types import Decoding, Model, Problem, Split
+from star_rft.types import Decoding, Model, Problem, Split, digest
+
+PROMPTS_COMPARED = 32  # with what was sampled, when a run is resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,22 @@ class Drawing:
                 counted.tally.warn()
         self.ledger.compact()
         return seconds
+
+    def check_prompts(self, render: Render) -> None:
+        """Raise RunError where a held-out prompt is rendered differently now than when the run sampled it."""
+        query = (
+            "select problem_id, split, any_value(prompt_sha) from samples where split in ('dev', 'test')"
+            f" group by all order by problem_id, split limit {PROMPTS_COMPARED}"
+        )
+        problems = {(split, p.id): p for split, found in self.problems.items() for p in found}
+        for problem_id, split, sha in self.ledger.connect().execute(query).fetchall():
+            problem = problems.get((split, problem_id))
+            if problem is not None and digest(render(problem)) != sha:
+                raise RunError(
+                    f"{self.ledger.run_dir}: the prompt of problem {problem_id} is rendered differently now than when"
+                    " it was sampled: the model's chat template, or the version of transformers, has changed. Restore"
+                    " it, or begin another run"
+                )
 
     def _batch_size(self, model: Model, longest_prompt: int, decoding: Decoding) -> int:
         if self.cluster is not None:

@@ -1,10 +1,23 @@
-"""What a run ran on: the hardware that its figures depend on, and that its reader wants to know."""
+"""What a run ran on: the hardware and the versions that its figures depend on."""
 
 from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+RECORDED = (
+    "star-rft",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "math-verify",
+    "sympy",
+    "duckdb",
+)
 
 
 def machine() -> dict[str, str]:
@@ -19,6 +32,17 @@ def machine() -> dict[str, str]:
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _device() -> str:

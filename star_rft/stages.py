@@ -36,7 +36,6 @@ from star_rft.training.round import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
 from star_rft.waves import Waves, affordable
 
-PROMPTS_COMPARED = 32  # with what was sampled, when a run is resumed
 BATCH = 100_000  # rows of a selection in memory at once
 
 
@@ -102,22 +101,6 @@ class RunStages:
                     self._draw("drawing damaged samples again", round, again, policy, sources)
             if lost & {_scores_name(round, "train")}:
                 self.score(round, before)
-
-    def check_prompts(self) -> None:
-        """Raise RunError where a held-out prompt is rendered differently now than when the run sampled it."""
-        query = (
-            "select problem_id, split, any_value(prompt_sha) from samples where split in ('dev', 'test')"
-            f" group by all order by problem_id, split limit {PROMPTS_COMPARED}"
-        )
-        problems = {(split, p.id): p for split, found in self.drawing.problems.items() for p in found}
-        for problem_id, split, sha in self.ledger.connect().execute(query).fetchall():
-            problem = problems.get((split, problem_id))
-            if problem is not None and digest(self.prompts.render(problem)) != sha:
-                raise RunError(
-                    f"{self.folder.path}: the prompt of problem {problem_id} is rendered differently now than when it"
-                    " was sampled: the model's chat template, or the version of transformers, has changed. Restore it,"
-                    " or begin another run"
-                )
 
     def _policy_before(self, round: int) -> Model:
         """Return the model that a round samples with, those before it being finished."""

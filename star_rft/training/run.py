@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from star_rft import models
 from star_rft.files import whole_folder
@@ -201,13 +201,7 @@ def make_trainer(
 ) -> tuple[PlannedTrainer, Plan, Publication]:
     """Load the model, find out what its forward can do, and plan the training by that."""
     from accelerate.utils import gather_object
-    from datasets import Dataset
-    from transformers import PrinterCallback
     from transformers.utils.import_utils import is_flash_attn_2_available
-
-    from star_rft.training.dropout import switch_off
-    from star_rft.training.probe import check_adapters
-    from star_rft.training.trainer import PlannedTrainer
 
     use_cpu = not _has_gpu(around.device)
     config = trainer_arguments(
@@ -242,9 +236,24 @@ def make_trainer(
     )
     sharding.on_cpus_too()
     loaded = load_for_training(model_path, loading, weights_from=around.weights_from)
-    model, forward = loaded.model, loaded.forward
-    packed = all(gather_object([forward.packs]))
+    packed = all(gather_object([loaded.forward.packs]))
     plan = plan_of(packed)
+    trainer = _trainer(objective, settings, loaded, plan, config, replace(collate, packed=packed))
+    return trainer, plan, loaded.published
+
+
+def _trainer(
+    objective: Objective, settings: Settings, loaded: Loaded, plan: Plan, config: SFTConfig, collate: Any
+) -> PlannedTrainer:
+    """Put the trainer around a loaded model: its steps as planned, what rests, and adapters."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+
+    from star_rft.training.dropout import switch_off
+    from star_rft.training.probe import check_adapters
+    from star_rft.training.trainer import PlannedTrainer
+
+    model, forward = loaded.model, loaded.forward
     config.gradient_accumulation_steps = plan.parts
     config.max_steps = len(plan.tokens_of_step)
     # The first step of a warm-up has the rate 0: a training of one step would not train.
@@ -266,7 +275,7 @@ def make_trainer(
             model=model,
             args=config,
             train_dataset=Dataset.from_dict({"members": plan.rows}),
-            data_collator=replace(collate, packed=packed),
+            data_collator=collate,
             processing_class=loaded.tokenizer,
             peft_config=adapters,
         )
@@ -274,7 +283,7 @@ def make_trainer(
         check_adapters(trainer.model)
     trainer.remove_callback(PrinterCallback)
     sharding.sum_in_float32(trainer)
-    return trainer, plan, loaded.published
+    return trainer
 
 
 def _check_support(model: PreTrainedModel, settings: Settings) -> None:
