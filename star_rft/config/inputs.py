@@ -77,8 +77,8 @@ class DataConfig(Section):
 class PromptConfig(Section):
     """`chat_options` reach the model's chat template by name, such as `enable_thinking: false`.
 
-    `date` (YYYY-MM-DD) is what a chat template is told that asks for the day: the one on which the run began unless
-    given, so that a prompt stays the same when the run is resumed.
+    `date` (YYYY-MM-DD) is the day that a chat template sees if it prints today's date. The default is the day on which
+    the run began, so that prompts stay the same when the run is resumed.
     """
 
     template: str = "{question}"

@@ -27,7 +27,7 @@ def use_exact_attention(model: Any) -> None:
     with _recorded() as ignored, torch.no_grad():
         try:
             model(input_ids=ids_1_T, use_cache=False)
-        except library_errors():  # an encoder is missing, for example: whoever uses the model finds out
+        except library_errors():  # it needs more than ids: the probes of its users refuse it
             return
     if ignored:
         model.set_attn_implementation("eager")

@@ -181,7 +181,7 @@ def may_be_of_hub(name: str | Path) -> bool:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter of peft alone; trainers put the base's config.json beside it."""
+    """Whether a folder holds an adapter of peft alone; trainers may add the base's config.json to it."""
     return (folder / ADAPTER_CONFIG).is_file() and not weight_files(folder)
 
 

@@ -34,7 +34,7 @@ def check_weights(path: str | Path, model: Any, info: Mapping[str, Any]) -> None
     `info` is what `from_pretrained` returns with `output_loading_info`: it knows tied weights, weights that are saved
     in another layout, and what an architecture declares as left out.
     """
-    # transformers unties these with a warning; vLLM, and whoever loads a checkpoint of ours, would tie them again.
+    # transformers unties these with a warning; other tools that load the checkpoint would tie them again.
     if untied := set(model.get_expanded_tied_weights_keys(all_submodels=True)) - set(model.all_tied_weights_keys):
         raise ModelError(
             f"{path}: config.json ties {few(untied)} to the embeddings, and the checkpoint has other values: set "
