@@ -34,7 +34,7 @@ def prompts_of(config: Config, base: Model, *, system: str | None = None) -> Pro
         completion_prefix=section.completion_prefix,
         chat_options=section.chat_options,
         ends=ends_of(base, tokenizer, trust_remote_code=trust, chat_options=section.chat_options),
-        date=section.date,
+        date=None if section.date is None else section.date.isoformat(),
     )
 
 

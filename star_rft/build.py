@@ -80,6 +80,8 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
             try:
                 if warning := undeclared_end(stages.prompts, config.sample.stop_token_ids):
                     stages.drawing.progress.say(warning)
+                for decoding in (stages.sources[0].decodings[0], stages.held_out.sampled):
+                    stages.prompts.stops(decoding)  # raises UserError for an end that the tokenizer cannot have
                 stages.drawing.check_prompts(stages.prompts.render)
                 for number in folder.finished_rounds():  # of which a tracker may be new
                     stages.tracking.round(record.read(folder.metrics(number)))
@@ -118,7 +120,7 @@ def today() -> str:
 def _dated(folder: RunFolder, config: Config) -> Config:
     """Return the config with the day that its chat template is told: the one on which the run began."""
     is_begun = folder.config.exists() and folder.problems.exists()
-    begun = configs.load(folder.config).prompt.date if is_begun else today()
+    begun = configs.load(folder.config).prompt.date if is_begun else datetime.date.fromisoformat(today())
     day = config.prompt.date or begun
     return config.model_copy(update={"prompt": config.prompt.model_copy(update={"date": day})})
 

@@ -104,3 +104,12 @@ def test_only_changes_that_would_mix_samples_are_changes() -> None:
 def test_text_on_the_command_line_is_taken_as_it_is(override: str, section: str, key: str, value: object) -> None:
     config = configs.load(LEAST, [override])
     assert getattr(getattr(config, section), key) == value
+
+
+def test_a_date_is_one_however_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "dated.yaml"
+    path.write_text(configs.dump(configs.load(LEAST)).replace("date: null", "date: 2026-01-31"))
+    for settled in (configs.load(path), configs.load(LEAST, ["prompt.date=2026-01-31"])):
+        assert "date: '2026-01-31'" in configs.dump(settled)
+    with pytest.raises(configs.ConfigError, match=r"prompt\.date: '2026-13-40' is not valid"):
+        configs.load(LEAST, ["prompt.date=2026-13-40"])

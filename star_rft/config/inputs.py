@@ -87,16 +87,10 @@ class PromptConfig(Section):
     few_shot: list[dict[str, str]] = []
     completion_prefix: str = ""
     chat_options: dict[str, Any] = {}
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None = None
+    date: datetime.date | None = None
 
     @model_validator(mode="after")
     def _template_holds_the_question(self) -> PromptConfig:
         if "{question}" not in self.template:
             raise ValueError(f"template {self.template!r} has no {{question}}: the problem would not be shown")
-        return self
-
-    @model_validator(mode="after")
-    def _date_is_a_day(self) -> PromptConfig:
-        if self.date is not None:
-            datetime.date.fromisoformat(self.date)
         return self

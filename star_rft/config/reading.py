@@ -100,7 +100,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not a text file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of sections ({', '.join(Config.model_fields)})")
@@ -115,7 +115,7 @@ def _split_override(text: str) -> tuple[str, Any]:
         return key, _text(value)
     try:
         return key, yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a ValueError for what looks like a date and is none
         return key, value
 
 
