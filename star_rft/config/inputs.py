@@ -87,7 +87,7 @@ class PromptConfig(Section):
     few_shot: list[dict[str, str]] = []
     completion_prefix: str = ""
     chat_options: dict[str, Any] = {}
-    date: datetime.date | None = None
+    date: Annotated[datetime.date, Field(strict=False)] | None = None
 
     @model_validator(mode="after")
     def _template_holds_the_question(self) -> PromptConfig:
