@@ -6,10 +6,10 @@
     python scripts/mutations.py --only biased_pass_at_k --tests tests/test_statistics.py   # with these tests only
     python scripts/mutations.py --list
 
-Each fault replaces a text that its file has exactly once. The tracked files, as they lie in the working tree, are
-copied into a temporary folder, one fault is planted, and the fast tests run there (what `make test` runs); only where
-they pass the tests marked `full` run too. A test counts as finding a fault if its function, run alone, fails with the
-fault and passes without it; a failing test that does not is left out, and the tier runs again.
+Each fault replaces a text that its file has exactly once. The files that git has or would take, as they lie in the
+working tree, are copied into a temporary folder, one fault is planted, and the fast tests run there (what `make test`
+runs); only where they pass the tests marked `full` run too. A test counts as finding a fault if its function, run
+alone, fails with the fault and passes without it; a failing test that does not is left out, and the tier runs again.
 
 With `--out` the results are kept in a JSON file after each fault, and what it has is not run again, unless the fault
 was changed since. Ends with status 1 if a fault survives both tiers. Needs the environment of the tests, pytest-xdist
@@ -165,7 +165,7 @@ def main() -> int:
     if arguments.tests:
         return _try_out(chosen, arguments.tests, arguments.python)
     results = Results(arguments.out)
-    with _copy(ROOT, _tracked()) as clean:
+    with _copy(ROOT, _files()) as clean:
         _require_own_packages(clean, arguments.python)
         if not (results.passed_clean or _passes_clean(clean, arguments.python, results)):
             return 1
@@ -196,8 +196,10 @@ def _arguments() -> argparse.Namespace:
 # Copies
 
 
-def _tracked() -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+def _files() -> list[str]:
+    """Return the files of the working tree that git has or would take."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return [name for name in listed.stdout.split("\0") if name and os.path.lexists(ROOT / name)]
 
 
@@ -316,7 +318,7 @@ def _passes_clean(clean: Path, python: str, results: Results) -> bool:
 def _try_out(chosen: Sequence[Mutation], tests: Sequence[str], python: str) -> int:
     survivors = 0
     for mutation in chosen:
-        with _copy(ROOT, _tracked()) as mutated:
+        with _copy(ROOT, _files()) as mutated:
             plant(mutation, mutated)
             began = time.monotonic()
             test = _failing(mutated, python, ["-m", SPECIAL, *tests])
