@@ -73,6 +73,14 @@ def test_a_clear_gain_is_kept() -> None:
     assert decision.evidence["pass_at_1"]["is_gain"]
 
 
+def test_a_rise_whose_interval_holds_zero_is_no_gain() -> None:
+    decision = last(Gate(patience=1), of(0, [4] * 20), of(1, [5] * 6 + [3] * 4 + [4] * 10))
+    change = decision.evidence["pass_at_1"]
+    assert change["low"] < 0 < change["value"]
+    assert not change["is_gain"]
+    assert decision.action == "stop"
+
+
 def test_a_clear_fall_of_pass_at_1_goes_back_to_the_best_round() -> None:
     decision = last(Gate(), of(0, [2] * 20), of(1, [4] * 20), of(2, [1] * 20))
     assert (decision.action, decision.model_round, decision.rolled_back) == ("roll_back", 1, True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from star_rft import config as configs
+from star_rft.data.contamination import ContaminationError
 from star_rft.problem_sets import load_all
 from tests.runs import MINIATURE
 
@@ -18,3 +19,19 @@ def test_a_glob_names_files_which_have_no_splits(tmp_path: Path, pattern: str) -
     config = configs.load(MINIATURE, {"data.train": str(tmp_path / pattern)})
     problems, _ = load_all(config, {})
     assert len(problems["train"]) == 6
+
+
+def test_a_held_out_problem_in_the_warm_start_stops_the_run_or_is_left_out(tmp_path: Path) -> None:
+    for name, first in (("train", 0), ("dev", 10), ("warm", 12)):
+        rows = [
+            {"question": f"What is {n} + 1?", "answer": f"{n} + 1 = {n + 1}\n#### {n + 1}"}
+            for n in range(first, first + 3)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    sources = {f"data.{split}": str(tmp_path / f"{split}.jsonl") for split in ("train", "dev")}
+    warm = {"warm_start.data": str(tmp_path / "warm.jsonl"), "warm_start.lr": 1e-4}
+    with pytest.raises(ContaminationError, match=r"1 of 3 held-out problems.*What is 12 \+ 1"):
+        load_all(configs.load(MINIATURE, sources | warm), {})
+    problems, data = load_all(configs.load(MINIATURE, sources | warm | {"data.contamination": "drop"}), {})
+    assert [problem.prompt for problem in data] == ["What is 13 + 1?", "What is 14 + 1?"]
+    assert len(problems["train"]) == len(problems["dev"]) == 3

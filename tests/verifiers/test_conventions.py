@@ -28,6 +28,8 @@ def test_units_are_dropped_unless_both_are_stated_and_differ() -> None:
     assert judge(r"5\text{ centimeters}", r"5\text{ cm}")
     assert not judge(r"5\text{ m}", r"5\text{ cm}")
     assert not judge(r"5\text{ cm}^3", r"5\text{ cm}^2")
+    assert not judge(r"5\text{ km}", r"5\text{ km/h}")
+    assert judge("5 kilometers per hour", r"5\text{ km/h}")
     assert not judge("€5", r"\$5")
     assert not judge(r"5\sqrt{2}\text{ m}", r"5\sqrt{2}\text{ cm}")
 
