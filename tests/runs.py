@@ -1,16 +1,23 @@
-"""Whole runs in miniature: the shipped tiny model on a handful of built-in problems."""
+"""Small whole runs, of the shipped tiny model on a handful of built-in problems, and the commands that make them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from typer.testing import CliRunner
 
+from star_rft.cli import main
+from star_rft.cli.stopping import SIGNALS, stop
 from star_rft.ledger import Ledger
 
 MINIATURE: dict[str, Any] = {
@@ -38,6 +45,7 @@ def write_config(folder: Path, **changes: Any) -> Path:
 
 
 def command(*arguments: str) -> list[str]:
+    """The command line of a process of its own, for what only one can show: signals, a kill, its start."""
     return [sys.executable, "-m", "star_rft.cli", *arguments]
 
 
@@ -47,7 +55,47 @@ def environment() -> dict[str, str]:
 
 
 def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
+    """Call star-rft in this process, as if it had been typed in `cwd`; what it prints is no terminal's.
+
+    An exception that `main` does not turn into a message is raised here.
+    """
+    with contextlib.chdir(cwd), _program("star-rft", *arguments), CliRunner().isolation() as (out, err, _):
+        status: str | int | None = 0
+        warnings = logging.StreamHandler(sys.stderr)  # Python's own handler of last resort rests under pytest
+        warnings.setLevel(logging.WARNING)
+        logging.getLogger().addHandler(warnings)
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        finally:
+            logging.getLogger().removeHandler(warnings)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        printed, told = (stream.getvalue().decode() for stream in (out, err))
+    assert status is None or isinstance(status, int)
+    return subprocess.CompletedProcess(arguments, status or 0, printed, told)
+
+
+@contextlib.contextmanager
+def _program(*argv: str) -> Iterator[None]:
+    """Give the process these arguments, and take back afterwards what a program may leave behind in it."""
+    arguments, path, modules = sys.argv, list(sys.path), set(sys.modules)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    folder = Path.cwd()
+    sys.argv = list(argv)
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = arguments, path
+        stop.number = None
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        # "my_checks:function" of one test is not that of the next.
+        for name in set(sys.modules) - modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).parent == folder:
+                del sys.modules[name]
 
 
 def outcome(run: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the real data sets lie that some tests read. The product never needs them."""
+"""Real data sets, which some tests read and the product never needs: the folder that STAR_RFT_SHARED names."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-BESIDE_THE_REPOSITORY = Path(__file__).parents[2] / "shared" / "data"
-
 
 def shared(name: str) -> Path:
-    """Return a file or folder of the shared data, such as "gsm8k/test.jsonl"; skip the test without it."""
-    root = Path(os.environ.get("STAR_RFT_SHARED", BESIDE_THE_REPOSITORY))
-    path = root / name
+    """Return a file or folder of the real data, such as "gsm8k/test.jsonl"; skip the test without it."""
+    root = os.environ.get("STAR_RFT_SHARED")
+    if root is None:
+        pytest.skip(f"needs real data, data/{name}: set STAR_RFT_SHARED to the folder that holds it")
+    path = Path(root) / "data" / name
     if not path.exists():
-        pytest.skip(f"needs the shared data file {name}: set STAR_RFT_SHARED to the folder that holds it")
+        pytest.skip(f"needs real data: there is no {path}")
     return path

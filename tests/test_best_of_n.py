@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from star_rft.bench import bench_config
 from star_rft.best_of_n import (
@@ -305,10 +304,7 @@ def test_the_kept_scores_are_those_of_the_samples(begun: tuple[Path, dict[str, A
     with open_run(settled(folder)) as stages:
         traces = held_out_traces(stages)
     assert len(traces) == 32
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     scores = list(RewardModel(reward).score(traces))
-    torch.set_num_threads(threads)
     assert [kept[one.sample.id] for one in traces] == pytest.approx(scores, abs=1e-5)
 
 

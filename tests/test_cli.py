@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from star_rft import config as configs
 from tests.ledgers import ledger_of, sample, verdict
-from tests.runs import call, command, environment, write_config
+from tests.runs import call, command, write_config
 
 COMMANDS = ["init", "run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n", "export"]
 COMMANDS += ["report", "sql", "frontier", "review", "doubts", "controls", "view", "verifiers", "recipes", "doctor"]
@@ -40,8 +41,8 @@ def test_help_takes_under_half_a_second_of_work() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(name: str) -> None:
-    done = subprocess.run(command(name, "--help"), capture_output=True, text=True, check=True)
+def test_every_command_has_help_with_an_example(name: str, tmp_path: Path) -> None:
+    done = call(name, "--help", cwd=tmp_path)
     assert "Example: star-rft" in done.stdout
 
 
@@ -177,27 +178,25 @@ def test_bench_measures_a_model_without_training_and_prints_one_document(tmp_pat
     assert document["pass_at_1_interval"]["low"] <= document["pass_at_k"]["1"]
 
 
-def test_recipes_shows_a_file_and_names_the_valid_ones() -> None:
-    shown = subprocess.run(command("recipes", "show", "rft"), capture_output=True, text=True, check=True).stdout
+def test_recipes_shows_a_file_and_names_the_valid_ones(tmp_path: Path) -> None:
+    shown = call("recipes", "show", "rft", cwd=tmp_path).stdout
     assert shown.startswith("# RFT: ")
     assert "published:" in shown
-    wrong = subprocess.run(command("recipes", "show", "rtf"), capture_output=True, text=True, check=False)
+    wrong = call("recipes", "show", "rtf", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "there is no recipe 'rtf'; valid: b_star" in wrong.stderr
 
 
-def test_recipes_lists_every_shipped_config_and_each_one_loads() -> None:
-    from star_rft import config as configs
-
-    rows = json.loads(subprocess.run(command("recipes", "--json"), capture_output=True, text=True, check=True).stdout)
+def test_recipes_lists_every_shipped_config_and_each_one_loads(tmp_path: Path) -> None:
+    rows = json.loads(call("recipes", "--json", cwd=tmp_path).stdout)
     assert "quickstart" in {row["name"] for row in rows}
     for row in rows:
         assert row["about"]
         assert configs.load(row["file"]).name == row["name"]
 
 
-def test_doctor_names_what_works_on_this_machine() -> None:
-    done = subprocess.run(command("doctor", "--json"), capture_output=True, text=True, env=environment(), check=False)
+def test_doctor_names_what_works_on_this_machine(tmp_path: Path) -> None:
+    done = call("doctor", "--json", cwd=tmp_path)
     findings = {row["what"]: row for row in json.loads(done.stdout)}
     assert {"Python", "torch", "device", "disk", "package names"} <= set(findings)
     assert findings["Python"]["is_ok"]

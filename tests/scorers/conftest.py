@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,6 @@ from transformers import LlamaForSequenceClassification as LlamaClassifier
 from star_rft.models import ASSETS
 
 TINY = ASSETS / "tiny"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On a busy machine threads wait for each other longer than such small models compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def save_reward_model(folder: Path, *, chat_template: str | None = None, **changes: Any) -> Path:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import verifiers
+from tests.shared_data import shared
 
 OPTIONS = {"answer": "B", "options": {"A": "dry desert", "B": "ocean", "C": "bank"}}
 
@@ -71,9 +71,9 @@ CHOOSES_NOTHING = (
 )  # fmt: skip
 
 
-def questions(shared: Path) -> Iterator[tuple[str, dict[str, str], str]]:
+def questions() -> Iterator[tuple[str, dict[str, str], str]]:
     """Yield the right letter, the options and a wrong letter of CommonsenseQA's questions."""
-    lines = (shared / "commonsenseqa" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = shared("commonsenseqa/dev.jsonl").read_text(encoding="utf-8").splitlines()
     for index, line in enumerate(lines[:300]):
         row = json.loads(line)
         options = {choice["label"]: choice["text"] for choice in row["question"]["choices"]}
@@ -85,10 +85,10 @@ def questions(shared: Path) -> Iterator[tuple[str, dict[str, str], str]]:
             yield row["answerKey"], options, others[index % len(others)]
 
 
-def test_no_form_of_an_answer_to_commonsenseqa_is_misjudged(shared: Path) -> None:
+def test_no_form_of_an_answer_to_commonsenseqa_is_misjudged() -> None:
     wrong: list[tuple[str, str, str]] = []
     check = verifiers.get("choice").function
-    for right, options, other in questions(shared):
+    for right, options, other in questions():
         reference = {"answer": right, "options": options}
         for chosen, second in ((right, other), (other, right)):
             parts = {"L": chosen, "t": options[chosen], "o": second, "u": options[second]}

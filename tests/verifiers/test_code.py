@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import verifiers
+from tests.shared_data import shared
 from verifiers.checks.code import reference_problem
 
 CHECK = "def check(candidate):\n"
@@ -437,8 +438,8 @@ def test_the_callers_timeout_is_the_programs_and_its_verdict_is_incorrect() -> N
     assert verdict.seconds < 0.8
 
 
-def test_the_canonical_solutions_of_humaneval_are_all_correct(shared: Any) -> None:
-    rows = [json.loads(line) for line in (shared / "humaneval/HumanEval.jsonl").read_text().splitlines()]
+def test_the_canonical_solutions_of_humaneval_are_all_correct() -> None:
+    rows = [json.loads(line) for line in shared("humaneval/HumanEval.jsonl").read_text().splitlines()]
     pairs = [
         (row["prompt"] + row["canonical_solution"], {"tests": row["test"], "entry_point": row["entry_point"]})
         for row in rows

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 
 import pytest
 
 import verifiers
+from tests.shared_data import shared
 from verifiers.latex import clean
 from verifiers.numerals import parse_numeral
 
@@ -105,11 +107,8 @@ def test_units_matter_only_where_both_are_stated() -> None:
     assert judge("#### 5 cm", "5 kg") == ("incorrect", "mismatch")
 
 
-def test_every_gsm8k_solution_is_its_own_reference(shared: object) -> None:
-    import json
-    from pathlib import Path
-
-    lines = (Path(str(shared)) / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+def test_every_gsm8k_solution_is_its_own_reference() -> None:
+    lines = shared("gsm8k/test.jsonl").read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line)["answer"] for line in lines]
     verdicts = [verifiers.verify("numeric", answer, answer) for answer in answers]
     assert all(v.is_correct for v in verdicts)

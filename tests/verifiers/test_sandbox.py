@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import verifiers
+from tests.shared_data import shared
 from verifiers.sandbox import jail as jails
 from verifiers.sandbox import rungs
 from verifiers.sandbox.jail import Jail, JailBroken, NoSandbox, Outcome, Settings
@@ -576,8 +577,8 @@ def test_a_measure_that_the_kernel_refuses_ends_the_climb_and_no_program_runs(mo
         jails.open_jail(Settings())
 
 
-def test_the_shared_attacks_and_honest_programs_are_judged_right(shared: Path, tmp_path: Path) -> None:
-    rows = [json.loads(line) for line in (shared / "verifier/attacks.jsonl").read_text().splitlines()]
+def test_the_shared_attacks_and_honest_programs_are_judged_right(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in shared("verifier/attacks.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "requires" not in row]
     verdicts = verifiers.verify_many("code", [_pair(row, tmp_path) for row in rows], timeout=3.0)
     wrong = [

@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import verifiers
+from tests.shared_data import shared
 from verifiers.checks.steps import Steps, examine
 
 
@@ -267,8 +267,8 @@ def test_hostile_text_takes_linear_time(text: str) -> None:
     assert time.process_time() - began < 2.0
 
 
-def test_the_equations_of_gsm8k_hold(shared: Path) -> None:
-    lines = (shared / "gsm8k" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+def test_the_equations_of_gsm8k_hold() -> None:
+    lines = shared("gsm8k/train.jsonl").read_text(encoding="utf-8").splitlines()
     found = [examine(json.loads(line)["answer"], answer="0") for line in lines]
     total = sum(len(steps.equations) for steps in found)
     assert total > 29_000
