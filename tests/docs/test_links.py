@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ FILE = re.compile(
 )
 # A command in a code span, or in an indented block.
 SPAN = re.compile(r"`((?:star-rft|python -m verifiers) [^`\n]+(?:\n[^`\n]+)?)`", re.MULTILINE)
+# The README is also the page of the package elsewhere, so that its links to files of the repository are absolute.
+REPOSITORY = re.compile(
+    r"https://(?:github\.com/star-rft/star-rft/blob|raw\.githubusercontent\.com/star-rft/star-rft)/main/"
+)
+SOURCE = re.compile(r'(?:src|srcset|href)="([^"\s]+)"')
 INDENTED = re.compile(r"^    (star-rft (?:[^\n]*\\\n)*[^\n]+)", re.MULTILINE)
 RECIPES = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
 # A page tells the reader to write it.
@@ -34,17 +40,39 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def targets(page: Path) -> list[str]:
+    """Return where a page's links lead and its pictures come from."""
+    text = FENCES.sub("", page.read_text())
+    return [*LINK.findall(text), *SOURCE.findall(text)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     lost = []
-    for target in LINK.findall(FENCES.sub("", page.read_text())):
-        if target.startswith(("http://", "https://")):
+    for target in targets(page):
+        inside = REPOSITORY.match(target)
+        if inside is None and target.startswith(("http://", "https://")):
             continue
-        name, _, anchor = target.partition("#")
-        file = (page.parent / name).resolve() if name else page
+        name, _, anchor = target[inside.end() if inside else 0 :].partition("#")
+        file = ((ROOT if inside else page.parent) / name).resolve() if name else page
         if not file.exists() or (anchor and anchor not in anchors(file)):
             lost.append(target)
     assert lost == []
+
+
+def test_the_links_and_pictures_of_the_readme_work_wherever_it_is_shown() -> None:
+    found = targets(ROOT / "README.md")
+    assert [target for target in found if not target.startswith(("https://", "#"))] == []
+    pictures = [target for target in found if target.endswith(".png")]
+    assert len(pictures) == 3
+    assert all(target.startswith("https://raw.githubusercontent.com/") for target in pictures)
+
+
+def test_the_readme_names_every_extra() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = text.partition("| what it adds |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
+    assert named == set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
 def test_pictures_are_small_enough_to_be_fetched_with_the_page() -> None:
@@ -57,8 +85,8 @@ def test_pictures_are_small_enough_to_be_fetched_with_the_page() -> None:
 
 
 def test_every_page_is_on_the_map() -> None:
-    targets = LINK.findall((ROOT / "docs" / "README.md").read_text())
-    linked = {(ROOT / "docs" / target.partition("#")[0]).resolve() for target in targets if "://" not in target}
+    found = targets(ROOT / "docs" / "README.md")
+    linked = {(ROOT / "docs" / target.partition("#")[0]).resolve() for target in found if "://" not in target}
     assert [page.name for page in PAGES if page not in linked and page.parent.name == "docs"] == ["README.md"]
 
 
@@ -80,9 +108,9 @@ def test_every_command_that_a_page_mentions_exists_with_its_options(page: Path) 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_target_of_make_that_a_page_names_exists(page: Path) -> None:
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = re.findall(r"(?:^|`)make (\w+)", page.read_text(), re.MULTILINE)
-    assert set(named) <= set(targets)
+    known = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"(?:^|`)make ([\w-]+)", page.read_text(), re.MULTILINE)
+    assert set(named) <= set(known)
 
 
 def mentioned_runs() -> list[str]:
