@@ -42,7 +42,7 @@ def main() -> None:
     stop.listen()
     sys.path.insert(0, str(Path.cwd()))  # so that "my_checks:function" is found beside the config
     try:
-        app()
+        app(prog_name="star-rft")  # also for `python -m`, whose completion script would name another program
     except (UserError, VerifierError) as error:
         _die(str(error), 2)
     except RunFailure as error:

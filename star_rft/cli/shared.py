@@ -25,10 +25,34 @@ app = typer.Typer(
     " output; progress and warnings to standard error, as plain lines where that is no terminal and under CI, NO_COLOR"
     " or TERM=dumb.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(is_wanted: bool) -> None:
+    """Print one line for a bug report. The packages are only asked for their metadata: importing them takes seconds."""
+    if not is_wanted:
+        return
+    import platform
+    from importlib.metadata import version
+
+    from star_rft import __version__
+
+    others = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
+    typer.echo(f"star-rft {__version__} (python {platform.python_version()}, {others})")
+    raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the versions and exit.")
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
+
 
 ConfigOrRun = Annotated[str, typer.Argument(help="A config file, the name of a recipe, or a run folder.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value, for example sample.n=16")]

@@ -1,0 +1,5 @@
+"""`python -m star_rft`"""
+
+from star_rft.cli import main
+
+main()
