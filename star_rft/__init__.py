@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.notebook import import_tqdm
 from star_rft.types import Problem, RoundReport, RunFailure, Sample, Trace, UserError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["Problem", "RoundReport", "RunFailure", "Sample", "Trace", "UserError", "run"]
+
+import_tqdm()
 
 
 def run(

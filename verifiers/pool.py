@@ -226,16 +226,17 @@ def _recipe(check: Check, options: dict[str, Any]) -> Recipe:
 
 
 def _ship(check: Check) -> bytes:
-    """Pickle a function that no other process can import, as those of a notebook; needs cloudpickle."""
-    import importlib.util
+    """Pickle a function that no other process can import, as those of a notebook, with what it uses of it."""
+    from pickle import PicklingError
 
-    if importlib.util.find_spec("cloudpickle") is None:
+    try:
+        import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+
+        shipped: bytes = cloudpickle.dumps(check.function)
+    except (ImportError, TypeError, PicklingError) as error:  # this package alone, or a lock, a file, a generator, ...
         raise VerifierError(
-            f"verifier {check.name!r} is defined in a notebook, a script or another function, where worker "
-            f"processes cannot import it. Move it to a module and name it 'pkg.module:function', or "
-            f"`pip install cloudpickle`, or check in this process with workers=0 (no time limit there)."
-        )
-    import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-    shipped: bytes = cloudpickle.dumps(check.function)
+            f"verifier {check.name!r} is defined in a notebook, a script or another function, and cannot be sent to "
+            f"worker processes: {error}. Move it to a module and name it 'pkg.module:function', or check in this "
+            f"process with workers=0 (no time limit there)."
+        ) from None
     return shipped

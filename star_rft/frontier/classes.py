@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import pyarrow as pa
 
+from star_rft.database import in_memory
 from star_rft.frontier.history import HISTORY, counts
 from star_rft.frontier.suspects import FLAG_AT, MIN_VOTES, PRIOR, suspects
 
@@ -86,8 +87,6 @@ def classify(
     are null where the policy was not asked; `other_*` describe the most frequent answer besides the reference, suspect
     or not, and are null where there is none.
     """
-    import duckdb
-
     tables = {
         "problem": con.sql("select problem_id from problems where split = 'train'").to_arrow_table(),
         "counted": counts(con, through_round=through_round, own=own),
@@ -95,7 +94,7 @@ def classify(
     }
     zeros = ", ".join(f'coalesce("{name}", 0) as "{name}"' for name in (*_COUNTED, *_COUNTED_APART))
     # Apart from the ledger's connection, whose names are the caller's.
-    with duckdb.connect() as apart:
+    with in_memory() as apart:
         for name, table in tables.items():
             apart.register(name, table)
         joined = apart.sql(

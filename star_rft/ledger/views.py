@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from star_rft.database import in_memory
 from star_rft.frontier.classes import FRONTIER
 from star_rft.ledger.manifest import Manifest
 from star_rft.ledger.schemas import (
@@ -36,10 +37,7 @@ OF_ROUNDS = {"selection": SELECTION, "rankings": RANKINGS, "frontier": FRONTIER,
 
 def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     """Open DuckDB in memory with a view a table. They are of what counted now: a later commit is not in them."""
-    import duckdb
-
-    con = duckdb.connect()
-    con.execute("set enable_progress_bar = false")  # else queries of seconds draw one into standard output
+    con = in_memory()
     # Tables of millions of traces go to the disk beyond this: DuckDB's own limit is most of the machine's memory,
     # which the sampler's and the trainer's models need.
     con.execute("set memory_limit = $1", [MEMORY])

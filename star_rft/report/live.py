@@ -1,4 +1,4 @@
-"""Progress that people watch: a live display in a terminal, a line now and then elsewhere."""
+"""Progress that people watch: a live display in a terminal, a line now and then elsewhere, also in a notebook."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ class TerminalProgress:
     def __init__(self, console: Console, *, is_live: bool | None = None, name: str = "", rounds: int = 0) -> None:
         self.console = console
         self.is_live = console.is_terminal and not console.is_dumb_terminal if is_live is None else is_live
+        self.is_live &= not console.is_jupyter  # where rich draws with ipywidgets, and warns if there are none
         self.name, self.rounds = name, rounds
         self._rows: Sequence[Row] = ()
         self._round: int | None = None
