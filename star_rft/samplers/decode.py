@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -52,6 +53,23 @@ class Row:
         return self.token_ids[-1] if self.token_ids else self.last_prompt_token
 
 
+@lru_cache
+def _arguments(kind: type[torch.nn.Module]) -> frozenset[str]:
+    """Return the names of a forward's arguments; reading them takes a while, and every step asks."""
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
+def takes(model: torch.nn.Module, argument: str) -> bool:
+    """Say whether the forward of a model has an argument of this name."""
+    kind: Any = type(model)  # a class can be hashed, which mypy does not see of this one
+    return argument in _arguments(kind)
+
+
+def cache_argument(model: torch.nn.Module) -> str:
+    """Return what a model calls its cache: in newer versions of transformers `cache`, else `past_key_values`."""
+    return "cache" if takes(model, "cache") else "past_key_values"
+
+
 @torch.inference_mode()
 def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefilled]:
     """Run all but the last token of each prompt through the model in one forward.
@@ -65,8 +83,8 @@ def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefilled]:
         ids_N_T = torch.tensor(ids, device=model.device)
         positions_N_T = torch.arange(width, device=model.device).expand(len(prompts), -1)
         # Logits of a whole prompt, which nothing reads, would be the largest tensor of all.
-        keep = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-        model(input_ids=ids_N_T, position_ids=positions_N_T, past_key_values=cache, use_cache=True, **keep)
+        keep = {"logits_to_keep": 1} if takes(model, "logits_to_keep") else {}
+        model(input_ids=ids_N_T, position_ids=positions_N_T, use_cache=True, **{cache_argument(model): cache}, **keep)
     return [Prefilled(prompt, cache, index) for index, prompt in enumerate(prompts)]
 
 
@@ -78,8 +96,8 @@ def next_logits(model: Any, cache: SlotCache, tokens: Sequence[int], rows: Seque
         output = model(
             input_ids=torch.tensor(tokens, device=model.device)[:, None],
             position_ids=positions_N[:, None],
-            past_key_values=cache,
             use_cache=True,
+            **{cache_argument(model): cache},
         )
     logits_N_V: torch.Tensor = output.logits[:, -1]
     return logits_N_V

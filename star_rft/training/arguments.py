@@ -6,8 +6,9 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from star_rft.models.errors import first_line
 from star_rft.training.errors import TrainingError
@@ -26,6 +27,10 @@ def trainer_arguments(
     import torch
     from trl.trainer.sft_config import SFTConfig
 
+    # Newer versions of transformers call it so, and warn of the other name.
+    is_renamed = any(field.name == "activation_checkpointing" for field in fields(SFTConfig))
+    name = "activation_checkpointing" if is_renamed else "gradient_checkpointing"
+    checkpointing: dict[str, Any] = {name: settings.gradient_checkpointing}
     on_cuda = torch.cuda.is_available() and not use_cpu
     bf16 = settings.precision == "bfloat16" or (
         settings.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
@@ -43,7 +48,7 @@ def trainer_arguments(
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         bf16=bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        **checkpointing,
         # Ours is added to the loss of each micro-batch, with the weight that the micro-batch has in its step.
         router_aux_loss_coef=0.0,
         seed=settings.seed,
