@@ -8,12 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import star_rft
-from star_rft.evaluate import read
+from star_rft import config as configs
+from star_rft import record
+from star_rft.build import open_run
+from star_rft.evaluate import EVAL, read
+from star_rft.files import write_table
 from star_rft.gate import CHANGED, Decision, Evaluated, Gate, Outcome, Signs, compare, crossing, decide, evaluated
 from tests.runs import MINIATURE
 
@@ -49,6 +54,25 @@ def play(gate: Gate, *rounds: Sequence[int]) -> list[Decision]:
         if decisions[-1].action == "stop":
             break
     return decisions
+
+
+def eval_table(correct: Sequence[int]) -> pa.Table:
+    """Return the rows of eval.parquet of a round with N samples a problem."""
+    rows = [
+        {
+            "split": "dev",
+            "problem_id": f"p{i:03}",
+            "n": N,
+            "correct": right,
+            "unknown": 0,
+            "truncated": 0,
+            "tokens": N,
+            "answers": ["1"] * N,
+            "is_correct": [at < right for at in range(N)],
+        }
+        for i, right in enumerate(correct)
+    ]
+    return pa.Table.from_pylist(rows, schema=EVAL)
 
 
 def test_without_an_evaluation_a_round_is_kept_and_says_why() -> None:
@@ -280,6 +304,23 @@ def test_equal_results_are_neither_gain_nor_loss(correct: list[int], gate: Gate)
         assert not decision.evidence[figure]["is_loss"]
     assert decision.evidence["crossing"] is None
     assert decision.model_round == (0 if decision.action == "stop" else 1)
+
+
+def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_path: Path) -> None:
+    """Round 1 solved more problems, but fewer of them at all: it has the highest pass@1, and is not gone back to."""
+    rounds = {0: [4] * 20, 1: [8] * 14 + [0] * 6, 2: [4] * 20}
+    changes: dict[str, object] = {"run_dir": str(tmp_path / "run"), "gate.patience": 2, "eval.n": N, "eval.drift": 0}
+    with open_run(configs.load(MINIATURE, changes)) as stages:
+        for round, correct in rounds.items():
+            write_table(stages.folder.eval(round), eval_table(correct))
+            if round < 2:
+                report = stages.reporting.report(round, stages.base, suspects=frozenset())
+                record.write(stages.folder.metrics(round), report)
+        first, last = report.gate, stages.reporting.report(2, stages.base, suspects=frozenset()).gate
+    assert first is not None
+    assert last is not None
+    assert (first["action"], first["rolled_back"], first["model_round"]) == ("roll_back", True, 0)
+    assert (last["action"], last["rolled_back"], last["model_round"]) == ("stop", False, 0)
 
 
 @settings(max_examples=40, deadline=None)

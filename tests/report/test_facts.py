@@ -61,6 +61,17 @@ def test_what_is_unknown_comes_first(finished: Path, tmp_path: Path) -> None:
     assert found.unknown == 1
 
 
+def test_lengths_are_those_of_samples_without_a_hint(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    with open_ledger(run, memory="1GB") as con:
+        before = gather(run, con).lengths
+    ledger = Ledger(run, is_writer=True)
+    commit(ledger, "hinted", [(sample("any", 99, round=2, tokens=10_000, hinted=True), verdict())])
+    with open_ledger(run, memory="1GB") as con:
+        assert gather(run, con).lengths == before
+
+
 def test_controls_are_told_where_they_are_there(facts: Facts) -> None:
     assert facts.controls is None
 

@@ -120,6 +120,11 @@ def test_a_relative_tolerance_allows_nothing_around_zero() -> None:
     assert judge("#### 0", "0", rel_tol=0.5) == ("correct", "match")
 
 
+def test_a_relative_tolerance_is_a_share_of_the_reference() -> None:
+    assert judge("#### 125", "100", rel_tol=0.25) == judge("#### 75", "100", rel_tol=0.25) == ("correct", "match")
+    assert judge("#### 130", "100", rel_tol=0.25) == ("incorrect", "mismatch")
+
+
 def test_a_tolerance_is_exact_at_its_edge_and_works_on_both_sides() -> None:
     assert judge("#### 10.5", "10", abs_tol=0.5) == judge("#### 9.5", "10", abs_tol=0.5) == ("correct", "match")
     assert judge("#### 10.5000001", "10", abs_tol=0.5) == ("incorrect", "mismatch")
