@@ -43,6 +43,7 @@ def test_of_equal_pairs_the_coolest_and_strictest_is_taken() -> None:
     assert balance.best(tried) == Tried(0.7, 0.6, 0.5)
 
 
+@pytest.mark.full
 def test_the_chosen_threshold_drops_low_scores_of_what_is_correct(tmp_path: Path) -> None:
     """Majority scores are shares of votes: 0.9 keeps what (nearly) all samples of a problem agree on."""
     changes = {

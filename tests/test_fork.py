@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from star_rft.ledger import Ledger, compaction
 from star_rft.ledger.manifest import Manifest
 from tests.runs import call, outcome, write_config
@@ -32,6 +34,7 @@ def inodes(run: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in run.glob("ledger/samples/*")}
 
 
+@pytest.mark.full
 def test_a_fork_that_changes_nothing_ends_as_its_source_and_draws_no_sample_of_the_first_round(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +83,7 @@ def test_newer_verdicts_come_along_and_the_newest_still_win(finished: Path, tmp_
     assert after > before > 0
 
 
+@pytest.mark.full
 def test_other_rules_and_another_seed_train_on_the_same_samples(finished: Path, tmp_path: Path) -> None:
     source = copied(finished, tmp_path)
     fork = forked(source, "first", "select.rules=[{attempts: 1}, correct]", "seed=7", "rounds=1")
@@ -91,6 +95,7 @@ def test_other_rules_and_another_seed_train_on_the_same_samples(finished: Path, 
     assert f"forked_from: {source}" in (fork / "config.yaml").read_text()
 
 
+@pytest.mark.full
 def test_a_fork_that_samples_otherwise_begins_after_round_0_and_ends_as_a_run_of_its_own(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +116,7 @@ def test_a_fork_that_samples_otherwise_begins_after_round_0_and_ends_as_a_run_of
     assert outcome(fork) == outcome(tmp_path / "alone/run")
 
 
+@pytest.mark.full
 def test_a_warm_start_is_not_trained_again(tmp_path: Path) -> None:
     warm = {"data": {"source": "word_problems", "options": {"n": 8, "seed": 3, "steps": [1, 1]}}, "epochs": 1}
     config = write_config(tmp_path, warm_start=warm, rounds=0)

@@ -12,6 +12,8 @@ from star_rft.ledger import Ledger
 from star_rft.recipes import recipe_files
 from star_rft.types import RoundReport, RunFailure
 
+pytestmark = pytest.mark.full
+
 QUICKSTART = next(path for path in recipe_files() if path.stem == "quickstart")
 # One step at a wild rate on one trace a prompt of six: the lucky few that the model happens to solve.
 COLLAPSING: dict[str, Any] = {

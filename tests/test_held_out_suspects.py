@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import star_rft
 from star_rft.folder import RunFolder
 from star_rft.frontier.reviews import add
 from star_rft.ledger import Ledger
 from tests.runs import write_config
+
+pytestmark = pytest.mark.full
 
 SMALL: dict[str, Any] = {
     "sample": {"n": 4, "max_tokens": 96, "unit": 64, "batch_size": 16},

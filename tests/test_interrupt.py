@@ -78,6 +78,7 @@ def stopped_by(number: int, arguments: list[str], is_time: Callable[[], bool]) -
     return process.returncode, messages
 
 
+@pytest.mark.full
 def test_a_run_stopped_while_it_samples_and_trains_goes_on_and_ends_as_an_undisturbed_one(
     finished: Path, tmp_path: Path
 ) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from star_rft.ledger import Ledger
+from tests.clones import clone_to
 
-ROOT = Path(__file__).parents[1]
 SMALL = (
     "rounds=1 data.train.options.n=24 data.dev.options.n=8 sample.n=4 eval.n=4 eval.k=[1,4] eval.drift=0 train.epochs=1"
 )
@@ -36,22 +36,7 @@ def parity(completion: str, reference: str) -> bool:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a clone would hold: the files that git knows or would take, and nothing that lies beside them."""
-    known = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(known, cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        pytest.skip("this is not a git checkout, so there is nothing to clone")
-    clone = tmp_path_factory.mktemp("newcomer") / "star-rft"
-    for name in filter(None, listed.stdout.split("\0")):
-        source, target = ROOT / name, clone / name
-        if source.exists() or source.is_symlink():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_symlink():
-                target.symlink_to(os.readlink(source))
-            elif source.is_file():
-                target.write_bytes(source.read_bytes())
-                target.chmod(source.stat().st_mode)
-    return clone
+    return clone_to(tmp_path_factory.mktemp("newcomer") / "star-rft")
 
 
 def environment(clone: Path, here: Path) -> dict[str, str]:

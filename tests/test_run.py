@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
@@ -64,11 +65,11 @@ def test_nothing_but_finished_correct_train_samples_is_trained_on(finished: Path
     assert rows == [("train", "correct", "stop")]
 
 
-def test_running_a_finished_run_again_changes_nothing_and_is_quick(finished: Path) -> None:
-    before = outcome(finished)
-    reports = list(star_rft.run(finished))
+def test_running_a_finished_run_again_changes_nothing_and_is_quick(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    reports = list(star_rft.run(run))
     assert [report.round for report in reports] == [0, 1, 2]
-    assert outcome(finished) == before
+    assert outcome(run) == outcome(finished)
 
 
 def test_a_changed_config_is_refused_and_named(finished: Path) -> None:
@@ -117,6 +118,21 @@ def killed_when(config: Path, is_time: Callable[[Path], bool], *, delay: float) 
     process.wait()
 
 
+def test_a_run_that_is_killed_while_it_trains_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, rounds=1)
+    killed_when(config, MOMENTS["saving a trainer's checkpoint"], delay=0.0)
+    assert not (tmp_path / "run/rounds/001/checkpoint").exists()
+    done = call("run", str(config), "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ends_as_its_first_round(outcome(tmp_path / "run"), outcome(finished))
+
+
+def ends_as_its_first_round(run: dict[str, Any], whole: dict[str, Any]) -> None:
+    assert run["metrics"] == whole["metrics"][:2]
+    assert run["weights"] == {name: weights for name, weights in whole["weights"].items() if "/001/" in name}
+
+
+@pytest.mark.full
 def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     rng = random.Random(0)
@@ -177,6 +193,7 @@ def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(finished
     assert outcome(tmp_path / "run") == outcome(finished)
 
 
+@pytest.mark.full
 def test_single_stages_add_up_to_the_same_round(finished: Path, tmp_path: Path) -> None:
     config = str(write_config(tmp_path, rounds=1))
     refused = call("train", config, cwd=tmp_path)
@@ -185,10 +202,7 @@ def test_single_stages_add_up_to_the_same_round(finished: Path, tmp_path: Path) 
     for stage in ("eval", "sample", "select", "train", "eval"):
         done = call(stage, config, "--quiet", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    single = outcome(tmp_path / "run")
-    whole = outcome(finished)
-    assert single["metrics"] == whole["metrics"][:2]
-    assert single["weights"] == {k: v for k, v in whole["weights"].items() if "/001/" in k}
+    ends_as_its_first_round(outcome(tmp_path / "run"), outcome(finished))
 
 
 def test_data_sets_can_be_given_in_memory(tmp_path: Path) -> None:
@@ -227,6 +241,7 @@ def test_verifying_a_run_again_supersedes_its_verdicts(finished: Path, tmp_path:
     assert con.sql("select count(*) from traces").fetchall() == [(278,)]
 
 
+@pytest.mark.full
 def test_gold_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path: Path) -> None:
     settings = MINIATURE | {
         "run_dir": str(tmp_path / "run"),

@@ -101,6 +101,7 @@ def test_a_scorer_that_cannot_be_meant_is_refused(scorer: dict[str, object], mes
         check_names(configs.load(MINIATURE | {"scorer": scorer}))
 
 
+@pytest.mark.full
 def test_a_run_without_labels_trains_on_what_its_samples_agree_on(tmp_path: Path) -> None:
     changes = {
         "rounds": 1,

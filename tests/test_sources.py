@@ -25,6 +25,7 @@ def test_attempts_take_decodings_and_prompts_in_turn() -> None:
     assert [source.render(problem, attempt)[0] for attempt in source.attempts] == list("abcabc")
 
 
+@pytest.mark.full
 def test_a_round_pools_models_decodings_and_hints_in_one_ledger(tmp_path: Path) -> None:
     """The second model is a copy with other weights, so that its samples are told apart."""
     changes = {

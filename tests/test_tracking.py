@@ -124,6 +124,7 @@ def test_a_class_that_nobody_is_in_any_more_is_0_and_round_0_has_no_figures_of_t
     assert start["held_out/pass_at_1"] == 0.5
 
 
+@pytest.mark.full
 def test_tensorboard_reads_what_a_run_and_its_resumption_logged_once(finished: Path, tmp_path: Path) -> None:
     """The tracker is new to a run of two finished rounds, which then goes on, and is run once more."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -48,13 +48,17 @@ def test_an_adaptive_round_stops_where_the_target_is_met_and_goes_on_elsewhere(t
     assert all(distinct >= 2 or samples > 3 for samples, distinct, _ in found)
 
 
+@pytest.mark.full
 def test_uniform_goes_on_until_so_many_are_correct(tmp_path: Path) -> None:
     found = asked(run(tmp_path, budget={"plan": "uniform", "target": 2, "probe": 2}))
     assert all(correct >= 2 or samples == 12 for samples, _, correct in found)
     assert any(samples < 12 for samples, _, _ in found)
 
 
-@pytest.mark.parametrize("plan", ["fixed", "adaptive", "uniform", "prop2diff"])
+PLANS = ["fixed", "uniform", "prop2diff"]
+
+
+@pytest.mark.parametrize("plan", ["adaptive", *(pytest.param(plan, marks=pytest.mark.full) for plan in PLANS)])
 def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> None:
     budget = {"plan": plan, "tokens": 1500, "probe": 2}
     changes = {"budget": budget, "rationalize": {"n": 3}, "sample": SAMPLE | {"models": ["policy", "tiny"]}}
@@ -68,6 +72,7 @@ def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> 
     assert prompts == 16 or plan == "fixed"  # every prompt has its probe; fixed k serves whole prompts
 
 
+@pytest.mark.full
 def test_another_model_is_asked_only_for_what_is_left_unsolved(tmp_path: Path) -> None:
     models = ["policy", copy_of_tiny(tmp_path, 1)]
     sample = SAMPLE | {"n": 4, "models": models, "temperature": 1.3}
@@ -81,6 +86,7 @@ def test_another_model_is_asked_only_for_what_is_left_unsolved(tmp_path: Path) -
     assert {(own, other > 0) for own, other, correct in rows if not correct} == {(4, True)}
 
 
+@pytest.mark.full
 def test_a_pooled_model_may_be_the_policys_own_base(tmp_path: Path) -> None:
     """The two have one fingerprint in round 1: whose samples are whose is told by the attempts."""
     sample = SAMPLE | {"n": 2, "models": ["policy", "tiny"]}
@@ -91,6 +97,7 @@ def test_a_pooled_model_may_be_the_policys_own_base(tmp_path: Path) -> None:
     assert counted == [(2, 2)]
 
 
+@pytest.mark.full
 def test_a_round_that_is_stopped_between_and_within_waves_ends_the_same(tmp_path: Path) -> None:
     changes = SMALL | {"budget": {"plan": "adaptive", "target": 3, "probe": 2}}
     whole = run(tmp_path / "whole", **changes)

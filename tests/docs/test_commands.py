@@ -14,6 +14,7 @@ ALL = [block for page in PAGES for block in blocks(page)]
 MOST_NOT_RUN = 8
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_says_to_do_can_be_done(page: Path, folder: Path) -> None:
     Reader(folder).follow(blocks(page))
@@ -22,6 +23,7 @@ def test_what_a_page_says_to_do_can_be_done(page: Path, folder: Path) -> None:
 QUERIES = [pair for page in PAGES for pair in answers(blocks(page))]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("query", "shown"), QUERIES, ids=lambda block: block.where)
 def test_a_query_of_a_page_has_the_columns_that_it_shows(query: Block, shown: Block, small_quickstart: Path) -> None:
     found = answer(small_quickstart, query.content)

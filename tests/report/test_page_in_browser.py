@@ -15,6 +15,8 @@ from tests.browser import NARROW, WIDE, chromium, faint_texts, opened, overflow
 from tests.ledgers import commit, sample, verdict
 from tests.report.test_page import PLOTS
 
+pytestmark = pytest.mark.full
+
 __all__ = ["chromium"]
 
 

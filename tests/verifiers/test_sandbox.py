@@ -31,7 +31,7 @@ REACHED = "def check(candidate):\n    assert candidate(0) == 'REACHED'\n"
 TRY = "def solve(x):\n    try:\n        {attack}\n        return 'REACHED'\n    except OSError:\n        return 'no'\n"
 
 
-@pytest.fixture(scope="module", params=["jail", "confined"])
+@pytest.fixture(scope="module", params=["jail", pytest.param("confined", marks=pytest.mark.full)])
 def jail(request: pytest.FixtureRequest) -> Iterator[Jail]:
     """A jail of each rung. Root cannot confine a Python in its own home, but the system's."""
     refusals = []

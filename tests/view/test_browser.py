@@ -17,6 +17,8 @@ from tests.view.test_app import HOSTILE_PATHS, hostile_run
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.full
+
 PATHS = ["/", "/?by=trace&status=incorrect&q=%23", "/?q=zzz", "/prompt/c?status=incorrect", "/prompt/u"]
 
 
