@@ -16,6 +16,8 @@ import pytest
 from star_rft.ledger import Ledger
 from tests.clones import clone_to
 
+pytestmark = pytest.mark.full
+
 SMALL = (
     "rounds=1 data.train.options.n=24 data.dev.options.n=8 sample.n=4 eval.n=4 eval.k=[1,4] eval.drift=0 train.epochs=1"
 )
