@@ -92,11 +92,20 @@ def _frozen(model: PreTrainedModel) -> list[str]:
 
 
 @contextmanager
-def adapter_errors(lora: LoraSpec | None) -> Iterator[None]:
-    """Raise TrainingError for what peft and TRL say of adapters that an architecture cannot have."""
+def without_adapter_warnings() -> Iterator[None]:
+    """Leave out what peft warns of while it puts adapters into a model and what nobody can change."""
     with warnings.catch_warnings():
         # peft translates "all-linear" for fused experts, whose ranks it finds at parameters and not at modules.
         warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+        # peft asks the model by a name that newer versions of transformers have changed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+@contextmanager
+def adapter_errors(lora: LoraSpec | None) -> Iterator[None]:
+    """Raise TrainingError for what peft and TRL say of adapters that an architecture cannot have."""
+    with without_adapter_warnings():
         try:
             yield
         except ValueError as error:

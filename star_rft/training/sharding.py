@@ -65,13 +65,16 @@ def _rebuilt(sharded: Any, weights: dict[str, Any]) -> Any:
     from peft import PeftModel, get_peft_model
     from torch.distributed.fsdp import FSDPModule
 
+    from star_rft.training.arguments import without_adapter_warnings
+
     plain = sharded.get_base_model() if isinstance(sharded, PeftModel) else sharded
     # Sharding changed its class into one that inherits from it.
     kind: Any = next(k for k in type(plain).__mro__ if not issubclass(k, FSDPModule))
     with torch.device("meta"):
         model: Any = kind(plain.config)
         if isinstance(sharded, PeftModel):
-            model = get_peft_model(model, sharded.peft_config["default"])
+            with without_adapter_warnings():
+                model = get_peft_model(model, sharded.peft_config["default"])
     model.load_state_dict(weights, assign=True)
     model.tie_weights()
     return model
