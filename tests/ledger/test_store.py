@@ -84,3 +84,16 @@ def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_a_verdict_of_a_fork_is_newer_than_those_that_it_began_with(tmp_path: Path) -> None:
+    first = sample("a", 0)
+    ledger = ledger_of(tmp_path / "source", [(first, verdict()), (sample("b", 0), verdict())])
+    for number in range(3):
+        ledger.supersede(f"again-{number}", [(first.id, first.text, verdict())])
+    names = {"u0", "again-2"}
+    ledger.fork(tmp_path / "fork/ledger", keeps_unit=names.__contains__, keeps_row=lambda round, split: True)
+    fork = Ledger(tmp_path / "fork", is_writer=True)
+    fork.supersede("mine", [(first.id, first.text, verdict("incorrect"))])
+    rows = fork.connect().execute("select problem_id, status from traces order by problem_id").fetchall()
+    assert rows == [("a", "incorrect"), ("b", "correct")]
