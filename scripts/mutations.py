@@ -198,10 +198,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _files() -> list[str]:
-    """Return the files of the working tree that git has or would take."""
+    """Return the files of the working tree that git has or would take, without the test of this table."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [name for name in listed.stdout.split("\0") if name and os.path.lexists(ROOT / name)]
+    names = [name for name in listed.stdout.split("\0") if name and name != ABOUT_THIS_TABLE]
+    return [name for name in names if os.path.lexists(ROOT / name)]
 
 
 @contextmanager
@@ -242,7 +243,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _failing(folder: Path, python: str, options: Sequence[str]) -> str | None:
     """Run tests until one fails; return its file and function, or None where all pass."""
-    command = [python, "-m", "pytest", "-x", "-q", "--color=no", "--ignore", ABOUT_THIS_TABLE, *options]
+    command = [python, "-m", "pytest", "-x", "-q", "--color=no", *options]
     environment = _environment(folder)
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
