@@ -13,14 +13,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tests.clones import clone_to
+from tests.requirements import requirements
 
 pytestmark = pytest.mark.slow
 
@@ -63,25 +62,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", str(python)]
     run(*pip, "install", "--no-deps", "--no-index", "--quiet", str(wheel))
     return folder / "bin"
-
-
-def requirements(texts: list[str]) -> list[Distribution]:
-    """Return the distributions that these requirements need, and all that those need."""
-    found: dict[str, Distribution] = {}
-    wanted = [(Requirement(text), "") for text in texts]
-    seen = set()
-    while wanted:
-        requirement, extra = wanted.pop()
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
-            continue
-        name = canonicalize_name(requirement.name)
-        found.setdefault(name, distribution(name))
-        assert requirement.specifier.contains(found[name].version, prereleases=True), str(requirement)
-        for other in ("", *requirement.extras):
-            if (name, other) not in seen:
-                seen.add((name, other))
-                wanted += [(Requirement(text), other) for text in found[name].requires or []]
-    return list(found.values())
 
 
 def link(needed: Distribution, packages: Path) -> None:
