@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import acrostic  # noqa: F401  # registers the verifier
 import pytest
 
 import verifiers
+from tests.verifiers import acrostic  # noqa: F401  # registers the verifier
 
 POEM = "Dogs bark\nOver the\nGates"
 

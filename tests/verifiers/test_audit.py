@@ -61,7 +61,7 @@ def test_any_registered_verifier_may_be_the_other_one() -> None:
 
 def test_a_hang_of_the_other_verifier_is_killed_and_shown() -> None:
     rows = [{"id": 1, "completion": "hang", "reference": "5"}, {"id": 2, "completion": "5", "reference": "5"}]
-    found = audit("math", rows, against="sample_checks:obey", workers=1, timeout=0.5)
+    found = audit("math", rows, against="tests.verifiers.sample_checks:obey", workers=1, timeout=0.5)
     assert [(row.id, row.second.status, row.second.reason) for row in found.disagreements] == [(1, "unknown", "fault")]
 
 

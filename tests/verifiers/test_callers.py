@@ -14,7 +14,7 @@ import pytest
 
 import verifiers
 
-OBEY = "sample_checks:obey"
+OBEY = "tests.verifiers.sample_checks:obey"
 
 
 def pairs_of(count: int) -> list[tuple[str, str]]:
@@ -140,7 +140,8 @@ def test_a_long_stream_takes_no_more_memory_than_its_window() -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     before = 0
-    for done, verdict in enumerate(verifiers.verify_iter("sample_checks:says_correct", source(), workers=2)):
+    verdicts = verifiers.verify_iter("tests.verifiers.sample_checks:says_correct", source(), workers=2)
+    for done, verdict in enumerate(verdicts):
         assert verdict.is_correct
         if done == 20_000:
             before = memory()

@@ -98,14 +98,14 @@ def test_a_verifier_of_another_package_that_cannot_be_loaded_is_a_line_and_no_tr
 ) -> None:
     points = {
         name: importlib.metadata.EntryPoint(name, value, registry.ENTRY_POINT_GROUP)
-        for name, value in (("broken", "no_such_package:check"), ("empty", "sample_checks:nothing"))
+        for name, value in (("broken", "no_such_package:check"), ("empty", "sys:nothing"))
     }
     monkeypatch.setattr(registry, "_entry_points", lambda: points)
     assert main(["--list"]) == 0
     out = capsys.readouterr().out
     assert "broken\n    ERROR: verifier 'broken': the entry point no_such_package:check cannot be loaded" in out
     assert "ModuleNotFoundError: No module named 'no_such_package'" in out
-    assert "empty\n    ERROR: verifier 'empty': the entry point sample_checks:nothing cannot be loaded" in out
+    assert "empty\n    ERROR: verifier 'empty': the entry point sys:nothing cannot be loaded" in out
     assert "numeric  (version" in out
     assert main(["broken", "nowhere.jsonl"]) == 2
     assert capsys.readouterr().err.startswith("error: verifier 'broken'")

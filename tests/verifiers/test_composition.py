@@ -12,7 +12,9 @@ import verifiers
 from verifiers import registry
 from verifiers.__main__ import main
 
-CORRECT, INCORRECT, UNKNOWN = "sample_checks:says_correct", "sample_checks:says_incorrect", "sample_checks:says_unknown"
+CHECKS = "tests.verifiers.sample_checks"
+CORRECT, INCORRECT, UNKNOWN = f"{CHECKS}:says_correct", f"{CHECKS}:says_incorrect", f"{CHECKS}:says_unknown"
+OBEY, LENGTH = f"{CHECKS}:obey", f"{CHECKS}:length"
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +57,7 @@ def test_a_right_answer_by_wrong_steps_is_incorrect() -> None:
 
 def test_those_after_the_decisive_one_do_not_run() -> None:
     began = time.monotonic()
-    slow = {"name": "sample_checks:obey", "options": {"seconds": 5.0}}
+    slow = {"name": OBEY, "options": {"seconds": 5.0}}
     assert status("all", INCORRECT, slow) == "incorrect"
     assert status("any", CORRECT, slow) == "correct"
     assert status("fallback", CORRECT, slow) == "correct"
@@ -82,9 +84,9 @@ def test_a_part_has_options_and_a_reference_of_its_own() -> None:
 
 
 def test_a_part_that_breaks_is_unknown_and_says_why() -> None:
-    verdict = verifiers.verify("all", "raise", "", of=["sample_checks:obey"])
+    verdict = verifiers.verify("all", "raise", "", of=[OBEY])
     assert (verdict.status, verdict.reason) == ("unknown", "fault")
-    assert verdict.answer == "sample_checks:obey: RuntimeError: this check is broken"
+    assert verdict.answer == f"{OBEY}: RuntimeError: this check is broken"
 
 
 @pytest.mark.parametrize(
@@ -113,11 +115,11 @@ def test_disagree_takes_two() -> None:
 
 
 def test_limits_add_up_and_versions_show() -> None:
-    check = verifiers.get("all").bound({"of": ["math", "exact", "sample_checks:length"]})
-    parts = [verifiers.get(name) for name in ("math", "exact", "sample_checks:length")]
+    check = verifiers.get("all").bound({"of": ["math", "exact", LENGTH]})
+    parts = [verifiers.get(name) for name in ("math", "exact", LENGTH)]
     assert check.timeout == sum(part.timeout for part in parts)
     assert check.version.startswith("1(math ")
-    assert check.version.endswith(", sample_checks:length 7)")
+    assert check.version.endswith(f", {LENGTH} 7)")
 
 
 def test_bad_references_are_known_before_anything_runs() -> None:
@@ -131,8 +133,8 @@ def test_bad_references_are_known_before_anything_runs() -> None:
 
 
 def test_workers_know_every_part() -> None:
-    of = ["sample_checks:obey", {"name": "any", "options": {"of": ["length", "exact"]}}]
-    verifiers.get("sample_checks:length")  # registers "length", which the worker must learn
+    of = [OBEY, {"name": "any", "options": {"of": ["length", "exact"]}}]
+    verifiers.get(LENGTH)  # registers "length", which the worker must learn
     with verifiers.Pool("all", workers=1, of=of) as pool:
         verdicts = list(pool.verify_iter([("5", 5), ("6", 5)]))
         assert pool.timeout == pytest.approx(5.0 + 9.0 + 5.0)
@@ -142,9 +144,9 @@ def test_workers_know_every_part() -> None:
 
 def test_a_part_that_hangs_is_killed() -> None:
     pairs = [("a", "a"), ("hang", "a"), ("a", "a")]
-    verdicts = verifiers.verify_many("all", pairs, workers=1, timeout=0.5, of=["exact", "sample_checks:obey"])
+    verdicts = verifiers.verify_many("all", pairs, workers=1, timeout=0.5, of=["exact", OBEY])
     assert [v.reason for v in verdicts] == ["match", "mismatch", "match"]
-    verdicts = verifiers.verify_many("all", pairs, workers=1, timeout=0.5, of=["sample_checks:obey", "exact"])
+    verdicts = verifiers.verify_many("all", pairs, workers=1, timeout=0.5, of=[OBEY, "exact"])
     assert [v.reason for v in verdicts] == ["match", "fault", "match"]
 
 

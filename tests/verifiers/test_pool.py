@@ -20,7 +20,7 @@ import pytest
 
 import verifiers
 
-OBEY = "sample_checks:obey"
+OBEY = "tests.verifiers.sample_checks:obey"
 
 
 def is_alive(pid: int) -> bool:
@@ -175,7 +175,7 @@ def test_a_completion_that_is_no_text_fails_at_once(workers: int) -> None:
 
 
 def test_a_pool_keeps_its_workers_over_calls() -> None:
-    with verifiers.Pool("sample_checks:process_id", workers=1) as pool:
+    with verifiers.Pool("tests.verifiers.sample_checks:process_id", workers=1) as pool:
         answers = {v.answer for _ in range(3) for v in pool.verify_iter([("a", "a")] * 3)}
     assert len(answers) == 1
 
@@ -224,7 +224,7 @@ def test_loading_a_library_does_not_count_against_the_limit() -> None:
 
 
 def test_close_kills_the_workers_even_in_a_hang() -> None:
-    pool = verifiers.Pool("sample_checks:process_id", workers=2)
+    pool = verifiers.Pool("tests.verifiers.sample_checks:process_id", workers=2)
     pids = {int(v.answer or 0) for v in pool.verify_iter([("a", "a")] * 50)}
     pool.close()
     wait_until_gone(sorted(pids))
@@ -264,9 +264,9 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent("""
         import os, threading, time, verifiers
-        pool = verifiers.Pool("sample_checks:process_id", workers=1)
+        pool = verifiers.Pool("tests.verifiers.sample_checks:process_id", workers=1)
         print(next(pool.verify_iter([("a", "a")])).answer, flush=True)
-        hanging = verifiers.Pool("sample_checks:obey", workers=1, timeout=600)
+        hanging = verifiers.Pool("tests.verifiers.sample_checks:obey", workers=1, timeout=600)
         threading.Thread(target=lambda: list(hanging.verify_iter([("hang", "a")])), daemon=True).start()
         while not (workers := hanging._engine._workers) or not workers[0].current():
             time.sleep(0.01)
@@ -274,9 +274,9 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         time.sleep(600)
         """)
     )
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(verifiers.__file__).parent.parent)])
+    root = str(Path(verifiers.__file__).parent.parent)
     with subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path}
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
     ) as parent:
         assert parent.stdout is not None
         pids = [int(parent.stdout.readline()) for _ in range(2)]
@@ -364,12 +364,16 @@ def test_a_function_of_a_script_is_shipped_where_cloudpickle_is_installed(tmp_pa
     assert done.stdout == "[('correct', '4')]\n", done.stderr
 
 
-def test_a_verifier_that_workers_cannot_load_fails_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    with verifiers.Pool(OBEY, workers=1) as pool:
-        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "tests" not in entry])
+def test_a_verifier_that_workers_cannot_load_fails_with_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def check(completion, reference):\n    return True\n")
+    with monkeypatch.context() as with_the_module:
+        with_the_module.syspath_prepend(tmp_path)
+        verifiers.get("only_here:check")
     with (
-        verifiers.Pool(OBEY, workers=1) as pool,
-        pytest.raises(verifiers.WorkerLoadError, match="sample_checks"),
+        verifiers.Pool("only_here:check", workers=1) as pool,
+        pytest.raises(verifiers.WorkerLoadError, match="No module named 'only_here'"),
     ):
         list(pool.verify_iter([("a", "a")]))
 

@@ -5,19 +5,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import sample_checks
 
 import verifiers
+from tests.verifiers import sample_checks
 from verifiers import registry
+
+CHECKS = sample_checks.__name__
 
 
 @pytest.fixture(autouse=True)
 def _same_registry_afterwards() -> Iterator[None]:
+    for name in registry.builtin_names():
+        verifiers.get(name)  # their modules register them once, and not again after a test
     before = dict(registry._registered)
     yield
-    # A built-in verifier that a test loaded stays: its module is imported only once.
-    for name in registry._registered.keys() - before.keys() - set(registry.builtin_names()):
-        del registry._registered[name]
+    registry._registered.clear()
     registry._registered.update(before)
 
 
@@ -92,17 +94,17 @@ def test_a_function_of_the_wrong_shape_is_refused() -> None:
 
 
 def test_a_path_names_a_verifier() -> None:
-    assert verifiers.verify("sample_checks:obey", "a", "a").verifier == "sample_checks:obey"
+    assert verifiers.verify(f"{CHECKS}:obey", "a", "a").verifier == f"{CHECKS}:obey"
 
 
 def test_a_decorated_function_keeps_its_facts_under_its_path() -> None:
-    check = verifiers.get("sample_checks:length")
+    check = verifiers.get(f"{CHECKS}:length")
     assert (check.version, check.threshold, check.timeout) == ("7", 0.5, 9.0)
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("no_such_pkg.mod:f", "no module named 'no_such_pkg'"), ("sample_checks:obay", "did you mean 'obey'")],
+    [("no_such_pkg.mod:f", "no module named 'no_such_pkg'"), (f"{CHECKS}:obay", "did you mean 'obey'")],
 )
 def test_a_wrong_path_says_what_is_wrong(path: str, message: str) -> None:
     with pytest.raises(verifiers.UnknownVerifier, match=message):
@@ -110,7 +112,7 @@ def test_a_wrong_path_says_what_is_wrong(path: str, message: str) -> None:
 
 
 def test_an_entry_point_of_another_package_is_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint("theirs", "sample_checks:obey", registry.ENTRY_POINT_GROUP)
+    point = importlib.metadata.EntryPoint("theirs", f"{CHECKS}:obey", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "_entry_points", lambda: {"theirs": point})
     assert "theirs" in verifiers.names()
     assert [v.is_correct for v in verifiers.verify_many("theirs", [("a", "a"), ("a", "b")], workers=1)] == [True, False]
@@ -123,18 +125,18 @@ def test_scores_pass_a_threshold() -> None:
 
 
 def test_a_score_without_threshold_is_correct() -> None:
-    assert verifiers.verify("sample_checks:nonsense", "one", None).score == 1.0
+    assert verifiers.verify(f"{CHECKS}:nonsense", "one", None).score == 1.0
 
 
 @pytest.mark.parametrize("completion", ["nan", "text", "none"])
 def test_a_check_that_returns_nonsense_is_a_fault(completion: str) -> None:
-    verdict = verifiers.verify("sample_checks:nonsense", completion, None)
+    verdict = verifiers.verify(f"{CHECKS}:nonsense", completion, None)
     assert (verdict.status, verdict.reason, verdict.score) == ("unknown", "fault", None)
 
 
 def test_an_unknown_verdict_never_carries_a_score() -> None:
-    verdict = verifiers.verify("sample_checks:own_verdict", "", None)
-    assert (verdict.status, verdict.score, verdict.verifier) == ("unknown", None, "sample_checks:own_verdict")
+    verdict = verifiers.verify(f"{CHECKS}:own_verdict", "", None)
+    assert (verdict.status, verdict.score, verdict.verifier) == ("unknown", None, f"{CHECKS}:own_verdict")
     assert verdict.answer is not None
     assert len(verdict.answer) == 500
 
@@ -155,5 +157,5 @@ def test_every_built_in_has_a_line_and_an_example_that_holds() -> None:
 
 
 def test_sample_checks_are_importable_by_workers() -> None:
-    assert registry.importable_path(verifiers.get("length")) == "sample_checks:length"
+    assert registry.importable_path(verifiers.get("length")) == f"{CHECKS}:length"
     assert sample_checks.length is verifiers.get("length").function

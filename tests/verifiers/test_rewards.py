@@ -46,7 +46,7 @@ def test_a_wrong_name_or_option_fails_before_training() -> None:
 
 
 def test_graded_scores_pass_through() -> None:
-    reward = verifiers.as_reward("sample_checks:length", workers=1)
+    reward = verifiers.as_reward("tests.verifiers.sample_checks:length", workers=1)
     assert reward.__name__ == "length_reward"
     assert reward(prompts=[""], completions=["ab"], solution=[8.0]) == [0.25]
 
