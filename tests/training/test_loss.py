@@ -4,50 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM
 
 from star_rft.training.batches import pack, pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.losses import weighted_nll
-from star_rft.training.run import make_trainer
-from star_rft.training.settings import Running, Settings
-from star_rft.training.sft import WeightedNll
 from star_rft.types import Example
 from tests.training.conftest import random_examples
-
-Gradients = dict[str, torch.Tensor]
-
-
-def settings(**changes: Any) -> Settings:
-    values: dict[str, Any] = {
-        "lr": 1e-3, "epochs": None, "max_steps": 1, "batch_size": 12, "micro_batch_size": None,
-        "max_tokens": 100, "schedule": "constant", "warmup_ratio": 0.0, "weight_decay": 0.0,
-        "max_grad_norm": 1e9, "precision": "float32", "lora": None, "gradient_checkpointing": False,
-        "packing": False, "seed": 0, "save_dtype": "float32",
-    }  # fmt: skip
-    return Settings(**{**values, **changes})
-
-
-def of_trainer(examples: Sequence[Example], base: Path, work: Path, **changes: Any) -> tuple[float, Gradients]:
-    """Let Trainer take one optimizer step over all examples; return its loss and gradient."""
-    gradients: Gradients = {}
-
-    class Catch(TrainerCallback):
-        def on_pre_optimizer_step(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
-            for name, parameter in model.named_parameters():
-                assert parameter.grad is not None
-                gradients[name] = parameter.grad.clone()
-
-    trainer, _, _ = make_trainer(
-        WeightedNll(examples), settings(batch_size=len(examples), **changes), Running(device="cpu"), base, work,
-    )  # fmt: skip
-    trainer.add_callback(Catch())
-    trainer.train()
-    return trainer.state.log_history[0]["loss"], gradients
+from tests.training.gradients import Gradients, gradients_of, sft_step
 
 
 def by_formula(examples: Sequence[Example], base: Path) -> tuple[float, Gradients]:
@@ -61,8 +28,8 @@ def by_formula(examples: Sequence[Example], base: Path) -> tuple[float, Gradient
             numerator = numerator - example.weight * log_probs_T_V[t - 1, ids_T[t]]
             denominator += example.weight
     loss = numerator / denominator
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters()}
+    loss.backward()
+    return loss.item(), gradients_of(model)
 
 
 @pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
@@ -71,7 +38,7 @@ def test_the_weighted_loss_and_its_gradient_equal_the_formula(
     base: Path, tmp_path: Path, packing: bool, micro_batch_size: int
 ) -> None:
     examples = random_examples(12, weighted=True)
-    loss, gradients = of_trainer(examples, base, tmp_path, packing=packing, micro_batch_size=micro_batch_size)
+    loss, gradients = sft_step(examples, base, tmp_path, packing=packing, micro_batch_size=micro_batch_size)
     expected_loss, expected = by_formula(examples, base)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-6)
@@ -79,7 +46,7 @@ def test_the_weighted_loss_and_its_gradient_equal_the_formula(
 
 def test_uniform_weights_give_the_mean_over_tokens(base: Path, tmp_path: Path) -> None:
     examples = random_examples(12)
-    loss, _ = of_trainer(examples, base, tmp_path, micro_batch_size=5)
+    loss, _ = sft_step(examples, base, tmp_path, micro_batch_size=5)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     batch = pad(examples)
     logits_B_T_V = model(batch["input_ids"]).logits
@@ -92,8 +59,8 @@ def test_uniform_weights_give_the_mean_over_tokens(base: Path, tmp_path: Path) -
 def test_the_scale_of_the_weights_does_not_matter(base: Path, tmp_path: Path) -> None:
     examples = random_examples(6, weighted=True)
     doubled = [Example(e.prompt_ids, e.completion_ids, 2 * e.weight) for e in examples]
-    loss, gradients = of_trainer(examples, base, tmp_path)
-    loss_2, gradients_2 = of_trainer(doubled, base, tmp_path)
+    loss, gradients = sft_step(examples, base, tmp_path)
+    loss_2, gradients_2 = sft_step(doubled, base, tmp_path)
     assert loss == pytest.approx(loss_2, rel=1e-6)
     torch.testing.assert_close(gradients, gradients_2)
 

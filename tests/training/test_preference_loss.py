@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from star_rft.models import ASSETS
 from star_rft.training.batches import IGNORED
@@ -20,21 +20,9 @@ from star_rft.training.run import make_trainer
 from star_rft.training.settings import Comparison, Running
 from star_rft.types import Ranking
 from tests.training.conftest import random_rankings
-from tests.training.test_loss import Gradients, settings
+from tests.training.gradients import Gradients, gradients_of, settings, step_of
 
 OBJECTIVES: tuple[Comparison, ...] = ("dpo", "rso", "rrhf")
-
-
-class Catch(TrainerCallback):
-    """Keep the gradient of the step."""
-
-    def __init__(self) -> None:
-        self.gradients: Gradients = {}
-
-    def on_pre_optimizer_step(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None
-            self.gradients[name] = parameter.grad.clone()
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +59,7 @@ def of_trainer(
     trainer, _, _ = make_trainer(
         compared, settings(batch_size=len(rankings), **changes), Running(device="cpu"), policy, work,
     )  # fmt: skip
-    catch = Catch()
-    trainer.add_callback(catch)
-    trainer.train()
-    return trainer.state.log_history[0]["loss"], catch.gradients
+    return step_of(trainer)
 
 
 def scores(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> Nll:
@@ -115,8 +100,8 @@ def by_formula(
         loss = torch.stack(pairs).sum() / len(rankings) + sft_weight * torch.stack(bests).mean()
     else:
         loss = torch.stack(pairs).mean() - sft_weight * torch.stack(chosen_logps).sum() / chosen_tokens
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    loss.backward()
+    return loss.item(), gradients_of(model)
 
 
 @pytest.mark.parametrize("sft_weight", [0.0, 0.5])
@@ -163,7 +148,7 @@ def of_trl(
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    class Tokenised(DPOTrainer):  # type: ignore[misc]
+    class Tokenised(DPOTrainer):
         def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
             return dataset  # it would tokenise texts
 
@@ -194,10 +179,7 @@ def of_trl(
         train_dataset=Dataset.from_list(pairs),
         processing_class=AutoTokenizer.from_pretrained(policy),
     )
-    catch = Catch()
-    trainer.add_callback(catch)
-    trainer.train()
-    return trainer.state.log_history[0]["loss"], catch.gradients
+    return step_of(trainer)
 
 
 @pytest.mark.parametrize(("objective", "sft_weight"), [("dpo", 0.0), ("dpo", 0.2), ("rso", 0.0)])
@@ -261,7 +243,7 @@ def test_an_empty_micro_batch_has_a_gradient_of_zero(policy: Path, packed: bool)
     empty, full = collate([{"members": []}]), collate([{"members": [0, 1]}])
     assert compared.totals(empty).tolist() == [0.0, 0.0]
     loss = compared.loss(scores(model, empty), empty, compared.totals(full))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
