@@ -89,7 +89,8 @@ def test_every_option_of_a_family_is_a_field_of_its_config(families: ModuleType)
 
 
 def test_a_family_without_a_fault_is_exact(checks: ModuleType, llama: Path, oracle: Any) -> None:
-    sampler, drawn = HFSampler(llama, dtype="float32", device="cpu"), []
+    sampler = HFSampler(llama, dtype="float32", device="cpu")
+    drawn: list[Completion] = []
     assert checks.greedy_cell(sampler, oracle, drawn) == checks.Cell("ok", "15/15")
     assert checks.logprob_cell(sampler, oracle, drawn).state == "ok"
 

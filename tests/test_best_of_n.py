@@ -290,7 +290,7 @@ def test_a_repeated_command_asks_neither_model(
     monkeypatch.setattr("star_rft.scorers.reward_model._load", None)
     monkeypatch.setattr("star_rft.samplers.hf.load", None)
     with open_run(settled(tmp_path)) as stages:
-        options = {"verifier": "math", "workers": 1, "timeout": 10.0}
+        options: dict[str, Any] = {"verifier": "math", "workers": 1, "timeout": 10.0}
         again = open_chooser("reward_model", stages, model=str(reward), options={}, **options)
         measured = measure(stages, again)
     assert [best.score for best in measured.at] == [best["score"] for best in document["at"]]
@@ -337,7 +337,7 @@ def test_the_table_is_followed_by_words(begun: tuple[Path, dict[str, Any]]) -> N
 
 
 def opened(stages: Any, by: str, path: Path | None = None, **options: Any) -> Chooser:
-    verifier = {"verifier": "math", "workers": 1, "timeout": 10.0}
+    verifier: dict[str, Any] = {"verifier": "math", "workers": 1, "timeout": 10.0}
     return open_chooser(by, stages, model=str(path) if path else None, options=options, **verifier)
 
 

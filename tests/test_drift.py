@@ -32,7 +32,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
-            weight += 0.01 * torch.randn_like(weight)
+            weight.add_(0.01 * torch.randn_like(weight))
     model.save_pretrained(folder)
     return folder
 
@@ -142,8 +142,8 @@ def test_own_samples_are_the_tokens_that_the_model_sampled(tmp_path: Path) -> No
     prompts = prompter()
 
     def drawn(**changes: Any) -> list[Example]:
-        options = {"round": 1, "split": "train", "model": "m", "problems": problems, "prompts": prompts} | changes
-        return own_samples(con, **options)
+        options: dict[str, Any] = {"round": 1, "split": "train", "model": "m", "problems": problems, "prompts": prompts}
+        return own_samples(con, **options | changes)
 
     every = drawn()
     assert sorted(len(item.completion_ids) for item in every) == sorted([1, 2, 3, 4, 5, 6] * 3)

@@ -339,7 +339,7 @@ def test_decisions_are_deterministic_and_a_roll_back_goes_to_a_kept_round(rounds
 @given(histories)
 def test_the_order_of_problems_does_not_matter(rounds: list[list[int]]) -> None:
     history = [of(r, correct) for r, correct in enumerate(rounds)]
-    turned = [Evaluated(h.round, dict(reversed(h.outcomes.items()))) for h in history]
+    turned = [Evaluated(h.round, dict(reversed(list(h.outcomes.items())))) for h in history]
     assert last(Gate(), *history) == last(Gate(), *turned)
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_on_a_cpu_auto_is_fp32_and_a_named_dtype_is_that_dtype(checkpoint: Path)
     ],
 )
 def test_an_unknown_dtype_or_device_lists_what_is_valid(
-    checkpoint: Path, options: dict[str, str], message: str
+    checkpoint: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
         load(checkpoint, **options)
@@ -123,6 +124,7 @@ def test_smollm2_is_made_once_and_knows_its_chat_format(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "smollm2" / "model.safetensors").stat().st_mtime_ns == stamp
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["smollm2"]
 
+    model: Any
     model, tokenizer = load(made, dtype="bfloat16", device="cpu")
     assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>"
     assert model.config.eos_token_id == tokenizer.eos_token_id == 2
@@ -137,7 +139,7 @@ def test_smollm2_is_made_once_and_knows_its_chat_format(tmp_path: Path) -> None:
 
 
 def test_a_narrow_model_from_scratch_begins_wide_enough_to_learn(tmp_path: Path) -> None:
-    model, _ = load(initialise(resolve("tiny", into=tmp_path), into=tmp_path / "one", seed=1))
+    model: Any = load(initialise(resolve("tiny", into=tmp_path), into=tmp_path / "one", seed=1))[0]
     weights = model.get_input_embeddings().weight
     expected = model.config.hidden_size**-0.5
     assert expected > 0.02  # transformers' own width, with which a narrow model stays on a plateau

@@ -31,7 +31,7 @@ def adapter_of(base: Path, folder: Path, *, seed: int = 0, dtype: Any = torch.bf
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM", **options)
     wrapped = get_peft_model(model, config)
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(str(folder))
     return wrapped
 
 
@@ -49,7 +49,8 @@ def test_an_adapter_is_merged_once_in_the_dtype_of_its_base(base: Path, tmp_path
     assert all(torch.equal(found[name], expected[name]) for name in found)
     before = load_file(base / "model.safetensors")
     assert found.keys() == before.keys()
-    assert not torch.equal(before["lm_head.weight"], load(merged, device="cpu")[0].get_input_embeddings().weight)
+    embeddings: Any = load(merged, device="cpu")[0].get_input_embeddings()
+    assert not torch.equal(before["lm_head.weight"], embeddings.weight)
     assert load_tokenizer(merged).get_vocab() == load_tokenizer(base).get_vocab()
     # Generation settings that transformers finds inconsistent are kept too.
     assert json.loads((tmp_path / "run" / "base" / "generation_config.json").read_text())["top_k"] == 2
@@ -82,10 +83,11 @@ def test_an_adapter_with_tokens_of_its_own_widens_the_embedding(base: Path, tmp_
     wrapped = get_peft_model(
         model, LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
     )
-    wrapped.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    wrapped.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=True)
     tokenizer.save_pretrained(tmp_path / "adapter")
     merged, merged_tokenizer = load(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu")
-    assert merged.get_input_embeddings().weight.shape[0] == len(merged_tokenizer) == 34
+    embeddings: Any = merged.get_input_embeddings()
+    assert embeddings.weight.shape[0] == len(merged_tokenizer) == 34
 
 
 def test_a_config_of_the_base_beside_the_adapter_changes_nothing(base: Path, tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_a_quantised_base_is_refused(base: Path, tmp_path: Path) -> None:
 def test_an_adapter_that_cannot_be_merged_is_refused(base: Path, tmp_path: Path) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(base)
     prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
-    get_peft_model(model, prompt).save_pretrained(tmp_path / "adapter")
+    get_peft_model(model, prompt).save_pretrained(str(tmp_path / "adapter"))
     refused(tmp_path / "adapter", r"is an adapter of type PROMPT_TUNING, which no weights can be merged with")
     rewrite(tmp_path / "adapter", peft_type="NEW_TYPE")
     refused(tmp_path / "adapter", "NEW_TYPE")

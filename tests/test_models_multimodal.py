@@ -14,6 +14,7 @@ from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, initialise, load, longest_sequence, text_config
 from star_rft.training.memory import shape_of
+from tests.tiers import fast_only
 
 from .samplers.conftest import character_tokenizer
 from .test_models_weights import SIZES, configured
@@ -62,7 +63,7 @@ def saved(folder: Path, config: PreTrainedConfig) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", fast_only(FAMILIES, "gemma3"))
 def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: str, tmp_path: Path) -> None:
     folder = saved(tmp_path / "base", FAMILIES[family]())
     check_model(folder)
@@ -92,7 +93,7 @@ def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: s
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", fast_only(FAMILIES, "gemma3"))
 def test_sizes_are_those_of_the_text_part(family: str, tmp_path: Path) -> None:
     folder = saved(tmp_path / "base", FAMILIES[family]())
     shape = shape_of(folder)

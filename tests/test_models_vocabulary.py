@@ -89,7 +89,7 @@ def test_a_model_that_knows_no_end_is_refused_with_the_cure(tmp_path: Path) -> N
 
 def test_an_end_in_the_generation_config_or_the_config_is_enough(tmp_path: Path) -> None:
     folder = without_end(tmp_path)
-    GenerationConfig(eos_token_id=[2, 3]).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    GenerationConfig(eos_token_id=[2, 3]).save_pretrained(folder)
     load(folder, device="cpu")
     (folder / "generation_config.json").unlink()
     load(configured(folder, eos_token_id=2), device="cpu")

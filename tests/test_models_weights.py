@@ -39,7 +39,9 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "phi3": lambda: architectures.Phi3Config(**SIZES),
     "gemma2": lambda: architectures.Gemma2Config(**SIZES, head_dim=8),
     "mixtral": lambda: architectures.MixtralConfig(**SIZES, num_local_experts=4),
-    "qwen3_moe": lambda: architectures.Qwen3MoeConfig(**SIZES, head_dim=8, num_experts=4, moe_intermediate_size=16),
+    "qwen3_moe": lambda: architectures.Qwen3MoeConfig(
+        **SIZES | {"head_dim": 8}, num_experts=4, moe_intermediate_size=16
+    ),
     "deepseek_v3": lambda: architectures.DeepseekV3Config(**SIZES | {"num_key_value_heads": 4}, **MLA),
     "mamba": lambda: architectures.MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, eos_token_id=2),
 }

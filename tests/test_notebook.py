@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+import verifiers
 from star_rft.report.live import TerminalProgress
 from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import MINIATURE, environment
@@ -96,6 +98,22 @@ def test_a_ledger_is_read_where_duckdb_would_draw_its_bars_with_ipywidgets(tmp_p
     assert (done.stdout, done.stderr) == ("[(False, 4)]\n1\n", "")
 
 
+def test_a_verifier_that_cannot_be_sent_to_workers_is_refused_with_what_to_do() -> None:
+    lock = threading.Lock()
+
+    @verifiers.register("locked")
+    def locked(completion: str, reference: str) -> bool:
+        with lock:
+            return completion == reference
+
+    with pytest.raises(
+        verifiers.VerifierError, match=r"'locked' .*: cannot pickle '_thread.lock' .*'pkg.module:function'"
+    ):
+        verifiers.Pool("locked", workers=1)
+    with verifiers.Pool("locked", workers=0) as pool:
+        assert [verdict.status for verdict in pool.verify_iter([("a", "a"), ("a", "b")])] == ["correct", "incorrect"]
+
+
 def test_progress_in_a_notebook_is_lines_without_widgets() -> None:
     terminal, notebook = (
         Console(force_terminal=True, force_jupyter=is_jupyter, file=io.StringIO()) for is_jupyter in (False, True)
@@ -114,7 +132,7 @@ def test_a_run_with_a_verifier_of_a_cell_needs_no_ipywidgets_and_prints_nothing(
 
     cells = [WITHOUT_WIDGETS, REGISTER, RUN, READ]
     notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
-    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}})
     client.execute(env=environment())
     outputs = [output for cell in notebook.cells for output in cell.outputs]
     assert [output.output_type for output in outputs] == ["execute_result"] * 2, outputs

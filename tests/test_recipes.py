@@ -19,6 +19,7 @@ from star_rft.recipes import recipe_files, row
 from star_rft.report import terminal
 from tests.runs import call, outcome, write_config
 from tests.scorers.conftest import save_reward_model
+from tests.tiers import fast_only
 
 ROOT = Path(__file__).parent.parent
 RECIPES = {path.stem: path for path in recipe_files()}
@@ -76,6 +77,7 @@ def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
 
 def copy_of_tiny(folder: Path, index: int) -> str:
     """Pooled models are told apart by their weights: each copy differs in one number."""
+    model: Any
     model, tokenizer = load(resolve("tiny", into=folder))
     with torch.no_grad():
         model.get_input_embeddings().weight[0, 0] += 0.001 * (index + 1)
@@ -148,7 +150,7 @@ def test_the_recipes_that_are_run_have_every_switch(tmp_path: Path) -> None:
     assert set().union(*found.values()) == set().union(*(found[name] for name in RUN))
 
 
-@pytest.mark.parametrize("name", [RUN[0], *(pytest.param(name, marks=pytest.mark.full) for name in RUN[1:])])
+@pytest.mark.parametrize("name", fast_only(RUN, RUN[0]))
 def test_a_recipe_runs_one_round(name: str, tmp_path: Path) -> None:
     config = configs.load(RECIPES[name])
     reports = list(star_rft.run(RECIPES[name], miniature(config, tmp_path)))

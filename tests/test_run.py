@@ -38,8 +38,9 @@ def test_a_round_leaves_what_the_design_promises(finished: Path) -> None:
 
 
 def test_the_checkpoint_loads_and_differs_from_its_base(finished: Path) -> None:
-    first, second = (AutoModelForCausalLM.from_pretrained(finished / f"rounds/00{i}/checkpoint") for i in (1, 2))
-    assert not first.get_input_embeddings().weight.equal(second.get_input_embeddings().weight)
+    models: list[Any] = [AutoModelForCausalLM.from_pretrained(finished / f"rounds/00{i}/checkpoint") for i in (1, 2)]
+    first, second = (model.get_input_embeddings().weight for model in models)
+    assert not first.equal(second)
 
 
 def test_every_planned_sample_is_in_the_ledger_once_and_belongs_to_its_model(finished: Path) -> None:

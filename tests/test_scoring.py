@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from star_rft.select.rules import select
 from star_rft.types import Problem, Trace, UserError
 from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import MINIATURE
+from verifiers.types import Status
 
 
 class Lengths:
@@ -36,10 +38,8 @@ class Lengths:
 
 
 def scored_ledger(folder: Path, *, threshold: float | None = None) -> tuple[Ledger, Lengths]:
-    pairs = [
-        (sample("a", i, text), verdict(s))
-        for i, (text, s) in enumerate([("xx", "correct"), ("xxxx", "incorrect"), ("mute", "correct")])
-    ]  # type: ignore[arg-type]
+    judged: list[tuple[str, Status]] = [("xx", "correct"), ("xxxx", "incorrect"), ("mute", "correct")]
+    pairs = [(sample("a", i, text), verdict(status)) for i, (text, status) in enumerate(judged)]
     pairs += [(sample("b", 0, "x"), verdict())]
     ledger, scorer = ledger_of(folder, pairs), Lengths()
     scoring = Scoring("lengths", lambda policy: scorer, threshold=threshold, decides=True)
@@ -51,7 +51,7 @@ def scored_ledger(folder: Path, *, threshold: float | None = None) -> tuple[Ledg
     return ledger, scorer
 
 
-def kept(ledger: Ledger, *rules: object, decides: bool) -> set[tuple[str, str]]:
+def kept(ledger: Ledger, *rules: Any, decides: bool) -> set[tuple[str, str]]:
     chosen = select(
         ledger.connect(),
         round=1,
@@ -59,7 +59,7 @@ def kept(ledger: Ledger, *rules: object, decides: bool) -> set[tuple[str, str]]:
         rules=rules,
         weighting="uniform",
         seed=0,
-        scorer_decides=decides,  # type: ignore[arg-type]
+        scorer_decides=decides,
     )
     texts = dict(ledger.connect().execute("select sample_id, text from samples").fetchall())
     rows = chosen.traces.to_arrow_table().to_pylist()

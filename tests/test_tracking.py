@@ -22,7 +22,7 @@ from star_rft.types import RoundReport, UserError
 from tests.runs import call, write_config
 
 
-class Notebook(GeneralTracker):  # type: ignore[misc]  # accelerate has no types
+class Notebook(GeneralTracker):
     """A tracker that keeps what it is told, and fails or hangs when it is told to."""
 
     name = "notebook"

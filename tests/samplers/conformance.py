@@ -54,7 +54,7 @@ class Backend:
 def hostile_model(folder: Path) -> Path:
     """Copy the shipped model, with defaults that must not leak into sampling and a second end-of-sequence token."""
     shutil.copytree(ASSETS / "tiny", folder)
-    second = load_tokenizer(folder).convert_tokens_to_ids(load_tokenizer(folder).tokenize(SECOND_EOS))[0]
+    second = load_tokenizer(folder)(SECOND_EOS, add_special_tokens=False)["input_ids"][0]
     config = GenerationConfig(
         bos_token_id=1,
         eos_token_id=[2, second],
@@ -71,7 +71,7 @@ def hostile_model(folder: Path) -> Path:
 
 def prompts(count: int) -> list[str]:
     """Return prompts of the one form that the model knows."""
-    return [f"Question: {p.question}\nAnswer:" for p in generate(count, split="train", seed=7, steps=[2, 3])]
+    return [f"Question: {p.question}\nAnswer:" for p in generate(count, split="train", seed=7, steps=(2, 3))]
 
 
 def requests(texts: Sequence[str], attempts: int, *, seed: int = 0) -> list[Request]:

@@ -87,10 +87,10 @@ def application(tiny: Tiny, *, key: str | None) -> Starlette:
         if (refusal := refused(request)) is not None:
             return refusal
         body: dict[str, Any] = await request.json()
-        prompt, ids = body["prompt"], None
-        if isinstance(prompt, list):
-            prompt, ids = tiny.sampler.tokenizer.decode(prompt), tuple(prompt)
-        one = await tiny.draw(prompt, ids, body["seed"], _decoding(body))
+        prompt: Any = body["prompt"]
+        ids = tuple(prompt) if isinstance(prompt, list) else None
+        text = str(prompt if ids is None else tiny.sampler.tokenizer.decode(prompt))
+        one = await tiny.draw(text, ids, body["seed"], _decoding(body))
         choice: dict[str, Any] = {"index": 0, "text": one.text, "finish_reason": one.finish_reason, "logprobs": None}
         if not tiny.text_only:
             # The sum is all that our sampler knows: on the first token it is the same sum.

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
 from star_rft.models import ASSETS
 from star_rft.samplers.hf import HFSampler
@@ -28,12 +29,13 @@ def by_request(completions: list[Completion]) -> dict[tuple[str, int], Completio
     return {(one.request.problem_id, one.request.attempt): one for one in completions}
 
 
-def plain_model(checkpoint: Path) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+def plain_model(checkpoint: Path) -> Any:
+    """The model as transformers loads it; `generate` is not among what its type has."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     return model.eval()
 
 
-def greedy_by_generate(model: PreTrainedModel, ids: list[int], max_tokens: int) -> list[int]:
+def greedy_by_generate(model: Any, ids: list[int], max_tokens: int) -> list[int]:
     output = model.generate(
         torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -182,7 +184,7 @@ def test_an_end_of_sequence_token_is_in_the_tokens_and_not_in_the_text(sampler: 
     assert 0 < len(stopped) < len(completions)
     for one in stopped:
         assert one.token_ids.index(2) == len(one.token_ids) - 1
-        assert one.text == sampler.tokenizer.decode(one.token_ids[:-1], skip_special_tokens=True)
+        assert one.text == sampler.tokenizer.decode(list(one.token_ids[:-1]), skip_special_tokens=True)
 
 
 def test_a_completion_without_an_end_has_all_its_tokens_and_says_length(sampler: HFSampler) -> None:
@@ -215,7 +217,9 @@ def test_a_stop_string_over_several_tokens_ends_a_completion_and_is_cut_from_its
         if found:
             assert with_stop.finish_reason == "stop"
             assert with_stop.token_ids == one.token_ids[: len(with_stop.token_ids)]
-            assert sampler.tokenizer.decode(with_stop.token_ids).endswith(stop)
+            whole = sampler.tokenizer.decode(list(with_stop.token_ids))
+            assert isinstance(whole, str)
+            assert whole.endswith(stop)
         else:
             assert with_stop == one
 

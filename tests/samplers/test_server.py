@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -336,7 +336,7 @@ def test_text_alone_is_tokenized_and_has_no_logprob(server: FaultyServer) -> Non
         assert one.logprob is None
         assert not one.ids_are_sampled
         assert one.token_ids[-1] == tokenizer.eos_token_id
-        assert tokenizer.decode(one.token_ids[:-1]) == one.text
+        assert tokenizer.decode(list(one.token_ids[:-1])) == one.text
         assert one.finish_reason == "stop"
     assert {type(body["prompt"]) for body in server.bodies} == {str}
     assert all("top_k" not in body and "logprobs" not in body for body in server.bodies)
@@ -367,7 +367,8 @@ def test_a_setting_that_a_server_has_no_word_for_is_refused(server: FaultyServer
 
 
 def test_seeds_of_64_bits_fit_what_servers_take(server: FaultyServer) -> None:
-    for api, most in (("vllm", 2**63), ("openai", 2**31)):
+    limits: list[tuple[Literal["vllm", "openai"], int]] = [("vllm", 2**63), ("openai", 2**31)]
+    for api, most in limits:
         server.bodies.clear()
         sampler = ServerSampler(TINY, urls=[server.url], **QUICK, api=api)
         seeds = [2**64 - 1, 2**63, 2**63 - 1, 0, 123456789123456789]

@@ -44,6 +44,7 @@ def test_a_stop_string_is_found_with_its_last_byte(
 
 def test_a_stop_string_that_ends_inside_a_token_is_found(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     tokens = byte_tokenizer.convert_tokens_to_ids(["a", "Que", ":x", "b"])
+    assert isinstance(tokens, list)
     assert first_end(byte_tokenizer, ["e:"], tokens) == 3
 
 

@@ -83,7 +83,7 @@ def small_model(name: str, **changes: Any) -> Any:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of modules of transformers that use what torch deprecates
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
 def write_model(model: Any, folder: Path, *, tokenizer_of: Path) -> Path:

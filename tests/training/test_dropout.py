@@ -13,6 +13,7 @@ import torch
 from star_rft.training import LoraSpec, TrainingError, fit_rankings
 from star_rft.training.dropout import rest, switch_off
 from star_rft.training.forward import Forward
+from tests.tiers import fast_only
 from tests.training.architectures import SETTINGS, small_model, write_model
 from tests.training.conftest import random_rankings
 
@@ -20,7 +21,7 @@ RANDOM = ("opt", "gpt_bigcode", "seed_oss", "phi", "gpt2", "bloom", "falcon-alib
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("name", fast_only(RANDOM, "gpt2", "mixtral"))
 def test_the_first_loss_of_dpo_is_the_logarithm_of_two(
     base: Path, tmp_path: Path, name: str, checkpointing: bool
 ) -> None:

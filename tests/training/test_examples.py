@@ -19,7 +19,7 @@ def test_the_end_is_added_to_a_text_exactly_once(tokenizer: PreTrainedTokenizerB
     example = example_from_text(tokenizer, "w1 w2", "w3 w4")
     assert example.completion_ids.count(END) == 1
     assert example.completion_ids[-1] == END
-    assert tokenizer.decode(example.completion_ids[:-1]) == "w3 w4"
+    assert tokenizer.decode(list(example.completion_ids[:-1])) == "w3 w4"
 
 
 def test_sampled_tokens_are_kept_and_end_exactly_once(tokenizer: PreTrainedTokenizerBase) -> None:

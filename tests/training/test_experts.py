@@ -11,18 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
 
 from star_rft.models import load
 from star_rft.training import LoraSpec, TrainingError, fit, fit_rankings
 from star_rft.training.batches import pad
-from star_rft.training.run import make_trainer
-from star_rft.training.settings import Running
-from star_rft.training.sft import WeightedNll
 from star_rft.types import Example
+from tests.tiers import fast_only
 from tests.training.architectures import small_model, write_model
 from tests.training.conftest import random_examples, random_rankings
-from tests.training.test_loss import settings
+from tests.training.gradients import Gradients, gradients_of, sft_step
 
 FAMILIES = (
     "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "deepseek_v2", "deepseek_v3", "llama4_text",
@@ -61,7 +58,7 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast_only(FAMILIES, "mixtral", "llama4_text"))
 def test_every_objective_trains_every_family_and_its_checkpoint_is_sampled_from(
     folder_of: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
@@ -69,7 +66,7 @@ def test_every_objective_trains_every_family_and_its_checkpoint_is_sampled_from(
     fit(random_examples(8), out_dir=tmp_path / "sft", max_steps=2, say=said.append, **common(folder))
     assert [name in line or "router_aux_loss_coef" in line for line in said] == [True] * (name in SAID)
     assert config_of(tmp_path / "sft") == config_of(folder)
-    model, _ = load(tmp_path / "sft", dtype="float32", device="cpu")
+    model: Any = load(tmp_path / "sft", dtype="float32", device="cpu")[0]
     drawn = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False)
     assert drawn.shape[1] <= 6
     report = fit_rankings(
@@ -79,7 +76,7 @@ def test_every_objective_trains_every_family_and_its_checkpoint_is_sampled_from(
     assert report.loss_first == pytest.approx(math.log(2), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast_only(FAMILIES, "mixtral", "llama4_text"))
 def test_adapters_merge_into_what_the_adapted_model_computes(
     folder_of: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
@@ -119,23 +116,7 @@ def test_adapters_that_could_not_be_merged_are_refused_before_training(
     assert not (tmp_path / "out").exists()
 
 
-def of_trainer(examples: list[Example], folder: Path, work: Path, **changes: Any) -> tuple[float, dict[str, Any]]:
-    """Let Trainer take one optimizer step over all examples; return its loss and gradient."""
-    gradients: dict[str, torch.Tensor] = {}
-
-    class Catch(TrainerCallback):
-        def on_pre_optimizer_step(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
-            gradients.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
-
-    trainer, _, _ = make_trainer(
-        WeightedNll(examples), settings(batch_size=len(examples), **changes), Running(device="cpu"), folder, work
-    )
-    trainer.add_callback(Catch())
-    trainer.train()
-    return trainer.state.log_history[0]["loss"], gradients
-
-
-def by_formula(examples: list[Example], folder: Path, *, coef: float, parts: int) -> tuple[float, dict[str, Any]]:
+def by_formula(examples: list[Example], folder: Path, *, coef: float, parts: int) -> tuple[float, Gradients]:
     """The mean nll, and the auxiliary loss of each part by its share of the scored tokens."""
     model, _ = load(folder, dtype="float32", device="cpu")
     tokens = sum(len(example.completion_ids) for example in examples)
@@ -152,25 +133,25 @@ def by_formula(examples: list[Example], folder: Path, *, coef: float, parts: int
         asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
         aux = model(**asked, use_cache=False, output_router_logits=True).aux_loss
         loss = loss + coef * aux * sum(len(example.completion_ids) for example in part) / tokens
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    loss.backward()
+    return loss.item(), gradients_of(model)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", ["qwen3_moe", "olmoe", "gpt_oss", "jamba"])
+@pytest.mark.parametrize("name", fast_only(["qwen3_moe", "olmoe", "gpt_oss", "jamba"], "gpt_oss"))
 def test_the_auxiliary_loss_counts_each_micro_batch_by_its_scored_tokens_and_no_padding(
     folder_of: Callable[..., Path], tmp_path: Path, name: str, checkpointing: bool
 ) -> None:
     folder = folder_of(name, router_aux_loss_coef=0.5)
     # Of one length each pair, so that it is known which examples meet.
     examples = [Example((3, *range(4, 4 + n)), (20 + n, 30 + n, *range(3, 3 + n), 1)) for n in (1, 2, 5, 6)]
-    loss, gradients = of_trainer(
+    loss, gradients = sft_step(
         examples, folder, tmp_path / "work", micro_batch_size=4, gradient_checkpointing=checkpointing
     )
     expected, expected_gradients = by_formula(examples, folder, coef=0.5, parts=1)
     assert loss == pytest.approx(expected, rel=1e-4)
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-5)
-    plain, _ = of_trainer(examples, folder, tmp_path / "work", micro_batch_size=4, router_loss=False)
+    plain, _ = sft_step(examples, folder, tmp_path / "work", micro_batch_size=4, router_loss=False)
     assert plain == pytest.approx(by_formula(examples, folder, coef=0.0, parts=1)[0], rel=1e-4)
     assert loss > plain + 0.1
 
@@ -180,7 +161,7 @@ def test_a_step_of_equal_micro_batches_has_the_mean_of_their_auxiliary_losses(
 ) -> None:
     folder = folder_of("qwen3_moe", router_aux_loss_coef=0.5)
     examples = [Example((3, *range(4, 4 + n)), (20 + n, 30 + n, *range(3, 3 + n), 1)) for n in (1, 1, 6, 6)]
-    loss, gradients = of_trainer(examples, folder, tmp_path / "work", micro_batch_size=2)
+    loss, gradients = sft_step(examples, folder, tmp_path / "work", micro_batch_size=2)
     expected, expected_gradients = by_formula(examples, folder, coef=0.5, parts=2)
     assert loss == pytest.approx(expected, rel=1e-4)
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-5)

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_the_model_learns_the_completion_and_where_it_ends(train: Fit, tmp_path: Path) -> None:
     report = train([Example((7, 8), (9, 10, 11, END))] * 8, lr=1e-2, max_steps=40, warmup_ratio=0.0)
     assert report.loss_last < 0.1 < report.loss_first
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     drawn = model.generate(torch.tensor([[7, 8]]), max_new_tokens=10, do_sample=False)
     assert drawn[0].tolist() == [7, 8, 9, 10, 11, END]
 

@@ -27,7 +27,7 @@ from star_rft.types import RunFailure
 from tests.training.conftest import random_examples, random_rankings
 
 # float32 sums in another order differ in the last of their 24 bits, which Adam's division may make 1e-5 of a weight.
-CLOSE = {"rtol": 1e-4, "atol": 1e-6}
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
 WHERE = {name: Launch(2, file, stall=120.0) for name, file in CONFIGS.items()}
 COMMON: dict[str, Any] = {"lr": 1e-2, "batch_size": 8, "micro_batch_size": 2, "device": "cpu"}
 
@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[Callable[..., FitReport], list[Any], dict[str, Any]]] = {
 def compare(base: Path, folder: Path, kind: str, launch: Launch) -> None:
     """Hold loss curve, weights, report and files of a launched training against those of one in this process."""
     fit_here, items, options = KINDS[kind]
-    ways = {"here": fit_here, "launched": partial(fit_launched, launch=launch)}
+    ways: dict[str, Callable[..., FitReport]] = {"here": fit_here, "launched": partial(fit_launched, launch=launch)}
     steps: dict[str, list[Any]] = {"here": [], "launched": []}
     for name, way in ways.items():
         way(
@@ -69,6 +69,7 @@ def compare(base: Path, folder: Path, kind: str, launch: Launch) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["here", "launched"]
 
 
+@pytest.mark.full
 def test_two_processes_with_half_of_the_model_each_train_to_what_one_trains_to(base: Path, tmp_path: Path) -> None:
     compare(base, tmp_path, "sft", WHERE["fsdp2"])
 
@@ -84,8 +85,9 @@ def test_every_objective_trains_to_the_same_in_two_processes(base: Path, tmp_pat
 
 @pytest.mark.slow
 def test_the_optimizer_goes_on_from_shards_to_one_process_and_back(base: Path, tmp_path: Path) -> None:
-    launched = partial(fit_launched, launch=WHERE["fsdp2"])
-    for name, ways in (("a", (fit, launched)), ("b", (launched, fit)), ("c", (fit, fit))):
+    here: Callable[..., FitReport] = fit
+    launched: Callable[..., FitReport] = partial(fit_launched, launch=WHERE["fsdp2"])
+    for name, ways in (("a", (here, launched)), ("b", (launched, here)), ("c", (here, here))):
         last: Path | None = None
         for round, way in enumerate(ways):
             out = tmp_path / f"{name}{round}"
@@ -202,12 +204,14 @@ def test_an_error_of_a_library_comes_back_with_the_end_of_the_log(base: Path, tm
     assert "TypeError: 'int' object is not iterable" in tail
 
 
+@pytest.mark.full
 def test_a_launcher_that_fails_says_so_with_its_log(base: Path, tmp_path: Path) -> None:
     launch = Launch(2, CONFIGS["ddp"], command=("bash", "-c", "echo no such partition >&2; exit 3"))
     with pytest.raises(RunFailure, match=r"ended with status 3\. The end of .*log\.txt:\nno such partition"):
         fit_launched([], launch=launch, model_path=base, out_dir=tmp_path / "out", work_dir=tmp_path / "work")
 
 
+@pytest.mark.full
 def test_processes_that_are_not_heard_of_are_given_up_and_ended(base: Path, tmp_path: Path) -> None:
     launch = Launch(2, CONFIGS["ddp"], command=("bash", "-c", "sleep 60 & wait"), stall=0.3)
     with pytest.raises(RunFailure, match=r"nothing was heard from its processes for 0 s \(launch\.stall\)"):

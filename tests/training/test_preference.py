@@ -75,7 +75,7 @@ def test_training_prefers_the_better_completion_more_often(
 def test_the_model_learns_where_the_better_completion_ends(train: Fit, tmp_path: Path) -> None:
     rankings = [Ranking((7, 8), ((9, 10, END), (9, 10, 11, END)), (1.0, 0.0))] * 8
     train(rankings, sft_weight=1.0, lr=1e-2, max_steps=40, warmup_ratio=0.0)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     drawn = model.generate(torch.tensor([[7, 8]]), max_new_tokens=10, do_sample=False)
     assert drawn[0].tolist() == [7, 8, 9, 10, END]
 

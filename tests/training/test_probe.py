@@ -15,6 +15,7 @@ from star_rft.training.batches import pack, pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.models import Loading, load_for_training
 from star_rft.training.probe import Wish, probe
+from tests.tiers import fast_only
 from tests.training.architectures import PLAIN, SETTINGS, small_model, write_model
 from tests.training.conftest import random_examples, random_rankings
 
@@ -53,7 +54,7 @@ def apart(model: Any) -> torch.Tensor:
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", fast_only(SETTINGS, "llama", "gemma2", "bloom", "mamba", "mixtral"))
 def test_a_batch_scores_what_each_sequence_scores_alone(name: str) -> None:
     model = small_model(name)
     forward = probe(model, Wish(lengths=(9, 5, 11)))
@@ -71,7 +72,7 @@ def test_only_models_that_keep_packed_sequences_apart_are_packed(name: str) -> N
     assert probe(small_model(name), Wish(lengths=(9, 5, 11))).packs == (name in PACKED)
 
 
-@pytest.mark.parametrize("name", ["llama", "bloom", "opt", "mamba"])
+@pytest.mark.parametrize("name", fast_only(["llama", "bloom", "opt", "mamba"], "llama", "mamba"))
 def test_packing_changes_no_loss(train: Train, tmp_path: Path, name: str) -> None:
     said: list[str] = []
     still = {"dropout": 0.0, "attention_dropout": 0.0, "hidden_dropout": 0.0}

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from star_rft.training import FitReport, TrainingError, fit, fit_rankings
+from star_rft.training.models import save_model
 from star_rft.training.publication import dtype_of
 from tests.training.conftest import END, random_examples, random_rankings
 
@@ -165,20 +166,18 @@ def test_a_copy_of_another_training_is_refused(train: Train, half: Path, tmp_pat
 def test_a_training_stopped_between_the_copy_and_the_checkpoint_ends_with_the_same_bits(
     train: Train, half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from star_rft.training import run
-
     train(half, out_dir=tmp_path / "expected", float32_dir=tmp_path / "expected_float32")
-    save, calls = run.save_model, list[str]()
+    calls: list[str] = []
 
     def stopped(*args: Any, dtype: str, **kwargs: Any) -> None:
         calls.append(dtype)
         if dtype == "bfloat16":
             raise KeyboardInterrupt
-        save(*args, dtype=dtype, **kwargs)
+        save_model(*args, dtype=dtype, **kwargs)
 
     options: dict[str, Any] = {"save_steps": 1, "float32_dir": tmp_path / "copy"}
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_model", stopped)
+        patch.setattr("star_rft.training.run.save_model", stopped)
         with pytest.raises(KeyboardInterrupt):
             train(half, **options)
     assert calls == ["float32", "bfloat16"]

@@ -50,7 +50,7 @@ def of_run(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: boo
     training.run(
         2,
         starts={"base": "base", "warm_start": "warm", "last": last},
-        places=Places(tmp_path, *(tmp_path / name for name in ("policy", "between", "verifier")), has_next=has_next),
+        places=Places(tmp_path, tmp_path / "policy", tmp_path / "between", tmp_path / "verifier", has_next=has_next),
         examples=lambda: [EXAMPLE],
         rankings=lambda: [Ranking((1,), ((2,), (3,)), (1.0, 0.0))],
         do=do,

@@ -4,9 +4,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile import hostile_completions
 
 import verifiers
+from tests.tiers import fast_only
+from tests.verifiers.hostile import hostile_completions
 from verifiers.extract import extract
 
 SECONDS = 2.5
@@ -22,7 +23,7 @@ def test_there_are_more_than_a_hundred_of_them() -> None:
     assert len(NAMES) >= 112
 
 
-@pytest.mark.parametrize("reference", ["5", r"\frac{x^2+1}{3}", r"\sum_{k=1}^{n} 2^{k}"])
+@pytest.mark.parametrize("reference", fast_only(["5", r"\frac{x^2+1}{3}", r"\sum_{k=1}^{n} 2^{k}"], "5"))
 def test_none_takes_long_kills_the_caller_or_is_correct(reference: str, canary: Path) -> None:
     completions = hostile_completions(str(canary))
     with verifiers.Pool("math", workers=2) as pool:
@@ -34,6 +35,7 @@ def test_none_takes_long_kills_the_caller_or_is_correct(reference: str, canary: 
     assert not canary.exists()
 
 
+@pytest.mark.full
 def test_none_takes_long_as_a_reference(canary: Path) -> None:
     completions = hostile_completions(str(canary))
     verdicts = verifiers.verify_many("math", (("#### 5", text) for text in completions.values()), workers=2)
@@ -41,6 +43,7 @@ def test_none_takes_long_as_a_reference(canary: Path) -> None:
     assert not canary.exists()
 
 
+@pytest.mark.full
 def test_none_takes_long_against_itself(canary: Path) -> None:
     # The same text on both sides reaches the tiers that a plain reference would refuse before.
     completions = hostile_completions(str(canary))

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 
 import verifiers
 from tests.shared_data import shared
+from tests.tiers import fast_only
 from verifiers.sandbox import jail as jails
 from verifiers.sandbox import rungs
 from verifiers.sandbox.jail import Jail, JailBroken, NoSandbox, Outcome, Settings
@@ -31,7 +33,7 @@ REACHED = "def check(candidate):\n    assert candidate(0) == 'REACHED'\n"
 TRY = "def solve(x):\n    try:\n        {attack}\n        return 'REACHED'\n    except OSError:\n        return 'no'\n"
 
 
-@pytest.fixture(scope="module", params=["jail", pytest.param("confined", marks=pytest.mark.full)])
+@pytest.fixture(scope="module", params=fast_only(["jail", "confined"], "jail"))
 def jail(request: pytest.FixtureRequest) -> Iterator[Jail]:
     """A jail of each rung. Root cannot confine a Python in its own home, but the system's."""
     refusals = []
@@ -411,7 +413,7 @@ def test_a_jail_that_is_long_in_tidying_up_is_replaced() -> None:
 
 
 def test_a_tree_that_a_killed_process_left_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(jails.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     here = os.open(tmp_path, os.O_RDONLY)
     for name in (f"{jails._SCRATCH_PREFIX}99999999-x", *["d"] * 1100):
         os.mkdir(name, dir_fd=here)
