@@ -212,6 +212,7 @@ def test_a_drawn_sample_is_seeded_and_can_be_of_one_kind(tmp_path: Path) -> None
     assert len(drawn(table, count=99)) == 20
 
 
+@pytest.mark.full
 def test_traces_of_the_tiny_model_that_were_right_by_luck_are_found(tmp_path: Path) -> None:
     data = {
         "train": {"source": "word_problems", "options": {"n": 24, "seed": 1, "steps": [3, 6]}},

@@ -263,6 +263,7 @@ def test_rows_of_an_evaluation_make_a_record() -> None:
     assert evaluated(4, [row]) == Evaluated(4, {"a": Outcome(8, 3, 1, 2)})
 
 
+@pytest.mark.full
 def test_a_training_that_wrecks_the_model_is_rolled_back(tmp_path: Path) -> None:
     """A real round of the tiny model at a learning rate that no weight survives."""
     data = {
