@@ -19,6 +19,11 @@ RUN = Path("runs/quickstart")
 FENCED = "```{}\n{}\n```"
 
 
+def with_answer(text: str, answer: str) -> str:
+    """Put an answer in the place of the first one that the text holds."""
+    return re.sub(r"```text\n.*?```", lambda _: answer, text, count=1, flags=re.DOTALL)
+
+
 def main() -> int:
     if not (RUN / "rounds" / "004" / "metrics.json").exists():
         print(f"error: {RUN} is no finished quickstart; call this where it lies", file=sys.stderr)
@@ -28,8 +33,7 @@ def main() -> int:
         for query, _ in answers(blocks(page)):
             before, fence, after = text.partition(FENCED.format("sql", query.content))
             fresh = FENCED.format("text", asked(shlex.join(["star-rft", "sql", str(RUN), query.content])))
-            after = re.sub(r"```text\n.*?```", lambda _, new=fresh: new, after, count=1, flags=re.DOTALL)
-            text = before + fence + after
+            text = before + fence + with_answer(after, fresh)
         for block in blocks(page):
             first = block.content.partition("\n")[0]
             if block.language == "console" and first.startswith(f"$ star-rft sql {RUN} "):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ PLANS: list[Budget] = [
 ]
 
 
-def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: object) -> Seen:
+def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: Any) -> Seen:
     size = len(samples)
     seen = Seen(
         samples_N=np.array(samples),
@@ -47,7 +48,7 @@ def counts(samples: list[int], correct: list[int], distinct: list[int] | None = 
         is_held_out_N=np.zeros(size, dtype=bool),
         order_N=np.arange(size),
     )
-    return replace(seen, **changes)  # type: ignore[arg-type]
+    return replace(seen, **changes)
 
 
 class Prompts:
@@ -72,7 +73,7 @@ class Prompts:
 
     def sample_with(self, plan: Budget, tokens: int | None = None, waves: int = 100) -> list[Ints]:
         """Draw wave after wave until the plan allots nothing."""
-        allotted = []
+        allotted: list[Ints] = []
         for _ in range(waves):
             left = None if tokens is None else tokens - int(self.tokens_N.sum())
             more_N = plan.allot(self.seen(), tokens_left=left, max_tokens=MAX_TOKENS)
@@ -201,7 +202,7 @@ def test_a_higher_worth_stops_earlier() -> None:
 
 
 def test_what_earlier_rounds_solved_gets_one_sample_unless_that_fails() -> None:
-    past = {"past_samples_N": np.array([16.0, 16.0]), "past_correct_N": np.array([16.0, 4.0])}
+    past: dict[str, Any] = {"past_samples_N": np.array([16.0, 16.0]), "past_correct_N": np.array([16.0, 4.0])}
     plan = Adaptive(cap=4, most=32)
 
     def allotted(samples: list[int], correct: list[int]) -> list[int]:
@@ -223,7 +224,7 @@ def test_survivors_of_earlier_rounds_fill_the_cap_where_selection_uses_all() -> 
 
 @pytest.mark.parametrize("plan", PLANS[1:])
 def test_a_held_out_prompt_gets_its_probe_and_no_more(plan: Budget) -> None:
-    held_out = {"is_held_out_N": np.array([True, False])}
+    held_out: dict[str, Any] = {"is_held_out_N": np.array([True, False])}
     first = plan.allot(counts([0, 0], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
     then = plan.allot(counts([4, 4], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
     assert list(first) == [4, 4]

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_rft.frontier.plan import Asking, Unit, plan_table, read_plan, request_seed, write_plan
+from star_rft.types import Split
 
 ASKING = Asking(round=1, split="train", source="policy", decode_ids=("cool", "warm"), batch_sizes=(8, 4))
+Key = tuple[int, int, Split, str, int, str]
 ONE = Asking(round=1, split="train", source="policy", decode_ids=("cool",), batch_sizes=(8,))
 
 
@@ -68,8 +70,8 @@ def test_a_plan_holds_each_request_once_in_units_of_about_a_size(
     assert all(len(unit) < unit_size + max(counts) for unit in units)
     for unit in units:
         for request in unit.requests():
-            key = (1, 2, "dev", request.problem_id, request.attempt, unit.decode_id)
-            assert request.seed == request_seed(*key)
+            seed = request_seed(1, 2, "dev", request.problem_id, request.attempt, unit.decode_id)
+            assert request.seed == seed
 
 
 def test_a_plan_of_a_million_prompts_is_made_and_read_in_seconds(tmp_path: Path) -> None:
@@ -87,8 +89,8 @@ def test_an_empty_plan_has_no_units(tmp_path: Path) -> None:
 
 
 def test_a_seed_belongs_to_its_request_alone() -> None:
-    base = (0, 1, "train", "p", 0, "d")
-    others = [(1, 1, "train", "p", 0, "d"), (0, 2, "train", "p", 0, "d"), (0, 1, "dev", "p", 0, "d")]
+    base: Key = (0, 1, "train", "p", 0, "d")
+    others: list[Key] = [(1, 1, "train", "p", 0, "d"), (0, 2, "train", "p", 0, "d"), (0, 1, "dev", "p", 0, "d")]
     others += [(0, 1, "train", "q", 0, "d"), (0, 1, "train", "p", 1, "d"), (0, 1, "train", "p", 0, "e")]
     seeds = {request_seed(*key) for key in (base, *others)}
     assert len(seeds) == 7

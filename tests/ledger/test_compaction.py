@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from star_rft.ledger import Ledger, compaction
 from tests.ledgers import commit, sample, verdict
@@ -13,7 +14,7 @@ def ledger_of_units(folder: Path, count: int, *, rows: int = 3) -> Ledger:
     return ledger
 
 
-def everything(ledger: Ledger) -> list[object]:
+def everything(ledger: Ledger) -> list[Any]:
     return ledger.connect().execute("select * from traces order by problem_id, attempt").fetchall()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft.files import RunError
+from star_rft.files import RunError, write_table
 from star_rft.ledger import SCHEMA, Ledger
 from star_rft.ledger.parts import marks, sha256
 from tests.ledgers import commit, sample, verdict
@@ -80,19 +80,16 @@ def test_ids_of_a_sample_without_a_log_probability_were_not_sampled(tmp_path: Pa
 
 
 def test_a_migration_that_was_killed_half_way_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from star_rft.ledger import migration
-
     traces = as_written_by(1, tmp_path)
-    written = []
+    written: list[Path] = []
 
     def dies_at_the_third(path: Path, table: Any) -> None:
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(path)
-        real(path, table)
+        write_table(path, table)
 
-    real = migration.write_table
-    monkeypatch.setattr(migration, "write_table", dies_at_the_third)
+    monkeypatch.setattr("star_rft.ledger.migration.write_table", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         Ledger(tmp_path, is_writer=True)
     monkeypatch.undo()
