@@ -128,7 +128,7 @@ def test_the_interval_holds_95_percent_of_the_posterior(pairs: list[tuple[int, i
 
 @pytest.mark.parametrize("rate", [0.02, 0.2, 0.5, 0.9])
 def test_the_interval_covers_the_true_rate_about_as_often_as_it_says(rate: float) -> None:
-    correct = np.arange(17)
+    correct = np.arange(17, dtype=np.float64)
     low, high = beta_interval(correct + 0.5, 16 - correct + 0.5)
     covered = binom.pmf(correct, 16, rate)[(low <= rate) & (rate <= high)].sum()
     assert covered == pytest.approx(0.95, abs=0.05)
