@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from star_rft import config as configs
+from tests.jsonl import write_jsonl
 from tests.ledgers import ledger_of, sample, verdict
 from tests.runs import call, command, write_config
 
@@ -161,7 +162,7 @@ def test_a_review_that_cannot_be_read_names_its_line(line: str, says: str, run_f
 
 def test_verify_scores_a_file_in_its_order(tmp_path: Path) -> None:
     lines = [{"id": i, "completion": f"#### {i}", "reference": "1"} for i in range(3)]
-    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_jsonl(tmp_path / "answers.jsonl", lines)
     done = call("verify", "math", "answers.jsonl", "--workers", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     verdicts = [json.loads(line) for line in done.stdout.splitlines()]

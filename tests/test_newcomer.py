@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -15,6 +14,7 @@ import pytest
 
 from star_rft.ledger import Ledger
 from tests.clones import clone_to
+from tests.jsonl import write_jsonl
 
 pytestmark = pytest.mark.full
 
@@ -71,7 +71,7 @@ def test_own_data_own_verifier_and_a_run_that_is_stopped_and_goes_on(clone: Path
         {"puzzle": f"Tom has {n} pens. He buys {n % 7} more. How many pens?", "kind": ("even", "odd")[(n + n % 7) % 2]}
         for n in range(10, 50)
     ]
-    (tmp_path / "puzzles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_jsonl(tmp_path / "puzzles.jsonl", rows)
     (tmp_path / "parity_check.py").write_text(VERIFIER)
 
     looked = star_rft(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from star_rft import config as configs
 from star_rft.data.contamination import ContaminationError
 from star_rft.problem_sets import load_all
+from tests.jsonl import write_jsonl
 from tests.runs import MINIATURE
 
 
@@ -15,7 +15,7 @@ from tests.runs import MINIATURE
 def test_a_glob_names_files_which_have_no_splits(tmp_path: Path, pattern: str) -> None:
     for part in (1, 2):
         rows = [{"question": f"What is {part} + {n}?", "answer": str(part + n)} for n in range(3)]
-        (tmp_path / f"part{part}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        write_jsonl(tmp_path / f"part{part}.jsonl", rows)
     config = configs.load(MINIATURE, {"data.train": str(tmp_path / pattern)})
     problems, _ = load_all(config, {})
     assert len(problems["train"]) == 6
@@ -27,7 +27,7 @@ def test_a_held_out_problem_in_the_warm_start_stops_the_run_or_is_left_out(tmp_p
             {"question": f"What is {n} + 1?", "answer": f"{n} + 1 = {n + 1}\n#### {n + 1}"}
             for n in range(first, first + 3)
         ]
-        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
     sources = {f"data.{split}": str(tmp_path / f"{split}.jsonl") for split in ("train", "dev")}
     warm = {"warm_start.data": str(tmp_path / "warm.jsonl"), "warm_start.lr": 1e-4}
     with pytest.raises(ContaminationError, match=r"1 of 3 held-out problems.*What is 12 \+ 1"):

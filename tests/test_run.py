@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 import star_rft
 from star_rft.ledger import Ledger
+from tests.jsonl import write_jsonl
 from tests.runs import MINIATURE, call, command, environment, outcome, write_config
 
 
@@ -97,8 +98,8 @@ def has(pattern: str) -> Callable[[Path], bool]:
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "evaluating the base": has("ledger/samples/r000-dev-*.parquet"),
     "sampling": has("ledger/samples/r001-train-*.parquet"),
-    "training": has("work/001/*"),
-    "saving a trainer's checkpoint": has("work/001/**/*.safetensors"),
+    "training": has("work/001-checkpoint/*"),
+    "saving a trainer's checkpoint": has("work/001-checkpoint/**/*.safetensors"),
     "evaluating": has("rounds/001/eval_plan.parquet"),
     "sampling again": has("ledger/samples/r002-train-*.parquet"),
 }
@@ -114,6 +115,7 @@ def killed_when(config: Path, is_time: Callable[[Path], bool], *, delay: float) 
     )
     while process.poll() is None and not is_time(config.parent / "run"):
         time.sleep(0.005)
+    assert is_time(config.parent / "run"), "the run ended, and the moment never came"
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -221,8 +223,7 @@ def test_data_sets_can_be_given_in_memory(tmp_path: Path) -> None:
 
 def test_a_round_without_a_correct_sample_fails_clearly_and_keeps_its_samples(tmp_path: Path) -> None:
     rows = [{"question": f"Box {i} holds 3 apples. How many is that?", "answer": "-77"} for i in range(4)]
-    (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = {"train": str(tmp_path / "wrong.jsonl"), "dev": MINIATURE["data"]["dev"]}
+    data = {"train": str(write_jsonl(tmp_path / "wrong.jsonl", rows)), "dev": MINIATURE["data"]["dev"]}
     config = write_config(tmp_path, data=data, rounds=1)
     done = call("run", str(config), "--quiet", cwd=tmp_path)
     assert done.returncode == 1

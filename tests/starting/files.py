@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner, Result
@@ -14,11 +11,6 @@ from star_rft.data import load
 from star_rft.types import Problem
 
 SHOPS = ["apples", "pears", "plums", "figs", "nuts"]
-
-
-def rows_file(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def word_problems(n: int) -> list[Problem]:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from star_rft import config as configs
+from tests.jsonl import write_jsonl
 from tests.runs import command, environment
-from tests.starting.files import rows_file, stories
+from tests.starting.files import stories
 
 SECONDS = 120.0
 END = "\x04"  # Ctrl-D
@@ -54,7 +55,7 @@ def plain(text: str) -> str:
 
 
 def test_every_proposal_can_be_taken_with_the_enter_key(tmp_path: Path) -> None:
-    rows_file(tmp_path / "shop.jsonl", stories(40))
+    write_jsonl(tmp_path / "shop.jsonl", stories(40))
     answers = [("Data [word_problems]:", "shop.jsonl"), ("Is that right? [Y/n]:", ""), ("Verifier [math]:", "")]
     answers += [("folder or a hub name) [tiny]:", ""), ("Name of the run [shop]:", "")]
     status, shown = talk(answers, cwd=tmp_path)
@@ -66,7 +67,7 @@ def test_every_proposal_can_be_taken_with_the_enter_key(tmp_path: Path) -> None:
 
 def test_a_wrong_answer_is_told_and_asked_again_and_columns_can_be_changed(tmp_path: Path) -> None:
     rows = [{"story": row["story"], "result": row["result"], "other": row["result"] + 1} for row in stories(40)]
-    rows_file(tmp_path / "shop.jsonl", rows)
+    write_jsonl(tmp_path / "shop.jsonl", rows)
     (tmp_path / "taken.yaml").write_text("")
     answers = [
         ("Data [word_problems]:", "shopp.jsonl"),
@@ -99,7 +100,7 @@ def test_a_wrong_answer_is_told_and_asked_again_and_columns_can_be_changed(tmp_p
 
 
 def test_columns_that_nobody_can_guess_are_asked_for(tmp_path: Path) -> None:
-    rows_file(tmp_path / "a.jsonl", [{"a": "x", "b": i} for i in range(3)])
+    write_jsonl(tmp_path / "a.jsonl", [{"a": "x", "b": i} for i in range(3)])
     answers = [("Which column is the question?:", "a"), ("Which column is the answer?:", "b")]
     answers += [("for none? [-]:", "-"), ("Is that right? [Y/n]:", END)]
     status, shown = talk(answers, "a.jsonl", cwd=tmp_path)
@@ -110,7 +111,7 @@ def test_columns_that_nobody_can_guess_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_yes_asks_nothing_in_a_terminal_either(tmp_path: Path) -> None:
-    rows_file(tmp_path / "shop.jsonl", stories(40))
+    write_jsonl(tmp_path / "shop.jsonl", stories(40))
     status, shown = talk([], "shop.jsonl", "--yes", cwd=tmp_path)
     assert status == 0, shown
     assert "[Y/n]" not in shown

@@ -15,8 +15,9 @@ from star_rft.data import load
 from star_rft.models import ASSETS
 from star_rft.preview import preview
 from star_rft.types import UserError
+from tests.jsonl import write_jsonl
 from tests.runs import call
-from tests.starting.files import adders, capitals, fractions, gsm8k_like, init, rows_file, said, stories, values_of
+from tests.starting.files import adders, capitals, fractions, gsm8k_like, init, said, stories, values_of
 
 COPY = "data.problems.jsonl"
 
@@ -32,7 +33,7 @@ def loaded(name: str) -> configs.Config:
 
 
 def test_a_config_from_ones_own_data_runs_end_to_end(here: Path) -> None:
-    rows_file(here / "shop.jsonl", stories(40))
+    write_jsonl(here / "shop.jsonl", stories(40))
     done = call("init", "shop.jsonl", "--model", "tiny", "--name", "mine", cwd=here)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("star-rft report runs/mine          one page about it, at any time")
@@ -46,7 +47,7 @@ def test_a_config_from_ones_own_data_runs_end_to_end(here: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_file_and_the_data_is_not_touched(here: Path) -> None:
-    data = rows_file(here / "shop.jsonl", stories(60))
+    data = write_jsonl(here / "shop.jsonl", stories(60))
     before = data.read_bytes()
     assert init("shop.jsonl").exit_code == 0
     first = (here / "shop.yaml").read_bytes()
@@ -68,7 +69,7 @@ def test_the_same_input_gives_the_same_file_and_the_data_is_not_touched(here: Pa
 def test_each_kind_of_data_gets_a_config_that_a_dry_run_accepts(
     rows: Callable[[int], list[dict[str, Any]]], verifier: str, expected: dict[str, Any], here: Path
 ) -> None:
-    rows_file(here / "data.jsonl", rows(50))
+    write_jsonl(here / "data.jsonl", rows(50))
     done = init("data.jsonl", "--name", "data")
     assert done.exit_code == 0, done.output
     config = loaded("data")
@@ -81,7 +82,7 @@ def test_each_kind_of_data_gets_a_config_that_a_dry_run_accepts(
 
 
 def test_the_answers_are_shown_as_they_will_be_checked(here: Path) -> None:
-    rows_file(here / "data.jsonl", gsm8k_like(30))
+    write_jsonl(here / "data.jsonl", gsm8k_like(30))
     shown = said(init("data.jsonl"))
     assert "is read as" in shown
     assert "answer, what follows ####" in shown
@@ -98,7 +99,7 @@ def test_parquet_json_and_folders_are_read_too(here: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), here / "p.parquet")
     (here / "j.json").write_text(json.dumps(rows))
     (here / "alone").mkdir()
-    rows_file(here / "alone" / "things.jsonl", rows)
+    write_jsonl(here / "alone" / "things.jsonl", rows)
     for source, name in (("p.parquet", "p"), ("j.json", "j"), ("alone", "things")):
         assert init(source).exit_code == 0
         assert preview(loaded(name)).problems == {"train": 20, "dev": 20}
@@ -109,7 +110,7 @@ def test_splits_that_stand_in_a_folder_are_used(here: Path) -> None:
     (here / "mine").mkdir()
     parts = {"train": rows[:30], "validation": rows[30:50], "test": rows[50:]}
     for name, part in parts.items():
-        rows_file(here / "mine" / f"{name}.jsonl", part)
+        write_jsonl(here / "mine" / f"{name}.jsonl", part)
     assert init("mine").exit_code == 0
     assert preview(loaded("mine")).problems == {"train": 30, "dev": 20, "test": 10}
     (here / "mine" / "validation.jsonl").unlink()
@@ -119,8 +120,8 @@ def test_splits_that_stand_in_a_folder_are_used(here: Path) -> None:
 
 def test_a_held_out_set_can_be_named_and_its_size_can_be_asked_for(here: Path) -> None:
     rows = stories(60)
-    rows_file(here / "a.jsonl", rows[:40])
-    rows_file(here / "b.jsonl", rows[40:])
+    write_jsonl(here / "a.jsonl", rows[:40])
+    write_jsonl(here / "b.jsonl", rows[40:])
     assert init("a.jsonl", "--dev", "b.jsonl").exit_code == 0
     assert preview(loaded("a")).problems == {"train": 40, "dev": 20}
     assert init("a.jsonl", "--hold-out", "0.25", "--force").exit_code == 0
@@ -128,8 +129,8 @@ def test_a_held_out_set_can_be_named_and_its_size_can_be_asked_for(here: Path) -
 
 
 def test_converted_data_with_a_held_out_set_is_two_files(here: Path) -> None:
-    rows_file(here / "a.jsonl", capitals(30)[:20])
-    rows_file(here / "b.jsonl", capitals(30)[20:])
+    write_jsonl(here / "a.jsonl", capitals(30)[:20])
+    write_jsonl(here / "b.jsonl", capitals(30)[20:])
     done = init("a.jsonl", "--dev", "b.jsonl", "--out", "sub/mine.yaml")
     assert done.exit_code == 0, done.output
     assert {path.name for path in (here / "sub").iterdir()} == {"mine.yaml", "mine.problems.jsonl", "mine.dev.jsonl"}
@@ -138,8 +139,8 @@ def test_converted_data_with_a_held_out_set_is_two_files(here: Path) -> None:
 
 def test_train_problems_that_are_held_out_too_are_left_out(here: Path) -> None:
     rows = stories(40)
-    rows_file(here / "a.jsonl", rows)
-    rows_file(here / "b.jsonl", rows[30:])
+    write_jsonl(here / "a.jsonl", rows)
+    write_jsonl(here / "b.jsonl", rows[30:])
     done = init("a.jsonl", "--dev", "b.jsonl")
     assert "will be left out: 10" in said(done)
     assert loaded("a").data.contamination == "drop"
@@ -148,7 +149,7 @@ def test_train_problems_that_are_held_out_too_are_left_out(here: Path) -> None:
 
 def test_duplicates_and_contradictions_are_counted(here: Path) -> None:
     rows = stories(40)
-    rows_file(here / "a.jsonl", [*rows, *rows[:5], {**rows[0], "result": -1}])
+    write_jsonl(here / "a.jsonl", [*rows, *rows[:5], {**rows[0], "result": -1}])
     shown = said(init("a.jsonl"))
     assert "Read 46 rows, of which 5 say the same as another: 41 problems." in shown
     assert "different answer: 1." in shown
@@ -158,7 +159,7 @@ def test_worked_solutions_that_some_rows_lack_are_done_without(here: Path) -> No
     rows = [
         {"question": f"What is {i} + {i}?", "answer": str(2 * i), "rationale": f"It is {2 * i}."} for i in range(600)
     ]
-    rows_file(here / "a.jsonl", [*rows, {"question": "What is 1000 + 1?", "answer": "1001", "rationale": ""}])
+    write_jsonl(here / "a.jsonl", [*rows, {"question": "What is 1000 + 1?", "answer": "1001", "rationale": ""}])
     done = init("a.jsonl")
     assert done.exit_code == 0, done.output
     assert "Worked solutions are left out" in said(done)
@@ -177,7 +178,7 @@ def test_ones_own_columns_and_verifier_are_taken(here: Path, monkeypatch: pytest
     (here / "near.py").write_text(
         "def near(completion: str, reference: str) -> bool:\n    return completion.strip() == reference\n"
     )
-    rows_file(here / "a.jsonl", [{**row, "other": f"{row['story']} Why?"} for row in stories(40)])
+    write_jsonl(here / "a.jsonl", [{**row, "other": f"{row['story']} Why?"} for row in stories(40)])
     named = ["--column", "prompt=other", "--column", "reference=result", "--verifier", "near.py:near"]
     done = init("a.jsonl", *named)
     assert done.exit_code == 0, done.output
@@ -189,18 +190,18 @@ def test_ones_own_columns_and_verifier_are_taken(here: Path, monkeypatch: pytest
 
 def test_a_base_model_with_gold_solutions_begins_with_a_warm_start(here: Path) -> None:
     shutil.copytree(ASSETS / "tiny", here / "base")
-    rows_file(here / "a.jsonl", gsm8k_like(40))
+    write_jsonl(here / "a.jsonl", gsm8k_like(40))
     done = init("a.jsonl", "--model", "base")
     assert done.exit_code == 0, done.output
     assert preview(loaded("a")).training.startswith("a warm start on 20 gold solutions, all weights")
     wrong = {"rationale": "I do not know it.", "answer": "1"}
-    rows_file(here / "wrong.jsonl", [{"question": row["question"], **wrong} for row in gsm8k_like(40)])
+    write_jsonl(here / "wrong.jsonl", [{"question": row["question"], **wrong} for row in gsm8k_like(40)])
     assert init("wrong.jsonl", "--model", "base").exit_code == 0
     assert loaded("wrong").warm_start is None
 
 
 def test_the_config_is_short(here: Path) -> None:
-    rows_file(here / "a.jsonl", stories(40))
+    write_jsonl(here / "a.jsonl", stories(40))
     init("a.jsonl")
     text = (here / "a.yaml").read_text()
     assert len(values_of(text)) < 45
@@ -245,14 +246,16 @@ MISTAKES = {
 def mistaken(here: Path) -> dict[str, bytes]:
     """The files of every mistake; what they hold, by name."""
     good, good_row = stories(40), '{"question": "1 + 1?", "answer": "2"}\n'
-    rows_file(here / "good.jsonl", good)
-    rows_file(here / "long.jsonl", [{**row, "story": row["story"] * 30} for row in good])
-    rows_file(here / "numbers.jsonl", [{"a": 1, "b": [1]}, {"a": 2, "b": [2]}])
-    rows_file(here / "unanswered.jsonl", [{"question": "1 + 1?", "answer": ""}, {"question": "1 + 2?", "answer": None}])
-    rows_file(here / "some.jsonl", [{"question": f"1 + {i}?", "answer": "2" if i == 1 else ""} for i in (1, 2, 3)])
-    rows_file(here / "hollow.jsonl", [{"question": f"1 + {i}?", "answer": "I think\n####"} for i in (1, 2)])
-    rows_file(here / "objects.jsonl", [{"question": f"Which {i}?", "answer": {"x": i}} for i in range(30)])
-    rows_file(here / "shops.jsonl", capitals(30))
+    write_jsonl(here / "good.jsonl", good)
+    write_jsonl(here / "long.jsonl", [{**row, "story": row["story"] * 30} for row in good])
+    write_jsonl(here / "numbers.jsonl", [{"a": 1, "b": [1]}, {"a": 2, "b": [2]}])
+    write_jsonl(
+        here / "unanswered.jsonl", [{"question": "1 + 1?", "answer": ""}, {"question": "1 + 2?", "answer": None}]
+    )
+    write_jsonl(here / "some.jsonl", [{"question": f"1 + {i}?", "answer": "2" if i == 1 else ""} for i in (1, 2, 3)])
+    write_jsonl(here / "hollow.jsonl", [{"question": f"1 + {i}?", "answer": "I think\n####"} for i in (1, 2)])
+    write_jsonl(here / "objects.jsonl", [{"question": f"Which {i}?", "answer": {"x": i}} for i in range(30)])
+    write_jsonl(here / "shops.jsonl", capitals(30))
     texts = {
         "shops.problems.jsonl": "mine",
         "empty.jsonl": "",

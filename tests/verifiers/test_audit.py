@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.jsonl import write_jsonl
 from verifiers.__main__ import main
 from verifiers.audit import audit
 
@@ -20,9 +21,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def answers(tmp_path: Path) -> str:
-    path = tmp_path / "answers.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return str(path)
+    return str(write_jsonl(tmp_path / "answers.jsonl", ROWS))
 
 
 def test_the_disagreements_with_math_verify_are_a_table_to_read(
