@@ -13,8 +13,7 @@ import torch
 from star_rft.models import SMOLLM2_INSTALL, ModelError, fingerprint, initialise, load, load_tokenizer, resolve
 from star_rft.starting.model import look
 from star_rft.types import UserError
-
-from .samplers.conftest import save_random_llama
+from tests.models import save_random_llama
 
 
 @pytest.fixture(scope="module")

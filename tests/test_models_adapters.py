@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from star_rft.models import ModelError, check_model, load, load_tokenizer, resolve
-
-from .samplers.conftest import character_tokenizer, save_random_llama
+from tests.models import character_tokenizer, save_random_llama
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from tokenizers import AddedToken
 from transformers import GenerationConfig
 
 from star_rft.models import ModelError, check_model, load
+from tests.models import character_tokenizer, save_random_llama
 
-from .samplers.conftest import character_tokenizer, save_random_llama
 from .test_models_weights import configured
 
 

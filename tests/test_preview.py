@@ -10,9 +10,9 @@ from star_rft import config as configs
 from star_rft.models import ASSETS, ModelError
 from star_rft.preview import preview
 from star_rft.types import UserError
+from tests.conventions import CLOSE, CONVENTIONS, save_turn_model
 from tests.runs import write_config
 from tests.samplers.test_hf_architectures import REFUSED, random_model, saved
-from tests.test_trained_ids import CLOSE, CONVENTIONS, model
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_dry_run_accepts_a_model_from_scratch_without_weights(tmp_path: Path) 
 
 
 def test_a_dry_run_warns_of_a_template_whose_end_the_model_does_not_declare(tmp_path: Path) -> None:
-    made = model(tmp_path / "model", CONVENTIONS["a base model with a template whose end nothing lists"])
+    made = save_turn_model(tmp_path / "model", CONVENTIONS["a base model with a template whose end nothing lists"])
     text = write_config(tmp_path, model={"name": str(made)}, prompt={"template": "{question}"})
     (warning,) = preview(configs.load(text)).warnings
     assert "ends a turn with <close>" in warning
@@ -58,7 +58,7 @@ def test_a_dry_run_warns_of_a_template_whose_end_the_model_does_not_declare(tmp_
 
 
 def test_a_dry_run_refuses_a_prompt_that_the_template_does_not_show(tmp_path: Path) -> None:
-    made = model(tmp_path / "model", CONVENTIONS["the template writes both ends"])
+    made = save_turn_model(tmp_path / "model", CONVENTIONS["the template writes both ends"])
     template = next(made.glob("chat_template*"))
     template.write_text(template.read_text().replace("m['content']", "m['content'] | upper"))
     text = write_config(tmp_path, model={"name": str(made)}, prompt={"template": "{question}"})

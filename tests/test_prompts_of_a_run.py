@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from star_rft.config import load
 from star_rft.files import RunError
 from star_rft.loop import run
 from star_rft.types import RunFailure
-from tests.test_trained_ids import BETWEEN, EOS, Convention, model
+from tests.conventions import BETWEEN, EOS, Convention, save_turn_model
+from tests.jsonl import write_jsonl
 
 DATED = "{{ strftime_now('%d.%m.%Y') }}" + BETWEEN
 
@@ -21,10 +21,8 @@ DATED = "{{ strftime_now('%d.%m.%Y') }}" + BETWEEN
 def config_of(folder: Path, *, rounds: int, **changes: Any) -> Any:
     data = {}
     for split in ("train", "dev"):
-        path = folder / f"{split}.jsonl"
         rows = [{"question": f"what is {split} {letter}?", "answer": "(?s).*"} for letter in "abc"]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        data[split] = {"source": str(path)}
+        data[split] = {"source": str(write_jsonl(folder / f"{split}.jsonl", rows))}
     return load(
         {
             "name": "dated",
@@ -54,7 +52,7 @@ def rounds(config: Any, count: int) -> None:
 @pytest.fixture
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose template names the day, begun on 1 January 2030."""
-    model(tmp_path / "model", Convention(DATED, EOS, EOS, set()))
+    save_turn_model(tmp_path / "model", Convention(DATED, EOS, EOS, set()))
     on("2030-01-01", monkeypatch)
     rounds(config_of(tmp_path, rounds=0), 0)
     return tmp_path

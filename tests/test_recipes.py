@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import star_rft
 from star_rft import config as configs
 from star_rft.ledger import Ledger
-from star_rft.models import load, resolve
 from star_rft.preview import preview
 from star_rft.recipes import recipe_files, row
 from star_rft.report import terminal
+from tests.models import copy_of_tiny
 from tests.runs import call, outcome, write_config
 from tests.scorers.conftest import save_reward_model
 from tests.tiers import fast_only
@@ -73,17 +72,6 @@ def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
     elif config.scorer is not None:
         changes["scorer.model"] = str(save_reward_model(folder / "reward_model"))
     return changes
-
-
-def copy_of_tiny(folder: Path, index: int) -> str:
-    """Pooled models are told apart by their weights: each copy differs in one number."""
-    model: Any
-    model, tokenizer = load(resolve("tiny", into=folder))
-    with torch.no_grad():
-        model.get_input_embeddings().weight[0, 0] += 0.001 * (index + 1)
-    model.save_pretrained(folder / f"model-{index}")
-    tokenizer.save_pretrained(folder / f"model-{index}")
-    return str(folder / f"model-{index}")
 
 
 def traces(folder: Path, query: str) -> list[tuple[Any, ...]]:

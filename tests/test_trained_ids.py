@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig
 
 from star_rft.build import open_run
 from star_rft.config import load
@@ -20,68 +16,11 @@ from star_rft.models import load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.samplers.hf import HFSampler
 from star_rft.types import Completion, Decoding, Problem, Request, UserError
+from tests.conventions import CLOSE, CONVENTIONS, OTHER, Convention, save_turn_model
+from tests.jsonl import write_jsonl
+from tests.models import tokenizer_of
 
-SPECIAL = ["<eos>", "<turn>", "<close>", "<user>", "<assistant>", "<other>"]
-EOS, TURN, CLOSE, USER, ASSISTANT, OTHER = range(6)
-LETTERS = "abcdefghijklmnopqrstuvwxyz ?.\n"
 PROBLEM = Problem("1", "what is a?", "a", "exact", solution="a.")
-
-BETWEEN = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}<close>\n{% endfor %}"
-TWICE = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}<close>\n{% endfor %}<eos>"
-BY_EOS = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }} <eos>{% endfor %}"
-BY_NEXT = "{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}{% endfor %}"
-GENERATE = "{% if add_generation_prompt %}<assistant>{% endif %}"
-
-
-@dataclass(frozen=True)
-class Convention:
-    """How a kind of model ends its turns. `listed` stands in its generation_config.json."""
-
-    template: str | None
-    listed: int | list[int]
-    behind_text: int
-    ends: set[int]
-
-
-CONVENTIONS = {
-    "a base model": Convention(None, EOS, EOS, {EOS}),
-    "the turn ends with the tokenizer's end": Convention(BY_EOS, EOS, EOS, {EOS}),
-    "the turn ends with a token of its own that is listed": Convention(BETWEEN, [EOS, CLOSE], CLOSE, {EOS, CLOSE}),
-    "the template writes both ends": Convention(TWICE, [EOS, CLOSE, OTHER], CLOSE, {EOS, CLOSE, OTHER}),
-    "a base model with a template whose end nothing lists": Convention(BETWEEN, EOS, CLOSE, {EOS, CLOSE}),
-    "the next turn's token ends a turn": Convention(BY_NEXT, [EOS, USER, OTHER], USER, {EOS, USER, OTHER}),
-}
-
-
-def tokenizer(template: str | None) -> PreTrainedTokenizerFast:
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *LETTERS])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token="<eos>", pad_token="<eos>", extra_special_tokens=SPECIAL[1:]
-    )
-    made.chat_template = None if template is None else template + GENERATE
-    return made
-
-
-def model(folder: Path, convention: Convention) -> Path:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(SPECIAL) + len(LETTERS),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=EOS,
-    )
-    made = LlamaForCausalLM(config)
-    made.generation_config = GenerationConfig(eos_token_id=convention.listed)
-    made.save_pretrained(folder)
-    tokenizer(convention.template).save_pretrained(folder)
-    return folder
 
 
 def asked(folder: Path) -> Prompter:
@@ -98,7 +37,7 @@ def drawn(folder: Path, prompts: Prompter, **how: Any) -> list[Completion]:
 
 @pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS.keys())
 def test_what_ended_with_an_end_token_is_trained_on_exactly(convention: Convention, tmp_path: Path) -> None:
-    folder = model(tmp_path, convention)
+    folder = save_turn_model(tmp_path, convention)
     prompts = asked(folder)
     found = drawn(folder, prompts)
     stopped = [one for one in found if one.finish_reason == "stop"]
@@ -112,7 +51,7 @@ def test_what_ended_with_an_end_token_is_trained_on_exactly(convention: Conventi
 
 @pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS.keys())
 def test_a_text_ends_with_the_end_of_the_template_alone(convention: Convention, tmp_path: Path) -> None:
-    prompts = asked(model(tmp_path, convention))
+    prompts = asked(save_turn_model(tmp_path, convention))
     text = prompts.tokenizer("a.", add_special_tokens=False)["input_ids"]
     for known in (prompts.target(PROBLEM), "a.<eos>", "a.<close>" if CLOSE in convention.ends else "a."):
         assert prompts.completion_ids(known) == (*text, convention.behind_text)
@@ -121,7 +60,7 @@ def test_a_text_ends_with_the_end_of_the_template_alone(convention: Convention, 
 
 @pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS.keys())
 def test_what_ended_at_a_stop_string_is_trained_on_up_to_it(convention: Convention, tmp_path: Path) -> None:
-    folder = model(tmp_path, convention)
+    folder = save_turn_model(tmp_path, convention)
     prompts = asked(folder)
     decoding = Decoding(1.0, 24, stop=("a", "ef"))
     found = [one for one in drawn(folder, prompts, stop=("a", "ef")) if one.token_ids[-1] not in convention.ends]
@@ -140,9 +79,7 @@ def test_what_ended_at_a_stop_string_is_trained_on_up_to_it(convention: Conventi
 
 def test_a_stop_string_that_begins_within_a_token_leaves_the_judged_text() -> None:
     pieces = ["<eos>", "a", "b", "b.", "\n", ".\n"]
-    inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="a"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    made = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    made = tokenizer_of(pieces, unknown="a", eos_token="<eos>")
     made.decode = lambda ids, **_: "".join(pieces[i] for i in ids if i)  # type: ignore[method-assign]
     prompts = Prompter(made)
     stops = prompts.stops(Decoding(1.0, 9, stop=(".\n",)))
@@ -152,7 +89,7 @@ def test_a_stop_string_that_begins_within_a_token_leaves_the_judged_text() -> No
 
 @pytest.mark.parametrize("stop", ["<other>", "<other>\n"])
 def test_a_stop_string_that_is_a_special_token_stops_and_is_kept(stop: str, tmp_path: Path) -> None:
-    folder = model(tmp_path, CONVENTIONS["a base model"])
+    folder = save_turn_model(tmp_path, CONVENTIONS["a base model"])
     prompts = asked(folder)
     for how in ({"stop": (stop,)}, {"stop_token_ids": (OTHER,)}):
         found = [one for one in drawn(folder, prompts, **how) if one.token_ids[-1] == OTHER]
@@ -164,13 +101,13 @@ def test_a_stop_string_that_is_a_special_token_stops_and_is_kept(stop: str, tmp_
 
 
 def test_a_special_token_within_a_stop_string_is_refused(tmp_path: Path) -> None:
-    prompts = asked(model(tmp_path, CONVENTIONS["a base model"]))
+    prompts = asked(save_turn_model(tmp_path, CONVENTIONS["a base model"]))
     with pytest.raises(UserError, match="holds the special token '<other>', which is in no decoded text"):
         prompts.stops(Decoding(1.0, 8, stop=("\n<other>",)))
 
 
 def test_a_stop_id_that_the_tokenizer_lacks_is_refused(tmp_path: Path) -> None:
-    prompts = asked(model(tmp_path, CONVENTIONS["a base model"]))
+    prompts = asked(save_turn_model(tmp_path, CONVENTIONS["a base model"]))
     with pytest.raises(UserError, match=r"the tokenizer has no token 99: its ids are 0 to 35"):
         prompts.stops(Decoding(1.0, 8, stop_token_ids=(99,)))
 
@@ -185,7 +122,7 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
             "name": "ends",
             "run_dir": str(tmp_path / "run"),
             "rounds": 1,
-            "model": {"name": str(model(tmp_path / "model", convention))},
+            "model": {"name": str(save_turn_model(tmp_path / "model", convention))},
             "data": {split: {"source": _questions(tmp_path, split)} for split in ("train", "dev")},
             "verifier": {"name": "regex"},
             "sample": {"n": 32, "max_tokens": 8, "stop": ["zz"]},
@@ -211,7 +148,5 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
 
 
 def _questions(folder: Path, split: str) -> str:
-    path = folder / f"{split}.jsonl"
     rows = [{"question": f"what is {split} {letter}?", "answer": "(?s).*", "solution": "a."} for letter in "abc"]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return str(write_jsonl(folder / f"{split}.jsonl", rows))

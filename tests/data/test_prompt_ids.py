@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from star_rft.data import Prompter
 from star_rft.data.prompts import PromptError
 from star_rft.types import Problem
+from tests.models import tokenizer_of
 
 PIECES = ["<s>", "</s>", "<unk>", "▁", "▁a", "▁b", "▁ab", "a", "b", "ab", "?", "=", "1", ")", "▁?", ":", "Q", "▁Q"]
 PROBLEM = Problem("1", "ab a?", "a", "exact", solution="ab a")
@@ -44,12 +46,8 @@ def test_a_plain_prompt_is_tokenised_as_the_tokenizer_does_a_text(scheme: str, a
 
 def test_what_a_tokenizer_puts_before_every_text_is_before_a_plain_prompt() -> None:
     """GLM begins a text with two special tokens, and names no beginning of a sequence."""
-    vocabulary = {piece: index for index, piece in enumerate(["<mask>", "<sop>", "</s>", "a", "b", " ", "?"])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    special = [("<mask>", 0), ("<sop>", 1)]
-    inner.post_processor = processors.TemplateProcessing(single="<mask> <sop> $A", special_tokens=special)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+    pieces = ["<mask>", "<sop>", "</s>", "a", "b", " ", "?"]
+    tokenizer = tokenizer_of(pieces, unknown="?", begins_with=["<mask>", "<sop>"], eos_token="</s>")
     prompts = Prompter(tokenizer)
     assert prompts.prompt_ids(prompts.render(PROBLEM)) == (0, 1, 3, 4, 5, 3, 6)
 
@@ -68,8 +66,8 @@ def test_a_chat_prompt_is_tokenised_as_its_template_says() -> None:
     tokenizer.chat_template = "{{ bos_token }}" + CHATML
     prompts = Prompter(tokenizer)
     asked = [{"role": "user", "content": PROBLEM.prompt}]
-    expected = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
-    assert prompts.prompt_ids(prompts.render(PROBLEM)) == tuple(expected)
+    encoded: Any = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)
+    assert prompts.prompt_ids(prompts.render(PROBLEM)) == tuple(encoded["input_ids"])
 
 
 def test_a_template_that_shows_lists_of_parts_only_shows_the_question() -> None:

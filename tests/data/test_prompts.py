@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from star_rft.data import Prompter
 from star_rft.data.prompts import PromptError
 from star_rft.types import Problem
+from tests.models import tokenizer_of
 
 BOS = "<s>"
 CHATML = (
@@ -23,12 +23,14 @@ PROBLEM = Problem("1", "What is {2}?", "2", "exact", solution="Two {two}.")
 
 def tokenizer(*, adds_bos: bool = True, chat_template: str | None = None) -> PreTrainedTokenizerFast:
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 {}:?.<>|_/\n"
-    vocabulary = {token: n for n, token in enumerate([BOS, "</s>", "<unk>", *letters])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    if adds_bos:
-        inner.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
-    made = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=BOS, eos_token="</s>", unk_token="<unk>")
+    made = tokenizer_of(
+        [BOS, "</s>", "<unk>", *letters],
+        unknown="<unk>",
+        begins_with=[BOS] if adds_bos else [],
+        bos_token=BOS,
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
     made.chat_template = chat_template
     return made
 
@@ -108,6 +110,7 @@ def test_prompt_and_completion_are_joined_as_ids_even_under_a_thinking_template(
         tokenize=False,
     )
     prompt = prompter.render(PROBLEM)
+    assert isinstance(finished, str)
     assert not finished.startswith(prompt), "the template renders the finished exchange differently"
     assert (prompt + prompter.target(PROBLEM)).endswith("assistant\n<think></think>Two {two}.")
 

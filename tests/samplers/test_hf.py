@@ -17,7 +17,7 @@ PLAIN = Decoding(temperature=1.0, max_tokens=40)
 PROMPTS = ["once upon a time", "a", "the cat sat on the mat. ", "x.y", "hello there", "wx", "q" * 30]
 
 
-def ask(prompts: list[str], attempts: int, *, base_seed: int = 0) -> list[Request]:
+def requests_for(prompts: list[str], attempts: int, *, base_seed: int = 0) -> list[Request]:
     return [
         Request(f"p{i}", attempt, prompt, seed=(base_seed << 40) + (i << 20) + attempt)
         for i, prompt in enumerate(prompts)
@@ -52,7 +52,7 @@ def greedy_by_generate(model: Any, ids: list[int], max_tokens: int) -> list[int]
 def test_greedy_output_is_that_of_generate_while_rows_come_and_go(checkpoint: Path, batch_size: int) -> None:
     sampler = HFSampler(checkpoint, batch_size=batch_size)
     greedy = Decoding(temperature=0, max_tokens=25)
-    completions = by_request(list(sampler.sample(ask(PROMPTS, 2), decoding=greedy)))
+    completions = by_request(list(sampler.sample(requests_for(PROMPTS, 2), decoding=greedy)))
     model = plain_model(checkpoint)
     for i, prompt in enumerate(PROMPTS):
         ids = sampler.tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -62,13 +62,15 @@ def test_greedy_output_is_that_of_generate_while_rows_come_and_go(checkpoint: Pa
 
 
 def test_every_request_is_answered_exactly_once(checkpoint: Path) -> None:
-    requests = ask(PROMPTS, 7) + ask(PROMPTS[:3], 2, base_seed=9)  # the same prompts again, not adjacent
+    requests = requests_for(PROMPTS, 7) + requests_for(
+        PROMPTS[:3], 2, base_seed=9
+    )  # the same prompts again, not adjacent
     completions = list(HFSampler(checkpoint, batch_size=5).sample(requests, decoding=PLAIN))
     assert Counter(one.request for one in completions) == Counter(requests)
 
 
 def test_completions_come_as_they_finish_and_lengths_are_ragged(sampler: HFSampler) -> None:
-    lengths = [len(one.token_ids) for one in sampler.sample(ask(PROMPTS, 9), decoding=PLAIN)]
+    lengths = [len(one.token_ids) for one in sampler.sample(requests_for(PROMPTS, 9), decoding=PLAIN)]
     assert lengths == sorted(lengths)  # all 63 start together in 64 slots
     assert len(set(lengths)) > 10
 
@@ -78,7 +80,7 @@ def test_no_requests_give_no_completions(sampler: HFSampler) -> None:
 
 
 def test_the_tokens_of_a_seed_do_not_depend_on_the_batch(checkpoint: Path) -> None:
-    requests = ask(PROMPTS, 4)
+    requests = requests_for(PROMPTS, 4)
     outcomes = [
         {
             key: one.token_ids
@@ -97,20 +99,20 @@ def test_the_batch_size_of_the_call_is_the_one_that_is_used(checkpoint: Path) ->
     hook = sampler.model.register_forward_pre_hook(
         lambda _, __, kwargs: rows.append(kwargs["input_ids"].shape[0]), with_kwargs=True
     )
-    list(sampler.sample(ask(["hello"], 9), decoding=PLAIN, batch_size=4))
+    list(sampler.sample(requests_for(["hello"], 9), decoding=PLAIN, batch_size=4))
     hook.remove()
     assert max(rows) == 4
 
 
 def test_the_same_call_again_is_bit_equal(sampler: HFSampler) -> None:
-    requests = ask(PROMPTS, 5)
+    requests = requests_for(PROMPTS, 5)
     assert list(sampler.sample(requests, decoding=PLAIN)) == list(sampler.sample(requests, decoding=PLAIN))
 
 
 def test_the_logprob_is_that_of_the_raw_model_over_all_sampled_tokens(checkpoint: Path, sampler: HFSampler) -> None:
     decoding = Decoding(temperature=0.7, top_p=0.9, top_k=10, max_tokens=30)
     model = plain_model(checkpoint)
-    for one in sampler.sample(ask(PROMPTS, 3), decoding=decoding):
+    for one in sampler.sample(requests_for(PROMPTS, 3), decoding=decoding):
         prompt = sampler.tokenizer(one.request.prompt, add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             logits_T_V = model(input_ids=torch.tensor([[*prompt, *one.token_ids]])).logits[0]
@@ -125,7 +127,7 @@ def test_the_samples_of_a_prompt_share_one_prefill(sampler: HFSampler) -> None:
         lambda _, __, kwargs: fed.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     prompt = "a prompt of some length"
-    completions = list(sampler.sample(ask([prompt], 16), decoding=PLAIN))
+    completions = list(sampler.sample(requests_for([prompt], 16), decoding=PLAIN))
     hook.remove()
     steps = sum(len(one.token_ids) for one in completions)
     assert fed[0] == (1, len(prompt) - 1)
@@ -141,7 +143,7 @@ def test_the_first_token_follows_the_model_and_not_the_defaults_of_the_checkpoin
     with torch.no_grad():
         share_V = plain_model(checkpoint)(input_ids=torch.tensor([ids])).logits[0, -1].double().softmax(-1)
     decoding = Decoding(temperature=1.0, max_tokens=1)
-    drawn = Counter(one.token_ids[0] for one in sampler.sample(ask([prompt], count), decoding=decoding))
+    drawn = Counter(one.token_ids[0] for one in sampler.sample(requests_for([prompt], count), decoding=decoding))
     frequent = [token for token in range(len(share_V)) if share_V[token] * count >= 5]
     observed = [drawn[token] for token in frequent]
     expected = [share_V[token].item() * count for token in frequent]
@@ -153,7 +155,7 @@ def test_the_first_token_follows_the_model_and_not_the_defaults_of_the_checkpoin
 def test_sequences_have_the_distribution_of_generate(checkpoint: Path, sampler: HFSampler) -> None:
     prompt, count = "some", 3000
     decoding = Decoding(temperature=0.6, top_p=0.8, max_tokens=3)
-    ours = Counter(one.token_ids for one in sampler.sample(ask([prompt], count), decoding=decoding))
+    ours = Counter(one.token_ids for one in sampler.sample(requests_for([prompt], count), decoding=decoding))
     ids = sampler.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     torch.manual_seed(0)
     output = plain_model(checkpoint).generate(
@@ -179,7 +181,7 @@ def test_sequences_have_the_distribution_of_generate(checkpoint: Path, sampler: 
 
 
 def test_an_end_of_sequence_token_is_in_the_tokens_and_not_in_the_text(sampler: HFSampler) -> None:
-    completions = list(sampler.sample(ask(PROMPTS, 9), decoding=PLAIN))
+    completions = list(sampler.sample(requests_for(PROMPTS, 9), decoding=PLAIN))
     stopped = [one for one in completions if one.finish_reason == "stop"]
     assert 0 < len(stopped) < len(completions)
     for one in stopped:
@@ -188,7 +190,7 @@ def test_an_end_of_sequence_token_is_in_the_tokens_and_not_in_the_text(sampler: 
 
 
 def test_a_completion_without_an_end_has_all_its_tokens_and_says_length(sampler: HFSampler) -> None:
-    cut = [one for one in sampler.sample(ask(PROMPTS, 9), decoding=PLAIN) if one.finish_reason == "length"]
+    cut = [one for one in sampler.sample(requests_for(PROMPTS, 9), decoding=PLAIN) if one.finish_reason == "length"]
     assert cut
     for one in cut:
         assert len(one.token_ids) == PLAIN.max_tokens
@@ -196,7 +198,7 @@ def test_a_completion_without_an_end_has_all_its_tokens_and_says_length(sampler:
 
 
 def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(sampler: HFSampler) -> None:
-    requests = ask(PROMPTS, 9)
+    requests = requests_for(PROMPTS, 9)
     ended = next(one for one in sampler.sample(requests, decoding=PLAIN) if 1 < len(one.token_ids) < 20)
     decoding = Decoding(temperature=1.0, max_tokens=len(ended.token_ids))
     again = by_request(list(sampler.sample(requests, decoding=decoding)))
@@ -206,10 +208,10 @@ def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(sampler: HFSampl
 def test_a_stop_string_over_several_tokens_ends_a_completion_and_is_cut_from_its_text(
     sampler: HFSampler,
 ) -> None:
-    free = list(sampler.sample(ask(PROMPTS, 9), decoding=PLAIN))
+    free = list(sampler.sample(requests_for(PROMPTS, 9), decoding=PLAIN))
     stop = next(one.text[4:7] for one in free if len(one.text) > 20)  # three characters, three tokens
     decoding = Decoding(temperature=1.0, max_tokens=40, stop=(stop,))
-    stopped = by_request(list(sampler.sample(ask(PROMPTS, 9), decoding=decoding)))
+    stopped = by_request(list(sampler.sample(requests_for(PROMPTS, 9), decoding=decoding)))
     for one in free:
         with_stop = stopped[one.request.problem_id, one.request.attempt]
         before, found, _ = one.text.partition(stop)
@@ -225,7 +227,7 @@ def test_a_stop_string_over_several_tokens_ends_a_completion_and_is_cut_from_its
 
 
 def test_a_prompt_that_does_not_fit_is_refused_at_once_with_its_problem_named(sampler: HFSampler) -> None:
-    requests = [*ask(["short"], 1), Request("algebra-17", 0, "a" * 100, 0)]
+    requests = [*requests_for(["short"], 1), Request("algebra-17", 0, "a" * 100, 0)]
     with pytest.raises(ValueError, match=r"problem algebra-17 has 100 tokens.*exceeds the 128 positions"):
         sampler.sample(requests, decoding=PLAIN)
 
@@ -248,7 +250,7 @@ def test_a_closed_sampler_says_so(checkpoint: Path) -> None:
     sampler.close()
     sampler.close()
     with pytest.raises(RuntimeError, match="closed"):
-        sampler.sample(ask(["a"], 1), decoding=PLAIN)
+        sampler.sample(requests_for(["a"], 1), decoding=PLAIN)
 
 
 def test_broken_weights_are_an_error_and_not_a_token(checkpoint: Path) -> None:
@@ -256,7 +258,7 @@ def test_broken_weights_are_an_error_and_not_a_token(checkpoint: Path) -> None:
     with torch.no_grad():
         sampler.model.lm_head.weight[5] = float("nan")
     with pytest.raises(FloatingPointError, match="NaN"):
-        list(sampler.sample(ask(["a"], 1), decoding=PLAIN))
+        list(sampler.sample(requests_for(["a"], 1), decoding=PLAIN))
 
 
 def test_a_prompt_with_a_token_that_the_model_does_not_embed_is_refused() -> None:

@@ -21,10 +21,10 @@ from star_rft.samplers.hf import HFSampler
 from star_rft.samplers.probe import check_decodable, prove_slots
 from star_rft.samplers.slot_attention import ATTENTION
 from star_rft.types import Decoding
+from tests.models import character_tokenizer
 from tests.tiers import fast_only
 
-from .conftest import character_tokenizer
-from .test_hf import PROMPTS, ask, greedy_by_generate
+from .test_hf import PROMPTS, greedy_by_generate, requests_for
 
 WINDOW = 8
 SIZES: dict[str, Any] = {
@@ -138,7 +138,7 @@ def test_greedy_tokens_and_logprobs_are_those_of_generate_beyond_any_window(mode
     model = random_model(model_type, EXACT[model_type])
     sampler = HFSampler(saved(model, tmp_path), batch_size=3)
     model.set_attn_implementation("eager")
-    completions = list(sampler.sample(ask(PROMPTS, 1), decoding=Decoding(temperature=0, max_tokens=16)))
+    completions = list(sampler.sample(requests_for(PROMPTS, 1), decoding=Decoding(temperature=0, max_tokens=16)))
     assert max(len(one.token_ids) for one in completions) > WINDOW
     for one in completions:
         ids = sampler.tokenizer(one.request.prompt, add_special_tokens=False)["input_ids"]
@@ -170,7 +170,7 @@ def test_a_window_longer_than_the_rows_of_the_probe_is_as_exact(tmp_path: Path) 
     sampler = HFSampler(saved(model, tmp_path), batch_size=2)
     assert sampler.model.config.sliding_window == 60  # the probe shortens it for a moment
     model.set_attn_implementation("eager")
-    for one in sampler.sample(ask(["a" * 55, "b" * 70], 1), decoding=Decoding(temperature=0, max_tokens=12)):
+    for one in sampler.sample(requests_for(["a" * 55, "b" * 70], 1), decoding=Decoding(temperature=0, max_tokens=12)):
         ids = sampler.tokenizer(one.request.prompt, add_special_tokens=False)["input_ids"]
         assert list(one.token_ids) == greedy_by_generate(model, ids, 12)
 
@@ -181,8 +181,8 @@ def test_attention_that_scales_with_the_length_of_the_cache_limits_the_length(tm
     sampler = HFSampler(saved(random_model("llama4_text", fields), tmp_path))
     decoding = Decoding(temperature=0, max_tokens=20)
     with pytest.raises(ValueError, match=r"exceeds the 40 positions of the model \(beyond 40 its attention depends"):
-        sampler.sample(ask(["a" * 21], 1), decoding=decoding)
-    assert len(list(sampler.sample(ask(["a" * 20], 1), decoding=decoding))) == 1
+        sampler.sample(requests_for(["a" * 21], 1), decoding=decoding)
+    assert len(list(sampler.sample(requests_for(["a" * 20], 1), decoding=decoding))) == 1
 
 
 def test_long_rope_stops_at_the_original_length(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_long_rope_stops_at_the_original_length(tmp_path: Path) -> None:
     fields = {**DENSE, "rope_parameters": rope, "original_max_position_embeddings": 32}
     sampler = HFSampler(saved(random_model("phi3", fields), tmp_path))
     with pytest.raises(ValueError, match=r"exceeds the 32 positions of the model \(long rope"):
-        sampler.sample(ask(["a" * 30], 1), decoding=Decoding(temperature=1.0, max_tokens=10))
+        sampler.sample(requests_for(["a" * 30], 1), decoding=Decoding(temperature=1.0, max_tokens=10))
 
 
 def _rolled(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
