@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from star_rft.files import write_table
+from star_rft.folder import RunFolder
+from star_rft.frontier.classes import classify
 from star_rft.ledger import Ledger
-from star_rft.types import Sample, Split
+from star_rft.select.rules import Selected, select
+from star_rft.types import Problem, Sample, Split
 from verifiers.types import Reason, Status, Verdict
+
+RULES: list[Any] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 2}]
+
+
+def problem(
+    name: str, prompt: str | None = None, reference: Any = "2", *, meta: Mapping[str, Any] | None = None
+) -> Problem:
+    return Problem(name, prompt or f"Question {name}?", reference, "v", solution="1 + 1 = 2", meta=meta or {})
 
 
 def sample(
@@ -66,3 +79,17 @@ def ledger_of(folder: Path, pairs: Iterable[tuple[Sample, Verdict]]) -> Ledger:
     ledger = Ledger(folder, is_writer=True)
     commit(ledger, "u0", pairs)
     return ledger
+
+
+def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selected:
+    """What the rules select in round 1 from the traces of all rounds, unless the options say otherwise."""
+    defaults: dict[str, Any] = {"round": 1, "rounds": "all", "weighting": "uniform", "seed": 0}
+    return select(ledger.connect(), rules=rules, **defaults | options)
+
+
+def finish_round(ledger: Ledger, round: int, *, rounds: str = "last") -> None:
+    """Class the prompts of a round and select from its traces, as the loop does."""
+    folder = RunFolder(ledger.run_dir)
+    write_table(folder.frontier(round), classify(ledger.connect(), through_round=round))
+    chosen = selection(ledger, *RULES, round=round, rounds=rounds)
+    write_table(folder.selection(round), chosen.traces.to_arrow_table())

@@ -13,9 +13,8 @@ from star_rft import config as configs
 from star_rft.build import check_names
 from star_rft.ledger import Ledger
 from star_rft.scoring import Scoring, scored
-from star_rft.select.rules import select
 from star_rft.types import Problem, Trace, UserError
-from tests.ledgers import ledger_of, sample, verdict
+from tests.ledgers import ledger_of, sample, selection, verdict
 from tests.runs import MINIATURE
 from verifiers.types import Status
 
@@ -52,15 +51,7 @@ def scored_ledger(folder: Path, *, threshold: float | None = None) -> tuple[Ledg
 
 
 def kept(ledger: Ledger, *rules: Any, decides: bool) -> set[tuple[str, str]]:
-    chosen = select(
-        ledger.connect(),
-        round=1,
-        rounds="all",
-        rules=rules,
-        weighting="uniform",
-        seed=0,
-        scorer_decides=decides,
-    )
+    chosen = selection(ledger, *rules, scorer_decides=decides)
     texts = dict(ledger.connect().execute("select sample_id, text from samples").fetchall())
     rows = chosen.traces.to_arrow_table().to_pylist()
     return {(row["problem_id"], texts[row["sample_id"]]) for row in rows if row["is_selected"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +9,18 @@ import pyarrow as pa
 import pytest
 from jinja2 import Environment, FileSystemLoader
 
+from star_rft.data import write_problems
 from star_rft.files import write_table
 from star_rft.frontier.classes import CLASSES as PROMPT_CLASSES
-from star_rft.frontier.classes import classify
-from star_rft.ledger import DOUBTS, PROBLEMS, SELECTION, Ledger
+from star_rft.ledger import DOUBTS, SELECTION, Ledger
 from star_rft.report import page, wording
 from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
-from star_rft.select.rules import select
 from star_rft.types import Decoding
-from tests.ledgers import commit, ledger_of, sample, scored, verdict
+from tests.ledgers import commit, finish_round, ledger_of, problem, sample, scored, verdict
 from verifiers.types import REASONS
 
-RULES = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 2}]
 
-
-def problems(folder: Path, *rows: tuple[str, str, Any, dict[str, Any]]) -> None:
-    """(split, id, reference, meta) each."""
-    table = pa.Table.from_pylist(
-        [
-            {"split": split, "id": name, "prompt": f"Question {name}?", "reference": json.dumps(reference)}
-            | {"verifier": "v", "solution": "1 + 1 = 2", "meta": json.dumps(meta)}
-            for split, name, reference, meta in rows
-        ],
-        schema=PROBLEMS,
-    )
-    write_table(folder / "problems.parquet", table)
-
-
-def selected(ledger: Ledger, round: int, rounds: str = "last") -> None:
-    """Select a round as the loop does, and class its prompts."""
-    con, folder = ledger.connect(), ledger.run_dir / "rounds" / f"{round:03d}"
-    chosen = select(con, round=round, rounds=rounds, rules=RULES, weighting="uniform", seed=0)
-    write_table(folder / "selection.parquet", chosen.traces.to_arrow_table())
-    write_table(folder / "frontier.parquet", classify(con, through_round=round))
-
-
-def of(ledger: Ledger, problem: str, **settings: Any) -> list[Attempt]:
+def attempts_at(ledger: Ledger, problem: str, **settings: Any) -> list[Attempt]:
     return attempts_of(ledger.connect(), [problem], **settings)[problem]
 
 
@@ -66,9 +41,9 @@ def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> Non
     pairs = [(sample("a", i, text), verdict()) for i, text in enumerate(texts)]
     pairs += [(sample("a", 5), verdict("incorrect")), (sample("a", 6, finish="length"), verdict())]
     ledger = ledger_of(tmp_path, pairs)
-    assert why(of(ledger, "a")[0]) == ["not selected from yet: the round is still going on"]
-    selected(ledger, 1)
-    found = of(ledger, "a")
+    assert why(attempts_at(ledger, "a")[0]) == ["not selected from yet: the round is still going on"]
+    finish_round(ledger, 1)
+    found = attempts_at(ledger, "a")
     assert [why(attempt) for attempt in found] == [
         ["kept: trained on in round 1"],
         ["dropped in round 1: duplicate of round 1, attempt 0 (the same text)"],
@@ -84,10 +59,10 @@ def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> Non
 
 def test_a_trace_that_several_rounds_looked_at_says_so_once_a_reason(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict()), (sample("a", 1), verdict())])
-    selected(ledger, 1)
+    finish_round(ledger, 1)
     commit(ledger, "u1", [(sample("a", 0, "2 + 2 = 4", round=2), verdict())])
-    selected(ledger, 2, rounds="all")
-    first, second, third = of(ledger, "a")
+    finish_round(ledger, 2, rounds="all")
+    first, second, third = attempts_at(ledger, "a")
     assert why(first) == ["kept: trained on in rounds 1, 2"]
     assert why(second) == ["dropped in rounds 1, 2: duplicate of round 1, attempt 0 (the same text)"]
     assert why(third) == ["kept: trained on in round 2"]
@@ -98,11 +73,11 @@ def test_a_weight_other_than_one_is_said(tmp_path: Path) -> None:
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "is_selected": True, "why": "selected"}
     table = pa.Table.from_pylist([row | {"duplicate_of": None, "weight": 0.25}], schema=SELECTION)
     write_table(tmp_path / "rounds" / "001" / "selection.parquet", table)
-    assert why(of(ledger, "a")[0]) == ["kept: trained on in round 1, with weight 0.25"]
+    assert why(attempts_at(ledger, "a")[0]) == ["kept: trained on in round 1, with weight 0.25"]
 
 
 def test_held_out_attempts_are_shown_too(tmp_path: Path) -> None:
-    problems(tmp_path, ("dev", "d", "2", {}))
+    write_problems(tmp_path / "problems.parquet", {"dev": [problem("d")]})
     ledger = ledger_of(tmp_path, [(sample("d", 0, split="dev", round=0), verdict())])
     con = ledger.connect()
     (attempt,) = attempts_of(con, ["d"])["d"]
@@ -116,7 +91,7 @@ def test_the_newest_verdict_and_the_scorers_score_are_shown(tmp_path: Path) -> N
     ledger = ledger_of(tmp_path, [(drawn, verdict("incorrect", "3")), (sample("a", 1), scored(0.5))])
     ledger.supersede("again", [(drawn.id, drawn.text, verdict("correct", "2"))])
     ledger.score("scores", "judge", "1", [(drawn.id, 0.75, "correct")])
-    first, second = of(ledger, "a")
+    first, second = attempts_at(ledger, "a")
     assert (first.status, first.answer, first.score, first.scorer) == ("correct", "2", 0.75, "judge")
     assert (second.score, second.scorer) == (0.5, None)
 
@@ -127,7 +102,7 @@ def test_how_an_attempt_was_drawn_is_said_in_words(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [*pairs, (sample("a", 2, decode_id="unknown"), verdict())])
     ledger.record_decoding(greedy)
     ledger.record_decoding(hot)
-    assert [attempt.decoding for attempt in of(ledger, "a")] == [
+    assert [attempt.decoding for attempt in attempts_at(ledger, "a")] == [
         "greedy, at most 160 tokens",
         "temperature 0.7, top-p 0.95, top-k 40, at most 2,048 tokens",
         "",
@@ -137,9 +112,9 @@ def test_how_an_attempt_was_drawn_is_said_in_words(tmp_path: Path) -> None:
 def test_whose_attempt_it_is_can_be_told_where_the_policys_attempts_are_known(tmp_path: Path) -> None:
     pairs = [(sample("a", 0), verdict()), (sample("a", 4), verdict()), (sample("a", 4, hinted=True), verdict())]
     ledger = ledger_of(tmp_path, pairs)
-    assert [attempt.is_foreign for attempt in of(ledger, "a", own=range(4))] == [False, True, False]
-    assert [attempt.is_foreign for attempt in of(ledger, "a")] == [None] * 3
-    assert of(ledger, "a")[2].name == "round 1, attempt 4 with a hint"
+    assert [attempt.is_foreign for attempt in attempts_at(ledger, "a", own=range(4))] == [False, True, False]
+    assert [attempt.is_foreign for attempt in attempts_at(ledger, "a")] == [None] * 3
+    assert attempts_at(ledger, "a")[2].name == "round 1, attempt 4 with a hint"
 
 
 def test_a_doubt_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
@@ -148,7 +123,7 @@ def test_a_doubt_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None
     for round in (1, 2):
         path = tmp_path / "rounds" / f"{round:03d}" / "doubts.parquet"
         write_table(path, pa.Table.from_pylist([row | {"in_round": round}], schema=DOUBTS))
-    (attempt,) = of(ledger, "a")
+    (attempt,) = attempts_at(ledger, "a")
     assert [(doubt.words, doubt.detail) for doubt in attempt.doubts_once] == [
         ("an equation does not hold", "1 + 1 = 3")
     ]
@@ -156,12 +131,13 @@ def test_a_doubt_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None
 
 
 def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
-    problems(tmp_path, ("train", "a", "2", {"steps": 3}), ("train", "b", {"tests": ["assert f()"]}, {}))
+    asked = [problem("a", meta={"steps": 3}), problem("b", reference={"tests": ["assert f()"]})]
+    write_problems(tmp_path / "problems.parquet", {"train": asked})
     ledger = ledger_of(tmp_path, [(sample("a", i), verdict("incorrect")) for i in range(4)])
-    selected(ledger, 1)
+    finish_round(ledger, 1)
     second = [(sample("a", i, round=2), verdict()) for i in range(16)]
     commit(ledger, "u1", [*second, (sample("a", 0, round=2, hinted=True), verdict())])
-    selected(ledger, 2)
+    finish_round(ledger, 2)
     found = prompts_of(ledger.connect(), ["b", "a", "nothing"])
     assert list(found) == ["b", "a"]
     a, b = found["a"], found["b"]
@@ -207,7 +183,7 @@ def head(prompt: Prompt) -> str:
 
 def test_a_card_marks_the_answer_and_what_is_false(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0, "3 * 4 = 11\n#### 11"), verdict("incorrect", "11"))])
-    html = card(of(ledger, "a")[0])
+    html = card(attempts_at(ledger, "a")[0])
     assert '<mark class="false" title="3 * 4 is 12, not 11">3 * 4 = 11</mark>\n#### ' in html
     assert '<mark class="answer" title="the final answer that was judged">11</mark>' in html
     assert "<li>3 * 4 is 12, not 11</li>" in html
@@ -219,7 +195,7 @@ HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'"
 
 
 def test_whatever_a_card_and_a_prompt_show_is_escaped(tmp_path: Path) -> None:
-    problems(tmp_path, ("train", "a", HOSTILE, {HOSTILE: HOSTILE}))
+    write_problems(tmp_path / "problems.parquet", {"train": [problem("a", reference=HOSTILE, meta={HOSTILE: HOSTILE})]})
     ledger = ledger_of(tmp_path, [(sample("a", 0, f"{HOSTILE}\n#### {HOSTILE}"), verdict("incorrect", HOSTILE))])
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "kind": HOSTILE, "detail": HOSTILE}
     write_table(tmp_path / "rounds" / "001" / "doubts.parquet", pa.Table.from_pylist([row], schema=DOUBTS))
@@ -236,6 +212,6 @@ def test_a_why_without_its_other_trace_is_still_shown(why: str, tmp_path: Path) 
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "is_selected": why == "selected"}
     table = pa.Table.from_pylist([row | {"why": why, "duplicate_of": "gone", "weight": 1.0}], schema=SELECTION)
     write_table(tmp_path / "rounds" / "001" / "selection.parquet", table)
-    html = card(of(ledger, "a")[0], "why")
+    html = card(attempts_at(ledger, "a")[0], "why")
     assert ("something new" in html) == (why == "something_new")
     assert ('<a href="#t-gone">gone</a>' in html) == (why == "duplicate")

@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from star_rft.data import write_problems
-from star_rft.ledger import Ledger
 from star_rft.select.pool import RuleError
-from star_rft.select.rules import Selected, check, select
+from star_rft.select.rules import check
 from star_rft.types import Problem, Sample
-from tests.ledgers import ledger_of, sample, scored, verdict
+from tests.ledgers import ledger_of, sample, scored, selection, verdict
 from verifiers.types import Verdict
 
 # The RLHF book's worked example of rejection sampling: five prompts with four scored completions each.
@@ -28,15 +27,10 @@ BOOK = [
 ]
 
 
-def selected(ledger: Ledger, *rules: Any, **options: Any) -> Selected:
-    defaults = {"round": 1, "rounds": "all", "weighting": "uniform", "seed": 0}
-    return select(ledger.connect(), rules=rules, **defaults | options)
-
-
-def apply(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any, **options: Any) -> dict[str, str]:
+def why_by_name(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any, **options: Any) -> dict[str, str]:
     """Return why, by "problem attempt"."""
     names = {s.id: f"{s.problem_id}{s.attempt}" for s, _ in pairs}
-    rows = selected(ledger_of(folder, pairs), *rules, **options).traces.to_arrow_table().to_pylist()
+    rows = selection(ledger_of(folder, pairs), *rules, **options).traces.to_arrow_table().to_pylist()
     return {names[row["sample_id"]]: row["why"] for row in rows}
 
 
@@ -44,7 +38,7 @@ def ranked(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any) -> li
     """Return the rankings, each a list of "problem attempt", best first; the gold solution is "gold"."""
     names: dict[Any, str] = {s.id: f"{s.problem_id}{s.attempt}" for s, _ in pairs} | {None: "gold"}
     found: dict[int, list[str]] = {}
-    for row in selected(ledger_of(folder, pairs), *rules).rankings.to_arrow_table().to_pylist():
+    for row in selection(ledger_of(folder, pairs), *rules).rankings.to_arrow_table().to_pylist():
         found.setdefault(row["ranking"], []).append(names[row["sample_id"]])
     return list(found.values())
 
@@ -62,30 +56,30 @@ def kept(reasons: dict[str, str]) -> set[str]:
 
 
 def test_the_best_a_prompt_of_the_rlhf_book(tmp_path: Path) -> None:
-    reasons = apply(tmp_path, book(), "correct", {"cap": {"limit": 1, "prefer": "best"}})
+    reasons = why_by_name(tmp_path, book(), "correct", {"cap": {"limit": 1, "prefer": "best"}})
     assert kept(reasons) == {"p00", "p11", "p20", "p32", "p43"}  # completions 1, 2, 1, 3, 4
 
 
 def test_the_top_five_of_the_rlhf_book(tmp_path: Path) -> None:
     """Indices 8, 5, 14, 0, 11 of the flattened list."""
-    reasons = apply(tmp_path, book(), "correct", {"top": 5})
+    reasons = why_by_name(tmp_path, book(), "correct", {"top": 5})
     assert kept(reasons) == {f"p{index // 4}{index % 4}" for index in (8, 5, 14, 0, 11)}
     assert Counter(reasons.values()) == {"selected": 5, "below_top": 15}
 
 
 def test_the_first_attempts_are_what_a_smaller_n_would_have_drawn(tmp_path: Path) -> None:
-    reasons = apply(tmp_path, book(), {"attempts": 2}, "correct")
+    reasons = why_by_name(tmp_path, book(), {"attempts": 2}, "correct")
     assert kept(reasons) == {f"p{problem}{attempt}" for problem in range(5) for attempt in range(2)}
     assert Counter(reasons.values()) == {"selected": 10, "later_attempt": 10}
 
 
 def test_a_threshold_and_a_percentile_of_the_scores(tmp_path: Path) -> None:
     no_score = (sample("p0", 9, "none"), scored(None))
-    reasons = apply(tmp_path / "a", [*book(), no_score], {"threshold": 0.7})
+    reasons = why_by_name(tmp_path / "a", [*book(), no_score], {"threshold": 0.7})
     assert kept(reasons) == {"p00", "p11", "p20", "p23", "p32"}
     assert reasons["p09"] == reasons["p01"] == "below_threshold"
-    assert len(kept(apply(tmp_path / "b", book(), {"percentile": 90}))) == 3  # 0.9, 0.8, 0.8
-    by_problem = apply(tmp_path / "c", book(), {"percentile": {"at_least": 100, "of": "problem"}})
+    assert len(kept(why_by_name(tmp_path / "b", book(), {"percentile": 90}))) == 3  # 0.9, 0.8, 0.8
+    by_problem = why_by_name(tmp_path / "c", book(), {"percentile": {"at_least": 100, "of": "problem"}})
     assert kept(by_problem) == {"p00", "p11", "p20", "p32", "p43"}
 
 
@@ -97,9 +91,9 @@ def test_dart_keeps_alike_or_in_proportion_to_the_fail_rate(tmp_path: Path) -> N
         for p, right in rates.items()
         for i in range(10)
     ]
-    uniform = apply(tmp_path / "u", pairs, "correct", {"balance": {"target": "uniform", "limit": 4}})
+    uniform = why_by_name(tmp_path / "u", pairs, "correct", {"balance": {"target": "uniform", "limit": 4}})
     assert Counter(name[0] for name in kept(uniform)) == {"a": 4, "b": 4, "c": 1}
-    prop2diff = apply(tmp_path / "d", pairs, "correct", {"balance": {"target": "prop2diff", "limit": 6}})
+    prop2diff = why_by_name(tmp_path / "d", pairs, "correct", {"balance": {"target": "prop2diff", "limit": 6}})
     assert Counter(name[0] for name in kept(prop2diff)) == {"a": 1, "b": 3, "c": 1}  # 6 x 0.1, 6 x 0.5, one there is
     assert prop2diff["a1"] == "over_cap"
 
@@ -108,8 +102,8 @@ def test_the_furthest_of_equals_stays(tmp_path: Path) -> None:
     texts = ["1 + 1 = 2", "3 - 1 = 2 yes", "3 - 1 = 2 and this is quite another way to put it", "3 - 1 = 2 ok"]
     pairs = [(sample("a", i, text), verdict()) for i, text in enumerate(texts)]
     dedup = {"dedup": {"by": "equations", "prefer": "furthest"}}
-    assert kept(apply(tmp_path / "f", pairs, "correct", dedup)) == {"a0", "a2"}
-    assert kept(apply(tmp_path / "r", pairs[::-1], "correct", dedup)) == {"a0", "a2"}
+    assert kept(why_by_name(tmp_path / "f", pairs, "correct", dedup)) == {"a0", "a2"}
+    assert kept(why_by_name(tmp_path / "r", pairs[::-1], "correct", dedup)) == {"a0", "a2"}
 
 
 def test_programs_are_deduplicated_by_what_they_do(tmp_path: Path) -> None:
@@ -121,7 +115,7 @@ def test_programs_are_deduplicated_by_what_they_do(tmp_path: Path) -> None:
     pairs = [
         (sample("a", i, text), Verdict("correct", 1.0, None, "match", "code", "1")) for i, text in enumerate(texts)
     ]
-    assert apply(tmp_path, pairs, "correct", {"dedup": "program"}) == {
+    assert why_by_name(tmp_path, pairs, "correct", {"dedup": "program"}) == {
         "a0": "selected",
         "a1": "duplicate",
         "a2": "selected",
@@ -130,15 +124,15 @@ def test_programs_are_deduplicated_by_what_they_do(tmp_path: Path) -> None:
 
 def test_statistical_rejection_sampling_prefers_high_scores(tmp_path: Path) -> None:
     pairs = [(sample(f"p{p}", i, f"{i}"), scored(i / 10)) for p in range(60) for i in range(10)]
-    mild = apply(tmp_path / "m", pairs, "finished", {"rejection_sampling": {"n": 3, "beta": 0.5}})
-    strict = apply(tmp_path / "s", pairs, "finished", {"rejection_sampling": {"n": 3, "beta": 0.01}})
+    mild = why_by_name(tmp_path / "m", pairs, "finished", {"rejection_sampling": {"n": 3, "beta": 0.5}})
+    strict = why_by_name(tmp_path / "s", pairs, "finished", {"rejection_sampling": {"n": 3, "beta": 0.01}})
     assert Counter(Counter(name[:-1] for name in kept(mild)).values()) == {3: 60}
 
     def mean(names: set[str]) -> float:
         return sum(int(name[-1]) for name in names) / len(names)
 
     assert 4.5 < mean(kept(mild)) < mean(kept(strict)) == 8.0  # beta -> 0 takes the best three
-    again = apply(tmp_path / "again", pairs[::-1], "finished", {"rejection_sampling": {"n": 3, "beta": 0.5}})
+    again = why_by_name(tmp_path / "again", pairs[::-1], "finished", {"rejection_sampling": {"n": 3, "beta": 0.5}})
     assert again == mild
 
 
@@ -154,7 +148,7 @@ def test_filters_on_how_a_trace_reads(tmp_path: Path) -> None:
     ]
     pairs = [(sample("a", i, text, tokens=i + 1), verdict()) for i, text in enumerate(texts)]
     rule = {"readable": {"scripts": ["Latin", "Greek"], "paragraph_chars": 100, "code_blocks": False}}
-    assert apply(tmp_path / "r", pairs, "correct", rule) == {
+    assert why_by_name(tmp_path / "r", pairs, "correct", rule) == {
         "a0": "selected",
         "a1": "mixed_language",
         "a2": "mixed_language",
@@ -163,13 +157,13 @@ def test_filters_on_how_a_trace_reads(tmp_path: Path) -> None:
         "a5": "selected",
         "a6": "long_paragraph",
     }
-    lengths = apply(tmp_path / "t", pairs, "correct", {"tokens": {"at_least": 2, "at_most": 5}})
+    lengths = why_by_name(tmp_path / "t", pairs, "correct", {"tokens": {"at_least": 2, "at_most": 5}})
     assert (lengths["a0"], lengths["a1"], lengths["a5"]) == ("too_short", "selected", "too_long")
 
 
 def test_a_right_answer_by_a_false_step_can_be_dropped(tmp_path: Path) -> None:
     pairs = [(sample("a", 0, "2 + 2 = 5, so #### 4"), verdict()), (sample("a", 1, "2 + 2 = 4"), verdict())]
-    assert apply(tmp_path, pairs, "correct", "true_steps") == {"a0": "false_step", "a1": "selected"}
+    assert why_by_name(tmp_path, pairs, "correct", "true_steps") == {"a0": "false_step", "a1": "selected"}
 
 
 def test_problems_that_are_all_right_or_all_wrong_tell_nothing(tmp_path: Path) -> None:
@@ -179,7 +173,7 @@ def test_problems_that_are_all_right_or_all_wrong_tell_nothing(tmp_path: Path) -
         for p, statuses in grades.items()
         for i, status in enumerate(statuses)
     ]
-    reasons = apply(tmp_path, pairs, "correct", "mixed")
+    reasons = why_by_name(tmp_path, pairs, "correct", "mixed")
     assert reasons == {"a0": "not_mixed", "a1": "not_mixed", "b0": "selected"} | dict.fromkeys(
         ("b1", "c0", "c1"), "incorrect"
     )
@@ -188,22 +182,24 @@ def test_problems_that_are_all_right_or_all_wrong_tell_nothing(tmp_path: Path) -
 def test_hinted_traces_stay_below_their_share_and_leaks_go(tmp_path: Path) -> None:
     pairs = [(sample("a", i, f"{i}"), verdict()) for i in range(6)]
     pairs += [(sample("b", i, f"{i}", hinted=True, leaks_hint=i == 0), verdict()) for i in range(8)]
-    reasons = apply(tmp_path / "share", pairs, "correct", {"hinted": 0.25})
+    reasons = why_by_name(tmp_path / "share", pairs, "correct", {"hinted": 0.25})
     assert Counter(name[0] for name in kept(reasons)) == {"a": 6, "b": 2}
     assert reasons["b0"] == "leaks_hint"
     assert Counter(reasons.values())["over_hinted_share"] == 5
-    assert Counter(name[0] for name in kept(apply(tmp_path / "none", pairs, "correct", {"hinted": 0.0}))) == {"a": 6}
+    assert Counter(name[0] for name in kept(why_by_name(tmp_path / "none", pairs, "correct", {"hinted": 0.0}))) == {
+        "a": 6
+    }
 
 
 def test_the_control_is_as_large_and_blind(tmp_path: Path) -> None:
     pairs = [(sample(f"p{i}", 0, f"{i}"), verdict("correct" if i % 2 else "incorrect")) for i in range(100)]
     pairs += [(sample("cut", 0, finish="length"), verdict())]
-    blind = apply(tmp_path / "f", pairs, "correct", {"cap": 4}, "control")
+    blind = why_by_name(tmp_path / "f", pairs, "correct", {"cap": 4}, "control")
     right = {f"p{i}0" for i in range(100) if i % 2}
     assert len(kept(blind)) == 50
     assert "cut0" not in kept(blind)
     assert 10 < len(kept(blind) & right) < 40
-    fair = apply(tmp_path / "c", pairs, "correct", {"top": 20}, {"control": "correct"})
+    fair = why_by_name(tmp_path / "c", pairs, "correct", {"top": 20}, {"control": "correct"})
     assert len(kept(fair)) == 20
     assert kept(fair) <= right
 
@@ -222,7 +218,7 @@ def test_selected_traces_are_set_against_incorrect_ones(tmp_path: Path) -> None:
     assert found == [["a0", "a1"]]
     all_four = ranked(tmp_path / "all", pairs, "correct", {"pairs": {"of": "correct_incorrect", "limit": 9}})
     assert sorted(all_four) == [["a0", "a1"], ["a0", "a3"], ["a2", "a1"], ["a2", "a3"]]
-    reasons = apply(tmp_path / "why", pairs, "correct", {"pairs": {"of": "correct_incorrect", "limit": 9}})
+    reasons = why_by_name(tmp_path / "why", pairs, "correct", {"pairs": {"of": "correct_incorrect", "limit": 9}})
     assert {name for name, why in reasons.items() if why == "loser"} == {"a1", "a3"}
     assert kept(reasons) == {"a0", "a2", "b0", "b1"}
 
@@ -231,12 +227,12 @@ def test_best_against_worst_needs_a_difference(tmp_path: Path) -> None:
     pairs = [(sample("a", i, f"{i}"), scored(s)) for i, s in enumerate([0.2, 0.9, 0.5])]
     pairs += [(sample("b", i, f"{i}"), scored(0.5)) for i in range(3)]
     assert ranked(tmp_path / "r", pairs, "finished", {"pairs": "best_worst"}) == [["a1", "a0"]]
-    assert apply(tmp_path / "w", pairs, "finished", {"pairs": "best_worst"})["a0"] == "loser"
+    assert why_by_name(tmp_path / "w", pairs, "finished", {"pairs": "best_worst"})["a0"] == "loser"
 
 
 def test_a_list_may_begin_with_the_gold_solution(tmp_path: Path) -> None:
-    problems = {"train": [Problem("a", "?", "2", "math", solution="1 + 1 = 2"), Problem("b", "?", "2", "math")]}
-    write_problems(tmp_path / "problems.parquet", problems)
+    problems = [Problem("a", "?", "2", "math", solution="1 + 1 = 2"), Problem("b", "?", "2", "math")]
+    write_problems(tmp_path / "problems.parquet", {"train": problems})
     pairs = [*graded("a", "--"), *graded("b", "-")]
     found = ranked(tmp_path, pairs, "finished", {"pairs": {"of": "all_and_gold", "limit": 4}})
     assert found == [["gold", "a0", "a1"]]
@@ -341,7 +337,7 @@ def test_selection_is_deterministic_independent_of_order_and_never_takes_what_is
     shuffled = data.draw(st.permutations(pairs))
     outcomes = []
     for order in (pairs, shuffled):
-        found = selected(ledger_of(tmp_path_factory.mktemp("run"), order), "correct", *rules)
+        found = selection(ledger_of(tmp_path_factory.mktemp("run"), order), "correct", *rules)
         outcomes.append([found.traces.to_arrow_table().to_pylist(), found.rankings.to_arrow_table().to_pylist()])
     assert outcomes[0] == outcomes[1]
     rows, rankings = outcomes[0]

@@ -9,24 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from star_rft.ledger import Ledger
-from star_rft.select.rules import select
 from star_rft.types import Sample
-from tests.ledgers import commit, ledger_of, sample, verdict
+from tests.ledgers import RULES, commit, ledger_of, sample, selection, verdict
 from verifiers.types import Verdict
 
-RULES = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 2}]
 Pairs = list[tuple[Sample, Verdict]]
 
 
-def chosen(ledger: Ledger, **settings: Any) -> list[dict[str, Any]]:
-    defaults = {
-        "round": 1,
-        "rounds": "all",
-        "rules": ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}],
-        "weighting": "uniform",
-        "seed": 0,
-    }
-    rows: list[dict[str, Any]] = select(ledger.connect(), **defaults | settings).traces.to_arrow_table().to_pylist()
+def chosen(ledger: Ledger, *rules: Any, **options: Any) -> list[dict[str, Any]]:
+    """Every trace with why it was selected or dropped."""
+    rules = rules or ("correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4})
+    rows: list[dict[str, Any]] = selection(ledger, *rules, **options).traces.to_arrow_table().to_pylist()
     return rows
 
 
@@ -53,7 +46,7 @@ def test_every_trace_has_a_reason_and_only_correct_finished_ones_are_selected(tm
 
 def test_the_cap_keeps_so_many_a_problem_and_names_the_rest(tmp_path: Path) -> None:
     pairs = [(sample(p, i, f"{i} + 1 = {i + 1}"), verdict()) for p in "ab" for i in range(6)]
-    rows = chosen(ledger_of(tmp_path, pairs), rules=["correct", {"cap": 4}])
+    rows = chosen(ledger_of(tmp_path, pairs), "correct", {"cap": 4})
     assert why(rows) == {"selected": 8, "over_cap": 4}
     assert Counter(row["problem_id"] for row in rows if row["is_selected"]) == {"a": 4, "b": 4}
 
@@ -73,7 +66,7 @@ def test_a_false_trace_never_stands_for_a_correct_one_with_its_equations(tmp_pat
 def test_among_equals_the_preferred_one_stays(tmp_path: Path, prefer: str, attempt: int) -> None:
     long, short = sample("a", 0, "1+1=2 long", tokens=9), sample("a", 1, "1+1=2", tokens=2)
     rules = ["correct", {"dedup": {"by": "equations", "prefer": prefer}}]
-    rows = chosen(ledger_of(tmp_path, [(long, verdict()), (short, verdict())]), rules=rules)
+    rows = chosen(ledger_of(tmp_path, [(long, verdict()), (short, verdict())]), *rules)
     assert [row["sample_id"] for row in rows if row["is_selected"]] == [(long, short)[attempt].id]
 
 
@@ -119,8 +112,8 @@ def test_selection_is_independent_of_the_order_of_traces(
     pairs = [(sample(p, i, text), verdict(status)) for i, (p, text, status) in enumerate(traces)]
     shuffled = data.draw(st.permutations(pairs))
     one, two = (ledger_of(tmp_path_factory.mktemp("run"), p) for p in (pairs, shuffled))
-    rows = chosen(one, rules=RULES)
-    assert rows == chosen(two, rules=RULES)
+    rows = chosen(one, *RULES)
+    assert rows == chosen(two, *RULES)
     by_id = {s.id: v.status for s, v in pairs}
     assert all(by_id[row["sample_id"]] == "correct" for row in rows if row["is_selected"])
     assert len(rows) == len(pairs)

@@ -2,63 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import uvicorn
 
+from star_rft.data import write_problems
 from star_rft.files import write_table
-from star_rft.frontier.classes import classify
-from star_rft.ledger import DOUBTS, PROBLEMS, Ledger
-from star_rft.select.rules import select
+from star_rft.folder import RunFolder
+from star_rft.ledger import DOUBTS, SELECTION, Ledger
+from star_rft.types import Problem
 from star_rft.view.app import Viewer, application
 from star_rft.view.guard import hosts_of
 from star_rft.view.index import Index, build
 from star_rft.view.serving import listen
 from star_rft.view.shelf import Shelf
-from tests.ledgers import commit, sample, verdict
+from tests.ledgers import commit, finish_round, ledger_of, problem, sample, verdict
 
-RULES: list[Any] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 2}]
+HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'{{7*7}}javascript:alert(1)"
+ASKED = quote(HOSTILE, safe="")
+HOSTILE_PATHS = [
+    "/",
+    "/?by=trace",
+    f"/?q={ASKED}",
+    f"/?by=trace&q={ASKED}",
+    f"/?status={ASKED}&group={ASKED}&why={ASKED}&doubt={ASKED}&sort={ASKED}&by={ASKED}&page={ASKED}&{ASKED}={ASKED}",
+    "/prompt/p",
+    f"/prompt/p?q={ASKED}&why={ASKED}",
+    f"/prompt/{ASKED}",
+    f"/trace/{ASKED}",
+    f"/{ASKED}",
+]
 
 
-def write_problems(folder: Path, rows: Sequence[tuple[str, str, str, dict[str, Any]]]) -> None:
-    """(split, id, prompt, meta) each."""
-    table = pa.Table.from_pylist(
-        [
-            {"split": split, "id": name, "prompt": prompt, "reference": '"2"', "verifier": "v", "solution": "1 + 1 = 2"}
-            | {"meta": json.dumps(meta)}
-            for split, name, prompt, meta in rows
-        ],
-        schema=PROBLEMS,
-    )
-    write_table(folder / "problems.parquet", table)
-
-
-def finish_round(ledger: Ledger, round: int) -> None:
+def finish_and_doubt(ledger: Ledger, round: int) -> None:
     """Class the prompts, select and doubt, as the loop does."""
-    folder = ledger.run_dir / "rounds" / f"{round:03d}"
-    write_table(folder / "frontier.parquet", classify(ledger.connect(), through_round=round))
-    chosen = select(ledger.connect(), round=round, rounds="last", rules=RULES, weighting="uniform", seed=0)
-    write_table(folder / "selection.parquet", chosen.traces.to_arrow_table())
+    finish_round(ledger, round)
     doubted = ledger.connect().sql(
         "select in_round, sample_id, s.problem_id, 'false_step' as kind, '1 + 1 = 3' as detail from selection s"
         f" join verdicts using (sample_id) where is_selected and in_round = {round} and false_steps > 0"
     )
-    write_table(folder / "doubts.parquet", doubted.to_arrow_table().cast(DOUBTS))
+    write_table(RunFolder(ledger.run_dir).doubts(round), doubted.to_arrow_table().cast(DOUBTS))
 
 
 def write_run(folder: Path) -> Ledger:
     """Six prompts, of which one is held out and one never sampled, two rounds, 3 to 5 attempts each."""
     steps = (1, 2, 2, 10, 3)
-    problems = [
-        ("train", name, f"What is {name}?", {"steps": count}) for name, count in zip("abcdu", steps, strict=True)
+    asked = [
+        problem(name, f"What is {name}?", meta={"steps": count}) for name, count in zip("abcdu", steps, strict=True)
     ]
-    write_problems(folder, [*problems, ("dev", "h", "How many apples?", {"steps": 1})])
+    held_out = [problem("h", "How many apples?", meta={"steps": 1})]
+    write_problems(folder / "problems.parquet", {"train": asked, "dev": held_out})
     ledger = Ledger(folder, is_writer=True)
     right, wrong, broken = verdict(), verdict("incorrect", "3"), verdict("unknown", None, "undecided")
     for round in (1, 2):
@@ -69,13 +68,34 @@ def write_run(folder: Path) -> Ledger:
         pairs += [(sample("c", 0, "A Hint. 1 + 1 = 2\n#### 2", round=round, hinted=True), right)]
         pairs += [(sample("d", 0, "who knows", round=round), broken), (sample("d", 1, "#### 2", round=round), right)]
         commit(ledger, f"r{round}-train", pairs)
-        finish_round(ledger, round)
+        finish_and_doubt(ledger, round)
     for round in (0, 1, 2):
         pairs = [
             (sample("h", i, "ÄPFEL #### 2", round=round, split="dev"), right if i < round else wrong) for i in (0, 1)
         ]
         commit(ledger, f"r{round}-dev", pairs)
     return ledger
+
+
+def write_hostile_run(folder: Path) -> None:
+    """Whatever a run can hold is hostile: prompt, reference, solution, meta, completion, answer, names, reasons."""
+    asked = Problem("p", HOSTILE, HOSTILE, HOSTILE, HOSTILE, {"steps": HOSTILE, HOSTILE: HOSTILE})
+    write_problems(folder / "problems.parquet", {"train": [asked]})
+    found = replace(verdict("incorrect", HOSTILE), verifier=HOSTILE, version=HOSTILE)
+    one = replace(sample("p", 0, f"{HOSTILE}\n1 + 1 = 3\n#### {HOSTILE}"), model=HOSTILE)
+    ledger_of(folder, [(one, found)])
+    about = {"in_round": 1, "sample_id": one.id, "problem_id": "p"}
+    row = about | {"is_selected": False, "why": HOSTILE, "duplicate_of": HOSTILE, "weight": 0.0}
+    write_table(folder / "rounds/001/selection.parquet", pa.Table.from_pylist([row], schema=SELECTION))
+    doubt = about | {"kind": HOSTILE, "detail": HOSTILE}
+    write_table(folder / "rounds/001/doubts.parquet", pa.Table.from_pylist([doubt], schema=DOUBTS))
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """The size and the time of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): (s.st_size, s.st_mtime_ns) for path in folder.rglob("*") if (s := path.stat())
+    }
 
 
 def index_of(folder: Path, scratch: Path, *, group_by: str | None = "steps") -> Index:

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
-import pyarrow as pa
 import pytest
 
-from star_rft.files import write_table
-from star_rft.ledger import DOUBTS, PROBLEMS, SELECTION
-from tests.ledgers import ledger_of, sample, verdict
-from tests.view.looked import viewed, write_run
-
-HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'{{7*7}}javascript:alert(1)"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("looked")
-    write_run(folder / "run")
-    with viewed(folder / "run", folder / "scratch", own=range(4)) as (url, _):
-        yield url
+from tests.ledgers import sample
+from tests.view.looked import HOSTILE_PATHS, viewed, write_run
 
 
 def get(address: str, path: str = "/") -> str:
@@ -208,44 +192,6 @@ def test_head_is_get_without_the_page(address: str) -> None:
 
 
 # Text is text
-
-
-def hostile_run(folder: Path) -> None:
-    """Whatever a run can hold is hostile: prompt, reference, solution, meta, completion, answer, names, reasons."""
-    problem = {"split": "train", "id": "p", "prompt": HOSTILE, "reference": json.dumps(HOSTILE), "verifier": HOSTILE}
-    problem |= {"solution": HOSTILE, "meta": json.dumps({"steps": HOSTILE, HOSTILE: HOSTILE})}
-    write_table(folder / "problems.parquet", pa.Table.from_pylist([problem], schema=PROBLEMS))
-    found = replace(verdict("incorrect", HOSTILE), verifier=HOSTILE, version=HOSTILE)
-    one = replace(sample("p", 0, f"{HOSTILE}\n1 + 1 = 3\n#### {HOSTILE}"), model=HOSTILE)
-    ledger_of(folder, [(one, found)])
-    about = {"in_round": 1, "sample_id": one.id, "problem_id": "p"}
-    row = about | {"is_selected": False, "why": HOSTILE, "duplicate_of": HOSTILE, "weight": 0.0}
-    write_table(folder / "rounds/001/selection.parquet", pa.Table.from_pylist([row], schema=SELECTION))
-    doubt = about | {"kind": HOSTILE, "detail": HOSTILE}
-    write_table(folder / "rounds/001/doubts.parquet", pa.Table.from_pylist([doubt], schema=DOUBTS))
-
-
-ASKED = quote(HOSTILE, safe="")
-HOSTILE_PATHS = [
-    "/",
-    "/?by=trace",
-    f"/?q={ASKED}",
-    f"/?by=trace&q={ASKED}",
-    f"/?status={ASKED}&group={ASKED}&why={ASKED}&doubt={ASKED}&sort={ASKED}&by={ASKED}&page={ASKED}&{ASKED}={ASKED}",
-    "/prompt/p",
-    f"/prompt/p?q={ASKED}&why={ASKED}",
-    f"/prompt/{ASKED}",
-    f"/trace/{ASKED}",
-    f"/{ASKED}",
-]
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("hostile")
-    hostile_run(folder / "run")
-    with viewed(folder / "run", folder / "scratch", name=HOSTILE) as (url, _):
-        yield url
 
 
 @pytest.mark.parametrize("path", HOSTILE_PATHS)

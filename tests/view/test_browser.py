@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from star_rft.data import write_problems
 from tests.browser import NARROW, WIDE, faint_texts, opened, overflow
-from tests.ledgers import commit, ledger_of, sample, verdict
-from tests.view.looked import viewed, write_problems, write_run
-from tests.view.test_app import HOSTILE_PATHS, hostile_run
+from tests.ledgers import commit, ledger_of, problem, sample, verdict
+from tests.view.looked import HOSTILE_PATHS, viewed, write_run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 pytestmark = pytest.mark.full
 
@@ -23,25 +23,9 @@ PATHS = ["/", "/?by=trace&status=incorrect&q=%23", "/?q=zzz", "/prompt/c?status=
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("looked")
-    write_run(folder / "run")
-    with viewed(folder / "run", folder / "scratch") as (url, _):
-        yield url
-
-
-@pytest.fixture(scope="module")
 def of_finished(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A viewer of a run that the loop itself has made."""
     with viewed(finished, tmp_path_factory.mktemp("scratch")) as (url, _):
-        yield url
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("hostile")
-    hostile_run(folder / "run")
-    with viewed(folder / "run", folder / "scratch") as (url, _):
         yield url
 
 
@@ -207,7 +191,9 @@ def test_landmarks_and_labels_are_there(chromium: Browser, address: str) -> None
 
 def test_a_long_text_has_a_frame_of_its_own_that_keys_can_scroll(chromium: Browser, tmp_path: Path) -> None:
     text = "word " * 4000 + "x" * 3000 + "\n#### 2"
-    write_problems(tmp_path / "run", [("train", "a", "y" * 2000, {"steps": "z" * 500})])
+    write_problems(
+        tmp_path / "run" / "problems.parquet", {"train": [problem("a", "y" * 2000, meta={"steps": "z" * 500})]}
+    )
     ledger_of(tmp_path / "run", [(sample("a", 0, text), verdict())])
     with viewed(tmp_path / "run", tmp_path / "scratch") as (url, _):
         for path in ("/", "/?by=trace", "/prompt/a"):
@@ -223,8 +209,13 @@ def test_a_long_text_has_a_frame_of_its_own_that_keys_can_scroll(chromium: Brows
 @pytest.mark.parametrize("path", HOSTILE_PATHS)
 def test_nothing_that_a_run_or_an_address_holds_is_executed(chromium: Browser, hostile: str, path: str) -> None:
     alerts: list[str] = []
+
+    def dismissed(dialog: Dialog) -> None:
+        alerts.append(dialog.message)
+        dialog.dismiss()
+
     with opened(chromium, f"{hostile}/icon.svg") as (page, complaints):
-        page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", dismissed)
         page.goto(hostile + path)
         open_all(page)
         assert page.locator("main").inner_text()

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from star_rft.data import write_problems
 from star_rft.files import write_table
 from star_rft.view import finding
 from star_rft.view.finding import find, place
 from star_rft.view.index import Index
 from star_rft.view.query import Query, read
-from tests.ledgers import commit, ledger_of, sample, verdict
-from tests.view.looked import finish_round, index_of, write_problems, write_run
+from tests.ledgers import commit, ledger_of, problem, sample, verdict
+from tests.view.looked import finish_and_doubt, index_of, write_run
 
 # One row a trace, as SQL over the ledger's views says it; and one without a trace for the prompt never sampled.
 BY_HAND = """
@@ -208,7 +209,8 @@ def test_unknowns_come_first_and_numbers_in_their_order(looked: tuple[Index, lis
 
 def test_many_choices_are_counted_and_the_chosen_one_is_shown(tmp_path: Path) -> None:
     names = [f"p{number:02d}" for number in range(30)]
-    write_problems(tmp_path, [("train", name, name, {"steps": number}) for number, name in enumerate(names)])
+    problems = [problem(name, name, meta={"steps": number}) for number, name in enumerate(names)]
+    write_problems(tmp_path / "problems.parquet", {"train": problems})
     ledger_of(tmp_path, [(sample(name, 0), verdict()) for name in names])
     found = find(index_of(tmp_path, tmp_path), read([("group", "29")]), group_title="steps")
     (groups,) = (one for one in found.filters if one.name == "group")
@@ -227,7 +229,7 @@ def test_counting_prompts_is_the_same_where_there_are_too_many_values_for_a_tabl
 
 def test_a_trace_that_one_round_kept_and_another_dropped_was_kept(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
-    finish_round(ledger, 1)
+    finish_and_doubt(ledger, 1)
     con = ledger.connect()
     dropped = con.sql("select * replace (false as is_selected, 'over_cap' as why) from selection").to_arrow_table()
     kept = con.sql("select * replace (2 as in_round) from selection").to_arrow_table()

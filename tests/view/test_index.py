@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from star_rft.data import write_problems
 from star_rft.ledger import Ledger
 from star_rft.view import index as indexing
 from star_rft.view import shelf as shelves
@@ -17,8 +18,8 @@ from star_rft.view.index import Index, stamp_of
 from star_rft.view.pages import prompt_page, trace_rows
 from star_rft.view.query import Query, read
 from star_rft.view.shelf import Shelf
-from tests.ledgers import commit, ledger_of, sample, verdict
-from tests.view.looked import finish_round, index_of, write_problems, write_run
+from tests.ledgers import commit, ledger_of, problem, sample, verdict
+from tests.view.looked import files_of, finish_and_doubt, index_of, write_run
 
 
 def counted(index: Index, **chosen: str) -> int:
@@ -75,7 +76,7 @@ def test_a_prompt_that_was_never_sampled_is_there(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_sampled_nothing_yet_can_be_looked_at(tmp_path: Path) -> None:
-    write_problems(tmp_path, [("train", "a", "What?", {})])
+    write_problems(tmp_path / "problems.parquet", {"train": [problem("a")]})
     index = index_of(tmp_path, tmp_path)
     assert (index.traces.count, len(find(index, Query()).prompts), find(index, Query()).pages(Query())) == (0, 1, 1)
     assert prompt_page(index, "a", own=None) is not None
@@ -88,15 +89,9 @@ def test_a_ledger_without_a_file_of_problems_can_be_looked_at(tmp_path: Path) ->
 
 
 def test_a_group_with_quotes_in_its_name_is_a_name_and_no_path(tmp_path: Path) -> None:
-    write_problems(tmp_path, [("train", "a", "What?", {"how many. steps": 7})])
+    write_problems(tmp_path / "problems.parquet", {"train": [problem("a", meta={"how many. steps": 7})]})
     ledger_of(tmp_path, [(sample("a", 0), verdict())])
     assert counted(index_of(tmp_path, tmp_path, group_by="how many. steps"), group="7") == 1
-
-
-def files_of(folder: Path) -> dict[str, tuple[int, int]]:
-    return {
-        str(path.relative_to(folder)): (s.st_size, s.st_mtime_ns) for path in folder.rglob("*") if (s := path.stat())
-    }
 
 
 def test_the_run_folder_is_left_alone_also_where_its_last_line_is_just_being_written(tmp_path: Path) -> None:
@@ -140,7 +135,7 @@ def test_a_run_that_grows_is_read_again_while_the_old_state_is_looked_at(
     assert shelf.current() == (before, True)
     after = waiting_for(shelf, before)
     assert (before.traces.count, after.traces.count) == (1, 2)
-    finish_round(ledger, 1)
+    finish_and_doubt(ledger, 1)
     assert shelf.current()[1]
     assert counted(waiting_for(shelf, after), why="selected") == 2
 
@@ -169,5 +164,5 @@ def test_the_stamp_is_of_the_manifest_and_of_what_rounds_write(tmp_path: Path) -
     commit(Ledger(tmp_path, is_writer=True), "more", [(sample("a", 9), verdict())])
     assert stamp_of(tmp_path) != stamp
     stamp = stamp_of(tmp_path)
-    finish_round(ledger, 2)
+    finish_and_doubt(ledger, 2)
     assert stamp_of(tmp_path) != stamp

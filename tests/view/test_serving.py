@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from star_rft.types import UserError
 from star_rft.view import serving
 from star_rft.view.serving import listen
 from tests.runs import call, command, environment
-from tests.view.test_index import files_of
+from tests.view.looked import files_of
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def test_where_the_usual_port_is_taken_any_other_will_do(monkeypatch: pytest.Mon
 def test_a_browser_is_opened_only_where_someone_would_see_it(
     platform: str, variables: dict[str, str], is_there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
