@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from star_rft.cli import app
+from star_rft.models import ASSETS
 
 
 def export(run: Path, out: Path, *arguments: str) -> Path:
@@ -17,3 +20,18 @@ def export(run: Path, out: Path, *arguments: str) -> Path:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def snippet(out: Path, title: str) -> str:
+    """Return the code that the card gives for a trainer."""
+    after = (out / "README.md").read_text().partition(f"**{title}**")[2]
+    return after.partition("```")[2].partition("\n")[2].partition("```")[0]
+
+
+def trained_by_trl(out: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the card's code for TRL in the folder of the export, for one step of the tiny model; return its trainer."""
+    code = snippet(out, "TRL").replace("path/to/the/base/model", str(ASSETS / "tiny"))
+    monkeypatch.chdir(out)
+    found: dict[str, Any] = {}
+    exec(code.replace('output_dir="out"', 'output_dir="out", max_steps=1, use_cpu=True, report_to=[]'), found)
+    return found["trainer"]

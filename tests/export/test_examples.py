@@ -19,10 +19,9 @@ from star_rft.export.rows import Imitated
 from star_rft.models import ASSETS
 from star_rft.training.corpus import Row, corpus
 from star_rft.types import Problem
+from tests.conventions import BETWEEN, CLOSE, EOS, turn_tokenizer
 from tests.data.test_prompts import tokenizer as letters
-from tests.export.calling import export, lines
-from tests.test_trained_ids import BETWEEN, CLOSE, EOS
-from tests.test_trained_ids import tokenizer as tokenizer_of
+from tests.export.calling import export, lines, snippet, trained_by_trl
 
 
 def test_what_goes_out_is_what_training_saw(finished: Path, tmp_path: Path) -> None:
@@ -39,7 +38,7 @@ def test_what_goes_out_is_what_training_saw(finished: Path, tmp_path: Path) -> N
         *ids, end = example.completion_ids
         assert end == tokenizer.eos_token_id
         assert row["prompt"] + row["completion"] == tokenizer.decode([*example.prompt_ids, *ids])
-        assert row["prompt"] == tokenizer.decode(example.prompt_ids)
+        assert row["prompt"] == tokenizer.decode(list(example.prompt_ids))
 
 
 def test_every_kind_of_row_goes_out_as_it_is_trained_on(plain: Path, tmp_path: Path) -> None:
@@ -73,14 +72,8 @@ def test_trl_trains_on_the_file_as_the_card_says(
     finished: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = export(finished, tmp_path / "out", "--format", "sft")
-    code = snippet(out, "TRL")
-    assert "max_length=2048" in code
-    code = code.replace("path/to/the/base/model", str(ASSETS / "tiny"))
-    code = code.replace('output_dir="out"', 'output_dir="out", max_steps=1, use_cpu=True, report_to=[]')
-    monkeypatch.chdir(out)
-    found: dict[str, Any] = {}
-    exec(code, found)
-    trainer, rows = found["trainer"], lines(out / "sft.jsonl")
+    assert "max_length=2048" in snippet(out, "TRL")
+    trainer, rows = trained_by_trl(out, monkeypatch), lines(out / "sft.jsonl")
     assert trainer.state.global_step == 1
     assert len(trainer.train_dataset) == len(rows)
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny")
@@ -91,8 +84,7 @@ def test_trl_trains_on_the_file_as_the_card_says(
 
 
 def test_trl_takes_a_chat_as_messages_and_renders_what_the_model_saw(chat: Path, tmp_path: Path) -> None:
-    from trl import is_conversational
-    from trl.data_utils import apply_chat_template
+    from trl.data_utils import apply_chat_template, is_conversational
 
     rows = lines(export(chat, tmp_path / "out", "--format", "sft") / "sft.jsonl")
     tokenizer = AutoTokenizer.from_pretrained(chat.parent / "model")
@@ -179,12 +171,6 @@ def test_all_rounds_go_out_one_after_the_other(finished: Path, tmp_path: Path) -
     assert {row["round"] for row in each[1]} == {2}
 
 
-def snippet(out: Path, title: str) -> str:
-    """Return the code that the card gives for a trainer."""
-    after = (out / "README.md").read_text().partition(f"**{title}**")[2]
-    return after.partition("```")[2].partition("\n")[2].partition("```")[0]
-
-
 def test_the_ids_are_those_of_training_and_trl_takes_them_in_place_of_the_texts(
     finished: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,11 +185,8 @@ def test_the_ids_are_those_of_training_and_trl_takes_them_in_place_of_the_texts(
         assert row["input_ids"] == [*example.prompt_ids, *example.completion_ids]
         assert row["completion_mask"] == [0] * len(example.prompt_ids) + [1] * len(example.completion_ids)
         assert row["end"] == "</s>"
-    code = snippet(out, "TRL").replace("path/to/the/base/model", str(ASSETS / "tiny"))
-    monkeypatch.chdir(out)
-    found: dict[str, Any] = {}
-    exec(code.replace('output_dir="out"', 'output_dir="out", max_steps=1, use_cpu=True, report_to=[]'), found)
-    for prepared, example in zip(found["trainer"].train_dataset, trained, strict=True):
+    trainer = trained_by_trl(out, monkeypatch)
+    for prepared, example in zip(trainer.train_dataset, trained, strict=True):
         assert tuple(label for label in prepared["labels"] if label != -100) == example.completion_ids
 
 
@@ -218,10 +201,10 @@ def test_the_ids_are_those_of_training_and_trl_takes_them_in_place_of_the_texts(
 )
 def test_a_completion_is_exported_with_the_token_that_ended_it(row: Row, end: str, text: str) -> None:
     """TRL adds the tokenizer's end-of-sequence token itself; another end stands in the text."""
-    made = tokenizer_of(BETWEEN)
+    made = turn_tokenizer(BETWEEN)
     prompts = Prompter(made, chat=False)
     item = Imitated(1, row, prompts.render(row.problem))
-    found = {tool: for_imitation(tool, prompts).row(item) for tool in ("trl", "axolotl", "llama-factory")}  # type: ignore[arg-type]
+    found = {tool: for_imitation(tool, prompts).row(item) for tool in ("trl", "axolotl", "llama-factory")}
     assert {one["end"] for one in found.values()} == {end}
     assert found["trl"]["completion"] == text
     assert found["axolotl"]["segments"][1]["text"] == found["llama-factory"]["output"] == "a" + end

@@ -16,9 +16,8 @@ from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
 from star_rft.select.rules import select
 from star_rft.types import UserError
-from tests.export.calling import export, lines
+from tests.export.calling import export, lines, snippet, trained_by_trl
 from tests.export.made_run import CONFIG
-from tests.export.test_examples import snippet
 
 
 def test_every_unequal_pair_of_the_runs_rankings_goes_out(comparing: Path, tmp_path: Path) -> None:
@@ -65,12 +64,7 @@ def test_trl_trains_on_the_pairs_as_the_card_says(
     finished: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = export(finished, tmp_path / "out", "--format", "dpo")
-    code = snippet(out, "TRL").replace("path/to/the/base/model", str(ASSETS / "tiny"))
-    code = code.replace('output_dir="out"', 'output_dir="out", max_steps=1, use_cpu=True, report_to=[]')
-    monkeypatch.chdir(out)
-    found: dict[str, Any] = {}
-    exec(code, found)
-    trainer, rows = found["trainer"], lines(out / "dpo.jsonl")
+    trainer, rows = trained_by_trl(out, monkeypatch), lines(out / "dpo.jsonl")
     assert trainer.state.global_step == 1
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny")
     for prepared, row in zip(trainer.train_dataset, rows, strict=True):
@@ -112,11 +106,12 @@ def test_llama_factory_finds_the_columns_of_the_pairs(run: str, tmp_path: Path, 
     out = export(request.getfixturevalue(run), tmp_path / "out", "--format", "dpo", "--for", "llama-factory")
     ((_, entry),) = json.loads((out / "dataset_info.json").read_text()).items()
     row = lines(out / entry["file_name"])[0]
+    chosen: Any = row["chosen"]
     assert entry["ranking"] is True
     assert set(entry["columns"].values()) <= set(row)
-    assert isinstance(row["chosen"], dict if run == "chat" else str)
+    assert isinstance(chosen, dict if run == "chat" else str)
     if run == "plain":
-        assert row["chosen"].endswith("</s>")
+        assert str(chosen).endswith("</s>")
 
 
 def test_a_round_that_has_nothing_to_compare_says_so(plain: Path, tmp_path: Path) -> None:

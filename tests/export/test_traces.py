@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pytest
 
 from star_rft.export.traces import COLUMNS
 from star_rft.ledger import Ledger
-from tests.export.calling import export, lines
+from tests.export.calling import export, lines, snippet
 
 
 def test_a_row_says_all_of_a_trace(plain: Path, tmp_path: Path) -> None:
@@ -45,8 +46,6 @@ def test_parquet_and_jsonl_hold_the_same(plain: Path, tmp_path: Path) -> None:
 def test_the_card_s_three_ways_to_read_the_file_work(
     plain: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.export.test_examples import snippet
-
     for name in ("jsonl", "parquet"):
         out = export(plain, tmp_path / name, "--format", name)
         monkeypatch.chdir(out)
@@ -73,9 +72,10 @@ def test_held_out_traces_are_those_of_the_rounds_evaluation(finished: Path, tmp_
 def test_of_all_rounds_each_trace_stands_once_a_round(finished: Path, tmp_path: Path) -> None:
     """Round 2 could train on round 1's traces again (select.rounds: all)."""
     out = export(finished, tmp_path / "out", "--format", "parquet", "--all-rounds", "--include", "all")
-    rows = duckdb.sql(
+    query = (
         f"select in_round, count(*), count(distinct sample_id) from '{out / 'traces.parquet'}' group by 1 order by 1"
-    ).fetchall()
+    )
+    rows = duckdb.execute(query).fetchall()
     assert rows == [(1, 64, 64), (2, 128, 128)]
 
 
@@ -105,7 +105,8 @@ def test_trl_passes_over_the_messages_that_the_hub_s_folder_has_for_others(
 ) -> None:
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     from star_rft.models import ASSETS
 
@@ -115,6 +116,8 @@ def test_trl_passes_over_the_messages_that_the_hub_s_folder_has_for_others(
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     settings = SFTConfig(output_dir=str(tmp_path / "model"), use_cpu=True, report_to=[], max_length=512)
     trainer = SFTTrainer(model, args=settings, train_dataset=data, processing_class=tokenizer)
-    for prepared, row in zip(trainer.train_dataset, data, strict=True):
+    encoded: Any = trainer.train_dataset
+    for prepared, row in zip(encoded, data, strict=True):
         learnt = tokenizer.decode([label for label in prepared["labels"] if label != -100])
+        assert isinstance(learnt, str)
         assert learnt.startswith(row["completion"][0]["content"] + tokenizer.eos_token)
