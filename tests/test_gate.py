@@ -25,7 +25,7 @@ from tests.runs import MINIATURE
 N = 8
 
 
-def of(
+def evaluation(
     round: int,
     correct: Sequence[int],
     *,
@@ -44,13 +44,13 @@ def last(gate: Gate, *history: Evaluated) -> Decision:
     return decide(gate, history[-1].round, history)
 
 
-def play(gate: Gate, *rounds: Sequence[int]) -> list[Decision]:
+def decisions_of(gate: Gate, *rounds: Sequence[int]) -> list[Decision]:
     """Decide round after round, each decision's roll-back being known to the next, until one stops."""
     history: list[Evaluated] = []
     decisions: list[Decision] = []
     for round, correct in enumerate(rounds):
-        decisions.append(decide(gate, round, [*history, of(round, correct)]))
-        history.append(of(round, correct, rolled_back=decisions[-1].rolled_back))
+        decisions.append(decide(gate, round, [*history, evaluation(round, correct)]))
+        history.append(evaluation(round, correct, rolled_back=decisions[-1].rolled_back))
         if decisions[-1].action == "stop":
             break
     return decisions
@@ -82,23 +82,23 @@ def test_without_an_evaluation_a_round_is_kept_and_says_why() -> None:
 
 
 def test_a_round_that_was_not_evaluated_is_kept() -> None:
-    decision = decide(Gate(patience=1), 3, [of(0, [4] * 20), of(2, [0] * 20, rolled_back=True)])
+    decision = decide(Gate(patience=1), 3, [evaluation(0, [4] * 20), evaluation(2, [0] * 20, rolled_back=True)])
     assert (decision.action, decision.model_round) == ("keep", 3)
     assert "not evaluated" in decision.rule
 
 
 def test_the_first_evaluated_round_is_kept() -> None:
-    assert last(Gate(patience=1), of(0, [0] * 20)).action == "keep"
+    assert last(Gate(patience=1), evaluation(0, [0] * 20)).action == "keep"
 
 
 def test_a_clear_gain_is_kept() -> None:
-    decision = last(Gate(patience=1), of(0, [2] * 20), of(1, [4] * 20))
+    decision = last(Gate(patience=1), evaluation(0, [2] * 20), evaluation(1, [4] * 20))
     assert (decision.action, decision.model_round, decision.warnings) == ("keep", 1, [])
     assert decision.evidence["pass_at_1"]["is_gain"]
 
 
 def test_a_rise_whose_interval_holds_zero_is_no_gain() -> None:
-    decision = last(Gate(patience=1), of(0, [4] * 20), of(1, [5] * 6 + [3] * 4 + [4] * 10))
+    decision = last(Gate(patience=1), evaluation(0, [4] * 20), evaluation(1, [5] * 6 + [3] * 4 + [4] * 10))
     change = decision.evidence["pass_at_1"]
     assert change["low"] < 0 < change["value"]
     assert not change["is_gain"]
@@ -106,38 +106,38 @@ def test_a_rise_whose_interval_holds_zero_is_no_gain() -> None:
 
 
 def test_a_clear_fall_of_pass_at_1_goes_back_to_the_best_round() -> None:
-    decision = last(Gate(), of(0, [2] * 20), of(1, [4] * 20), of(2, [1] * 20))
+    decision = last(Gate(), evaluation(0, [2] * 20), evaluation(1, [4] * 20), evaluation(2, [1] * 20))
     assert (decision.action, decision.model_round, decision.rolled_back) == ("roll_back", 1, True)
     assert decision.rule.startswith("pass@1 fell: pass@1 -0.375 [-0.375, -0.375] against round 1 on 20 problems")
 
 
 def test_a_fall_that_is_within_its_interval_is_kept() -> None:
-    decision = last(Gate(), of(0, [4] * 20), of(1, [0, 8, 0, 8, 4, 4, 4, 4, 3, 4, *[4] * 10]))
+    decision = last(Gate(), evaluation(0, [4] * 20), evaluation(1, [0, 8, 0, 8, 4, 4, 4, 4, 3, 4, *[4] * 10]))
     assert decision.action in ("keep", "warn")
     assert not decision.rolled_back
 
 
 def test_a_collapse_is_rolled_back_though_pass_at_1_rose_and_says_where_the_curves_cross() -> None:
     before, after = [1] * 40, [8] * 8 + [0] * 32  # pass@1 0.125 -> 0.2, pass@8 1.0 -> 0.2
-    decision = last(Gate(), of(0, before), of(1, after))
+    decision = last(Gate(), evaluation(0, before), evaluation(1, after))
     assert (decision.action, decision.model_round) == ("roll_back", 0)
     assert decision.rule.startswith("collapse: pass@8 -0.800")
     assert "while pass@1 +0.075" in decision.rule
     assert decision.evidence["crossing"] == 2
-    curve = [compare(of(1, after), of(0, before), k).interval.value for k in (1, 2)]
+    curve = [compare(evaluation(1, after), evaluation(0, before), k).interval.value for k in (1, 2)]
     assert curve[0] > 0 > curve[1]
 
 
 def test_a_collapse_may_be_let_pass_and_warns() -> None:
     gate = Gate(collapse_rolls_back=False)
-    decision = last(gate, of(0, [1] * 40), of(1, [8] * 8 + [0] * 32))
+    decision = last(gate, evaluation(0, [1] * 40), evaluation(1, [8] * 8 + [0] * 32))
     assert (decision.action, decision.model_round) == ("warn", 1)
     assert "collapse" in decision.warnings[0]
-    assert last(gate, of(0, [4] * 20), of(1, [1] * 20)).action == "roll_back"
+    assert last(gate, evaluation(0, [4] * 20), evaluation(1, [1] * 20)).action == "roll_back"
 
 
 def test_a_fall_within_the_tolerance_is_no_loss() -> None:
-    before, after = of(0, [4] * 40), of(1, [4] * 20 + [3] * 20)  # -0.0625
+    before, after = evaluation(0, [4] * 40), evaluation(1, [4] * 20 + [3] * 20)  # -0.0625
     assert last(Gate(), before, after).action == "roll_back"
     tolerant = last(Gate(tolerance=0.1), before, after)
     assert (tolerant.action, tolerant.rolled_back) == ("warn", False)
@@ -146,7 +146,7 @@ def test_a_fall_within_the_tolerance_is_no_loss() -> None:
 
 
 def test_without_roll_backs_a_fall_only_warns() -> None:
-    decision = last(Gate(rolls_back=False), of(0, [4] * 20), of(1, [1] * 20))
+    decision = last(Gate(rolls_back=False), evaluation(0, [4] * 20), evaluation(1, [1] * 20))
     assert (decision.action, decision.model_round, decision.rolled_back) == ("warn", 1, False)
     assert "kept, as the settings say" in decision.warnings[0]
 
@@ -154,7 +154,7 @@ def test_without_roll_backs_a_fall_only_warns() -> None:
 def test_a_slow_collapse_adds_up_though_pass_at_1_gains_each_time() -> None:
     # Each round loses a few hard problems, too few to tell, and gets surer of the rest.
     rounds = [[2] * 20 + [1] * 20, [4] * 20 + [1] * 15 + [0] * 5, [6] * 20 + [1] * 11 + [0] * 9]
-    first, second, third = play(Gate(), *rounds)
+    first, second, third = decisions_of(Gate(), *rounds)
     assert first.action == "keep"
     assert not second.rolled_back
     assert second.evidence["pass_at_1"]["is_gain"]
@@ -164,24 +164,24 @@ def test_a_slow_collapse_adds_up_though_pass_at_1_gains_each_time() -> None:
 
 def test_patience_ends_a_run_that_stands_still_and_names_the_best_round() -> None:
     better = [*[5] * 2, *[4] * 18]
-    decisions = play(Gate(patience=2), [4] * 20, better, [4] * 20, [4] * 20)
+    decisions = decisions_of(Gate(patience=2), [4] * 20, better, [4] * 20, [4] * 20)
     assert [d.action for d in decisions] == ["keep", "keep", "stop"]
     assert decisions[-1].model_round == 1  # the highest pass@1, though not significantly
     assert "2 evaluated rounds in a row" in decisions[-1].rule
 
 
 def test_a_gain_starts_patience_anew() -> None:
-    decisions = play(Gate(patience=2), [2] * 20, [2] * 20, [4] * 20, [4] * 20, [4] * 20)
+    decisions = decisions_of(Gate(patience=2), [2] * 20, [2] * 20, [4] * 20, [4] * 20, [4] * 20)
     assert [d.action for d in decisions] == ["keep", "keep", "keep", "keep", "stop"]
     assert decisions[-1].model_round == 2  # of equals the earliest
 
 
 def test_without_patience_a_run_goes_on() -> None:
-    assert {d.action for d in play(Gate(patience=None), *[[4] * 20] * 6)} == {"keep"}
+    assert {d.action for d in decisions_of(Gate(patience=None), *[[4] * 20] * 6)} == {"keep"}
 
 
 def test_a_run_that_only_collapses_ends() -> None:
-    decisions = play(Gate(patience=2), [4] * 20, [1] * 20, [1] * 20, [1] * 20)
+    decisions = decisions_of(Gate(patience=2), [4] * 20, [1] * 20, [1] * 20, [1] * 20)
     assert [d.action for d in decisions] == ["keep", "roll_back", "stop"]
     assert (decisions[-1].model_round, decisions[-1].rolled_back) == (0, True)
     assert "pass@1 fell" in decisions[-1].rule
@@ -189,60 +189,62 @@ def test_a_run_that_only_collapses_ends() -> None:
 
 def test_small_losses_add_up_to_one_that_shows() -> None:
     down = [[8] * 30 + [0] * 3 * r + [8] * (30 - 3 * r) for r in range(4)]
-    decisions = play(Gate(patience=None), *down)
+    decisions = decisions_of(Gate(patience=None), *down)
     assert [d.rolled_back for d in decisions] == [False, False, True, True]
 
 
 def test_few_changed_problems_are_no_evidence() -> None:
     few, enough = CHANGED - 1, CHANGED
     before = [8] * 20
-    kept = last(Gate(), of(0, before), of(1, [0] * few + [8] * (20 - few)))
+    kept = last(Gate(), evaluation(0, before), evaluation(1, [0] * few + [8] * (20 - few)))
     assert kept.action == "warn"
     assert f"fewer than {CHANGED} problems" in kept.warnings[0]
-    assert last(Gate(), of(0, before), of(1, [0] * enough + [8] * (20 - enough))).action == "roll_back"
+    assert last(Gate(), evaluation(0, before), evaluation(1, [0] * enough + [8] * (20 - enough))).action == "roll_back"
 
 
 def test_a_verifier_that_breaks_is_no_loss() -> None:
-    decision = last(Gate(), of(0, [4] * 20), of(1, [1] * 20, unknown=4))
+    decision = last(Gate(), evaluation(0, [4] * 20), evaluation(1, [1] * 20, unknown=4))
     assert (decision.action, decision.rolled_back) == ("warn", False)
     assert any("unknown verdicts" in line for line in decision.warnings)
     assert any(line.startswith("unknown samples are up: 0.500") for line in decision.warnings)
 
 
 def test_a_verifier_that_is_mended_is_no_gain() -> None:
-    decision = last(Gate(), of(0, [1] * 20, unknown=4), of(1, [4] * 20))
+    decision = last(Gate(), evaluation(0, [1] * 20, unknown=4), evaluation(1, [4] * 20))
     assert not decision.evidence["pass_at_1"]["is_gain"]
 
 
 def test_bad_references_of_both_rounds_cancel_out() -> None:
     bad = [8] * 5 + [0] * 20
-    decision = last(Gate(), of(0, [0] * 5 + [2] * 20, unknown=bad), of(1, [0] * 5 + [4] * 20, unknown=bad))
+    decision = last(
+        Gate(), evaluation(0, [0] * 5 + [2] * 20, unknown=bad), evaluation(1, [0] * 5 + [4] * 20, unknown=bad)
+    )
     assert decision.evidence["pass_at_1"]["is_gain"]
 
 
 def test_truncation_saturation_and_drift_warn() -> None:
-    base = of(0, [4] * 20)
+    base = evaluation(0, [4] * 20)
     signs = Signs(saturated=0.95, drift=0.8)
-    decision = last(Gate(), base, of(1, [4] * 20, truncated=2, signs=signs))
+    decision = last(Gate(), base, evaluation(1, [4] * 20, truncated=2, signs=signs))
     assert decision.action == "warn"
     assert [line.split(":")[0] for line in decision.warnings] == ["truncated samples are up", "saturation", "drift"]
     silent = Gate(saturation=None, drift=None)
-    assert len(last(silent, base, of(1, [4] * 20, truncated=2, signs=signs)).warnings) == 1
+    assert len(last(silent, base, evaluation(1, [4] * 20, truncated=2, signs=signs)).warnings) == 1
 
 
 def test_diversity_is_compared_with_the_first_round_that_measured_it() -> None:
     rounds = [
-        of(0, [4] * 20),
-        of(1, [4] * 20, signs=Signs(diversity={"distinct_ngrams": 0.8})),
-        of(2, [5] * 20, signs=Signs(diversity={"distinct_ngrams": 0.5})),
-        of(3, [6] * 20, signs=Signs(diversity={"distinct_ngrams": 0.3})),
+        evaluation(0, [4] * 20),
+        evaluation(1, [4] * 20, signs=Signs(diversity={"distinct_ngrams": 0.8})),
+        evaluation(2, [5] * 20, signs=Signs(diversity={"distinct_ngrams": 0.5})),
+        evaluation(3, [6] * 20, signs=Signs(diversity={"distinct_ngrams": 0.3})),
     ]
     assert last(Gate(), *rounds[:3]).warnings == []
     assert last(Gate(), *rounds).warnings == ["diversity: distinct_ngrams is 0.300, below 50% of the 0.800 of round 1"]
 
 
 def test_rounds_of_different_sample_counts_are_compared_at_the_smaller() -> None:
-    decision = last(Gate(k=16), of(0, [4] * 20, n=8), of(1, [8] * 20, n=16))
+    decision = last(Gate(k=16), evaluation(0, [4] * 20, n=8), evaluation(1, [8] * 20, n=16))
     assert decision.evidence["pass_at_k"]["k"] == 8
     assert decision.evidence["pass_at_1"]["value"] == 0
 
@@ -250,11 +252,13 @@ def test_rounds_of_different_sample_counts_are_compared_at_the_smaller() -> None
 def test_rounds_without_a_common_problem_are_an_error() -> None:
     other = Evaluated(1, {"q": Outcome(8, 4)})
     with pytest.raises(ValueError, match="rounds 0 and 1"):
-        last(Gate(), of(0, [4] * 20), other)
+        last(Gate(), evaluation(0, [4] * 20), other)
 
 
 def test_a_decision_survives_json() -> None:
-    decision = last(Gate(), of(0, [1] * 40), of(1, [8] * 8 + [0] * 32, truncated=1, signs=Signs(drift=3.0)))
+    decision = last(
+        Gate(), evaluation(0, [1] * 40), evaluation(1, [8] * 8 + [0] * 32, truncated=1, signs=Signs(drift=3.0))
+    )
     assert Decision(**json.loads(json.dumps(asdict(decision), allow_nan=False))) == decision
 
 
@@ -292,14 +296,14 @@ gates = st.builds(Gate, patience=st.one_of(st.none(), st.integers(1, 3)), k=st.o
 def test_a_round_that_is_better_on_every_problem_is_never_rolled_back(rounds: list[list[int]], gate: Gate) -> None:
     *earlier, _ = rounds
     better = [max(of_one) for of_one in zip(*earlier, strict=True)]
-    history = [of(r, correct) for r, correct in enumerate([*earlier, better])]
+    history = [evaluation(r, correct) for r, correct in enumerate([*earlier, better])]
     assert not last(gate, *history).rolled_back
 
 
 @settings(max_examples=40, deadline=None)
 @given(counts, gates)
 def test_equal_results_are_neither_gain_nor_loss(correct: list[int], gate: Gate) -> None:
-    decision = last(gate, of(0, correct), of(1, correct))
+    decision = last(gate, evaluation(0, correct), evaluation(1, correct))
     for figure in ("pass_at_1", "pass_at_k"):
         assert not decision.evidence[figure]["is_gain"]
         assert not decision.evidence[figure]["is_loss"]
@@ -327,8 +331,8 @@ def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_p
 @settings(max_examples=40, deadline=None)
 @given(histories, gates)
 def test_decisions_are_deterministic_and_a_roll_back_goes_to_a_kept_round(rounds: list[list[int]], gate: Gate) -> None:
-    decisions = play(gate, *rounds)
-    assert decisions == play(gate, *rounds)
+    decisions = decisions_of(gate, *rounds)
+    assert decisions == decisions_of(gate, *rounds)
     for round, decision in enumerate(decisions):
         assert not decisions[decision.model_round].rolled_back
         assert decision.model_round <= round
@@ -339,7 +343,7 @@ def test_decisions_are_deterministic_and_a_roll_back_goes_to_a_kept_round(rounds
 @settings(max_examples=40, deadline=None)
 @given(histories)
 def test_the_order_of_problems_does_not_matter(rounds: list[list[int]]) -> None:
-    history = [of(r, correct) for r, correct in enumerate(rounds)]
+    history = [evaluation(r, correct) for r, correct in enumerate(rounds)]
     turned = [Evaluated(h.round, dict(reversed(list(h.outcomes.items())))) for h in history]
     assert last(Gate(), *history) == last(Gate(), *turned)
 
@@ -348,7 +352,7 @@ def test_the_order_of_problems_does_not_matter(rounds: list[list[int]]) -> None:
 @given(counts, st.data())
 def test_the_crossing_is_where_the_curve_first_lies_below(before: list[int], data: st.DataObject) -> None:
     after = data.draw(st.lists(st.integers(0, N), min_size=len(before), max_size=len(before)))
-    now, then = of(1, after), of(0, before)
+    now, then = evaluation(1, after), evaluation(0, before)
     values = [compare(now, then, k).interval.value for k in range(1, N + 1)]
     expected = next((k for k, value in enumerate(values, 1) if value < -1e-12), None)
     assert crossing(now, then, N) == expected
@@ -360,7 +364,9 @@ def test_equal_models_are_seldom_rolled_back(truth: float) -> None:
     rng = np.random.default_rng(0)
     rates = rng.beta(1, 1 / truth - 1, 100)
     fell = [
-        compare(of(1, rng.binomial(N, rates).tolist()), of(0, rng.binomial(N, rates).tolist()), 1).is_loss
+        compare(
+            evaluation(1, rng.binomial(N, rates).tolist()), evaluation(0, rng.binomial(N, rates).tolist()), 1
+        ).is_loss
         for _ in range(200)
     ]
     assert np.mean(fell) < 0.07

@@ -36,9 +36,9 @@ def save_bert(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
-        num_labels=1,
         initializer_range=0.3,
     )
+    config.num_labels = 1
     torch.manual_seed(0)
     BertForSequenceClassification(config).save_pretrained(folder)
     return save_tokenizer(folder, None)

@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.training.conftest import END, VOCABULARY
 
 PLAIN: dict[str, Any] = {
@@ -74,7 +76,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def small_model(name: str, **changes: Any) -> Any:
     """Return a random model of two or three layers, with weights so large that context and experts matter."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config: Any = AutoConfig.for_model(name.split("-")[0], **{**SETTINGS[name], **changes})
@@ -84,6 +85,15 @@ def small_model(name: str, **changes: Any) -> Any:
         warnings.simplefilter("ignore")  # of modules of transformers that use what torch deprecates
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+class WrappedLlama(torch.nn.Module):
+    """A small Llama as `inner`, in a module whose forward the subclass of a test writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small_model("llama")
+        self.config, self.device = self.inner.config, self.inner.device
 
 
 def write_model(model: Any, folder: Path, *, tokenizer_of: Path) -> Path:

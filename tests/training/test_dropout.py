@@ -14,7 +14,7 @@ from star_rft.training import LoraSpec, TrainingError, fit_rankings
 from star_rft.training.dropout import rest, switch_off
 from star_rft.training.forward import Forward
 from tests.tiers import fast_only
-from tests.training.architectures import SETTINGS, small_model, write_model
+from tests.training.architectures import SETTINGS, WrappedLlama, small_model, write_model
 from tests.training.conftest import random_rankings
 
 RANDOM = ("opt", "gpt_bigcode", "seed_oss", "phi", "gpt2", "bloom", "falcon-alibi", "mixtral", "phimoe")
@@ -51,12 +51,7 @@ def test_the_dropout_of_adapters_stays(base: Path, tmp_path: Path) -> None:
 
 
 def test_randomness_that_cannot_be_switched_off_is_refused() -> None:
-    class Noisy(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            inner = small_model("llama")
-            self.inner, self.config, self.device = inner, inner.config, inner.device
-
+    class Noisy(WrappedLlama):
         def forward(self, input_ids: torch.Tensor, **kwargs: Any) -> Any:
             out = self.inner(input_ids=input_ids, **kwargs)
             out.logits = out.logits + torch.rand_like(out.logits)

@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[Callable[..., FitReport], list[Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def compare(base: Path, folder: Path, kind: str, launch: Launch) -> None:
+def assert_trains_alike(base: Path, folder: Path, kind: str, launch: Launch) -> None:
     """Hold loss curve, weights, report and files of a launched training against those of one in this process."""
     fit_here, items, options = KINDS[kind]
     ways: dict[str, Callable[..., FitReport]] = {"here": fit_here, "launched": partial(fit_launched, launch=launch)}
@@ -71,7 +71,7 @@ def compare(base: Path, folder: Path, kind: str, launch: Launch) -> None:
 
 @pytest.mark.full
 def test_two_processes_with_half_of_the_model_each_train_to_what_one_trains_to(base: Path, tmp_path: Path) -> None:
-    compare(base, tmp_path, "sft", WHERE["fsdp2"])
+    assert_trains_alike(base, tmp_path, "sft", WHERE["fsdp2"])
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_two_processes_with_half_of_the_model_each_train_to_what_one_trains_to(b
     [("sft", "ddp"), ("rrhf", "ddp"), *((kind, "fsdp2") for kind in KINDS if kind != "sft")],
 )
 def test_every_objective_trains_to_the_same_in_two_processes(base: Path, tmp_path: Path, kind: str, where: str) -> None:
-    compare(base, tmp_path, kind, WHERE[where])
+    assert_trains_alike(base, tmp_path, kind, WHERE[where])
 
 
 @pytest.mark.slow
@@ -278,4 +278,4 @@ def test_several_machines_each_start_their_share_of_the_processes(base: Path, tm
     where = ["--main_process_ip", "127.0.0.1", "--main_process_port", port]
     on_both = ("bash", "-c", '"$@" & "$@" & wait', "srun")
     launch = Launch(2, CONFIGS["fsdp2"], arguments=(*shared, *where), command=on_both, stall=120.0)
-    compare(base, tmp_path, "sft", launch)
+    assert_trains_alike(base, tmp_path, "sft", launch)

@@ -44,7 +44,7 @@ def reference(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def of_trainer(
+def trainer_step(
     rankings: Sequence[Ranking],
     policy: Path,
     reference: Path,
@@ -111,7 +111,7 @@ def test_loss_and_gradient_are_those_of_the_formula(
 ) -> None:
     rankings = [*random_rankings(3, completions=2), *random_rankings(3, seed=1, completions=4)]
     expected_loss, expected = by_formula(rankings, policy, reference, objective=objective, sft_weight=sft_weight)
-    loss, gradients = of_trainer(
+    loss, gradients = trainer_step(
         rankings, policy, reference, tmp_path, objective=objective, sft_weight=sft_weight, micro_batch_size=2
     )
     assert loss == pytest.approx(expected_loss, rel=1e-5)
@@ -124,10 +124,10 @@ def test_how_a_step_is_cut_changes_neither_loss_nor_gradient(
     policy: Path, reference: Path, tmp_path: Path, objective: Comparison, micro_batch_size: int, packing: bool
 ) -> None:
     rankings = random_rankings(7, completions=3)
-    loss, gradients = of_trainer(
+    loss, gradients = trainer_step(
         rankings, policy, reference, tmp_path, objective=objective, sft_weight=0.5, micro_batch_size=7
     )
-    other_loss, other = of_trainer(
+    other_loss, other = trainer_step(
         rankings[::-1], policy, reference, tmp_path, objective=objective, sft_weight=0.5,
         micro_batch_size=micro_batch_size, packing=packing,
     )  # fmt: skip
@@ -135,7 +135,7 @@ def test_how_a_step_is_cut_changes_neither_loss_nor_gradient(
     torch.testing.assert_close(other, gradients, rtol=1e-3, atol=1e-5)
 
 
-def of_trl(
+def trl_step(
     rankings: Sequence[Ranking],
     policy: Path,
     reference: Path,
@@ -187,10 +187,10 @@ def test_loss_and_gradient_are_those_of_trl(
     policy: Path, reference: Path, tmp_path: Path, objective: Comparison, sft_weight: float
 ) -> None:
     rankings = [*random_rankings(3, completions=2), *random_rankings(2, seed=1, completions=4)]
-    expected_loss, expected = of_trl(
+    expected_loss, expected = trl_step(
         rankings, policy, reference, tmp_path, loss_type=["sigmoid", "sft"], weights=[1.0, sft_weight]
     )
-    loss, gradients = of_trainer(
+    loss, gradients = trainer_step(
         rankings, policy, reference, tmp_path, objective=objective, sft_weight=sft_weight, micro_batch_size=2
     )
     assert loss == pytest.approx(expected_loss, rel=1e-4)
@@ -198,7 +198,7 @@ def test_loss_and_gradient_are_those_of_trl(
 
 
 def test_a_policy_that_is_its_reference_starts_at_log_2(policy: Path, tmp_path: Path) -> None:
-    loss, _ = of_trainer(random_rankings(4), policy, policy, tmp_path, objective="dpo")
+    loss, _ = trainer_step(random_rankings(4), policy, policy, tmp_path, objective="dpo")
     assert loss == pytest.approx(0.693147, abs=1e-5)
 
 
@@ -254,7 +254,7 @@ def test_the_fused_head_of_a_gpu_gives_the_same_loss(
     from star_rft.training import forward
 
     rankings = random_rankings(4, completions=3)
-    plain, _ = of_trainer(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
+    plain, _ = trainer_step(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
     monkeypatch.setattr(forward, "FUSED_HEAD_DEVICES", ("cpu",))
-    fused, _ = of_trainer(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
+    fused, _ = trainer_step(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
     assert fused == pytest.approx(plain, rel=1e-5)

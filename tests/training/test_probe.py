@@ -16,7 +16,7 @@ from star_rft.training.forward import Forward, token_nll
 from star_rft.training.models import Loading, load_for_training
 from star_rft.training.probe import Wish, probe
 from tests.tiers import fast_only
-from tests.training.architectures import PLAIN, SETTINGS, small_model, write_model
+from tests.training.architectures import PLAIN, SETTINGS, WrappedLlama, small_model, write_model
 from tests.training.conftest import random_examples, random_rankings
 
 Train = Callable[..., FitReport]
@@ -89,12 +89,7 @@ def test_a_sequence_is_not_packed_into_a_row_whose_chunks_are_counted_from_its_s
 
 
 def test_a_model_that_looks_at_the_padding_is_refused() -> None:
-    class Peeking(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            inner = small_model("llama")
-            self.inner, self.config, self.device = inner, inner.config, inner.device
-
+    class Peeking(WrappedLlama):
         def forward(self, input_ids: torch.Tensor, **kwargs: Any) -> Any:
             out = self.inner(input_ids=input_ids, **kwargs)
             out.logits = out.logits * (1 + input_ids.shape[1] / 10)

@@ -37,7 +37,7 @@ def test_the_optimizer_goes_on_from_a_round_and_never_from_where_the_loop_began(
     assert told == {"start": last, "max_steps": 14, "save_optimizer": True, "optimizer_from": expected}
 
 
-def of_run(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bool = True) -> list[dict[str, Any]]:
+def fits_of(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bool = True) -> list[dict[str, Any]]:
     """Run a round's training and return the float32 options of each fit, with what it started from."""
     found: list[dict[str, Any]] = []
 
@@ -63,7 +63,7 @@ def test_float32_weights_are_kept_for_what_trains_on_and_no_longer(tmp_path: Pat
     (tmp_path / "last_float32").mkdir()
     supervised = replace(CONTINUING, max_steps=None, continues_optimizer=False)
     comparing = Comparing(lambda *a, **k: None, "trained", makes_verifier=False)
-    assert of_run(tmp_path, RoundTraining(supervised, comparing), last=last) == [
+    assert fits_of(tmp_path, RoundTraining(supervised, comparing), last=last) == [
         {"start": last, "weights_from": tmp_path / "last_float32", "float32_dir": tmp_path / "between_float32"},
         {
             "start": tmp_path / "between",
@@ -78,7 +78,7 @@ def test_float32_weights_are_kept_for_what_trains_on_and_no_longer(tmp_path: Pat
 @pytest.mark.parametrize(("start", "has_next"), [("base", True), ("last", False)])
 def test_no_float32_weights_are_kept_that_nothing_trains_on(tmp_path: Path, start: str, has_next: bool) -> None:
     supervised = replace(CONTINUING, start=start, max_steps=None, continues_optimizer=False)
-    ((found),) = of_run(tmp_path, RoundTraining(supervised, None), last=tmp_path / "last", has_next=has_next)
+    ((found),) = fits_of(tmp_path, RoundTraining(supervised, None), last=tmp_path / "last", has_next=has_next)
     assert found.keys() == {"start"}
 
 
