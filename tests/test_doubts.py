@@ -52,9 +52,9 @@ def test_few_gold_solutions_of_gsm8k_are_doubted(is_annotated: bool) -> None:
 
 def test_a_long_text_takes_linear_time() -> None:
     for text in ("x = 7 " * 30_000, "=7" * 90_000, "a" * 200_000, "- 0 = 7" * 20_000, "1 + " * 50_000 + "= 7"):
-        began = time.perf_counter()
+        began = time.process_time()
         derivation(text, "7", "math")
-        assert time.perf_counter() - began < 10
+        assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(
