@@ -81,6 +81,11 @@ def ledger_of(folder: Path, pairs: Iterable[tuple[Sample, Verdict]]) -> Ledger:
     return ledger
 
 
+def everything(ledger: Ledger) -> list[tuple[Any, ...]]:
+    """Every column of every trace, in the order of problems and attempts."""
+    return ledger.connect().execute("select * from traces order by problem_id, attempt").fetchall()
+
+
 def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selected:
     """What the rules select in round 1 from the traces of all rounds, unless the options say otherwise."""
     defaults: dict[str, Any] = {"round": 1, "rounds": "all", "weighting": "uniform", "seed": 0}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from star_rft.models import load, resolve
 
@@ -48,12 +48,18 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def saved(model: PreTrainedModel, folder: Path) -> Path:
+    """Save a model with the tokenizer of characters and return the folder."""
+    model.save_pretrained(folder)
+    character_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def save_random_llama(folder: Path, *, seed: int = 0) -> Path:
     """Save a random Llama of two layers, with defaults that must not leak into sampling."""
     torch.manual_seed(seed)
-    tokenizer = character_tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(character_tokenizer()),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -67,9 +73,7 @@ def save_random_llama(folder: Path, *, seed: int = 0) -> Path:
     )
     model = LlamaForCausalLM(config)
     model.generation_config.update(do_sample=True, top_k=2, temperature=0.3, repetition_penalty=1.5)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return saved(model, folder)
 
 
 def copy_of_tiny(folder: Path, index: int) -> str:

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, GptOssConfig
 from star_rft.models import ModelError, check_model, initialise, load, load_tokenizer
 from tests.models import save_random_llama
 
-from .test_models_weights import SIZES, configured, rewritten, saved
+from .test_models_weights import SIZES, configured, rewritten, saved_random
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n"
 AUTO_MAP = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
@@ -279,7 +279,9 @@ def test_mxfp4_experts_are_dequantised_in_the_dtype_that_is_asked_for(tmp_path: 
         num_experts_per_tok=2,
         rope_parameters={"rope_type": "default", "rope_theta": 1e4},
     )
-    folder = configured(rewritten(saved(tmp_path, config), in_mxfp4), quantization_config={"quant_method": "mxfp4"})
+    folder = configured(
+        rewritten(saved_random(tmp_path, config), in_mxfp4), quantization_config={"quant_method": "mxfp4"}
+    )
     check_model(folder)
     model, _ = load(folder, device="cpu")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -14,7 +14,7 @@ from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, initialise, load, longest_sequence, text_config
 from star_rft.training.memory import shape_of
-from tests.models import character_tokenizer
+from tests.models import character_tokenizer, saved
 from tests.tiers import fast_only
 
 from .test_models_weights import SIZES, configured
@@ -56,16 +56,14 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
 }
 
 
-def saved(folder: Path, config: PreTrainedConfig) -> Path:
+def saved_random(folder: Path, config: PreTrainedConfig) -> Path:
     torch.manual_seed(0)
-    AutoModelForMultimodalLM.from_config(config).save_pretrained(folder)
-    character_tokenizer().save_pretrained(folder)
-    return folder
+    return saved(AutoModelForMultimodalLM.from_config(config), folder)
 
 
 @pytest.mark.parametrize("family", fast_only(FAMILIES, "gemma3"))
 def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: str, tmp_path: Path) -> None:
-    folder = saved(tmp_path / "base", FAMILIES[family]())
+    folder = saved_random(tmp_path / "base", FAMILIES[family]())
     check_model(folder)
     model, tokenizer = load(folder, device="cpu")
     ids_2_8 = torch.randint(4, 40, (2, 8), generator=torch.Generator().manual_seed(0))
@@ -95,7 +93,7 @@ def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: s
 
 @pytest.mark.parametrize("family", fast_only(FAMILIES, "gemma3"))
 def test_sizes_are_those_of_the_text_part(family: str, tmp_path: Path) -> None:
-    folder = saved(tmp_path / "base", FAMILIES[family]())
+    folder = saved_random(tmp_path / "base", FAMILIES[family]())
     shape = shape_of(folder)
     assert shape is not None
     assert (shape.layers, shape.width, shape.mlp_width, shape.vocabulary) == (2, 32, 64, 40)

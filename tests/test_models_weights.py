@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, load
-from tests.models import character_tokenizer, save_random_llama
+from tests.models import save_random_llama, saved
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -46,11 +46,9 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
 }
 
 
-def saved(folder: Path, config: PreTrainedConfig) -> Path:
+def saved_random(folder: Path, config: PreTrainedConfig) -> Path:
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    character_tokenizer().save_pretrained(folder)
-    return folder
+    return saved(AutoModelForCausalLM.from_config(config), folder)
 
 
 def rewritten(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
@@ -67,7 +65,7 @@ def configured(folder: Path, **values: Any) -> Path:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_save_pretrained_writes_is_loaded_as_it_was(family: str, tmp_path: Path) -> None:
-    folder = saved(tmp_path, FAMILIES[family]())
+    folder = saved_random(tmp_path, FAMILIES[family]())
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
     found = load(folder, device="cpu")[0].state_dict()
     assert found.keys() == expected.keys()
@@ -157,7 +155,7 @@ def test_a_config_with_fewer_layers_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_head_that_differs_from_the_embeddings_it_is_tied_to_is_refused(tmp_path: Path) -> None:
-    folder = saved(tmp_path, FAMILIES["llama, tied"]())
+    folder = saved_random(tmp_path, FAMILIES["llama, tied"]())
     embeddings = "model.embed_tokens.weight"
     rewritten(folder, lambda weights: weights | {"lm_head.weight": weights[embeddings].clone()})
     load(folder, device="cpu")  # the same values, as pickled checkpoints have them
@@ -168,7 +166,7 @@ def test_a_head_that_differs_from_the_embeddings_it_is_tied_to_is_refused(tmp_pa
 
 
 def test_names_and_buffers_of_old_checkpoints_are_understood(tmp_path: Path) -> None:
-    folder = saved(tmp_path, FAMILIES["gpt2"]())
+    folder = saved_random(tmp_path, FAMILIES["gpt2"]())
     expected = load(folder, device="cpu")[0].state_dict()
     old = {"h.0.attn.bias": torch.ones(1, 1, 64, 64), "h.0.attn.masked_bias": torch.tensor(-1e4)}
     rewritten(folder, lambda weights: {k.removeprefix("transformer."): v for k, v in weights.items()} | old)
@@ -177,7 +175,7 @@ def test_names_and_buffers_of_old_checkpoints_are_understood(tmp_path: Path) -> 
 
 
 def test_a_lost_expert_is_refused(tmp_path: Path) -> None:
-    folder = saved(tmp_path, FAMILIES["mixtral"]())
+    folder = saved_random(tmp_path, FAMILIES["mixtral"]())
     rewritten(folder, lambda weights: {name: value for name, value in weights.items() if "experts.2.w1" not in name})
     with pytest.raises(ModelError, match="its weights do not fit together: some of the experts"):
         load(folder, device="cpu")
@@ -193,7 +191,7 @@ def test_a_reward_model_is_no_language_model(tmp_path: Path) -> None:
 
 def test_layers_for_more_tokens_ahead_and_old_buffers_are_left_out_without_a_word(tmp_path: Path) -> None:
     config = FAMILIES["deepseek_v3"]()
-    folder = configured(saved(tmp_path, config), num_nextn_predict_layers=1)
+    folder = configured(saved_random(tmp_path, config), num_nextn_predict_layers=1)
     rewritten(
         folder,
         lambda weights: (

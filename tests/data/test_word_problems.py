@@ -119,6 +119,6 @@ def test_a_bad_argument_is_refused_before_the_first_problem_is_drawn(options, me
 
 
 def test_thousands_of_problems_are_drawn_in_a_second():
-    start = time.perf_counter()
+    start = time.process_time()
     sample("test", n=2000)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from star_rft.ledger import Ledger, compaction
-from tests.ledgers import commit, sample, verdict
+from tests.ledgers import commit, everything, sample, verdict
 
 
 def ledger_of_units(folder: Path, count: int, *, rows: int = 3) -> Ledger:
@@ -12,10 +11,6 @@ def ledger_of_units(folder: Path, count: int, *, rows: int = 3) -> Ledger:
     for unit in range(count):
         commit(ledger, f"u{unit:03d}", [(sample(f"p{unit}", attempt), verdict()) for attempt in range(rows)])
     return ledger
-
-
-def everything(ledger: Ledger) -> list[Any]:
-    return ledger.connect().execute("select * from traces order by problem_id, attempt").fetchall()
 
 
 def parts(ledger: Ledger) -> list[str]:

@@ -13,17 +13,13 @@ import pytest
 from star_rft.files import RunError, write_table
 from star_rft.ledger import SCHEMA, Ledger
 from star_rft.ledger.parts import marks, sha256
-from tests.ledgers import commit, sample, verdict
+from tests.ledgers import commit, everything, sample, verdict
 
 GONE = {
     1: {"samples": ["leaks_hint", "ids_are_sampled"], "verdicts": ["program_key", "false_steps"]},
     2: {"samples": ["ids_are_sampled"]},
     3: {"samples": ["ids_are_sampled"]},
 }
-
-
-def everything(folder: Path) -> list[Any]:
-    return Ledger(folder).connect().execute("select * from traces order by problem_id, attempt").fetchall()
 
 
 def as_written_by(schema: int, folder: Path) -> list[Any]:
@@ -33,7 +29,7 @@ def as_written_by(schema: int, folder: Path) -> list[Any]:
         commit(ledger, unit, [(sample(unit, 0, "1 + 1 = 3"), verdict("incorrect"))])
     row = sample("u0", 0, "1 + 1 = 3")
     ledger.supersede("v", [(row.id, row.text, verdict())])
-    traces = everything(folder)
+    traces = everything(ledger)
     lines = [json.loads(line) for line in ledger.manifest.read_text().splitlines()]
     for line in lines[1:]:
         for table, part in line["parts"].items():
@@ -54,7 +50,7 @@ def test_an_older_ledger_is_brought_up_to_date_without_loss(tmp_path: Path, sche
     traces = as_written_by(schema, tmp_path)
     ledger = Ledger(tmp_path, is_writer=True)
     assert set(ledger.units()) == {"u0", "u1", "v"}
-    assert everything(tmp_path) == traces
+    assert everything(Ledger(tmp_path)) == traces
     assert json.loads(ledger.manifest.read_text().splitlines()[0]) == {"schema": SCHEMA}
     assert Ledger(tmp_path, is_writer=True).lost() == {}
 
@@ -94,7 +90,7 @@ def test_a_migration_that_was_killed_half_way_goes_on(tmp_path: Path, monkeypatc
         Ledger(tmp_path, is_writer=True)
     monkeypatch.undo()
     Ledger(tmp_path, is_writer=True)
-    assert everything(tmp_path) == traces
+    assert everything(Ledger(tmp_path)) == traces
 
 
 @pytest.mark.parametrize("schema", [1, 2, 3])

@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from star_rft.data.word_problems import generate
 from star_rft.models import ASSETS, load_tokenizer
+from star_rft.samplers.vllm import VLLMSampler
 from star_rft.types import Completion, Decoding, Request, Sampler
 
 LIMIT = 512  # positions of the model
@@ -72,6 +73,12 @@ def hostile_model(folder: Path) -> Path:
 def prompts(count: int) -> list[str]:
     """Return prompts of the one form that the model knows."""
     return [f"Question: {p.question}\nAnswer:" for p in generate(count, split="train", seed=7, steps=(2, 3))]
+
+
+def groups_of(sampler: VLLMSampler) -> list[int]:
+    """The process groups of a sampler's engines."""
+    assert sampler._replicas is not None
+    return [replica.process.pid for replica in sampler._replicas._replicas]
 
 
 def requests(texts: Sequence[str], attempts: int, *, seed: int = 0) -> list[Request]:
@@ -142,8 +149,6 @@ def hf_backend() -> Backend:
 
 @contextmanager
 def vllm(folder: Path) -> Iterator[Sampler]:
-    from star_rft.samplers.vllm import VLLMSampler
-
     sampler = VLLMSampler(folder, python=vllm_python(), dtype="float32", **VLLM_SMALL)
     yield sampler
     sampler.close()

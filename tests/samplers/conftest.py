@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sampler(checkpoint: Path) -> HFSampler:
     return HFSampler(checkpoint, batch_size=64)
+
+
+@pytest.fixture
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files are the test's own: the log of an engine that died stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

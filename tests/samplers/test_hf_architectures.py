@@ -21,7 +21,7 @@ from star_rft.samplers.hf import HFSampler
 from star_rft.samplers.probe import check_decodable, prove_slots
 from star_rft.samplers.slot_attention import ATTENTION
 from star_rft.types import Decoding
-from tests.models import character_tokenizer
+from tests.models import saved
 from tests.tiers import fast_only
 
 from .test_hf import PROMPTS, greedy_by_generate, requests_for
@@ -125,12 +125,6 @@ def random_model(model_type: str, fields: Mapping[str, Any]) -> PreTrainedModel:
             else:  # sinks, norms, biases
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return model.eval()
-
-
-def saved(model: PreTrainedModel, folder: Path) -> Path:
-    model.save_pretrained(folder)
-    character_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("model_type", fast_only(EXACT, "gemma2", "gpt_oss", "llama4_text"))

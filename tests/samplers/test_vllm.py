@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
@@ -28,28 +27,17 @@ from star_rft.samplers.vllm import VLLMSampler
 from star_rft.types import Completion, RunFailure
 from tests.runs import call, command, environment, write_config
 
-from .conformance import GREEDY, PLAIN, VLLM_SMALL, Reference, hf, keyed, prompts, requests, vllm_python
+from .conformance import GREEDY, PLAIN, VLLM_SMALL, Reference, groups_of, hf, keyed, prompts, requests, vllm_python
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900), pytest.mark.usefixtures("own_temporary_folder")]
 
 # As vLLM runs by default, in processes of its own, but small.
 WITH_CHILDREN: dict[str, Any] = VLLM_SMALL | {"env": {"OMP_NUM_THREADS": "1"}}
 
 
-@pytest.fixture(autouse=True)
-def _logs_in_the_tests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log of an engine that died stays."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-
 def section(**further: Any) -> dict[str, Any]:
     """Return the section `vllm` of a config for a small CPU."""
     return {"python": vllm_python(), **VLLM_SMALL, **further}
-
-
-def groups_of(sampler: VLLMSampler) -> list[int]:
-    assert sampler._replicas is not None
-    return [replica.process.pid for replica in sampler._replicas._replicas]
 
 
 def two_sample_z(first: list[float], second: list[float]) -> float:

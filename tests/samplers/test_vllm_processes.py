@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,15 +21,12 @@ from star_rft.samplers.gpus import GpuMemory, shares
 from star_rft.samplers.interpreter import vllm_version
 from star_rft.samplers.vllm import VLLMSampler, engine_seed
 from star_rft.types import Completion, Decoding, Request, RunFailure, UserError
+from tests.samplers.conformance import groups_of
+
+pytestmark = pytest.mark.usefixtures("own_temporary_folder")
 
 PLAIN = Decoding(temperature=1.0, max_tokens=5)
 STAND_IN = Path(__file__).parent / "stand_in"
-
-
-@pytest.fixture(autouse=True)
-def _logs_in_the_tests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log of an engine that died stays."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +48,6 @@ def asked(prompts: int, attempts: int) -> list[Request]:
         for i in range(prompts)
         for attempt in range(attempts)
     ]
-
-
-def groups_of(sampler: VLLMSampler) -> list[int]:
-    engines = sampler._replicas
-    assert engines is not None
-    return [replica.process.pid for replica in engines._replicas]
 
 
 def alive(groups: list[int]) -> list[int]:
@@ -274,7 +264,8 @@ def test_streams_may_be_read_side_by_side(python: str) -> None:
 def test_engines_end_with_the_process_that_started_them_even_by_sigkill(python: str) -> None:
     """Also when a child that it forked still holds the pipes open."""
     code = (
-        "import os, time; from tests.samplers.test_vllm_processes import groups_of, log_of, opened;"
+        "import os, time; from tests.samplers.conformance import groups_of;"
+        "from tests.samplers.test_vllm_processes import log_of, opened;"
         f"s = opened({python!r}, children=2); is_parent = os.fork();"
         "is_parent and print(*groups_of(s), log_of(s), flush=True); time.sleep(1000 if is_parent else 8)"
     )

@@ -147,6 +147,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.full
 @given(value=st.one_of(st.text(), st.lists(st.text()), st.dictionaries(st.text(), VALUES)))
 def test_whatever_a_column_or_a_file_is_called_yaml_reads_it_back(value: Any) -> None:
     text = flow(value)

@@ -156,6 +156,7 @@ def test_hostile_text_is_refused_quickly(completion: str) -> None:
 
 def test_sympy_never_reads_text_as_python(monkeypatch: pytest.MonkeyPatch) -> None:
     import sympy
+    import sympy.physics.units  # which math-verify imports later, and which evaluates names of its own
 
     evaluated: list[str] = []
     real = sympy.parsing.sympy_parser.eval_expr

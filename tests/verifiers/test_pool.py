@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 import signal
@@ -323,31 +322,7 @@ def test_a_function_of_a_script_asks_for_an_importable_path(tmp_path: Path) -> N
     assert "pkg.module:function" in done.stdout
 
 
-# Enough of cloudpickle, which is no dependency, to ship one plain function.
-CLOUDPICKLE = """
-import marshal, pickle, types
-
-def rebuild(code, keywords, doc):
-    function = types.FunctionType(marshal.loads(code), {"__builtins__": __builtins__, "SECRET": "a"})
-    function.__kwdefaults__, function.__doc__ = keywords, doc
-    return function
-
-class Shipped:
-    def __init__(self, function):
-        self.function = function
-
-    def __reduce__(self):
-        f = self.function
-        return rebuild, (marshal.dumps(f.__code__), f.__kwdefaults__, f.__doc__)
-
-def dumps(function):
-    return pickle.dumps(Shipped(function))
-"""
-
-
-def test_a_function_of_a_script_is_shipped_where_cloudpickle_is_installed(tmp_path: Path) -> None:
-    if importlib.util.find_spec("cloudpickle") is None:
-        (tmp_path / "cloudpickle.py").write_text(CLOUDPICKLE)
+def test_a_function_of_a_script_is_shipped(tmp_path: Path) -> None:
     done = run_script(
         """
         import verifiers

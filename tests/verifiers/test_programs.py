@@ -82,9 +82,9 @@ def test_a_future_import_stays_first_when_the_prompt_comes_before_the_program() 
     ids=["backticks", "tag", "fences", "garbage", "large", "errors", "deep"],
 )
 def test_no_text_takes_long(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     find_program(text, name="f")
-    assert time.monotonic() - began < 2.0
+    assert time.process_time() - began < 2.0
 
 
 def test_a_block_of_output_is_no_program() -> None:
