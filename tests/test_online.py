@@ -41,6 +41,7 @@ def test_prompts_are_those_of_the_offline_rounds(grpo: ModuleType) -> None:
     assert tokenizer(grpo.prompt(problem))["input_ids"] == ids  # as TRL tokenises a prompt that is a string
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 def test_one_step_of_the_example_runs_and_leaves_a_model(
     grpo: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]

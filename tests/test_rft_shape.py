@@ -22,6 +22,7 @@ def rft_shape() -> ModuleType:
     return benchmark("rft_shape")
 
 
+@pytest.mark.full
 def test_every_arm_is_a_run_that_may_be_forked(rft_shape: ModuleType, finished: Path, tmp_path: Path) -> None:
     source = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
     config = configs.load(source.config, {"select.rules": ["correct", EQUATIONS]})
@@ -65,6 +66,7 @@ def test_what_was_drawn_is_counted_for_the_first_samples_of_each_question(
         assert found.covered == len({problem for problem, _ in survivors}) / 16
 
 
+@pytest.mark.full
 def test_an_arm_with_samples_of_its_own_trains_every_seed_on_the_same_ones(
     rft_shape: ModuleType, finished: Path, tmp_path: Path
 ) -> None:

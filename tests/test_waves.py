@@ -15,7 +15,6 @@ from star_rft.ledger import Ledger
 from star_rft.one_stage import do_stage
 from tests.models import copy_of_tiny
 from tests.runs import outcome, write_config
-from tests.tiers import fast_only
 
 SAMPLE = {"n": 12, "max_tokens": 96, "unit": 16, "batch_size": 16}
 SMALL: dict[str, Any] = {"rounds": 1, "sample": SAMPLE, "train": {"max_steps": 1, "batch_size": 4, "lr": 1e-4}}
@@ -56,7 +55,8 @@ def test_uniform_goes_on_until_so_many_are_correct(tmp_path: Path) -> None:
     assert any(samples < 12 for samples, _, _ in found)
 
 
-@pytest.mark.parametrize("plan", fast_only(["fixed", "adaptive", "uniform", "prop2diff"], "adaptive"))
+@pytest.mark.full
+@pytest.mark.parametrize("plan", ["fixed", "adaptive", "uniform", "prop2diff"])
 def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> None:
     budget = {"plan": plan, "tokens": 1500, "probe": 2}
     changes = {"budget": budget, "rationalize": {"n": 3}, "sample": SAMPLE | {"models": ["policy", "tiny"]}}

@@ -74,6 +74,7 @@ def test_a_plan_holds_each_request_once_in_units_of_about_a_size(
             assert request.seed == seed
 
 
+@pytest.mark.full
 def test_a_plan_of_a_million_prompts_is_made_and_read_in_seconds(tmp_path: Path) -> None:
     ids = [f"{i:016x}" for i in range(1_000_000)]
     began = time.process_time()

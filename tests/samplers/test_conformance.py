@@ -37,7 +37,7 @@ from .server_backends import server_backend, vllm_server_backend
 BACKENDS = [
     pytest.param(hf_backend, id="hf"),
     pytest.param(vllm_backend, id="vllm", marks=pytest.mark.vllm),
-    pytest.param(server_backend, id="server"),
+    pytest.param(server_backend, id="server", marks=pytest.mark.full),
     pytest.param(vllm_server_backend, id="vllm-serve", marks=pytest.mark.vllm),
 ]
 

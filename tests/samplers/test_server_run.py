@@ -65,6 +65,7 @@ def test_a_server_that_ends_at_once_is_an_error_with_the_end_of_its_log(tmp_path
     server.close()
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_server_that_never_answers_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -80,6 +81,7 @@ def test_a_server_that_never_answers_is_ended_with_all_that_it_started(
     require_gone(pids, within=0.5)
 
 
+@pytest.mark.full
 def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     code = (
@@ -114,6 +116,7 @@ def run(path: Path, key: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, cwd=path.parent, env=env, capture_output=True, text=True, check=False, timeout=200)
 
 
+@pytest.mark.full
 def test_a_run_whose_server_dies_goes_on_by_the_same_command_and_the_key_is_nowhere(tmp_path: Path) -> None:
     folder, counts = tmp_path / "here", tmp_path / "counts.jsonl"
     served = f"{SERVE_TINY} --counts {counts} --key-variable SERVER_KEY"
@@ -148,6 +151,7 @@ def test_a_run_whose_server_dies_goes_on_by_the_same_command_and_the_key_is_nowh
     assert not any("serve_tiny" in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
 
 
+@pytest.mark.full
 def test_with_an_address_alone_a_new_checkpoint_must_be_served_and_the_error_says_which(tmp_path: Path) -> None:
     path = miniature(tmp_path / "here")
     with serving(models=[MODEL]) as server:

@@ -97,6 +97,7 @@ def test_all_samples_of_a_prompt_go_to_one_engine_and_both_have_work(
     assert min(len(sent[0]), len(sent[1])) >= 5
 
 
+@pytest.mark.full
 def test_a_slow_engine_gets_less(python: str) -> None:
     sampler = opened(python, data_parallel=2, step_seconds=0.005)
     assert sampler._replicas is not None
@@ -139,6 +140,7 @@ def test_an_engine_that_dies_is_an_error_within_seconds_with_the_tail_of_its_log
     sampler.close()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["hang", "stop"])
 def test_an_engine_that_does_not_move_is_ended(python: str, how: str) -> None:
     sampler = opened(python, misbehave=how, children=1, stall=1.5)
@@ -151,6 +153,7 @@ def test_an_engine_that_does_not_move_is_ended(python: str, how: str) -> None:
     sampler.close()
 
 
+@pytest.mark.full
 def test_an_idle_engine_has_not_stalled(python: str) -> None:
     sampler = opened(python, stall=2.0, step_seconds=1.0)
     assert len(list(sampler.sample(asked(1, 1), decoding=PLAIN))) == 1
@@ -159,6 +162,7 @@ def test_an_idle_engine_has_not_stalled(python: str) -> None:
     sampler.close()
 
 
+@pytest.mark.full
 def test_a_reader_that_takes_its_time_is_no_stall(python: str) -> None:
     sampler = opened(python, stall=1.0)
     stream = sampler.sample(asked(40, 4), decoding=PLAIN)
@@ -168,6 +172,7 @@ def test_a_reader_that_takes_its_time_is_no_stall(python: str) -> None:
     sampler.close()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
@@ -216,6 +221,7 @@ def test_the_version_is_that_of_the_other_interpreter(python: str) -> None:
     assert vllm_version(python) == "9.8.7"
 
 
+@pytest.mark.full
 def test_what_an_engine_has_started_ends_with_it(python: str) -> None:
     sampler = opened(python, children=3, data_parallel=2)
     groups, log = groups_of(sampler), log_of(sampler)
@@ -225,6 +231,7 @@ def test_what_an_engine_has_started_ends_with_it(python: str) -> None:
     assert not log.exists()
 
 
+@pytest.mark.full
 def test_an_engine_that_does_not_close_is_killed(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("star_rft.samplers.replica.CLOSED_WITHIN", 1.0)
     sampler = opened(python, misbehave="not close", children=1)
@@ -244,6 +251,7 @@ def test_a_dropped_stream_is_aborted_in_the_engine(python: str) -> None:
     sampler.close()
 
 
+@pytest.mark.full
 def test_streams_may_be_read_side_by_side(python: str) -> None:
     sampler = opened(python, data_parallel=2)
     found: dict[int, list[Completion]] = {}
@@ -261,6 +269,7 @@ def test_streams_may_be_read_side_by_side(python: str) -> None:
         assert Counter(one.request for one in completions) == Counter(asked(20 + number, 3))
 
 
+@pytest.mark.full
 def test_engines_end_with_the_process_that_started_them_even_by_sigkill(python: str) -> None:
     """Also when a child that it forked still holds the pipes open."""
     code = (
