@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.gptj import modeling_gptj
 
 from star_rft.models import ModelError, load
 from star_rft.samplers.decode import next_logits
@@ -105,7 +106,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {**SIZES, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True},
         "attention interface",
     ),
-    "gptj": ({**SIZES, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 8}, "attention interface"),
     "mamba": ({**SIZES, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}, "LinearAttentionLayer"),
     "lfm2": ({**DENSE, "layer_types": ["conv", "full_attention"]}, "LinearAttentionLayer"),
     "rwkv": ({**SIZES, "hidden_size": 32, "num_hidden_layers": 2}, "recurrent"),
@@ -113,6 +113,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "doge": (DENSE, "a mask of its own"),
     "bart": ({**SIZES, "d_model": 32, "decoder_layers": 2, "is_encoder_decoder": False}, "no position_ids"),
 }
+# Only newer versions of transformers let GPT-J's attention be chosen.
+GPTJ: dict[str, Any] = {**SIZES, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "rotary_dim": 8}
+if hasattr(modeling_gptj, "ALL_ATTENTION_FUNCTIONS"):
+    EXACT["gptj"] = GPTJ
+else:
+    REFUSED["gptj"] = (GPTJ, "attention interface")
 
 
 def random_model(model_type: str, fields: Mapping[str, Any]) -> PreTrainedModel:
