@@ -168,6 +168,7 @@ def test_with_an_address_alone_a_new_checkpoint_must_be_served_and_the_error_say
     assert "the same command goes on" in told
 
 
+@pytest.mark.full
 def test_where_nobody_listens_a_run_says_so_within_seconds(tmp_path: Path) -> None:
     done = run(miniature(tmp_path / "here", url="http://127.0.0.1:9/v1"))
     assert done.returncode == 2

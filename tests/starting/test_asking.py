@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from star_rft import config as configs
 from tests.jsonl import write_jsonl
 from tests.runs import command, environment
@@ -65,6 +67,7 @@ def test_every_proposal_can_be_taken_with_the_enter_key(tmp_path: Path) -> None:
     assert configs.load(tmp_path / "shop.yaml").verifier.name == "math"
 
 
+@pytest.mark.full
 def test_a_wrong_answer_is_told_and_asked_again_and_columns_can_be_changed(tmp_path: Path) -> None:
     rows = [{"story": row["story"], "result": row["result"], "other": row["result"] + 1} for row in stories(40)]
     write_jsonl(tmp_path / "shop.jsonl", rows)
@@ -99,6 +102,7 @@ def test_a_wrong_answer_is_told_and_asked_again_and_columns_can_be_changed(tmp_p
     assert config.data.train.columns == {"prompt": "story", "reference": "other"}
 
 
+@pytest.mark.full
 def test_columns_that_nobody_can_guess_are_asked_for(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"a": "x", "b": i} for i in range(3)])
     answers = [("Which column is the question?:", "a"), ("Which column is the answer?:", "b")]
@@ -110,6 +114,7 @@ def test_columns_that_nobody_can_guess_are_asked_for(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
+@pytest.mark.full
 def test_yes_asks_nothing_in_a_terminal_either(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "shop.jsonl", stories(40))
     status, shown = talk([], "shop.jsonl", "--yes", cwd=tmp_path)

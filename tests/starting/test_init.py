@@ -32,6 +32,7 @@ def loaded(name: str) -> configs.Config:
     return configs.load(f"{name}.yaml")
 
 
+@pytest.mark.full
 def test_a_config_from_ones_own_data_runs_end_to_end(here: Path) -> None:
     write_jsonl(here / "shop.jsonl", stories(40))
     done = call("init", "shop.jsonl", "--model", "tiny", "--name", "mine", cwd=here)

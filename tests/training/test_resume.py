@@ -59,6 +59,7 @@ def assert_equal_bits(out: Path, expected: dict[str, torch.Tensor]) -> None:
     torch.testing.assert_close(load_file(out / "model.safetensors"), expected, rtol=0, atol=0)
 
 
+@pytest.mark.full
 def test_a_training_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint_to_the_same_bits(
     base: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
