@@ -56,6 +56,22 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
 }
 
 
+# Of these, some versions of transformers read an output that their text part does not give, with images or without.
+EITHER = {"llama4"}
+
+
+def is_computed(family: str) -> bool:
+    """Whether the forward of transformers itself works by text; expected of all families but `EITHER`."""
+    if family not in EITHER:
+        return True
+    model = AutoModelForMultimodalLM.from_config(FAMILIES[family]())
+    try:
+        model(input_ids=torch.tensor([[4, 5]]))
+    except AttributeError:
+        return False
+    return True
+
+
 def saved_random(folder: Path, config: PreTrainedConfig) -> Path:
     torch.manual_seed(0)
     return saved(AutoModelForMultimodalLM.from_config(config), folder)
@@ -63,6 +79,8 @@ def saved_random(folder: Path, config: PreTrainedConfig) -> Path:
 
 @pytest.mark.parametrize("family", fast_only(FAMILIES, "gemma3"))
 def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: str, tmp_path: Path) -> None:
+    if not is_computed(family):
+        pytest.skip(f"this version of transformers cannot compute {family}")
     folder = saved_random(tmp_path / "base", FAMILIES[family]())
     check_model(folder)
     model, tokenizer = load(folder, device="cpu")
@@ -93,6 +111,8 @@ def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: s
 
 @pytest.mark.parametrize("family", fast_only(FAMILIES, "gemma3"))
 def test_sizes_are_those_of_the_text_part(family: str, tmp_path: Path) -> None:
+    if not is_computed(family):
+        pytest.skip(f"this version of transformers cannot compute {family}")
     folder = saved_random(tmp_path / "base", FAMILIES[family]())
     shape = shape_of(folder)
     assert shape is not None
@@ -101,6 +121,15 @@ def test_sizes_are_those_of_the_text_part(family: str, tmp_path: Path) -> None:
     assert longest_sequence(model.config).tokens == 64
     assert shape.frozen == sum(p.numel() for p in model.parameters() if not p.requires_grad)
     assert load_file(tmp_path / "random" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
+
+
+@pytest.mark.parametrize("family", sorted(EITHER))
+def test_a_model_that_transformers_cannot_compute_is_refused_in_one_line(family: str, tmp_path: Path) -> None:
+    if is_computed(family):
+        pytest.skip(f"this version of transformers computes {family}")
+    with pytest.raises(ModelError, match=rf"\({family}\) does not work by text alone: .* no attribute") as refused:
+        load(saved_random(tmp_path / "base", FAMILIES[family]()), device="cpu")
+    assert "\n" not in str(refused.value)
 
 
 def test_the_text_part_alone_is_a_text_model(tmp_path: Path) -> None:
