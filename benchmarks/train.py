@@ -104,7 +104,8 @@ def main() -> None:
             "TRL, defaults": lambda folder: by_trl(model, rows, folder, size),
             "TRL, tuned": lambda folder: by_trl(
                 model, rows, folder, size,
-                bf16=False, gradient_checkpointing=False, train_sampling_strategy="group_by_length",
+                gradient_checkpointing=None,  # off; newer versions of transformers warn of False
+                bf16=False, train_sampling_strategy="group_by_length",
             ),
             "star-rft": lambda folder: by_star_rft(model, examples, folder, size),
         }  # fmt: skip

@@ -53,7 +53,8 @@ def train(start: Path | str, problems: Sequence[WordProblem], out: Path, asked: 
         str(out), seed=asked.seed, max_steps=asked.steps, learning_rate=asked.lr, beta=asked.beta,
         per_device_train_batch_size=asked.prompts * GROUP, num_generations=GROUP, max_completion_length=MAX_TOKENS,
         lr_scheduler_type="constant", logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True,
-        bf16=False, gradient_checkpointing=False, use_cpu=model.device.type == "cpu",
+        gradient_checkpointing=None,  # off; newer versions of transformers warn of False
+        bf16=False, use_cpu=model.device.type == "cpu",
         dataloader_pin_memory=model.device.type != "cpu",
     )  # fmt: skip
     trainer = trl.GRPOTrainer(
