@@ -25,9 +25,8 @@ FAMILIES = (
     "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "deepseek_v2", "deepseek_v3", "llama4_text",
     "granitemoe", "gpt_oss", "jamba",
 )  # fmt: skip
-# Of these, transformers computes no auxiliary loss; the two of DeepSeek have no coefficient either.
-WITHOUT = {"deepseek_v2", "deepseek_v3", "llama4_text", "granitemoe"}
-SAID = {"llama4_text", "granitemoe"}
+# Configs with a coefficient, of which not every version of transformers computes an auxiliary loss.
+EITHER = {"llama4_text", "granitemoe"}
 
 
 @pytest.fixture
@@ -47,6 +46,13 @@ def common(folder: Path, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def has_router_loss(model: Any) -> bool:
+    """Whether transformers computes an auxiliary loss of the model's router."""
+    with torch.no_grad():
+        outputs = model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=False, output_router_logits=True)
+    return isinstance(outputs.get("aux_loss"), torch.Tensor)
+
+
 def config_of(folder: Path) -> dict[str, Any]:
     raw: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return {name: value for name, value in raw.items() if name not in ("dtype", "torch_dtype", "transformers_version")}
@@ -64,7 +70,8 @@ def test_every_objective_trains_every_family_and_its_checkpoint_is_sampled_from(
 ) -> None:
     folder, said = folder_of(name), list[str]()
     fit(random_examples(8), out_dir=tmp_path / "sft", max_steps=2, say=said.append, **common(folder))
-    assert [name in line or "router_aux_loss_coef" in line for line in said] == [True] * (name in SAID)
+    is_without = name in EITHER and not has_router_loss(small_model(name))
+    assert ["but its forward gives no auxiliary loss" in line for line in said] == [True] * is_without
     assert config_of(tmp_path / "sft") == config_of(folder)
     model: Any = load(tmp_path / "sft", dtype="float32", device="cpu")[0]
     drawn = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False)
@@ -138,11 +145,13 @@ def by_formula(examples: list[Example], folder: Path, *, coef: float, parts: int
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", fast_only(["qwen3_moe", "olmoe", "gpt_oss", "jamba"], "gpt_oss"))
+@pytest.mark.parametrize("name", fast_only(["qwen3_moe", "olmoe", "gpt_oss", "jamba", "granitemoe"], "gpt_oss"))
 def test_the_auxiliary_loss_counts_each_micro_batch_by_its_scored_tokens_and_no_padding(
     folder_of: Callable[..., Path], tmp_path: Path, name: str, checkpointing: bool
 ) -> None:
     folder = folder_of(name, router_aux_loss_coef=0.5)
+    if name in EITHER and not has_router_loss(small_model(name)):
+        pytest.skip(f"this version of transformers computes no auxiliary loss for {name}")
     # Of one length each pair, so that it is known which examples meet.
     examples = [Example((3, *range(4, 4 + n)), (20 + n, 30 + n, *range(3, 3 + n), 1)) for n in (1, 2, 5, 6)]
     loss, gradients = sft_step(
