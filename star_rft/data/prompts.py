@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
 
 QUESTION = "{question}"
 SHOT_KEYS = {"prompt", "completion"}
+# Put before a chat template, it takes the place of the function of transformers that reads the clock. Newer versions of
+# transformers hand plain data to templates and no functions, so the macro is given the parts of the date as text.
+FIXED_CLOCK = """\
+{%- macro strftime_now(format) -%}
+{%- set written = namespace(text=format.replace("%%", "\\0")) -%}
+{%- for directive, part in fixed_day.items() -%}
+{%- set written.text = written.text.replace(directive, part) -%}
+{%- endfor -%}
+{{- written.text.replace("\\0", "%") -}}
+{%- endmacro %}
+"""
+
+
+def _by_directive(day: datetime.date) -> dict[str, str]:
+    """Return what strftime writes for each of its directives, those with a flag such as %-d too."""
+    directives = [f"%{flag}{letter}" for flag in ("", *"-_0^#") for letter in string.ascii_letters]
+    return {directive: day.strftime(directive) for directive in directives}
 
 
 class PromptError(UserError):
@@ -191,10 +209,12 @@ class Prompter:
 
     def _clock(self) -> dict[str, Any]:
         """Return what stands in for the clock of chat templates: the same prompt on every day of a run."""
-        if self.date is None:
+        if self.date is None or "strftime_now" not in str(self.tokenizer.chat_template):
             return {}
-        day = datetime.date.fromisoformat(self.date)
-        return {"strftime_now": day.strftime}
+        return {
+            "chat_template": FIXED_CLOCK + self.tokenizer.get_chat_template(),
+            "fixed_day": _by_directive(datetime.date.fromisoformat(self.date)),
+        }
 
     def _check_chat_options(self) -> None:
         """Raise PromptError for an option that the chat template does not read: it would do nothing."""

@@ -142,3 +142,15 @@ def test_a_template_is_told_the_day_of_the_run() -> None:
     assert Prompter(tokenizer, date="2024-02-29").render(PROBLEM).startswith("29 Feb 2024<user>")
     today = datetime.datetime.now().strftime("%d %b %Y")
     assert Prompter(tokenizer).render(PROBLEM).startswith(today)
+
+
+@pytest.mark.parametrize("start", ["", "\n\n ", "  {% if true %}{% endif %}\n"])
+def test_the_day_is_written_as_python_writes_it_and_the_rest_of_the_template_stays(start: str) -> None:
+    tokenizer, day = spaced("first"), datetime.date(2024, 2, 9)
+    form = "%-d %_d %d %%d 100%% %B %^b %y %Y-%m-%dT%H:%M:%S %A %j %x"
+    template = start + "@" + CHATML + "{% macro told() %}@{% endmacro %}{{ told() }}"
+    tokenizer.chat_template = template
+    without = Prompter(tokenizer, date=str(day)).render(PROBLEM)
+    assert without.count("@") == 2
+    tokenizer.chat_template = template.replace("@", f"{{{{ strftime_now('{form}') }}}}")
+    assert Prompter(tokenizer, date=str(day)).render(PROBLEM) == without.replace("@", day.strftime(form))
