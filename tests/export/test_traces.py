@@ -114,7 +114,8 @@ def test_trl_passes_over_the_messages_that_the_hub_s_folder_has_for_others(
     tokenizer = AutoTokenizer.from_pretrained(chat.parent / "model")
     model = AutoModelForCausalLM.from_pretrained(ASSETS / "tiny")
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    settings = SFTConfig(output_dir=str(tmp_path / "model"), use_cpu=True, report_to=[], max_length=512)
+    off: dict[str, Any] = {"gradient_checkpointing": None}  # newer versions of transformers warn of TRL's default
+    settings = SFTConfig(output_dir=str(tmp_path / "model"), use_cpu=True, report_to=[], max_length=512, **off)
     trainer = SFTTrainer(model, args=settings, train_dataset=data, processing_class=tokenizer)
     encoded: Any = trainer.train_dataset
     for prepared, row in zip(encoded, data, strict=True):
