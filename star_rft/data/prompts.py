@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from star_rft.types import Decoding, FinishReason, Problem, UserError
@@ -19,22 +21,29 @@ if TYPE_CHECKING:
 QUESTION = "{question}"
 SHOT_KEYS = {"prompt", "completion"}
 # Put before a chat template, it takes the place of the function of transformers that reads the clock. Newer versions of
-# transformers hand plain data to templates and no functions, so the macro is given the parts of the date as text.
+# transformers hand plain data to templates and no functions of ours.
 FIXED_CLOCK = """\
-{%- macro strftime_now(format) -%}
-{%- set written = namespace(text=format.replace("%%", "\\0")) -%}
-{%- for directive, part in fixed_day.items() -%}
-{%- set written.text = written.text.replace(directive, part) -%}
-{%- endfor -%}
-{{- written.text.replace("\\0", "%") -}}
-{%- endmacro %}
+{%%- macro strftime_now(format) -%%}
+{%%- set parts = %s -%%}
+{%%- set pieces = format.replace("%%%%", "\\0").split("%%") -%%}
+{%%- set written -%%}
+{{- pieces[0] -}}
+{%%- for piece in pieces[1:] -%%}
+{%%- set size = 2 if piece[:2] in parts else 1 -%%}
+{{- parts.get(piece[:size], "%%" ~ piece[:size]) ~ piece[size:] -}}
+{%%- endfor -%%}
+{%%- endset -%%}
+{{- written.replace("\\0", "%%") -}}
+{%%- endmacro %%}
 """
 
 
-def _by_directive(day: datetime.date) -> dict[str, str]:
-    """Return what strftime writes for each of its directives, those with a flag such as %-d too."""
-    directives = [f"%{flag}{letter}" for flag in ("", *"-_0^#") for letter in string.ascii_letters]
-    return {directive: day.strftime(directive) for directive in directives}
+@lru_cache
+def _fixed_clock(date: str) -> str:
+    """Return the template text that defines `strftime_now` for one day, given as YYYY-MM-DD."""
+    day = datetime.date.fromisoformat(date)
+    directives = [flag + letter for flag in ("", *"-_0^#") for letter in string.ascii_letters]  # %d, %-d, ...
+    return FIXED_CLOCK % json.dumps({directive: day.strftime(f"%{directive}") for directive in directives})
 
 
 class PromptError(UserError):
@@ -211,10 +220,7 @@ class Prompter:
         """Return what stands in for the clock of chat templates: the same prompt on every day of a run."""
         if self.date is None or "strftime_now" not in str(self.tokenizer.chat_template):
             return {}
-        return {
-            "chat_template": FIXED_CLOCK + self.tokenizer.get_chat_template(),
-            "fixed_day": _by_directive(datetime.date.fromisoformat(self.date)),
-        }
+        return {"chat_template": _fixed_clock(self.date) + self.tokenizer.get_chat_template()}
 
     def _check_chat_options(self) -> None:
         """Raise PromptError for an option that the chat template does not read: it would do nothing."""
