@@ -1,4 +1,4 @@
-"""A small run under the name that the documentation uses, made once."""
+"""A small run under the name that the documentation uses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import pytest
 
 from tests.docs.reader import SMALL
 from tests.docs.shell import run
+from tests.once import made_once
 
 
 @pytest.fixture(scope="session")
 def small_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """runs/quickstart as a reader has it after the quickstart, with fewer problems and rounds. Not to be changed."""
-    folder = tmp_path_factory.mktemp("reader")
-    done = run(f"star-rft run quickstart {SMALL}", folder)
-    assert done.status == 0, done.err
-    return folder / "runs" / "quickstart"
+
+    def make(folder: Path) -> None:
+        done = run(f"star-rft run quickstart {SMALL}", folder)
+        assert done.status == 0, done.err
+
+    return made_once(tmp_path_factory, "reader", make) / "runs" / "quickstart"
 
 
 @pytest.fixture

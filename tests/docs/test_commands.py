@@ -23,10 +23,9 @@ def test_what_a_page_says_to_do_can_be_done(page: Path, folder: Path) -> None:
 QUERIES = [pair for page in PAGES for pair in answers(blocks(page))]
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("query", "shown"), QUERIES, ids=lambda block: block.where)
-def test_a_query_of_a_page_has_the_columns_that_it_shows(query: Block, shown: Block, small_quickstart: Path) -> None:
-    found = answer(small_quickstart, query.content)
+def test_a_query_of_a_page_has_the_columns_that_it_shows(query: Block, shown: Block, finished: Path) -> None:
+    found = answer(finished, query.content)
     assert found.columns == header(shown.content)
 
 

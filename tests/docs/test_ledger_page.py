@@ -19,8 +19,8 @@ def columns_of(view: str) -> list[str]:
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
-def test_every_column_of_a_view_is_explained(small_quickstart: Path) -> None:
-    con = Ledger(small_quickstart).connect()
+def test_every_column_of_a_view_is_explained(finished: Path) -> None:
+    con = Ledger(finished).connect()
     for view in ("samples", "verdicts", "problems", "decodings", "scores", "frontier", "selection", "rankings"):
         assert columns_of(view) == con.sql(f"from {view}").columns, view
     for view in ("doubts", "rounds"):
@@ -29,8 +29,8 @@ def test_every_column_of_a_view_is_explained(small_quickstart: Path) -> None:
     assert traces == set(con.sql("from traces").columns)
 
 
-def test_every_view_is_listed(small_quickstart: Path) -> None:
-    con = Ledger(small_quickstart).connect()
+def test_every_view_is_listed(finished: Path) -> None:
+    con = Ledger(finished).connect()
     views = {name for (name,) in con.sql("select view_name from duckdb_views() where not internal").fetchall()}
     listed = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", PAGE, re.MULTILINE)
     assert views - set(listed) - {name for name in views if name.startswith("no_") or name.endswith("_now")} == set()

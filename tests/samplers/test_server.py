@@ -106,7 +106,7 @@ def test_retry_after_is_obeyed_by_all_requests_at_that_address(server: FaultySer
     require_each_once(drawn(server, count=200, concurrency=4, backoff=30.0), count=200)
     told = server.began[8] + server.seconds
     assert [at - told for at in server.began if 0.3 < at - told < 0.9] == []
-    assert max(server.began) - told < 5
+    assert max(server.began) - told < 15  # no wait of `backoff`
 
 
 def test_what_goes_on_failing_is_a_failure_with_its_reason_and_not_a_missing_sample(server: FaultyServer) -> None:
