@@ -79,8 +79,8 @@ def test_every_option_of_a_family_is_a_field_of_its_config(families: ModuleType)
         names |= {"model_type", "rope_theta"}  # which DBRX reads without having it as a field
         found = [name for name in options if name not in names]
         for name, kind in config.sub_configs.items():
-            its = options.get(name, {})
-            found += unknown(transformers.CONFIG_MAPPING[its["model_type"]] if "model_type" in its else kind, its)
+            if its := options.get(name):
+                found += unknown(transformers.CONFIG_MAPPING[its["model_type"]] if "model_type" in its else kind, its)
         return found
 
     for one in families.FAMILIES:
