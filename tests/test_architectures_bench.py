@@ -88,6 +88,7 @@ def test_every_option_of_a_family_is_a_field_of_its_config(families: ModuleType)
         assert unknown(kind, {**one.options, **dict.fromkeys(one.dropout)}) == [], one.name
 
 
+@pytest.mark.full
 def test_a_family_without_a_fault_is_exact(checks: ModuleType, llama: Path, oracle: Any) -> None:
     sampler = HFSampler(llama, dtype="float32", device="cpu")
     drawn: list[Completion] = []
@@ -190,6 +191,7 @@ def test_an_unknown_family_is_refused_by_name(architectures: ModuleType) -> None
         architectures.chosen(["lama", "llama"])
 
 
+@pytest.mark.full
 def test_an_exact_family_is_measured_in_every_column(
     checks: ModuleType, architectures: ModuleType, tmp_path: Path
 ) -> None:

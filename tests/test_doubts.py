@@ -50,6 +50,7 @@ def test_few_gold_solutions_of_gsm8k_are_doubted(is_annotated: bool) -> None:
     assert sum(doubted) / len(doubted) < 0.02
 
 
+@pytest.mark.full
 def test_a_long_text_takes_linear_time() -> None:
     for text in ("x = 7 " * 30_000, "=7" * 90_000, "a" * 200_000, "- 0 = 7" * 20_000, "1 + " * 50_000 + "= 7"):
         began = time.process_time()

@@ -358,6 +358,7 @@ def test_the_crossing_is_where_the_curve_first_lies_below(before: list[int], dat
     assert crossing(now, then, N) == expected
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("truth", [0.2, 0.5])
 def test_equal_models_are_seldom_rolled_back(truth: float) -> None:
     """At pass@1 alone a one-sided 2.5% of rounds is what the interval promises."""

@@ -58,6 +58,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.full
 def test_a_run_that_goes_on_another_day_asks_with_the_same_prompt(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on("2031-05-05", monkeypatch)
     config = config_of(begun, rounds=1)

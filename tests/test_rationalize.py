@@ -118,6 +118,7 @@ def test_prompts_without_survivors_are_those_of_this_round_and_without_hint(tmp_
     assert without_survivors(con, round=2) == []
 
 
+@pytest.mark.full
 def test_a_round_whose_hints_are_not_drawn_is_not_selected_from(tmp_path: Path) -> None:
     path = write_config(tmp_path, rounds=1, rationalize={"n": 1}, scorer={"name": "majority"})
     with open_run(settle(path)) as stages:

@@ -170,6 +170,7 @@ def test_samples_of_a_finished_run_that_were_damaged_are_drawn_again_and_no_othe
 DAMAGED = ("samples/r000-dev-*.parquet", "verdicts/r001-train-*.parquet", "samples/r002-train-*.parquet")
 
 
+@pytest.mark.full
 def test_held_out_samples_that_are_damaged_before_the_round_is_summed_up_are_drawn_again(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_data_sets_can_be_given_in_memory(tmp_path: Path) -> None:
     assert report.held_out.problems == 6
 
 
+@pytest.mark.full
 def test_a_round_without_a_correct_sample_fails_clearly_and_keeps_its_samples(tmp_path: Path) -> None:
     rows = [{"question": f"Box {i} holds 3 apples. How many is that?", "answer": "-77"} for i in range(4)]
     data = {"train": str(write_jsonl(tmp_path / "wrong.jsonl", rows)), "dev": MINIATURE["data"]["dev"]}

@@ -189,6 +189,7 @@ def test_a_negative_weight_is_refused() -> None:
         vote_at_k(["1"], [True], [-1.0], 1)
 
 
+@pytest.mark.full
 def test_the_luck_of_training_seeds_is_in_an_interval_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("star_rft.statistics.RESAMPLES", 300)
     rng = np.random.default_rng(0)

@@ -211,6 +211,7 @@ def test_only_rank_0_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not (tmp_path / "tensorboard").exists()  # nothing is started before there is something to log
 
 
+@pytest.mark.full
 def test_the_state_of_the_trainers_accelerator_is_not_touched(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from star_rft.types import RoundReport;"

@@ -38,6 +38,7 @@ def asked(run: Path) -> list[tuple[int, int, int]]:
     )
 
 
+@pytest.mark.full
 def test_an_adaptive_round_stops_where_the_target_is_met_and_goes_on_elsewhere(tmp_path: Path) -> None:
     found = asked(run(tmp_path, budget={"plan": "adaptive", "target": 2, "probe": 3}))
     assert len(found) == 16

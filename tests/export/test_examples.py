@@ -68,6 +68,7 @@ def test_every_kind_of_row_goes_out_as_it_is_trained_on(plain: Path, tmp_path: P
         assert re.search(rf"\b{tokens}( tokens)? {what}", card)
 
 
+@pytest.mark.full
 def test_trl_trains_on_the_file_as_the_card_says(
     finished: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_pairs_are_those_that_the_rule_makes(plain: Path) -> None:
     assert con.sql("select * from rankings order by ranking, place").fetchall() == expected != []
 
 
+@pytest.mark.full
 def test_trl_trains_on_the_pairs_as_the_card_says(
     finished: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

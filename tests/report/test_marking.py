@@ -128,6 +128,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_text_of_100_000_characters_takes_about_a_tenth_of_a_second(text: str) -> None:
     """No longer than two million squares, which take 0.11 s where this was written: machines differ in speed.

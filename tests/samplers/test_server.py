@@ -188,6 +188,7 @@ def test_an_address_that_comes_back_is_looked_at_and_used_again() -> None:
     server.down()
 
 
+@pytest.mark.full
 def test_an_address_that_comes_back_is_used_beside_one_that_never_went() -> None:
     with serving(seconds=0.02) as staying:
         server = FaultyServer(seconds=0.02)

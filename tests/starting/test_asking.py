@@ -56,6 +56,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
 
 
+@pytest.mark.full
 def test_every_proposal_can_be_taken_with_the_enter_key(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "shop.jsonl", stories(40))
     answers = [("Data [word_problems]:", "shop.jsonl"), ("Is that right? [Y/n]:", ""), ("Verifier [math]:", "")]

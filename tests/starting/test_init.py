@@ -47,6 +47,7 @@ def test_a_config_from_ones_own_data_runs_end_to_end(here: Path) -> None:
     assert metrics["problems"] == 20
 
 
+@pytest.mark.full
 def test_the_same_input_gives_the_same_file_and_the_data_is_not_touched(here: Path) -> None:
     data = write_jsonl(here / "shop.jsonl", stories(60))
     before = data.read_bytes()
@@ -92,6 +93,7 @@ def test_the_answers_are_shown_as_they_will_be_checked(here: Path) -> None:
     assert f"{first.reference} " in shown.partition("answer that is checked")[2]
 
 
+@pytest.mark.full
 def test_parquet_json_and_folders_are_read_too(here: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -106,6 +108,7 @@ def test_parquet_json_and_folders_are_read_too(here: Path) -> None:
         assert preview(loaded(name)).problems == {"train": 20, "dev": 20}
 
 
+@pytest.mark.full
 def test_splits_that_stand_in_a_folder_are_used(here: Path) -> None:
     rows = stories(60)
     (here / "mine").mkdir()
@@ -119,6 +122,7 @@ def test_splits_that_stand_in_a_folder_are_used(here: Path) -> None:
     assert preview(loaded("mine")).problems == {"train": 15, "dev": 15, "test": 10}
 
 
+@pytest.mark.full
 def test_a_held_out_set_can_be_named_and_its_size_can_be_asked_for(here: Path) -> None:
     rows = stories(60)
     write_jsonl(here / "a.jsonl", rows[:40])
@@ -167,6 +171,7 @@ def test_worked_solutions_that_some_rows_lack_are_done_without(here: Path) -> No
     assert loaded("a").data.train.columns == {"prompt": "question", "reference": "answer"}  # type: ignore[union-attr]
 
 
+@pytest.mark.full
 def test_a_built_in_data_set_needs_no_columns(here: Path) -> None:
     done = init("word_problems")
     assert done.exit_code == 0, done.output

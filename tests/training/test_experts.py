@@ -176,6 +176,7 @@ def test_a_step_of_equal_micro_batches_has_the_mean_of_their_auxiliary_losses(
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.full
 def test_the_router_learns_to_share_out_the_tokens(folder_of: Callable[..., Path], tmp_path: Path) -> None:
     folder = folder_of("qwen3_moe", router_aux_loss_coef=1.0)
     batch = pad(random_examples(16))

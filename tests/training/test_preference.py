@@ -23,7 +23,6 @@ from star_rft.training.losses import completion_logps
 from star_rft.training.models import load_for_training
 from star_rft.training.settings import Comparison
 from star_rft.types import Example, Ranking
-from tests.tiers import fast_only
 from tests.training.conftest import END, VOCABULARY, random_rankings
 
 Fit = Callable[..., FitReport]
@@ -121,7 +120,8 @@ def test_the_policys_own_dropout_is_off_like_the_references(train: Fit, base: Pa
     assert report.loss_first == pytest.approx(math.log(2), abs=1e-5)
 
 
-@pytest.mark.parametrize("objective", fast_only(["dpo", "rrhf"], "rrhf"))
+@pytest.mark.full
+@pytest.mark.parametrize("objective", ["dpo", "rrhf"])
 def test_micro_batches_do_not_change_what_is_learned(train: Fit, tmp_path: Path, objective: Comparison) -> None:
     rankings = random_rankings(16, completions=3)
     for size in (1, 3, 8):
@@ -131,7 +131,8 @@ def test_micro_batches_do_not_change_what_is_learned(train: Fit, tmp_path: Path,
         torch.testing.assert_close(weights(tmp_path / str(size)), weights(tmp_path / "1"), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("objective", fast_only(["dpo", "rrhf"], "dpo"))
+@pytest.mark.full
+@pytest.mark.parametrize("objective", ["dpo", "rrhf"])
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     train: Fit, tmp_path: Path, objective: Comparison
 ) -> None:

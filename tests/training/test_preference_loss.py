@@ -118,16 +118,9 @@ def test_loss_and_gradient_are_those_of_the_formula(
     torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize(
-    ("micro_batch_size", "packing"),
-    [
-        pytest.param(1, False, marks=pytest.mark.full),
-        (4, False),
-        pytest.param(7, True, marks=pytest.mark.full),
-        (2, True),
-    ],
-)
+@pytest.mark.parametrize(("micro_batch_size", "packing"), [(1, False), (4, False), (7, True), (2, True)])
 def test_how_a_step_is_cut_changes_neither_loss_nor_gradient(
     policy: Path, reference: Path, tmp_path: Path, objective: Comparison, micro_batch_size: int, packing: bool
 ) -> None:
@@ -191,6 +184,7 @@ def trl_step(
     return step_of(trainer)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("objective", "sft_weight"), [("dpo", 0.0), ("dpo", 0.2), ("rso", 0.0)])
 def test_loss_and_gradient_are_those_of_trl(
     policy: Path, reference: Path, tmp_path: Path, objective: Comparison, sft_weight: float

@@ -184,6 +184,7 @@ def test_token_types_that_a_model_requires_in_training_are_those_of_text() -> No
     )
 
 
+@pytest.mark.full
 def test_the_text_part_of_a_multimodal_model_is_trained_and_its_vision_weights_stay(base: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
     from transformers import AutoModelForMultimodalLM, Gemma3Config

@@ -147,6 +147,7 @@ def test_no_copy_is_kept_where_the_published_weights_are_float32(train: Train, b
     assert not (tmp_path / "copy").exists()
 
 
+@pytest.mark.full
 def test_preferences_start_from_the_copy_and_so_does_their_reference(train: Train, half: Path, tmp_path: Path) -> None:
     train(half, float32_dir=tmp_path / "copy")
     report = fit_rankings(
@@ -163,6 +164,7 @@ def test_a_copy_of_another_training_is_refused(train: Train, half: Path, tmp_pat
         train(tmp_path / "other", out_dir=tmp_path / "third", weights_from=tmp_path / "copy")
 
 
+@pytest.mark.full
 def test_a_training_stopped_between_the_copy_and_the_checkpoint_ends_with_the_same_bits(
     train: Train, half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

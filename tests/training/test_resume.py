@@ -73,6 +73,7 @@ def test_a_training_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint
     assert_equal_bits(out, undisturbed)
 
 
+@pytest.mark.full
 def test_a_training_stopped_while_it_writes_the_result_trains_no_step_again(
     base: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

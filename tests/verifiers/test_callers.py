@@ -128,6 +128,7 @@ def test_a_child_process_has_workers_of_its_own(method: str) -> None:
     assert child.exitcode == 0
 
 
+@pytest.mark.full
 def test_a_long_stream_takes_no_more_memory_than_its_window() -> None:
     ahead: list[int] = []
     pulled = itertools.count()

@@ -85,6 +85,7 @@ def questions() -> Iterator[tuple[str, dict[str, str], str]]:
             yield row["answerKey"], options, others[index % len(others)]
 
 
+@pytest.mark.full
 def test_no_form_of_an_answer_to_commonsenseqa_is_misjudged() -> None:
     wrong: list[tuple[str, str, str]] = []
     check = verifiers.get("choice").function

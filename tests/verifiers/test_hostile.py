@@ -61,6 +61,7 @@ def test_a_plain_reference_never_needs_the_killable_worker(canary: Path) -> None
     assert not canary.exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("a megabyte")])
 def test_ten_times_the_text_takes_about_ten_times_as_long(name: str) -> None:
     text = hostile_completions("canary")[name]

@@ -86,6 +86,7 @@ def test_it_is_an_ordinary_function_to_trl() -> None:
     assert not utils.is_async_callable(reward)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
 def test_a_real_trainer_learns_from_it(kind: str, tmp_path: Path) -> None:

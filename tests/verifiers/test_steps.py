@@ -229,6 +229,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     assert isinstance(examine(text), Steps)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "text",
     [

@@ -127,6 +127,7 @@ def test_pages_beyond_the_last_show_the_last(address: str) -> None:
     assert len(rows(get(address, "/?by=trace&page=999999"))) == 9
 
 
+@pytest.mark.full
 def test_many_requests_at_once_are_answered_as_one_after_the_other(address: str) -> None:
     paths = ["/prompt/c", "/?q=sum", "/?by=trace&status=incorrect", "/prompt/a?q=apples", "/?sort=solved&round=2"] * 6
 
