@@ -93,10 +93,13 @@ def _without_comment(line: str) -> str:
 _ID = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b")
 _NUMBER = re.compile(r"(?<![\w@.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?%?(?![\w@])")
 _RULE = re.compile(r"[─━═-]{2,}")
+# A run made small may end with another verdict than the one that a page shows.
+_VERDICT = re.compile(r"^The model is (?:better|worse|not measurably different):")
 
 
 def shape(line: str) -> str:
     """Return what a line of output has in common with that of another run: its words, in order."""
+    line = _VERDICT.sub("The model is VERDICT:", line)
     line = _RULE.sub("-", _NUMBER.sub("N", _ID.sub("ID", line)))
     return " ".join(line.split())
 
