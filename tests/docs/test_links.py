@@ -120,6 +120,7 @@ def mentioned_runs() -> list[str]:
     return sorted(text for text in plain if text.split()[2] in RECIPES and "..." not in text and ".jsonl" not in text)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("command", mentioned_runs())
 def test_a_run_that_a_page_mentions_could_begin(command: str, tmp_path: Path) -> None:
     done = run(f"{command} --dry-run", tmp_path)

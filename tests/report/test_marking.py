@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from star_rft.report.marking import EQUATIONS_LIMIT, Marked, marked
+from tests.speed import processor_seconds, slowness
 
 
 def shown(text: str, answer: str | None = None, verifier: str = "math", finish_reason: str = "stop") -> str:
@@ -130,24 +128,7 @@ HOSTILE = {
 
 @pytest.mark.full
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_text_of_100_000_characters_takes_about_a_tenth_of_a_second(text: str) -> None:
-    """No longer than two million squares, which take 0.11 s where this was written: machines differ in speed.
-
-    Processor time, the best of five in turns: tests share the machine.
-    """
+def test_a_hostile_text_of_100_000_characters_takes_a_tenth_of_a_second(text: str) -> None:
     whole = (text * (100_000 // len(text) + 1))[:100_000]
-
-    def marking() -> None:
-        marked(whole, answer="5", verifier="math")
-
-    def squares() -> None:
-        sum(i * i for i in range(2_000_000))
-
-    times = [(_processor_seconds(marking), _processor_seconds(squares)) for _ in range(5)]
-    assert min(took for took, _ in times) < min(took for _, took in times)
-
-
-def _processor_seconds(work: Callable[[], None]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    seconds = min(processor_seconds(lambda: marked(whole, answer="5", verifier="math")) for _ in range(3))
+    assert seconds < 0.1 * slowness()
