@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEW_UV = 'if [ "$1 $2 $3" = "pip install --help" ]; then echo "      --torch-backend <TORCH_BACKEND>"; fi\n'
-OLD_UV = 'if [ "$1 $2 $3" = "pip install --help" ]; then echo "      --index-url <INDEX_URL>"; fi\n'
+OLD_UV = 'if [ "$1 $2 $3" = "pip install --help" ]; then echo "      --python <PYTHON>"; fi\n'
 
 
 def program(folder: Path, name: str, script: str = "") -> None:
