@@ -29,6 +29,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Give it back, so that the interpreter ends as ever: DuckDB complains of what is still there then."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of two rounds, from the command line. Not to be changed: all workers read it."""
