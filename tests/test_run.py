@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,19 +95,16 @@ def has(pattern: str) -> Callable[[Path], bool]:
     return lambda run: any(run.glob(pattern))
 
 
-# When to kill: in the middle of each stage, recognised by what the one before it left behind.
+# When to kill: in the middle of a stage, recognised by what it or the one before it left behind.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
-    "evaluating the base": has("ledger/samples/r000-dev-*.parquet"),
     "sampling": has("ledger/samples/r001-train-*.parquet"),
-    "training": has("work/001-checkpoint/*"),
     "saving a trainer's checkpoint": has("work/001-checkpoint/**/*.safetensors"),
     "evaluating": has("rounds/001/eval_plan.parquet"),
-    "sampling again": has("ledger/samples/r002-train-*.parquet"),
 }
 
 
-def killed_when(config: Path, is_time: Callable[[Path], bool], *, delay: float) -> None:
-    """Start the run, kill it with SIGKILL `delay` seconds after the moment came; or let it end."""
+def killed_when(config: Path, is_time: Callable[[Path], bool], *, delay: float) -> bool:
+    """Start the run, kill it with SIGKILL `delay` seconds after the moment came, and say whether it still ran then."""
     process = subprocess.Popen(
         command("run", str(config), "--quiet"),
         env=environment(),
@@ -115,19 +113,24 @@ def killed_when(config: Path, is_time: Callable[[Path], bool], *, delay: float) 
     )
     while process.poll() is None and not is_time(config.parent / "run"):
         time.sleep(0.005)
-    assert is_time(config.parent / "run"), "the run ended, and the moment never came"
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    return process.wait() == -signal.SIGKILL
 
 
 def test_a_run_that_is_killed_while_it_trains_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
+    """The copy of a run that has drawn the samples of its first round and has trained on nothing yet."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    for later in ("rounds/001/checkpoint", "rounds/002"):
+        shutil.rmtree(run / later)
+    for later in ("metrics.json", "eval.parquet", "eval_plan.parquet"):
+        (run / "rounds/001" / later).unlink()
     config = write_config(tmp_path, rounds=1)
-    killed_when(config, MOMENTS["saving a trainer's checkpoint"], delay=0.0)
-    assert not (tmp_path / "run/rounds/001/checkpoint").exists()
+    assert killed_when(config, MOMENTS["saving a trainer's checkpoint"], delay=0.0)
+    assert not (run / "rounds/001/checkpoint").exists()
     done = call("run", str(config), "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    ends_as_its_first_round(outcome(tmp_path / "run"), outcome(finished))
+    ends_as_its_first_round(outcome(run), outcome(finished))
 
 
 def ends_as_its_first_round(run: dict[str, Any], whole: dict[str, Any]) -> None:
@@ -139,8 +142,8 @@ def ends_as_its_first_round(run: dict[str, Any], whole: dict[str, Any]) -> None:
 def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     rng = random.Random(0)
-    for moment in ("sampling", "saving a trainer's checkpoint", "evaluating"):
-        killed_when(config, MOMENTS[moment], delay=rng.random() * 0.05)
+    for moment in ("sampling", "evaluating"):
+        assert killed_when(config, MOMENTS[moment], delay=rng.random() * 0.05)
     done = call("run", str(config), "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert outcome(tmp_path / "run") == outcome(finished)
@@ -184,14 +187,20 @@ def test_held_out_samples_that_are_damaged_before_the_round_is_summed_up_are_dra
     assert outcome(run) == outcome(finished)
 
 
+def has_written_since(run: Path, *, began: float) -> bool:
+    return any(path.stat().st_mtime > began for path in run.glob("*/**/*") if path.is_file())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_run_killed_at_many_random_moments_ends_as_an_undisturbed_one(finished: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     rng = random.Random(1)
-    for moment in MOMENTS.values():
-        for _ in range(3):
-            killed_when(config, moment, delay=rng.random() * 2.0)
+    kills = 0
+    while not (tmp_path / "run/rounds/002/metrics.json").exists():
+        began = time.time()
+        kills += killed_when(config, partial(has_written_since, began=began), delay=rng.random())
+    assert kills >= 4
     done = call("run", str(config), "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert outcome(tmp_path / "run") == outcome(finished)

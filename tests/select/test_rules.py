@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from star_rft.ledger import Ledger
 from star_rft.types import Sample
-from tests.ledgers import RULES, commit, ledger_of, sample, selection, verdict
+from tests.ledgers import commit, ledger_of, sample, selection, verdict
 from verifiers.types import Verdict
 
 Pairs = list[tuple[Sample, Verdict]]
@@ -97,23 +95,3 @@ def test_a_later_verdict_decides(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(row, verdict("incorrect"))])
     ledger.supersede("v1", [(row.id, row.text, verdict("correct"))])
     assert why(chosen(ledger)) == {"selected": 1}
-
-
-STATUSES = st.sampled_from(["correct", "incorrect", "unknown"])
-TEXTS = st.sampled_from(["1 + 1 = 2", "1+1=2.", "3 - 1 = 2", "two", "it is two", ""])
-TRACES = st.lists(st.tuples(st.sampled_from("abc"), TEXTS, STATUSES), min_size=1, max_size=24)
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(traces=TRACES, data=st.data())
-def test_selection_is_independent_of_the_order_of_traces(
-    tmp_path_factory: pytest.TempPathFactory, traces: list[tuple[str, str, Any]], data: st.DataObject
-) -> None:
-    pairs = [(sample(p, i, text), verdict(status)) for i, (p, text, status) in enumerate(traces)]
-    shuffled = data.draw(st.permutations(pairs))
-    one, two = (ledger_of(tmp_path_factory.mktemp("run"), p) for p in (pairs, shuffled))
-    rows = chosen(one, *RULES)
-    assert rows == chosen(two, *RULES)
-    by_id = {s.id: v.status for s, v in pairs}
-    assert all(by_id[row["sample_id"]] == "correct" for row in rows if row["is_selected"])
-    assert len(rows) == len(pairs)

@@ -95,7 +95,7 @@ def test_a_worker_that_dies_loses_only_its_item() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_is_killed_or_stopped_from_outside_costs_no_verdict(number: signal.Signals) -> None:
     ours, hit = psutil.Process(), set[int]()
-    with verifiers.Pool(OBEY, workers=2, timeout=2.0, seconds=0.15) as pool:
+    with verifiers.Pool(OBEY, workers=2, timeout=1.0, seconds=0.15) as pool:
         verdicts = []
         for verdict in pool.verify_iter([("a", "a")] * 40):
             verdicts.append(verdict)

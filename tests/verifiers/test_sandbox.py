@@ -24,6 +24,7 @@ from verifiers.sandbox import jail as jails
 from verifiers.sandbox import rungs
 from verifiers.sandbox.jail import Jail, JailBroken, NoSandbox, Outcome, Settings
 
+LIMIT = 1.0  # seconds that a program has which hangs
 TESTS = (
     "def check(candidate):\n    assert candidate(2) == 5\n    assert candidate(3) == 10\n"
     "    assert candidate(10) == 101\n"
@@ -33,24 +34,40 @@ REACHED = "def check(candidate):\n    assert candidate(0) == 'REACHED'\n"
 TRY = "def solve(x):\n    try:\n        {attack}\n        return 'REACHED'\n    except OSError:\n        return 'no'\n"
 
 
-@pytest.fixture(scope="module", params=fast_only(["jail", "confined"], "jail"))
+RUNGS = fast_only(["jail", "confined"], "jail")
+
+
+@pytest.fixture(scope="module", params=RUNGS)
 def jail(request: pytest.FixtureRequest) -> Iterator[Jail]:
-    """A jail of each rung. Root cannot confine a Python in its own home, but the system's."""
+    with jail_of(request.param, time_limit=2.0) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=RUNGS)
+def hasty(request: pytest.FixtureRequest) -> Iterator[Jail]:
+    """A jail for programs that hang: each is ended after a second."""
+    with jail_of(request.param, time_limit=LIMIT) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def jail_of(rung: str, *, time_limit: float) -> Iterator[Jail]:
+    """Open a jail of a rung. Root cannot confine a Python in its own home, but the system's."""
     refusals = []
     for python in (rungs.interpreter(), "/usr/bin/python3"):
         for way in rungs.ways(is_unsafe=False, uid=200_123_456):
-            if way.rung == request.param:
+            if way.rung == rung:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(rungs, "interpreter", lambda python=python: python)
                     try:
-                        opened = Jail(Settings(time_limit=2.0), way)
+                        opened = Jail(Settings(time_limit=time_limit), way)
                     except (JailBroken, OSError) as error:
                         refusals.append(str(error))
                         continue
                 yield opened
                 opened.close()
                 return
-    pytest.skip(f"the rung {request.param!r} cannot be reached here: {refusals or 'no bubblewrap'}")
+    pytest.skip(f"the rung {rung!r} cannot be reached here: {refusals or 'no bubblewrap'}")
 
 
 def judge(jail: Jail, program: str, tests: str = TESTS) -> Outcome:
@@ -152,8 +169,8 @@ CHEATS = {
 
 
 @pytest.mark.parametrize("name", CHEATS)
-def test_a_program_cannot_cheat_its_way_to_a_verdict(jail: Jail, name: str) -> None:
-    assert judge(jail, CHEATS[name]).status == "incorrect"
+def test_a_program_cannot_cheat_its_way_to_a_verdict(hasty: Jail, name: str) -> None:
+    assert judge(hasty, CHEATS[name]).status == "incorrect"
 
 
 # Equal to everything, whatever is made of it.
@@ -236,9 +253,9 @@ FORGER = (
     ],
     ids=str,
 )
-def test_a_forged_answer_is_no_right_one(jail: Jail, frame: Any) -> None:
-    assert judge(jail, FORGER.format(frame=frame), TEST_CASE).status == "incorrect"
-    assert judge(jail, RIGHT).status == "correct"
+def test_a_forged_answer_is_no_right_one(hasty: Jail, frame: Any) -> None:
+    assert judge(hasty, FORGER.format(frame=frame), TEST_CASE).status == "incorrect"
+    assert judge(hasty, RIGHT).status == "correct"
 
 
 def test_what_the_candidate_leaves_in_an_argument_counts_only_if_it_returns_none(jail: Jail) -> None:
@@ -456,28 +473,28 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_ends_within_its_limit(jail: Jail, name: str) -> None:
+def test_a_bomb_ends_within_its_limit(hasty: Jail, name: str) -> None:
     tests = "def check(candidate):\n    assert list(candidate(2)) == 5\n" if "generator" in name else TESTS
     began = time.monotonic()
-    assert judge(jail, BOMBS[name], tests).status == "incorrect"
-    assert time.monotonic() - began < 2.6
-    assert judge(jail, RIGHT).status == "correct"
+    assert judge(hasty, BOMBS[name], tests).status == "incorrect"
+    assert time.monotonic() - began < LIMIT + 0.6
+    assert judge(hasty, RIGHT).status == "correct"
 
 
-def test_a_test_that_hangs_on_what_it_was_given_is_killed_with_its_judge(jail: Jail) -> None:
+def test_a_test_that_hangs_on_what_it_was_given_is_killed_with_its_judge(hasty: Jail) -> None:
     tests = "def check(candidate):\n    n = candidate(1)\n    while n > 0:\n        pass\n"
     began = time.monotonic()
-    assert judge(jail, "def solve(x):\n    return 1\n", tests).reason == "timeout"
-    assert time.monotonic() - began < 2.5
-    assert judge(jail, RIGHT).status == "correct"
+    assert judge(hasty, "def solve(x):\n    return 1\n", tests).reason == "timeout"
+    assert time.monotonic() - began < LIMIT + 0.5
+    assert judge(hasty, RIGHT).status == "correct"
 
 
-def test_a_script_that_closes_its_output_late_has_no_more_time(jail: Jail) -> None:
+def test_a_script_that_closes_its_output_late_has_no_more_time(hasty: Jail) -> None:
     began = time.monotonic()
-    script = "import os, time\nprint(1, flush=True)\ntime.sleep(1.9)\nos.close(1)\nwhile True: pass\n"
-    failure, _ = jail.run_case(script, "", limit=9)
+    script = f"import os, time\nprint(1, flush=True)\ntime.sleep({LIMIT - 0.1})\nos.close(1)\nwhile True: pass\n"
+    failure, _ = hasty.run_case(script, "", limit=9)
     assert failure is not None
-    assert time.monotonic() - began < 2.2
+    assert time.monotonic() - began < LIMIT + 0.2
 
 
 def test_many_programs_leave_no_process_file_or_memory_behind(jail: Jail) -> None:
@@ -579,6 +596,7 @@ def test_a_measure_that_the_kernel_refuses_ends_the_climb_and_no_program_runs(mo
         jails.open_jail(Settings())
 
 
+@pytest.mark.full
 def test_the_shared_attacks_and_honest_programs_are_judged_right(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in shared("verifier/attacks.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "requires" not in row]
