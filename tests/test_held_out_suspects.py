@@ -12,7 +12,7 @@ import star_rft
 from star_rft.folder import RunFolder
 from star_rft.frontier.reviews import add
 from star_rft.ledger import Ledger
-from tests.runs import write_config
+from tests.runs import EVALUATED_ONCE, write_config
 
 pytestmark = pytest.mark.full
 
@@ -23,6 +23,7 @@ SMALL: dict[str, Any] = {
     "budget": {"plan": "adaptive", "probe": 1, "target": 4},
     "rationalize": {"n": 1},
     "gate": None,
+    "eval": EVALUATED_ONCE,
 }
 
 

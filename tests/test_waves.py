@@ -14,10 +14,15 @@ from star_rft.files import RunError
 from star_rft.ledger import Ledger
 from star_rft.one_stage import do_stage
 from tests.models import copy_of_tiny
-from tests.runs import outcome, write_config
+from tests.runs import EVALUATED_ONCE, MINIATURE, outcome, write_config
 
 SAMPLE = {"n": 12, "max_tokens": 96, "unit": 16, "batch_size": 16}
-SMALL: dict[str, Any] = {"rounds": 1, "sample": SAMPLE, "train": {"max_steps": 1, "batch_size": 4, "lr": 1e-4}}
+SMALL: dict[str, Any] = {
+    "rounds": 1,
+    "sample": SAMPLE,
+    "train": {"max_steps": 1, "batch_size": 4, "lr": 1e-4},
+    "eval": EVALUATED_ONCE,
+}
 
 
 def run(folder: Path, **changes: Any) -> Path:
@@ -59,16 +64,18 @@ def test_uniform_goes_on_until_so_many_are_correct(tmp_path: Path) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("plan", ["fixed", "adaptive", "uniform", "prop2diff"])
 def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> None:
-    budget = {"plan": plan, "tokens": 1500, "probe": 2}
-    changes = {"budget": budget, "rationalize": {"n": 3}, "sample": SAMPLE | {"models": ["policy", "tiny"]}}
+    budget = {"plan": plan, "tokens": 600, "probe": 1}
+    problems = {"source": "word_problems", "options": {"n": 8, "seed": 1, "steps": [1, 2]}}
+    sample = SAMPLE | {"models": ["policy", "tiny"], "max_tokens": 48}
+    changes = {"budget": budget, "rationalize": {"n": 3}, "sample": sample, "data": MINIATURE["data"] | {"train": problems}}
     con = Ledger(run(tmp_path, **changes)).connect()
     ((tokens, prompts),) = con.sql(
         "select sum(tokens), count(distinct problem_id) from samples where split = 'train'"
     ).fetchall()
-    assert 1000 < tokens <= 1500
+    assert 400 < tokens <= 600
     # Not by luck: a wave reserves what its requests may take at most, of all models together.
-    assert pq.read_metadata(tmp_path / "run/rounds/001/plan.parquet").num_rows * 96 <= 1500
-    assert prompts == 16 or plan == "fixed"  # every prompt has its probe; fixed k serves whole prompts
+    assert pq.read_metadata(tmp_path / "run/rounds/001/plan.parquet").num_rows * 48 <= 600
+    assert prompts == 8 or plan == "fixed"  # every prompt has its probe; fixed k serves whole prompts
 
 
 @pytest.mark.full

@@ -18,7 +18,7 @@ from star_rft.models import ASSETS
 from star_rft.remote import key_from
 from star_rft.samplers.own_server import OwnServer
 from star_rft.types import RunFailure, UserError
-from tests.runs import MINIATURE, command, environment, write_config
+from tests.runs import MINIATURE, call, write_config
 
 from .faulty_server import MODEL, serving
 from .server_backends import SERVE_TINY
@@ -111,9 +111,10 @@ def miniature(folder: Path, **server: object) -> Path:
 
 
 def run(path: Path, key: str | None = None) -> subprocess.CompletedProcess[str]:
-    env = environment() | ({"SERVER_KEY": key} if key else {})
-    arguments = command("run", str(path), "--json")
-    return subprocess.run(arguments, cwd=path.parent, env=env, capture_output=True, text=True, check=False, timeout=200)
+    with pytest.MonkeyPatch.context() as patch:
+        if key:
+            patch.setenv("SERVER_KEY", key)
+        return call("run", str(path), "--json", cwd=path.parent)
 
 
 @pytest.mark.full
@@ -151,7 +152,6 @@ def test_a_run_whose_server_dies_goes_on_by_the_same_command_and_the_key_is_nowh
     assert not any("serve_tiny" in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
 
 
-@pytest.mark.full
 def test_with_an_address_alone_a_new_checkpoint_must_be_served_and_the_error_says_which(tmp_path: Path) -> None:
     path = miniature(tmp_path / "here")
     with serving(models=[MODEL]) as server:
@@ -168,7 +168,6 @@ def test_with_an_address_alone_a_new_checkpoint_must_be_served_and_the_error_say
     assert "the same command goes on" in told
 
 
-@pytest.mark.full
 def test_where_nobody_listens_a_run_says_so_within_seconds(tmp_path: Path) -> None:
     done = run(miniature(tmp_path / "here", url="http://127.0.0.1:9/v1"))
     assert done.returncode == 2
