@@ -61,22 +61,29 @@ def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
     An exception that `main` does not turn into a message is raised here.
     """
-    with contextlib.chdir(cwd), _program("star-rft", *arguments), CliRunner().isolation() as (out, err, _):
-        status: str | int | None = 0
-        warnings = logging.StreamHandler(sys.stderr)  # Python's own handler of last resort rests under pytest
-        warnings.setLevel(logging.WARNING)
-        logging.getLogger().addHandler(warnings)
-        try:
+    with CliRunner().isolation() as (out, err, _):
+        status = status_of(*arguments, cwd=cwd)
+        printed, told = (stream.getvalue().decode() for stream in (out, err))
+    return subprocess.CompletedProcess(arguments, status, printed, told)
+
+
+def status_of(*arguments: str, cwd: Path) -> int:
+    """Call star-rft in this process with the streams that it has now, and return the status that it ends with."""
+    status: str | int | None = 0
+    warnings = logging.StreamHandler(sys.stderr)  # Python's own handler of last resort rests under pytest
+    warnings.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(warnings)
+    try:
+        with contextlib.chdir(cwd), _program("star-rft", *arguments):
             main()
-        except SystemExit as end:
-            status = end.code
-        finally:
-            logging.getLogger().removeHandler(warnings)
+    except SystemExit as end:
+        status = end.code
+    finally:
+        logging.getLogger().removeHandler(warnings)
         sys.stdout.flush()
         sys.stderr.flush()
-        printed, told = (stream.getvalue().decode() for stream in (out, err))
     assert status is None or isinstance(status, int)
-    return subprocess.CompletedProcess(arguments, status or 0, printed, told)
+    return status or 0
 
 
 @contextlib.contextmanager

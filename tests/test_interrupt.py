@@ -103,8 +103,9 @@ def test_a_run_stopped_while_it_samples_and_trains_goes_on_and_ends_as_an_undist
     assert stage == "stopped in round 1 of 1 while training"
     assert re.fullmatch(r"saved: round 0, its samples and selection, its training up to step [1-5]", saved)
 
-    done = subprocess.run([*shlex.split(again.removeprefix("to go on: ")), "--quiet"], env=environment(), check=False)
-    assert done.returncode == 0
+    assert shlex.split(again.removeprefix("to go on: ")) == typed
+    done = call("run", str(config), "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     stopped, undisturbed = outcome(run), outcome(finished)
     assert stopped["metrics"] == undisturbed["metrics"][:2]
     assert stopped["weights"] == {name: w for name, w in undisturbed["weights"].items() if "/001/" in name}

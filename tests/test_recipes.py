@@ -32,7 +32,7 @@ FIT = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4}
 RUN = ["v_star", "self_rewarding", "b_star", "llama3_rs_dpo", "star_addition", "rft_pooled", "r1_cold_start", "rso"]
 RUN += ["smollm2_rft", "dart_prop2diff", "rrhf", "best_of_n", "dart_uniform", "smollm2_code", "star"]
 SECTIONS = ("sample", "budget", "balance", "rationalize", "scorer", "select", "train", "preference", "warm_start")
-EVAL = {"n": 2, "k": [1, 2], "max_tokens": 64}
+EVAL = {"n": 2, "k": [1, 2], "max_tokens": 48, "greedy": False, "drift": 0}
 
 
 # The tiny model knows no scale from 0 to 5, but it writes numbers.

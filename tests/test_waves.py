@@ -67,7 +67,12 @@ def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> 
     budget = {"plan": plan, "tokens": 600, "probe": 1}
     problems = {"source": "word_problems", "options": {"n": 8, "seed": 1, "steps": [1, 2]}}
     sample = SAMPLE | {"models": ["policy", "tiny"], "max_tokens": 48}
-    changes = {"budget": budget, "rationalize": {"n": 3}, "sample": sample, "data": MINIATURE["data"] | {"train": problems}}
+    changes = {
+        "budget": budget,
+        "rationalize": {"n": 3},
+        "sample": sample,
+        "data": MINIATURE["data"] | {"train": problems},
+    }
     con = Ledger(run(tmp_path, **changes)).connect()
     ((tokens, prompts),) = con.sql(
         "select sum(tokens), count(distinct problem_id) from samples where split = 'train'"

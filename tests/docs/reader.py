@@ -16,14 +16,24 @@ from star_rft.ledger import Ledger
 from tests.docs import shell
 from tests.docs.pages import ROOT, Block, Command, commands, missing
 
-# What makes the runs of the pages small. Both take every later command of the same run with them.
-SMALL = "rounds=2 data.train.options.n=24 data.dev.options.n=8 eval.drift=4"
+# What makes the runs of the pages small. Each takes every later command of the same run with it.
+SHORT = "train.epochs=1 sample.max_tokens=64 eval.max_tokens=64"
+SMALL = "rounds=2 data.train.options.n=24 data.dev.options.n=8 eval.drift=4 train.epochs=1"
 SMALLER = (
     (r"star-rft run quickstart .*options\.n=", ""),
-    (r"star-rft run quickstart name=warmer ", "rounds=1 data.train.options.n=12 data.dev.options.n=8 eval.drift=0"),
+    (
+        r"star-rft run quickstart name=warmer ",
+        f"rounds=1 data.train.options.n=12 data.dev.options.n=8 eval.drift=0 {SHORT}",
+    ),
     (r"star-rft run (quickstart|configs/quickstart\.yaml)(?= |$)", SMALL),
-    (r"star-rft run shop\.yaml(?= |$)", "rounds=1 data.train.limit=40 data.dev.limit=12 sample.unit=64 eval.drift=0"),
-    (r"star-rft run mine\.yaml(?= |$)", "rounds=1 data.train.limit=24 data.dev.limit=8 data.test.limit=8 eval.drift=0"),
+    (
+        r"star-rft run shop\.yaml(?= |$)",
+        f"rounds=1 data.train.limit=24 data.dev.limit=8 sample.unit=64 eval.drift=0 {SHORT}",
+    ),
+    (
+        r"star-rft run mine\.yaml(?= |$)",
+        f"rounds=1 data.train.limit=16 data.dev.limit=6 data.test.limit=6 eval.drift=0 {SHORT}",
+    ),
     (r"star-rft (bench|best-of-n) ", "--limit 8"),
     (r"star-rft controls ", "--only random"),
     (r"star-rft view ", "--no-open --port 0"),

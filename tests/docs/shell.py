@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import runpy
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -20,6 +23,7 @@ from tests.docs.pages import ROOT, shape, shapes
 
 BIN = Path(sys.executable).parent
 OPERATORS = frozenset({"|", ">", ">>", "<", "&", "&&", "||", ";", "(", ")"})
+VARIABLE = re.compile(r"[A-Z_]+=")  # before a command, for it alone
 LIMIT = 120.0  # seconds; nothing in the documentation takes so long in miniature
 
 WARM = "tests.docs.warm"
@@ -38,18 +42,20 @@ def run(command: str, folder: Path, *, interrupt_after: str | None = None) -> Do
     `interrupt_after` is a line of its output: it gets a SIGINT as soon as something of that shape is there.
     """
     words = shlex.split(command, comments=False)
+    variables = dict(word.split("=", 1) for word in takewhile(VARIABLE.match, words))
+    words = words[len(variables) :]
     is_plain = not OPERATORS.intersection(shlex.shlex(command, posix=True, punctuation_chars=True))
     if is_plain and words[0] == "star-rft":
-        return _fork(["star-rft", *words[1:]], folder, interrupt_after)
+        return _fork(["star-rft", *words[1:]], folder, interrupt_after, variables)
     if is_plain and words[:3] == ["python", "-m", "verifiers"]:
-        return _fork(["verifiers", *words[3:]], folder, interrupt_after)
+        return _fork(["verifiers", *words[3:]], folder, interrupt_after, variables)
     return _bash(command, folder)
 
 
 def run_python(program: str, folder: Path) -> Done:
     path = folder / "program_of_the_page.py"
     path.write_text(program)
-    return _fork([str(path)], folder, None)
+    return _fork([str(path)], folder)
 
 
 def environment() -> dict[str, str]:
@@ -86,11 +92,15 @@ def _warm() -> ForkServerContext:
     return context
 
 
-def _fork(argv: list[str], folder: Path, interrupt_after: str | None) -> Done:
+def _fork(
+    argv: list[str], folder: Path, interrupt_after: str | None = None, variables: Mapping[str, str] | None = None
+) -> Done:
     out, err = folder / ".out", folder / ".err"
     for path in (out, err):
         path.write_text("")
-    process = _warm().Process(target=_child, args=(argv, str(folder), str(out), str(err), environment()))
+    process = _warm().Process(
+        target=_child, args=(argv, str(folder), str(out), str(err), environment() | dict(variables or {}))
+    )
     process.start()
     until = time.monotonic() + LIMIT
     while process.is_alive() and time.monotonic() < until:

@@ -6,19 +6,20 @@ import os
 import pty
 import re
 import select
-import subprocess
-import time
+import sys
+import threading
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from star_rft import config as configs
 from tests.jsonl import write_jsonl
-from tests.runs import command, environment
+from tests.runs import status_of
 from tests.starting.files import stories
 
-SECONDS = 120.0
+SECONDS = 60.0  # in which nothing is shown
 END = "\x04"  # Ctrl-D
 
 
@@ -27,36 +28,46 @@ def talk(answers: Sequence[tuple[str, str]], *arguments: str, cwd: Path) -> tupl
 
     Returns its status and all that was shown. An answer is typed once its question stands last on the screen.
     """
-    master, slave = pty.openpty()
-    environ = environment() | {"TERM": "xterm", "COLUMNS": "80"}
-    running = subprocess.Popen(
-        command("init", *arguments), cwd=cwd, env=environ, stdin=slave, stdout=slave, stderr=slave, close_fds=True
-    )
-    os.close(slave)
-    shown, seen, waiting, deadline = "", 0, list(answers), time.monotonic() + SECONDS
-    try:
-        while time.monotonic() < deadline:
-            if select.select([master], [], [], 0.1)[0]:
-                try:
-                    shown += os.read(master, 4096).decode()
-                except OSError:  # the other end is closed
-                    break
-            if waiting and plain(shown[seen:]).rstrip().endswith(waiting[0][0]):
-                seen = len(shown)
-                os.write(master, f"{waiting.pop(0)[1]}\n".encode())
-        assert not waiting, f"was not asked {waiting[0][0]!r}: {plain(shown)}"
-        return running.wait(timeout=10), plain(shown)
-    finally:
-        running.kill()
-        running.wait()
-        os.close(master)
+    ours, theirs = pty.openpty()
+    typist = Typist(ours, list(answers))
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name in ("CI", "NO_COLOR"):
+            patch.delenv(name, raising=False)
+        for name, value in (("TERM", "xterm"), ("COLUMNS", "80")):
+            patch.setenv(name, value)
+        for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            patch.setattr(sys, stream, stack.enter_context(open(os.dup(theirs), mode)))
+        typist.start()
+        status = status_of("init", *arguments, cwd=cwd)
+    os.close(theirs)
+    typist.join()
+    os.close(ours)
+    assert not typist.answers, f"was not asked {typist.answers[0][0]!r}: {plain(typist.shown)}"
+    return status, plain(typist.shown)
+
+
+class Typist(threading.Thread):
+    """Reads a terminal until its program has left it, or asks what it has no answer to for too long."""
+
+    def __init__(self, terminal: int, answers: list[tuple[str, str]]) -> None:
+        super().__init__(daemon=True)
+        self.terminal, self.answers, self.shown = terminal, answers, ""
+
+    def run(self) -> None:
+        seen = 0
+        with suppress(OSError):  # the other end is closed
+            while select.select([self.terminal], [], [], SECONDS)[0]:
+                self.shown += os.read(self.terminal, 4096).decode()
+                if self.answers and plain(self.shown[seen:]).rstrip().endswith(self.answers[0][0]):
+                    seen = len(self.shown)
+                    os.write(self.terminal, f"{self.answers.pop(0)[1]}\n".encode())
+            os.write(self.terminal, END.encode())
 
 
 def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
 
 
-@pytest.mark.full
 def test_every_proposal_can_be_taken_with_the_enter_key(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "shop.jsonl", stories(40))
     answers = [("Data [word_problems]:", "shop.jsonl"), ("Is that right? [Y/n]:", ""), ("Verifier [math]:", "")]
@@ -68,7 +79,6 @@ def test_every_proposal_can_be_taken_with_the_enter_key(tmp_path: Path) -> None:
     assert configs.load(tmp_path / "shop.yaml").verifier.name == "math"
 
 
-@pytest.mark.full
 def test_a_wrong_answer_is_told_and_asked_again_and_columns_can_be_changed(tmp_path: Path) -> None:
     rows = [{"story": row["story"], "result": row["result"], "other": row["result"] + 1} for row in stories(40)]
     write_jsonl(tmp_path / "shop.jsonl", rows)
@@ -103,7 +113,6 @@ def test_a_wrong_answer_is_told_and_asked_again_and_columns_can_be_changed(tmp_p
     assert config.data.train.columns == {"prompt": "story", "reference": "other"}
 
 
-@pytest.mark.full
 def test_columns_that_nobody_can_guess_are_asked_for(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"a": "x", "b": i} for i in range(3)])
     answers = [("Which column is the question?:", "a"), ("Which column is the answer?:", "b")]
@@ -115,7 +124,6 @@ def test_columns_that_nobody_can_guess_are_asked_for(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
-@pytest.mark.full
 def test_yes_asks_nothing_in_a_terminal_either(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "shop.jsonl", stories(40))
     status, shown = talk([], "shop.jsonl", "--yes", cwd=tmp_path)
