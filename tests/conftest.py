@@ -19,6 +19,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put last what needs the finished run: it lies with one worker then, and no other waits while it is made."""
+    items.sort(key=lambda item: "finished" in getattr(item, "fixturenames", ()))
+
+
 def pytest_collection_finish() -> None:
     """Take what is imported by now out of the sight of the garbage collector.
 

@@ -23,16 +23,18 @@ from star_rft.recipes import recipe_files
 from star_rft.types import UserError
 
 QUICKSTART = next(path for path in recipe_files() if path.stem == "quickstart")
+TRAIN, DEV = 32, 10
 SMALL: dict[str, Any] = {
     "rounds": 2,
     "sample.unit": 64,
     "sample.n": 4,
-    "data.train.options": {"n": 40, "seed": 1, "steps": [1, 2]},
-    "data.dev.options": {"n": 20, "seed": 2, "steps": [1, 2]},
+    "data.train.options": {"n": TRAIN, "seed": 1, "steps": [1, 2]},
+    "data.dev.options": {"n": DEV, "seed": 2, "steps": [1, 2]},
     "train.batch_size": 16,
     "eval.n": 4,
     "eval.k": [1, 4],
-    "eval.max_tokens": 96,
+    "eval.max_tokens": 64,
+    "eval.drift": 0,
     "verifier.workers": 1,
 }
 
@@ -109,7 +111,7 @@ def test_steps_and_start_are_those_of_the_round(run: Path) -> None:
     for name in ("random", "no_dedup", "gold"):
         assert (metrics(run, name)["steps"], metrics(run, name)["started_from"]) == (taken[1]["steps"], 1)
     assert metrics(run, "random")["examples"] == metrics(run, "no_dedup")["examples"] == taken[1]["examples"]
-    assert metrics(run, "gold")["examples"] == 40 - len(suspects(run))
+    assert metrics(run, "gold")["examples"] == TRAIN - len(suspects(run))
     at_once = metrics(run, "at_once")
     assert (at_once["steps"], at_once["started_from"]) == (taken[0]["steps"] + taken[1]["steps"], 0)
 
@@ -120,7 +122,7 @@ def test_all_samples_at_once_are_as_many_as_the_rounds_drew_and_of_the_first_mod
     query = "select model, count(*) from samples where split = 'train' group by model"
     ((model, count),) = Ledger(home).connect().sql(query).fetchall()
     ((first,),) = Ledger(run).connect().sql("select distinct model from samples where round = 0").fetchall()
-    assert (model, count) == (first, 2 * 40 * 4)
+    assert (model, count) == (first, 2 * TRAIN * 4)
     assert metrics(run, "at_once")["samples"] == count
 
 
@@ -128,7 +130,7 @@ def test_all_samples_at_once_are_as_many_as_the_rounds_drew_and_of_the_first_mod
 def test_each_control_is_asked_exactly_what_the_round_was_asked(run: Path) -> None:
     query = "select problem_id, attempt, decode_id, seed from samples where split = 'dev' and round = 2 order by all"
     asked = Ledger(run).connect().sql(query).fetchall()
-    assert len(asked) == 20 * (4 + 1)
+    assert len(asked) == DEV * (4 + 1)
     for name in NAMES:
         assert Ledger(RunFolder(run).control(name, 2, 0)).connect().sql(query).fetchall() == asked
 
@@ -147,7 +149,7 @@ def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> Non
     gain = found.of_round.pass_at_1.value - found.start.value
     assert found.of_round.vs_start is not None
     assert found.of_round.vs_start.value == pytest.approx(gain)
-    assert found.loop.samples == 2 * 40 * 4
+    assert found.loop.samples == 2 * TRAIN * 4
     assert found.loop.examples == sum(len(selected(run, round)) for round in (1, 2))
 
 
@@ -161,7 +163,7 @@ def test_a_second_call_only_prints_even_while_the_run_goes_on(run: Path) -> None
     said = " ".join(done.stdout.split())
     assert "verification: " in said
     assert "pass@1" in said
-    assert "Not equal: at_once drew 320 samples" in said
+    assert f"Not equal: at_once drew {2 * TRAIN * 4} samples" in said
 
 
 @pytest.mark.full

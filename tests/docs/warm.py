@@ -1,5 +1,7 @@
 """What the processes of `shell` share: imported once by the process that they are forked from."""
 
+import gc
+
 import duckdb
 import peft
 import pyarrow.parquet
@@ -13,5 +15,8 @@ import star_rft.samplers.hf
 import star_rft.training.trainer
 
 torch.set_num_threads(1)
+# Before it is forked from: no collection of garbage looks at what is imported.
+gc.collect()
+gc.freeze()
 
 __all__ = ["duckdb", "peft", "pyarrow", "star_rft", "torch", "trl"]
