@@ -35,6 +35,9 @@ MINIATURE: dict[str, Any] = {
     "train": {"lr": 1e-3, "batch_size": 8, "epochs": 2, "save_steps": 1},
     "eval": {"n": 4, "k": [1, 4], "max_tokens": 96, "group_by": "steps"},
 }
+FEW_PROBLEMS = MINIATURE["data"] | {
+    "train": {"source": "word_problems", "options": {"n": 8, "seed": 1, "steps": [1, 2]}}
+}
 # For runs whose held-out scores nobody looks at.
 EVALUATED_ONCE: dict[str, Any] = {"n": 1, "k": [1], "max_tokens": 48, "greedy": False, "drift": 0}
 

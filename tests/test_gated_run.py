@@ -10,7 +10,7 @@ import pytest
 import star_rft
 from star_rft.ledger import Ledger
 from star_rft.recipes import recipe_files
-from star_rft.types import RoundReport, RunFailure
+from star_rft.types import RoundReport
 
 pytestmark = pytest.mark.full
 
@@ -79,11 +79,3 @@ def test_a_saturated_run_stops_and_goes_on_when_told_to(tmp_path: Path) -> None:
     assert any("saturation" in warning for warning in last.gate["warnings"])
     assert last.diversity["saturated"] > 0.8
     assert [r.round for r in run(tmp_path / "run", **SATURATED | {"gate.patience": 3})] == [0, 1, 2, 3]
-
-
-def test_without_a_gate_a_collapsed_run_goes_on_and_finds_nothing_to_train_on(tmp_path: Path) -> None:
-    ungated = {key: value for key, value in COLLAPSING.items() if not key.startswith("gate")} | {"gate": None}
-    with pytest.raises(RunFailure, match="round 2: nothing to train on"):
-        run(tmp_path / "run", **ungated)
-    base, collapsed = models(tmp_path / "run")
-    assert base != collapsed

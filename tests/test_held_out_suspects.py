@@ -12,7 +12,7 @@ import star_rft
 from star_rft.folder import RunFolder
 from star_rft.frontier.reviews import add
 from star_rft.ledger import Ledger
-from tests.runs import EVALUATED_ONCE, write_config
+from tests.runs import EVALUATED_ONCE, FEW_PROBLEMS, write_config
 
 pytestmark = pytest.mark.full
 
@@ -24,6 +24,7 @@ SMALL: dict[str, Any] = {
     "rationalize": {"n": 1},
     "gate": None,
     "eval": EVALUATED_ONCE,
+    "data": FEW_PROBLEMS,
 }
 
 
@@ -52,7 +53,7 @@ def test_a_wrong_reference_is_held_out_and_a_right_one_comes_back(tmp_path: Path
     add(RunFolder(run).reviews, {problem: "wrong"})
     (*_, second) = star_rft.run(write_config(tmp_path, rounds=2, **SMALL))
     assert why(run, problem, 2) == {"suspect_gold"}
-    assert (first.gold, second.gold) == (16, 15)
+    assert (first.gold, second.gold) == (8, 7)
     assert [trained_on(run, r.round) for r in (first, second)] == [r.survivors + r.gold for r in (first, second)]
     assert second.classes["suspect_gold"] == 1
 
@@ -64,12 +65,12 @@ def test_a_wrong_reference_is_held_out_and_a_right_one_comes_back(tmp_path: Path
         .execute("select count(*) from samples where problem_id = ? and split = 'train' and round = 3", [problem])
     )
     assert asked.fetchall() == [(1,)]
-    assert third.gold == 15
+    assert third.gold == 7
 
     add(RunFolder(run).reviews, {problem: "right"})
     (*_, fourth) = star_rft.run(write_config(tmp_path, rounds=4, **SMALL))
     assert "suspect_gold" not in why(run, problem, 4)
-    assert fourth.gold == 16
+    assert fourth.gold == 8
 
 
 def test_what_is_kept_on_request_is_trained_on(tmp_path: Path) -> None:
@@ -79,6 +80,6 @@ def test_what_is_kept_on_request_is_trained_on(tmp_path: Path) -> None:
     problem = most_solved(run)
     add(RunFolder(run).reviews, {problem: "wrong"})
     (*_, second) = star_rft.run(write_config(tmp_path, rounds=2, **keeping))
-    assert second.gold == 16
+    assert second.gold == 8
     assert second.classes["suspect_gold"] == 1
     assert "suspect_gold" not in why(run, problem, 2)

@@ -16,7 +16,7 @@ from star_rft.preview import preview
 from star_rft.recipes import recipe_files, row
 from star_rft.report import terminal
 from tests.models import copy_of_tiny
-from tests.runs import call, outcome, write_config
+from tests.runs import FEW_PROBLEMS, call, outcome, write_config
 from tests.scorers.conftest import save_reward_model
 from tests.tiers import fast_only
 
@@ -199,6 +199,8 @@ def test_a_run_stage_by_stage_in_fresh_processes_equals_the_whole_run(tmp_path: 
     """Hints, pooled models, scores, a verifier and comparisons resume like everything else."""
     changes: dict[str, Any] = {
         "rounds": 1,
+        "data": FEW_PROBLEMS,
+        "eval": EVAL,
         "sample": {"n": 3, "temperature": [0.7, 1.2], "models": ["policy", "tiny"], "max_tokens": 64, "batch_size": 8},
         "rationalize": {"n": 2},
         "scorer": {"name": "majority"},

@@ -14,7 +14,7 @@ from star_rft.files import RunError
 from star_rft.ledger import Ledger
 from star_rft.one_stage import do_stage
 from tests.models import copy_of_tiny
-from tests.runs import EVALUATED_ONCE, MINIATURE, outcome, write_config
+from tests.runs import EVALUATED_ONCE, FEW_PROBLEMS, outcome, write_config
 
 SAMPLE = {"n": 12, "max_tokens": 96, "unit": 16, "batch_size": 16}
 SMALL: dict[str, Any] = {
@@ -65,14 +65,10 @@ def test_uniform_goes_on_until_so_many_are_correct(tmp_path: Path) -> None:
 @pytest.mark.parametrize("plan", ["fixed", "adaptive", "uniform", "prop2diff"])
 def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> None:
     budget = {"plan": plan, "tokens": 600, "probe": 1}
-    problems = {"source": "word_problems", "options": {"n": 8, "seed": 1, "steps": [1, 2]}}
     sample = SAMPLE | {"models": ["policy", "tiny"], "max_tokens": 48}
-    changes = {
-        "budget": budget,
-        "rationalize": {"n": 3},
-        "sample": sample,
-        "data": MINIATURE["data"] | {"train": problems},
-    }
+    changes: dict[str, Any] = {"budget": budget, "sample": sample, "data": FEW_PROBLEMS}
+    if plan == "adaptive":
+        changes["rationalize"] = {"n": 3}
     con = Ledger(run(tmp_path, **changes)).connect()
     ((tokens, prompts),) = con.sql(
         "select sum(tokens), count(distinct problem_id) from samples where split = 'train'"
@@ -110,7 +106,11 @@ def test_a_pooled_model_may_be_the_policys_own_base(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_a_round_that_is_stopped_between_and_within_waves_ends_the_same(tmp_path: Path) -> None:
-    changes = SMALL | {"budget": {"plan": "adaptive", "target": 3, "probe": 2}}
+    changes = SMALL | {
+        "budget": {"plan": "adaptive", "target": 3, "probe": 2},
+        "data": FEW_PROBLEMS,
+        "sample": SAMPLE | {"unit": 8},
+    }
     whole = run(tmp_path / "whole", **changes)
     path = write_config(tmp_path / "parts", **changes)
     units = 0

@@ -32,8 +32,7 @@ def report(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_page(run).as_uri()
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-@pytest.mark.parametrize("is_dark", [False, True])
+@pytest.mark.parametrize(("size", "is_dark"), [(WIDE, False), (NARROW, True)])
 def test_every_plot_is_drawn_and_nothing_complains(
     chromium: Browser, report: str, size: tuple[int, int], is_dark: bool
 ) -> None:
