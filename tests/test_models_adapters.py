@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from star_rft.models import ModelError, check_model, load, load_tokenizer, resolve
+from star_rft.models.adapters import base_of
 from tests.models import character_tokenizer, save_random_llama
 
 
@@ -99,6 +100,20 @@ def test_a_base_beside_the_adapter_is_found_by_its_relative_name(base: Path, tmp
     adapter_of(base, tmp_path / "adapter")
     rewrite(tmp_path / "adapter", base_model_name_or_path="../base")
     load(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu")
+
+
+def test_a_relative_name_that_leads_to_two_models_is_refused(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter_of(base, tmp_path / "adapter")
+    rewrite(tmp_path / "adapter", base_model_name_or_path="../base")
+    other = tmp_path / "elsewhere" / "base"
+    other.mkdir(parents=True)
+    (tmp_path / "elsewhere" / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere" / "here")
+    assert base_of("adapter", tmp_path / "adapter") == base  # the other folder holds no model
+    shutil.copy(base / "config.json", other)
+    refused(tmp_path / "adapter", rf"its base model \.\./base may be {base} or {other}: set base_model_name_or_path")
 
 
 def rewrite(adapter: Path, **values: Any) -> None:

@@ -119,9 +119,16 @@ def base_of(name: str | Path, adapter: Path) -> str | Path:
     base = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ModelError(f"{name}: its {ADAPTER_CONFIG} names no base_model_name_or_path: set it to the base model")
-    for folder in (Path(base), adapter / base):
-        if folder.is_dir():
-            return folder.resolve()
+    # peft writes the name that the base had where it trained: relative to that folder, often beside the adapter.
+    folders = {folder.resolve() for folder in (Path(base), adapter / base) if folder.is_dir()}
+    models = sorted(folder for folder in folders if (folder / "config.json").is_file()) or sorted(folders)
+    if len(models) > 1:
+        raise ModelError(
+            f"{name}: its base model {base} may be {' or '.join(map(str, models))}:"
+            f" set base_model_name_or_path in its {ADAPTER_CONFIG} to the full path"
+        )
+    if models:
+        return models[0]
     if not may_be_of_hub(base):
         raise ModelError(
             f"{name}: its base model {base} is not on this machine: set base_model_name_or_path in its {ADAPTER_CONFIG}"

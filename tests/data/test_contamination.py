@@ -159,11 +159,13 @@ def _found(report: ContaminationReport) -> tuple[int, ...]:
     return tuple(report.counts.values())
 
 
+@pytest.mark.full
 def test_gsm8k_train_is_clean_of_its_test_set() -> None:
     report = overlaps(_shared("gsm8k/train.jsonl"), _shared("gsm8k/test.jsonl"))
     assert _found(report) == (0, 0, 0, 3)
 
 
+@pytest.mark.full
 def test_gsm8k_test_among_its_training_set_is_found_whole() -> None:
     test = _shared("gsm8k/test.jsonl")
     renamed = [load([{"question": f"Dear pupil: {p.prompt}", "answer": p.reference}], verifier="any")[0] for p in test]

@@ -82,6 +82,7 @@ def test_the_code_verifier_finds_the_solutions_correct_in_a_fence_or_bare() -> N
     assert set(judged([(f"Here:\n```python\n{task.program}```\nIt works.", task) for task in some])) == {"match"}
 
 
+@pytest.mark.full
 def test_the_solution_of_every_other_function_of_the_same_arguments_fails() -> None:
     for task in tasks("test", None)[::9]:
         kinds = list(variants()[task.id].family.arguments.items())
@@ -167,6 +168,7 @@ def test_tasks_are_loaded_as_what_the_code_verifier_reads() -> None:
     assert len(load("python_tasks", verifier="code", split="dev", limit=5)) == 5
 
 
+@pytest.mark.full
 def test_what_is_trained_on_holds_no_held_out_task() -> None:
     train, dev, test = (load("python_tasks", verifier="code", split=split, limit=150) for split in SPLITS)
     assert overlaps(train, [*dev, *test]).contaminated == 0

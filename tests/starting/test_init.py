@@ -194,6 +194,7 @@ def test_ones_own_columns_and_verifier_are_taken(here: Path, monkeypatch: pytest
     assert "Chosen by you" in (here / "a.yaml").read_text()
 
 
+@pytest.mark.full
 def test_a_base_model_with_gold_solutions_begins_with_a_warm_start(here: Path) -> None:
     shutil.copytree(ASSETS / "tiny", here / "base")
     write_jsonl(here / "a.jsonl", gsm8k_like(40))

@@ -438,6 +438,7 @@ def test_the_callers_timeout_is_the_programs_and_its_verdict_is_incorrect() -> N
     assert verdict.seconds < 0.8
 
 
+@pytest.mark.full
 def test_the_canonical_solutions_of_humaneval_are_all_correct() -> None:
     rows = [json.loads(line) for line in shared("humaneval/HumanEval.jsonl").read_text().splitlines()]
     pairs = [

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 import verifiers
+from tests.tiers import fast_only
 
 OBEY = "tests.verifiers.sample_checks:obey"
 
@@ -92,7 +93,7 @@ def test_a_worker_that_dies_loses_only_its_item() -> None:
     assert [v.reason for v in verdicts] == ["fault" if i % 10 == 5 else "match" for i in range(60)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", fast_only([signal.SIGKILL, signal.SIGSTOP], signal.SIGKILL))
 def test_a_worker_that_is_killed_or_stopped_from_outside_costs_no_verdict(number: signal.Signals) -> None:
     ours, hit = psutil.Process(), set[int]()
     with verifiers.Pool(OBEY, workers=2, timeout=1.0, seconds=0.15) as pool:

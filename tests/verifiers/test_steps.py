@@ -266,6 +266,7 @@ def test_hostile_text_takes_linear_time(text: str) -> None:
     assert processor_seconds(lambda: examine(text, answer="1")) < 2.0 * slowness()
 
 
+@pytest.mark.full
 def test_the_equations_of_gsm8k_hold() -> None:
     lines = shared("gsm8k/train.jsonl").read_text(encoding="utf-8").splitlines()
     found = [examine(json.loads(line)["answer"], answer="0") for line in lines]

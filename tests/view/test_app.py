@@ -57,6 +57,7 @@ def test_a_filter_narrows_and_its_choice_is_marked(address: str) -> None:
     assert 'aria-label="remove Verdict: incorrect"' in html
 
 
+@pytest.mark.full
 def test_every_link_of_the_list_leads_somewhere(address: str) -> None:
     seen: set[str] = set()
     for start in ("/", "/?by=trace&status=correct&q=sum&page=1"):
