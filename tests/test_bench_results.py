@@ -140,6 +140,7 @@ def test_a_row_that_fails_ends_with_its_last_line(modules: dict[str, ModuleType]
     assert said == "ended with status 1; its last line: it went wrong"
 
 
+@pytest.mark.full
 def test_a_row_that_takes_too_long_leaves_no_process(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     program = (
         "import subprocess, sys, time;"

@@ -284,6 +284,7 @@ def test_a_page_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pyte
     assert f"star-rft report {tmp_path}" in line
 
 
+@pytest.mark.full
 def test_a_page_that_takes_long_is_written_less_often(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ def test_a_tracker_that_hangs_holds_up_neither_a_step_nor_the_end(
     assert "tracker notebook has not answered for 0 s" in line
 
 
+@pytest.mark.full
 def test_a_whole_run_outlives_its_tracker(
     notebook: type[Notebook], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

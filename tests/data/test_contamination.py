@@ -180,6 +180,7 @@ def test_the_parts_of_mawps_are_known_to_overlap() -> None:
     assert overlaps(_shared("mawps/addsub.jsonl"), _shared("mawps/multiarith.jsonl")).contaminated == 0
 
 
+@pytest.mark.full
 def test_templates_of_the_built_in_word_problems_raise_no_alarm() -> None:
     train = load("word_problems", verifier="numeric", split="train", options={"n": 4000})
     held_out = [

@@ -228,6 +228,7 @@ def test_with_a_preset_columns_rename() -> None:
     assert one(row, preset="gsm8k", columns={"question": "q", "answer": "chain"}) == one(GSM8K)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("file", "count", "preset", "first"),
     [

@@ -136,6 +136,7 @@ def test_at_most_so_many_requests_are_under_way_at_each_address() -> None:
         assert one.looked == two.looked == 1
 
 
+@pytest.mark.full
 def test_a_slow_address_gets_less_than_a_quick_one() -> None:
     with serving(seconds=0.2) as slow, serving(seconds=0.02) as quick:
         require_each_once(drawn(slow, quick, count=100, concurrency=3), count=100)
@@ -172,6 +173,7 @@ def test_an_address_that_dies_in_the_middle_is_made_up_for_by_the_other(caplog: 
         assert f"{dying.url} is away" in caplog.text
 
 
+@pytest.mark.full
 def test_an_address_that_comes_back_is_looked_at_and_used_again() -> None:
     server = FaultyServer(seconds=0.02)
     server.up()
