@@ -1,13 +1,11 @@
-"""A newcomer's path: clone, demo, report, data of one's own with init, a verifier of one's own, Ctrl-C, resume."""
+"""A newcomer's path: clone, demo, report, data of one's own with init, a verifier of one's own."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -66,7 +64,7 @@ def test_the_demo_of_a_clone_ends_with_a_report(clone: Path) -> None:
     assert "Scores by round" in (clone / last.removeprefix("Report: ")).read_text()
 
 
-def test_own_data_own_verifier_and_a_run_that_is_stopped_and_goes_on(clone: Path, tmp_path: Path) -> None:
+def test_own_data_and_a_verifier_of_ones_own(clone: Path, tmp_path: Path) -> None:
     rows = [
         {"puzzle": f"Tom has {n} pens. He buys {n % 7} more. How many pens?", "kind": ("even", "odd")[(n + n % 7) % 2]}
         for n in range(10, 50)
@@ -91,35 +89,10 @@ def test_own_data_own_verifier_and_a_run_that_is_stopped_and_goes_on(clone: Path
     small = ["rounds=1", "sample.n=4", "sample.unit=16", "sample.max_tokens=48", "eval.drift=0", "train.epochs=1"]
     small += ["data.train.limit=24", "data.dev.limit=8", "eval.n=2", "eval.k=[1,2]", "eval.max_tokens=48"]
     command = ["run", "puzzles.yaml", *small]
-    stopped = stop_while_sampling(clone, tmp_path, command)
-    resume = next(line.partition("to go on: ")[2] for line in stopped.splitlines() if "to go on: " in line)
-    saved = {unit for unit in Ledger(tmp_path / "runs/puzzles").units() if "train" in unit}
-    assert saved
-
-    assert shlex.split(resume)[-len(command) :] == command
     ended = star_rft(clone, tmp_path, *command)
     assert "Report: runs/puzzles/report.html" in ended.stdout
-    ledger = Ledger(tmp_path / "runs/puzzles")
-    assert saved < {unit for unit in ledger.units() if "train" in unit}
-    con = ledger.connect()
-    ((twice,),) = con.sql("select count(*) - count(distinct sample_id) from samples").fetchall()
-    assert twice == 0
-    ((verifiers,),) = con.sql("select list(distinct verifier) from verdicts").fetchall()
+    ((verifiers,),) = (
+        Ledger(tmp_path / "runs/puzzles").connect().sql("select list(distinct verifier) from verdicts").fetchall()
+    )
     assert verifiers == ["parity_check:parity"]
     assert "Read what it wrote" in (tmp_path / "runs/puzzles/report.html").read_text()
-
-
-def stop_while_sampling(clone: Path, here: Path, command: list[str]) -> str:
-    """Type Ctrl-C at a run once it has stored a unit of train samples, and return what it said."""
-    manifest = here / "runs/puzzles/ledger/manifest"
-    full = [sys.executable, "-m", "star_rft.cli", *command]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(full, cwd=here, env=environment(clone, here), start_new_session=True, **streams) as process:  # type: ignore[call-overload]
-        while not (manifest.exists() and '"r001-train' in manifest.read_text()):
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
-        said: str = process.stdout.read()
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    return said
