@@ -8,8 +8,9 @@
 
 Each fault replaces a text that its file has exactly once. The files that git has or would take, as they lie in the
 working tree, are copied into a temporary folder, one fault is planted, and the fast tests run there (what `make test`
-runs); only where they pass the tests marked `full` run too. A test counts as finding a fault if its function, run
-alone, fails with the fault and passes without it; a failing test that does not is left out, and the tier runs again.
+runs), those that are named after the file or its folder before the others; only where all pass the tests marked `full`
+run too. A test counts as finding a fault if its function, run alone, fails with the fault and passes without it; a
+failing test that does not is left out, and the tier runs again.
 
 With `--out` the results are kept in a JSON file after each fault, and what it has is not run again, unless the fault
 was changed since. Ends with status 1 if a fault survives both tiers. Needs the environment of the tests, pytest-xdist
@@ -57,6 +58,14 @@ class Mutation:
     @property
     def digest(self) -> str:
         return hashlib.sha256("\0".join((self.path, self.old, self.new)).encode()).hexdigest()[:16]
+
+    @property
+    def near(self) -> list[str]:
+        """The folder and the files of tests that are named after the file or its folder."""
+        package, *folders, file = Path(self.path).parts
+        names = [*folders[:1], Path(file).stem, *([package] if package == "verifiers" else [])]
+        places = [place for name in names for place in (f"tests/{name}", f"tests/test_{name}.py")]
+        return [place for place in places if (ROOT / place).exists()]
 
     def mutated(self, text: str) -> str:
         """Return the text of the file with the fault; raise ValueError where `old` is not in it exactly once."""
@@ -176,7 +185,7 @@ def main() -> int:
             if not results.has(mutation):
                 with _copy(clean) as mutated:
                     plant(mutation, mutated)
-                    results.add(mutation, Search(clean, mutated, arguments.python).find())
+                    results.add(mutation, Search(mutation, clean, mutated, arguments.python).find())
             print(_line(mutation.name, results.found[mutation.name]), flush=True)
     print(results.summary(chosen))
     return int(any(results.found[mutation.name]["found_by"] == "none" for mutation in chosen))
@@ -272,6 +281,7 @@ def _failing(folder: Path, python: str, options: Sequence[str]) -> str | None:
 class Search:
     """Looks for a test that fails with a fault and passes without."""
 
+    mutation: Mutation
     clean: Path
     mutated: Path
     python: str
@@ -283,7 +293,8 @@ class Search:
         """
         left_out: list[str] = []
         began = time.monotonic()
-        for tier, options in TIERS.items():
+        searches = [("fast", [*TIERS["fast"], *self.mutation.near])] if self.mutation.near else []
+        for tier, options in [*searches, *TIERS.items()]:
             while test := self._first_failing(options, left_out):
                 if self._is_finding(test):
                     return {"found_by": tier, "test": test, "seconds": _since(began), "left_out": left_out}
