@@ -291,7 +291,7 @@ histories = st.integers(1, 30).flatmap(
 gates = st.builds(Gate, patience=st.one_of(st.none(), st.integers(1, 3)), k=st.one_of(st.none(), st.integers(1, N)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(histories, gates)
 def test_a_round_that_is_better_on_every_problem_is_never_rolled_back(rounds: list[list[int]], gate: Gate) -> None:
     *earlier, _ = rounds
@@ -300,7 +300,7 @@ def test_a_round_that_is_better_on_every_problem_is_never_rolled_back(rounds: li
     assert not last(gate, *history).rolled_back
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(counts, gates)
 def test_equal_results_are_neither_gain_nor_loss(correct: list[int], gate: Gate) -> None:
     decision = last(gate, evaluation(0, correct), evaluation(1, correct))
@@ -328,7 +328,7 @@ def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_p
     assert (last["action"], last["rolled_back"], last["model_round"]) == ("stop", False, 0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(histories, gates)
 def test_decisions_are_deterministic_and_a_roll_back_goes_to_a_kept_round(rounds: list[list[int]], gate: Gate) -> None:
     decisions = decisions_of(gate, *rounds)
@@ -340,7 +340,7 @@ def test_decisions_are_deterministic_and_a_roll_back_goes_to_a_kept_round(rounds
         assert decision.action != "keep" or not decision.warnings
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(histories)
 def test_the_order_of_problems_does_not_matter(rounds: list[list[int]]) -> None:
     history = [evaluation(r, correct) for r, correct in enumerate(rounds)]
@@ -348,7 +348,7 @@ def test_the_order_of_problems_does_not_matter(rounds: list[list[int]]) -> None:
     assert last(Gate(), *history) == last(Gate(), *turned)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(counts, st.data())
 def test_the_crossing_is_where_the_curve_first_lies_below(before: list[int], data: st.DataObject) -> None:
     after = data.draw(st.lists(st.integers(0, N), min_size=len(before), max_size=len(before)))

@@ -124,7 +124,7 @@ def test_under_different_instructions_a_problem_is_still_found() -> None:
     assert compare(f"{other}{STORY}", f"{rule}{STORY}") == "phrase"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 30), max_size=20), st.lists(st.integers(0, 30), max_size=20))
 def test_the_exact_count_is_that_of_a_plain_intersection(train: list[int], held_out: list[int]) -> None:
     report = overlaps([problem(f"Compute {n}") for n in train], [problem(f"Compute {n}") for n in set(held_out)])

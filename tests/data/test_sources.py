@@ -53,7 +53,7 @@ def test_filters_never_shift_a_reference_to_another_prompt() -> None:
         assert set(problem.solution.replace("It is", "").split()) <= {f"{2 * n}.", f"{2 * n}.It"} | {"."}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cut=st.floats(0.01, 0.99), order=st.randoms(use_true_random=False))
 def test_shares_are_a_partition_whatever_the_order(cut: float, order: random.Random) -> None:
     shuffled = list(ROWS)

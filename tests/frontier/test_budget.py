@@ -94,7 +94,7 @@ class Prompts:
     tokens=st.integers(0, 8000),
     seed=st.integers(0, 5),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_token_budget_is_never_exceeded_whatever_the_prompts(
     plan: Budget, rates: list[float], paths: int, tokens: int, seed: int
 ) -> None:

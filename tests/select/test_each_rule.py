@@ -325,7 +325,7 @@ TRACES = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(traces=TRACES, rules=RULES, data=st.data())
 def test_selection_is_deterministic_independent_of_order_and_never_takes_what_is_not_correct(
     tmp_path_factory: pytest.TempPathFactory, traces: list[Any], rules: list[Any], data: st.DataObject

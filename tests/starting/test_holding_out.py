@@ -41,7 +41,7 @@ def test_one_problem_cannot_be_split() -> None:
         boundary([Problem("a", "Why?", "1", "math"), Problem("b", "why", "2", "math")], 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(total=st.integers(2, 120), data=st.data())
 def test_the_cut_holds_out_as_many_as_wanted_and_loses_none(total: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, total - 1))
