@@ -129,7 +129,7 @@ HOSTILE = {
 @pytest.mark.full
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_text_of_100_000_characters_takes_no_second(text: str) -> None:
-    """It takes a tenth of one, and up to twice that where others use the memory; what grew faster would take minutes."""
+    """It takes a tenth of one, more where others use the memory; what grew faster would take minutes."""
     whole = (text * (100_000 // len(text) + 1))[:100_000]
     seconds = min(processor_seconds(lambda: marked(whole, answer="5", verifier="math")) for _ in range(3))
     assert seconds < 0.25 * slowness()
