@@ -61,7 +61,7 @@ class Mutation:
 
     @property
     def near(self) -> list[str]:
-        """The folder and the files of tests that are named after the file or its folder."""
+        """The folders and files of tests that are named after the file or its folder; they may be none."""
         package, *folders, file = Path(self.path).parts
         names = [*folders[:1], Path(file).stem, *([package] if package == "verifiers" else [])]
         places = [place for name in names for place in (f"tests/{name}", f"tests/test_{name}.py")]
@@ -185,7 +185,7 @@ def main() -> int:
             if not results.has(mutation):
                 with _copy(clean) as mutated:
                     plant(mutation, mutated)
-                    results.add(mutation, Search(mutation, clean, mutated, arguments.python).find())
+                    results.add(mutation, Search(clean, mutated, arguments.python, mutation.near).find())
             print(_line(mutation.name, results.found[mutation.name]), flush=True)
     print(results.summary(chosen))
     return int(any(results.found[mutation.name]["found_by"] == "none" for mutation in chosen))
@@ -281,10 +281,10 @@ def _failing(folder: Path, python: str, options: Sequence[str]) -> str | None:
 class Search:
     """Looks for a test that fails with a fault and passes without."""
 
-    mutation: Mutation
     clean: Path
     mutated: Path
     python: str
+    near: Sequence[str]  # the tests to begin with
 
     def find(self) -> dict[str, Any]:
         """Return `found_by`, the `test`, the `seconds` of both tiers, and the `left_out` tests, which failed by chance.
@@ -293,8 +293,8 @@ class Search:
         """
         left_out: list[str] = []
         began = time.monotonic()
-        searches = [("fast", [*TIERS["fast"], *self.mutation.near])] if self.mutation.near else []
-        for tier, options in [*searches, *TIERS.items()]:
+        first = [("fast", [*TIERS["fast"], *self.near])] if self.near else []
+        for tier, options in [*first, *TIERS.items()]:
             while test := self._first_failing(options, left_out):
                 if self._is_finding(test):
                     return {"found_by": tier, "test": test, "seconds": _since(began), "left_out": left_out}

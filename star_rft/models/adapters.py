@@ -119,7 +119,7 @@ def base_of(name: str | Path, adapter: Path) -> str | Path:
     base = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ModelError(f"{name}: its {ADAPTER_CONFIG} names no base_model_name_or_path: set it to the base model")
-    # peft writes the name that the base had where it trained: relative to that folder, often beside the adapter.
+    # A relative name was written in the folder where peft ran; where both were moved, the base lies beside the adapter.
     folders = {folder.resolve() for folder in (Path(base), adapter / base) if folder.is_dir()}
     models = sorted(folder for folder in folders if (folder / "config.json").is_file()) or sorted(folders)
     if len(models) > 1:

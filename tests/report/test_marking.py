@@ -128,8 +128,8 @@ HOSTILE = {
 
 @pytest.mark.full
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_text_of_100_000_characters_takes_no_second(text: str) -> None:
-    """It takes a tenth of one, more where others use the memory; what grew faster would take minutes."""
+def test_a_hostile_text_of_100_000_characters_takes_a_tenth_of_a_second(text: str) -> None:
+    """In one of ten turns at least: other processes of the machine slow down this more than what it is held against."""
     whole = (text * (100_000 // len(text) + 1))[:100_000]
-    seconds = min(processor_seconds(lambda: marked(whole, answer="5", verifier="math")) for _ in range(3))
-    assert seconds < 0.25 * slowness()
+    turns = ((processor_seconds(lambda: marked(whole, answer="5", verifier="math")), slowness()) for _ in range(10))
+    assert any(seconds < 0.1 * slower for seconds, slower in turns)

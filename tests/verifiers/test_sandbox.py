@@ -24,7 +24,7 @@ from verifiers.sandbox import jail as jails
 from verifiers.sandbox import rungs
 from verifiers.sandbox.jail import Jail, JailBroken, NoSandbox, Outcome, Settings
 
-LIMIT = 1.0  # seconds that a program has which hangs
+LIMIT = 1.0  # seconds until a program that hangs is ended
 TESTS = (
     "def check(candidate):\n    assert candidate(2) == 5\n    assert candidate(3) == 10\n"
     "    assert candidate(10) == 101\n"
