@@ -195,7 +195,7 @@ def test_the_optimizer_and_the_steps_go_on_from_round_to_round(tmp_path: Path) -
 
 
 @pytest.mark.full
-def test_a_run_stage_by_stage_in_fresh_processes_equals_the_whole_run(tmp_path: Path) -> None:
+def test_a_run_stage_by_stage_equals_the_whole_run(tmp_path: Path) -> None:
     """Hints, pooled models, scores, a verifier and comparisons resume like everything else."""
     changes: dict[str, Any] = {
         "rounds": 1,
