@@ -43,7 +43,8 @@ TIERS: dict[str, list[str]] = {"fast": [], "full": ["-m", f"full and {SPECIAL}"]
 TIER_SECONDS = 3600  # a tier that a fault keeps from ending is as good as failed
 NO_END = f"no end within {TIER_SECONDS} s"
 NO_TESTS = 5  # pytest's exit status
-ABOUT_THIS_TABLE = "tests/test_mutations.py"  # it looks for the texts that are replaced, and would find every fault
+# It looks for the texts that are replaced, and would find every fault.
+ABOUT_THIS_TABLE = "tests/scripts/test_mutations.py"
 
 
 @dataclass(frozen=True, slots=True)
