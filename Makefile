@@ -1,7 +1,7 @@
 # make demo       install into .venv what a user needs, run the quickstart, print where its report is
 # make test       install what the tests need too, run the tests that answer in minutes
 # make test-all   every test that needs no special environment; make test-rest: those that make test leaves out
-# make lint       ruff, ruff format --check, mypy --strict
+# make lint       ruff, ruff format --check, mypy --strict, import-linter
 # make check      make lint, make test
 # make slow       the tests that take minutes each
 # make ray        the tests that need a Ray cluster, on this machine
@@ -69,6 +69,7 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check: lint test
 

@@ -48,7 +48,7 @@ def pytest_sessionfinish() -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of two rounds, from the command line. Not to be changed: all workers read it."""
     from tests.once import made_once
-    from tests.runs import call, write_config
+    from tests.small_runs import call, write_config
 
     def make(folder: Path) -> None:
         done = call("run", str(write_config(folder)), "--json", cwd=folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.models import tokenizer_of
+from tests.small_models import tokenizer_of
 
 SPECIAL = ["<eos>", "<turn>", "<close>", "<user>", "<assistant>", "<other>"]
 EOS, TURN, CLOSE, USER, ASSISTANT, OTHER = range(6)

@@ -18,7 +18,7 @@ from star_rft.samplers.hf import HFSampler
 from star_rft.training import FitReport
 from star_rft.types import Completion, Decoding, Example, Request, UserError
 from tests.programs import BENCHMARKS, benchmark
-from tests.runs import environment
+from tests.small_runs import environment
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import star_rft
 from star_rft import balance
 from star_rft.balance import Tried
 from star_rft.ledger import Ledger
-from tests.ledgers import ledger_of, sample, scored
-from tests.runs import write_config
+from tests.small_ledgers import ledger_of, sample, scored
+from tests.small_runs import write_config
 
 
 def probes(folder: Path) -> Ledger:

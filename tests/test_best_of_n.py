@@ -27,9 +27,9 @@ from star_rft.loop import run as run_rounds
 from star_rft.report.terminal import best_of_n_lines, best_of_n_table
 from star_rft.scorers import Endpoint, Judge, Majority, RewardModel
 from star_rft.types import Trace, UserError
-from tests.runs import call
 from tests.scorers.conftest import save_reward_model
 from tests.scorers.traces import trace
+from tests.small_runs import call
 
 SETTINGS = ["eval.max_tokens=64", "data.test.options={steps: [1, 2]}", "verifier.workers=1"]
 

@@ -25,7 +25,7 @@ import pytest
 
 from star_rft.folder import RunFolder
 from star_rft.standing import standing
-from tests.runs import command, environment, outcome
+from tests.small_runs import command, environment, outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 

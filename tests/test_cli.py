@@ -12,8 +12,8 @@ import pytest
 
 from star_rft import config as configs
 from tests.jsonl import write_jsonl
-from tests.ledgers import ledger_of, sample, verdict
-from tests.runs import call, command, write_config
+from tests.small_ledgers import ledger_of, sample, verdict
+from tests.small_runs import call, command, write_config
 
 COMMANDS = ["init", "run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n", "export"]
 COMMANDS += ["report", "sql", "frontier", "review", "doubts", "controls", "view", "verifiers", "recipes", "doctor"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from star_rft.ledger import Ledger
-from tests.runs import MINIATURE, call, command, environment, outcome
+from tests.small_runs import MINIATURE, call, command, environment, outcome
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

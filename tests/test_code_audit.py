@@ -12,8 +12,8 @@ import verifiers
 from star_rft.data import load, write_problems
 from star_rft.data.python_tasks import cases_of
 from star_rft.types import Problem
-from tests.ledgers import ledger_of, sample, verdict
 from tests.programs import benchmark
+from tests.small_ledgers import ledger_of, sample, verdict
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from star_rft.diversity import diversity
 from star_rft.ledger import Ledger
-from tests.ledgers import commit, ledger_of, sample, verdict
+from tests.small_ledgers import commit, ledger_of, sample, verdict
 
 
 def figures(folder: Path, *pairs: object, **options: int) -> dict[str, float]:

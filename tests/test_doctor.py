@@ -16,7 +16,7 @@ import pytest
 from star_rft import doctor, surroundings
 from star_rft.doctor import Finding
 from star_rft.surroundings import Torch
-from tests.runs import call
+from tests.small_runs import call
 
 CPU_BUILD = Torch("2.13.0+cpu", None, (), False)
 CUDA_BUILD = Torch("2.13.0+cu128", "12.8", (), False)

@@ -19,9 +19,9 @@ from star_rft.doubts import KINDS, derivation, doubts, drawn, of_trace, repetiti
 from star_rft.files import write_table
 from star_rft.ledger import DOUBTS, SELECTION, Ledger
 from star_rft.types import Sample
-from tests.ledgers import ledger_of, sample
-from tests.runs import MINIATURE
 from tests.shared_data import shared
+from tests.small_ledgers import ledger_of, sample
+from tests.small_runs import MINIATURE
 from verifiers.types import Verdict
 
 HONEST = "Tom has 3 * 4 = 12 apples.\nThen he has 12 - 5 = 7 apples.\n#### 7"

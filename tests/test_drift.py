@@ -18,7 +18,7 @@ from star_rft.drift import drift, gold_solutions, length_drift, mean_kl, own_sam
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS, load_tokenizer
 from star_rft.types import Example, Problem, UserError
-from tests.ledgers import commit, ledger_of, sample, verdict
+from tests.small_ledgers import commit, ledger_of, sample, verdict
 
 TINY = ASSETS / "tiny"
 

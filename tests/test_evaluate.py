@@ -7,7 +7,7 @@ import pytest
 
 from star_rft import evaluate, record
 from star_rft.types import RoundReport
-from tests.ledgers import ledger_of, sample, verdict
+from tests.small_ledgers import ledger_of, sample, verdict
 
 
 def held_out_ledger(folder: Path) -> Path:

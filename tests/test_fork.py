@@ -10,7 +10,7 @@ import pytest
 
 from star_rft.ledger import Ledger, compaction
 from star_rft.ledger.manifest import Manifest
-from tests.runs import call, outcome, write_config
+from tests.small_runs import call, outcome, write_config
 
 
 def forked(source: Path, name: str, *overrides: str, samples: int = 64) -> Path:

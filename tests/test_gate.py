@@ -20,7 +20,7 @@ from star_rft.build import open_run
 from star_rft.evaluate import EVAL, read
 from star_rft.files import write_table
 from star_rft.gate import CHANGED, Decision, Evaluated, Gate, Outcome, Signs, compare, crossing, decide, evaluated
-from tests.runs import MINIATURE
+from tests.small_runs import MINIATURE
 
 N = 8
 

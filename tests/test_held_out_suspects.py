@@ -12,7 +12,7 @@ import star_rft
 from star_rft.folder import RunFolder
 from star_rft.frontier.reviews import add
 from star_rft.ledger import Ledger
-from tests.runs import EVALUATED_ONCE, FEW_PROBLEMS, write_config
+from tests.small_runs import EVALUATED_ONCE, FEW_PROBLEMS, write_config
 
 pytestmark = pytest.mark.full
 

@@ -21,7 +21,7 @@ import pytest
 
 from star_rft.cli.stopping import what_is_saved
 from star_rft.config import load
-from tests.runs import call, command, environment, outcome, write_config
+from tests.small_runs import call, command, environment, outcome, write_config
 
 LISTENS = "import signal, sys, time; from star_rft.cli.stopping import Stopped, stop; stop.listen(); "
 

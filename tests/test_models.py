@@ -13,7 +13,7 @@ import torch
 from star_rft.models import SMOLLM2_INSTALL, ModelError, fingerprint, initialise, load, load_tokenizer, resolve
 from star_rft.starting.model import look
 from star_rft.types import UserError
-from tests.models import save_random_llama
+from tests.small_models import save_random_llama
 
 
 @pytest.fixture(scope="module")

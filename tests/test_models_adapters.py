@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from star_rft.models import ModelError, check_model, load, load_tokenizer, resolve
 from star_rft.models.adapters import base_of
-from tests.models import character_tokenizer, save_random_llama
+from tests.small_models import character_tokenizer, save_random_llama
 
 
 @pytest.fixture

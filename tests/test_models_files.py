@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GptOssConfig
 
 from star_rft.models import ModelError, check_model, initialise, load, load_tokenizer
-from tests.models import save_random_llama
+from tests.small_models import save_random_llama
 
 from .test_models_weights import SIZES, configured, rewritten, saved_random
 

@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 from transformers import GenerationConfig
 
 from star_rft.models import ModelError, check_model, load
-from tests.models import character_tokenizer, save_random_llama
+from tests.small_models import character_tokenizer, save_random_llama
 
 from .test_models_weights import configured
 

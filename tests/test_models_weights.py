@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, load
-from tests.models import save_random_llama, saved
+from tests.small_models import save_random_llama, saved
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -14,8 +14,8 @@ from rich.console import Console
 
 import verifiers
 from star_rft.report.live import TerminalProgress
-from tests.ledgers import ledger_of, sample, verdict
-from tests.runs import MINIATURE, environment
+from tests.small_ledgers import ledger_of, sample, verdict
+from tests.small_runs import MINIATURE, environment
 
 # A small run: twelve completions, two steps of training at most.
 SMALL: dict[str, Any] = MINIATURE | {

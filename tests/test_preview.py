@@ -11,9 +11,9 @@ from star_rft.models import ASSETS, ModelError
 from star_rft.preview import preview
 from star_rft.types import UserError
 from tests.conventions import CLOSE, CONVENTIONS, save_turn_model
-from tests.models import saved
-from tests.runs import write_config
 from tests.samplers.test_hf_architectures import REFUSED, random_model
+from tests.small_models import saved
+from tests.small_runs import write_config
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from star_rft import config as configs
 from star_rft.data.contamination import ContaminationError
 from star_rft.problem_sets import load_all
 from tests.jsonl import write_jsonl
-from tests.runs import MINIATURE
+from tests.small_runs import MINIATURE
 
 
 @pytest.mark.parametrize("pattern", ["part?.jsonl", "part[12].jsonl", "part*.jsonl"])

@@ -14,8 +14,8 @@ from star_rft.models import load_tokenizer, resolve
 from star_rft.one_stage import do_stage
 from star_rft.rationalize import Hint, answer_of, leaks, marked, without_survivors
 from star_rft.types import Problem, UserError
-from tests.ledgers import ledger_of, sample, verdict
-from tests.runs import write_config
+from tests.small_ledgers import ledger_of, sample, verdict
+from tests.small_runs import write_config
 
 CHOICES = "Where do you put a plate?\n(A) sky\n(B) table\n(C) sea"
 

@@ -15,9 +15,9 @@ from star_rft.ledger import Ledger
 from star_rft.preview import preview
 from star_rft.recipes import recipe_files, row
 from star_rft.report import terminal
-from tests.models import copy_of_tiny
-from tests.runs import FEW_PROBLEMS, call, outcome, write_config
 from tests.scorers.conftest import save_reward_model
+from tests.small_models import copy_of_tiny
+from tests.small_runs import FEW_PROBLEMS, call, outcome, write_config
 from tests.tiers import fast_only
 
 ROOT = Path(__file__).parent.parent

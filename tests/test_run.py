@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 import star_rft
 from star_rft.ledger import Ledger
 from tests.jsonl import write_jsonl
-from tests.runs import MINIATURE, call, command, environment, outcome, write_config
+from tests.small_runs import MINIATURE, call, command, environment, outcome, write_config
 
 
 def test_a_round_leaves_what_the_design_promises(finished: Path) -> None:

@@ -14,8 +14,8 @@ from star_rft.build import check_names
 from star_rft.ledger import Ledger
 from star_rft.scoring import Scoring, scored
 from star_rft.types import Problem, Trace, UserError
-from tests.ledgers import ledger_of, sample, selection, verdict
-from tests.runs import MINIATURE
+from tests.small_ledgers import ledger_of, sample, selection, verdict
+from tests.small_runs import MINIATURE
 from verifiers.types import Status
 
 

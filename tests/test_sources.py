@@ -11,7 +11,7 @@ from star_rft.config import ConfigError, load
 from star_rft.ledger import Ledger
 from star_rft.sources import Source
 from star_rft.types import Decoding, Problem
-from tests.runs import MINIATURE
+from tests.small_runs import MINIATURE
 
 MANY = {"temperature": [0.7, 1.0, 1.3], "top_p": [1.0, 0.9], "n": 6, "max_tokens": 96, "unit": 64, "batch_size": 16}
 

@@ -24,7 +24,7 @@ from star_rft.cli.shared import results
 from star_rft.report.live import Pace, TerminalProgress, in_words
 from star_rft.report.terminal import fitted, groups_table, round_lines, rounds_table, training_table
 from star_rft.types import Interval, RoundReport
-from tests.runs import call
+from tests.small_runs import call
 
 NASTY = "a [red]run[/bold] of [link=x]:smile:"
 SAMPLING = """

@@ -19,7 +19,7 @@ import star_rft
 from star_rft import record, tracking
 from star_rft.tracking import Tracking, check, metrics_of, open_trackers
 from star_rft.types import RoundReport, UserError
-from tests.runs import call, write_config
+from tests.small_runs import call, write_config
 
 
 class Notebook(GeneralTracker):

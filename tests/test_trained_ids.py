@@ -18,7 +18,7 @@ from star_rft.samplers.hf import HFSampler
 from star_rft.types import Completion, Decoding, Problem, Request, UserError
 from tests.conventions import CLOSE, CONVENTIONS, OTHER, Convention, save_turn_model
 from tests.jsonl import write_jsonl
-from tests.models import tokenizer_of
+from tests.small_models import tokenizer_of
 from tests.tiers import fast_only
 
 PROBLEM = Problem("1", "what is a?", "a", "exact", solution="a.")

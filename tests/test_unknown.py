@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.runs import call, write_config
+from tests.small_runs import call, write_config
 
 BROKEN = """
 def always(completion: str, reference: str) -> bool:

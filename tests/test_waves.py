@@ -13,8 +13,8 @@ from star_rft.build import open_run, settle
 from star_rft.files import RunError
 from star_rft.ledger import Ledger
 from star_rft.one_stage import do_stage
-from tests.models import copy_of_tiny
-from tests.runs import EVALUATED_ONCE, FEW_PROBLEMS, outcome, write_config
+from tests.small_models import copy_of_tiny
+from tests.small_runs import EVALUATED_ONCE, FEW_PROBLEMS, outcome, write_config
 
 SAMPLE = {"n": 12, "max_tokens": 96, "unit": 16, "batch_size": 16}
 SMALL: dict[str, Any] = {

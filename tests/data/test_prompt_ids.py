@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from star_rft.data import Prompter
 from star_rft.data.prompts import PromptError
 from star_rft.types import Problem
-from tests.models import tokenizer_of
+from tests.small_models import tokenizer_of
 
 PIECES = ["<s>", "</s>", "<unk>", "▁", "▁a", "▁b", "▁ab", "a", "b", "ab", "?", "=", "1", ")", "▁?", ":", "Q", "▁Q"]
 PROBLEM = Problem("1", "ab a?", "a", "exact", solution="ab a")

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from star_rft.data import Prompter
 from star_rft.data.prompts import PromptError
 from star_rft.types import Problem
-from tests.models import tokenizer_of
+from tests.small_models import tokenizer_of
 
 BOS = "<s>"
 CHATML = (

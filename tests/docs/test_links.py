@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from star_rft.cli import app
 from star_rft.config.reading import CHANGEABLE
 from tests.docs.pages import PAGES, ROOT
-from tests.runs import call
+from tests.small_runs import call
 
 LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCES = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

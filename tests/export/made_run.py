@@ -19,7 +19,7 @@ from star_rft.ledger import RANKINGS, Ledger
 from star_rft.models import ASSETS, CHATML
 from star_rft.select.rules import select
 from star_rft.types import Decoding, Problem, RoundReport, Sample
-from tests.ledgers import commit, sample, verdict
+from tests.small_ledgers import commit, sample, verdict
 from verifiers.types import Verdict
 
 DECODING = Decoding(temperature=1.0, max_tokens=64)

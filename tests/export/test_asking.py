@@ -15,7 +15,7 @@ from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.types import UserError
 from tests.export.calling import export, lines
-from tests.runs import call
+from tests.small_runs import call
 
 
 def gated(run: Path, **gates: int | None) -> RunFolder:

@@ -10,7 +10,7 @@ from star_rft.data import write_problems
 from star_rft.frontier.classes import CLASSES, FRONTIER, classify
 from star_rft.ledger import Ledger
 from star_rft.types import Problem, Sample
-from tests.ledgers import ledger_of, sample, verdict
+from tests.small_ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict
 
 VERDICTS = {

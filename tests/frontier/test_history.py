@@ -12,7 +12,7 @@ from scipy.stats import beta, binom
 from star_rft.frontier.history import HISTORY, beta_interval, counts
 from star_rft.ledger import Ledger
 from star_rft.types import Sample
-from tests.ledgers import ledger_of, sample, verdict
+from tests.small_ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict
 
 

@@ -28,7 +28,7 @@ from star_rft.frontier.suspects import (
 )
 from star_rft.ledger import Ledger
 from star_rft.types import Problem, Sample
-from tests.ledgers import ledger_of, sample, verdict
+from tests.small_ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict
 
 

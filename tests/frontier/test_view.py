@@ -11,7 +11,7 @@ from star_rft.frontier import view
 from star_rft.frontier.classes import CLASSES, FRONTIER, classify
 from star_rft.ledger import Ledger
 from star_rft.types import UserError
-from tests.ledgers import ledger_of, sample, verdict
+from tests.small_ledgers import ledger_of, sample, verdict
 
 
 def two_rounds(folder: Path) -> Ledger:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from star_rft.ledger import Ledger, checking
-from tests.ledgers import commit, sample, verdict
+from tests.small_ledgers import commit, sample, verdict
 
 
 def ledger_of_two(folder: Path) -> Ledger:

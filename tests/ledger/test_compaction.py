@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from star_rft.ledger import Ledger, compaction
-from tests.ledgers import commit, everything, sample, verdict
+from tests.small_ledgers import commit, everything, sample, verdict
 
 
 def ledger_of_units(folder: Path, count: int, *, rows: int = 3) -> Ledger:

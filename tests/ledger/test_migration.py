@@ -13,7 +13,7 @@ import pytest
 from star_rft.files import RunError, write_table
 from star_rft.ledger import SCHEMA, Ledger
 from star_rft.ledger.parts import marks, sha256
-from tests.ledgers import commit, everything, sample, verdict
+from tests.small_ledgers import commit, everything, sample, verdict
 
 GONE = {
     1: {"samples": ["leaks_hint", "ids_are_sampled"], "verdicts": ["program_key", "false_steps"]},

@@ -7,7 +7,7 @@ import pytest
 from star_rft.files import RunError, locked
 from star_rft.ledger import Ledger
 from star_rft.types import Decoding
-from tests.ledgers import commit, ledger_of, sample, verdict
+from tests.small_ledgers import commit, ledger_of, sample, verdict
 
 
 def count(ledger: Ledger, view: str) -> int:

@@ -16,7 +16,7 @@ from star_rft.ledger import DOUBTS, SELECTION, Ledger
 from star_rft.report import page, wording
 from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
 from star_rft.types import Decoding
-from tests.ledgers import commit, finish_round, ledger_of, problem, sample, scored, verdict
+from tests.small_ledgers import commit, finish_round, ledger_of, problem, sample, scored, verdict
 from verifiers.types import REASONS
 
 

@@ -10,7 +10,7 @@ from star_rft.ledger import Ledger
 from star_rft.report.facts import Facts, funnel, gather, open_ledger
 from star_rft.report.training_plots import variety
 from star_rft.types import RoundReport
-from tests.ledgers import commit, sample, verdict
+from tests.small_ledgers import commit, sample, verdict
 
 
 @pytest.fixture

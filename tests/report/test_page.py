@@ -18,7 +18,7 @@ from star_rft.report import terminal
 from star_rft.report.facts import gather, open_ledger
 from star_rft.report.held_out_plots import by_group
 from star_rft.report.page import command, write_page
-from tests.ledgers import commit, sample, verdict
+from tests.small_ledgers import commit, sample, verdict
 
 # What a page of a finished run draws; `curves` need more than one sample a problem, `by_group` groups.
 PLOTS = {

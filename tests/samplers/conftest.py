@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from star_rft.samplers.hf import HFSampler
-from tests.models import save_random_llama
+from tests.small_models import save_random_llama
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from star_rft.samplers.hf import HFSampler
 from star_rft.samplers.probe import check_decodable, prove_slots
 from star_rft.samplers.slot_attention import ATTENTION
 from star_rft.types import Decoding
-from tests.models import saved
+from tests.small_models import saved
 from tests.tiers import fast_only
 
 from .test_hf import PROMPTS, greedy_by_generate, requests_for

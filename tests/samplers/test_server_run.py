@@ -18,7 +18,7 @@ from star_rft.models import ASSETS
 from star_rft.remote import key_from
 from star_rft.samplers.own_server import OwnServer
 from star_rft.types import RunFailure, UserError
-from tests.runs import MINIATURE, call, write_config
+from tests.small_runs import MINIATURE, call, write_config
 
 from .faulty_server import MODEL, serving
 from .server_backends import SERVE_TINY

@@ -25,7 +25,7 @@ from star_rft.samplers.interpreter import vllm_version
 from star_rft.samplers.processes import members
 from star_rft.samplers.vllm import VLLMSampler
 from star_rft.types import Completion, RunFailure
-from tests.runs import call, command, environment, write_config
+from tests.small_runs import call, command, environment, write_config
 
 from .conformance import GREEDY, PLAIN, VLLM_SMALL, Reference, groups_of, hf, keyed, prompts, requests, vllm_python
 

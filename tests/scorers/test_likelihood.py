@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from star_rft.samplers.hf import HFSampler
 from star_rft.scorers import Likelihood
 from star_rft.types import Decoding, Problem, Request, Trace
-from tests.ledgers import verdict
 from tests.scorers.conftest import TINY, save_tokenizer
 from tests.scorers.traces import of_many_lengths, too_long, trace
+from tests.small_ledgers import verdict
 
 
 def render(problem: Problem) -> str:

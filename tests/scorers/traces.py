@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from star_rft.types import Problem, Trace
-from tests.ledgers import sample, verdict
+from tests.small_ledgers import sample, verdict
 from verifiers.types import Status
 
 QUESTIONS = ["Tom has 3 apples and buys 4. How many?", "2 + 2?", "Ann reads 5 pages a day for 6 days. How many pages?"]

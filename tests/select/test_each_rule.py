@@ -14,7 +14,7 @@ from star_rft.data import write_problems
 from star_rft.select.pool import RuleError
 from star_rft.select.rules import check
 from star_rft.types import Problem, Sample
-from tests.ledgers import ledger_of, sample, scored, selection, verdict
+from tests.small_ledgers import ledger_of, sample, scored, selection, verdict
 from verifiers.types import Verdict
 
 # The RLHF book's worked example of rejection sampling: five prompts with four scored completions each.

@@ -8,7 +8,7 @@ import pytest
 
 from star_rft.ledger import Ledger
 from star_rft.types import Sample
-from tests.ledgers import commit, ledger_of, sample, selection, verdict
+from tests.small_ledgers import commit, ledger_of, sample, selection, verdict
 from verifiers.types import Verdict
 
 Pairs = list[tuple[Sample, Verdict]]

@@ -16,7 +16,7 @@ import pytest
 
 from star_rft import config as configs
 from tests.jsonl import write_jsonl
-from tests.runs import status_of
+from tests.small_runs import status_of
 from tests.starting.files import stories
 
 SECONDS = 60.0  # in which nothing is shown

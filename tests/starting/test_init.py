@@ -16,7 +16,7 @@ from star_rft.models import ASSETS
 from star_rft.preview import preview
 from star_rft.types import UserError
 from tests.jsonl import write_jsonl
-from tests.runs import call
+from tests.small_runs import call
 from tests.starting.files import adders, capitals, fractions, gsm8k_like, init, said, stories, values_of
 
 COPY = "data.problems.jsonl"

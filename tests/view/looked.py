@@ -22,7 +22,7 @@ from star_rft.view.guard import hosts_of
 from star_rft.view.index import Index, build
 from star_rft.view.serving import listen
 from star_rft.view.shelf import Shelf
-from tests.ledgers import commit, finish_round, ledger_of, problem, sample, verdict
+from tests.small_ledgers import commit, finish_round, ledger_of, problem, sample, verdict
 
 HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'{{7*7}}javascript:alert(1)"
 ASKED = quote(HOSTILE, safe="")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.ledgers import sample
+from tests.small_ledgers import sample
 from tests.view.looked import HOSTILE_PATHS, viewed, write_run
 
 

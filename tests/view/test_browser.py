@@ -11,7 +11,7 @@ import pytest
 
 from star_rft.data import write_problems
 from tests.browser import NARROW, WIDE, faint_texts, opened, overflow
-from tests.ledgers import commit, ledger_of, problem, sample, verdict
+from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
 from tests.view.looked import HOSTILE_PATHS, viewed, write_run
 
 if TYPE_CHECKING:

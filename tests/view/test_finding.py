@@ -14,7 +14,7 @@ from star_rft.view import finding
 from star_rft.view.finding import find, place
 from star_rft.view.index import Index
 from star_rft.view.query import Query, read
-from tests.ledgers import commit, ledger_of, problem, sample, verdict
+from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
 from tests.view.looked import finish_and_doubt, index_of, write_run
 
 # One row a trace, as SQL over the ledger's views says it; and one without a trace for the prompt never sampled.

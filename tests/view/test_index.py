@@ -18,7 +18,7 @@ from star_rft.view.index import Index, stamp_of
 from star_rft.view.pages import prompt_page, trace_rows
 from star_rft.view.query import Query, read
 from star_rft.view.shelf import Shelf
-from tests.ledgers import commit, ledger_of, problem, sample, verdict
+from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
 from tests.view.looked import files_of, finish_and_doubt, index_of, write_run
 
 

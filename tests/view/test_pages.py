@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from star_rft.view.finding import find
 from star_rft.view.pages import bits, hits_of, prompt_page, prompt_rows, trace_rows
 from star_rft.view.query import Query, read
-from tests.ledgers import commit, ledger_of, sample, verdict
+from tests.small_ledgers import commit, ledger_of, sample, verdict
 from tests.view.looked import finish_and_doubt, index_of, write_run
 
 

@@ -18,7 +18,7 @@ import pytest
 from star_rft.types import UserError
 from star_rft.view import serving
 from star_rft.view.serving import listen
-from tests.runs import call, command, environment
+from tests.small_runs import call, command, environment
 from tests.view.looked import files_of
 
 
