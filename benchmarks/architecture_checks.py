@@ -20,9 +20,10 @@ import transformers
 from architecture_families import Family, plain, save, with_dropout
 
 import star_rft
+from star_rft.errors import RunFailure, UserError
 from star_rft.samplers.hf import HFSampler
 from star_rft.training import FitReport, LoraSpec, fit, fit_rankings
-from star_rft.types import Completion, Decoding, Example, Ranking, Request, RunFailure, Sampler, UserError
+from star_rft.types import Completion, Decoding, Example, Ranking, Request, Sampler
 
 State = Literal["ok", "refused", "wrong", "crash", "none"]
 COLUMNS = ("path", "greedy", "logprob", "loss", "round", "lora", "dpo")

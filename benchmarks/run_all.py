@@ -31,9 +31,9 @@ import psutil
 from bench_rows import ROWS, Given, Row
 from results_page import Record, page
 
+from star_rft.errors import UserError
 from star_rft.files import read_json, write_json, write_text
 from star_rft.machine import machine
-from star_rft.types import UserError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

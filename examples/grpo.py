@@ -20,10 +20,11 @@ from datasets import Dataset, disable_progress_bars
 
 import verifiers
 from star_rft.data.word_problems import MAX_STEPS, WordProblem, generate
+from star_rft.errors import UserError
 from star_rft.models import load, resolve
 from star_rft.samplers.hf import HFSampler
 from star_rft.statistics import bootstrap, paired
-from star_rft.types import Decoding, Request, UserError
+from star_rft.types import Decoding, Request
 
 MAX_TOKENS = 160  # as in the quickstart
 GROUP = 8  # completions of a prompt, which are compared with each other

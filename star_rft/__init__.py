@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.notebook import import_tqdm
-from star_rft.types import Problem, RoundReport, RunFailure, Sample, Trace, UserError
+from star_rft.errors import RunFailure, UserError
+from star_rft.progress import import_tqdm
+from star_rft.types import Problem, RoundReport, Sample, Trace
 
 if TYPE_CHECKING:
     from star_rft.progress import Progress

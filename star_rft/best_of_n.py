@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import verifiers
+from star_rft.errors import RunFailure, UserError
 from star_rft.files import append_line, read_lines
 from star_rft.progress import Advance
 from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
@@ -20,7 +21,7 @@ from star_rft.scoring import SCORERS, Surroundings, check_options, open_scorer, 
 from star_rft.stages import RunStages
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
 from star_rft.training.corpus import Sampling
-from star_rft.types import Interval, RunFailure, Scorer, Split, Trace, UserError, digest
+from star_rft.types import Interval, Scorer, Split, Trace, digest
 
 CHUNK = 512  # traces that are scored and saved at once; what an interruption can cost
 

@@ -18,9 +18,10 @@ from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
 from star_rft.drawing import Drawing
 from star_rft.engines import open_cluster, open_pool, open_sampler
+from star_rft.errors import RunError
 from star_rft.export.facts import Told
 from star_rft.export.model_card import write_model_card
-from star_rft.files import RunError, locked, write_text
+from star_rft.files import locked, write_text
 from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.gate import Gate

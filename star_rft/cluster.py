@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.frontier.plan import Unit
 from star_rft.keeping import VerifierPool
 from star_rft.ledger import Ledger, write_unit
@@ -29,7 +30,7 @@ from star_rft.models import first_line
 from star_rft.progress import Sampling, Silent
 from star_rft.rollout import Asked, Counted, draw, to_draw
 from star_rft.timeline import Note, Span
-from star_rft.types import Decoding, Model, Problem, RunFailure, Sample, Sampler, Split, UserError
+from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Split
 from verifiers.tally import Tally
 from verifiers.types import Verdict
 

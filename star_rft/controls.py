@@ -16,7 +16,8 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from star_rft import evaluate
-from star_rft.files import RunError, read_json, whole, write_json, write_table
+from star_rft.errors import RunError, UserError
+from star_rft.files import read_json, whole, write_json, write_table
 from star_rft.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.ledger import Ledger
 from star_rft.record import read as read_report
@@ -26,7 +27,7 @@ from star_rft.timeline import Timeline
 from star_rft.training.corpus import corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places
 from star_rft.training.settings import FitReport
-from star_rft.types import Example, Model, Split, UserError
+from star_rft.types import Example, Model, Split
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from star_rft import rationalize
 from star_rft.cluster import Cluster
-from star_rft.files import RunError
+from star_rft.errors import RunError
 from star_rft.frontier.plan import PLAN, Asking, Ints, Unit, plan_table
 from star_rft.keeping import VerifierPool
 from star_rft.ledger import Ledger, batches

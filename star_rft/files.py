@@ -14,11 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from star_rft.types import UserError
-
-
-class RunError(UserError):
-    """A run folder that cannot be used as asked: the text says why and what to do."""
+from star_rft.errors import RunError
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.remote import BEHIND, LONGEST_WAIT, MENDABLE, Key, Passing, problem_with, require_address, wait_asked
-from star_rft.types import RunFailure, UserError
 
 if TYPE_CHECKING:
     import httpx

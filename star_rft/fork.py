@@ -13,7 +13,8 @@ from pathlib import Path
 
 from star_rft import config as configs
 from star_rft.config import Config
-from star_rft.files import RunError, locked, whole_folder, write_text
+from star_rft.errors import RunError
+from star_rft.files import locked, whole_folder, write_text
 from star_rft.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.ledger import Ledger
 from star_rft.ledger.forking import link

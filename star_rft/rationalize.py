@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from star_rft.data.prompts import QUESTION
-from star_rft.types import Problem, UserError
+from star_rft.errors import UserError
+from star_rft.types import Problem
 from verifiers.extract import reference_answer
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.files import RunError, write_json
+from star_rft.errors import RunError
+from star_rft.files import write_json
 from star_rft.statistics import bootstrap
 from star_rft.types import Interval, RoundReport, Scores
 

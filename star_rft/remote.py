@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from star_rft.types import UserError
+from star_rft.errors import UserError
 
 if TYPE_CHECKING:
     import httpx

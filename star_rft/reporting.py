@@ -11,8 +11,8 @@ from star_rft.data import Prompter
 from star_rft.diversity import diversity
 from star_rft.drawing import Drawing
 from star_rft.drift import drift, gold_solutions, length_drift, own_samples
+from star_rft.errors import RunError
 from star_rft.evaluate import HeldOut
-from star_rft.files import RunError
 from star_rft.folder import RunFolder
 from star_rft.gate import Decision, Gate, Signs, decide, evaluated
 from star_rft.training.corpus import mixture

@@ -17,8 +17,9 @@ from star_rft.balance import Probe
 from star_rft.data import Prompter
 from star_rft.doubts import doubts
 from star_rft.drawing import Drawing
+from star_rft.errors import RunError
 from star_rft.evaluate import HeldOut
-from star_rft.files import RunError, write_batches, write_table
+from star_rft.files import write_batches, write_table
 from star_rft.folder import RunFolder, float32_of
 from star_rft.frontier.classes import classify
 from star_rft.frontier.plan import Unit, read_plan, write_plan

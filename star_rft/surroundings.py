@@ -125,8 +125,8 @@ def installed(name: str) -> str | None:
 
 def vllm_of(python: str) -> str | None:
     """Return the version of vLLM that an interpreter has, or None."""
+    from star_rft.errors import UserError
     from star_rft.samplers.interpreter import vllm_version
-    from star_rft.types import UserError
 
     try:
         return vllm_version(python)

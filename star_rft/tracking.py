@@ -23,8 +23,9 @@ from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from star_rft.errors import UserError
 from star_rft.progress import OnStep
-from star_rft.types import RoundReport, UserError
+from star_rft.types import RoundReport
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker

@@ -18,14 +18,6 @@ FinishReason = Literal["stop", "length"]
 Model = Path | str
 
 
-class UserError(ValueError):
-    """A mistake that the user can mend: one clear line, no traceback, exit status 2."""
-
-
-class RunFailure(RuntimeError):
-    """Work that was asked for rightly and failed: one clear line, exit status 1."""
-
-
 def digest(*parts: object, size: int = 8) -> str:
     """Return `2 * size` hex digits that depend on every part and on nothing else (not on the process)."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)

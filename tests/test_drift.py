@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 import star_rft.drift
 from star_rft.data import Prompter
 from star_rft.drift import drift, gold_solutions, length_drift, mean_kl, own_samples
+from star_rft.errors import UserError
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS, load_tokenizer
-from star_rft.types import Example, Problem, UserError
+from star_rft.types import Example, Problem
 from tests.small_ledgers import commit, ledger_of, sample, verdict
 
 TINY = ASSETS / "tiny"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from star_rft.errors import UserError
 from star_rft.models import SMOLLM2_INSTALL, ModelError, fingerprint, initialise, load, load_tokenizer, resolve
 from star_rft.starting.model import look
-from star_rft.types import UserError
 from tests.small_models import save_random_llama
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from star_rft.build import open_run
 from star_rft.config import load
-from star_rft.files import RunError
+from star_rft.errors import RunError, RunFailure
 from star_rft.loop import run
-from star_rft.types import RunFailure
 from tests.conventions import BETWEEN, EOS, Convention, save_turn_model
 from tests.jsonl import write_jsonl
 

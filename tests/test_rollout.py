@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from star_rft import keeping
+from star_rft.errors import RunFailure
 from star_rft.frontier.plan import POLICY, Asking, Unit, plan_table, read_plan, write_plan
 from star_rft.ledger import Ledger
 from star_rft.progress import Silent
 from star_rft.rollout import Asked, draw
 from star_rft.timeline import Span
-from star_rft.types import Completion, Decoding, Problem, Request, RunFailure, Sampler
+from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from verifiers.types import Verdict
 
 DECODING = Decoding(temperature=1.0, max_tokens=4)

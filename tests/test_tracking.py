@@ -17,8 +17,9 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, register_t
 
 import star_rft
 from star_rft import record, tracking
+from star_rft.errors import UserError
 from star_rft.tracking import Tracking, check, metrics_of, open_trackers
-from star_rft.types import RoundReport, UserError
+from star_rft.types import RoundReport
 from tests.small_runs import call, write_config
 
 

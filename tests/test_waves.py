@@ -10,9 +10,9 @@ import pytest
 
 import star_rft
 from star_rft.build import open_run, settle
-from star_rft.files import RunError
+from star_rft.errors import RunError
 from star_rft.ledger import Ledger
-from star_rft.one_stage import do_stage
+from star_rft.loop import do_stage
 from tests.small_models import copy_of_tiny
 from tests.small_runs import EVALUATED_ONCE, FEW_PROBLEMS, outcome, write_config
 

@@ -10,7 +10,7 @@ import typer
 from star_rft.cli.faults import disk_fault
 from star_rft.cli.shared import app
 from star_rft.cli.stopping import Stopped, again, stop
-from star_rft.types import RunFailure, UserError
+from star_rft.errors import RunFailure, UserError
 
 # isort: off
 # in the order in which --help lists their commands

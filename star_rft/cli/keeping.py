@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from star_rft.cli.shared import AsJson, Overrides, RunDir, app, example, run_folder
-from star_rft.types import RunFailure
+from star_rft.errors import RunFailure
 
 
 @app.command(epilog=example("star-rft ledger runs/quickstart --check"))

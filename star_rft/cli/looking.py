@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from star_rft.cli.shared import AsJson, RunDir, app, example, results, run_folder
-from star_rft.types import UserError
+from star_rft.errors import UserError
 
 if TYPE_CHECKING:
     import duckdb

@@ -10,7 +10,7 @@ import typer
 
 from star_rft.cli.shared import AsJson, Quiet, app, example, progress_of, results
 from star_rft.cli.stopping import stoppable
-from star_rft.types import RunFailure, UserError
+from star_rft.errors import RunFailure, UserError
 
 if TYPE_CHECKING:
     from star_rft.best_of_n import BestOfN

@@ -154,7 +154,7 @@ def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, pag
 def _one_stage(source: str, overrides: list[str] | None, stage: str, quiet: bool) -> None:
     """Run one stage of the first unfinished round; what it needs from earlier stages must be there."""
     from star_rft.build import open_run, settle
-    from star_rft.one_stage import do_stage
+    from star_rft.loop import do_stage
 
     settled = settle(source, overrides or ())
     with (

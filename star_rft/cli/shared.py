@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_rft.types import UserError
+from star_rft.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console

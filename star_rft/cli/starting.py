@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from star_rft.cli.shared import AsJson, app, example, results
-from star_rft.types import UserError
+from star_rft.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from star_rft.config.run import Config
-from star_rft.types import UserError
+from star_rft.errors import UserError
 
 
 class ConfigError(UserError):

@@ -23,7 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from star_rft.types import Problem, UserError
+from star_rft.errors import UserError
+from star_rft.types import Problem
 
 Kind = Literal["exact", "normalised", "ngram", "phrase"]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from star_rft.types import Decoding, FinishReason, Problem, UserError
+from star_rft.errors import UserError
+from star_rft.types import Decoding, FinishReason, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
+from star_rft.errors import RunError
 from star_rft.export import describing, traces
 from star_rft.export.data_card import Exported, File, data_card
 from star_rft.export.facts import Told
@@ -29,7 +30,6 @@ from star_rft.export.rows import (
 )
 from star_rft.export.traces import Include
 from star_rft.export.writing import CARD, INFO, in_batches, new_folder, opened
-from star_rft.files import RunError
 from star_rft.folder import RunFolder
 from star_rft.progress import Progress
 from star_rft.training.corpus import mixture

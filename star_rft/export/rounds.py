@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from star_rft.files import RunError
+from star_rft.errors import RunError
 from star_rft.folder import RunFolder
 from star_rft.record import read
 

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from star_rft.errors import UserError
 from star_rft.files import whole_folder
-from star_rft.types import UserError
 
 Write = Callable[[pa.RecordBatch], None]
 

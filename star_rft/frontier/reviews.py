@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
+from star_rft.errors import UserError
 from star_rft.files import append_line, read_lines
-from star_rft.types import UserError
 
 Finding = Literal["right", "wrong"]
 FINDINGS: tuple[Finding, ...] = get_args(Finding)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from star_rft.errors import UserError
 from star_rft.frontier.classes import CLASSES, PromptClass
-from star_rft.types import UserError
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from star_rft.files import RunError, append_line, read_lines
+from star_rft.errors import RunError
+from star_rft.files import append_line, read_lines
 
 SCHEMA = 4
 

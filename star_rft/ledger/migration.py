@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from star_rft.files import RunError, write_table, write_text
+from star_rft.errors import RunError
+from star_rft.files import write_table, write_text
 from star_rft.ledger.manifest import SCHEMA, Line, Manifest
 from star_rft.ledger.parts import key_columns, marks, sha256
 from star_rft.ledger.schemas import SAMPLES, VERDICTS

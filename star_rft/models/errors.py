@@ -8,7 +8,7 @@ from pathlib import Path
 from pickle import PickleError
 from typing import Any
 
-from star_rft.types import UserError
+from star_rft.errors import UserError
 
 
 class ModelError(UserError):

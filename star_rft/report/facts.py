@@ -14,7 +14,7 @@ from star_rft import record, timeline
 from star_rft.contributions import Comparison, compare
 from star_rft.controls import NAMES as CONTROLS
 from star_rft.controls import Lineage
-from star_rft.files import RunError
+from star_rft.errors import RunError
 from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.report.held_out import Measured, measured

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from star_rft.errors import UserError
 from star_rft.remote import Passing
 from star_rft.samplers.stops import Endings
-from star_rft.types import Decoding, FinishReason, UserError
+from star_rft.types import Decoding, FinishReason
 
 # Of how servers are asked and read here, for decodings: theirs is not known before one is up, nor the same everywhere.
 VERSION = "1"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from star_rft.types import RunFailure, UserError
+from star_rft.errors import RunFailure, UserError
 
 KEPT = 0.1  # of what the engines had taken: others use a GPU too, and a driver frees in its own time
 FREED_WITHIN = 20.0  # seconds

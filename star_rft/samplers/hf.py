@@ -17,13 +17,14 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache
 
+from star_rft.errors import UserError
 from star_rft.models import load, read_config
 from star_rft.models.ends import ends_by
 from star_rft.samplers.decode import PREFILL_TOKENS, Batch, Row
 from star_rft.samplers.probe import free_bytes, prove_slots, require_decodable
 from star_rft.samplers.prompts import Prompt, tokenized
 from star_rft.samplers.stops import Endings
-from star_rft.types import Completion, Decoding, Request, UserError
+from star_rft.types import Completion, Decoding, Request
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
 MEMORY_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of what is free

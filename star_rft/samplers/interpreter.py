@@ -6,7 +6,7 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from star_rft.types import UserError
+from star_rft.errors import UserError
 
 WORKER = Path(__file__).parent / "vllm_engine" / "worker.py"
 ADVICE = "pip install 'star-rft[vllm]' there, or set vllm.python to the interpreter of an environment that has vLLM"

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.remote import Key
-from star_rft.types import Model, RunFailure, UserError
+from star_rft.types import Model
 
 GUARD = Path(__file__).with_name("guard.py")
 POLL = 0.1

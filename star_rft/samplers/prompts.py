@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from star_rft.types import Decoding, Request, UserError
+from star_rft.errors import UserError
+from star_rft.types import Decoding, Request
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

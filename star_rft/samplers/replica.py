@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 
+from star_rft.errors import RunFailure, UserError
+from star_rft.processes import is_alive, kill_groups, members
 from star_rft.samplers.engine_log import log_tail
 from star_rft.samplers.interpreter import WORKER
-from star_rft.samplers.processes import is_alive, kill_groups, members
-from star_rft.types import RunFailure, UserError
 
 AHEAD = 2  # times as many requests are handed to an engine as it runs at once
 CLOSED_WITHIN = 15.0  # seconds that vLLM gets to shut down in order before it is killed

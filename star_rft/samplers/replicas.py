@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from itertools import count
 from threading import Lock
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.samplers.gpus import GpuMemory, shares
 from star_rft.samplers.replica import Message, Replica
-from star_rft.types import Request, RunFailure, UserError
+from star_rft.types import Request
 
 CHECK_SECONDS = 0.5  # how often a wait for results looks whether the engines still move
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from star_rft import models
+from star_rft.errors import UserError
 from star_rft.fleet import Address, Fleet, reached
 from star_rft.models.ends import ends_of
 from star_rft.models.tokens import continuation_ids
@@ -21,7 +22,7 @@ from star_rft.samplers.dialects import DIALECTS, VERSION, Answer, Dialect, answe
 from star_rft.samplers.own_server import OwnServer
 from star_rft.samplers.prompts import tokenized
 from star_rft.samplers.stops import Endings
-from star_rft.types import Completion, Decoding, Model, Request, UserError
+from star_rft.types import Completion, Decoding, Model, Request
 
 if TYPE_CHECKING:
     import httpx

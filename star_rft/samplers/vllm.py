@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from star_rft.errors import UserError
 from star_rft.models import load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.samplers.adapters import adapter_of
@@ -20,7 +21,7 @@ from star_rft.samplers.prompts import tokenized
 from star_rft.samplers.replica import Message
 from star_rft.samplers.replicas import Ask, Replicas
 from star_rft.samplers.stops import Endings
-from star_rft.types import Completion, Decoding, Request, UserError
+from star_rft.types import Completion, Decoding, Request
 
 # vLLM refuses larger temperatures, and silently raises smaller ones, of which the ledger would not know.
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from star_rft.errors import UserError
 from star_rft.fleet import Address, Fleet
 from star_rft.remote import key_from, require_address, shown
-from star_rft.types import UserError, digest
+from star_rft.types import digest
 
 if TYPE_CHECKING:
     import httpx

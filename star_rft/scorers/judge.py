@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from star_rft.types import Decoding, Request, Sampler, Trace, UserError, digest
+from star_rft.errors import UserError
+from star_rft.types import Decoding, Request, Sampler, Trace, digest
 
 Complete = Callable[[Sequence[str]], Iterator[str | None]]
 """From questions to answers, one each and in order; None where none was completed."""

@@ -12,12 +12,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from star_rft.errors import RunFailure
 from star_rft.models import fingerprint, load, load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.models.limits import longest_sequence
 from star_rft.models.tokens import continuation_ids, ended_text_ids, text_ids
 from star_rft.scorers.batches import by_length, pad
-from star_rft.types import Problem, RunFailure, Trace, digest
+from star_rft.types import Problem, Trace, digest
 
 BATCH_TOKENS = 4096  # a batch's logits are this many vocabularies wide
 

@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.models import (
     DTYPES,
     ModelError,
@@ -19,7 +20,7 @@ from star_rft.models import (
 )
 from star_rft.models.errors import explained, library_errors
 from star_rft.scorers.batches import by_length, pad
-from star_rft.types import RunFailure, Trace, UserError, digest
+from star_rft.types import Trace, digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

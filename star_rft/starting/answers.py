@@ -10,7 +10,7 @@ from typing import Any, Literal
 import verifiers
 from star_rft.data.references import BAD_SHARE_LIMIT
 from star_rft.data.rows import DataError
-from star_rft.types import UserError
+from star_rft.errors import UserError
 from verifiers.extract import reference_answer
 
 # What an answer is: it decides what a prompt asks for.

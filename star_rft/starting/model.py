@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from star_rft.data.prompts import QUESTION
+from star_rft.errors import UserError
 from star_rft.models.load import may_be_of_hub
 from star_rft.models.resolve import SMOLLM2_INSTALL
-from star_rft.types import UserError
 
 TINY, SMOLLM2 = "tiny", "smollm2"
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

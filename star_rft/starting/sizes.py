@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from star_rft.errors import UserError
 from star_rft.starting.model import SMALL, TINY, Device, ModelFacts
-from star_rft.types import Problem, UserError
+from star_rft.types import Problem
 
 # Weights, gradients and two moments in float32.
 BYTES_TRAINED = 16

@@ -11,13 +11,14 @@ from typing import Any
 import verifiers
 from star_rft.data import DataError, overlaps
 from star_rft.data.sources import unit_hash
+from star_rft.errors import UserError
 from star_rft.starting import answers, holding_out, meaning
 from star_rft.starting.asking import Dialogue
 from star_rft.starting.columns import Values, columns_of, one_line
 from star_rft.starting.loading import Loaded, converted, first_rows, load_generated, load_problems
 from star_rft.starting.meaning import Meaning
 from star_rft.starting.source import DataSource, find_source, held_out_in
-from star_rft.types import Problem, UserError
+from star_rft.types import Problem
 
 SHOWN = 3
 EXAMPLE_WIDTH = 46

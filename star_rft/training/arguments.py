@@ -10,8 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.errors import TrainingError
 from star_rft.models.errors import first_line
-from star_rft.training.errors import TrainingError
 from star_rft.training.settings import LoraSpec, Settings
 
 if TYPE_CHECKING:

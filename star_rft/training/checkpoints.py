@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from star_rft.errors import TrainingError
 from star_rft.files import sync, sync_folder
-from star_rft.training.errors import TrainingError
 
 MARKER = "whole.json"
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from star_rft.errors import RunFailure
 from star_rft.ledger import batches
 from star_rft.models.ends import Stops
-from star_rft.types import Example, FinishReason, Problem, Ranking, RunFailure, Trace, digest
+from star_rft.types import Example, FinishReason, Problem, Ranking, Trace, digest
 
 if TYPE_CHECKING:
     import duckdb

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from star_rft import processes
+from star_rft.errors import RunFailure, TrainingError
 from star_rft.files import write_json
 from star_rft.progress import OnStep
-from star_rft.training import leash
-from star_rft.training.errors import TrainingError
 from star_rft.training.items import write_items
 from star_rft.training.settings import FitReport, LoraSpec, Say
-from star_rft.types import Example, Ranking, RunFailure
+from star_rft.types import Example, Ranking
 
 # accelerate's configs in this package, by the names that `launch.config` takes.
 CONFIGS = {name: Path(__file__).parent / "accelerate" / f"{name}.yaml" for name in ("fsdp2", "ddp")}
@@ -77,7 +77,7 @@ def fit_launched(
     _check_gpus(launch, options.get("device", "auto"))
     folder = work_dir.with_name(f"{work_dir.name}.launch")
     folder.mkdir(parents=True, exist_ok=True)
-    if not leash.wait_for_ranks(folder, seconds=GONE_SECONDS):
+    if not processes.wait_for_ranks(folder, seconds=GONE_SECONDS):
         raise RunFailure(f"{folder}: processes of an earlier training are still at work there; end them first")
     for left in folder.glob("*.json*"):
         left.unlink()
@@ -103,7 +103,7 @@ def command_of(launch: Launch, folder: Path) -> list[str]:
 @contextmanager
 def _started(launch: Launch, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start the processes, and see to it that they are gone when the block ends, however it ends."""
-    with leash.holding(folder), (folder / LOG).open("wb") as log:
+    with processes.holding(folder), (folder / LOG).open("wb") as log:
         # A session of its own: Ctrl-C is heard here alone, and nobody writes over the progress display.
         process = subprocess.Popen(
             command_of(launch, folder),
@@ -119,7 +119,7 @@ def _started(launch: Launch, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    leash.wait_for_ranks(folder, seconds=GONE_SECONDS)
+    processes.wait_for_ranks(folder, seconds=GONE_SECONDS)
 
 
 def _environment(launch: Launch) -> dict[str, str]:

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from star_rft import processes
+from star_rft.errors import UserError
 from star_rft.files import read_json
-from star_rft.training import leash
 from star_rft.training.items import read_examples, read_rankings
 from star_rft.training.launch import EVENTS, ITEMS, SPEC
 from star_rft.training.preference import fit_rankings
 from star_rft.training.settings import FitReport, LoraSpec
 from star_rft.training.sft import fit
-from star_rft.types import UserError
 
 # `model_path` and `reference_path` may be names on the hub, which text remains.
 PATHS = ("out_dir", "work_dir", "optimizer_from", "weights_from", "float32_dir")
@@ -27,7 +27,7 @@ PATHS = ("out_dir", "work_dir", "optimizer_from", "weights_from", "float32_dir")
 
 def main(folder: Path, rank: int) -> None:
     sys.excepthook = _noted(folder, rank)
-    leash.tie(folder)
+    processes.tie(folder)
     options = _options(read_json(folder / SPEC))
     if rank == 0:
         tell = _teller(folder / EVENTS)

@@ -9,7 +9,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from star_rft.training.errors import TrainingError
+from star_rft.errors import TrainingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from star_rft.errors import TrainingError
 from star_rft.models import folder_of, load
 from star_rft.models.limits import text_config
-from star_rft.training.errors import TrainingError
 from star_rft.training.publication import Publication, published
 from star_rft.training.settings import Say
 

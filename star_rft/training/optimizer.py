@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.training.errors import TrainingError
+from star_rft.errors import TrainingError
 
 if TYPE_CHECKING:
     import torch

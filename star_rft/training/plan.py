@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from star_rft.errors import TrainingError
 from star_rft.training.batches import Size, draw_steps, split_even
-from star_rft.training.errors import TrainingError
 from star_rft.training.settings import Settings
 
 # About so many tokens make a micro-batch unless its size is given. On a CPU, more speed up the kernels no more

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from star_rft import models
+from star_rft.errors import TrainingError
 from star_rft.training.batches import Size, pack, pad
-from star_rft.training.errors import TrainingError
 from star_rft.training.limits import Limit, limit_of
 from star_rft.training.run import run
 from star_rft.training.settings import Comparison, FitOptions, FitReport, settled

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from star_rft import models
+from star_rft.errors import TrainingError
 from star_rft.files import whole_folder
 from star_rft.models import without_bars
 from star_rft.models.limits import text_config
@@ -21,7 +22,6 @@ from star_rft.training import liger, memory, optimizer, sharding
 from star_rft.training.arguments import adapter_errors, peft_config, trainer_arguments
 from star_rft.training.batches import Size, heaviest, largest_row
 from star_rft.training.checkpoints import last_whole, refuse_foreign
-from star_rft.training.errors import TrainingError
 from star_rft.training.models import Loaded, Loading, load_for_training, save_model
 from star_rft.training.plan import Plan, make_plan
 from star_rft.training.settings import FitReport, Running, Say, Settings

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from star_rft.errors import TrainingError
 from star_rft.training.batches import Collator, Size, length
-from star_rft.training.errors import TrainingError
 from star_rft.training.limits import Limit, limit_of
 from star_rft.training.run import run
 from star_rft.training.settings import FitOptions, FitReport, LoraSpec, settled

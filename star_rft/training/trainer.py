@@ -13,11 +13,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.sft_trainer import SFTTrainer
 
+from star_rft.errors import TrainingError
 from star_rft.progress import OnStep
 from star_rft.training import optimizer
 from star_rft.training.checkpoints import mark_whole
 from star_rft.training.dropout import rest
-from star_rft.training.errors import TrainingError
 from star_rft.training.forward import Forward, scored, token_nll
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+from star_rft.errors import UserError
 from star_rft.progress import Progress
-from star_rft.types import UserError
 from star_rft.view.app import Viewer, application
 from star_rft.view.guard import hosts_of
 from star_rft.view.index import build, units_of

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from star_rft.errors import UserError
 from star_rft.export.rounds import chosen_rounds
 from star_rft.export.writing import new_folder
 from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
-from star_rft.types import UserError
 from tests.export.calling import export, lines
 from tests.small_runs import call
 

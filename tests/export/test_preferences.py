@@ -11,11 +11,11 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from star_rft.errors import UserError
 from star_rft.export.rows import set_against_incorrect
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
 from star_rft.select.rules import select
-from star_rft.types import UserError
 from tests.export.calling import export, lines, snippet, trained_by_trl
 from tests.export.made_run import CONFIG
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from star_rft.errors import UserError
 from star_rft.frontier import view
 from star_rft.frontier.classes import CLASSES, FRONTIER, classify
 from star_rft.ledger import Ledger
-from star_rft.types import UserError
 from tests.small_ledgers import ledger_of, sample, verdict
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft.files import RunError, write_table
+from star_rft.errors import RunError
+from star_rft.files import write_table
 from star_rft.ledger import SCHEMA, Ledger
 from star_rft.ledger.parts import marks, sha256
 from tests.small_ledgers import commit, everything, sample, verdict

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.files import RunError, locked
+from star_rft.errors import RunError
+from star_rft.files import locked
 from star_rft.ledger import Ledger
 from star_rft.types import Decoding
 from tests.small_ledgers import commit, ledger_of, sample, verdict

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from star_rft import record
-from star_rft.files import RunError
+from star_rft.errors import RunError
 from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.report import terminal

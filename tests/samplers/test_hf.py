@@ -9,9 +9,10 @@ import torch
 from scipy.stats import chi2_contingency, chisquare
 from transformers import AutoModelForCausalLM
 
+from star_rft.errors import UserError
 from star_rft.models import ASSETS
 from star_rft.samplers.hf import HFSampler
-from star_rft.types import Completion, Decoding, Request, UserError
+from star_rft.types import Completion, Decoding, Request
 
 PLAIN = Decoding(temperature=1.0, max_tokens=40)
 PROMPTS = ["once upon a time", "a", "the cat sat on the mat. ", "x.y", "hello there", "wx", "q" * 30]

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import pytest
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.models import ASSETS, load_tokenizer
 from star_rft.samplers.server import ServerSampler
-from star_rft.types import Completion, Decoding, Request, RunFailure, UserError
+from star_rft.types import Completion, Decoding, Request
 
 from .faulty_server import MODEL, FaultyServer, closed_port, serving, written
 

@@ -13,11 +13,11 @@ import psutil
 import pytest
 import yaml
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
 from star_rft.remote import key_from
 from star_rft.samplers.own_server import OwnServer
-from star_rft.types import RunFailure, UserError
 from tests.small_runs import MINIATURE, call, write_config
 
 from .faulty_server import MODEL, serving

@@ -15,12 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.models import ASSETS
 from star_rft.samplers.engine_log import cause
 from star_rft.samplers.gpus import GpuMemory, shares
 from star_rft.samplers.interpreter import vllm_version
 from star_rft.samplers.vllm import VLLMSampler, engine_seed
-from star_rft.types import Completion, Decoding, Request, RunFailure, UserError
+from star_rft.types import Completion, Decoding, Request
 from tests.samplers.conformance import groups_of
 
 pytestmark = pytest.mark.usefixtures("own_temporary_folder")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.scorers import Endpoint, Judge
-from star_rft.types import RunFailure, UserError
 from tests.scorers.traces import trace
 
 KEY = "secret-0123456789"

@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from star_rft.errors import RunFailure, UserError
 from star_rft.models import ModelError
 from star_rft.scorers import RewardModel
-from star_rft.types import RunFailure, Trace, UserError
+from star_rft.types import Trace
 from tests.scorers.conftest import TINY, save_bert, save_reward_model, save_tokenizer
 from tests.scorers.traces import of_many_lengths, too_long, trace
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import verifiers
+from star_rft.errors import UserError
 from star_rft.starting.answers import answer_of, check, propose
-from star_rft.types import UserError
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 

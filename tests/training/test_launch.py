@@ -19,11 +19,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from star_rft.errors import RunFailure
+from star_rft.processes import wait_for_ranks
 from star_rft.training import FitReport, LoraSpec, TrainingError, fit, fit_rankings
 from star_rft.training.items import read_examples, read_rankings, write_items
 from star_rft.training.launch import CONFIGS, Launch, config_file, fit_launched
-from star_rft.training.leash import wait_for_ranks
-from star_rft.types import RunFailure
 from tests.training.conftest import random_examples, random_rankings
 
 # float32 sums in another order differ in the last of their 24 bits, which Adam's division may make 1e-5 of a weight.
@@ -222,7 +222,7 @@ def test_processes_that_are_not_heard_of_are_given_up_and_ended(base: Path, tmp_
 TIED = """
 import sys, time
 from pathlib import Path
-from star_rft.training.leash import tie
+from star_rft.processes import tie
 tie(Path(sys.argv[1]))
 print("tied", flush=True)
 time.sleep(60)
@@ -230,7 +230,7 @@ time.sleep(60)
 HOLDING = """
 import subprocess, sys, time
 from pathlib import Path
-from star_rft.training.leash import holding, wait_for_ranks
+from star_rft.processes import holding, wait_for_ranks
 wait_for_ranks(Path(sys.argv[1]), seconds=1)
 with holding(Path(sys.argv[1])):
     # A shell between the two, as a launcher is: it is not the parent whose end is heard of.

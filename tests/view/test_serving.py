@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from star_rft.types import UserError
+from star_rft.errors import UserError
 from star_rft.view import serving
 from star_rft.view.serving import listen
 from tests.small_runs import call, command, environment

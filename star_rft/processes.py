@@ -1,8 +1,7 @@
-"""Processes of a training end when whoever started them does, however that ends, and nobody is left behind unseen.
+"""Processes that end with the one that started them: process groups, and a lock on a folder.
 
-Two files of one folder carry the locks, which the kernel drops when their holder dies: `leash` is held by the process
-that started the training, and `ranks` by all that train, together. They hold where `flock` does: on one machine, and
-on shared file systems that pass it on (NFS 4, Lustre with `flock`).
+An engine's processes are one group, which is killed as a whole. The processes of a training hold a lock on a file of
+their folder, and end when nobody holds the other lock there, however the process that started them ended.
 """
 
 from __future__ import annotations
@@ -13,10 +12,50 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+
+import psutil
+
+from star_rft.errors import RunFailure
+
+GONE_WITHIN = 20.0  # seconds after SIGKILL; only a process inside a broken driver takes longer
+
+
+def members(group: int) -> list[int]:
+    """Return the processes of a group that still run; a zombie, which nobody has waited for, holds nothing."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_groups(groups: Sequence[int]) -> None:
+    """Kill every process of the groups and wait until none is left; RunFailure if one stays."""
+    for group in groups:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + GONE_WITHIN
+    while left := [pid for group in groups for pid in members(group)]:
+        if time.monotonic() > deadline:
+            raise RunFailure(f"processes {left} of an engine that was closed cannot be killed: what they hold is lost")
+        time.sleep(0.05)
+
 
 LOOK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
