@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from star_rft.keeping import VerifierPool
 from star_rft.ledger import DOUBTS, batches
+from star_rft.ledger.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
 from star_rft.rollout import judged_text
-from star_rft.select.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
 from star_rft.types import digest
 from verifiers.arithmetic import plain
 from verifiers.equations import Equation, find_equations

@@ -73,5 +73,5 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_loop_fits_on_one_screen() -> None:
-    assert len((ROOT / "star_rft" / "loop.py").read_text().splitlines()) <= 60
+def test_the_loop_and_the_single_stages_fit_on_two_screens() -> None:
+    assert len((ROOT / "star_rft" / "loop.py").read_text().splitlines()) <= 100

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import pyarrow as pa
 
 from star_rft.database import in_memory
-from star_rft.frontier.history import HISTORY, counts
+from star_rft.frontier.history import counts
 from star_rft.frontier.suspects import FLAG_AT, MIN_VOTES, PRIOR, suspects
+from star_rft.ledger.schemas import FRONTIER
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,20 +40,6 @@ MOST = 0.5
 # A reference that this many votes give, for each vote against it, is one of two answers, not a contradicted one.
 GOLD_VOTES = 0.25
 
-NOT_KEPT = ("samples_now", "correct_now", "unknown_now", "truncated_now")
-FRONTIER = pa.schema(
-    [
-        ("in_round", pa.int32()),
-        ("problem_id", pa.string()),
-        ("class", pa.string()),
-        *(field for field in HISTORY if field.name not in ("problem_id", *NOT_KEPT)),
-        ("other_answer", pa.string()),
-        ("other_votes", pa.int32()),
-        ("gold_votes", pa.int32()),
-        ("all_votes", pa.int32()),
-        ("wrong_gold_probability", pa.float64()),
-    ]
-)
 
 _CLASS = f"""
 case

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from star_rft.ledger.schemas import HISTORY
 from star_rft.statistics import upper_bound
 
 if TYPE_CHECKING:
@@ -34,30 +35,6 @@ DISCOUNT = 0.5
 PRIOR = 0.5
 CONFIDENCE = 0.95
 
-HISTORY = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        ("samples", pa.int32()),
-        ("correct", pa.int32()),
-        ("unknown", pa.int32()),
-        ("truncated", pa.int32()),
-        ("distinct", pa.int32()),
-        ("tokens", pa.int64()),
-        ("hinted", pa.int32()),
-        ("hinted_correct", pa.int32()),
-        ("foreign", pa.int32()),
-        ("foreign_correct", pa.int32()),
-        ("transition", pa.string()),
-        ("samples_now", pa.float64()),
-        ("correct_now", pa.float64()),
-        ("unknown_now", pa.float64()),
-        ("truncated_now", pa.float64()),
-        ("pass_mean", pa.float64()),
-        ("pass_low", pa.float64()),
-        ("pass_high", pa.float64()),
-        ("pass_rate_at_most", pa.float64()),
-    ]
-)
 
 # DuckDB reads the ledger once for the counts and once, correct samples only, for the keys.
 _COUNTS = """

@@ -114,3 +114,47 @@ ROUNDS = pa.schema(
         ("metrics", pa.string()),
     ]
 )
+
+
+HISTORY = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("samples", pa.int32()),
+        ("correct", pa.int32()),
+        ("unknown", pa.int32()),
+        ("truncated", pa.int32()),
+        ("distinct", pa.int32()),
+        ("tokens", pa.int64()),
+        ("hinted", pa.int32()),
+        ("hinted_correct", pa.int32()),
+        ("foreign", pa.int32()),
+        ("foreign_correct", pa.int32()),
+        ("transition", pa.string()),
+        ("samples_now", pa.float64()),
+        ("correct_now", pa.float64()),
+        ("unknown_now", pa.float64()),
+        ("truncated_now", pa.float64()),
+        ("pass_mean", pa.float64()),
+        ("pass_low", pa.float64()),
+        ("pass_high", pa.float64()),
+        ("pass_rate_at_most", pa.float64()),
+    ]
+)
+
+
+NOT_KEPT = ("samples_now", "correct_now", "unknown_now", "truncated_now")
+
+
+FRONTIER = pa.schema(
+    [
+        ("in_round", pa.int32()),
+        ("problem_id", pa.string()),
+        ("class", pa.string()),
+        *(field for field in HISTORY if field.name not in ("problem_id", *NOT_KEPT)),
+        ("other_answer", pa.string()),
+        ("other_votes", pa.int32()),
+        ("gold_votes", pa.int32()),
+        ("all_votes", pa.int32()),
+        ("wrong_gold_probability", pa.float64()),
+    ]
+)

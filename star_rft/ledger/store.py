@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from star_rft.ledger import checking, compaction, forking, migration, parts, views
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from star_rft.files import whole, write_text
+from star_rft.ledger import compaction, migration, parts, views
 from star_rft.ledger.manifest import SCHEMA, Line, Manifest
+from star_rft.ledger.parts import marks
+from star_rft.ledger.schemas import SAMPLES, VERDICTS
 from star_rft.types import Decoding, Sample
 from verifiers.types import Verdict
 
@@ -49,8 +59,8 @@ class Ledger:
             self._manifest = migration.migrated(self._manifest)
         if not self._manifest.lines:
             self._manifest.append({"schema": SCHEMA})
-        for damaged in checking.damaged(self._manifest, reads_all=reads_all):
-            log.warning(checking.set_aside(self._manifest, damaged))
+        for damaged in parts.damaged(self._manifest, reads_all=reads_all):
+            log.warning(parts.set_aside(self._manifest, damaged))
         self._remove_unnamed()
 
     def _remove_unnamed(self) -> None:
@@ -133,9 +143,76 @@ class Ledger:
     def fork(self, folder: Path, *, keeps_unit: Callable[[str], bool], keeps_row: Callable[[int, str], bool]) -> None:
         """Write a ledger of some of the units, by name and by the round and split of their samples, into a folder."""
         with self._lock:
-            forking.fork(self._manifest, folder, keeps_unit=keeps_unit, keeps_row=keeps_row)
+            fork(self._manifest, folder, keeps_unit=keeps_unit, keeps_row=keeps_row)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Open DuckDB with the views problems, samples, verdicts, scores, traces, selection, rankings and more."""
         with self._lock:
             return views.connect(self.run_dir, self._manifest)
+
+
+def fork(
+    source: Manifest, folder: Path, *, keeps_unit: Callable[[str], bool], keeps_row: Callable[[int, str], bool]
+) -> None:
+    """Write a ledger into `folder` that holds some units of `source`, in their order.
+
+    `keeps_row` says of a sample's round and split what `keeps_unit` says of its unit's name: units that were put
+    together are told apart by it.
+    """
+    lines: list[Line] = [{"schema": SCHEMA, "follows": source.ordinal}]
+    lines += [{"decoding": decoding} for decoding in source.decodings()]
+    for group in source.groups.values():
+        units = source.units_of(group)
+        kept = [unit for unit in units if keeps_unit(unit)]
+        if not kept:
+            continue
+        changed: dict[str, Any] = {}
+        if len(kept) == len(units):
+            for part in group["parts"].values():
+                link(source.folder / part, folder / part)
+        else:
+            changed = _filtered(source.folder, folder, group, keeps_row)
+        if "compacted" in group:
+            lines += [source.units[unit] for unit in kept]
+            lines.append({**group, "of": kept, "units": kept, **changed})
+        else:
+            lines.append(group)
+    write_text(folder / "manifest", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def link(file: Path, target: Path) -> None:
+    """Give a file a second name; where the disk cannot, or it is another disk, copy it with its time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copy2(file, target)
+
+
+def _filtered(source: Path, folder: Path, group: Line, keeps_row: Callable[[int, str], bool]) -> Line:
+    """Write the kept rows of a group's parts, a row group in memory at a time; return what changes in its line."""
+    samples, verdicts = (group["parts"][table] for table in ("samples", "verdicts"))
+    ids: list[pa.Array] = []
+
+    def of_samples(rows: pa.Table) -> pa.Table:
+        pairs = zip(rows["round"].to_pylist(), rows["split"].to_pylist(), strict=True)
+        kept = rows.filter(pa.array([keeps_row(*pair) for pair in pairs], pa.bool_()))
+        ids.extend(kept["sample_id"].chunks)
+        return kept
+
+    def of_verdicts(rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.is_in(rows["sample_id"], value_set=pa.chunked_array(ids, pa.string())))
+
+    _rewrite(source / samples, folder / samples, SAMPLES, of_samples)
+    _rewrite(source / verdicts, folder / verdicts, VERDICTS, of_verdicts)
+    return {**marks(folder, group["parts"]), "rows": sum(map(len, ids))}
+
+
+def _rewrite(source: Path, target: Path, schema: pa.Schema, kept: Callable[[pa.Table], pa.Table]) -> None:
+    with (
+        pq.ParquetFile(source) as parts,
+        whole(target) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for number in range(parts.num_row_groups):
+            writer.write_table(kept(parts.read_row_group(number)).cast(schema))

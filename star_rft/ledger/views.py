@@ -12,11 +12,11 @@ from uuid import uuid4
 import pyarrow as pa
 
 from star_rft.database import in_memory
-from star_rft.frontier.classes import FRONTIER
 from star_rft.ledger.manifest import Manifest
 from star_rft.ledger.schemas import (
     DECODINGS,
     DOUBTS,
+    FRONTIER,
     PROBLEMS,
     RANKINGS,
     ROUNDS,

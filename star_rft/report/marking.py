@@ -12,8 +12,8 @@ from fractions import Fraction
 from typing import Literal
 
 from star_rft.frontier.suspects import COMPLAINING
+from star_rft.ledger.keys import PROGRAM_VERIFIERS
 from star_rft.rollout import judged_text
-from star_rft.select.keys import PROGRAM_VERIFIERS
 from verifiers.arithmetic import Number
 from verifiers.equations import Equation, find_equations
 from verifiers.extract import SENTENCE_LIMIT, last_marker, visible

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from star_rft.data import write_problems
-from star_rft.frontier.classes import CLASSES, FRONTIER, classify
+from star_rft.frontier.classes import CLASSES, classify
 from star_rft.ledger import Ledger
+from star_rft.ledger.schemas import FRONTIER
 from star_rft.types import Problem, Sample
 from tests.small_ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict

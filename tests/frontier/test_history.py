@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from star_rft.frontier.history import HISTORY, beta_interval, counts
+from star_rft.frontier.history import beta_interval, counts
 from star_rft.ledger import Ledger
+from star_rft.ledger.schemas import HISTORY
 from star_rft.types import Sample
 from tests.small_ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict

@@ -9,8 +9,9 @@ import pytest
 
 from star_rft.errors import UserError
 from star_rft.frontier import view
-from star_rft.frontier.classes import CLASSES, FRONTIER, classify
+from star_rft.frontier.classes import CLASSES, classify
 from star_rft.ledger import Ledger
+from star_rft.ledger.schemas import FRONTIER
 from tests.small_ledgers import ledger_of, sample, verdict
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from star_rft.select.keys import equations, keys_of, program_key
+from star_rft.ledger.keys import equations, keys_of, program_key
 from verifiers.equations import find_equations
 
 

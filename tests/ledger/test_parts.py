@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.ledger import Ledger, checking
+from star_rft.ledger import Ledger, parts
 from tests.small_ledgers import commit, sample, verdict
 
 
@@ -65,8 +65,8 @@ def test_a_damaged_part_stays_given_up_when_the_process_ends_at_once(tmp_path: P
 def test_a_part_with_the_size_and_time_of_its_writing_is_believed_until_all_is_read(tmp_path: Path) -> None:
     ledger = ledger_of_two(tmp_path)
     flip_a_byte(ledger.folder / "verdicts" / "u1.parquet", keeps_time=True)
-    assert checking.damaged(ledger._manifest) == []
-    (found,) = checking.damaged(ledger._manifest, reads_all=True)
+    assert parts.damaged(ledger._manifest) == []
+    (found,) = parts.damaged(ledger._manifest, reads_all=True)
     assert found.part == "verdicts/u1.parquet"
 
 
