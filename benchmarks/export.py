@@ -20,7 +20,7 @@ from time import perf_counter
 from looking_run import write_run
 
 from star_rft.data import write_problems
-from star_rft.folder import RunFolder
+from star_rft.runs.folder import RunFolder
 
 ROUNDS = 2
 EXPORTS = (

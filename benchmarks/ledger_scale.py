@@ -84,8 +84,8 @@ def write(folder: Path, traces: int) -> float:
     import looking_run as made
     import numpy as np
 
-    from star_rft.folder import RunFolder
     from star_rft.ledger import Ledger
+    from star_rft.runs.folder import RunFolder
 
     prompts, run = traces // EACH, RunFolder(folder)
     folder.mkdir(parents=True)
@@ -138,9 +138,9 @@ def check(folder: Path, traces: int) -> float:
 
 def classify(folder: Path, traces: int) -> float:
     from star_rft.files import write_table
-    from star_rft.folder import RunFolder
     from star_rft.frontier.classes import classify
     from star_rft.ledger import Ledger
+    from star_rft.runs.folder import RunFolder
 
     con = Ledger(folder).connect()
     return _timed(lambda: write_table(RunFolder(folder).frontier(ROUNDS), classify(con, through_round=ROUNDS)))
@@ -150,8 +150,8 @@ def select(folder: Path, traces: int) -> float:
     import looking_run as made
 
     from star_rft.files import write_batches
-    from star_rft.folder import RunFolder
     from star_rft.ledger import Ledger
+    from star_rft.runs.folder import RunFolder
     from star_rft.select.rules import select
     from star_rft.stages import BATCH
 

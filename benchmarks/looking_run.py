@@ -18,13 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import yaml
 
-from star_rft import evaluate, record
+from star_rft import evaluate
 from star_rft.diversity import diversity
 from star_rft.files import write_table
-from star_rft.folder import RunFolder
 from star_rft.frontier.classes import classify
 from star_rft.gate import Gate, decide, evaluated
 from star_rft.ledger import DOUBTS, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import frontier_figures, selection_figures, train_figures, write_report
 from star_rft.select.rules import select
 from star_rft.types import Decoding, RoundReport
 
@@ -242,9 +243,9 @@ def _record(ledger: Ledger, run: RunFolder, round: int, prompts: int, history: l
     scores = evaluate.scores(now, split="dev", ks=KS, base=past[0] if past else None, last=past[-1] if past else None)
     figures: dict[str, Any] = {}
     if round:
-        figures = record.train_figures(con, round=round, group_by="steps")
-        figures |= record.selection_figures(con, round=round, problems=prompts)
-        figures |= record.frontier_figures(con, round=round) | {"waves": 1}
+        figures = train_figures(con, round=round, group_by="steps")
+        figures |= selection_figures(con, round=round, problems=prompts)
+        figures |= frontier_figures(con, round=round) | {"waves": 1}
         figures["diversity"] = diversity(con, round=round, seed=0)
     history.append(evaluated(round, now))
     report = RoundReport(
@@ -256,4 +257,4 @@ def _record(ledger: Ledger, run: RunFolder, round: int, prompts: int, history: l
         seconds={"sample": 3000.0, "verify": 90.0, "select": 9.0, "train": 900.0, "evaluate": 120.0, "other": 5.0},
         **figures,
     )
-    record.write(run.metrics(round), report)
+    write_report(run.metrics(round), report)

@@ -38,10 +38,10 @@ class Counting:
 def plan(run: Path, prompts: int) -> dict[str, float]:
     sys.path.insert(0, str(ROOT))
     from star_rft.drawing import Drawing, Engine
-    from star_rft.folder import RunFolder
     from star_rft.frontier.budget import Adaptive
     from star_rft.ledger import Ledger
     from star_rft.progress import Silent
+    from star_rft.runs.folder import RunFolder
     from star_rft.sources import Source
     from star_rft.types import Decoding, Problem
     from star_rft.waves import Waves

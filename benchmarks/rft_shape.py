@@ -36,9 +36,9 @@ from star_rft.cli.shared import progress_of
 from star_rft.config import Config
 from star_rft.controls import fit_of
 from star_rft.evaluate import read
-from star_rft.folder import RunFolder
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
+from star_rft.runs.folder import RunFolder
 from star_rft.select.rules import dedup_key
 from star_rft.statistics import Floats, bootstrap, crossed, paired
 from star_rft.types import Split

@@ -31,8 +31,8 @@ from figures import Figure, add_json_option, write_json
 from sampler import best_rows, by_generate, by_star_rft, prompts_for, rate
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from star_rft.machine import machine
 from star_rft.models import load, resolve
+from star_rft.runs.environment import machine
 from star_rft.samplers import decode
 from star_rft.samplers.draw import draw
 from star_rft.samplers.hf import HFSampler

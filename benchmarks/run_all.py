@@ -33,7 +33,7 @@ from results_page import Record, page
 
 from star_rft.errors import UserError
 from star_rft.files import read_json, write_json, write_text
-from star_rft.machine import machine
+from star_rft.runs.environment import machine
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

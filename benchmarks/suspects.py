@@ -217,7 +217,7 @@ def trained(
 def pass_rates(run: Path, round: int) -> list[float]:
     """Return the share of correct samples of each dev problem, in the order of their ids."""
     from star_rft.evaluate import read
-    from star_rft.folder import RunFolder
+    from star_rft.runs.folder import RunFolder
 
     rows = read(RunFolder(run).eval(round), "dev")
     return [row["correct"] / row["n"] for row in sorted(rows, key=lambda row: str(row["problem_id"]))]
@@ -227,8 +227,8 @@ def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counte
     """Count, a round each, what was flagged as the loop itself saw it, and the tokens that flagged prompts took."""
     import pyarrow.parquet as pq
 
-    from star_rft.folder import RunFolder
     from star_rft.ledger import Ledger
+    from star_rft.runs.folder import RunFolder
 
     con = Ledger(run).connect()
     true_by_question = {row["question"]: row["true"] for row in rows}

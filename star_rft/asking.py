@@ -10,9 +10,9 @@ from star_rft.data import Prompter
 from star_rft.data.prompts import QUESTION
 from star_rft.engines import backend
 from star_rft.evaluate import HeldOut
-from star_rft.folder import RunFolder
 from star_rft.frontier.plan import POLICY
 from star_rft.rationalize import Hint
+from star_rft.runs.folder import RunFolder
 from star_rft.sources import Source
 from star_rft.types import Decoding, Model
 

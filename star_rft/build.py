@@ -11,7 +11,6 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
-from star_rft import record
 from star_rft.asking import held_out_of, hint_source, prompts_of, sources_of, undeclared_end
 from star_rft.balance import Probe
 from star_rft.config import Config, FitConfig
@@ -22,23 +21,23 @@ from star_rft.errors import RunError
 from star_rft.export.facts import Told
 from star_rft.export.model_card import write_model_card
 from star_rft.files import locked, write_text
-from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.gate import Gate
 from star_rft.ledger import Ledger
 from star_rft.loaded import Engine
-from star_rft.machine import machine, versions
 from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
 from star_rft.recipes import recipe_files
 from star_rft.reporting import Reporting
+from star_rft.runs.environment import machine, versions
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
+from star_rft.runs.timing import Seconds, Timeline
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
-from star_rft.seconds import Seconds
 from star_rft.select.rules import check as check_rules
 from star_rft.select.rules import dedup_key
 from star_rft.sources import Source
 from star_rft.stages import RunStages
-from star_rft.timeline import Timeline
 from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
 from star_rft.training.corpus import Sampling
@@ -85,7 +84,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
                     stages.prompts.stops(decoding)  # raises UserError for an end that the tokenizer cannot have
                 stages.drawing.check_prompts(stages.prompts.render)
                 for number in folder.finished_rounds():  # of which a tracker may be new
-                    stages.tracking.round(record.read(folder.metrics(number)))
+                    stages.tracking.round(read_report(folder.metrics(number)))
                 yield stages
                 stages.tracking.close()
             finally:

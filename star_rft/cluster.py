@@ -29,7 +29,7 @@ from star_rft.loaded import Engine
 from star_rft.models import first_line
 from star_rft.progress import Sampling, Silent
 from star_rft.rollout import Asked, Counted, draw, to_draw
-from star_rft.timeline import Note, Span
+from star_rft.runs.timing import Note, Span
 from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Split
 from verifiers.tally import Tally
 from verifiers.types import Verdict

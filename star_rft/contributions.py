@@ -9,9 +9,9 @@ import numpy as np
 
 from star_rft.controls import METRICS, Cost, Lineage, fit_of, held_out_rows
 from star_rft.files import read_json
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
-from star_rft.record import read as read_report
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
 from star_rft.statistics import bootstrap, paired, pass_at_k
 from star_rft.types import Interval, Split
 

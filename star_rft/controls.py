@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from star_rft import evaluate
 from star_rft.errors import RunError, UserError
 from star_rft.files import read_json, whole, write_json, write_table
-from star_rft.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.ledger import Ledger
-from star_rft.record import read as read_report
-from star_rft.seconds import Seconds
+from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
+from star_rft.runs.reports import read_report
+from star_rft.runs.timing import Seconds, Timeline
 from star_rft.select.rules import select
-from star_rft.timeline import Timeline
 from star_rft.training.corpus import corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places
 from star_rft.training.settings import FitReport

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from star_rft import surroundings
 from star_rft.models.resolve import SMOLLM2_INSTALL
-from star_rft.surroundings import DISTRIBUTION, Torch
+from star_rft.runs import environment
+from star_rft.runs.environment import DISTRIBUTION, Torch
 
 Level = Literal["ok", "note", "problem"]
 
@@ -57,31 +57,31 @@ def examine() -> list[Finding]:
     from verifiers.clash import foreign_install
     from verifiers.sandbox.jail import reached
 
-    pip = surroundings.pip_command(sys.executable, shutil.which("pip"))
-    needed, extras = surroundings.requirements()
-    driver, hidden, shared = surroundings.nvidia_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/dev/shm")
+    pip = environment.pip_command(sys.executable, shutil.which("pip"))
+    needed, extras = environment.requirements()
+    driver, hidden, shared = environment.nvidia_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"), Path("/dev/shm")
     return [
         python(sys.version_info[:3], sys.executable),
         system(platform.system(), platform.machine()),
-        *packages(needed, surroundings.installed, pip),
-        device(*surroundings.torch_build(), driver=driver, hidden=hidden, pip=pip),
-        processes(surroundings.torch_build()[0], surroundings.torch_backends(), pip),
-        cores(surroundings.usable_cores(), os.environ.get("OMP_NUM_THREADS")),
-        memory(*surroundings.usable_memory()),
+        *packages(needed, environment.installed, pip),
+        device(*environment.torch_build(), driver=driver, hidden=hidden, pip=pip),
+        processes(environment.torch_build()[0], environment.torch_backends(), pip),
+        cores(environment.usable_cores(), os.environ.get("OMP_NUM_THREADS")),
+        memory(*environment.usable_memory()),
         disk(shutil.disk_usage(".").free),
-        writable("working folder", Path.cwd(), surroundings.is_writable),
-        writable("temporary folder", Path(tempfile.gettempdir()), surroundings.is_writable),
-        *shared_memory(shared, surroundings.is_writable, surroundings.free_bytes(shared), platform.system()),
+        writable("working folder", Path.cwd(), environment.is_writable),
+        writable("temporary folder", Path(tempfile.gettempdir()), environment.is_writable),
+        *shared_memory(shared, environment.is_writable, environment.free_bytes(shared), platform.system()),
         name_clash(foreign_install(), pip),
         *(
-            extra(name, wanted, surroundings.installed, pip)
+            extra(name, wanted, environment.installed, pip)
             for name, wanted in extras.items()
             if name not in FOR_DEVELOPERS + WITH_A_LINE_OF_ITS_OWN
         ),
-        smollm2(surroundings.installed, pip),
-        vllm([sys.executable, str(VLLM_PYTHON.absolute())], surroundings.vllm_of, sys.executable, pip),
+        smollm2(environment.installed, pip),
+        vllm([sys.executable, str(VLLM_PYTHON.absolute())], environment.vllm_of, sys.executable, pip),
         sandbox(*reached()),
-        *hub(os.environ, surroundings.cache_folder(), surroundings.is_writable, surroundings.reaches_hub),
+        *hub(os.environ, environment.cache_folder(), environment.is_writable, environment.reaches_hub),
     ]
 
 

@@ -19,8 +19,8 @@ from star_rft.ledger import Ledger, batches
 from star_rft.loaded import Engine
 from star_rft.progress import Progress
 from star_rft.rollout import Asked, Counted, draw, final_verdict, judged_text
+from star_rft.runs.timing import Note, ignore
 from star_rft.sources import Render, Source
-from star_rft.timeline import Note, ignore
 from star_rft.types import Decoding, Model, Problem, Split, digest
 
 PROMPTS_COMPARED = 32  # with what was sampled, when a run is resumed

@@ -10,7 +10,7 @@ from pathlib import Path
 import verifiers
 from star_rft.cluster import Cluster
 from star_rft.config import Config
-from star_rft.folder import RunFolder
+from star_rft.runs.folder import RunFolder
 from star_rft.types import Model, Sampler
 
 # Rows that an actor decodes at once where sample.batch_size does not say: no plan can know the memory of every node.

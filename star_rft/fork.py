@@ -15,9 +15,9 @@ from star_rft import config as configs
 from star_rft.config import Config
 from star_rft.errors import RunError
 from star_rft.files import locked, whole_folder, write_text
-from star_rft.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.ledger import Ledger
 from star_rft.ledger.store import link
+from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 
 # What may differ from the source, besides what may change in a run: what follows the samples, and what they depend on.
 AFTER = ("seed", "select", "train", "preference")

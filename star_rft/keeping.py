@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from star_rft.progress import Sampling
-from star_rft.timeline import Note, Span
+from star_rft.runs.timing import Note, Span
 from star_rft.types import Completion, Sample
 from verifiers.types import Verdict
 

@@ -11,12 +11,12 @@ from star_rft.asking import prompts_of, train_decodings, undeclared_end
 from star_rft.build import check_names, lora_of
 from star_rft.config import Config, FitConfig
 from star_rft.engines import engine_name
-from star_rft.folder import RunFolder
 from star_rft.models import ASSETS
 from star_rft.models.load import may_be_of_hub
 from star_rft.problem_sets import check_data, load_all
 from star_rft.recipes import counted, rule_text
-from star_rft.surroundings import nvidia_driver, usable_memory
+from star_rft.runs.environment import nvidia_driver, usable_memory
+from star_rft.runs.folder import RunFolder
 from star_rft.training import memory
 from star_rft.training.plan import MICRO_BATCH_TOKENS
 from star_rft.types import Problem, Split

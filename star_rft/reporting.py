@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from star_rft import balance, evaluate, record
+from star_rft import balance, evaluate
 from star_rft.data import Prompter
 from star_rft.diversity import diversity
 from star_rft.drawing import Drawing
 from star_rft.drift import drift, gold_solutions, length_drift, own_samples
 from star_rft.errors import RunError
 from star_rft.evaluate import HeldOut
-from star_rft.folder import RunFolder
 from star_rft.gate import Decision, Gate, Signs, decide, evaluated
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
 from star_rft.training.corpus import mixture
 from star_rft.types import Model, Problem, RoundReport, Scores, Split
 
@@ -52,7 +53,7 @@ class Reporting:
 
     def recorded(self, round: int) -> RoundReport | None:
         path = self.folder.metrics(round)
-        return record.read(path) if path.exists() else None
+        return read_report(path) if path.exists() else None
 
     def ends(self, report: RoundReport) -> bool:
         """Whether the run is over with this round, by the patience of now: it may be more than it was then."""
@@ -62,9 +63,9 @@ class Reporting:
 
     def _of_training(self, round: int, suspects: frozenset[str]) -> dict[str, Any]:
         con, problems = self.drawing.ledger.connect(), self.drawing.problems["train"]
-        figures = record.train_figures(con, round=round, group_by=self.held_out.group_by)
-        figures |= record.selection_figures(con, round=round, problems=len(problems))
-        figures |= record.frontier_figures(con, round=round)
+        figures = train_figures(con, round=round, group_by=self.held_out.group_by)
+        figures |= selection_figures(con, round=round, problems=len(problems))
+        figures |= frontier_figures(con, round=round)
         anchor = sum(problem.id not in suspects for problem in self.warm_start_data)
         with_gold = sum(problem.id not in suspects for problem in problems)
         gold, anchors = mixture(figures["survivors"], problems=with_gold, anchor=anchor, **self.corpus_with)

@@ -14,7 +14,7 @@ from star_rft.errors import RunFailure
 from star_rft.frontier.plan import Unit
 from star_rft.keeping import Job, Keeper, Store, VerifierPool
 from star_rft.progress import Sampling
-from star_rft.timeline import Note, Span, ignore
+from star_rft.runs.timing import Note, Span, ignore
 from star_rft.types import Completion, Decoding, Problem, Request, Sample, Sampler, Split, digest
 from verifiers.tally import Tally
 from verifiers.types import Verdict

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from star_rft import balance, evaluate, rationalize, record
+from star_rft import balance, evaluate, rationalize
 from star_rft.balance import Probe
 from star_rft.data import Prompter
 from star_rft.doubts import doubts
@@ -20,15 +20,16 @@ from star_rft.drawing import Drawing
 from star_rft.errors import RunError
 from star_rft.evaluate import HeldOut
 from star_rft.files import write_batches, write_table
-from star_rft.folder import RunFolder, float32_of
 from star_rft.frontier.classes import classify
 from star_rft.frontier.plan import Unit, read_plan, write_plan
 from star_rft.frontier.reviews import reviews
 from star_rft.keeping import VerifierPool
 from star_rft.ledger import RANKINGS, Ledger
 from star_rft.reporting import Reporting, checked
+from star_rft.runs.folder import RunFolder, float32_of
+from star_rft.runs.reports import write_report
+from star_rft.runs.timing import Seconds
 from star_rft.scoring import Scoring, scored
-from star_rft.seconds import Seconds
 from star_rft.select.rules import select
 from star_rft.sources import Source
 from star_rft.tracking import Tracking
@@ -223,7 +224,7 @@ class RunStages:
             report = self.reporting.report(round, policy, suspects=self.suspects(round))
         self.write_card(report)  # a model's card tells what it came to, which its training did not know yet
         report = replace(report, seconds=self._spent(round))
-        record.write(self.folder.metrics(round), report)
+        write_report(self.folder.metrics(round), report)
         self.tracking.round(report)
         return report
 

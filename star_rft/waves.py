@@ -9,10 +9,10 @@ from itertools import count
 import pyarrow as pa
 
 from star_rft.drawing import Drawing
-from star_rft.folder import RunFolder
 from star_rft.frontier.budget import Budget
 from star_rft.frontier.plan import Unit, read_plan, write_plan
 from star_rft.frontier.seen import seen
+from star_rft.runs.folder import RunFolder
 from star_rft.sources import Source
 from star_rft.types import Model, Problem
 

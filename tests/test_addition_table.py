@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from star_rft.folder import RunFolder
-from star_rft.record import read
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
 from tests.programs import benchmark
 
 
@@ -20,7 +20,7 @@ def test_a_run_that_ended_earlier_has_empty_cells(finished: Path, tmp_path: Path
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [row[0] for row in cells] == ["0", "1", "2"]
     assert cells[2][5:] == [""] * 4
-    report = read(RunFolder(finished).metrics(1))
+    report = read_report(RunFolder(finished).metrics(1))
     assert report.held_out is not None
     groups = [f"{100 * report.held_out.by_group[steps]:.0f}" for steps in ("1", "2")]
     all_of_them = f"{100 * report.held_out.pass_at_k['1']:.1f}"

@@ -23,8 +23,8 @@ from typing import Any
 import psutil
 import pytest
 
-from star_rft.folder import RunFolder
-from star_rft.standing import standing
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.status import standing
 from tests.small_runs import command, environment, outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]

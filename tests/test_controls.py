@@ -18,9 +18,9 @@ from star_rft.contributions import compare
 from star_rft.controls import NAMES, AtOnce, Lineage, chosen_names, chosen_round, impossible, make
 from star_rft.errors import RunError, UserError
 from star_rft.files import locked
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.recipes import recipe_files
+from star_rft.runs.folder import RunFolder
 
 QUICKSTART = next(path for path in recipe_files() if path.stem == "quickstart")
 TRAIN, DEV = 32, 10

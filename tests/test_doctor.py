@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from star_rft import doctor, surroundings
+from star_rft import doctor
 from star_rft.doctor import Finding
-from star_rft.surroundings import Torch
+from star_rft.runs import environment
+from star_rft.runs.environment import Torch
 from tests.small_runs import call
 
 CPU_BUILD = Torch("2.13.0+cpu", None, (), False)
@@ -152,23 +153,23 @@ def test_the_model_smollm2_is_installed_without_what_compiles_llama_cpp() -> Non
 
 
 def test_requirements_are_those_of_the_source_tree_and_else_of_what_is_installed(tmp_path: Path) -> None:
-    needed, extras = surroundings.requirements()
+    needed, extras = environment.requirements()
     assert any(text.startswith("torch") for text in needed)
     assert {"track", "json-schema", "sandbox", "dev"} <= set(extras)
-    needed, extras = surroundings.requirements(tmp_path / "pyproject.toml")
+    needed, extras = environment.requirements(tmp_path / "pyproject.toml")
     assert any(text.startswith("torch") for text in needed)
     assert not any("extra ==" in text for text in needed)
     assert any(text.startswith("trackio") for text in extras["track"])
     other = tmp_path / "other.toml"
     other.write_text('[project]\nname = "another"\n')
-    assert surroundings.requirements(other) == (needed, extras)
+    assert environment.requirements(other) == (needed, extras)
 
 
 def test_pip_is_the_one_beside_this_python(tmp_path: Path) -> None:
     here = str(tmp_path / "python")
-    assert surroundings.pip_command(here, str(tmp_path / "pip")) == "pip"
-    assert surroundings.pip_command(here, "/usr/bin/pip") == f"{here} -m pip"
-    assert surroundings.pip_command(here, None) == f"{here} -m pip"
+    assert environment.pip_command(here, str(tmp_path / "pip")) == "pip"
+    assert environment.pip_command(here, "/usr/bin/pip") == f"{here} -m pip"
+    assert environment.pip_command(here, None) == f"{here} -m pip"
 
 
 @pytest.fixture
@@ -178,15 +179,15 @@ def listening() -> Iterator[int]:
 
 
 def test_a_hub_that_takes_connections_is_reached_also_through_a_proxy(listening: int) -> None:
-    assert surroundings.reaches_hub({"HF_ENDPOINT": f"http://127.0.0.1:{listening}"})
-    assert surroundings.reaches_hub({"HTTPS_PROXY": f"http://127.0.0.1:{listening}", "HF_ENDPOINT": "http://192.0.2.1"})
+    assert environment.reaches_hub({"HF_ENDPOINT": f"http://127.0.0.1:{listening}"})
+    assert environment.reaches_hub({"HTTPS_PROXY": f"http://127.0.0.1:{listening}", "HF_ENDPOINT": "http://192.0.2.1"})
 
 
 def test_a_hub_that_does_not_answer_costs_two_seconds_at_most() -> None:
     began = time.monotonic()
     # RFC 5737's addresses belong to nobody; the thread that waits must not keep the process either.
-    assert not surroundings.reaches_hub({"HF_ENDPOINT": "https://192.0.2.1"}, seconds=0.3)
-    assert not surroundings.reaches_hub({"HF_ENDPOINT": "https://nowhere.invalid"}, seconds=0.3)
+    assert not environment.reaches_hub({"HF_ENDPOINT": "https://192.0.2.1"}, seconds=0.3)
+    assert not environment.reaches_hub({"HF_ENDPOINT": "https://nowhere.invalid"}, seconds=0.3)
     assert time.monotonic() - began < 2
     assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
@@ -198,7 +199,7 @@ def test_a_name_server_that_hangs_does_not_hang_the_doctor(monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
     began = time.monotonic()
-    assert not surroundings.reaches_hub({}, seconds=0.2)
+    assert not environment.reaches_hub({}, seconds=0.2)
     assert time.monotonic() - began < 1
 
 
@@ -210,9 +211,9 @@ def test_the_hub_is_not_called_where_that_is_not_wanted() -> None:
 
 
 def test_a_folder_is_tried_by_writing(tmp_path: Path) -> None:
-    assert surroundings.is_writable(tmp_path)
+    assert environment.is_writable(tmp_path)
     assert not list(tmp_path.iterdir())
-    assert not surroundings.is_writable(tmp_path / "absent")
+    assert not environment.is_writable(tmp_path / "absent")
 
 
 def test_this_machine_is_told_in_lines_of_80_columns_and_as_one_document(tmp_path: Path) -> None:
@@ -255,5 +256,5 @@ def test_an_interpreter_without_vllm_or_that_is_not_there_has_none(tmp_path: Pat
     without = tmp_path / "bare"
     without.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')  # no site-packages
     without.chmod(0o755)
-    assert surroundings.vllm_of(str(without)) is None
-    assert surroundings.vllm_of(str(tmp_path / "python")) is None
+    assert environment.vllm_of(str(without)) is None
+    assert environment.vllm_of(str(tmp_path / "python")) is None

@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft import evaluate, record
+from star_rft import evaluate
+from star_rft.runs.reports import read_report, write_report
 from star_rft.types import RoundReport
 from tests.small_ledgers import ledger_of, sample, verdict
 
@@ -51,5 +52,5 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     report = RoundReport(
         round=3, model="m", problems=2, no_survivors=1, no_survivors_interval=scored.greedy, held_out=scored
     )
-    record.write(tmp_path / "metrics.json", report)
-    assert record.read(tmp_path / "metrics.json") == report
+    write_report(tmp_path / "metrics.json", report)
+    assert read_report(tmp_path / "metrics.json") == report

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import star_rft
 from star_rft import config as configs
-from star_rft import record
 from star_rft.build import open_run
 from star_rft.evaluate import EVAL, read
 from star_rft.files import write_table
 from star_rft.gate import CHANGED, Decision, Evaluated, Gate, Outcome, Signs, compare, crossing, decide, evaluated
+from star_rft.runs.reports import write_report
 from tests.small_runs import MINIATURE
 
 N = 8
@@ -320,7 +320,7 @@ def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_p
             write_table(stages.folder.eval(round), eval_table(correct))
             if round < 2:
                 report = stages.reporting.report(round, stages.base, suspects=frozenset())
-                record.write(stages.folder.metrics(round), report)
+                write_report(stages.folder.metrics(round), report)
         first, last = report.gate, stages.reporting.report(2, stages.base, suspects=frozenset()).gate
     assert first is not None
     assert last is not None

@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 
 from star_rft import config as configs
-from star_rft.folder import RunFolder
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
+from star_rft.runs.folder import RunFolder
 from tests.programs import ROOT, benchmark
 
 EQUATIONS = {"dedup": "equations"}

@@ -18,7 +18,7 @@ from star_rft.frontier.plan import POLICY, Asking, Unit, plan_table, read_plan, 
 from star_rft.ledger import Ledger
 from star_rft.progress import Silent
 from star_rft.rollout import Asked, draw
-from star_rft.timeline import Span
+from star_rft.runs.timing import Span
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from verifiers.types import Verdict
 

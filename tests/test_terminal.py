@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from star_rft import record
 from star_rft.cli import rounds
 from star_rft.cli.rounds import Page
 from star_rft.cli.shared import results
 from star_rft.report.live import Pace, TerminalProgress, in_words
 from star_rft.report.terminal import fitted, groups_table, round_lines, rounds_table, training_table
+from star_rft.runs.reports import read_report
 from star_rft.types import Interval, RoundReport
 from tests.small_runs import call
 
@@ -76,7 +76,7 @@ def console(width: int) -> Console:
 @pytest.fixture
 def report(finished: Path) -> RoundReport:
     """A round's report with figures of our own: those of the run differ between processors."""
-    found = record.read(finished / "rounds/002/metrics.json")
+    found = read_report(finished / "rounds/002/metrics.json")
     assert found.held_out is not None
     assert found.gate is not None
     held_out = replace(
@@ -262,7 +262,7 @@ def test_its_lines_break_between_statements_and_say_why_a_round_was_rolled_back(
 
 @pytest.mark.parametrize("width", [50, 60, 80])
 def test_tables_leave_columns_out_before_they_cut_numbers(width: int, finished: Path) -> None:
-    reports = [record.read(path) for path in sorted(finished.glob("rounds/*/metrics.json"))]
+    reports = [read_report(path) for path in sorted(finished.glob("rounds/*/metrics.json"))]
     to = Console(file=io.StringIO(), width=width, color_system=None)
     for table in (rounds_table(reports), training_table(reports)):
         assert table is not None

@@ -16,8 +16,9 @@ import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, register_tracker_class
 
 import star_rft
-from star_rft import record, tracking
+from star_rft import tracking
 from star_rft.errors import UserError
+from star_rft.runs.reports import read_report
 from star_rft.tracking import Tracking, check, metrics_of, open_trackers
 from star_rft.types import RoundReport
 from tests.small_runs import call, write_config
@@ -102,7 +103,7 @@ def test_one_that_is_not_installed_fails_with_the_command_that_installs_it() -> 
 
 
 def test_a_round_is_flat_numbers_with_bounds_and_the_decision_as_text(finished: Path) -> None:
-    report = record.read(finished / "rounds/002/metrics.json")
+    report = read_report(finished / "rounds/002/metrics.json")
     found = metrics_of(report)
     assert report.held_out is not None
     assert found["held_out/pass_at_4"] == report.pass_at_k["4"]
@@ -117,10 +118,10 @@ def test_a_round_is_flat_numbers_with_bounds_and_the_decision_as_text(finished: 
 
 
 def test_a_class_that_nobody_is_in_any_more_is_0_and_round_0_has_no_figures_of_training(finished: Path) -> None:
-    report = record.read(finished / "rounds/002/metrics.json")
+    report = read_report(finished / "rounds/002/metrics.json")
     assert "no_survivors" not in report.classes
     assert metrics_of(report)["classes/no_survivors"] == 0
-    before = record.read(finished / "rounds/000/metrics.json")
+    before = read_report(finished / "rounds/000/metrics.json")
     start = metrics_of(before)
     assert not any(name.startswith(("round/", "classes/")) for name in start)
     assert before.pass_at_1 is not None

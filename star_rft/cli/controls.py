@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from star_rft.config import Config
     from star_rft.contributions import Comparison
     from star_rft.controls import AtOnce
-    from star_rft.folder import RunFolder
+    from star_rft.runs.folder import RunFolder
     from star_rft.stages import RunStages
 
 
@@ -33,7 +33,7 @@ def controls(
     from star_rft import controls as beside
     from star_rft.build import open_run, settle
     from star_rft.contributions import compare
-    from star_rft.folder import RunFolder
+    from star_rft.runs.folder import RunFolder
 
     folder = RunFolder(run_folder(run))
     config = settle(run)

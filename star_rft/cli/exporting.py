@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from star_rft.config import Config
     from star_rft.export.making import Job, Made
     from star_rft.export.rows import Material
-    from star_rft.folder import RunFolder
+    from star_rft.runs.folder import RunFolder
     from star_rft.types import Model
 
 # What each format can be asked for besides its rounds.
@@ -64,10 +64,10 @@ def export(
     """Write what was trained on, with a data card, in the formats that TRL, axolotl and LLaMA-Factory read."""
     from star_rft.build import settle, told
     from star_rft.export.making import export as make
-    from star_rft.export.rounds import chosen_rounds
     from star_rft.export.writing import refuse
-    from star_rft.folder import RunFolder
     from star_rft.ledger import Ledger
+    from star_rft.runs.folder import RunFolder
+    from star_rft.runs.reports import chosen_rounds
 
     folder, config = RunFolder(run_folder(run)), settle(str(run))
     asked = {"--for": tool, "--include": include, "--split": split, "--tokens": tokens or None, "--pairs": pairs}

@@ -73,8 +73,8 @@ def review(
     """Say of suspect references whether they are right: the right ones are trained on again from the next round on."""
     from star_rft.build import settle
     from star_rft.files import locked
-    from star_rft.folder import RunFolder
     from star_rft.frontier.reviews import add, read_findings
+    from star_rft.runs.folder import RunFolder
 
     folder = RunFolder(run_folder(run))
     classed = _classed(run, settle(str(run)))
@@ -97,9 +97,9 @@ def doubts(
     import pyarrow.parquet as pq
 
     from star_rft.doubts import KINDS, drawn
-    from star_rft.folder import RunFolder
     from star_rft.ledger import Ledger
     from star_rft.report.frontier import doubts_lines
+    from star_rft.runs.folder import RunFolder
 
     if kind is not None and kind not in KINDS:
         raise UserError(f"--kind {kind!r} is unknown; valid: {', '.join(KINDS)}")
@@ -123,11 +123,11 @@ def doubts(
 def _classed(run: Path, config: Config) -> pa.Table:
     """Class the prompts by all that the ledger holds now."""
     from star_rft.asking import policy_attempts
-    from star_rft.folder import RunFolder
     from star_rft.frontier.classes import classify
     from star_rft.frontier.history import newest_round
     from star_rft.frontier.reviews import reviews
     from star_rft.ledger import Ledger
+    from star_rft.runs.folder import RunFolder
 
     con = Ledger(run).connect()
     own, found = policy_attempts(config), reviews(RunFolder(run).reviews)

@@ -53,8 +53,8 @@ def fork(
     balance or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
     """
     from star_rft.config import load, pairs
-    from star_rft.folder import RunFolder
     from star_rft.fork import fork as begin
+    from star_rft.runs.folder import RunFolder
 
     folder = Path(os.path.relpath(run_folder(run).resolve().parent / name))
     about = {"name": name, "run_dir": str(folder), "forked_from": str(run)}

@@ -85,8 +85,8 @@ def _farewell(config: Config | None, kept: str | None) -> Iterator[str]:
 
 def what_is_saved(config: Config) -> Iterator[str]:
     """Say where a run was stopped, and what of it need not be done again."""
-    from star_rft.folder import RunFolder
-    from star_rft.standing import standing
+    from star_rft.runs.folder import RunFolder
+    from star_rft.runs.status import standing
 
     folder = RunFolder(config.folder)
     if not folder.config.exists():

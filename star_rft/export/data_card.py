@@ -10,7 +10,7 @@ from star_rft.export import facts, telling
 from star_rft.export.facts import Told, hub_name
 from star_rft.export.loading import Snippet
 from star_rft.export.markdown import card, counted, table
-from star_rft.folder import RunFolder
+from star_rft.runs.folder import RunFolder
 from star_rft.types import RoundReport
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Exported:
 
 def data_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: Told, exported: Exported) -> str:
     config, rounds = told.config, exported.rounds
-    reports = facts.reports(folder, rounds)
+    reports = facts.read_reports(folder, rounds)
     began = {number: facts.started_from(folder, config, number) for number in rounds}
     which = f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]} to {rounds[-1]}"
     title = f"{exported.noun} of {which} of {config['name']}"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_rft import evaluate, record
+from star_rft import evaluate
 from star_rft.controls import Lineage
 from star_rft.files import read_json
-from star_rft.folder import RunFolder
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
 from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k
 from star_rft.training.settings import FitReport
 from star_rft.types import Interval, RoundReport, Split
@@ -100,9 +101,9 @@ def data_words(config: Mapping[str, Any], split: str) -> str:
     return ", ".join(f"`{name}`" for name in names) + (f" ({more})" if more else "")
 
 
-def reports(folder: RunFolder, rounds: Sequence[int]) -> dict[int, RoundReport]:
+def read_reports(folder: RunFolder, rounds: Sequence[int]) -> dict[int, RoundReport]:
     """Return the reports of those rounds that are finished."""
-    return {number: record.read(folder.metrics(number)) for number in rounds if folder.metrics(number).exists()}
+    return {number: read_report(folder.metrics(number)) for number in rounds if folder.metrics(number).exists()}
 
 
 def decision(report: RoundReport | None) -> str:

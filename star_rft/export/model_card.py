@@ -9,8 +9,8 @@ from star_rft.export import facts, telling
 from star_rft.export.facts import HeldOutFigures, Told, hub_name
 from star_rft.export.markdown import bullets, card, code, counted
 from star_rft.files import write_text
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
+from star_rft.runs.folder import RunFolder
 from star_rft.types import RoundReport
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_rft import record, timeline
 from star_rft.contributions import Comparison, compare
 from star_rft.controls import NAMES as CONTROLS
 from star_rft.controls import Lineage
 from star_rft.errors import RunError
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.report.held_out import Measured, measured
-from star_rft.standing import Standing, standing
-from star_rft.timeline import Span
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
+from star_rft.runs.status import Standing, standing
+from star_rft.runs.timing import Span, read_spans
 from star_rft.types import RoundReport, Split
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
     folder = RunFolder(run_dir)
     text = folder.config.read_text()
     config = yaml.safe_load(text)
-    reports = [record.read(folder.metrics(number)) for number in folder.finished_rounds()]
+    reports = [read_report(folder.metrics(number)) for number in folder.finished_rounds()]
     return Facts(
         folder=folder,
         config=config,
@@ -134,7 +134,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
         lengths=_lengths(con),
         tokens=_tokens(con),
         controls=_controls(folder, config),
-        timeline=timeline.read(folder.timeline),
+        timeline=read_spans(folder.timeline),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from star_rft import evaluate
-from star_rft.folder import RunFolder
+from star_rft.runs.folder import RunFolder
 from star_rft.statistics import bootstrap_columns, majority_at_k, pass_at_k
 from star_rft.types import Interval, Split
 

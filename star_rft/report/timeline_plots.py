@@ -8,7 +8,7 @@ from itertools import groupby
 
 from star_rft.report.cost_plots import STAGE_COLOURS
 from star_rft.report.plots import BLUE, GREEN, GREY, PURPLE, Plot, figure
-from star_rft.timeline import RESOURCES, Resource, Span
+from star_rft.runs.timing import RESOURCES, Resource, Span
 
 COLOURS = {
     **STAGE_COLOURS,

@@ -72,7 +72,7 @@ def find_device() -> Device:
     """Look for a GPU, which imports torch."""
     import torch
 
-    from star_rft.surroundings import usable_memory
+    from star_rft.runs.environment import usable_memory
 
     if torch.cuda.is_available():
         return Device("cuda", torch.cuda.mem_get_info()[1])

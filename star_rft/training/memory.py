@@ -15,7 +15,7 @@ from star_rft.models.config import read_json, text_part
 from star_rft.models.errors import ModelError
 from star_rft.models.files import Entry, tensors_of
 from star_rft.models.weights import MEDIA
-from star_rft.surroundings import usable_memory
+from star_rft.runs.environment import usable_memory
 from star_rft.training.settings import LoraSpec, Say
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from star_rft.errors import RunFailure
-from star_rft.folder import float32_of
+from star_rft.runs.folder import float32_of
 from star_rft.types import Example, Model, Ranking
 
 # fit(items, model_path=..., out_dir=..., **more) writes a checkpoint, whole or not at all.

@@ -6,8 +6,8 @@ import inspect
 import re
 from pathlib import Path
 
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
+from star_rft.runs.folder import RunFolder
 from tests.docs.pages import ROOT
 
 PAGE = (ROOT / "docs" / "ledger.md").read_text()

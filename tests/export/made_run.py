@@ -10,13 +10,13 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from star_rft import config as configs
-from star_rft import record
 from star_rft.data import write_problems
 from star_rft.files import write_table
-from star_rft.folder import RunFolder
 from star_rft.frontier.classes import classify
 from star_rft.ledger import RANKINGS, Ledger
 from star_rft.models import ASSETS, CHATML
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import write_report
 from star_rft.select.rules import select
 from star_rft.types import Decoding, Problem, RoundReport, Sample
 from tests.small_ledgers import commit, sample, verdict
@@ -70,7 +70,7 @@ def make_run(path: Path, model: Path = ASSETS / "tiny", **changes: Any) -> Path:
     folder.config.write_text(configs.dump(config))
     write_problems(folder.problems, {"train": PROBLEMS, "dev": []})
     write_problems(folder.warm_start_problems, {"train": PROBLEMS})
-    record.write(folder.metrics(0), RoundReport(round=0, model="policy", problems=len(PROBLEMS)))
+    write_report(folder.metrics(0), RoundReport(round=0, model="policy", problems=len(PROBLEMS)))
     ledger = Ledger(path, is_writer=True)
     ledger.record_decoding(DECODING)
     commit(ledger, "u0", traces(AutoTokenizer.from_pretrained(model)))

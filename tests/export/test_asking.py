@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from star_rft.errors import UserError
-from star_rft.export.rounds import chosen_rounds
 from star_rft.export.writing import new_folder
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import chosen_rounds
 from tests.export.calling import export, lines
 from tests.small_runs import call
 

@@ -14,14 +14,14 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from star_rft import config as configs
-from star_rft import record
 from star_rft.build import settle, told
 from star_rft.export.facts import hub_name, without_paths
 from star_rft.export.markdown import code, fenced, table
 from star_rft.export.model_card import model_card, write_model_card
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.models import fingerprint, load_tokenizer
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
 from star_rft.types import RoundReport
 from tests.export.calling import export
 from tests.export.made_run import make_run
@@ -30,14 +30,14 @@ from tests.export.made_run import make_run
 def test_a_card_stands_beside_each_checkpoint_and_moves_no_fingerprint(finished: Path) -> None:
     for number in (1, 2):
         checkpoint = finished / f"rounds/00{number}/checkpoint"
-        report = record.read(finished / f"rounds/00{number}/metrics.json")
+        report = read_report(finished / f"rounds/00{number}/metrics.json")
         assert (checkpoint / "README.md").exists()
         assert fingerprint(checkpoint) == report.model
         assert len(load_tokenizer(checkpoint))
 
 
 def test_a_models_card_tells_what_was_measured(finished: Path) -> None:
-    report = record.read(finished / "rounds/002/metrics.json")
+    report = read_report(finished / "rounds/002/metrics.json")
     card = ModelCard.load(finished / "rounds/002/checkpoint/README.md")
     measured = {result.metric_name: result.metric_value for result in card.data.eval_results or []}
     assert report.held_out is not None
@@ -92,7 +92,7 @@ def test_a_round_that_was_not_evaluated_says_so(finished: Path, tmp_path: Path) 
 
 def test_a_warm_started_model_has_a_card_and_a_base_model_gets_none(finished: Path, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(finished, tmp_path / "run"))
-    report = record.read(run.metrics(0))
+    report = read_report(run.metrics(0))
     write_model_card(run, told(settle(str(run.path)), is_chat=False), report)
     assert not run.warm_start.exists()
     shutil.copytree(run.checkpoint(1), run.warm_start)
@@ -105,7 +105,7 @@ def test_a_warm_started_model_has_a_card_and_a_base_model_gets_none(finished: Pa
 
 def test_a_data_card_tells_the_figures_of_its_round(finished: Path, tmp_path: Path) -> None:
     card = DatasetCard.load(export(finished, tmp_path / "out", "--format", "hub-folder") / "README.md")
-    report = record.read(finished / "rounds/002/metrics.json")
+    report = read_report(finished / "rounds/002/metrics.json")
     assert f"{report.survivors:,} examples" in card.text
     assert f"| {report.samples:,} | {report.correct:,} | {report.unknown:,} | {report.survivors:,} |" in card.text
     for why, count in report.dropped.items():
@@ -187,7 +187,7 @@ def test_markdown_holds_whatever_a_text_holds() -> None:
 
 def card_of(run: Path, *, overrides: Sequence[str] = (), **changes: Any) -> str:
     """Return the card that round 2 of a run would have with another report or config."""
-    report = replace(record.read(run / "rounds/002/metrics.json"), **changes)
+    report = replace(read_report(run / "rounds/002/metrics.json"), **changes)
     config = settle(str(run), overrides)
     return model_card(RunFolder(run), Ledger(run).connect(), told(config, is_chat=False), report)
 

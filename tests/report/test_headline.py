@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.folder import RunFolder
 from star_rft.report.facts import Facts
 from star_rft.report.headline import tiles
-from star_rft.standing import Standing
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.status import Standing
 from star_rft.types import Interval, RoundReport, Scores
 
 

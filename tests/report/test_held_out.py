@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft import record
 from star_rft.evaluate import EVAL
-from star_rft.folder import RunFolder
 from star_rft.report.held_out import DIFFICULTY, crossing, is_by_difficulty, measured
 from star_rft.report.held_out_plots import by_round, curves
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
 from star_rft.statistics import bootstrap, bootstrap_columns
 
 
@@ -43,7 +43,7 @@ def folder_of(tmp_path: Path, by_round: dict[int, list[int]], *, n: int = 8) -> 
 def test_the_figures_are_those_of_the_metrics(finished: Path) -> None:
     folder = RunFolder(finished)
     for found in measured(folder, [0, 1, 2], split="dev", ks=[1, 4]):
-        scores = record.read(folder.metrics(found.round)).held_out
+        scores = read_report(folder.metrics(found.round)).held_out
         assert scores is not None
         assert found.named["pass@1"].value == pytest.approx(scores.pass_at_1_interval.value)
         assert found.named["pass@1"].low == pytest.approx(scores.pass_at_1_interval.low)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from star_rft import record
 from star_rft.errors import RunError
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
 from star_rft.report import terminal
 from star_rft.report.facts import gather, open_ledger
 from star_rft.report.held_out_plots import by_group
 from star_rft.report.page import command, write_page
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import read_report
 from tests.small_ledgers import commit, sample, verdict
 
 # What a page of a finished run draws; `curves` need more than one sample a problem, `by_group` groups.
@@ -68,7 +68,7 @@ def test_the_page_is_one_self_contained_file_with_every_plot(finished: Path) -> 
 def test_every_plot_stands_beside_its_numbers(finished: Path) -> None:
     html = (finished / "report.html").read_text()
     assert html.count('<details class="numbers">') == len(PLOTS)
-    reports = [record.read(path) for path in sorted(finished.glob("rounds/*/metrics.json"))]
+    reports = [read_report(path) for path in sorted(finished.glob("rounds/*/metrics.json"))]
     for report in reports:
         assert report.held_out is not None
         assert f"<td>{report.held_out.pass_at_1_interval}</td>" in html
@@ -76,7 +76,7 @@ def test_every_plot_stands_beside_its_numbers(finished: Path) -> None:
 
 def test_the_headline_says_how_much_better_and_how_sure(finished: Path) -> None:
     html = (finished / "report.html").read_text()
-    last = record.read(finished / "rounds/002/metrics.json").held_out
+    last = read_report(finished / "rounds/002/metrics.json").held_out
     assert last is not None
     assert last.vs_base is not None
     head = html.split('<div class="tiles">')[1].split("</header>")[0]
@@ -203,7 +203,7 @@ def test_the_tables_fit_into_80_columns_and_say_whether_it_got_better(finished: 
     from rich.console import Console
 
     folder = RunFolder(finished)
-    reports = [record.read(folder.metrics(number)) for number in folder.finished_rounds()]
+    reports = [read_report(folder.metrics(number)) for number in folder.finished_rounds()]
     console = Console(width=80, record=True, file=StringIO())
     tables = [
         terminal.rounds_table(reports),

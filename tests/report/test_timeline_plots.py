@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from star_rft.report.timeline_plots import bars, joined, timeline_plots, uses
-from star_rft.timeline import Resource, Span, Timeline, noted, read
+from star_rft.runs.timing import Resource, Span, Timeline, noted, read_spans
 
 
 def span(
@@ -29,7 +29,7 @@ def test_what_was_noted_is_read_back_and_a_torn_line_is_left_out(tmp_path: Path)
         out.write('{"resource": "mod')
     Timeline(path, session=9.0).note(span("writer", 1.0, 2.0))
     Timeline(path, session=9.0).note(span("writer", 3.0, 4.0))
-    assert [(s.resource, s.session) for s in read(path)] == [("writer", 9.0), ("model", 5.0)]
+    assert [(s.resource, s.session) for s in read_spans(path)] == [("writer", 9.0), ("model", 5.0)]
 
 
 def test_the_clock_stands_still_while_nobody_ran() -> None:

@@ -14,8 +14,8 @@ import uvicorn
 
 from star_rft.data import write_problems
 from star_rft.files import write_table
-from star_rft.folder import RunFolder
 from star_rft.ledger import DOUBTS, SELECTION, Ledger
+from star_rft.runs.folder import RunFolder
 from star_rft.types import Problem
 from star_rft.view.app import Viewer, application
 from star_rft.view.guard import hosts_of

@@ -1,14 +1,18 @@
-"""When each resource of a run was at work: lines of JSON in the run folder, for the report. Nothing else reads them."""
+"""Where the time of a round goes: seconds by stage, and when each resource was at work.
+
+The second are lines of JSON in the run folder, which only the report reads.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 from typing import Literal
 
 # `model` is the device that samples and trains; `verifier` its worker processes; `writer` what puts parts on the disk.
@@ -40,6 +44,41 @@ def ignore(span: Span) -> None:
     """Take no note."""
 
 
+# Sampling, with what goes on beside it, notes its own; so does an evaluation.
+RESOURCE_OF: dict[str, Resource] = {"train": "model", "score": "model", "select": "other"}
+
+
+@dataclass(slots=True)
+class Seconds:
+    """Seconds by round and stage in this process; what an earlier, interrupted process spent is not in them."""
+
+    note: Note = ignore
+    _spent: dict[int, dict[str, float]] = field(default_factory=dict)
+    _round_began: float = field(default_factory=perf_counter)
+
+    @contextmanager
+    def timed(self, round: int, stage: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            with noted(self.note, RESOURCE_OF[stage], stage, round) if stage in RESOURCE_OF else nullcontext():
+                yield
+        finally:
+            self.add(round, {stage: perf_counter() - started})
+
+    def add(self, round: int, seconds: Mapping[str, float]) -> None:
+        spent = self._spent.setdefault(round, {})
+        for stage, more in seconds.items():
+            spent[stage] = spent.get(stage, 0.0) + more
+
+    def finish(self, round: int, stages: Sequence[str]) -> dict[str, float]:
+        """Return the seconds of a round by stage, `other` being what no stage spent; the next round begins."""
+        spent = {stage: self._spent.get(round, {}).get(stage, 0.0) for stage in stages}
+        now = perf_counter()
+        spent["other"] = now - self._round_began - sum(spent.values())
+        self._round_began = now
+        return {stage: float(f"{seconds:.3f}") for stage, seconds in spent.items()}
+
+
 @dataclass(slots=True)
 class Timeline:
     """Appends spans to a file. A crash may tear its last line, which is then left out."""
@@ -66,7 +105,7 @@ def noted(note: Note, resource: Resource, stage: str, round: int) -> Iterator[No
         note(Span(resource, stage, round, began, ended, ended - began))
 
 
-def read(path: Path) -> list[Span]:
+def read_spans(path: Path) -> list[Span]:
     """Return the spans of a file, oldest first; none where there is no file."""
     if not path.exists():
         return []

@@ -1,9 +1,10 @@
-"""What this machine has: read, tried and asked, but not judged (see `doctor.py`)."""
+"""What a run runs on: hardware, versions, what this process may use, and what `doctor` reports of it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -12,6 +13,63 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 from typing import NamedTuple
+
+RECORDED = (
+    "star-rft",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "math-verify",
+    "sympy",
+    "duckdb",
+)
+
+
+def machine() -> dict[str, str]:
+    """Return the device, threads, memory and system; nothing that names the machine or its owner."""
+    import psutil
+    import torch
+
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        "device": _device(),
+        "torch threads": str(torch.get_num_threads()),
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+    return f"{_cpu()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+def _cpu() -> str:
+    """Return the processor's name: Linux tells it in /proc, others through the platform module."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
 
 DISTRIBUTION = "star-rft"
 NETWORK_SECONDS = 2.0
@@ -96,7 +154,7 @@ def free_bytes(folder: Path) -> int | None:
 
 def requirements(pyproject: Path | None = None) -> tuple[list[str], dict[str, list[str]]]:
     """Return what is needed, and what each extra needs, by the source tree if there is one, else as installed."""
-    path = pyproject or Path(__file__).parents[1] / "pyproject.toml"
+    path = pyproject or Path(__file__).parents[2] / "pyproject.toml"
     if path.is_file():
         import tomllib
 

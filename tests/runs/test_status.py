@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.folder import RunFolder
-from star_rft.standing import standing
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.status import standing
 
 
 @pytest.fixture

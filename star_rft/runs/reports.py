@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.errors import RunError
 from star_rft.files import write_json
+from star_rft.runs.folder import RunFolder
 from star_rft.statistics import bootstrap
 from star_rft.types import Interval, RoundReport, Scores
 
@@ -95,7 +96,7 @@ def frontier_figures(con: duckdb.DuckDBPyConnection, *, round: int) -> dict[str,
     }
 
 
-def write(path: Path, report: RoundReport) -> None:
+def write_report(path: Path, report: RoundReport) -> None:
     """Write metrics.json: the report, and the held-out scores also at the top, where other tools look."""
     held_out = report.held_out
     top = {
@@ -109,7 +110,7 @@ def write(path: Path, report: RoundReport) -> None:
     write_json(path, {**top, **{key: value for key, value in asdict(report).items() if key != "round"}})
 
 
-def read(path: Path) -> RoundReport:
+def read_report(path: Path) -> RoundReport:
     try:
         raw = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -141,3 +142,46 @@ def _one(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> tuple[Any,
     if row is None:
         raise RunError("the ledger answered a count with no row")
     return tuple(row)
+
+
+def chosen_rounds(folder: RunFolder, *, number: int | None = None, every: bool = False) -> list[int]:
+    """Return the round that was asked for, all that selected something, or the round of the model to use.
+
+    The model to use is the one that the last decision of the gate went on from; without a gate it is the newest.
+    Raises RunError where there is no such round.
+    """
+    there = [found for found in _numbers(folder) if folder.selection(found).exists()]
+    if not there:
+        raise RunError(
+            f"{folder.path}: no round has selected anything to train on yet: star-rft run {folder.path} first"
+        )
+    if every:
+        return there
+    if number is None:
+        number = _of_the_model_to_use(folder, there)
+    if number not in there:
+        why = "round 0 is the model that the loop began with" if number == 0 else f"round {number} has no selection"
+        raise RunError(f"{folder.path}: {why}, so nothing was trained on in it; --round takes {_listed(there)}")
+    return [number]
+
+
+def _of_the_model_to_use(folder: RunFolder, there: list[int]) -> int:
+    finished = [found for found in folder.finished_rounds() if found > 0]
+    gate = read_report(folder.metrics(finished[-1])).gate if finished else None
+    if gate is None:
+        return there[-1]
+    if gate["model_round"] == 0:
+        raise RunError(
+            f"{folder.path}: every round was rolled back, so the model to use is the one that the loop began with, and"
+            f" nothing was trained on for it; name a round: --round takes {_listed(there)}"
+        )
+    return int(gate["model_round"])
+
+
+def _numbers(folder: RunFolder) -> list[int]:
+    names = (path.name for path in (folder.path / "rounds").glob("*"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _listed(rounds: list[int]) -> str:
+    return ", ".join(map(str, rounds))

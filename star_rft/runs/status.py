@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from star_rft.folder import RunFolder
 from star_rft.ledger import Ledger
+from star_rft.runs.folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
