@@ -26,7 +26,7 @@ from star_rft.gate import Gate, decide, evaluated
 from star_rft.ledger import DOUBTS, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, selection_figures, train_figures, write_report
-from star_rft.select.rules import select
+from star_rft.selection.rules import select
 from star_rft.types import Decoding, RoundReport
 
 RULES: list[Any] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]

@@ -39,7 +39,7 @@ from star_rft.evaluate import read
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from star_rft.select.rules import dedup_key
+from star_rft.selection.rules import dedup_key
 from star_rft.statistics import Floats, bootstrap, crossed, paired
 from star_rft.types import Split
 

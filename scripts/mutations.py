@@ -88,13 +88,13 @@ MUTATIONS = (
         'return len(self.lines) + (int(self.lines[0].get("follows", 0)) if self.lines else 0)',
         "return len(self.lines)"),
     # Selection
-    Mutation("a_trace_is_the_duplicate_of_a_dropped_one", "star_rft/select/pool.py",
+    Mutation("a_trace_is_the_duplicate_of_a_dropped_one", "star_rft/selection/candidates.py",
         "partition by problem_id, {column}, why is null order by {order}",
         "partition by problem_id, {column} order by {order}"),
-    Mutation("dropped_traces_count_in_the_weight_of_a_prompt", "star_rft/select/pool.py",
+    Mutation("dropped_traces_count_in_the_weight_of_a_prompt", "star_rft/selection/candidates.py",
         "1.0 / count(*) over (partition by problem_id, why is null)",
         "1.0 / count(*) over (partition by problem_id)"),
-    Mutation("the_hinted_share_is_of_the_unhinted", "star_rft/select/rules.py",
+    Mutation("the_hinted_share_is_of_the_unhinted", "star_rft/selection/rules.py",
         "hinted and place * {1 - share} > {share} * unhinted",
         "hinted and place > {share} * unhinted"),
     # Statistics

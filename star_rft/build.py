@@ -34,8 +34,8 @@ from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.runs.timing import Seconds, Timeline
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
-from star_rft.select.rules import check as check_rules
-from star_rft.select.rules import dedup_key
+from star_rft.selection.rules import check as check_rules
+from star_rft.selection.rules import dedup_key
 from star_rft.sources import Source
 from star_rft.stages import RunStages
 from star_rft.tracking import Tracking, open_trackers

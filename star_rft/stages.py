@@ -30,7 +30,7 @@ from star_rft.runs.folder import RunFolder, float32_of
 from star_rft.runs.reports import write_report
 from star_rft.runs.timing import Seconds
 from star_rft.scoring import Scoring, scored
-from star_rft.select.rules import select
+from star_rft.selection.rules import select
 from star_rft.sources import Source
 from star_rft.tracking import Tracking
 from star_rft.training.corpus import Sampling, corpus, gold_examples, rankings

@@ -9,8 +9,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from star_rft.data import Prompter
-from star_rft.select.pool import candidates
-from star_rft.select.rankings import rank
+from star_rft.selection.candidates import candidates
+from star_rft.selection.preferences import rank
 from star_rft.training.corpus import Row, Sampling, completion_of, ranked, rows
 from star_rft.types import Problem
 

@@ -6,15 +6,19 @@ comes first; `best` is by score, which is the scorer's where a run has one, else
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import pyarrow as pa
 from pydantic import Field
 
-from star_rft.select import draws, rankings
-from star_rft.select.pool import ORDERS, Pool, candidates, finish
-from star_rft.select.registry import bound, rule
+from star_rft.selection import preferences
+from star_rft.selection.candidates import ORDERS, Pool, candidates, finish
+from star_rft.selection.registry import bound, rule
+from star_rft.types import digest
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,7 +66,7 @@ def dedup(
     `furthest` is RFT's choice (2308.01825): the one with the largest summed edit distance to those kept.
     """
     if prefer == "furthest":
-        draws.keep_furthest(pool, KEYS[by])
+        keep_furthest(pool, KEYS[by])
     else:
         pool.mark_duplicates(KEYS[by], ORDERS[prefer])
 
@@ -107,7 +111,10 @@ def rejection_sampling(pool: Pool, *, n: Positive, beta: Annotated[float, Field(
 
     A trace is accepted with probability exp((score - best score left) / beta).
     """
-    draws.rejection_sampling(pool, n=n, beta=beta)
+    pool.drop("score is null", "'no_score'")
+    query = f"select problem_id, sample_id, score from pool where why is null order by problem_id, {ORDERS['first']}"
+    for_each = (_rejected_of(rows, n=n, beta=beta, seed=pool.seed) for rows in pool.by_problem(query))
+    _apply(pool, (change for changes in for_each for change in changes))
 
 
 @rule
@@ -174,9 +181,15 @@ def hinted(pool: Pool, *, share: Share) -> None:
 def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> None:
     """Replace the selection by as many random traces: what training on this amount does by itself.
 
-    `finished` draws from right and wrong ones alike, `correct` from the correct ones.
+    `finished` draws from right and wrong ones alike, `correct` from the correct ones; problems that are held
+    out of training stay out. All other traces are `not_drawn`.
     """
-    draws.control(pool, of=of)
+    size = pool.count()
+    condition = "finish_reason = 'stop' and why is distinct from 'suspect_gold'"
+    condition += " and status = 'correct'" if of == "correct" else ""
+    place = f"row_number() over (partition by ({condition}) order by {pool.random_order('control')})"
+    drawn = f"case when ({condition}) and place <= {size} then null else 'not_drawn' end"
+    pool.change("true", {"why": drawn, "duplicate_of": "null::varchar"}, {"place": place})
 
 
 @rule
@@ -192,7 +205,7 @@ def pairs(
     by score, at most `limit` pairs a problem. `all` ranks the `limit` best distinct traces of a problem in one list,
     `all_and_gold` the gold solution with them.
     """
-    rankings.rank(pool, of=of, limit=limit)
+    preferences.rank(pool, of=of, limit=limit)
 
 
 # One selection
@@ -238,3 +251,61 @@ def select(
         call(pool)
     traces = finish(pool, weighting=weighting)
     return Selected(traces, con.sql(f"select {int(round)}::integer as in_round, * from ranked order by ranking, place"))
+
+
+CHANGES = pa.schema([("sample_id", pa.string()), ("why", pa.string()), ("duplicate_of", pa.string())])
+Row = dict[str, Any]
+
+
+def keep_furthest(pool: Pool, column: str) -> None:
+    """Keep, of the traces with one key, the one furthest in edit distance from what is kept of the other keys.
+
+    The keys of a problem are taken in the order in which they first occur; the first of all has nothing to be far
+    from, and keeps its first trace (RFT, 2308.01825, appendix; the distance is Levenshtein's, in characters).
+    """
+    query = (
+        f"select problem_id, sample_id, {column} as key, text from pool join samples using (sample_id, problem_id)"
+        f" where why is null order by problem_id, {_qualified(ORDERS['first'])}"
+    )
+    _apply(pool, (change for rows in pool.by_problem(query) for change in _furthest_of(rows)))
+
+
+def _qualified(order: str) -> str:
+    return ", ".join(f"pool.{column.strip()}" for column in order.split(","))
+
+
+def _furthest_of(rows: list[Row]) -> Iterator[Row]:
+    from rapidfuzz.distance import Levenshtein
+
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["key"], []).append(row)
+    kept: list[str] = []
+    for group in groups.values():
+        distances = [sum(Levenshtein.distance(row["text"], text) for text in kept) for row in group]
+        chosen = group[distances.index(max(distances))]
+        kept.append(chosen["text"])
+        for row in group:
+            if row is not chosen:
+                yield {"sample_id": row["sample_id"], "why": "duplicate", "duplicate_of": chosen["sample_id"]}
+
+
+def _rejected_of(rows: list[Row], *, n: int, beta: float, seed: int) -> Iterator[Row]:
+    """Go over what is left again and again, each time against the best score left, until `n` are accepted."""
+    generator = random.Random(digest("rejection sampling", seed, *(row["sample_id"] for row in rows)))
+    left, accepted = rows, 0
+    while left and accepted < n:
+        best = max(row["score"] for row in left)
+        rest = []
+        for row in left:
+            if accepted < n and generator.random() < math.exp((row["score"] - best) / beta):
+                accepted += 1
+            else:
+                rest.append(row)
+        left = rest
+    for row in left:
+        yield {"sample_id": row["sample_id"], "why": "rejected", "duplicate_of": None}
+
+
+def _apply(pool: Pool, changes: Iterator[Row]) -> None:
+    pool.set_why(pa.Table.from_pylist(list(changes), schema=CHANGES))

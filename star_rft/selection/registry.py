@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from star_rft.select.pool import RuleError
+from star_rft.selection.candidates import RuleError
 
 Rule = Callable[..., None]
 RULES: dict[str, Rule] = {}

@@ -5,7 +5,7 @@ The table `ranked` has one row a place. A pair is a ranking of two. The gold sol
 
 from __future__ import annotations
 
-from star_rft.select.pool import ORDERS, Pool
+from star_rft.selection.candidates import ORDERS, Pool
 
 # What a trace may lose against: traces that ended by themselves and that something has judged.
 _JUDGED = "finish_reason = 'stop' and status <> 'unknown' and score is not null"
