@@ -22,7 +22,7 @@ from star_rft.evaluate import HeldOut
 from star_rft.files import write_batches, write_table
 from star_rft.frontier.classes import classify
 from star_rft.frontier.plan import Unit, read_plan, write_plan
-from star_rft.frontier.reviews import reviews
+from star_rft.frontier.review import reviews
 from star_rft.keeping import VerifierPool
 from star_rft.ledger import RANKINGS, Ledger
 from star_rft.reporting import Reporting, checked

@@ -33,7 +33,7 @@ def frontier(
 ) -> None:
     """Show what each train prompt has come to: its class, its evidence, and what it gets next."""
     from star_rft.build import settle
-    from star_rft.frontier import view
+    from star_rft.frontier import review
     from star_rft.frontier.classes import CLASSES
     from star_rft.ledger import Ledger
     from star_rft.report import frontier as tables
@@ -42,25 +42,25 @@ def frontier(
     con, classed = Ledger(run).connect(), _classed(run, config)
     remedies = _remedies(config)
     if problem is not None:
-        row = view.prompt_in_full(con, classed, problem)
+        row = review.prompt_in_full(con, classed, problem)
         text = json.dumps(row) if as_json else "\n".join(tables.prompt_lines(row, remedies[row["class"]]))
         typer.echo(text)
         return
     wanted = _wanted(classes, every)
     if export is not None:
-        _export(export, view.prompts(con, classed, classes=wanted))
+        _export(export, review.prompts(con, classed, classes=wanted))
     if as_json:
-        typer.echo(json.dumps(list(view.prompts(con, classed, classes=wanted))))
+        typer.echo(json.dumps(list(review.prompts(con, classed, classes=wanted))))
         return
-    counts = view.class_counts(con, classed)
+    counts = review.class_counts(con, classed)
     console = results()
-    console.print(tables.classes_table(counts, view.classes_by_round(con), remedies))
-    since, now = view.moved(con, classed, was="no_survivors")
+    console.print(tables.classes_table(counts, review.classes_by_round(con), remedies))
+    since, now = review.moved(con, classed, was="no_survivors")
     if now:
         console.print(tables.moved_line("no_survivors", since, now))
     for names, table in ((["suspect_gold"], tables.suspects_table), (CLASSES[1:], tables.prompts_table)):
         asked: list[PromptClass] = [name for name in CLASSES if name in names and name in wanted]
-        shown = list(view.prompts(con, classed, classes=asked, most=limit))
+        shown = list(review.prompts(con, classed, classes=asked, most=limit))
         if shown:
             console.print(table(shown, sum(counts.get(name, 0) for name in asked) - len(shown)))
 
@@ -73,7 +73,7 @@ def review(
     """Say of suspect references whether they are right: the right ones are trained on again from the next round on."""
     from star_rft.build import settle
     from star_rft.files import locked
-    from star_rft.frontier.reviews import add, read_findings
+    from star_rft.frontier.review import add, read_findings
     from star_rft.runs.folder import RunFolder
 
     folder = RunFolder(run_folder(run))
@@ -125,7 +125,7 @@ def _classed(run: Path, config: Config) -> pa.Table:
     from star_rft.asking import policy_attempts
     from star_rft.frontier.classes import classify
     from star_rft.frontier.history import newest_round
-    from star_rft.frontier.reviews import reviews
+    from star_rft.frontier.review import reviews
     from star_rft.ledger import Ledger
     from star_rft.runs.folder import RunFolder
 
@@ -136,7 +136,7 @@ def _classed(run: Path, config: Config) -> pa.Table:
 
 def _remedies(config: Config) -> Mapping[PromptClass, str]:
     from star_rft.build import holds_out_suspects
-    from star_rft.frontier.view import remedies
+    from star_rft.frontier.review import remedies
 
     return remedies(
         plan=config.budget.plan,
@@ -149,7 +149,7 @@ def _remedies(config: Config) -> Mapping[PromptClass, str]:
 
 def _wanted(classes: Sequence[str] | None, every: bool) -> Sequence[str]:
     from star_rft.frontier.classes import CLASSES
-    from star_rft.frontier.view import OPEN
+    from star_rft.frontier.review import OPEN
 
     if unknown := [name for name in classes or () if name not in CLASSES]:
         raise UserError(f"--class {unknown[0]!r} is unknown; valid: {', '.join(CLASSES)}")

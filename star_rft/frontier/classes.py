@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from star_rft.database import in_memory
 from star_rft.frontier.history import counts
-from star_rft.frontier.suspects import FLAG_AT, MIN_VOTES, PRIOR, suspects
+from star_rft.frontier.label_errors import FLAG_AT, MIN_VOTES, PRIOR, suspects
 from star_rft.ledger.schemas import FRONTIER
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from star_rft.frontier.suspects import COMPLAINING
-from star_rft.frontier.view import by_round
+from star_rft.frontier.label_errors import COMPLAINING
+from star_rft.frontier.review import by_round
 from star_rft.report.marking import Marked, marked
 from star_rft.report.wording import CLASSES, DOUBTS, DROPS, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from star_rft.frontier.suspects import COMPLAINING
+from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.ledger.keys import PROGRAM_VERIFIERS
 from star_rft.rollout import judged_text
 from verifiers.arithmetic import Number

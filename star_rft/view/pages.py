@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from star_rft.frontier.suspects import COMPLAINING
+from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
 from star_rft.report.wording import CLASSES, DROPS, SPLITS, SYMBOLS, plain
 from star_rft.view.finding import Found

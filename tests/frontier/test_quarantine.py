@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import star_rft
-from star_rft.frontier.reviews import add
+from star_rft.frontier.review import add
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from tests.small_runs import EVALUATED_ONCE, FEW_PROBLEMS, write_config

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from star_rft.errors import UserError
-from star_rft.frontier import view
+from star_rft.frontier import review
 from star_rft.frontier.classes import CLASSES, classify
 from star_rft.ledger import Ledger
 from star_rft.ledger.schemas import FRONTIER
@@ -30,15 +30,15 @@ def test_where_the_prompts_without_survivors_went(tmp_path: Path) -> None:
     first, now = classify(con, through_round=1), classify(con, through_round=2)
     con.register("recorded", pa.concat_tables([first, now]))
     con.execute("create or replace view frontier as select * from recorded")
-    assert view.class_counts(con, now) == {"solved": 2, "no_survivors": 1}
-    assert view.classes_by_round(con) == {"no_survivors": [2, 1], "solved": [1, 2]}
-    assert view.moved(con, now, was="no_survivors") == (1, {"no_survivors": 1, "solved": 1})
+    assert review.class_counts(con, now) == {"solved": 2, "no_survivors": 1}
+    assert review.classes_by_round(con) == {"no_survivors": [2, 1], "solved": [1, 2]}
+    assert review.moved(con, now, was="no_survivors") == (1, {"no_survivors": 1, "solved": 1})
 
 
 def test_prompts_come_class_by_class_with_their_rounds(tmp_path: Path) -> None:
     con = two_rounds(tmp_path).connect()
     now = classify(con, through_round=2)
-    rows = list(view.prompts(con, now, classes=["no_survivors", "solved"], most=2))
+    rows = list(review.prompts(con, now, classes=["no_survivors", "solved"], most=2))
     assert [row["problem_id"] for row in rows] == ["b", "a"]
     assert rows[1]["rounds"] == [{"round": 1, "samples": 8, "correct": 0}, {"round": 2, "samples": 16, "correct": 16}]
     assert set(FRONTIER.names) <= rows[0].keys()
@@ -47,16 +47,16 @@ def test_prompts_come_class_by_class_with_their_rounds(tmp_path: Path) -> None:
 def test_one_prompt_in_full_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     con = ledger_of(tmp_path, [(sample(name, 0), verdict()) for name in ("ab1", "ab2", "c")]).connect()
     now = classify(con, through_round=1)
-    assert [a["attempt"] for a in view.prompt_in_full(con, now, "c")["attempts"]] == [0]
+    assert [a["attempt"] for a in review.prompt_in_full(con, now, "c")["attempts"]] == [0]
     with pytest.raises(UserError, match="'ab' could be ab1, ab2"):
-        view.prompt_in_full(con, now, "ab")
+        review.prompt_in_full(con, now, "ab")
     with pytest.raises(UserError, match="begins the id of no train problem"):
-        view.prompt_in_full(con, now, "x")
+        review.prompt_in_full(con, now, "x")
 
 
 @pytest.mark.parametrize("plan", ["fixed", "adaptive"])
 def test_every_class_has_a_remedy_in_words(plan: str) -> None:
-    found = view.remedies(plan=plan, most=8, models=2, has_hints=True, holds_out_suspects=True)
+    found = review.remedies(plan=plan, most=8, models=2, has_hints=True, holds_out_suspects=True)
     assert set(found) == set(CLASSES)
     assert "hint" in found["no_survivors"]
     assert ("another model" in found["no_survivors"]) == (plan == "adaptive")

@@ -13,7 +13,7 @@ from scipy.special import beta
 from scipy.stats import betabinom
 
 from star_rft.data import write_problems
-from star_rft.frontier.suspects import (
+from star_rft.frontier.label_errors import (
     COMPLAINING,
     FLAG_AT,
     PRIOR,
