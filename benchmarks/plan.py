@@ -37,14 +37,14 @@ class Counting:
 
 def plan(run: Path, prompts: int) -> dict[str, float]:
     sys.path.insert(0, str(ROOT))
-    from star_rft.drawing import Drawing, Engine
     from star_rft.frontier.budget import Adaptive
     from star_rft.ledger import Ledger
     from star_rft.progress import Silent
     from star_rft.runs.folder import RunFolder
-    from star_rft.sources import Source
+    from star_rft.sampling.policy import Source
+    from star_rft.sampling.rollout import Drawing, Engine
+    from star_rft.sampling.scheduler import Waves
     from star_rft.types import Decoding, Problem
-    from star_rft.waves import Waves
 
     ledger, folder, stub = Ledger(run), RunFolder(run), Counting()
     ids = [pid for (pid,) in ledger.connect().sql("select problem_id from problems order by problem_id").fetchall()]
@@ -58,7 +58,7 @@ def plan(run: Path, prompts: int) -> dict[str, float]:
     began = time.perf_counter()
     tables = waves._tables(2, 1, "policy", problems, [source])
     planned = time.perf_counter() - began
-    from star_rft.frontier.plan import read_plan, write_plan
+    from star_rft.sampling.plan import read_plan, write_plan
 
     write_plan(folder.plan(2, 1), tables)
     units = read_plan(folder.plan(2, 1))

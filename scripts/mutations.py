@@ -122,7 +122,7 @@ MUTATIONS = (
         'if verdict.status == "unknown" or verdict.score is not None:',
         "if verdict.score is not None:"),
     # Sampler
-    Mutation("attempts_share_a_seed", "star_rft/frontier/plan.py",
+    Mutation("attempts_share_a_seed", "star_rft/sampling/plan.py",
         "return _mixed(_mixed(base_R + problem_R) + attempt_R)",
         "return _mixed(_mixed(base_R + problem_R))"),
     Mutation("a_short_prompt_sees_the_key_behind_it", "star_rft/samplers/slot_attention.py",
@@ -143,7 +143,7 @@ MUTATIONS = (
     Mutation("contamination_minds_the_case", "star_rft/data/contamination.py",
         'unicodedata.normalize("NFKC", text).casefold()',
         'unicodedata.normalize("NFKC", text)'),
-    Mutation("the_warm_start_is_not_checked_for_held_out_problems", "star_rft/problem_sets.py",
+    Mutation("the_warm_start_is_not_checked_for_held_out_problems", "star_rft/build/problems.py",
         'overlaps([*problems["train"], *warm_start], [',
         'overlaps(problems["train"], ['),
 )

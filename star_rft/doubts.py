@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
-from star_rft.keeping import VerifierPool
 from star_rft.ledger import DOUBTS, batches
 from star_rft.ledger.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
-from star_rft.rollout import judged_text
+from star_rft.sampling.rollout import judged_text
+from star_rft.sampling.writer import VerifierPool
 from star_rft.types import digest
 from verifiers.arithmetic import plain
 from verifiers.equations import Equation, find_equations

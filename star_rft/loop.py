@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from star_rft.errors import RunError
-from star_rft.frontier.plan import Unit
+from star_rft.sampling.plan import Unit
 from star_rft.stages import RunStages
 from star_rft.types import Model, RoundReport
 

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from star_rft import balance, evaluate
+from star_rft import evaluate
 from star_rft.data import Prompter
 from star_rft.diversity import diversity
-from star_rft.drawing import Drawing
 from star_rft.drift import drift, gold_solutions, length_drift, own_samples
 from star_rft.errors import RunError
 from star_rft.evaluate import HeldOut
 from star_rft.gate import Decision, Gate, Signs, decide, evaluated
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
+from star_rft.sampling import temperature_search
+from star_rft.sampling.rollout import Drawing
 from star_rft.training.corpus import mixture
 from star_rft.types import Model, Problem, RoundReport, Scores, Split
 
@@ -69,7 +70,7 @@ class Reporting:
         anchor = sum(problem.id not in suspects for problem in self.warm_start_data)
         with_gold = sum(problem.id not in suspects for problem in problems)
         gold, anchors = mixture(figures["survivors"], problems=with_gold, anchor=anchor, **self.corpus_with)
-        figures |= {"gold": gold, "anchor": anchors, "balance": balance.chosen(self.folder.balance(round))}
+        figures |= {"gold": gold, "anchor": anchors, "balance": temperature_search.chosen(self.folder.balance(round))}
         figures["waves"] = len(list(self.folder.round(round).glob("plan*.parquet")))
         figures["diversity"] = diversity(con, round=round, seed=self.drawing.seed)
         return figures

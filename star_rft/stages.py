@@ -12,31 +12,32 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from star_rft import balance, evaluate, rationalize
-from star_rft.balance import Probe
+from star_rft import evaluate
 from star_rft.data import Prompter
 from star_rft.doubts import doubts
-from star_rft.drawing import Drawing
 from star_rft.errors import RunError
 from star_rft.evaluate import HeldOut
 from star_rft.files import write_batches, write_table
 from star_rft.frontier.classes import classify
-from star_rft.frontier.plan import Unit, read_plan, write_plan
 from star_rft.frontier.review import reviews
-from star_rft.keeping import VerifierPool
 from star_rft.ledger import RANKINGS, Ledger
 from star_rft.reporting import Reporting, checked
 from star_rft.runs.folder import RunFolder, float32_of
 from star_rft.runs.reports import write_report
 from star_rft.runs.timing import Seconds
+from star_rft.sampling import hints, temperature_search
+from star_rft.sampling.plan import Unit, read_plan, write_plan
+from star_rft.sampling.policy import Source
+from star_rft.sampling.rollout import Drawing
+from star_rft.sampling.scheduler import Waves, affordable
+from star_rft.sampling.temperature_search import Probe
+from star_rft.sampling.writer import VerifierPool
 from star_rft.scoring import Scoring, scored
 from star_rft.selection.rules import select
-from star_rft.sources import Source
 from star_rft.tracking import Tracking
 from star_rft.training.corpus import Sampling, corpus, gold_examples, rankings
 from star_rft.training.round import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
-from star_rft.waves import Waves, affordable
 
 BATCH = 100_000  # rows of a selection in memory at once
 
@@ -122,7 +123,7 @@ class RunStages:
             return
         path = self.folder.hints(round)
         if not path.exists():
-            missed = set(rationalize.without_survivors(self.ledger.connect(), round=round))
+            missed = set(hints.without_survivors(self.ledger.connect(), round=round))
             missed -= self.suspects(round - 1)  # a wrong answer is no hint
             problems = affordable(
                 [problem for problem in self.train_problems if problem.id in missed],
@@ -163,7 +164,7 @@ class RunStages:
     def selection_settings(self, round: int) -> dict[str, Any]:
         """Return how the traces of a round are selected: by the config, and by what was found for this round."""
         settings = dict(self.select_with)
-        if (found := balance.chosen(self.folder.balance(round))) and found["threshold"] is not None:
+        if (found := temperature_search.chosen(self.folder.balance(round))) and found["threshold"] is not None:
             # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
             settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
         decides = self.scoring is not None and self.scoring.decides
@@ -306,7 +307,7 @@ class RunStages:
         path = self.folder.balance(round)
         if not path.exists():
             self._look_for_balance(round, policy)
-        found = balance.chosen(path)
+        found = temperature_search.chosen(path)
         assert found is not None
         return [source.at(found["temperature"]) for source in self.sources]
 
@@ -320,14 +321,14 @@ class RunStages:
             write_plan(plan, [self.drawing.planned(round, "probe", s, policy, problems) for s in tries])
         self._draw("trying temperatures", round, read_plan(plan), policy, tries)
         self.score(round, policy, "probe")
-        tried = balance.scores(
+        tried = temperature_search.scores(
             self.ledger.connect(),
             round=round,
             temperature_of={s.decodings[0].id: s.decodings[0].temperature for s in tries},
             thresholds=probe.thresholds,
             target=probe.target,
         )
-        balance.write(self.folder.balance(round), tried)
+        temperature_search.write(self.folder.balance(round), tried)
 
     def _tries(self) -> list[Source]:
         """Return the policy at each temperature that is tried."""

@@ -122,7 +122,7 @@ class Sampler(Protocol):
 class Sample:
     """A completion with everything that produced it: a row of the ledger.
 
-    `hinted`: its prompt held the answer; `leaks_hint`: and the text shows it (see `star_rft.rationalize`).
+    `hinted`: its prompt held the answer; `leaks_hint`: and the text shows it (see `star_rft.sampling.hints`).
     `ids_are_sampled`: `token_ids` are the very tokens that the model drew, not those of a text that a server gave.
     """
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from star_rft.bench import bench_config
 from star_rft.best_of_n import (
     BestOfN,
     Chooser,
@@ -23,6 +22,7 @@ from star_rft.best_of_n import (
     score_traces,
 )
 from star_rft.build import open_run
+from star_rft.build.dry_run import bench_config
 from star_rft.errors import UserError
 from star_rft.loop import run as run_rounds
 from star_rft.report.terminal import best_of_n_lines, best_of_n_table

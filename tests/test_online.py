@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from star_rft.bench import TINY_PROMPT
+from star_rft.build.dry_run import TINY_PROMPT
 from star_rft.data.prompts import Prompter
 from star_rft.data.word_problems import generate
 from star_rft.models import ASSETS, load_tokenizer

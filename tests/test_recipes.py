@@ -11,8 +11,8 @@ import pytest
 
 import star_rft
 from star_rft import config as configs
+from star_rft.build.dry_run import preview
 from star_rft.ledger import Ledger
-from star_rft.preview import preview
 from star_rft.recipes import recipe_files, row
 from star_rft.report import terminal
 from tests.scorers.conftest import save_reward_model

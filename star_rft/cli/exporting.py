@@ -136,8 +136,8 @@ def _name(job: Job, *, every: bool) -> str:
 
 
 def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> Material:
-    from star_rft.asking import policy_attempts, prompts_of, train_decodings
     from star_rft.build import holds_out_suspects
+    from star_rft.build.sampling import policy_attempts, prompts_of, train_decodings
     from star_rft.data import read_problems
     from star_rft.export.rows import Material, foreign_models
     from star_rft.training.corpus import Sampling

@@ -122,7 +122,7 @@ def doubts(
 
 def _classed(run: Path, config: Config) -> pa.Table:
     """Class the prompts by all that the ledger holds now."""
-    from star_rft.asking import policy_attempts
+    from star_rft.build.sampling import policy_attempts
     from star_rft.frontier.classes import classify
     from star_rft.frontier.history import newest_round
     from star_rft.frontier.review import reviews

@@ -69,8 +69,8 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure greedy accuracy, pass@k and maj@k of any model, without training."""
-    from star_rft.bench import bench_config
     from star_rft.build import open_run
+    from star_rft.build.dry_run import bench_config
     from star_rft.loop import run as run_rounds
 
     settled = bench_config(model, data, ks=_numbers(k), n=n, limit=limit, overrides=settings or ())
@@ -117,8 +117,8 @@ def best_of_n(
 ) -> None:
     """Let a score choose one of n samples: its verified accuracy for every k, beside pass@k and majority."""
     from star_rft import best_of_n as choice
-    from star_rft.bench import bench_config
     from star_rft.build import open_run
+    from star_rft.build.dry_run import bench_config
     from star_rft.config import pairs
     from star_rft.loop import run as run_rounds
 

@@ -110,7 +110,7 @@ def _show_plan(config: Config, as_json: bool) -> None:
     from dataclasses import asdict
 
     from star_rft import config as configs
-    from star_rft.preview import preview
+    from star_rft.build.dry_run import preview
 
     plan = preview(config)
     if as_json:

@@ -18,8 +18,8 @@ from star_rft.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from star_rft.build.dry_run import Preview
     from star_rft.doctor import Finding
-    from star_rft.preview import Preview
     from star_rft.starting.asking import Dialogue
     from star_rft.starting.model import ModelFacts
     from star_rft.starting.source import DataSource
@@ -177,7 +177,7 @@ def _tried(text: str, copies: dict[Path, str]) -> Preview:
     import tempfile
 
     from star_rft import config as configs
-    from star_rft.preview import preview
+    from star_rft.build.dry_run import preview
     from star_rft.starting.loading import quiet
 
     with tempfile.TemporaryDirectory() as folder, quiet():

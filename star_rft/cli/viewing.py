@@ -20,8 +20,8 @@ def view(
     quiet: Quiet = False,
 ) -> None:
     """Show every trace in the browser: search, filters, a prompt's attempts side by side. For this machine only."""
-    from star_rft.asking import policy_attempts
     from star_rft.build import settle
+    from star_rft.build.sampling import policy_attempts
     from star_rft.cli.stopping import Stopped
     from star_rft.view.serving import serve
 

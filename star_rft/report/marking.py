@@ -13,7 +13,7 @@ from typing import Literal
 
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.ledger.keys import PROGRAM_VERIFIERS
-from star_rft.rollout import judged_text
+from star_rft.sampling.rollout import judged_text
 from verifiers.arithmetic import Number
 from verifiers.equations import Equation, find_equations
 from verifiers.extract import SENTENCE_LIMIT, last_marker, visible

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from star_rft.rollout import final_verdict, judged_text
+from star_rft.sampling.rollout import final_verdict, judged_text
 from star_rft.types import Trace, digest
 from verifiers.pool import Pool
 from verifiers.registry import get

@@ -10,9 +10,9 @@ import pytest
 
 import verifiers
 from star_rft import config as configs
+from star_rft.build.dry_run import preview
 from star_rft.config import ConfigError
 from star_rft.data import DataError, check_references
-from star_rft.preview import preview
 from star_rft.types import Problem
 
 

@@ -47,7 +47,7 @@ CHECK = """
 import yaml
 
 from star_rft import config as configs
-from star_rft.problem_sets import check_verifier
+from star_rft.build.problems import check_verifier
 
 some = {"name": "x", "rounds": 0, "data": {"train": "words", "dev": "words"}}
 check_verifier(configs.load(some | yaml.safe_load(text)))

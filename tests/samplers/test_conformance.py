@@ -12,10 +12,10 @@ import pytest
 from scipy.stats import chisquare
 
 from star_rft.errors import UserError
-from star_rft.frontier.plan import Asking, Planned, plan_table, read_plan, write_plan
 from star_rft.ledger import Ledger
 from star_rft.progress import Unseen
-from star_rft.rollout import Asked, draw
+from star_rft.sampling.plan import Asking, Planned, plan_table, read_plan, write_plan
+from star_rft.sampling.rollout import Asked, draw
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from verifiers import verify_iter
 from verifiers.types import Verdict

@@ -19,12 +19,12 @@ import torch
 from scipy.stats import chi2_contingency
 
 from star_rft.errors import RunFailure
-from star_rft.frontier.plan import read_plan
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
 from star_rft.processes import members
 from star_rft.samplers.interpreter import vllm_version
 from star_rft.samplers.vllm import VLLMSampler
+from star_rft.sampling.plan import read_plan
 from star_rft.types import Completion
 from tests.small_runs import call, command, environment, write_config
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from star_rft import config as configs
+from star_rft.build.dry_run import preview
 from star_rft.data import load
 from star_rft.errors import UserError
 from star_rft.models import ASSETS
-from star_rft.preview import preview
 from tests.jsonl import write_jsonl
 from tests.small_runs import call
 from tests.starting.files import adders, capitals, fractions, gsm8k_like, init, said, stories, values_of

@@ -176,7 +176,7 @@ def test_the_command_line_takes_a_composition(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_config_takes_a_composition(tmp_path: Path) -> None:
-    problem_sets, configs = pytest.importorskip("star_rft.problem_sets"), pytest.importorskip("star_rft.config")
+    problem_sets, configs = pytest.importorskip("star_rft.build.problems"), pytest.importorskip("star_rft.config")
     raw = {
         "name": "composed",
         "data": {"train": "words", "test": "words"},

@@ -11,8 +11,8 @@ import verifiers
 from star_rft.config import Config, ConfigError, SourceConfig
 from star_rft.data import DataError, check_references, overlaps, read_problems, require_clean, write_problems
 from star_rft.data import load as load_problems
-from star_rft.rationalize import answer_of
 from star_rft.runs.folder import RunFolder
+from star_rft.sampling.hints import answer_of
 from star_rft.types import Problem, Split
 
 Rows = Mapping[str, Iterable[Mapping[str, Any]]]

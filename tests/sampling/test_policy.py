@@ -9,7 +9,7 @@ import pytest
 import star_rft
 from star_rft.config import ConfigError, load
 from star_rft.ledger import Ledger
-from star_rft.sources import Source
+from star_rft.sampling.policy import Source
 from star_rft.types import Decoding, Problem
 from tests.small_runs import MINIATURE
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
-from star_rft.frontier.plan import POLICY
 from star_rft.models.tokens import text_ids
+from star_rft.sampling.plan import POLICY
 from star_rft.types import Decoding, Model, Problem
 
 if TYPE_CHECKING:

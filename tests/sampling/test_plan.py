@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.frontier.plan import Asking, Unit, plan_table, read_plan, request_seed, write_plan
+from star_rft.sampling.plan import Asking, Unit, plan_table, read_plan, request_seed, write_plan
 from star_rft.types import Split
 
 ASKING = Asking(round=1, split="train", source="policy", decode_ids=("cool", "warm"), batch_sizes=(8, 4))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from star_rft.asking import prompts_of, train_decodings, undeclared_end
+from star_rft import config as configs
 from star_rft.build import check_names, lora_of
+from star_rft.build.problems import check_data, load_all
+from star_rft.build.sampling import engine_name, prompts_of, train_decodings, undeclared_end
 from star_rft.config import Config, FitConfig
-from star_rft.engines import engine_name
 from star_rft.models import ASSETS
 from star_rft.models.load import may_be_of_hub
-from star_rft.problem_sets import check_data, load_all
 from star_rft.recipes import counted, rule_text
 from star_rft.runs.environment import nvidia_driver, usable_memory
 from star_rft.runs.folder import RunFolder
 from star_rft.training import memory
 from star_rft.training.plan import MICRO_BATCH_TOKENS
-from star_rft.types import Problem, Split
+from star_rft.types import Problem, Split, digest
 
 ROUNDS = {"all": "all rounds so far", "last": "the last round"}
 
@@ -188,3 +189,32 @@ def _free_on_gpu() -> int:
 def _fit_text(section: FitConfig) -> str:
     length = counted(section.max_steps, "step") if section.max_steps else counted(section.epochs or 0, "epoch")
     return f", {'LoRA' if section.lora else 'all weights'}, lr {section.lr:g}, {length}"
+
+
+def bench_config(
+    model: str,
+    data: str,
+    *,
+    ks: Sequence[int],
+    n: int | None = None,
+    limit: int | None = None,
+    overrides: Iterable[str] = (),
+) -> Config:
+    """Return the config of a benchmark. Its folder is named by its content: other settings, other folder."""
+    raw: dict[str, Any] = {
+        "name": "bench",
+        "rounds": 0,
+        "model": {"name": model},
+        "data": {"test": {"source": data, "limit": limit}},
+        "eval": {"n": n or max(ks), "k": sorted({1, *ks}), "greedy": True},
+    }
+    if model == "tiny":  # its pretraining knows one prompt form only, and it has 512 positions
+        raw["prompt"] = TINY_PROMPT
+        raw["eval"]["max_tokens"] = TINY_TOKENS
+    settled = configs.load(raw, overrides)
+    name = f"bench-{digest(configs.dump(settled), size=4)}"
+    return settled.model_copy(update={"name": name})
+
+
+TINY_TOKENS = 160
+TINY_PROMPT = {"template": "Question: {question}\nAnswer:", "completion_prefix": " "}

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft import keeping
 from star_rft.errors import RunFailure
-from star_rft.frontier.plan import POLICY, Asking, Unit, plan_table, read_plan, write_plan
 from star_rft.ledger import Ledger
 from star_rft.progress import Silent
-from star_rft.rollout import Asked, draw
 from star_rft.runs.timing import Span
+from star_rft.sampling import writer
+from star_rft.sampling.plan import POLICY, Asking, Unit, plan_table, read_plan, write_plan
+from star_rft.sampling.rollout import Asked, draw
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from verifiers.types import Verdict
 
@@ -66,7 +66,7 @@ def units_of(folder: Path, *, unit_size: int = 2, each: int = 2) -> list[Unit]:
 
 
 def drawn(
-    folder: Path, sampler: Sampler, pool: keeping.VerifierPool, *, note: Callable[[Span], None] = lambda span: None
+    folder: Path, sampler: Sampler, pool: writer.VerifierPool, *, note: Callable[[Span], None] = lambda span: None
 ) -> Ledger:
     ledger = Ledger(folder, is_writer=True)
     with Silent().sampling("sampling", 8) as watched:
@@ -125,7 +125,7 @@ def test_the_sampler_goes_on_while_a_verdict_takes_its_time(tmp_path: Path) -> N
 def test_a_sampler_that_is_too_far_ahead_waits_and_the_timeline_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "AHEAD", 1)
+    monkeypatch.setattr(writer, "AHEAD", 1)
     spans: list[Span] = []
     drawn(tmp_path, Says(), Judge(lambda count: time.sleep(0.05)), note=spans.append)
     blocked = sum(span.blocked for span in spans if span.resource == "model")
@@ -149,7 +149,7 @@ def test_what_fails_beside_the_sampler_ends_the_drawing(tmp_path: Path) -> None:
 def test_what_fails_beside_a_sampler_that_is_far_ahead_ends_the_drawing_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "AHEAD", 1)
+    monkeypatch.setattr(writer, "AHEAD", 1)
     asked: list[Request] = []
     with pytest.raises(OSError, match="no space"):
         drawn(tmp_path, Says(asked.append), Judge(raises(OSError("no space"), at=1)))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from star_rft import config as configs
+from star_rft.build.dry_run import preview
 from star_rft.errors import UserError
 from star_rft.models import ASSETS, ModelError
-from star_rft.preview import preview
 from tests.conventions import CLOSE, CONVENTIONS, save_turn_model
 from tests.samplers.test_hf_architectures import REFUSED, random_model
 from tests.small_models import saved

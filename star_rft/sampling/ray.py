@@ -22,14 +22,13 @@ from typing import Any
 from uuid import uuid4
 
 from star_rft.errors import RunFailure, UserError
-from star_rft.frontier.plan import Unit
-from star_rft.keeping import VerifierPool
 from star_rft.ledger import Ledger, write_unit
-from star_rft.loaded import Engine
 from star_rft.models import first_line
 from star_rft.progress import Sampling, Silent
-from star_rft.rollout import Asked, Counted, draw, to_draw
 from star_rft.runs.timing import Note, Span
+from star_rft.sampling.plan import Unit
+from star_rft.sampling.rollout import Asked, Counted, Engine, draw, to_draw
+from star_rft.sampling.writer import VerifierPool
 from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Split
 from verifiers.tally import Tally
 from verifiers.types import Verdict

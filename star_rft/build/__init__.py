@@ -11,12 +11,19 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
-from star_rft.asking import held_out_of, hint_source, prompts_of, sources_of, undeclared_end
-from star_rft.balance import Probe
+from star_rft.build.problems import Rows, check_verifier, settled_problems
+from star_rft.build.sampling import (
+    held_out_of,
+    hint_source,
+    open_cluster,
+    open_pool,
+    open_sampler,
+    prompts_of,
+    sources_of,
+    undeclared_end,
+)
 from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
-from star_rft.drawing import Drawing
-from star_rft.engines import open_cluster, open_pool, open_sampler
 from star_rft.errors import RunError
 from star_rft.export.facts import Told
 from star_rft.export.model_card import write_model_card
@@ -24,8 +31,6 @@ from star_rft.files import locked, write_text
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.gate import Gate
 from star_rft.ledger import Ledger
-from star_rft.loaded import Engine
-from star_rft.problem_sets import Rows, check_verifier, settled_problems
 from star_rft.progress import Progress, Silent
 from star_rft.recipes import recipe_files
 from star_rft.reporting import Reporting
@@ -33,10 +38,13 @@ from star_rft.runs.environment import machine, versions
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.runs.timing import Seconds, Timeline
+from star_rft.sampling.policy import Source
+from star_rft.sampling.rollout import Drawing, Engine
+from star_rft.sampling.scheduler import Waves
+from star_rft.sampling.temperature_search import Probe
 from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
 from star_rft.selection.rules import check as check_rules
 from star_rft.selection.rules import dedup_key
-from star_rft.sources import Source
 from star_rft.stages import RunStages
 from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
@@ -45,7 +53,6 @@ from star_rft.training.launch import Launch, config_file, fit_launched
 from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
 from star_rft.training.settings import LoraSpec
 from star_rft.types import Model, Problem, Scorer, Split
-from star_rft.waves import Waves
 
 
 def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:

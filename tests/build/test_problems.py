@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from star_rft import config as configs
+from star_rft.build.problems import load_all
 from star_rft.data.contamination import ContaminationError
-from star_rft.problem_sets import load_all
 from tests.jsonl import write_jsonl
 from tests.small_runs import MINIATURE
 

@@ -12,7 +12,7 @@ from star_rft.data import Prompter
 from star_rft.errors import RunError, UserError
 from star_rft.loop import do_stage
 from star_rft.models import load_tokenizer, resolve
-from star_rft.rationalize import Hint, answer_of, leaks, marked, without_survivors
+from star_rft.sampling.hints import Hint, answer_of, leaks, marked, without_survivors
 from star_rft.types import Problem
 from tests.small_ledgers import ledger_of, sample, verdict
 from tests.small_runs import write_config

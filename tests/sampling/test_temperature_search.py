@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import star_rft
-from star_rft import balance
-from star_rft.balance import Tried
 from star_rft.ledger import Ledger
+from star_rft.sampling import temperature_search
+from star_rft.sampling.temperature_search import Tried
 from tests.small_ledgers import ledger_of, sample, scored
 from tests.small_runs import write_config
 
@@ -31,7 +31,9 @@ def probes(folder: Path) -> Ledger:
 
 def test_the_balance_score_by_hand(tmp_path: Path) -> None:
     con = probes(tmp_path).connect()
-    tried = balance.scores(con, round=1, temperature_of={"cool": 0.5, "warm": 1.0}, thresholds=[None, 0.5], target=4)
+    tried = temperature_search.scores(
+        con, round=1, temperature_of={"cool": 0.5, "warm": 1.0}, thresholds=[None, 0.5], target=4
+    )
     by_pair = {(t.temperature, t.threshold): t.score for t in tried}
     assert by_pair[0.5, None] == pytest.approx((min(2 / 4, 1) * 2 / 4 + 0) / 2)
     assert by_pair[0.5, 0.5] == pytest.approx((min(1 / 4, 1) * 1 / 2 + 0) / 2)  # two kept, one distinct
@@ -40,7 +42,7 @@ def test_the_balance_score_by_hand(tmp_path: Path) -> None:
 
 def test_of_equal_pairs_the_coolest_and_strictest_is_taken() -> None:
     tried = [Tried(1.0, None, 0.5), Tried(0.7, None, 0.5), Tried(0.7, 0.6, 0.5), Tried(0.5, None, 0.4)]
-    assert balance.best(tried) == Tried(0.7, 0.6, 0.5)
+    assert temperature_search.best(tried) == Tried(0.7, 0.6, 0.5)
 
 
 @pytest.mark.full
@@ -66,6 +68,6 @@ def test_the_chosen_threshold_drops_low_scores_of_what_is_correct(tmp_path: Path
 
 
 def test_the_choice_is_read_back(tmp_path: Path) -> None:
-    assert balance.chosen(tmp_path / "balance.json") is None
-    balance.write(tmp_path / "balance.json", [Tried(0.7, None, 0.2), Tried(1.0, 0.5, 0.3)])
-    assert balance.chosen(tmp_path / "balance.json") == {"temperature": 1.0, "threshold": 0.5, "score": 0.3}
+    assert temperature_search.chosen(tmp_path / "balance.json") is None
+    temperature_search.write(tmp_path / "balance.json", [Tried(0.7, None, 0.2), Tried(1.0, 0.5, 0.3)])
+    assert temperature_search.chosen(tmp_path / "balance.json") == {"temperature": 1.0, "threshold": 0.5, "score": 0.3}
