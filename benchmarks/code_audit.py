@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from plain_oracle import passes_check, returned
 from program_signs import signs
 
-from star_rft.data.python_tasks import cases_of, fresh_cases, variants
+from star_rft.data.generators.python_tasks.tasks import cases_of, fresh_cases, variants
 from star_rft.ledger import Ledger
 from verifiers.programs import find_program
 

@@ -30,7 +30,7 @@ import torch
 import transformers
 from figures import Figure, add_json_option, write_json
 
-from star_rft.data.word_problems import generate as word_problems
+from star_rft.data.generators.word_problems import generate as word_problems
 from star_rft.models import load, resolve
 from star_rft.samplers.hf import HFSampler
 from star_rft.types import Decoding, Request, Sampler

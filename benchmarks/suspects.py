@@ -63,7 +63,7 @@ CONDITIONS = {"clean": "keep", "corrupted": "keep", "held-out": "hold_out", "lef
 
 def rows_of(seed: int | None, *, share: float = SHARE) -> list[dict[str, Any]]:
     """The quickstart's training rows; `true` is the right answer of those whose reference was replaced, else None."""
-    from star_rft.data.word_problems import generate
+    from star_rft.data.generators.word_problems import generate
 
     rows: list[dict[str, Any]] = [
         {"question": p.question, "answer": p.answer, "steps": p.steps, "true": None}

@@ -29,7 +29,7 @@ import trl
 from datasets import Dataset, disable_progress_bars
 from figures import Figure, add_json_option, write_json
 
-from star_rft.data.word_problems import generate
+from star_rft.data.generators.word_problems import generate
 from star_rft.models import load_tokenizer, resolve
 from star_rft.training import example_from_text, fit
 from star_rft.types import Example

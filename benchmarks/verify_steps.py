@@ -22,7 +22,7 @@ PASSES = 3
 def solutions(path: Path | None) -> list[str]:
     if path is not None:
         return [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
-    from star_rft.data.word_problems import generate
+    from star_rft.data.generators.word_problems import generate
 
     return [problem.answer for problem in generate(7473, split="train")]
 

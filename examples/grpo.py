@@ -19,7 +19,7 @@ import trl
 from datasets import Dataset, disable_progress_bars
 
 import verifiers
-from star_rft.data.word_problems import MAX_STEPS, WordProblem, generate
+from star_rft.data.generators.word_problems import MAX_STEPS, WordProblem, generate
 from star_rft.errors import UserError
 from star_rft.models import load, resolve
 from star_rft.samplers.hf import HFSampler

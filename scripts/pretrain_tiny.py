@@ -34,7 +34,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Fast
 
-from star_rft.data.word_problems import EQUATION, WordProblem, generate
+from star_rft.data.generators.word_problems import EQUATION, WordProblem, generate
 
 ASSET = Path(__file__).parents[1] / "star_rft" / "assets" / "tiny"
 Encoded = tuple[list[int], list[int]]  # prompt ids, completion ids with end-of-sequence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.paths import ROOT
+
 BENCHMARKS = ROOT / "benchmarks"
 
 

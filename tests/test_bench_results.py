@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.programs import ROOT, benchmark
+from tests.paths import ROOT
+from tests.programs import benchmark
 
 MACHINE = {"device": "a processor, 2 cores", "memory": "8 GiB"}
 STORED = {

@@ -10,7 +10,7 @@ import pytest
 
 import verifiers
 from star_rft.data import load, write_problems
-from star_rft.data.python_tasks import cases_of
+from star_rft.data.generators.python_tasks.tasks import cases_of
 from star_rft.types import Problem
 from tests.programs import benchmark
 from tests.small_ledgers import ledger_of, sample, verdict

@@ -14,7 +14,7 @@ import pytest
 
 import star_rft
 import verifiers
-from star_rft.data.word_problems import generate
+from star_rft.data.generators.word_problems import generate
 from star_rft.doubts import KINDS, derivation, doubts, drawn, of_trace, repetition
 from star_rft.files import write_table
 from star_rft.ledger import DOUBTS, SELECTION, Ledger

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 NEW_UV = 'if [ "$1 $2 $3" = "pip install --help" ]; then echo "      --torch-backend <TORCH_BACKEND>"; fi\n'
 OLD_UV = 'if [ "$1 $2 $3" = "pip install --help" ]; then echo "      --python <PYTHON>"; fi\n'
 

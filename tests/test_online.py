@@ -10,10 +10,11 @@ from types import ModuleType
 import pytest
 
 from star_rft.build.dry_run import TINY_PROMPT
+from star_rft.data.generators.word_problems import generate
 from star_rft.data.prompts import Prompter
-from star_rft.data.word_problems import generate
 from star_rft.models import ASSETS, load_tokenizer
-from tests.docs.pages import ROOT, blocks, missing
+from tests.docs.pages import blocks, missing
+from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from star_rft.build.dry_run import preview
 from star_rft.ledger import Ledger
 from star_rft.recipes import recipe_files, row
 from star_rft.report import terminal
+from tests.paths import ROOT
 from tests.scorers.conftest import save_reward_model
 from tests.small_models import copy_of_tiny
 from tests.small_runs import FEW_PROBLEMS, call, outcome, write_config
 from tests.tiers import fast_only
 
-ROOT = Path(__file__).parent.parent
 RECIPES = {path.stem: path for path in recipe_files()}
 DATA = {
     "train": {"source": "word_problems", "options": {"n": 12, "seed": 1, "steps": [1, 3]}},

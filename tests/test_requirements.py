@@ -6,14 +6,13 @@ import ast
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.paths import ROOT
 from tests.requirements import requirements
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"star_rft", "verifiers"}
 # report_to takes trackers that no extra installs.

@@ -12,7 +12,8 @@ from star_rft import config as configs
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from tests.programs import ROOT, benchmark
+from tests.paths import ROOT
+from tests.programs import benchmark
 
 EQUATIONS = {"dedup": "equations"}
 

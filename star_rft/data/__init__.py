@@ -12,12 +12,11 @@ from star_rft.data.contamination import (
     overlaps,
     require_clean,
 )
+from star_rft.data.load import load
 from star_rft.data.presets import PRESETS, detect
-from star_rft.data.problem_file import read_problems, write_problems
+from star_rft.data.problems import check_references, read_problems, write_problems
 from star_rft.data.prompts import Prompter
-from star_rft.data.references import check_references
-from star_rft.data.rows import DataError
-from star_rft.data.sources import load
+from star_rft.data.readers import DataError
 
 __all__ = [
     "PRESETS",

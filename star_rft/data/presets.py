@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from star_rft.data.rows import DataError
+from star_rft.data.readers import DataError
 
 Values = Mapping[str, Any]
 

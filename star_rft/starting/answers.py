@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import verifiers
-from star_rft.data.references import BAD_SHARE_LIMIT
-from star_rft.data.rows import DataError
+from star_rft.data.problems import BAD_SHARE_LIMIT
+from star_rft.data.readers import DataError
 from star_rft.errors import UserError
 from verifiers.extract import reference_answer
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from star_rft.data.presets import has, lookup
-from star_rft.data.rows import DataError
+from star_rft.data.readers import DataError
 from star_rft.starting.columns import Column, Values, named_like
 
 # One column an option: A, option_b, choice3, opa.

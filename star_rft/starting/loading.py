@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from star_rft.data import DataError, load
-from star_rft.data.rows import Row
-from star_rft.data.sources import META_COLUMNS
+from star_rft.data.load import META_COLUMNS
+from star_rft.data.readers import Row
 from star_rft.starting.meaning import Meaning
 from star_rft.starting.source import DataSource
 from star_rft.types import Problem

@@ -9,9 +9,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Protocol
 
+from star_rft.data.load import ID_COLUMNS, META_COLUMNS
 from star_rft.data.presets import FIELDS, PRESETS, detect, last_boxed, lookup
-from star_rft.data.rows import DataError
-from star_rft.data.sources import ID_COLUMNS, META_COLUMNS
+from star_rft.data.readers import DataError
 from star_rft.starting.answers import answer_of
 from star_rft.starting.choices import find_choices
 from star_rft.starting.columns import (

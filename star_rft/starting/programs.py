@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from star_rft.data.presets import fenced, has, lookup
-from star_rft.data.rows import DataError
+from star_rft.data.readers import DataError
 from star_rft.starting.columns import Column, Values, named_like
 
 _IN, _OUT = ("stdin", "input", "inputs", "in"), ("stdout", "output", "outputs", "expected_output", "expected", "out")

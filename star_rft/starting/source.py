@@ -8,8 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from star_rft.data.rows import COMPRESSIONS, FORMATS, HUB_NAME, DataError, Row, find_files, read_files, read_hub
-from star_rft.data.sources import ALIASES, GENERATED
+from star_rft.data.load import ALIASES, GENERATED
+from star_rft.data.readers import (
+    COMPRESSIONS,
+    FORMATS,
+    HUB_NAME,
+    DataError,
+    Row,
+    find_files,
+    read_files,
+    read_hub,
+)
 
 CSV_HINT = (
     '{path}: tables of this kind are not read; this makes JSON lines of it: python -c "import pandas as p; '

@@ -10,9 +10,10 @@ from typing import Any
 
 import verifiers
 from star_rft.data import DataError, overlaps
-from star_rft.data.sources import unit_hash
+from star_rft.data.load import unit_hash
+from star_rft.data.split import boundary, wanted
 from star_rft.errors import UserError
-from star_rft.starting import answers, holding_out, meaning
+from star_rft.starting import answers, meaning
 from star_rft.starting.asking import Dialogue
 from star_rft.starting.columns import Values, columns_of, one_line
 from star_rft.starting.loading import Loaded, converted, first_rows, load_generated, load_problems
@@ -182,8 +183,8 @@ def held_out(talk: Dialogue, data: Data, dev: str | None, hold_out: float | None
         talk.say(f"Held out: {len(splits['dev'].problems):,} problems of {splits['dev'].source.name}.")
         return {"train": train, **splits}
     splits.pop("dev", None)
-    count = holding_out.wanted(len(data.problems), hold_out)
-    cut = holding_out.boundary(data.problems, count)
+    count = wanted(len(data.problems), hold_out)
+    cut = boundary(data.problems, count)
     parts = {"train": (0.0, cut), "dev": (cut, 1.0)}
     for role, (low, high) in parts.items():
         own = [p for p in data.problems if low <= unit_hash(p.prompt) < high]

@@ -14,6 +14,7 @@ from star_rft.build.dry_run import preview
 from star_rft.config import ConfigError
 from star_rft.data import DataError, check_references
 from star_rft.types import Problem
+from tests.paths import ROOT
 
 
 def problems(references: list[Any]) -> list[Problem]:
@@ -37,7 +38,7 @@ def test_a_run_on_programs_with_the_math_verifier_stops_before_it_begins(tmp_pat
     data = tmp_path / "humaneval.jsonl"
     data.write_text('{"prompt": "def f(x):\\n", "test": "def check(c):\\n    assert c(1)", "entry_point": "f"}\n')
     config = configs.load(
-        Path(__file__).parents[2] / "configs" / "quickstart.yaml",
+        ROOT / "configs" / "quickstart.yaml",
         {"data.dev": str(data), "data.contamination": "allow"},
     )
     with pytest.raises(ConfigError, match=r"data\.dev: 1 of 1 references"):

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.paths import ROOT
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Why a block may not be run here. Each stands for something that a test machine does not have.
 REASONS = ("it installs", "it runs the tests", "it needs a GPU", "it needs the hub", "it is a fragment")

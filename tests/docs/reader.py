@@ -14,7 +14,8 @@ import duckdb
 
 from star_rft.ledger import Ledger
 from tests.docs import shell
-from tests.docs.pages import ROOT, Block, Command, commands, missing
+from tests.docs.pages import Block, Command, commands, missing
+from tests.paths import ROOT
 
 # What makes the runs of the pages small. Each takes every later command of the same run with it.
 SHORT = "train.epochs=1 sample.max_tokens=64 eval.max_tokens=64"

@@ -19,7 +19,8 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
-from tests.docs.pages import ROOT, shape, shapes
+from tests.docs.pages import shape, shapes
+from tests.paths import ROOT
 
 BIN = Path(sys.executable).parent
 OPERATORS = frozenset({"|", ">", ">>", "<", "&", "&&", "||", ";", "(", ")"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from tests.docs.pages import ROOT
+from tests.paths import ROOT
 
 PAGE = (ROOT / "docs" / "ledger.md").read_text()
 

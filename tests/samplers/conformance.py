@@ -24,7 +24,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from star_rft.data.word_problems import generate
+from star_rft.data.generators.word_problems import generate
 from star_rft.models import ASSETS, load_tokenizer
 from star_rft.samplers.vllm import VLLMSampler
 from star_rft.types import Completion, Decoding, Request, Sampler

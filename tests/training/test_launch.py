@@ -24,6 +24,7 @@ from star_rft.processes import wait_for_ranks
 from star_rft.training import FitReport, LoraSpec, TrainingError, fit, fit_rankings
 from star_rft.training.items import read_examples, read_rankings, write_items
 from star_rft.training.launch import CONFIGS, Launch, config_file, fit_launched
+from tests.paths import ROOT
 from tests.training.conftest import random_examples, random_rankings
 
 # float32 sums in another order differ in the last of their 24 bits, which Adam's division may make 1e-5 of a weight.
@@ -164,7 +165,7 @@ def test_whoever_is_killed_nobody_is_left_and_the_same_call_goes_on_to_the_same_
             killed.kill()
 
     if victim == "parent":
-        here = Path(__file__).parents[2]
+        here = ROOT
         command = [sys.executable, "-c", KILLS_ITSELF, str(base), str(tmp_path)]
         done = subprocess.run(command, cwd=here, timeout=120, check=False)
         assert done.returncode == -signal.SIGKILL

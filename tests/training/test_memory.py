@@ -16,9 +16,9 @@ from transformers import models as architectures
 
 from star_rft.training import LoraSpec, TrainingError, fit, memory
 from star_rft.training.memory import GIB, Need, check, estimate, shape_of
+from tests.paths import ROOT
 from tests.training.conftest import random_examples
 
-ROOT = Path(__file__).parents[2]
 PLAIN: dict[str, Any] = {
     "tokens": 1024, "scored": 512, "lora": None, "gradient_checkpointing": False, "is_bf16": False, "on_gpu": False,
 }  # fmt: skip

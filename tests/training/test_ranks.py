@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from star_rft.training import FitReport, fit, fit_rankings
+from tests.paths import ROOT
 from tests.training.conftest import random_examples, random_rankings
 
 ON_TWO_RANKS = """
@@ -43,7 +44,7 @@ def test_two_ranks_train_to_what_one_rank_trains_to(base: Path, tmp_path: Path, 
     script.write_text(ON_TWO_RANKS)
     folders = [str(base), str(tmp_path / "two"), str(tmp_path / "work")]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    here = Path(__file__).parents[2]
+    here = ROOT
     environment = {**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
     subprocess.run([*launch, str(script), kind, *folders], check=True, timeout=240, env=environment)
     KINDS[kind](

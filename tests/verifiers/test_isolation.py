@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import verifiers
+from tests.paths import ROOT
 from verifiers import clash, registry
-
-ROOT = Path(verifiers.__file__).parent.parent
 
 BLOCKER = """
 import sys

@@ -92,7 +92,7 @@ def test_it_is_an_ordinary_function_to_trl() -> None:
 def test_a_real_trainer_learns_from_it(kind: str, tmp_path: Path) -> None:
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
-    generate = pytest.importorskip("star_rft.data.word_problems").generate
+    generate = pytest.importorskip("star_rft.data.generators.word_problems").generate
     model = str(Path(verifiers.__file__).parent.parent / "star_rft" / "assets" / "tiny")
     rows = [
         {"prompt": f"{p.question}\n", "solution": p.answer if i % 4 else "no number"}

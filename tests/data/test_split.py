@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_rft.data import DataError, load
-from star_rft.starting.holding_out import boundary, wanted
+from star_rft.data.split import boundary, wanted
 from star_rft.types import Problem
 
 

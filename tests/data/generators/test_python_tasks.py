@@ -8,7 +8,14 @@ import pytest
 
 import verifiers
 from star_rft.data import DataError, check_references, load, overlaps
-from star_rft.data.python_tasks import PythonTask, cases_of, fresh_cases, generate, solution_of, variants
+from star_rft.data.generators.python_tasks.tasks import (
+    PythonTask,
+    cases_of,
+    fresh_cases,
+    generate,
+    solution_of,
+    variants,
+)
 
 SPLITS = ("train", "dev", "test")
 

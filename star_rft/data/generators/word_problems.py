@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
-from star_rft.data.word_topics import MEN, TOPICS, WOMEN, Ending, Topic
+from star_rft.data.generators.word_topics import MEN, TOPICS, WOMEN, Ending, Topic
 
 WordSplit = Literal["pretrain", "train", "dev", "test"]
 

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 import verifiers
 from star_rft import config as configs
 from star_rft.data import load
-from star_rft.data.addition import generate, question, worked
-from star_rft.data.rows import DataError
+from star_rft.data.generators.addition import generate, question, worked
+from star_rft.data.readers import DataError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 THREE_DIGITS = """<scratch>
 6 2 4 + 2 5 9 , C: 0
 2 + 5 , 3 C: 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from star_rft.data.python_task_families.family import LARGE, MIDDLE, Family
-from star_rft.data.python_task_inputs import Kind
+from star_rft.data.generators.python_tasks.family import LARGE, MIDDLE, Family
+from star_rft.data.generators.python_tasks.inputs import Kind
 
 N: Mapping[str, Kind] = {"n": "number"}
 ON_NUMBERS = (

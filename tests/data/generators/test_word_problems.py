@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from star_rft.data.word_problems import EQUATION, WordProblem, generate, split_of
+from star_rft.data.generators.word_problems import EQUATION, WordProblem, generate, split_of
 
 SPLITS = ("pretrain", "train", "dev", "test")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from star_rft.data.rows import DataError
-from star_rft.data.sources import unit_hash
+from star_rft.data.load import unit_hash
+from star_rft.data.readers import DataError
 from star_rft.types import Problem
 
 SHARE, LEAST, MOST = 0.1, 20, 500

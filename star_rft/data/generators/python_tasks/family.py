@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from star_rft.data.python_task_inputs import Kind
+from star_rft.data.generators.python_tasks.inputs import Kind
 
 Telling = tuple[str, str]  # the function's name, and what it does: "returns ..."
 

@@ -24,8 +24,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from star_rft.data.python_task_families import FAMILIES, Family
-from star_rft.data.python_task_inputs import Mark, drawn, edges
+from star_rft.data.generators.python_tasks.families import FAMILIES, Family
+from star_rft.data.generators.python_tasks.inputs import Mark, drawn, edges
 from star_rft.types import digest
 
 TaskSplit = Literal["train", "dev", "test"]

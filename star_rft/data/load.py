@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard, cast, get_args
 
 from star_rft.data.contamination import normalised
 from star_rft.data.presets import Fields, check_options, fenced, number_text, reader
-from star_rft.data.rows import (
+from star_rft.data.readers import (
     COMPRESSIONS,
     FORMATS,
     HUB_NAME,
@@ -171,7 +171,7 @@ def _refuse(owner: str, **given: str | None) -> None:
 
 
 def _word_problems(split: str | None, options: Mapping[str, Any], limit: int | None) -> Iterator[Row]:
-    from star_rft.data.word_problems import MAX_STEPS, WordSplit, generate
+    from star_rft.data.generators.word_problems import MAX_STEPS, WordSplit, generate
 
     if split not in get_args(WordSplit):
         raise DataError(f"{WORD_PROBLEMS}: split is {split!r}; valid are {', '.join(get_args(WordSplit))}")
@@ -188,7 +188,7 @@ def _word_problems(split: str | None, options: Mapping[str, Any], limit: int | N
 
 
 def _addition(split: str | None, options: Mapping[str, Any], limit: int | None) -> Iterator[Row]:
-    from star_rft.data.addition import AdditionSplit, generate
+    from star_rft.data.generators.addition import AdditionSplit, generate
 
     if split not in get_args(AdditionSplit):
         raise DataError(f"{ADDITION}: split is {split!r}; valid are {', '.join(get_args(AdditionSplit))}")
@@ -207,7 +207,7 @@ def _addition(split: str | None, options: Mapping[str, Any], limit: int | None) 
 
 def _python_tasks(split: str | None, options: Mapping[str, Any], limit: int | None) -> Iterator[Row]:
     """All tasks of the split unless a number is given: they are a few hundred."""
-    from star_rft.data.python_tasks import TaskSplit, generate
+    from star_rft.data.generators.python_tasks.tasks import TaskSplit, generate
 
     if split not in get_args(TaskSplit):
         raise DataError(f"{PYTHON_TASKS}: split is {split!r}; valid are {', '.join(get_args(TaskSplit))}")
