@@ -20,8 +20,8 @@ import transformers
 from architecture_families import Family, plain, save, with_dropout
 
 import star_rft
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import RunFailure, UserError
-from star_rft.samplers.hf import HFSampler
 from star_rft.training import FitReport, LoraSpec, fit, fit_rankings
 from star_rft.types import Completion, Decoding, Example, Ranking, Request, Sampler
 

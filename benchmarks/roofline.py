@@ -31,13 +31,13 @@ from figures import Figure, add_json_option, write_json
 from sampler import best_rows, by_generate, by_star_rft, prompts_for, rate
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from star_rft.engines.hf import batch
+from star_rft.engines.hf.decoding import draw
+from star_rft.engines.hf.kv_cache import SlotCache, Written
+from star_rft.engines.hf.sampler import HFSampler
+from star_rft.engines.tokenize import Prompt
 from star_rft.models import load, resolve
 from star_rft.runs.environment import machine
-from star_rft.samplers import decode
-from star_rft.samplers.draw import draw
-from star_rft.samplers.hf import HFSampler
-from star_rft.samplers.kv_cache import SlotCache, Written
-from star_rft.samplers.prompts import Prompt
 from star_rft.types import Decoding
 
 READ_BYTES = 2**30
@@ -87,11 +87,11 @@ class Watch:
 
     @contextmanager
     def installed(self) -> Iterator[Watch]:
-        step, prefill = decode.next_logits, decode.prefill
+        step, prefill = batch.next_logits, batch.prefill
         with (
-            patch.object(decode, "next_logits", partial(self._step, step)),
-            patch.object(decode, "prefill", partial(self._prefill, prefill)),
-            patch.object(decode, "draw", partial(self._draw, draw)),
+            patch.object(batch, "next_logits", partial(self._step, step)),
+            patch.object(batch, "prefill", partial(self._prefill, prefill)),
+            patch.object(batch, "draw", partial(self._draw, draw)),
         ):
             yield self
 

@@ -31,8 +31,8 @@ import transformers
 from figures import Figure, add_json_option, write_json
 
 from star_rft.data.generators.word_problems import generate as word_problems
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.models import load, resolve
-from star_rft.samplers.hf import HFSampler
 from star_rft.types import Decoding, Request, Sampler
 
 Lengths = list[int]  # tokens of each completion, the end of sequence included
@@ -130,7 +130,7 @@ def add_vllm(
     lengths: dict[str, Lengths],
 ) -> str:
     """Measure vLLM when all others are done, for its idle processes would keep the cores busy. Returns its version."""
-    from star_rft.samplers.vllm import VLLMSampler
+    from star_rft.engines.vllm.sampler import VLLMSampler
 
     env = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     sampler = VLLMSampler(path, python=arguments.vllm, dtype=dtype, eager=arguments.eager, env=env)

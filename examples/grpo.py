@@ -20,9 +20,9 @@ from datasets import Dataset, disable_progress_bars
 
 import verifiers
 from star_rft.data.generators.word_problems import MAX_STEPS, WordProblem, generate
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
 from star_rft.models import load, resolve
-from star_rft.samplers.hf import HFSampler
 from star_rft.statistics import bootstrap, paired
 from star_rft.types import Decoding, Request
 

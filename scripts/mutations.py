@@ -125,7 +125,7 @@ MUTATIONS = (
     Mutation("attempts_share_a_seed", "star_rft/sampling/plan.py",
         "return _mixed(_mixed(base_R + problem_R) + attempt_R)",
         "return _mixed(_mixed(base_R + problem_R))"),
-    Mutation("a_short_prompt_sees_the_key_behind_it", "star_rft/samplers/slot_attention.py",
+    Mutation("a_short_prompt_sees_the_key_behind_it", "star_rft/engines/hf/slot_attention.py",
         "prefix_T < aim.lengths_N[:, None], suffix_T",
         "prefix_T <= aim.lengths_N[:, None], suffix_T"),
     # Gate
@@ -152,7 +152,7 @@ RESERVE = (
     Mutation("an_interval_of_90_percent", "star_rft/statistics.py",
         "low, high = np.quantile(means, [0.025, 0.975])\n    return Interval(float(values.mean())",
         "low, high = np.quantile(means, [0.05, 0.95])\n    return Interval(float(values.mean())"),
-    Mutation("top_p_leaves_out_the_token_that_reaches_it", "star_rft/samplers/draw.py",
+    Mutation("top_p_leaves_out_the_token_that_reaches_it", "star_rft/engines/hf/decoding.py",
         "is_kept_N_S = mass_N_S - largest_N_S < target_N_1",
         "is_kept_N_S = mass_N_S < target_N_1"),
     Mutation("lengths_on_the_page_include_hinted_samples", "star_rft/report/facts.py",

@@ -79,7 +79,7 @@ def examine() -> list[Finding]:
             if name not in FOR_DEVELOPERS + WITH_A_LINE_OF_ITS_OWN
         ),
         smollm2(environment.installed, pip),
-        vllm([sys.executable, str(VLLM_PYTHON.absolute())], environment.vllm_of, sys.executable, pip),
+        vllm([sys.executable, str(VLLM_PYTHON.absolute())], vllm_of, sys.executable, pip),
         sandbox(*reached()),
         *hub(os.environ, environment.cache_folder(), environment.is_writable, environment.reaches_hub),
     ]
@@ -295,3 +295,14 @@ def hub(
 def document(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Return the findings as `--json` prints them."""
     return [{**finding._asdict(), "is_ok": finding.is_ok} for finding in findings]
+
+
+def vllm_of(python: str) -> str | None:
+    """Return the version of vLLM that an interpreter has, or None."""
+    from star_rft.engines.vllm.engine import vllm_version
+    from star_rft.errors import UserError
+
+    try:
+        return vllm_version(python)
+    except UserError:
+        return None

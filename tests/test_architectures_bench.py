@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import transformers
 
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
-from star_rft.samplers.hf import HFSampler
 from star_rft.training import FitReport
 from star_rft.types import Completion, Decoding, Example, Request
 from tests.programs import BENCHMARKS, benchmark

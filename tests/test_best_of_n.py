@@ -289,7 +289,7 @@ def test_a_repeated_command_asks_neither_model(
     folder, document = begun
     shutil.copytree(folder / "runs", tmp_path / "runs")
     monkeypatch.setattr("star_rft.scorers.reward_model._load", None)
-    monkeypatch.setattr("star_rft.samplers.hf.load", None)
+    monkeypatch.setattr("star_rft.engines.hf.sampler.load", None)
     with open_run(settled(tmp_path)) as stages:
         options: dict[str, Any] = {"verifier": "math", "workers": 1, "timeout": 10.0}
         again = open_chooser("reward_model", stages, model=str(reward), options={}, **options)

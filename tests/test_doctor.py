@@ -256,5 +256,5 @@ def test_an_interpreter_without_vllm_or_that_is_not_there_has_none(tmp_path: Pat
     without = tmp_path / "bare"
     without.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')  # no site-packages
     without.chmod(0o755)
-    assert environment.vllm_of(str(without)) is None
-    assert environment.vllm_of(str(tmp_path / "python")) is None
+    assert doctor.vllm_of(str(without)) is None
+    assert doctor.vllm_of(str(tmp_path / "python")) is None

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.models import load, resolve
-from star_rft.samplers.hf import HFSampler
 from star_rft.types import Decoding, Request
 from tests.programs import benchmark
 

@@ -11,11 +11,11 @@ from transformers import GenerationConfig
 from star_rft.build import open_run
 from star_rft.config import load
 from star_rft.data import Prompter
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
 from star_rft.loop import run
 from star_rft.models import load_tokenizer
 from star_rft.models.ends import ends_of
-from star_rft.samplers.hf import HFSampler
 from star_rft.types import Completion, Decoding, Problem, Request
 from tests.conventions import CLOSE, CONVENTIONS, OTHER, Convention, save_turn_model
 from tests.jsonl import write_jsonl

@@ -122,9 +122,9 @@ def _need(shape: memory.Shape, section: FitConfig, config: Config, on_gpu: bool)
 
 def _check_models(config: Config) -> None:
     """Raise UserError for a model on this machine that could not be loaded, or not sampled by the hf engine."""
+    from star_rft.engines.hf.probe import check_decodable
     from star_rft.models import check_model
     from star_rft.models.load import is_adapter
-    from star_rft.samplers.probe import check_decodable
 
     trusts, section = config.model.trust_remote_code, config.model
     names = [name for name in config.sample.models if name != "policy"]

@@ -160,11 +160,11 @@ def backend(config: Config) -> tuple[str, str]:
     """Return what every decoding of the run names: the engine that draws, and its version."""
     name = engine_name(config)
     if name == "vllm":
-        from star_rft.samplers.interpreter import vllm_version
+        from star_rft.engines.vllm.engine import vllm_version
 
         return name, vllm_version(config.vllm.python or sys.executable)
     if name == "server":
-        from star_rft.samplers.dialects import VERSION
+        from star_rft.engines.server.protocols import VERSION
 
         return name, VERSION
     return name, version("transformers")
@@ -181,7 +181,7 @@ def open_sampler(config: Config, model: Model) -> Sampler:
         return _vllm(config, model)
     if engine_name(config) == "server":
         return _server(config, model)
-    from star_rft.samplers.hf import HFSampler
+    from star_rft.engines.hf.sampler import HFSampler
 
     return HFSampler(
         model,
@@ -217,7 +217,7 @@ def open_cluster(config: Config) -> Cluster | None:
 
 
 def _vllm(config: Config, model: Model) -> Sampler:
-    from star_rft.samplers.vllm import VLLMSampler
+    from star_rft.engines.vllm.sampler import VLLMSampler
 
     section = config.vllm
     return VLLMSampler(
@@ -238,7 +238,7 @@ def _vllm(config: Config, model: Model) -> Sampler:
 
 
 def _server(config: Config, model: Model) -> Sampler:
-    from star_rft.samplers.server import ServerSampler
+    from star_rft.engines.server.sampler import ServerSampler
 
     section = config.server
     assert section is not None  # the config holds that

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from star_rft.addresses import require_address
 from star_rft.config.fields import AboveZero, NonNegative, Positive, Section, one_or_many
-from star_rft.remote import require_address
 
 
 class VLLMConfig(Section):

@@ -181,17 +181,6 @@ def installed(name: str) -> str | None:
         return None
 
 
-def vllm_of(python: str) -> str | None:
-    """Return the version of vLLM that an interpreter has, or None."""
-    from star_rft.errors import UserError
-    from star_rft.samplers.interpreter import vllm_version
-
-    try:
-        return vllm_version(python)
-    except UserError:
-        return None
-
-
 def pip_command(executable: str, pip: str | None) -> str:
     """Return what installs into this very Python: plain `pip` only if it is the one beside it."""
     if pip is not None and Path(pip).parent == Path(executable).parent:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from star_rft.addresses import key_from, require_address
+from star_rft.engines.server.client import Address, Fleet
+from star_rft.engines.server.http import shown
 from star_rft.errors import UserError
-from star_rft.fleet import Address, Fleet
-from star_rft.remote import key_from, require_address, shown
 from star_rft.types import digest
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import trl.trainer.sft_trainer
 
 import star_rft.build
 import star_rft.cli
+import star_rft.engines.hf.sampler
 import star_rft.report.page
-import star_rft.samplers.hf
 import star_rft.training.trainer
 
 torch.set_num_threads(1)

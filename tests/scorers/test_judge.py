@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
-from star_rft.samplers.hf import HFSampler
 from star_rft.scorers import Judge, policy
 from star_rft.types import Completion, Decoding, Request
 from tests.scorers.conftest import TINY

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from star_rft.samplers.hf import HFSampler
+from star_rft.engines.hf.sampler import HFSampler
 from star_rft.scorers import Likelihood
 from star_rft.types import Decoding, Problem, Request, Trace
 from tests.scorers.conftest import TINY, save_tokenizer

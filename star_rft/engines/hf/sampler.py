@@ -1,0 +1,131 @@
+"""The sampler on transformers: continuous batching with one prefill a prompt.
+
+It calls only the public `forward` of a causal language model, through transformers' attention interface (`decode.py`
+holds the loop). A probe at the start (`probe.py`) compares that with a plain forward, so a model for which it does not
+hold is refused instead of sampled wrongly. Nothing of the checkpoint's generation_config is used but its
+end-of-sequence ids.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.cache_utils import DynamicCache
+
+from star_rft.engines.hf.batch import PREFILL_TOKENS, Batch, Row
+from star_rft.engines.hf.probe import free_bytes, prove_slots, require_decodable
+from star_rft.engines.stopping import Endings
+from star_rft.engines.tokenize import Prompt, tokenized
+from star_rft.errors import UserError
+from star_rft.models import load, read_config
+from star_rft.models.ends import ends_by
+from star_rft.types import Completion, Decoding, Request
+
+MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
+MEMORY_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of what is free
+LOGIT_COPIES = 4  # fp32 copies of a row's logits that live at once while a token is drawn
+
+
+class HFSampler:
+    """Draws completions from a causal language model of transformers.
+
+    Equal requests, batch size and thread count give bit-equal completions.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_size: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size {batch_size} is not positive")
+        require_decodable(read_config(model_path, trust_remote_code=trust_remote_code))
+        model, tokenizer = load(model_path, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.version: str = transformers.__version__
+        self.batch_size = batch_size
+        self._ends = ends_by(tokenizer, model.generation_config)
+        proof = prove_slots(model)
+        self._shapes, self._longest = proof.shapes, proof.longest
+        self._token_bytes = _bytes_per_token(self._shapes)
+
+    def sample(
+        self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
+    ) -> Iterator[Completion]:
+        """Yield exactly one completion a request, as they finish. A faulty request raises ValueError now.
+
+        `batch_size` is how many rows are decoded at once; None is what `batch_size_for` says.
+        """
+        if self.model is None:
+            raise RuntimeError("this sampler was closed")
+        prompts = self._tokenize(requests, decoding)
+        endings = Endings(self.tokenizer, self._ends, decoding)
+        if not prompts:
+            return iter(())
+        rows = batch_size or self.batch_size_for(len(prompts[0].ids), decoding)
+        slots = min(rows, len(requests))
+        batch = Batch(self.model, prompts, decoding, like=self._shapes, slots=slots)
+        return self._completions(batch, decoding, endings)
+
+    def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
+        """Return how many rows `sample` keeps in the batch: by free memory unless `batch_size` was given.
+
+        A power of two, so that small changes of free memory do not change the batch.
+        """
+        if self.batch_size is not None:
+            return self.batch_size
+        device = self.model.device
+        free = free_bytes(device) * MEMORY_SHARE[device.type] - PREFILL_TOKENS * self._token_bytes
+        row_bytes = (max_prompt_tokens + decoding.max_tokens) * self._token_bytes
+        row_bytes += LOGIT_COPIES * 4 * self.model.config.get_text_config(decoder=True).vocab_size
+        rows = min(max(int(free / row_bytes), 1), MOST_ROWS[device.type])
+        return 1 << (rows.bit_length() - 1)
+
+    def close(self) -> None:
+        """Free the model's memory; the sampler cannot be used afterwards."""
+        is_on_gpu = self.model is not None and self.model.device.type == "cuda"
+        self.model = None
+        if is_on_gpu:
+            torch.cuda.empty_cache()
+
+    def _tokenize(self, requests: Sequence[Request], decoding: Decoding) -> list[Prompt]:
+        """Gather the requests by prompt, longest prompt first: neighbours then need little padding."""
+        longest, why = self._longest.tokens, self._longest.why
+        limit = sys.maxsize if longest is None else longest
+        prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=f"the model ({why})")
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        for prompt in prompts:
+            if (highest := max(prompt.ids)) >= rows:
+                raise UserError(
+                    f"the prompt of problem {prompt.requests[0].problem_id} holds token {highest}"
+                    f" ({self.tokenizer.convert_ids_to_tokens(highest)}), and the model embeds {rows}: leave it out"
+                )
+        return sorted(prompts, key=lambda prompt: -len(prompt.ids))  # stable, hence deterministic
+
+    def _completions(self, batch: Batch, decoding: Decoding, endings: Endings) -> Iterator[Completion]:
+        while rows := batch.step():
+            finished = []
+            for slot, row in enumerate(rows):
+                if endings.ended(row.token_ids) or len(row.token_ids) == decoding.max_tokens:
+                    batch.leave(slot)
+                    finished.append(self._completion(row, endings))
+            yield from finished
+
+    def _completion(self, row: Row, endings: Endings) -> Completion:
+        text, reason = endings.text(row.token_ids)
+        return Completion(row.request, text, tuple(row.token_ids), reason, row.logprob)
+
+
+def _bytes_per_token(shapes: DynamicCache) -> int:
+    layers: list[Any] = shapes.layers  # transformers does not say that an attention layer has keys
+    return sum(layer.keys[0, :, 0].nbytes + layer.values[0, :, 0].nbytes for layer in layers)
