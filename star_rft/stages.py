@@ -32,7 +32,7 @@ from star_rft.sampling.rollout import Drawing
 from star_rft.sampling.scheduler import Waves, affordable
 from star_rft.sampling.temperature_search import Probe
 from star_rft.sampling.writer import VerifierPool
-from star_rft.scoring import Scoring, scored
+from star_rft.scorers.registry import Scoring, scored
 from star_rft.selection.rules import select
 from star_rft.tracking import Tracking
 from star_rft.training.corpus import Sampling, corpus, gold_examples, rankings

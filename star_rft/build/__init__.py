@@ -42,7 +42,7 @@ from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Drawing, Engine
 from star_rft.sampling.scheduler import Waves
 from star_rft.sampling.temperature_search import Probe
-from star_rft.scoring import Scoring, Surroundings, check_options, open_scorer
+from star_rft.scorers.registry import Scoring, Surroundings, check_options, open_scorer
 from star_rft.selection.rules import check as check_rules
 from star_rft.selection.rules import dedup_key
 from star_rft.stages import RunStages

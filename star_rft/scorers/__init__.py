@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from star_rft.scorers.endpoint import Endpoint
-from star_rft.scorers.judge import Judge, policy
+from star_rft.scorers.judge import Endpoint, Judge, policy
 from star_rft.scorers.likelihood import Likelihood
-from star_rft.scorers.majority import Majority
 from star_rft.scorers.reward_model import RewardModel
-from star_rft.scorers.verifier import VerifierScorer
+from star_rft.scorers.simple import Majority, VerifierScorer
 
 __all__ = ["Endpoint", "Judge", "Likelihood", "Majority", "RewardModel", "VerifierScorer", "policy"]

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from star_rft.errors import RunFailure
 from star_rft.models import fingerprint, load, load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.models.limits import longest_sequence
 from star_rft.models.tokens import continuation_ids, ended_text_ids, text_ids
-from star_rft.scorers.batches import by_length, pad
 from star_rft.types import Problem, Trace, digest
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH_TOKENS = 4096  # a batch's logits are this many vocabularies wide
 
@@ -120,3 +122,28 @@ def log_probabilities(model: Any, rows: Sequence[Row]) -> list[float]:
             targets = inputs["input_ids"][row, start:end]
             sums.append(-cross_entropy(logits_B_T_V[row, start - 1 : end - 1].float(), targets, reduction="sum").item())
     return sums
+
+
+def by_length(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[list[int]]:
+    """Yield the indices of each batch, longest first: a batch that is too large for the memory fails at once.
+
+    A batch holds at most `batch_tokens` tokens, padding included, but at least one sequence.
+    """
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def pad(rows: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return `input_ids` and `attention_mask`, each (B, T), padded on the right."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids_B_T = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
+    mask_B_T = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return {"input_ids": ids_B_T.to(device), "attention_mask": mask_B_T.to(device)}

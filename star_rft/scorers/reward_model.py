@@ -19,7 +19,7 @@ from star_rft.models import (
     without_bars,
 )
 from star_rft.models.errors import explained, library_errors
-from star_rft.scorers.batches import by_length, pad
+from star_rft.scorers.likelihood import by_length, pad
 from star_rft.types import Trace, digest
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from star_rft import config as configs
 from star_rft.build import check_names
 from star_rft.errors import UserError
 from star_rft.ledger import Ledger
-from star_rft.scoring import Scoring, scored
+from star_rft.scorers.registry import Scoring, scored
 from star_rft.types import Problem, Trace
 from tests.small_ledgers import ledger_of, sample, selection, verdict
 from tests.small_runs import MINIATURE
