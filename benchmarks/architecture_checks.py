@@ -22,7 +22,9 @@ from architecture_families import Family, plain, save, with_dropout
 import star_rft
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import RunFailure, UserError
-from star_rft.training import FitReport, LoraSpec, fit, fit_rankings
+from star_rft.training.options import FitReport, LoraSpec
+from star_rft.training.preference import fit_rankings
+from star_rft.training.sft import fit
 from star_rft.types import Completion, Decoding, Example, Ranking, Request, Sampler
 
 State = Literal["ok", "refused", "wrong", "crash", "none"]

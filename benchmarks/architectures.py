@@ -39,7 +39,7 @@ from figures import add_json_option, write_json
 
 HEADINGS = ("family", "path", "greedy", "log-probability", "training loss", "one round", "LoRA", "DPO")
 LIMIT = 600.0  # seconds a family
-PRELOAD = ["architecture_checks", "trl", "star_rft.build", "star_rft.training.run", "star_rft.training.trainer"]
+PRELOAD = ["architecture_checks", "trl", "star_rft.build", "star_rft.training.fit", "star_rft.training.trainer"]
 
 
 def work(one: Family, log: Path, reply: Connection) -> None:

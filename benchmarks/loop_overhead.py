@@ -27,7 +27,7 @@ from figures import Figure, add_json_option, write_json
 from star_rft import config as configs
 from star_rft.build import open_run
 from star_rft.loop import run
-from star_rft.training.round import RoundTraining, Supervised
+from star_rft.training.schedule import RoundTraining, Supervised
 from star_rft.types import Completion, Decoding, Request
 
 MODEL_STAGES = ("sample", "train", "evaluate")

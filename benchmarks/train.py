@@ -31,7 +31,8 @@ from figures import Figure, add_json_option, write_json
 
 from star_rft.data.generators.word_problems import generate
 from star_rft.models import load_tokenizer, resolve
-from star_rft.training import example_from_text, fit
+from star_rft.training.dataset import example_from_text
+from star_rft.training.sft import fit
 from star_rft.types import Example
 
 LR = 1e-4

@@ -43,8 +43,9 @@ def measure(model: str, rows: int, length: int, scored: int, options: dict[str, 
     import torch
 
     import star_rft.training.trainer  # noqa: F401  # loads TRL, transformers and peft
-    from star_rft.training import LoraSpec, fit
     from star_rft.training.memory import estimate, shape_of
+    from star_rft.training.options import LoraSpec
+    from star_rft.training.sft import fit
     from star_rft.types import Example
 
     warnings.simplefilter("ignore")

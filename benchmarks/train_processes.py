@@ -28,8 +28,10 @@ from train import texts
 
 import star_rft.training.trainer  # noqa: F401  # loads TRL, so that no way pays for it alone
 from star_rft.models import load_tokenizer, resolve
-from star_rft.training import FitReport, example_from_text, fit
-from star_rft.training.launch import CONFIGS, Launch, fit_launched
+from star_rft.training.dataset import example_from_text
+from star_rft.training.distributed.launch import CONFIGS, Launch, fit_launched
+from star_rft.training.options import FitReport
+from star_rft.training.sft import fit
 
 
 def threads(count: int) -> None:

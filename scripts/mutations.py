@@ -105,7 +105,7 @@ MUTATIONS = (
         "betaincinv(correct + 1, n - correct, confidence)",
         "betaincinv(correct + 1, n - correct, 1 - confidence)"),
     # Training
-    Mutation("the_first_token_of_a_completion_is_masked", "star_rft/training/batches.py",
+    Mutation("the_first_token_of_a_completion_is_masked", "star_rft/training/batching.py",
         "start = max(len(example.prompt_ids), 1)",
         "start = max(len(example.prompt_ids), 1) + 1"),
     Mutation("weights_are_shifted_by_a_token", "star_rft/training/losses.py",

@@ -20,7 +20,7 @@ from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
 from star_rft.scorers.registry import SCORERS, Surroundings, check_options, open_scorer, trace_of
 from star_rft.stages import RunStages
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
-from star_rft.training.corpus import Sampling
+from star_rft.training.dataset import Sampling
 from star_rft.types import Interval, Scorer, Split, Trace, digest
 
 CHUNK = 512  # traces that are scored and saved at once; what an interruption can cost

@@ -23,9 +23,9 @@ from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.runs.timing import Seconds, Timeline
 from star_rft.selection.rules import select
-from star_rft.training.corpus import corpus, gold_examples, rankings
-from star_rft.training.round import Fit, Places
-from star_rft.training.settings import FitReport
+from star_rft.training.dataset import corpus, gold_examples, rankings
+from star_rft.training.options import FitReport
+from star_rft.training.schedule import Fit, Places
 from star_rft.types import Example, Model, Split
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from star_rft.models import device_of, load
 from star_rft.models.ends import Stops
 from star_rft.models.limits import longest_sequence
 from star_rft.scorers.likelihood import by_length, pad
-from star_rft.training.corpus import Prompts, gold_examples
+from star_rft.training.dataset import Prompts, gold_examples
 from star_rft.types import Example, Model, Problem, Split, digest
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
 from star_rft.sampling.rollout import Drawing
-from star_rft.training.corpus import mixture
+from star_rft.training.dataset import mixture
 from star_rft.types import Model, Problem, RoundReport, Scores, Split
 
 

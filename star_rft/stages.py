@@ -35,8 +35,8 @@ from star_rft.sampling.writer import VerifierPool
 from star_rft.scorers.registry import Scoring, scored
 from star_rft.selection.rules import select
 from star_rft.tracking import Tracking
-from star_rft.training.corpus import Sampling, corpus, gold_examples, rankings
-from star_rft.training.round import Fit, Places, RoundTraining
+from star_rft.training.dataset import Sampling, corpus, gold_examples, rankings
+from star_rft.training.schedule import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
 
 BATCH = 100_000  # rows of a selection in memory at once

@@ -16,7 +16,7 @@ import transformers
 
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
-from star_rft.training import FitReport
+from star_rft.training.options import FitReport
 from star_rft.types import Completion, Decoding, Example, Request
 from tests.programs import BENCHMARKS, benchmark
 from tests.small_runs import environment

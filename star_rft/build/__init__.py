@@ -48,10 +48,10 @@ from star_rft.selection.rules import dedup_key
 from star_rft.stages import RunStages
 from star_rft.tracking import Tracking, open_trackers
 from star_rft.tracking import check as check_trackers
-from star_rft.training.corpus import Sampling
-from star_rft.training.launch import Launch, config_file, fit_launched
-from star_rft.training.round import Comparing, Fit, RoundTraining, Supervised
-from star_rft.training.settings import LoraSpec
+from star_rft.training.dataset import Sampling
+from star_rft.training.distributed.launch import Launch, config_file, fit_launched
+from star_rft.training.options import LoraSpec
+from star_rft.training.schedule import Comparing, Fit, RoundTraining, Supervised
 from star_rft.types import Model, Problem, Scorer, Split
 
 
@@ -356,7 +356,7 @@ def _comparing(config: Config) -> Comparing | None:
     section = config.preference
     if section is None:
         return None
-    from star_rft.training import fit_rankings
+    from star_rft.training.preference import fit_rankings
 
     fit = partial(
         _where(config, fit_rankings),
@@ -369,7 +369,7 @@ def _comparing(config: Config) -> Comparing | None:
 
 
 def _fit(config: Config, section: FitConfig) -> Fit:
-    from star_rft.training import fit
+    from star_rft.training.sft import fit
 
     return partial(_where(config, fit), **_fit_options(config, section))
 

@@ -19,7 +19,7 @@ from star_rft.recipes import counted, rule_text
 from star_rft.runs.environment import nvidia_driver, usable_memory
 from star_rft.runs.folder import RunFolder
 from star_rft.training import memory
-from star_rft.training.plan import MICRO_BATCH_TOKENS
+from star_rft.training.batching import MICRO_BATCH_TOKENS
 from star_rft.types import Problem, Split, digest
 
 ROUNDS = {"all": "all rounds so far", "last": "the last round"}

@@ -140,7 +140,7 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
     from star_rft.build.sampling import policy_attempts, prompts_of, train_decodings
     from star_rft.data import read_problems
     from star_rft.export.rows import Material, foreign_models
-    from star_rft.training.corpus import Sampling
+    from star_rft.training.dataset import Sampling
 
     prompts = prompts_of(config, _tokenizer_home(folder, config, rounds))
     return Material(

@@ -119,7 +119,7 @@ def _of_training(work: Path) -> str:
     """Say from which step the training goes on: that of its last whole checkpoint."""
     import json
 
-    from star_rft.training.checkpoints import MARKER
+    from star_rft.training.trainer import MARKER
 
     notes = [json.loads(path.read_text()) for path in work.glob(f"*/checkpoint-*/{MARKER}")]
     step = max((note["step"] for note in notes), default=0)

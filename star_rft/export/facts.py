@@ -16,7 +16,7 @@ from star_rft.files import read_json
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k
-from star_rft.training.settings import FitReport
+from star_rft.training.options import FitReport
 from star_rft.types import Interval, RoundReport, Split
 
 if TYPE_CHECKING:

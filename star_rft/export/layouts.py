@@ -18,7 +18,7 @@ from star_rft.data import Prompter
 from star_rft.export.rows import Compared, Imitated
 from star_rft.models.ends import Stops
 from star_rft.models.tokens import bos_text
-from star_rft.training.corpus import Row, completion_of
+from star_rft.training.dataset import Row, completion_of
 
 Tool = Literal["trl", "axolotl", "llama-factory"]
 Item = TypeVar("Item", Imitated, Compared)

@@ -32,7 +32,7 @@ from star_rft.export.traces import Include
 from star_rft.export.writing import CARD, INFO, in_batches, new_folder, opened
 from star_rft.progress import Progress
 from star_rft.runs.folder import RunFolder
-from star_rft.training.corpus import mixture
+from star_rft.training.dataset import mixture
 from star_rft.types import Split
 
 if TYPE_CHECKING:

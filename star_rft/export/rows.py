@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.data import Prompter
 from star_rft.selection.candidates import candidates
 from star_rft.selection.preferences import rank
-from star_rft.training.corpus import Row, Sampling, completion_of, ranked, rows
+from star_rft.training.dataset import Row, Sampling, completion_of, ranked, rows
 from star_rft.types import Problem
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.data import Prompter
 from star_rft.errors import UserError
 from star_rft.progress import Advance
-from star_rft.training.corpus import Sampling, ids_of
+from star_rft.training.dataset import Sampling, ids_of
 from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Scorer, Split, Trace, digest
 from verifiers.types import Verdict
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.errors import TrainingError
 from star_rft.models.errors import first_line
-from star_rft.training.settings import LoraSpec, Settings
+from star_rft.training.options import LoraSpec, Settings
 
 if TYPE_CHECKING:
     from peft import PeftConfig

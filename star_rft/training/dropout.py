@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from star_rft.errors import TrainingError
-from star_rft.training.batches import pad
+from star_rft.training.batching import pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.probe import LENGTHS, TOLERANCE, on_device, random_rows
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from star_rft.training.batches import IGNORED
+from star_rft.training.batching import IGNORED
 
 # Where TRL's fused head, which projects the scored positions only and in tiles, runs in Triton. On a CPU it is slower
 # than plain logits: there it scores prompts too, computes the entropies that TRL logs, and projects again in the

@@ -8,7 +8,7 @@ from pathlib import Path
 from star_rft.models.classes import read_config
 from star_rft.models.limits import longest_sequence
 from star_rft.models.load import require_model_folder
-from star_rft.training.settings import Say
+from star_rft.training.options import Say
 
 
 @dataclass(frozen=True, slots=True)

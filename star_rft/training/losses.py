@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from star_rft.training.batches import IGNORED
+from star_rft.training.batching import IGNORED
 from star_rft.training.forward import Nll
-from star_rft.training.settings import Comparison
+from star_rft.training.options import Comparison
 
 
 def weighted_nll(nll: Nll, *, weights: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from star_rft.models.errors import ModelError
 from star_rft.models.files import Entry, tensors_of
 from star_rft.models.weights import MEDIA
 from star_rft.runs.environment import usable_memory
-from star_rft.training.settings import LoraSpec, Say
+from star_rft.training.options import LoraSpec, Say
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Unpack
 
 from star_rft import models
 from star_rft.errors import TrainingError
-from star_rft.training.batches import Size, pack, pad
+from star_rft.training.batching import Size, pack, pad
+from star_rft.training.fit import run
 from star_rft.training.limits import Limit, limit_of
-from star_rft.training.run import run
-from star_rft.training.settings import Comparison, FitOptions, FitReport, settled
+from star_rft.training.options import Comparison, FitOptions, FitReport, settled
 from star_rft.types import Example, Ranking
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from star_rft.training.forward import Forward, Nll
-    from star_rft.training.run import Batch, Load, RowsOf
+    from star_rft.training.objective import Batch, Load, RowsOf
 
 
 def fit_rankings(

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from star_rft.errors import TrainingError
 from star_rft.models.errors import first_line
 from star_rft.models.limits import text_config
-from star_rft.training.batches import IGNORED, pack, pad
+from star_rft.training.batching import IGNORED, pack, pad
 from star_rft.training.forward import Forward, Head, Nll, token_nll
-from star_rft.training.settings import Say
+from star_rft.training.options import Say
 from star_rft.types import Example
 
 # Of two short sequences, in tokens. The padding of the first is as long as itself.

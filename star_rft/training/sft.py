@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from star_rft.errors import TrainingError
-from star_rft.training.batches import Collator, Size, length
+from star_rft.training.batching import Collator, Size, length
+from star_rft.training.fit import run
 from star_rft.training.limits import Limit, limit_of
-from star_rft.training.run import run
-from star_rft.training.settings import FitOptions, FitReport, LoraSpec, settled
+from star_rft.training.options import FitOptions, FitReport, LoraSpec, settled
 from star_rft.types import Example
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from star_rft.training.forward import Nll
-    from star_rft.training.run import Batch, Load, RowsOf
+    from star_rft.training.objective import Batch, Load, RowsOf
 
 __all__ = ["FitReport", "LoraSpec", "WeightedNll", "fit"]
 

@@ -17,7 +17,7 @@ from star_rft.data import Prompter
 from star_rft.export.layouts import for_imitation
 from star_rft.export.rows import Imitated
 from star_rft.models import ASSETS
-from star_rft.training.corpus import Row, corpus
+from star_rft.training.dataset import Row, corpus
 from star_rft.types import Problem
 from tests.conventions import BETWEEN, CLOSE, EOS, turn_tokenizer
 from tests.data.test_prompts import tokenizer as letters

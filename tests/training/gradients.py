@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from star_rft.training.run import make_trainer
-from star_rft.training.settings import Running, Settings
+from star_rft.training.fit import make_trainer
+from star_rft.training.options import Running, Settings
 from star_rft.training.sft import WeightedNll
 from star_rft.types import Example
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from star_rft.training import LoraSpec, TrainingError, fit_rankings
+from star_rft.errors import TrainingError
 from star_rft.training.dropout import rest, switch_off
 from star_rft.training.forward import Forward
+from star_rft.training.options import LoraSpec
+from star_rft.training.preference import fit_rankings
 from tests.tiers import fast_only
 from tests.training.architectures import SETTINGS, WrappedLlama, small_model, write_model
 from tests.training.conftest import random_rankings

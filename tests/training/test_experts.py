@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from star_rft.errors import TrainingError
 from star_rft.models import load
-from star_rft.training import LoraSpec, TrainingError, fit, fit_rankings
-from star_rft.training.batches import pad
+from star_rft.training.batching import pad
+from star_rft.training.options import LoraSpec
+from star_rft.training.preference import fit_rankings
+from star_rft.training.sft import fit
 from star_rft.types import Example
 from tests.tiers import fast_only
 from tests.training.architectures import small_model, write_model

@@ -10,7 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from star_rft.training import FitReport, LoraSpec, TrainingError, fit
+from star_rft.errors import TrainingError
+from star_rft.training.options import FitReport, LoraSpec
+from star_rft.training.sft import fit
 from star_rft.types import Example
 from tests.training.conftest import END, random_examples
 

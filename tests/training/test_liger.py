@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from star_rft.errors import TrainingError
 from star_rft.models import load
-from star_rft.training import TrainingError, fit
-from star_rft.training.liger import apply
+from star_rft.training.model import apply_liger
+from star_rft.training.sft import fit
 from tests.training.conftest import random_examples
 
 
 def test_without_a_gpu_a_model_stays_as_it_is(base: Path) -> None:
     model, _ = load(base)
     before = {name: type(module) for name, module in model.named_modules()}
-    assert not apply(model, wanted="auto", device="cpu")
-    assert not apply(model, wanted=False, device="cuda")
+    assert not apply_liger(model, wanted="auto", device="cpu")
+    assert not apply_liger(model, wanted=False, device="cuda")
     assert {name: type(module) for name, module in model.named_modules()} == before
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from star_rft.training import TrainingError, fit, fit_rankings
+from star_rft.errors import TrainingError
+from star_rft.training.preference import fit_rankings
+from star_rft.training.sft import fit
 from star_rft.types import Example, Ranking
 from tests.training.architectures import small_model, write_model
 from tests.training.conftest import END, random_examples, random_rankings

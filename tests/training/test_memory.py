@@ -14,8 +14,11 @@ import pytest
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers import models as architectures
 
-from star_rft.training import LoraSpec, TrainingError, fit, memory
+from star_rft.errors import TrainingError
+from star_rft.training import memory
 from star_rft.training.memory import GIB, Need, check, estimate, shape_of
+from star_rft.training.options import LoraSpec
+from star_rft.training.sft import fit
 from tests.paths import ROOT
 from tests.training.conftest import random_examples
 

@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from star_rft.training import FitReport, LoraSpec, TrainingError, fit
+from star_rft.errors import TrainingError
+from star_rft.training.options import FitReport, LoraSpec
+from star_rft.training.sft import fit
 from star_rft.types import Example
 from tests.training.conftest import END, VOCABULARY
 

@@ -15,13 +15,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from star_rft.training import FitReport, LoraSpec, TrainingError, fit, fit_rankings
-from star_rft.training import run as run_module
-from star_rft.training.batches import pad
+from star_rft.errors import TrainingError
+from star_rft.training import fit as fit_module
+from star_rft.training.batching import pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.losses import completion_logps
-from star_rft.training.models import load_for_training
-from star_rft.training.settings import Comparison
+from star_rft.training.model import load_for_training
+from star_rft.training.options import Comparison, FitReport, LoraSpec
+from star_rft.training.preference import fit_rankings
+from star_rft.training.sft import fit
 from star_rft.types import Example, Ranking
 from tests.training.conftest import END, VOCABULARY, random_rankings
 
@@ -100,7 +102,7 @@ def test_the_reference_is_gone_before_the_policy_is_loaded(train: Fit, monkeypat
         loaded.append(weakref.ref(found.model))
         return found
 
-    monkeypatch.setattr(run_module, "load_for_training", spy)
+    monkeypatch.setattr(fit_module, "load_for_training", spy)
     gc.disable()
     try:
         train(random_rankings(4), max_steps=1)

@@ -12,12 +12,12 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from star_rft.models import ASSETS
-from star_rft.training.batches import IGNORED
+from star_rft.training.batching import IGNORED
+from star_rft.training.fit import make_trainer
 from star_rft.training.forward import Forward, Nll, token_nll
 from star_rft.training.losses import completion_logps
+from star_rft.training.options import Comparison, Running
 from star_rft.training.preference import Compared, RankingCollator
-from star_rft.training.run import make_trainer
-from star_rft.training.settings import Comparison, Running
 from star_rft.types import Ranking
 from tests.training.conftest import random_rankings
 from tests.training.gradients import Gradients, gradients_of, settings, step_of

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from star_rft.training import FitReport, LoraSpec, TrainingError, fit, fit_rankings
-from star_rft.training.batches import pack, pad
+from star_rft.errors import TrainingError
+from star_rft.training.batching import pack, pad
 from star_rft.training.forward import Forward, token_nll
-from star_rft.training.models import Loading, load_for_training
+from star_rft.training.model import Loading, load_for_training
+from star_rft.training.options import FitReport, LoraSpec
+from star_rft.training.preference import fit_rankings
 from star_rft.training.probe import Wish, probe
+from star_rft.training.sft import fit
 from tests.tiers import fast_only
 from tests.training.architectures import PLAIN, SETTINGS, WrappedLlama, small_model, write_model
 from tests.training.conftest import random_examples, random_rankings

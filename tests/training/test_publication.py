@@ -13,9 +13,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from star_rft.training import FitReport, TrainingError, fit, fit_rankings
-from star_rft.training.models import save_model
+from star_rft.errors import TrainingError
+from star_rft.training.model import save_model
+from star_rft.training.options import FitReport
+from star_rft.training.preference import fit_rankings
 from star_rft.training.publication import dtype_of
+from star_rft.training.sft import fit
 from tests.training.conftest import END, random_examples, random_rankings
 
 Train = Callable[..., FitReport]
@@ -179,7 +182,7 @@ def test_a_training_stopped_between_the_copy_and_the_checkpoint_ends_with_the_sa
 
     options: dict[str, Any] = {"save_steps": 1, "float32_dir": tmp_path / "copy"}
     with monkeypatch.context() as patch:
-        patch.setattr("star_rft.training.run.save_model", stopped)
+        patch.setattr("star_rft.training.fit.save_model", stopped)
         with pytest.raises(KeyboardInterrupt):
             train(half, **options)
     assert calls == ["float32", "bfloat16"]

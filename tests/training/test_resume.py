@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from star_rft.files import whole_folder
-from star_rft.training import FitReport, LoraSpec, fit
-from star_rft.training.checkpoints import last_whole, mark_whole
+from star_rft.training.options import FitReport, LoraSpec
+from star_rft.training.sft import fit
+from star_rft.training.trainer import last_whole, mark_whole
 from tests.training.conftest import random_examples
 
 # Dropout, so that the random generator's state must come back too.
@@ -26,7 +27,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 import transformers
-from star_rft.training import fit
+from star_rft.training.sft import fit
 from tests.training.conftest import random_examples
 from tests.training.test_resume import SETTINGS
 
@@ -77,7 +78,7 @@ def test_a_training_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint
 def test_a_training_stopped_while_it_writes_the_result_trains_no_step_again(
     base: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from star_rft.training import run
+    from star_rft.training import fit
 
     def half(model: object, tokenizer: object, folder: Path, **kwargs: object) -> None:
         (folder / "model.safetensors").write_bytes(b"half of it")
@@ -85,7 +86,7 @@ def test_a_training_stopped_while_it_writes_the_result_trains_no_step_again(
 
     work, out = tmp_path / "work", tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_model", half)
+        patch.setattr(fit, "save_model", half)
         with pytest.raises(KeyboardInterrupt):
             train(base, work, out)
     assert not out.exists()

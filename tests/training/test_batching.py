@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.training.batches import IGNORED, Collator, Size, draw_steps, length, pad, split_even
+from star_rft.training.batching import IGNORED, Collator, Size, draw_steps, length, pad, split_even
 from star_rft.types import Example
 from tests.training.conftest import END, random_examples
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from star_rft.runs.folder import RunFolder, float32_of
-from star_rft.training.round import Comparing, Places, RoundTraining, Supervised
+from star_rft.training.schedule import Comparing, Places, RoundTraining, Supervised
 from star_rft.types import Example, Ranking
 
 EXAMPLE = Example((1,), (2,))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from star_rft.training.batches import pack, pad
+from star_rft.training.batching import pack, pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.losses import weighted_nll
 from star_rft.types import Example

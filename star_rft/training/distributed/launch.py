@@ -16,12 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from star_rft import processes
 from star_rft.errors import RunFailure, TrainingError
-from star_rft.files import write_json
+from star_rft.files import write_json, write_table
 from star_rft.progress import OnStep
-from star_rft.training.items import write_items
-from star_rft.training.settings import FitReport, LoraSpec, Say
+from star_rft.training.options import FitReport, LoraSpec, Say
 from star_rft.types import Example, Ranking
 
 # accelerate's configs in this package, by the names that `launch.config` takes.
@@ -96,7 +98,7 @@ def command_of(launch: Launch, folder: Path) -> list[str]:
     """Return what is started; later arguments win over earlier ones and over the config file."""
     accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     ours = ["--config_file", str(launch.config), "--num_processes", str(launch.processes), "--main_process_port", "0"]
-    child = ["-m", "star_rft.training.launched", str(folder.resolve())]
+    child = ["-m", "star_rft.training.distributed.worker", str(folder.resolve())]
     return [*launch.command, *accelerate, *ours, *launch.arguments, *child]
 
 
@@ -124,7 +126,7 @@ def _started(launch: Launch, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def _environment(launch: Launch) -> dict[str, str]:
     """Return this process's environment, the cores shared out, and `star_rft` found where it was found here."""
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // launch.processes))
@@ -214,3 +216,26 @@ def _check_gpus(launch: Launch, device: str) -> None:
 
 def _plain(value: Any) -> Any:
     return asdict(value) if isinstance(value, LoraSpec) else str(value) if isinstance(value, Path) else value
+
+
+_IDS = pa.list_(pa.int32())
+_EXAMPLES = pa.schema([("prompt_ids", _IDS), ("completion_ids", _IDS), ("weight", pa.float64())])
+_RANKINGS = pa.schema([("prompt_ids", _IDS), ("completion_ids", pa.list_(_IDS)), ("scores", pa.list_(pa.float64()))])
+
+
+def write_items(path: Path, items: Sequence[Example] | Sequence[Ranking]) -> None:
+    schema = _RANKINGS if items and isinstance(items[0], Ranking) else _EXAMPLES
+    write_table(path, pa.Table.from_pylist([asdict(item) for item in items], schema=schema))
+
+
+def read_examples(path: Path) -> list[Example]:
+    rows = pq.read_table(path, schema=_EXAMPLES).to_pylist()
+    return [Example(tuple(row["prompt_ids"]), tuple(row["completion_ids"]), row["weight"]) for row in rows]
+
+
+def read_rankings(path: Path) -> list[Ranking]:
+    rows = pq.read_table(path, schema=_RANKINGS).to_pylist()
+    return [
+        Ranking(tuple(row["prompt_ids"]), tuple(tuple(ids) for ids in row["completion_ids"]), tuple(row["scores"]))
+        for row in rows
+    ]

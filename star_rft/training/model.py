@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from star_rft.errors import TrainingError
 from star_rft.models import folder_of, load
 from star_rft.models.limits import text_config
+from star_rft.training.options import Say
 from star_rft.training.publication import Publication, published
-from star_rft.training.settings import Say
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from star_rft.training.forward import Forward
     from star_rft.training.probe import Wish
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Loaded(NamedTuple):
@@ -126,3 +130,44 @@ def save_model(
     tokenizer.save_pretrained(folder)
     architecture = type(model).__name__.removeprefix("FSDP")
     files.write(folder, architecture=architecture, dtype=dtype, ends=ends)
+
+
+def apply_liger(model: PreTrainedModel, *, wanted: Literal["auto"] | bool, device: str) -> bool:
+    """Put the kernels into this model, and say whether that was done; raise TrainingError where it cannot be.
+
+    `auto` means: where liger-kernel is installed, the device is a CUDA GPU, and it knows the architecture.
+    """
+    if wanted is False:
+        return False
+    lacking = _lacking(model, device)
+    if lacking is None:
+        _patch(model)
+    elif wanted is True:
+        raise TrainingError(f"liger is true, but {lacking}: set it to auto or false")
+    return lacking is None
+
+
+def _lacking(model: PreTrainedModel, device: str) -> str | None:
+    if importlib.util.find_spec("liger_kernel") is None:
+        return "liger-kernel is not installed (pip install 'star-rft[liger]')"
+    if device != "cuda":
+        return f"its kernels run on a CUDA GPU, and this training on {device}"
+    from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+
+    if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+        return f"it has no kernels for models of type {model.config.model_type}"
+    return None
+
+
+def _patch(model: PreTrainedModel) -> None:
+    """Patch the model and leave transformers as it was: what is loaded later, to sample, computes as ever.
+
+    liger-kernel puts its classes into transformers' module too. The rotary kernel is found only there, and so is lost.
+    """
+    from transformers.integrations.liger import apply_liger_kernel
+
+    module = vars(sys.modules[type(model).__module__])
+    before = dict(module)
+    kernels = {"rope": False, "cross_entropy": False, "fused_linear_cross_entropy": False}
+    apply_liger_kernel(model, kernels)  # type: ignore[no-untyped-call]
+    module.update(before)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from star_rft.training import example_from_text, example_from_tokens
+from star_rft.training.dataset import example_from_text, example_from_tokens
 from tests.training.conftest import END
 
 

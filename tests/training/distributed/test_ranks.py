@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from star_rft.training import FitReport, fit, fit_rankings
+from star_rft.training.options import FitReport
+from star_rft.training.preference import fit_rankings
+from star_rft.training.sft import fit
 from tests.paths import ROOT
 from tests.training.conftest import random_examples, random_rankings
 
@@ -20,7 +22,7 @@ ON_TWO_RANKS = """
 import sys
 from pathlib import Path
 import torch
-from tests.training.test_ranks import KINDS
+from tests.training.distributed.test_ranks import KINDS
 
 torch.set_num_threads(1)
 base, out, work = map(Path, sys.argv[2:])

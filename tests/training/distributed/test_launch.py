@@ -19,11 +19,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from star_rft.errors import RunFailure
+from star_rft.errors import RunFailure, TrainingError
 from star_rft.processes import wait_for_ranks
-from star_rft.training import FitReport, LoraSpec, TrainingError, fit, fit_rankings
-from star_rft.training.items import read_examples, read_rankings, write_items
-from star_rft.training.launch import CONFIGS, Launch, config_file, fit_launched
+from star_rft.training.distributed.launch import (
+    CONFIGS,
+    Launch,
+    config_file,
+    fit_launched,
+    read_examples,
+    read_rankings,
+    write_items,
+)
+from star_rft.training.options import FitReport, LoraSpec
+from star_rft.training.preference import fit_rankings
+from star_rft.training.sft import fit
 from tests.paths import ROOT
 from tests.training.conftest import random_examples, random_rankings
 
@@ -109,9 +118,9 @@ LONG: dict[str, Any] = {
 KILLS_ITSELF = """
 import os, signal, sys
 from pathlib import Path
-from star_rft.training.launch import fit_launched
+from star_rft.training.distributed.launch import fit_launched
 from tests.training.conftest import random_examples
-from tests.training.test_launch import LONG, WHERE
+from tests.training.distributed.test_launch import LONG, WHERE
 
 def on_step(step, *rest):
     if step == 8:
@@ -135,7 +144,9 @@ def train_long(base: Path, folder: Path, **options: Any) -> FitReport:
 def processes() -> tuple[list[psutil.Process], list[psutil.Process]]:
     """Return the launcher below this process, and the ranks below it."""
     found = [
-        child for child in psutil.Process().children(recursive=True) if "star_rft.training.launched" in child.cmdline()
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "star_rft.training.distributed.worker" in child.cmdline()
     ]
     ranks = [child for child in found if "launch" not in child.cmdline()]
     return [child for child in found if child not in ranks], ranks

@@ -6,11 +6,11 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from star_rft import models
 from star_rft.errors import TrainingError
@@ -18,13 +18,13 @@ from star_rft.files import whole_folder
 from star_rft.models import without_bars
 from star_rft.models.limits import text_config
 from star_rft.progress import OnStep
-from star_rft.training import liger, memory, optimizer, sharding
+from star_rft.training import memory, sharding
 from star_rft.training.arguments import adapter_errors, peft_config, trainer_arguments
-from star_rft.training.batches import Size, heaviest, largest_row
-from star_rft.training.checkpoints import last_whole, refuse_foreign
-from star_rft.training.models import Loaded, Loading, load_for_training, save_model
-from star_rft.training.plan import Plan, make_plan
-from star_rft.training.settings import FitReport, Running, Say, Settings
+from star_rft.training.batching import Plan, Size, heaviest, largest_row, make_plan
+from star_rft.training.model import Loaded, Loading, apply_liger, load_for_training, save_model
+from star_rft.training.objective import Collate, Objective
+from star_rft.training.options import FitReport, Running, Say, Settings
+from star_rft.training.trainer import gathered_moments, last_whole, moments_fingerprint, refuse_foreign, save_moments
 from star_rft.types import digest
 
 if TYPE_CHECKING:
@@ -32,54 +32,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
 
-    from star_rft.training.batches import Collator
-    from star_rft.training.forward import Nll
-    from star_rft.training.preference import RankingCollator
     from star_rft.training.probe import Wish
     from star_rft.training.publication import Publication
     from star_rft.training.trainer import PlannedTrainer
 
-    Batch = dict[str, torch.Tensor]
-    Load = Callable[[str | Path], Loaded]
-    RowsOf = Callable[[bool], Sequence[Sequence[int]]]
-
 REPORT = "fit.json"
-
-
-class Objective(Protocol):
-    """Items to train on, and their loss: a sum over the items of a step, divided by totals of the step."""
-
-    @property
-    def sizes(self) -> Sequence[Size]:
-        """What each item takes of a micro-batch."""
-        ...
-
-    @property
-    def highest_token(self) -> int: ...
-
-    @property
-    def has_own_dropout(self) -> bool:
-        """Whether the model's own dropout, and the noise of its routers, are on in training."""
-        ...
-
-    def content(self) -> object:
-        """Return what the fingerprint of the training covers, besides its settings and its model."""
-        ...
-
-    def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> Collator | RankingCollator:
-        """Return what makes padded micro-batches of rows `{"members": [items]}`; called before the policy is loaded.
-
-        `rows_of(packed)` are the rows of the training, if it were packed or not.
-        """
-        ...
-
-    def totals(self, batch: Batch) -> torch.Tensor:
-        """Return a micro-batch's share of the denominators (D)."""
-        ...
-
-    def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
-        """Return a micro-batch's share of the loss, by the denominators of the step (D)."""
-        ...
 
 
 def run(
@@ -129,12 +86,12 @@ def _write(
     The float32 weights come first: with `out_dir` the training is finished.
     """
     model = sharding.whole_model(trainer)
-    moments = optimizer.gathered(trainer) if around.save_optimizer else None
+    moments = gathered_moments(trainer) if around.save_optimizer else None
     if model is None:
         return
     with whole_folder(out_dir) as folder:
         if moments is not None:
-            optimizer.save(moments, folder)
+            save_moments(moments, folder)
         if settings.lora is not None:  # the adapters are merged, and kept beside the weights
             model.save_pretrained(folder / "adapter")
             model = model.merge_and_unload()
@@ -157,7 +114,7 @@ def _continuation(settings: Settings, optimizer_from: Path | None, *, save_optim
             "optimizer_from and save_optimizer go with full fine-tuning: with lora each training starts new "
             "adapters, which an earlier optimizer knows nothing of"
         )
-    return [None if optimizer_from is None else optimizer.fingerprint(optimizer_from), save_optimizer]
+    return [None if optimizer_from is None else moments_fingerprint(optimizer_from), save_optimizer]
 
 
 def _check_copy(weights_from: Path | None, model_path: str | Path) -> None:
@@ -243,7 +200,7 @@ def make_trainer(
 
 
 def _trainer(
-    objective: Objective, settings: Settings, loaded: Loaded, plan: Plan, config: SFTConfig, collate: Any
+    objective: Objective, settings: Settings, loaded: Loaded, plan: Plan, config: SFTConfig, collate: Collate
 ) -> PlannedTrainer:
     """Put the trainer around a loaded model: its steps as planned, what rests, and adapters."""
     from datasets import Dataset
@@ -261,7 +218,7 @@ def _trainer(
     resting: Sequence[torch.nn.Module] = ()
     if not objective.has_own_dropout:
         resting = switch_off(model, forward, checkpoints=settings.gradient_checkpointing)
-    liger.apply(model, wanted=settings.liger, device=config.device.type)
+    apply_liger(model, wanted=settings.liger, device=config.device.type)
     adapters = None if settings.lora is None else peft_config(settings.lora, model)
     _check_support(model, settings)
     if text_config(model.config) is not model.config:

@@ -1,4 +1,4 @@
-"""What each process of a launched training runs: `accelerate launch ... -m star_rft.training.launched FOLDER`."""
+"""One process of a launched training: `accelerate launch ... -m star_rft.training.distributed.worker FOLDER`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from typing import Any
 from star_rft import processes
 from star_rft.errors import UserError
 from star_rft.files import read_json
-from star_rft.training.items import read_examples, read_rankings
-from star_rft.training.launch import EVENTS, ITEMS, SPEC
+from star_rft.training.distributed.launch import EVENTS, ITEMS, SPEC, read_examples, read_rankings
+from star_rft.training.options import FitReport, LoraSpec
 from star_rft.training.preference import fit_rankings
-from star_rft.training.settings import FitReport, LoraSpec
 from star_rft.training.sft import fit
 
 # `model_path` and `reference_path` may be names on the hub, which text remains.

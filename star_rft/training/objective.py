@@ -1,0 +1,67 @@
+"""What a training minimises, as the trainer knows it: supervised and preference training both are objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from star_rft.training.batching import Size
+
+if TYPE_CHECKING:
+    import torch
+    from trl.trainer.sft_config import SFTConfig
+
+    from star_rft.training.forward import Nll
+    from star_rft.training.model import Loaded
+
+    Batch = dict[str, torch.Tensor]
+    Load = Callable[[str | Path], Loaded]
+    RowsOf = Callable[[bool], Sequence[Sequence[int]]]
+
+
+class Collate(Protocol):
+    """Makes a micro-batch of rows `{"members": [items]}`: a dataclass whose field `packed` says in which form."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def packed(self) -> bool: ...
+
+    def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> Batch: ...
+
+
+class Objective(Protocol):
+    """Items to train on, and their loss: a sum over the items of a step, divided by totals of the step."""
+
+    @property
+    def sizes(self) -> Sequence[Size]:
+        """What each item takes of a micro-batch."""
+        ...
+
+    @property
+    def highest_token(self) -> int: ...
+
+    @property
+    def has_own_dropout(self) -> bool:
+        """Whether the model's own dropout, and the noise of its routers, are on in training."""
+        ...
+
+    def content(self) -> object:
+        """Return what the fingerprint of the training covers, besides its settings and its model."""
+        ...
+
+    def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> Collate:
+        """Return what makes padded micro-batches of rows `{"members": [items]}`; called before the policy is loaded.
+
+        `rows_of(packed)` are the rows of the training, if it were packed or not.
+        """
+        ...
+
+    def totals(self, batch: Batch) -> torch.Tensor:
+        """Return a micro-batch's share of the denominators (D)."""
+        ...
+
+    def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+        """Return a micro-batch's share of the loss, by the denominators of the step (D)."""
+        ...
