@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import yaml
 
-from star_rft import evaluate
-from star_rft.diversity import diversity
+from star_rft.evaluation import evaluate
+from star_rft.evaluation.diversity import diversity
+from star_rft.evaluation.gate import Gate, decide, evaluated
 from star_rft.files import write_table
 from star_rft.frontier.classes import classify
-from star_rft.gate import Gate, decide, evaluated
 from star_rft.ledger import DOUBTS, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, selection_figures, train_figures, write_report

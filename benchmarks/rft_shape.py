@@ -35,7 +35,7 @@ from star_rft.build import settle
 from star_rft.cli.shared import progress_of
 from star_rft.config import Config
 from star_rft.controls import fit_of
-from star_rft.evaluate import read
+from star_rft.evaluation.evaluate import read
 from star_rft.fork import fork
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder

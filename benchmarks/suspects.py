@@ -216,7 +216,7 @@ def trained(
 
 def pass_rates(run: Path, round: int) -> list[float]:
     """Return the share of correct samples of each dev problem, in the order of their ids."""
-    from star_rft.evaluate import read
+    from star_rft.evaluation.evaluate import read
     from star_rft.runs.folder import RunFolder
 
     rows = read(RunFolder(run).eval(round), "dev")

@@ -129,7 +129,7 @@ MUTATIONS = (
         "prefix_T < aim.lengths_N[:, None], suffix_T",
         "prefix_T <= aim.lengths_N[:, None], suffix_T"),
     # Gate
-    Mutation("a_gain_whose_interval_holds_zero", "star_rft/gate.py",
+    Mutation("a_gain_whose_interval_holds_zero", "star_rft/evaluation/gate.py",
         "_is_evidence(best_for_then, lambda found: found.low > 0)",
         "_is_evidence(best_for_then, lambda found: found.value > 0)"),
     Mutation("a_rolled_back_round_is_remembered_as_kept", "star_rft/reporting.py",

@@ -15,8 +15,8 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
-from star_rft import evaluate
 from star_rft.errors import RunError, UserError
+from star_rft.evaluation import evaluate
 from star_rft.files import read_json, whole, write_json, write_table
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from star_rft import evaluate
 from star_rft.data import Prompter
-from star_rft.diversity import diversity
-from star_rft.drift import drift, gold_solutions, length_drift, own_samples
 from star_rft.errors import RunError
-from star_rft.evaluate import HeldOut
-from star_rft.gate import Decision, Gate, Signs, decide, evaluated
+from star_rft.evaluation import evaluate
+from star_rft.evaluation.diversity import diversity
+from star_rft.evaluation.evaluate import HeldOut
+from star_rft.evaluation.gate import Decision, Gate, Signs, decide, evaluated
+from star_rft.evaluation.kl import drift, gold_solutions, length_drift, own_samples
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search

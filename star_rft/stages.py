@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from star_rft import evaluate
 from star_rft.data import Prompter
-from star_rft.doubts import doubts
 from star_rft.errors import RunError
-from star_rft.evaluate import HeldOut
+from star_rft.evaluation import evaluate
+from star_rft.evaluation.evaluate import HeldOut
+from star_rft.evaluation.trace_audit import doubts
 from star_rft.files import write_batches, write_table
 from star_rft.frontier.classes import classify
 from star_rft.frontier.review import reviews

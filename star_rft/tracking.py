@@ -330,7 +330,7 @@ def metrics_of(report: RoundReport) -> dict[str, float | int | str]:
 def _kinds() -> dict[str, Sequence[str]]:
     from typing import get_args
 
-    from star_rft.doubts import KINDS
+    from star_rft.evaluation.trace_audit import KINDS
     from star_rft.frontier.classes import CLASSES
     from star_rft.frontier.history import Transition
 

@@ -13,7 +13,7 @@ import verifiers
 from star_rft.config import Config, DecodingConfig
 from star_rft.data import Prompter
 from star_rft.data.prompts import QUESTION
-from star_rft.evaluate import HeldOut
+from star_rft.evaluation.evaluate import HeldOut
 from star_rft.runs.folder import RunFolder
 from star_rft.sampling.hints import Hint
 from star_rft.sampling.plan import POLICY

@@ -96,7 +96,7 @@ def doubts(
     """Draw traces to read that were trained on and may be right by luck or by trickery."""
     import pyarrow.parquet as pq
 
-    from star_rft.doubts import KINDS, drawn
+    from star_rft.evaluation.trace_audit import KINDS, drawn
     from star_rft.ledger import Ledger
     from star_rft.report.frontier import doubts_lines
     from star_rft.runs.folder import RunFolder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from star_rft import evaluate
+from star_rft.evaluation import evaluate
 from star_rft.runs.folder import RunFolder
 from star_rft.statistics import bootstrap_columns, majority_at_k, pass_at_k
 from star_rft.types import Interval, Split

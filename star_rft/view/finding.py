@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from star_rft.evaluate import natural
+from star_rft.evaluation.evaluate import natural
 from star_rft.report import wording
 from star_rft.view.columns import Bools, Ints
 from star_rft.view.index import Index

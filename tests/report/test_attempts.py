@@ -161,7 +161,7 @@ def test_a_prompt_whose_text_is_gone_still_has_its_attempts(tmp_path: Path) -> N
 
 
 def test_every_reason_class_and_doubt_has_words() -> None:
-    from star_rft.doubts import KINDS
+    from star_rft.evaluation.trace_audit import KINDS
 
     assert set(wording.VERDICTS) == set(REASONS)
     assert set(wording.CLASSES) == set(PROMPT_CLASSES)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft.evaluate import EVAL
+from star_rft.evaluation.evaluate import EVAL
 from star_rft.report.held_out import DIFFICULTY, crossing, is_by_difficulty, measured
 from star_rft.report.held_out_plots import by_round, curves
 from star_rft.runs.folder import RunFolder

@@ -11,9 +11,8 @@ from tokenizers import AddedToken
 from transformers import GenerationConfig
 
 from star_rft.models import ModelError, check_model, load
+from tests.models.test_weights import configured
 from tests.small_models import character_tokenizer, save_random_llama
-
-from .test_models_weights import configured
 
 
 def with_tokenizer(folder: Path, change: Callable[[Any], object]) -> Path:

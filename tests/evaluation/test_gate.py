@@ -16,9 +16,20 @@ from hypothesis import strategies as st
 import star_rft
 from star_rft import config as configs
 from star_rft.build import open_run
-from star_rft.evaluate import EVAL, read
+from star_rft.evaluation.evaluate import EVAL, read
+from star_rft.evaluation.gate import (
+    CHANGED,
+    Decision,
+    Evaluated,
+    Gate,
+    Outcome,
+    Signs,
+    compare,
+    crossing,
+    decide,
+    evaluated,
+)
 from star_rft.files import write_table
-from star_rft.gate import CHANGED, Decision, Evaluated, Gate, Outcome, Signs, compare, crossing, decide, evaluated
 from star_rft.runs.reports import write_report
 from tests.small_runs import MINIATURE
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.diversity import diversity
+from star_rft.evaluation.diversity import diversity
 from star_rft.ledger import Ledger
 from tests.small_ledgers import commit, ledger_of, sample, verdict
 

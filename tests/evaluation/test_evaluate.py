@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft import evaluate
+from star_rft.evaluation import evaluate
 from star_rft.runs.reports import read_report, write_report
 from star_rft.types import RoundReport
 from tests.small_ledgers import ledger_of, sample, verdict

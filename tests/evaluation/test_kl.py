@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-import star_rft.drift
+import star_rft.evaluation.kl
 from star_rft.data import Prompter
-from star_rft.drift import drift, gold_solutions, length_drift, mean_kl, own_samples
 from star_rft.errors import UserError
+from star_rft.evaluation.kl import drift, gold_solutions, length_drift, mean_kl, own_samples
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS, load_tokenizer
 from star_rft.types import Example, Problem
@@ -93,7 +93,7 @@ def test_order_batches_and_chunks_do_not_matter(
     expected = mean_kl(policy, base, items())
     shuffled = items()
     random.Random(1).shuffle(shuffled)
-    monkeypatch.setattr(star_rft.drift, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(star_rft.evaluation.kl, "CHUNK_BYTES", chunk_bytes)
     assert mean_kl(policy, base, shuffled, batch_tokens=batch_tokens) == pytest.approx(expected, rel=1e-4)
 
 

@@ -15,7 +15,7 @@ import pytest
 import star_rft
 import verifiers
 from star_rft.data.generators.word_problems import generate
-from star_rft.doubts import KINDS, derivation, doubts, drawn, of_trace, repetition
+from star_rft.evaluation.trace_audit import KINDS, derivation, doubts, drawn, of_trace, repetition
 from star_rft.files import write_table
 from star_rft.ledger import DOUBTS, SELECTION, Ledger
 from star_rft.types import Sample
