@@ -132,7 +132,7 @@ MUTATIONS = (
     Mutation("a_gain_whose_interval_holds_zero", "star_rft/evaluation/gate.py",
         "_is_evidence(best_for_then, lambda found: found.low > 0)",
         "_is_evidence(best_for_then, lambda found: found.value > 0)"),
-    Mutation("a_rolled_back_round_is_remembered_as_kept", "star_rft/reporting.py",
+    Mutation("a_rolled_back_round_is_remembered_as_kept", "star_rft/stages/metrics.py",
         "rolled_back=is_out, signs=",
         "rolled_back=False, signs="),
     # Report

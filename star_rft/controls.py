@@ -31,7 +31,7 @@ from star_rft.types import Example, Model, Split
 if TYPE_CHECKING:
     import duckdb
 
-    from star_rft.stages import RunStages
+    from star_rft.stages.stages import RunStages
 
 NAMES = ("random", "no_dedup", "gold", "at_once")  # what each says: `contributions.MEANINGS`
 DRAWN_FROM = {"random": "finished", "no_dedup": "correct"}  # the option `of` of the rule `control`

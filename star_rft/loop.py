@@ -11,7 +11,7 @@ from typing import Protocol
 
 from star_rft.errors import RunError
 from star_rft.sampling.plan import Unit
-from star_rft.stages import RunStages
+from star_rft.stages.stages import RunStages
 from star_rft.types import Model, RoundReport
 
 

@@ -33,7 +33,6 @@ from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Unifor
 from star_rft.ledger import Ledger
 from star_rft.progress import Progress, Silent
 from star_rft.recipes import recipe_files
-from star_rft.reporting import Reporting
 from star_rft.runs.environment import machine, versions
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
@@ -45,9 +44,10 @@ from star_rft.sampling.temperature_search import Probe
 from star_rft.scorers.registry import Scoring, Surroundings, check_options, open_scorer
 from star_rft.selection.rules import check as check_rules
 from star_rft.selection.rules import dedup_key
-from star_rft.stages import RunStages
-from star_rft.tracking import Tracking, open_trackers
-from star_rft.tracking import check as check_trackers
+from star_rft.stages.metrics import Reporting
+from star_rft.stages.stages import RunStages
+from star_rft.stages.trackers import Tracking, open_trackers
+from star_rft.stages.trackers import check as check_trackers
 from star_rft.training.dataset import Sampling
 from star_rft.training.distributed.launch import Launch, config_file, fit_launched
 from star_rft.training.options import LoraSpec

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from star_rft.contributions import Comparison
     from star_rft.controls import AtOnce
     from star_rft.runs.folder import RunFolder
-    from star_rft.stages import RunStages
+    from star_rft.stages.stages import RunStages
 
 
 @app.command(epilog=example("star-rft controls runs/quickstart --only random,no_dedup"))

@@ -16,10 +16,9 @@ import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, register_tracker_class
 
 import star_rft
-from star_rft import tracking
 from star_rft.errors import UserError
 from star_rft.runs.reports import read_report
-from star_rft.tracking import Tracking, check, metrics_of, open_trackers
+from star_rft.stages.trackers import Tracking, check, metrics_of, open_trackers
 from star_rft.types import RoundReport
 from tests.small_runs import call, write_config
 
@@ -186,7 +185,7 @@ def test_a_tracker_that_fails_is_switched_off_with_one_warning(
 def test_a_tracker_that_hangs_holds_up_neither_a_step_nor_the_end(
     notebook: type[Notebook], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE", 0.2)
+    monkeypatch.setattr("star_rft.stages.trackers.PATIENCE", 0.2)
     notebook.hangs = threading.Event()
     trackers = opened(tmp_path)
     train(trackers, round=1, steps=range(1, 2000), of=2000)
@@ -220,7 +219,7 @@ def test_only_rank_0_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_state_of_the_trainers_accelerator_is_not_touched(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from star_rft.types import RoundReport;"
-        " from star_rft.tracking import open_trackers;"
+        " from star_rft.stages.trackers import open_trackers;"
         " trackers = open_trackers('tensorboard', folder=Path(sys.argv[1]), run='mine', settings={'a': 1});"
         " trackers.round(RoundReport(round=0, model='', problems=1, seconds={'evaluate': 1.0})); trackers.close();"
         " from accelerate.state import PartialState; print(PartialState._shared_state)"

@@ -21,7 +21,6 @@ from star_rft.files import write_batches, write_table
 from star_rft.frontier.classes import classify
 from star_rft.frontier.review import reviews
 from star_rft.ledger import RANKINGS, Ledger
-from star_rft.reporting import Reporting, checked
 from star_rft.runs.folder import RunFolder, float32_of
 from star_rft.runs.reports import write_report
 from star_rft.runs.timing import Seconds
@@ -34,7 +33,8 @@ from star_rft.sampling.temperature_search import Probe
 from star_rft.sampling.writer import VerifierPool
 from star_rft.scorers.registry import Scoring, scored
 from star_rft.selection.rules import select
-from star_rft.tracking import Tracking
+from star_rft.stages.metrics import Reporting, checked
+from star_rft.stages.trackers import Tracking
 from star_rft.training.dataset import Sampling, corpus, gold_examples, rankings
 from star_rft.training.schedule import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, RoundReport, Split, digest
