@@ -34,9 +34,9 @@ from star_rft import config as configs
 from star_rft.build import settle
 from star_rft.cli.shared import progress_of
 from star_rft.config import Config
-from star_rft.controls import fit_of
 from star_rft.evaluation.evaluate import read
-from star_rft.fork import fork
+from star_rft.experiments.controls import fit_of
+from star_rft.experiments.fork import fork
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.selection.rules import dedup_key

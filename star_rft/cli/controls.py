@@ -14,8 +14,8 @@ from star_rft.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from star_rft.config import Config
-    from star_rft.contributions import Comparison
-    from star_rft.controls import AtOnce
+    from star_rft.experiments.compare import Comparison
+    from star_rft.experiments.controls import AtOnce
     from star_rft.runs.folder import RunFolder
     from star_rft.stages.stages import RunStages
 
@@ -30,9 +30,9 @@ def controls(
     quiet: Quiet = False,
 ) -> None:
     """Train a round again on other data at equal steps: what verification, dedup and iteration each contribute."""
-    from star_rft import controls as beside
     from star_rft.build import open_run, settle
-    from star_rft.contributions import compare
+    from star_rft.experiments import controls as beside
+    from star_rft.experiments.compare import compare
     from star_rft.runs.folder import RunFolder
 
     folder = RunFolder(run_folder(run))

@@ -53,7 +53,7 @@ def fork(
     balance or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
     """
     from star_rft.config import load, pairs
-    from star_rft.fork import fork as begin
+    from star_rft.experiments.fork import fork as begin
     from star_rft.runs.folder import RunFolder
 
     folder = Path(os.path.relpath(run_folder(run).resolve().parent / name))

@@ -13,8 +13,8 @@ from star_rft.cli.stopping import stoppable
 from star_rft.errors import RunFailure, UserError
 
 if TYPE_CHECKING:
-    from star_rft.best_of_n import BestOfN
     from star_rft.config import Config
+    from star_rft.experiments.best_of_n import BestOfN
     from star_rft.types import RoundReport
 
 
@@ -116,10 +116,10 @@ def best_of_n(
     quiet: Quiet = False,
 ) -> None:
     """Let a score choose one of n samples: its verified accuracy for every k, beside pass@k and majority."""
-    from star_rft import best_of_n as choice
     from star_rft.build import open_run
     from star_rft.build.dry_run import bench_config
     from star_rft.config import pairs
+    from star_rft.experiments import best_of_n as choice
     from star_rft.loop import run as run_rounds
 
     options = {k.removeprefix("scorer."): v for k, v in pairs(settings or ()).items() if k.startswith("scorer.")}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_rft.controls import Lineage
 from star_rft.evaluation import evaluate
+from star_rft.experiments.controls import Lineage
 from star_rft.files import read_json
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report

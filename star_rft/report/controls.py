@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from star_rft.contributions import Comparison, Contribution
+from star_rft.experiments.compare import Comparison, Contribution
 from star_rft.report.terminal import slim_table
 from star_rft.types import Interval
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_rft.contributions import Comparison, compare
-from star_rft.controls import NAMES as CONTROLS
-from star_rft.controls import Lineage
 from star_rft.errors import RunError
+from star_rft.experiments.compare import Comparison, compare
+from star_rft.experiments.controls import NAMES as CONTROLS
+from star_rft.experiments.controls import Lineage
 from star_rft.ledger import Ledger
 from star_rft.report.held_out import Measured, measured
 from star_rft.runs.folder import RunFolder

@@ -15,7 +15,7 @@ from star_rft.recipes import Row
 from star_rft.types import Interval, RoundReport, Scores
 
 if TYPE_CHECKING:
-    from star_rft.best_of_n import BestOfN
+    from star_rft.experiments.best_of_n import BestOfN
 
 
 SPARE = ("greedy", "distinct", "s", "unknown", "correct")  # columns that a narrow terminal can do without

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from star_rft import config as configs
-from star_rft.fork import fork
+from star_rft.experiments.fork import fork
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from tests.paths import ROOT

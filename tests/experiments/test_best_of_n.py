@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from star_rft.best_of_n import (
+from star_rft.build import open_run
+from star_rft.build.dry_run import bench_config
+from star_rft.errors import UserError
+from star_rft.experiments.best_of_n import (
     BestOfN,
     Chooser,
     check_chooser,
@@ -21,9 +24,6 @@ from star_rft.best_of_n import (
     score_file,
     score_traces,
 )
-from star_rft.build import open_run
-from star_rft.build.dry_run import bench_config
-from star_rft.errors import UserError
 from star_rft.loop import run as run_rounds
 from star_rft.report.terminal import best_of_n_lines, best_of_n_table
 from star_rft.scorers import Endpoint, Judge, Majority, RewardModel
@@ -181,7 +181,7 @@ def test_no_score_is_a_result_too_and_not_asked_for_again(tmp_path: Path) -> Non
 
 
 def test_an_interruption_costs_one_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("star_rft.best_of_n.CHUNK", 4)
+    monkeypatch.setattr("star_rft.experiments.best_of_n.CHUNK", 4)
     traces, path = problems_of(6, samples=3), tmp_path / "file.jsonl"
     with pytest.raises(KeyboardInterrupt):
         score_traces(traces, Lengths(stops_before=2), path=path, advance=lambda *_: None)
@@ -194,7 +194,7 @@ def test_an_interruption_costs_one_chunk(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_scorer_sees_all_samples_of_a_problem_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("star_rft.best_of_n.CHUNK", 4)
+    monkeypatch.setattr("star_rft.experiments.best_of_n.CHUNK", 4)
     traces = problems_of(4, samples=3)
     assert score_traces(traces, Majority(), path=None, advance=lambda *_: None) == [1.0] * 12
 

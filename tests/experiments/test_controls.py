@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import star_rft
 from star_rft.build import open_run, settle
 from star_rft.cli import app
-from star_rft.contributions import compare
-from star_rft.controls import NAMES, AtOnce, Lineage, chosen_names, chosen_round, impossible, make
 from star_rft.errors import RunError, UserError
+from star_rft.experiments.compare import compare
+from star_rft.experiments.controls import NAMES, AtOnce, Lineage, chosen_names, chosen_round, impossible, make
 from star_rft.files import locked
 from star_rft.ledger import Ledger
 from star_rft.recipes import recipe_files

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from star_rft.controls import METRICS, Cost, Lineage, fit_of, held_out_rows
+from star_rft.experiments.controls import METRICS, Cost, Lineage, fit_of, held_out_rows
 from star_rft.files import read_json
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
