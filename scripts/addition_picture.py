@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from picture import cells, save_figure
 
-from star_rft.report.plots import PALETTE, figure, round_axis
+from star_rft.report.plots.base import PALETTE, figure, round_axis
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from picture import cells, save_figure
 
-from star_rft.report.plots import PALETTE, figure
+from star_rft.report.plots.base import PALETTE, figure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -136,7 +136,7 @@ MUTATIONS = (
         "rolled_back=is_out, signs=",
         "rolled_back=False, signs="),
     # Report
-    Mutation("the_page_calls_any_rise_good", "star_rft/report/headline.py",
+    Mutation("the_page_calls_any_rise_good", "star_rft/report/page.py",
         'tone = "good" if change.low > 0 else',
         'tone = "good" if change.value > 0 else'),
     # Data
@@ -155,7 +155,7 @@ RESERVE = (
     Mutation("top_p_leaves_out_the_token_that_reaches_it", "star_rft/engines/hf/decoding.py",
         "is_kept_N_S = mass_N_S - largest_N_S < target_N_1",
         "is_kept_N_S = mass_N_S < target_N_1"),
-    Mutation("lengths_on_the_page_include_hinted_samples", "star_rft/report/facts.py",
+    Mutation("lengths_on_the_page_include_hinted_samples", "star_rft/report/data.py",
         "split = 'train' and not hinted group by round order by round",
         "split = 'train' group by round order by round"),
     Mutation("the_tolerance_is_a_share_of_the_answer", "verifiers/checks/numeric.py",

@@ -14,7 +14,7 @@ from star_rft import config as configs
 from star_rft.build.dry_run import preview
 from star_rft.ledger import Ledger
 from star_rft.recipes import recipe_files, row
-from star_rft.report import terminal
+from star_rft.report import tables
 from tests.paths import ROOT
 from tests.scorers.conftest import save_reward_model
 from tests.small_models import copy_of_tiny
@@ -145,7 +145,7 @@ def test_a_recipe_runs_one_round(name: str, tmp_path: Path) -> None:
     assert [report.round for report in reports] == list(range(min(config.rounds, 1) + 1))
     if config.rounds:
         _holds(config, reports[-1], tmp_path)
-        said = " ".join(terminal.verdict_lines(reports))
+        said = " ".join(tables.verdict_lines(reports))
         assert ("with a hint" in said) == (config.rationalize is not None)
         assert ("balance score" in said) == (config.balance is not None)
 

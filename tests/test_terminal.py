@@ -21,7 +21,7 @@ from star_rft.cli import rounds
 from star_rft.cli.rounds import Page
 from star_rft.cli.shared import results
 from star_rft.report.live import Pace, TerminalProgress, in_words
-from star_rft.report.terminal import fitted, groups_table, round_lines, rounds_table, training_table
+from star_rft.report.tables import fitted, groups_table, round_lines, rounds_table, training_table
 from star_rft.runs.reports import read_report
 from star_rft.types import Interval, RoundReport
 from tests.small_runs import call

@@ -88,7 +88,7 @@ def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
 def _show(found: Comparison, left_out: dict[str, str], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from star_rft.report import controls as report
+    from star_rft.report import frontier_tables as report
 
     if as_json:
         typer.echo(json.dumps({**asdict(found), "left_out": left_out}))

@@ -36,7 +36,7 @@ def frontier(
     from star_rft.frontier import review
     from star_rft.frontier.classes import CLASSES
     from star_rft.ledger import Ledger
-    from star_rft.report import frontier as tables
+    from star_rft.report import frontier_tables as tables
 
     config = settle(str(run_folder(run)))
     con, classed = Ledger(run).connect(), _classed(run, config)
@@ -98,7 +98,7 @@ def doubts(
 
     from star_rft.evaluation.trace_audit import KINDS, drawn
     from star_rft.ledger import Ledger
-    from star_rft.report.frontier import doubts_lines
+    from star_rft.report.frontier_tables import doubts_lines
     from star_rft.runs.folder import RunFolder
 
     if kind is not None and kind not in KINDS:

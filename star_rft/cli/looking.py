@@ -79,7 +79,7 @@ def recipes(context: typer.Context, as_json: AsJson = False) -> None:
     from star_rft import config as configs
     from star_rft import recipes as rows
     from star_rft.recipes import recipe_files
-    from star_rft.report.terminal import recipes_table
+    from star_rft.report.tables import recipes_table
 
     files = recipe_files()
     found = [rows.row(configs.load(path).model_dump(mode="json", by_alias=True)) for path in files]

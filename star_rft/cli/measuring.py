@@ -86,7 +86,7 @@ def bench(
 def _show_bench(report: RoundReport, config: Config, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from star_rft.report.terminal import scores_table
+    from star_rft.report.tables import scores_table
 
     if report.held_out is None:
         raise RunFailure("nothing was evaluated")
@@ -145,7 +145,7 @@ def _verifier_of(config: Config) -> dict[str, Any]:
 def _show_best_of_n(measured: BestOfN, report: RoundReport, config: Config, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from star_rft.report import terminal
+    from star_rft.report import tables
 
     if as_json:
         document = {"model": config.model.name, "fingerprint": report.model, **asdict(measured)}
@@ -153,8 +153,8 @@ def _show_best_of_n(measured: BestOfN, report: RoundReport, config: Config, as_j
         return
     console = results()
     title = f"{config.model.name}: best of k by {measured.by}, {measured.problems} problems x {measured.n} samples"
-    console.print(terminal.best_of_n_table(measured, title))
-    for line in [*terminal.best_of_n_lines(measured), f"Samples and scores: {config.folder}"]:
+    console.print(tables.best_of_n_table(measured, title))
+    for line in [*tables.best_of_n_lines(measured), f"Samples and scores: {config.folder}"]:
         console.print(line)
 
 

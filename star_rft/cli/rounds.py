@@ -133,19 +133,19 @@ def _show_plan(config: Config, as_json: bool) -> None:
 def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, page: Page) -> None:
     from dataclasses import asdict
 
-    from star_rft.report import terminal
+    from star_rft.report import tables
 
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports]))
         return
     console = results()
     console.print()
-    console.print(terminal.fitted(terminal.rounds_table(reports), console))
-    if made_of := terminal.training_table(reports):
-        console.print(terminal.fitted(made_of, console))
-    if config.eval.group_by and (groups := terminal.groups_table(reports, config.eval.group_by)):
+    console.print(tables.fitted(tables.rounds_table(reports), console))
+    if made_of := tables.training_table(reports):
+        console.print(tables.fitted(made_of, console))
+    if config.eval.group_by and (groups := tables.groups_table(reports, config.eval.group_by)):
         console.print(groups)
-    for line in terminal.verdict_lines(reports):
+    for line in tables.verdict_lines(reports):
         console.print(line)
     if page.path is not None:
         console.print(f"Report: {page.path}", soft_wrap=True)

@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from star_rft.report.terminal import round_lines
+from star_rft.report.tables import round_lines
 from star_rft.types import RoundReport
 
 REFRESHES = 5.0  # a second

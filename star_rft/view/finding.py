@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from star_rft.evaluation.evaluate import natural
-from star_rft.report import wording
+from star_rft.report import labels
 from star_rft.view.columns import Bools, Ints
 from star_rft.view.index import Index
 from star_rft.view.query import ANY, FILTERS, NOTHING, Query
@@ -226,8 +226,8 @@ def label(name: str, value: str) -> str:
     if name == "why" and value in (NOTHING, "selected"):
         return "no candidate" if value == NOTHING else "kept"
     if name == "split":
-        return wording.SPLITS.get(value, value)
-    return wording.plain(value) if name in ("reason", "class", "why", "doubt") else value
+        return labels.SPLITS.get(value, value)
+    return labels.plain(value) if name in ("reason", "class", "why", "doubt") else value
 
 
 def _rank(order: Sequence[str]) -> Callable[[str, int], tuple[Any, ...]]:
@@ -246,9 +246,9 @@ def _by_value(value: str, count: int) -> tuple[Any, ...]:
 _ORDERS: dict[str, Callable[[str, int], tuple[Any, ...]]] = {
     "status": _rank(("unknown", "incorrect", "correct")),
     "reason": _rank(("fault", "undecided", "bad_reference", "no_sandbox")),
-    "class": _rank(tuple(wording.CLASSES)),
+    "class": _rank(tuple(labels.CLASSES)),
     "why": _rank(("selected",)),
-    "split": _rank(tuple(wording.SPLITS)),
+    "split": _rank(tuple(labels.SPLITS)),
     "round": _by_value,
     "group": _by_value,
     "false_step": _rank(("yes",)),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from star_rft.frontier.label_errors import COMPLAINING
-from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
-from star_rft.report.wording import CLASSES, DROPS, SPLITS, SYMBOLS, plain
+from star_rft.report.labels import CLASSES, DROPS, SPLITS, SYMBOLS, plain
+from star_rft.report.traces import Attempt, Prompt, attempts_of, prompts_of
 from star_rft.view.finding import Found
 from star_rft.view.index import Index
 from star_rft.view.query import Query

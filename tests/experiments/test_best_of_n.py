@@ -25,7 +25,7 @@ from star_rft.experiments.best_of_n import (
     score_traces,
 )
 from star_rft.loop import run as run_rounds
-from star_rft.report.terminal import best_of_n_lines, best_of_n_table
+from star_rft.report.tables import best_of_n_lines, best_of_n_table
 from star_rft.scorers import Endpoint, Judge, Majority, RewardModel
 from star_rft.types import Trace
 from tests.scorers.conftest import save_reward_model

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.report.facts import Facts
-from star_rft.report.headline import tiles
+from star_rft.report.data import Facts
+from star_rft.report.page import tiles
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.status import Standing
 from star_rft.types import Interval, RoundReport, Scores

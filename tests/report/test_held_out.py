@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from star_rft.evaluation.evaluate import EVAL
-from star_rft.report.held_out import DIFFICULTY, crossing, is_by_difficulty, measured
-from star_rft.report.held_out_plots import by_round, curves
+from star_rft.report.data import DIFFICULTY, crossing, is_by_difficulty, measured
+from star_rft.report.plots.held_out import by_round, curves
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.statistics import bootstrap, bootstrap_columns

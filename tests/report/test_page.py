@@ -12,10 +12,10 @@ import yaml
 
 from star_rft.errors import RunError
 from star_rft.ledger import Ledger
-from star_rft.report import terminal
-from star_rft.report.facts import gather, open_ledger
-from star_rft.report.held_out_plots import by_group
+from star_rft.report import tables
+from star_rft.report.data import gather, open_ledger
 from star_rft.report.page import command, write_page
+from star_rft.report.plots.held_out import by_group
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
 from tests.small_ledgers import commit, sample, verdict
@@ -205,15 +205,15 @@ def test_the_tables_fit_into_80_columns_and_say_whether_it_got_better(finished: 
     folder = RunFolder(finished)
     reports = [read_report(folder.metrics(number)) for number in folder.finished_rounds()]
     console = Console(width=80, record=True, file=StringIO())
-    tables = [
-        terminal.rounds_table(reports),
-        terminal.training_table(reports),
-        terminal.groups_table(reports, "steps"),
+    printed = [
+        tables.rounds_table(reports),
+        tables.training_table(reports),
+        tables.groups_table(reports, "steps"),
     ]
-    for table in tables:
+    for table in printed:
         console.print(table)
     text = console.export_text()
     assert "…" not in text
     for column in ("pass@1", "greedy", "change of pass@1", "no survivors", "trained on"):
         assert column in text
-    assert "held-out pass@1" in " ".join(terminal.verdict_lines(reports))
+    assert "held-out pass@1" in " ".join(tables.verdict_lines(reports))

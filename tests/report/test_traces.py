@@ -13,8 +13,8 @@ from star_rft.data import write_problems
 from star_rft.files import write_table
 from star_rft.frontier.classes import CLASSES as PROMPT_CLASSES
 from star_rft.ledger import DOUBTS, SELECTION, Ledger
-from star_rft.report import page, wording
-from star_rft.report.attempts import Attempt, Prompt, attempts_of, prompts_of
+from star_rft.report import labels, page
+from star_rft.report.traces import Attempt, Prompt, attempts_of, prompts_of
 from star_rft.types import Decoding
 from tests.small_ledgers import commit, finish_round, ledger_of, problem, sample, scored, verdict
 from verifiers.types import REASONS
@@ -163,9 +163,9 @@ def test_a_prompt_whose_text_is_gone_still_has_its_attempts(tmp_path: Path) -> N
 def test_every_reason_class_and_doubt_has_words() -> None:
     from star_rft.evaluation.trace_audit import KINDS
 
-    assert set(wording.VERDICTS) == set(REASONS)
-    assert set(wording.CLASSES) == set(PROMPT_CLASSES)
-    assert set(wording.DOUBTS) == set(KINDS)
+    assert set(labels.VERDICTS) == set(REASONS)
+    assert set(labels.CLASSES) == set(PROMPT_CLASSES)
+    assert set(labels.DOUBTS) == set(KINDS)
 
 
 # The pieces of HTML

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.report.marking import EQUATIONS_LIMIT, Marked, marked
+from star_rft.report.highlight import EQUATIONS_LIMIT, Marked, marked
 from tests.speed import processor_seconds, slowness
 
 

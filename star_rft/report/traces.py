@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.frontier.review import by_round
-from star_rft.report.marking import Marked, marked
-from star_rft.report.wording import CLASSES, DOUBTS, DROPS, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
+from star_rft.report.highlight import Marked, marked
+from star_rft.report.labels import CLASSES, DOUBTS, DROPS, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
 
 if TYPE_CHECKING:
     import duckdb

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.report.timeline_plots import bars, joined, timeline_plots, uses
+from star_rft.report.plots.cost import bars, joined, timeline_plots, uses
 from star_rft.runs.timing import Resource, Span, Timeline, noted, read_spans
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from star_rft.report.facts import Facts, Flow
-from star_rft.report.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Plot, figure, round_axis
-from star_rft.report.wording import plain
+from star_rft.report.data import Facts, Flow
+from star_rft.report.labels import plain
+from star_rft.report.plots.base import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Plot, figure, round_axis
 
 CLASS_COLOURS = {
     "solved": GREEN,

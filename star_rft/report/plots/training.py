@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from star_rft.report.facts import Facts, Kept
-from star_rft.report.plots import BLUE, GREEN, GREY, VERMILLION, Plot, figure, round_axis
-from star_rft.report.wording import plain
+from star_rft.report.data import Facts, Kept
+from star_rft.report.labels import plain
+from star_rft.report.plots.base import BLUE, GREEN, GREY, VERMILLION, Plot, figure, round_axis
 
 
 def training_plots(facts: Facts) -> Iterator[Plot]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from star_rft.report.held_out import Measured
-from star_rft.report.plots import (
+from star_rft.report.data import Measured
+from star_rft.report.plots.base import (
     BLUE,
     GREEN,
     GREY,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from star_rft.ledger import Ledger
-from star_rft.report.facts import Facts, funnel, gather, open_ledger
-from star_rft.report.training_plots import variety
+from star_rft.report.data import Facts, funnel, gather, open_ledger
+from star_rft.report.plots.training import variety
 from star_rft.types import RoundReport
 from tests.small_ledgers import commit, sample, verdict
 

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from star_rft.ledger import Ledger
-from star_rft.report.chosen import ATTEMPTS, KINDS, attempts_to_show, choose
+from star_rft.report.examples import ATTEMPTS, KINDS, attempts_to_show, choose
 
 
 @pytest.fixture
