@@ -26,8 +26,8 @@ from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
 from star_rft.errors import RunError
 from star_rft.evaluation.gate import Gate
-from star_rft.export.facts import Told
-from star_rft.export.model_card import write_model_card
+from star_rft.export.card_data import Told
+from star_rft.export.cards import write_model_card
 from star_rft.files import locked, write_text
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.ledger import Ledger

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from star_rft.config import Config
-    from star_rft.export.making import Job, Made
+    from star_rft.export.export import Made
+    from star_rft.export.formats import Job
     from star_rft.export.rows import Material
     from star_rft.runs.folder import RunFolder
     from star_rft.types import Model
@@ -63,8 +64,8 @@ def export(
 ) -> None:
     """Write what was trained on, with a data card, in the formats that TRL, axolotl and LLaMA-Factory read."""
     from star_rft.build import settle, told
-    from star_rft.export.making import export as make
-    from star_rft.export.writing import refuse
+    from star_rft.export.export import export as make
+    from star_rft.export.files import refuse
     from star_rft.ledger import Ledger
     from star_rft.runs.folder import RunFolder
     from star_rft.runs.reports import chosen_rounds
@@ -108,7 +109,7 @@ def _check(format: str, given: Mapping[str, Any], *, is_pairing: bool) -> None:
 
 
 def _job(format: Any, rounds: Sequence[int], given: Mapping[str, Any], *, licence: str | None, every: bool) -> Job:
-    from star_rft.export.making import Job
+    from star_rft.export.formats import Job
 
     split = given.get("--split", "train")
     which = ["--all-rounds"] if every else ["--round", str(rounds[0])]

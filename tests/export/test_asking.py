@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from star_rft.errors import UserError
-from star_rft.export.writing import new_folder
+from star_rft.export.files import new_folder
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import chosen_rounds
@@ -160,7 +160,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 
 def test_rows_are_gathered_into_bounded_batches() -> None:
-    from star_rft.export.writing import ROWS, in_batches
+    from star_rft.export.files import ROWS, in_batches
 
     schema = pa.schema([("n", pa.int64())])
     sizes = [batch.num_rows for batch in in_batches(({"n": i} for i in range(2 * ROWS + 1)), schema)]

@@ -15,9 +15,9 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from star_rft import config as configs
 from star_rft.build import settle, told
-from star_rft.export.facts import hub_name, without_paths
-from star_rft.export.markdown import code, fenced, table
-from star_rft.export.model_card import model_card, write_model_card
+from star_rft.export.card_data import hub_name, without_paths
+from star_rft.export.card_text import code, fenced, table
+from star_rft.export.cards import model_card, write_model_card
 from star_rft.ledger import Ledger
 from star_rft.models import fingerprint, load_tokenizer
 from star_rft.runs.folder import RunFolder

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from star_rft.build import open_run, settle
 from star_rft.data import Prompter
-from star_rft.export.layouts import for_imitation
+from star_rft.export.formats import for_imitation
 from star_rft.export.rows import Imitated
 from star_rft.models import ASSETS
 from star_rft.training.dataset import Row, corpus

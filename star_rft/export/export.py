@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from star_rft.errors import RunError
-from star_rft.export import describing, traces
-from star_rft.export.data_card import Exported, File, data_card
-from star_rft.export.facts import Told
-from star_rft.export.layouts import Tool, dataset_info, for_comparison, for_imitation
+from star_rft.export import describe, traces
+from star_rft.export.card_data import Told
+from star_rft.export.cards import Exported, File, data_card
+from star_rft.export.files import CARD, INFO, in_batches, new_folder, opened
+from star_rft.export.formats import Format, Job, dataset_info, for_comparison, for_imitation
 from star_rft.export.rows import (
     Compared,
     Imitated,
@@ -28,35 +29,15 @@ from star_rft.export.rows import (
     set_against_incorrect,
     suspects,
 )
-from star_rft.export.traces import Include
-from star_rft.export.writing import CARD, INFO, in_batches, new_folder, opened
 from star_rft.progress import Progress
 from star_rft.runs.folder import RunFolder
 from star_rft.training.dataset import mixture
-from star_rft.types import Split
 
 if TYPE_CHECKING:
     import duckdb
 
-Format = Literal["sft", "dpo", "jsonl", "parquet", "hub-folder"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 # DuckDB sorts on disk what does not fit; one thread, as each holds on to blocks of its own and several run out of it.
 MEMORY = "500MB"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to export. `pairs` is how many comparisons a prompt may have where the run made none itself."""
-
-    format: Format
-    rounds: Sequence[int]
-    tool: Tool = "trl"
-    include: Include = "selected"
-    split: Split = "train"
-    tokens: bool = False
-    pairs: int = 1
-    licence: str = "other"
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +116,19 @@ def _sft(work: Work) -> Exported:
     file = _examples(work, "sft.jsonl")
     if work.job.tool == "llama-factory":
         _describe(work, file.name, compares=False)
-    return describing.of_examples(work.told, work.job, work.tally, file)
+    return describe.of_examples(work.told, work.job, work.tally, file)
 
 
 def _dpo(work: Work) -> Exported:
     file = _preferences(work, "dpo.jsonl")
     if work.job.tool == "llama-factory":
         _describe(work, file.name, compares=True)
-    return describing.of_preferences(work.told, work.job, work.tally, file)
+    return describe.of_preferences(work.told, work.job, work.tally, file)
 
 
 def _trace_file(work: Work) -> Exported:
     file = _traces(work, f"traces.{work.job.format}")
-    return describing.of_traces(work.told, work.job, file)
+    return describe.of_traces(work.told, work.job, file)
 
 
 def _hub_folder(work: Work) -> Exported:
@@ -157,7 +138,7 @@ def _hub_folder(work: Work) -> Exported:
     if config["preference"]:
         files.append(_preferences(work, "data/dpo.parquet"))
     files.append(_traces(work, "data/traces.parquet"))
-    return describing.of_hub_folder(work.told, work.job, work.tally, files)
+    return describe.of_hub_folder(work.told, work.job, work.tally, files)
 
 
 _EXPORTS: dict[Format, Callable[[Work], Exported]] = {
@@ -196,7 +177,7 @@ def _examples(work: Work, name: str) -> File:
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
     if not rows:
         raise RunError(f"{work.folder.path}: round {work.rounds}: nothing was selected, so nothing was trained on")
-    return describing.examples_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
+    return describe.examples_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
 
 
 def _count_of_examples(material: Material, round: int, *, gold: float, mix: float) -> int:
@@ -230,7 +211,7 @@ def _preferences(work: Work, name: str) -> File:
         raise RunError(
             f"{work.folder.path}: round {work.rounds}: no selected trace can be set against a worse one of its prompt"
         )
-    return describing.preferences_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
+    return describe.preferences_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
 
 
 def _rank(work: Work) -> None:
@@ -259,7 +240,7 @@ def _traces(work: Work, name: str) -> File:
         for batch in reader:
             write(batch)
             advance(batch.num_rows, 0)
-    return describing.traces_file(name, total, tokens=job.tokens, is_hub=job.format == "hub-folder")
+    return describe.traces_file(name, total, tokens=job.tokens, is_hub=job.format == "hub-folder")
 
 
 def _write(work: Work, name: str, schema: pa.Schema, rows: Iterator[dict[str, Any]], total: int) -> int:
@@ -274,6 +255,6 @@ def _write(work: Work, name: str, schema: pa.Schema, rows: Iterator[dict[str, An
 
 def _describe(work: Work, file: str, *, compares: bool) -> None:
     """Write what LLaMA-Factory wants to know of a file beside it."""
-    name = describing.dataset_name(work.told, compares=compares)
+    name = describe.dataset_name(work.told, compares=compares)
     info = dataset_info(name, file, is_chat=work.told.is_chat, compares=compares)
     (work.into / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")

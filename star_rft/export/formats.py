@@ -8,17 +8,19 @@ in its text for these trainers too. Every row names its end. Keys that a trainer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import pyarrow as pa
 
 from star_rft.data import Prompter
 from star_rft.export.rows import Compared, Imitated
+from star_rft.export.traces import Include
 from star_rft.models.ends import Stops
 from star_rft.models.tokens import bos_text
 from star_rft.training.dataset import Row, completion_of
+from star_rft.types import Split
 
 Tool = Literal["trl", "axolotl", "llama-factory"]
 Item = TypeVar("Item", Imitated, Compared)
@@ -247,3 +249,24 @@ def _of_compared(texts: Texts, item: Compared) -> dict[str, Any]:
 def _id(row: Row) -> str:
     """Return the sample's id, or one that says whose gold solution it is."""
     return row.sample_id or f"{row.kind}-{row.problem.id}"
+
+
+Format = Literal["sft", "dpo", "jsonl", "parquet", "hub-folder"]
+
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to export. `pairs` is how many comparisons a prompt may have where the run made none itself."""
+
+    format: Format
+    rounds: Sequence[int]
+    tool: Tool = "trl"
+    include: Include = "selected"
+    split: Split = "train"
+    tokens: bool = False
+    pairs: int = 1
+    licence: str = "other"
+    command: str = ""

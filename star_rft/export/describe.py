@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from star_rft.export import facts, loading
-from star_rft.export.data_card import Exported, File
-from star_rft.export.facts import Told
-from star_rft.export.layouts import Layout
-from star_rft.export.loading import Loading
-from star_rft.export.markdown import code, counted
+from star_rft.export import card_data, loading_snippets
+from star_rft.export.card_data import Told
+from star_rft.export.card_text import code, counted
+from star_rft.export.cards import Exported, File
+from star_rft.export.formats import Layout
+from star_rft.export.loading_snippets import Loading
 from star_rft.export.rows import Tally
 from star_rft.export.traces import COLUMNS, TOKENS
 
 if TYPE_CHECKING:
-    from star_rft.export.making import Job
+    from star_rft.export.formats import Job
 
 _WORDS = {
     "prompt": "what the model saw",
@@ -54,7 +54,7 @@ def of_examples(told: Told, job: Job, tally: Tally, file: File) -> Exported:
         noun="Training examples",
         lead=_lead_of_examples(told, tally),
         files=[file],
-        snippets=loading.for_tool(job.tool, _loading(told, compares=False)),
+        snippets=loading_snippets.for_tool(job.tool, _loading(told, compares=False)),
         elsewhere=_elsewhere(job),
         command=_command(told, job),
         licence=job.licence,
@@ -67,7 +67,7 @@ def of_preferences(told: Told, job: Job, tally: Tally, file: File) -> Exported:
         noun="Preferences",
         lead=_lead_of_preferences(told, job, tally),
         files=[file],
-        snippets=loading.for_tool(job.tool, _loading(told, compares=True)),
+        snippets=loading_snippets.for_tool(job.tool, _loading(told, compares=True)),
         elsewhere=_elsewhere(job),
         command=_command(told, job),
         licence=job.licence,
@@ -80,7 +80,7 @@ def of_traces(told: Told, job: Job, file: File) -> Exported:
         noun="Traces" if job.split == "train" else f"Held-out traces ({job.split})",
         lead=_lead_of_traces(job, file.rows),
         files=[file],
-        snippets=loading.for_traces(file.name),
+        snippets=loading_snippets.for_traces(file.name),
         elsewhere="",
         command=_command(told, job),
         licence=job.licence,
@@ -95,7 +95,7 @@ def of_hub_folder(told: Told, job: Job, tally: Tally, files: Sequence[File]) -> 
         snippet
         for config in configs
         if config != "traces"
-        for snippet in loading.for_hub(_loading(told, compares=config == "dpo"), config=str(config))
+        for snippet in loading_snippets.for_hub(_loading(told, compares=config == "dpo"), config=str(config))
     ]
     return Exported(
         rounds=job.rounds,
@@ -194,7 +194,7 @@ def _loading(told: Told, *, compares: bool) -> Loading:
     section = told.config["preference" if compares else "train"] or told.config["train"]
     return Loading(
         name=dataset_name(told, compares=compares),
-        model=facts.hub_name(told.config["model"]["name"]) or "path/to/the/base/model",
+        model=card_data.hub_name(told.config["model"]["name"]) or "path/to/the/base/model",
         max_tokens=section["max_tokens"],
         is_chat=told.is_chat,
         compares=compares,

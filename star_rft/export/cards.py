@@ -1,13 +1,15 @@
-"""The card beside a checkpoint: what the model is, what it came to, and whether the gate kept it."""
+"""The card of exported data: what it is, how it was made, what it came to, how it is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from star_rft.export import facts, telling
-from star_rft.export.facts import HeldOutFigures, Told, hub_name
-from star_rft.export.markdown import bullets, card, code, counted
+from star_rft.export import card_data, card_text
+from star_rft.export.card_data import HeldOutFigures, Told, hub_name
+from star_rft.export.card_text import bullets, card, code, counted, table
+from star_rft.export.loading_snippets import Snippet
 from star_rft.files import write_text
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
@@ -15,6 +17,113 @@ from star_rft.types import RoundReport
 
 if TYPE_CHECKING:
     import duckdb
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of an export. `columns` are its columns and what they mean; `config` is its name on the hub, if any."""
+
+    name: str
+    rows: int
+    said: str
+    columns: Mapping[str, str]
+    config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export is, for its card: `noun` says what its rows are, `elsewhere` how other trainers get theirs."""
+
+    rounds: Sequence[int]
+    noun: str
+    lead: str
+    files: Sequence[File]
+    snippets: Sequence[Snippet]
+    elsewhere: str
+    command: str
+    licence: str
+
+
+def data_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: Told, exported: Exported) -> str:
+    config, rounds = told.config, exported.rounds
+    reports = card_data.read_reports(folder, rounds)
+    began = {number: card_data.started_from(folder, config, number) for number in rounds}
+    which = f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]} to {rounds[-1]}"
+    title = f"{exported.noun} of {which} of {config['name']}"
+    return card(
+        "data_card.md",
+        _data_header(title, config, exported),
+        title=title,
+        lead=exported.lead,
+        files=table(["file", "rows"], [[f"`{file.name}`", f"{file.rows:,}"] for file in exported.files]),
+        contents=[(file.name, file.said, _columns(file.columns)) for file in exported.files],
+        told=told,
+        made=card_text.how_it_was_made(told, card_data.verifiers_of(con, rounds)),
+        rounds=card_text.rounds_table(rounds, reports, began),
+        lineage=_lineage(folder, config, rounds, reports),
+        dropped=card_text.dropped_table(rounds, reports),
+        held_out=_held_out(folder, config, rounds),
+        limits=card_text.limits(told, list(reports.values())),
+        snippets=exported.snippets,
+        elsewhere=exported.elsewhere,
+        command=exported.command,
+        licence=exported.licence,
+    )
+
+
+def _data_header(title: str, config: Mapping[str, Any], exported: Exported) -> dict[str, Any]:
+    configs: list[dict[str, Any]] = [
+        {"config_name": file.config, "data_files": [{"split": "train", "path": file.name}]}
+        for file in exported.files
+        if file.config
+    ]
+    if configs:
+        configs[0]["default"] = True
+    sources = [config["data"]["train"]["source"]] if config["data"]["train"] else []
+    names = [name for source in sources for name in (source if isinstance(source, list) else [source])]
+    return {
+        "license": exported.licence,
+        "pretty_name": title,
+        "task_categories": ["text-generation"],
+        "size_categories": [_size(max(file.rows for file in exported.files))],
+        "source_datasets": [name for name in names if "/" in name and hub_name(name)] or None,
+        "tags": ["star-rft", "reasoning", "rejection-sampling", "synthetic"],
+        "configs": configs or None,
+    }
+
+
+def _size(rows: int) -> str:
+    return next((name for bound, name in SIZES if rows < bound), "10M<n<100M")
+
+
+def _columns(columns: Mapping[str, str]) -> str:
+    return table(["column", "what it is"], [[f"`{name}`", said] for name, said in columns.items()])
+
+
+def _lineage(
+    folder: RunFolder, config: Mapping[str, Any], rounds: Sequence[int], reports: Mapping[int, RoundReport]
+) -> str:
+    """Say in which rounds the model of the last of these rounds was trained, where it is there."""
+    last, lineage = rounds[-1], card_data.lineage(folder, config)
+    if last not in reports:
+        return ""
+    led = sorted(lineage.rounds(last))
+    warm = " and in the warm start" if lineage.warms_up and lineage.start != "base" else ""
+    listed = f"{counted(len(led), 'round')}, {', '.join(map(str, led))}" if len(led) > 1 else f"round {last} alone"
+    return f"The model of round {last} was trained in {listed}{warm}."
+
+
+def _held_out(folder: RunFolder, config: Mapping[str, Any], rounds: Sequence[int]) -> list[tuple[str, str]]:
+    """Return the figures of the last evaluated one of these rounds."""
+    for number in reversed(rounds):
+        splits = [card_data.held_out(folder, number, split=split, ks=config["eval"]["k"]) for split in ("dev", "test")]
+        if found := [split for split in splits if split is not None]:
+            words = f"Round {number} on "
+            return [(words + card_text.held_out_words(it, config), card_text.held_out_table(it)) for it in found]
+    return []
+
 
 CARD = "README.md"
 
@@ -34,28 +143,28 @@ def model_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: Told, re
     held_out = [
         found
         for split in ("dev", "test")
-        if (found := facts.held_out(folder, round, split=split, ks=config["eval"]["k"])) is not None
+        if (found := card_data.held_out(folder, round, split=split, ks=config["eval"]["k"])) is not None
     ]
     title = f"{config['name']}, round {round}" if round else f"{config['name']} after its warm start"
     return card(
         "model_card.md",
-        _header(title, config, held_out),
+        _model_header(title, config, held_out),
         title=title,
         lead=_lead(config, report),
         verdict=_verdict(report),
-        held_out=[(telling.held_out_words(it, config), telling.held_out_table(it)) for it in held_out],
+        held_out=[(card_text.held_out_words(it, config), card_text.held_out_table(it)) for it in held_out],
         told=told,
-        made=telling.how_it_was_made(told, facts.verifiers_of(con, [round]) if round else []),
+        made=card_text.how_it_was_made(told, card_data.verifiers_of(con, [round]) if round else []),
         trained=_trained(folder, config, report),
-        dropped=telling.dropped_table([round], {round: report}),
+        dropped=card_text.dropped_table([round], {round: report}),
         prompt_said=_prompt_said(told),
         usage=_usage(told),
-        limits=telling.limits(told, [report]),
+        limits=card_text.limits(told, [report]),
         command=f"star-rft run config.yaml rounds={round}",
     )
 
 
-def _header(title: str, config: Mapping[str, Any], held_out: list[HeldOutFigures]) -> dict[str, Any]:
+def _model_header(title: str, config: Mapping[str, Any], held_out: list[HeldOutFigures]) -> dict[str, Any]:
     model = config["model"]
     base = None if model["from_scratch"] or model["gguf_file"] else hub_name(model["name"])
     train = config["data"]["train"]["source"] if config["data"]["train"] else []
@@ -88,7 +197,7 @@ def _lead(config: Mapping[str, Any], report: RoundReport) -> str:
     if not report.round:
         return f"{base}, trained on gold solutions, before it was trained on anything of its own."
     gold = report.gold + report.anchor
-    on = [f"{counted(report.survivors, 'completion')} {telling.judged_by(config)}"] if config["train"] else []
+    on = [f"{counted(report.survivors, 'completion')} {card_text.judged_by(config)}"] if config["train"] else []
     on += [counted(gold, "gold solution")] if gold and config["train"] else []
     compares = config["preference"] and config["preference"]["makes"] == "policy"
     on += ["comparisons of completions, the better against the worse"] if compares else []
@@ -99,7 +208,7 @@ def _verdict(report: RoundReport) -> str:
     gate = report.gate
     if gate is None:
         return "There was no gate: nothing decided whether this model is better than the one before."
-    said = facts.decision(report)
+    said = card_data.decision(report)
     text = f"**The gate: {said}.** {gate['rule'].strip().rstrip('.')}."
     if gate["model_round"] != report.round:
         better = f"that of round {gate['model_round']}" if gate["model_round"] else "the one that the loop began with"
@@ -108,7 +217,7 @@ def _verdict(report: RoundReport) -> str:
 
 
 def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) -> str:
-    lines = [f"**Began from** {facts.started_from(folder, config, report.round)}."] if report.round else []
+    lines = [f"**Began from** {card_data.started_from(folder, config, report.round)}."] if report.round else []
     if report.round:
         lines.append(
             f"**Drawn for it**: {counted(report.samples, 'sample')} of {counted(report.prompts, 'prompt')},"
@@ -120,7 +229,7 @@ def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) 
             )
             + f"; {report.survivors:,} selected."
         )
-    for section, took in facts.trainings(folder, config, report.round).items():
+    for section, took in card_data.trainings(folder, config, report.round).items():
         settings = config[section]
         what, item = ("of comparisons", "ranking") if section == "preference" else ("supervised", "example")
         dropped = f" ({took.dropped_too_long:,} too long, left out)" if took.dropped_too_long else ""
