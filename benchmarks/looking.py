@@ -148,7 +148,7 @@ def view(run: Path, repeats: int) -> None:
 
 def forget(client: Any, address: str) -> None:
     """Search for so many other texts that the viewer remembers none of those that are timed."""
-    from star_rft.view.index import SEARCHES
+    from star_rft.viewer.index import SEARCHES
 
     for number in range(SEARCHES):
         client.get(f"{address}/?q=nothing+of+that+kind+{number}")

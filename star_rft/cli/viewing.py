@@ -23,7 +23,7 @@ def view(
     from star_rft.build import settle
     from star_rft.build.sampling import policy_attempts
     from star_rft.cli.stopping import Stopped
-    from star_rft.view.serving import serve
+    from star_rft.viewer.server import serve
 
     config = settle(str(run_folder(run)))
     try:

@@ -17,11 +17,11 @@ from star_rft.files import write_table
 from star_rft.ledger import DOUBTS, SELECTION, Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.types import Problem
-from star_rft.view.app import Viewer, application
-from star_rft.view.guard import hosts_of
-from star_rft.view.index import Index, build
-from star_rft.view.serving import listen
-from star_rft.view.shelf import Shelf
+from star_rft.viewer.access import hosts_of
+from star_rft.viewer.app import Viewer, application
+from star_rft.viewer.index import Index, build
+from star_rft.viewer.reload import Shelf
+from star_rft.viewer.server import listen
 from tests.small_ledgers import commit, finish_round, ledger_of, problem, sample, verdict
 
 HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'{{7*7}}javascript:alert(1)"

@@ -11,15 +11,14 @@ import pytest
 
 from star_rft.data import write_problems
 from star_rft.ledger import Ledger
-from star_rft.view import index as indexing
-from star_rft.view import shelf as shelves
-from star_rft.view.finding import find
-from star_rft.view.index import Index, stamp_of
-from star_rft.view.pages import prompt_page, trace_rows
-from star_rft.view.query import Query, read
-from star_rft.view.shelf import Shelf
+from star_rft.viewer import index as indexing
+from star_rft.viewer import reload as shelves
+from star_rft.viewer.index import Index, stamp_of
+from star_rft.viewer.pages import prompt_page, trace_rows
+from star_rft.viewer.reload import Shelf
+from star_rft.viewer.search import Query, find, read
 from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
-from tests.view.looked import files_of, finish_and_doubt, index_of, write_run
+from tests.viewer.looked import files_of, finish_and_doubt, index_of, write_run
 
 
 def counted(index: Index, **chosen: str) -> int:

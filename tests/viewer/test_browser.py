@@ -12,7 +12,7 @@ import pytest
 from star_rft.data import write_problems
 from tests.browser import NARROW, WIDE, faint_texts, opened, overflow
 from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
-from tests.view.looked import HOSTILE_PATHS, viewed, write_run
+from tests.viewer.looked import HOSTILE_PATHS, viewed, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -229,7 +229,7 @@ def test_nothing_that_a_run_or_an_address_holds_is_executed(chromium: Browser, h
 def test_a_run_that_grows_says_so_and_shows_the_rest(
     chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from star_rft.view import shelf as shelves
+    from star_rft.viewer import reload as shelves
 
     monkeypatch.setattr(shelves, "LEAST_SECONDS", 0.0)
     ledger = write_run(tmp_path / "run")

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.view.finding import find, label, place
-from star_rft.view.guard import Guard
-from star_rft.view.pages import hits_of, prompt_page, prompt_rows, trace_rows
-from star_rft.view.query import FILTERS, SORTS, Query, read
-from star_rft.view.shelf import Shelf
+from star_rft.viewer.access import Guard
+from star_rft.viewer.pages import hits_of, prompt_page, prompt_rows, trace_rows
+from star_rft.viewer.reload import Shelf
+from star_rft.viewer.search import FILTERS, SORTS, Query, find, label, place, read
 
 if TYPE_CHECKING:
     from jinja2 import Environment

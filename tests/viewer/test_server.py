@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from star_rft.errors import UserError
-from star_rft.view import serving
-from star_rft.view.serving import listen
+from star_rft.viewer import server
+from star_rft.viewer.server import listen
 from tests.small_runs import call, command, environment
-from tests.view.looked import files_of
+from tests.viewer.looked import files_of
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def test_it_listens_on_this_machine_only() -> None:
 def test_where_the_usual_port_is_taken_any_other_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with listen(0) as other:
         port = other.getsockname()[1]
-        monkeypatch.setattr(serving, "PORT", port)
+        monkeypatch.setattr(server, "PORT", port)
         with listen(None) as taken:
             assert taken.getsockname()[1] != port
         with pytest.raises(UserError, match=f"--port {port}"):
@@ -114,4 +114,4 @@ def test_a_browser_is_opened_only_where_someone_would_see_it(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert serving.has_display() == is_there
+    assert server.has_display() == is_there

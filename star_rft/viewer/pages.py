@@ -9,9 +9,8 @@ from typing import Any
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.report.labels import CLASSES, DROPS, SPLITS, SYMBOLS, plain
 from star_rft.report.traces import Attempt, Prompt, attempts_of, prompts_of
-from star_rft.view.finding import Found
-from star_rft.view.index import Index
-from star_rft.view.query import Query
+from star_rft.viewer.index import Index
+from star_rft.viewer.search import Found, Query
 
 # Characters of a text that a list shows, and how many of them stand before what was searched for.
 SHOWN, BEFORE = 320, 90

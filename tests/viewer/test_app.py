@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.small_ledgers import sample
-from tests.view.looked import HOSTILE_PATHS, viewed, write_run
+from tests.viewer.looked import HOSTILE_PATHS, viewed, write_run
 
 
 def get(address: str, path: str = "/") -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from star_rft.view.index import Index, stamp_of
+from star_rft.viewer.index import Index, stamp_of
 
 # A run that goes on is read again and again, but no more than this share of the time goes into that.
 SHARE_OF_READING, LEAST_SECONDS = 0.1, 2.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.view.query import FILTERS, NAMES, TEXT_LIMIT, Query, read
+from star_rft.viewer.search import FILTERS, NAMES, TEXT_LIMIT, Query, read
 
 FILLED = Query((("status", "correct"), ("round", "2")), "3 apples & <b>", "solved", "trace", 7)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from star_rft.errors import UserError
 from star_rft.progress import Progress
-from star_rft.view.app import Viewer, application
-from star_rft.view.guard import hosts_of
-from star_rft.view.index import build, units_of
-from star_rft.view.shelf import Shelf
+from star_rft.viewer.access import hosts_of
+from star_rft.viewer.app import Viewer, application
+from star_rft.viewer.index import build, units_of
+from star_rft.viewer.reload import Shelf
 
 LOOPBACK = "127.0.0.1"
 # Where it is if nothing else is asked for and nothing else is there, so that links stay good.

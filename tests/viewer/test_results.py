@@ -10,12 +10,11 @@ import pytest
 
 from star_rft.data import write_problems
 from star_rft.files import write_table
-from star_rft.view import finding
-from star_rft.view.finding import find, place
-from star_rft.view.index import Index
-from star_rft.view.query import Query, read
+from star_rft.viewer import search
+from star_rft.viewer.index import Index
+from star_rft.viewer.search import Query, find, place, read
 from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
-from tests.view.looked import finish_and_doubt, index_of, write_run
+from tests.viewer.looked import finish_and_doubt, index_of, write_run
 
 # One row a trace, as SQL over the ledger's views says it; and one without a trace for the prompt never sampled.
 BY_HAND = """
@@ -112,7 +111,7 @@ def test_no_choice_that_would_leave_something_is_missing(looked: tuple[Index, li
 def test_the_pages_hold_everything_found_once_and_in_order(
     looked: tuple[Index, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "PAGE", 4)
+    monkeypatch.setattr(search, "PAGE", 4)
     index, rows = looked
     for chosen in ({}, {"status": "incorrect"}, {"status": "bogus"}):
         query = read([*chosen.items(), ("by", "trace"), ("sort", "id")])
@@ -215,7 +214,7 @@ def test_many_choices_are_counted_and_the_chosen_one_is_shown(tmp_path: Path) ->
     found = find(index_of(tmp_path, tmp_path), read([("group", "29")]), group_title="steps")
     (groups,) = (one for one in found.filters if one.name == "group")
     assert ([choice.value for choice in groups.choices][-1], groups.more) == ("29", 17)
-    assert len(groups.choices) == finding.CHOICES_SHOWN + 1
+    assert len(groups.choices) == search.CHOICES_SHOWN + 1
 
 
 def test_counting_prompts_is_the_same_where_there_are_too_many_values_for_a_table(
@@ -223,7 +222,7 @@ def test_counting_prompts_is_the_same_where_there_are_too_many_values_for_a_tabl
 ) -> None:
     index, _ = looked
     expected = find(index, Query(), group_title="steps").filters
-    monkeypatch.setattr(finding, "CELLS", 0)
+    monkeypatch.setattr(search, "CELLS", 0)
     assert find(index, Query(), group_title="steps").filters == expected
 
 

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.view.finding import find
-from star_rft.view.pages import bits, hits_of, prompt_page, prompt_rows, trace_rows
-from star_rft.view.query import Query, read
+from star_rft.viewer.pages import bits, hits_of, prompt_page, prompt_rows, trace_rows
+from star_rft.viewer.search import Query, find, read
 from tests.small_ledgers import commit, ledger_of, sample, verdict
-from tests.view.looked import finish_and_doubt, index_of, write_run
+from tests.viewer.looked import finish_and_doubt, index_of, write_run
 
 
 def marked(text: str, wanted: str, **settings: int) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from star_rft.ledger import Ledger
-from star_rft.view.columns import Coder, Ints, Prompts, Traces, prompts_of
+from star_rft.viewer.columns import Coder, Ints, Prompts, Traces, prompts_of
 
 if TYPE_CHECKING:
     import duckdb

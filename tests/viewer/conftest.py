@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.browser import chromium
-from tests.view.looked import HOSTILE, viewed, write_hostile_run, write_run
+from tests.viewer.looked import HOSTILE, viewed, write_hostile_run, write_run
 
 __all__ = ["chromium"]
 
