@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from star_rft.build.dry_run import Preview
     from star_rft.doctor import Finding
-    from star_rft.starting.asking import Dialogue
-    from star_rft.starting.model import ModelFacts
-    from star_rft.starting.source import DataSource
-    from star_rft.starting.writing import Plan
+    from star_rft.init.dialogue import Dialogue
+    from star_rft.init.sizing import ModelFacts
+    from star_rft.init.source import DataSource
+    from star_rft.init.template import Plan
 
 
 @app.command(epilog=example("star-rft init train.jsonl --model tiny"))
@@ -49,22 +49,22 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the config if it is there.")] = False,
 ) -> None:
     """Look at your data and write a commented config that runs."""
-    from star_rft.starting import steps
-    from star_rft.starting.asking import Dialogue
-    from star_rft.starting.model import find_device
-    from star_rft.starting.planning import planned
+    from star_rft.init import wizard
+    from star_rft.init.dialogue import Dialogue
+    from star_rft.init.sizing import find_device
+    from star_rft.init.wizard import planned
 
     _check_flags(out, name, model, force)
     if data is not None and data_option is not None:
         raise UserError(f"the data is named twice, {data} and --data {data_option}: give one")
     talk = Dialogue(results(), asks=not yes and sys.stdin.isatty() and sys.stdout.isatty())
     source = _source(talk, data or data_option, split, config_name)
-    understood = steps.understood(talk, source, _pairs(column or []))
-    judge, proposed = steps.chosen_verifier(talk, understood.problems, verifier)
-    splits = steps.held_out(talk, understood, dev, hold_out)
-    overlapping = steps.contaminated(talk, splits)
+    understood = wizard.understood(talk, source, _pairs(column or []))
+    judge, proposed = wizard.chosen_verifier(talk, understood.problems, verifier)
+    splits = wizard.held_out(talk, understood, dev, hold_out)
+    overlapping = wizard.contaminated(talk, splits)
     facts = _model(talk, model, proposed.kind)
-    run_name, file = _place(talk, name, out, steps.name_for(source), force)
+    run_name, file = _place(talk, name, out, wizard.name_for(source), force)
     plan = planned(
         understood,
         splits,
@@ -76,13 +76,13 @@ def init(
         name=run_name,
         file=file,
     )
-    _write(talk, plan, steps.copies(understood, splits, file), force)
+    _write(talk, plan, wizard.copies(understood, splits, file), force)
 
 
 def _check_flags(out: Path | None, name: str | None, model: str | None, force: bool) -> None:
     """Refuse what can be refused before a large data set is read."""
-    from star_rft.starting.model import look
-    from star_rft.starting.steps import check_name
+    from star_rft.init.sizing import look
+    from star_rft.init.wizard import check_name
 
     if name is not None:
         check_name(name)
@@ -103,7 +103,7 @@ def _pairs(columns: list[str]) -> dict[str, str]:
 
 
 def _source(talk: Dialogue, given: str | None, split: str | None, config_name: str | None) -> DataSource:
-    from star_rft.starting.source import find_source
+    from star_rft.init.source import find_source
 
     if talk.asks and given is None:
         talk.say("Your data: a JSONL, JSON or Parquet file, a folder, a hub name, or word_problems (built in).")
@@ -117,7 +117,7 @@ def _source(talk: Dialogue, given: str | None, split: str | None, config_name: s
 
 
 def _model(talk: Dialogue, given: str | None, kind: str) -> ModelFacts:
-    from star_rft.starting.model import TINY, look
+    from star_rft.init.sizing import TINY, look
 
     asked = "Model (tiny, smollm2, a folder or a hub name)"
     facts = talk.settle(asked, "--model", given=given, proposal=TINY, check=look)
@@ -129,7 +129,7 @@ def _model(talk: Dialogue, given: str | None, kind: str) -> ModelFacts:
 
 def _place(talk: Dialogue, name: str | None, out: Path | None, proposal: str, force: bool) -> tuple[str, Path]:
     """Return the run's name and the file to write, which is not there yet."""
-    from star_rft.starting.steps import check_name
+    from star_rft.init.wizard import check_name
 
     def checked(answer: str) -> tuple[str, Path]:
         file = out or Path(f"{check_name(answer)}.yaml")
@@ -149,7 +149,7 @@ def _refuse_existing(file: Path, force: bool) -> None:
 def _write(talk: Dialogue, plan: Plan, copies: dict[Path, str], force: bool) -> None:
     """Write the config, and the converted data that it names, once `star-rft run --dry-run` has accepted them."""
     from star_rft.files import write_text
-    from star_rft.starting.writing import commands, written
+    from star_rft.init.template import commands, written
 
     text, file = written(plan), Path(plan.file)
     for path in copies:
@@ -178,7 +178,7 @@ def _tried(text: str, copies: dict[Path, str]) -> Preview:
 
     from star_rft import config as configs
     from star_rft.build.dry_run import preview
-    from star_rft.starting.loading import quiet
+    from star_rft.init.source import quiet
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         file = Path(folder) / "config.yaml"

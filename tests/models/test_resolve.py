@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from star_rft.errors import UserError
+from star_rft.init.sizing import look
 from star_rft.models import SMOLLM2_INSTALL, ModelError, fingerprint, initialise, load, load_tokenizer, resolve
-from star_rft.starting.model import look
 from tests.small_models import save_random_llama
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import verifiers
 from star_rft.errors import UserError
-from star_rft.starting.answers import answer_of, check, propose
+from star_rft.init.verifier import answer_of, check, propose
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
@@ -68,7 +68,7 @@ def test_a_verifier_that_cannot_read_the_references_is_refused_with_an_example()
         ("maths", "did you mean 'math'.*valid: .*all, any, choice"),
         ("all", "needs the option 'of'"),
         ("absent.py:function", "no module named 'absent'"),
-        ("tests.starting.files:absent", "has no 'absent'"),
+        ("tests.init.files:absent", "has no 'absent'"),
     ],
 )
 def test_a_verifier_that_is_none_is_refused(name: str, says: str) -> None:

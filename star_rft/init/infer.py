@@ -12,9 +12,7 @@ from typing import Any, Protocol
 from star_rft.data.load import ID_COLUMNS, META_COLUMNS
 from star_rft.data.presets import FIELDS, PRESETS, detect, last_boxed, lookup
 from star_rft.data.readers import DataError
-from star_rft.starting.answers import answer_of
-from star_rft.starting.choices import find_choices
-from star_rft.starting.columns import (
+from star_rft.init.columns import (
     ID_NAMES,
     LONG_WORDS,
     PROMPT_NAMES,
@@ -26,7 +24,8 @@ from star_rft.starting.columns import (
     is_about,
     named_like,
 )
-from star_rft.starting.programs import find_programs, reference_of
+from star_rft.init.conversions import find_choices, find_programs, reference_of
+from star_rft.init.verifier import answer_of
 
 # What the presets of known data sets read; the plain ones, qa and mawps, say less than the names of the columns do.
 PRESET_CHOICES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,24 @@ from star_rft.data import DataError, overlaps
 from star_rft.data.load import unit_hash
 from star_rft.data.split import boundary, wanted
 from star_rft.errors import UserError
-from star_rft.starting import answers, meaning
-from star_rft.starting.asking import Dialogue
-from star_rft.starting.columns import Values, columns_of, one_line
-from star_rft.starting.loading import Loaded, converted, first_rows, load_generated, load_problems
-from star_rft.starting.meaning import Meaning
-from star_rft.starting.source import DataSource, find_source, held_out_in
+from star_rft.init import infer, verifier
+from star_rft.init.columns import Values, columns_of, one_line
+from star_rft.init.dialogue import Dialogue
+from star_rft.init.infer import Meaning
+from star_rft.init.sizing import TINY, Device, ModelFacts, longest_prompt, sizes_for
+from star_rft.init.source import (
+    DataSource,
+    Loaded,
+    converted,
+    find_source,
+    first_rows,
+    grouping,
+    held_out_in,
+    load_generated,
+    load_problems,
+)
+from star_rft.init.template import Plan, prompting_for
+from star_rft.init.verifier import Proposed, kind_for
 from star_rft.types import Problem
 
 SHOWN = 3
@@ -78,7 +90,7 @@ def understood(talk: Dialogue, source: DataSource, given: Mapping[str, str]) -> 
 def _agreed(talk: Dialogue, source: DataSource, rows: Sequence[Values], given: Mapping[str, str]) -> Data:
     while True:
         try:
-            found = meaning.propose(rows, given)
+            found = infer.propose(rows, given)
         except DataError as error:
             if not talk.asks:
                 raise
@@ -88,7 +100,7 @@ def _agreed(talk: Dialogue, source: DataSource, rows: Sequence[Values], given: M
         talk.table(("is read as", "column", "because"), [(c.field, c.column, c.why) for c in found.choices])
         if found.conversion is not None:
             talk.say(f"A copy of the data will be written: {found.conversion.note}.")
-        if left := meaning.unused(rows, found):
+        if left := infer.unused(rows, found):
             talk.say(f"Not part of a problem: {', '.join(left)}.")
         if talk.agrees("Is that right?"):
             return _all_rows(talk, source, found)
@@ -100,14 +112,14 @@ def _asked_columns(talk: Dialogue, rows: Sequence[Values], proposed: Mapping[str
     paths = [column.path for column in columns_of(rows)]
 
     def one_of_them(answer: str) -> str:
-        if answer not in [*paths, meaning.NONE]:
+        if answer not in [*paths, infer.NONE]:
             raise UserError(f"no column {answer!r}; there are {', '.join(paths)}")
         return answer
 
     given: dict[str, str] = {}
     for field, text in (("prompt", "question"), ("reference", "answer"), ("solution", "worked solution, - for none")):
-        proposal = proposed.get(field, meaning.NONE if field == "solution" else None)
-        proposal = proposal if proposal in [*paths, meaning.NONE] else None
+        proposal = proposed.get(field, infer.NONE if field == "solution" else None)
+        proposal = proposal if proposal in [*paths, infer.NONE] else None
         asked = f"Which column is the {text}?"
         given[field] = talk.settle(asked, "--column", given=None, proposal=proposal, check=one_of_them)
     return given
@@ -135,20 +147,20 @@ def _all_rows(talk: Dialogue, source: DataSource, found: Meaning) -> Data:
 
 def _show_examples(talk: Dialogue, data: Data) -> None:
     rows = [
-        (one_line(problem.prompt, EXAMPLE_WIDTH), one_line(answers.answer_of(problem.reference), EXAMPLE_WIDTH // 2))
+        (one_line(problem.prompt, EXAMPLE_WIDTH), one_line(verifier.answer_of(problem.reference), EXAMPLE_WIDTH // 2))
         for problem in data.problems[:SHOWN]
     ]
     talk.table(("question", "answer that is checked"), rows)
 
 
-def chosen_verifier(talk: Dialogue, problems: Sequence[Problem], given: str | None) -> tuple[str, answers.Proposed]:
+def chosen_verifier(talk: Dialogue, problems: Sequence[Problem], given: str | None) -> tuple[str, verifier.Proposed]:
     """Return the verifier's name, and what was proposed with its reason."""
     references = [problem.reference for problem in problems]
-    proposed = answers.propose(references)
+    proposed = verifier.propose(references)
     talk.say(f"Verifier: {proposed.name or 'none'} is proposed, because {proposed.why}.")
 
     def checked(name: str) -> tuple[str, int]:
-        check, unread = answers.check(name, references)
+        check, unread = verifier.check(name, references)
         return check.name, unread
 
     name, unread = talk.settle("Verifier", "--verifier", given=given, proposal=proposed.name, check=checked)
@@ -226,9 +238,9 @@ def _problems(source: DataSource, role: str, data: Data) -> list[Problem]:
 
 
 def _generated(source: DataSource, role: str) -> dict[str, Any]:
-    from star_rft.starting.loading import GENERATED
+    from star_rft.init.source import GENERATED_ROWS
 
-    return {"limit": GENERATED[role]} if source.is_generated else {}
+    return {"limit": GENERATED_ROWS[role]} if source.is_generated else {}
 
 
 def copies(data: Data, splits: Mapping[str, Split], base: Path) -> dict[Path, str]:
@@ -261,3 +273,61 @@ def check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise UserError(f"name {name!r}: must be letters, digits, '_', '-' and '.', and begin with a letter or digit")
     return name
+
+
+def planned(
+    data: Data,
+    splits: Mapping[str, Split],
+    *,
+    model: ModelFacts,
+    device: Callable[[], Device],
+    verifier: str,
+    proposed: Proposed,
+    contaminated: int,
+    name: str,
+    file: Path,
+) -> Plan:
+    """Return all that the config is written from. Raises UserError where the prompts do not fit the model."""
+    kind = kind_for(verifier, proposed)
+    prompting = prompting_for(model, kind)
+    prompts = [problem.prompt for split in splits.values() for problem in split.problems]
+    longest = longest_prompt(model, prompts, template=prompting.template)
+    sizes = sizes_for(model, device, splits["train"].problems, longest)
+    sections = {role: data.section(split, role, copy_path(data, split, file)) for role, split in splits.items()}
+    if sizes.held_out is not None:
+        for role in sections.keys() & {"dev", "test"}:
+            if len(splits[role].problems) > sizes.held_out:
+                sections[role] |= {"limit": sizes.held_out, "shuffle_seed": 0}
+    held_out = min(len(splits["dev"].problems), sizes.held_out or len(splits["dev"].problems))
+    return Plan(
+        name=name,
+        file=str(file),
+        model=model,
+        train=sections["train"],
+        dev=sections["dev"],
+        test=sections.get("test"),
+        train_count=len(splits["train"].problems) - contaminated,
+        dev_count=held_out,
+        contaminated=contaminated,
+        origin=_origin(data),
+        verifier=verifier,
+        verifier_why=proposed.why,
+        kind=kind,
+        prompting=prompting,
+        sizes=sizes,
+        # The tiny model has seen enough of its own kind of problems, and learns no other from so few.
+        has_gold=model.name != TINY and has_right_solutions(splits["train"].problems, verifier),
+        group_by=grouping(splits["dev"].problems),
+    )
+
+
+def _origin(data: Data) -> str:
+    """Say what a problem is made of."""
+    conversion = data.meaning.conversion
+    if conversion is not None:
+        return f"Made by star-rft init from {data.source.name}: {conversion.note}."
+    reasons = {choice.why for choice in data.meaning.choices}
+    if len(reasons) == 1:
+        columns = "; ".join(f"{choice.field}: {choice.column}" for choice in data.meaning.choices)
+        return f"{columns[:1].upper()}{columns[1:]} ({reasons.pop()})."
+    return " ".join(f"{choice.field.capitalize()}: {choice.column} ({choice.why})." for choice in data.meaning.choices)

@@ -8,8 +8,8 @@ import pytest
 
 import verifiers
 from star_rft.data import DataError
-from star_rft.starting.meaning import Meaning, propose
-from tests.starting.files import adders, capitals
+from star_rft.init.infer import Meaning, propose
+from tests.init.files import adders, capitals
 
 SOLD = "What does it sell?\n(A) apples\n(B) pears\n(C) plums"
 OPTIONS = ["apples", "pears", "plums"]

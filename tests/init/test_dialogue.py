@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from star_rft import config as configs
+from tests.init.files import stories
 from tests.jsonl import write_jsonl
 from tests.small_runs import status_of
-from tests.starting.files import stories
 
 SECONDS = 60.0  # in which nothing is shown
 END = "\x04"  # Ctrl-D

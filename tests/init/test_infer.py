@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from star_rft.data import DataError
-from star_rft.starting.columns import columns_of, one_line
-from star_rft.starting.meaning import propose, unused
-from tests.starting.files import adders, capitals, fractions, gsm8k_like, stories
+from star_rft.init.columns import columns_of, one_line
+from star_rft.init.infer import propose, unused
+from tests.init.files import adders, capitals, fractions, gsm8k_like, stories
 
 LONG = "First we look at what is given, then we add it up."
 

@@ -10,11 +10,10 @@ import pytest
 
 import verifiers
 from star_rft.errors import UserError
+from star_rft.init.sizing import Device, ModelFacts, find_device, longest_prompt, look, sizes_for
+from star_rft.init.template import prompting_for
+from star_rft.init.verifier import Kind
 from star_rft.models import ASSETS
-from star_rft.starting.answers import Kind
-from star_rft.starting.model import Device, ModelFacts, find_device, longest_prompt, look
-from star_rft.starting.prompting import prompting_for
-from star_rft.starting.sizes import sizes_for
 from star_rft.types import Problem
 
 TINY = look("tiny")

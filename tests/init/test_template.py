@@ -12,10 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_rft import config as configs
-from star_rft.starting.model import Device, ModelFacts, look
-from star_rft.starting.prompting import prompting_for
-from star_rft.starting.sizes import sizes_for
-from star_rft.starting.writing import WHY, Plan, document, flow, written
+from star_rft.init.sizing import Device, ModelFacts, look, sizes_for
+from star_rft.init.template import WHY, Plan, document, flow, prompting_for, written
 from star_rft.types import Problem
 
 PROBLEMS = [Problem(str(i), f"What is {i}?", "1", "math", "It is 1.\n#### 1") for i in range(2_000)]

@@ -9,10 +9,8 @@ from typing import Any
 
 import yaml
 
-from star_rft.starting.answers import Kind
-from star_rft.starting.model import SMALL, TINY, ModelFacts
-from star_rft.starting.prompting import Prompting
-from star_rft.starting.sizes import Sizes
+from star_rft.init.sizing import SMALL, TINY, ModelFacts, Sizes
+from star_rft.init.verifier import Kind
 
 WIDTH = 100
 # What a key means, and when to change it. Those of a plan come on top, see `_why`.
@@ -231,3 +229,41 @@ def _is_plain(text: str) -> bool:
     begins_so = text[:1].isalpha() or text.startswith(("/", "./", "../"))
     is_word = all(char.isalnum() or char in "_-./@" for char in text)
     return begins_so and is_word and yaml.safe_load(text) == text
+
+
+ASKED: dict[Kind, str] = {
+    "number": "Reason step by step. End with #### and the number.",
+    "latex": r"Reason step by step. Put the final answer into \boxed{}.",
+    "letter": "Reason step by step. End with #### and the letter of the right choice.",
+    "text": "Reason step by step. End with #### and the answer alone.",
+    "program": "Write a Python program. Put all of it into one ```python block.",
+    "json": "Answer with one ```json block.",
+    "other": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompting:
+    """The keys of a config's section `prompt`, and where completions stop."""
+
+    template: str
+    chat: str | bool
+    completion_prefix: str
+    stop: tuple[str, ...]
+    why: str
+
+
+def prompting_for(model: ModelFacts, kind: Kind) -> Prompting:
+    """A chat model gets the question and what to answer with; others a text that goes on with the answer."""
+    asked = ASKED[kind]
+    if model.name == TINY:
+        return Prompting("Question: {question}\nAnswer:", False, " ", (), "the form that tiny was pretrained on")
+    if model.is_chat is not False:
+        chat = "auto: the model's chat template is put around this if it has one"
+        return Prompting(f"{{question}}\n\n{asked}" if asked else "{question}", "auto", "", (), chat)
+    instruction = f"{asked}\n" if asked else ""
+    # A program begins on a line of its own, and holds blank lines and words such as "Question:".
+    prefix, stop = ("\n", ()) if kind in ("program", "json") else (" ", ("\nQuestion:",))
+    return Prompting(
+        f"Question: {{question}}\n{instruction}Answer:", False, prefix, stop, "a text that a base model goes on with"
+    )

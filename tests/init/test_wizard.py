@@ -15,9 +15,9 @@ from star_rft.build.dry_run import preview
 from star_rft.data import load
 from star_rft.errors import UserError
 from star_rft.models import ASSETS
+from tests.init.files import adders, capitals, fractions, gsm8k_like, init, said, stories, values_of
 from tests.jsonl import write_jsonl
 from tests.small_runs import call
-from tests.starting.files import adders, capitals, fractions, gsm8k_like, init, said, stories, values_of
 
 COPY = "data.problems.jsonl"
 
