@@ -4,8 +4,8 @@ Nothing here does any work, and nothing below `build.py` sees these classes. Wha
 touching data or a model is refused here, with the key, the value and what is valid.
 """
 
-from star_rft.config.inputs import SourceConfig
-from star_rft.config.reading import ConfigError, changes, dump, load, pairs
+from star_rft.config.data import SourceConfig
+from star_rft.config.load import ConfigError, changes, dump, load, pairs
 from star_rft.config.run import Config
 from star_rft.config.sampling import DecodingConfig, SampleConfig
 from star_rft.config.training import FitConfig

@@ -7,17 +7,19 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from star_rft.config.engines import RayConfig, ServerConfig, VLLMConfig
-from star_rft.config.fields import Section, one_or_many
-from star_rft.config.inputs import DataConfig, ModelConfig, PromptConfig
+from star_rft.config.base import Section, one_or_many
+from star_rft.config.data import DataConfig, ModelConfig, PromptConfig
 from star_rft.config.sampling import (
     BalanceConfig,
     BudgetConfig,
     EvalConfig,
     RationalizeConfig,
+    RayConfig,
     SampleConfig,
     ScorerConfig,
+    ServerConfig,
     VerifierConfig,
+    VLLMConfig,
 )
 from star_rft.config.training import (
     GateConfig,

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from star_rft.config.fields import AboveZero, NonNegative, Positive, Section, Share
-from star_rft.config.inputs import Source
+from star_rft.config.base import AboveZero, NonNegative, Positive, Section, Share
+from star_rft.config.data import Source
 
 
 class SelectConfig(Section):

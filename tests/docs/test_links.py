@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from star_rft.cli import app
-from star_rft.config.reading import CHANGEABLE
+from star_rft.config.load import CHANGEABLE
 from tests.docs.pages import PAGES, ROOT
 from tests.small_runs import call
 

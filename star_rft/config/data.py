@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from star_rft.config.fields import Positive, Section, Share
+from star_rft.config.base import Positive, Section, Share
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
