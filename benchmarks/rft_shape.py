@@ -32,7 +32,7 @@ import numpy as np
 import star_rft
 from star_rft import config as configs
 from star_rft.build import settle
-from star_rft.cli.shared import progress_of
+from star_rft.cli.app import progress_of
 from star_rft.config import Config
 from star_rft.evaluation.evaluate import read
 from star_rft.experiments.controls import fit_of

@@ -17,7 +17,7 @@ import yaml
 from typer.testing import CliRunner
 
 from star_rft.cli import main
-from star_rft.cli.stopping import SIGNALS, stop
+from star_rft.cli.interrupts import SIGNALS, stop
 from star_rft.ledger import Ledger
 
 MINIATURE: dict[str, Any] = {

@@ -7,29 +7,16 @@ from pathlib import Path
 
 import typer
 
-from star_rft.cli.faults import disk_fault
-from star_rft.cli.shared import app
-from star_rft.cli.stopping import Stopped, again, stop
+from star_rft.cli.app import app
+from star_rft.cli.interrupts import Stopped, again, disk_fault, stop
 from star_rft.errors import RunFailure, UserError
 
 # isort: off
 # in the order in which --help lists their commands
-from star_rft.cli import starting, rounds, frontier, controls, measuring, looking, viewing, keeping, exporting
+from star_rft.cli import init, run, frontier, controls, evaluate, inspect, ledger, export
 # isort: on
 
-__all__ = [
-    "app",
-    "controls",
-    "exporting",
-    "frontier",
-    "keeping",
-    "looking",
-    "main",
-    "measuring",
-    "rounds",
-    "starting",
-    "viewing",
-]
+__all__ = ["app", "controls", "evaluate", "export", "frontier", "init", "inspect", "ledger", "main", "run"]
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_rft.cli.shared import AsJson, Quiet, RunDir, app, example, progress_of, results, run_folder
-from star_rft.cli.stopping import stoppable
+from star_rft.cli.app import AsJson, Quiet, RunDir, app, example, progress_of, results, run_folder
+from star_rft.cli.interrupts import stoppable
 
 if TYPE_CHECKING:
     from star_rft.config import Config

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_rft.cli.shared import AsJson, RunDir, app, example, results, run_folder
+from star_rft.cli.app import AsJson, RunDir, app, example, results, run_folder
 from star_rft.errors import RunFailure, UserError
 
 if TYPE_CHECKING:

@@ -282,7 +282,7 @@ def mistaken(here: Path) -> dict[str, bytes]:
 def test_a_mistake_is_one_clear_line_and_nothing_is_written(name: str, mistaken: dict[str, bytes], here: Path) -> None:
     arguments, says = MISTAKES[name]
     done = init(*arguments)
-    # `main` prints a UserError in one line and ends with status 2, as tests/test_cli.py shows.
+    # `main` prints a UserError in one line and ends with status 2, as tests/cli/test_app.py shows.
     assert isinstance(done.exception, UserError | ValueError), done.output
     assert says in str(done.exception)
     assert "\n" not in str(done.exception)

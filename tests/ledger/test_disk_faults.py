@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from star_rft.cli.faults import disk_fault
+from star_rft.cli.interrupts import disk_fault
 
 
 @pytest.mark.parametrize(

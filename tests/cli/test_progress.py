@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from star_rft.cli import rounds
-from star_rft.cli.rounds import Page
-from star_rft.cli.shared import results
-from star_rft.report.live import Pace, TerminalProgress, in_words
+from star_rft.cli.app import results
+from star_rft.cli.progress import Pace, TerminalProgress, in_words
+from star_rft.cli.run import Page
 from star_rft.report.tables import fitted, groups_table, round_lines, rounds_table, training_table
 from star_rft.runs.reports import read_report
 from star_rft.types import Interval, RoundReport
@@ -29,7 +28,7 @@ from tests.small_runs import call
 NASTY = "a [red]run[/bold] of [link=x]:smile:"
 SAMPLING = """
 import sys
-from star_rft.cli.shared import progress_of
+from star_rft.cli.app import progress_of
 with progress_of("-q" in sys.argv, name="mine", rounds=2) as progress:
     with progress.sampling("sampling", 4, done=1, round=1) as watched:
         for _ in range(3):
@@ -292,7 +291,7 @@ def test_a_page_that_takes_long_is_written_less_often(
     shutil.copytree(finished, run)
     written: list[Any] = []
     for limit in (1000.0, 0.0):
-        monkeypatch.setattr(rounds, "LONG_FOR_PAGE", limit)
+        monkeypatch.setattr("star_rft.cli.run.LONG_FOR_PAGE", limit)
         page = Page(run)
         for _ in range(2):
             (run / "report.html").unlink(missing_ok=True)

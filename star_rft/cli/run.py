@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_rft.cli.shared import (
+from star_rft.cli.app import (
     AsJson,
     ConfigOrRun,
     Overrides,
@@ -21,7 +21,7 @@ from star_rft.cli.shared import (
     results,
     write_report,
 )
-from star_rft.cli.stopping import stop, stoppable
+from star_rft.cli.interrupts import stop, stoppable
 
 if TYPE_CHECKING:
     from star_rft.config import Config

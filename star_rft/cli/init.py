@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_rft.cli.shared import AsJson, app, example, results
+from star_rft.cli.app import AsJson, app, example, results
 from star_rft.errors import UserError
 
 if TYPE_CHECKING:

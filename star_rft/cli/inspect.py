@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from star_rft.cli.shared import AsJson, RunDir, app, example, results, run_folder
+from star_rft.cli.app import AsJson, Quiet, RunDir, app, example, progress_of, results, run_folder
 from star_rft.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,3 +100,33 @@ def show_recipe(name: Annotated[str, typer.Argument(help="The name of a recipe."
     if name not in files:
         raise UserError(f"there is no recipe {name!r}; valid: {', '.join(files)}")
     typer.echo(files[name].read_text(), nl=False)
+
+
+@app.command(epilog=example("star-rft view runs/quickstart"))
+def view(
+    run: RunDir,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.", show_default="8320, or any")
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Show every trace in the browser: search, filters, a prompt's attempts side by side. For this machine only."""
+    from star_rft.build import settle
+    from star_rft.build.sampling import policy_attempts
+    from star_rft.cli.interrupts import Stopped
+    from star_rft.viewer.server import serve
+
+    config = settle(str(run_folder(run)))
+    try:
+        serve(
+            run,
+            port=port,
+            group_by=config.eval.group_by,
+            own=policy_attempts(config),
+            progress=partial(progress_of, quiet),
+            say=typer.echo,
+            opens=opens,
+        )
+    except (Stopped, KeyboardInterrupt):
+        typer.echo("stopped looking; nothing was changed", err=True)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import verifiers
-from star_rft.report.live import TerminalProgress
+from star_rft.cli.progress import TerminalProgress
 from tests.small_ledgers import ledger_of, sample, verdict
 from tests.small_runs import MINIATURE, environment
 

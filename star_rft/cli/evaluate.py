@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_rft.cli.shared import AsJson, Quiet, app, example, progress_of, results
-from star_rft.cli.stopping import stoppable
+from star_rft.cli.app import AsJson, Quiet, app, example, progress_of, results
+from star_rft.cli.interrupts import stoppable
 from star_rft.errors import RunFailure, UserError
 
 if TYPE_CHECKING:

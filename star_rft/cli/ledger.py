@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from star_rft.cli.shared import AsJson, Overrides, RunDir, app, example, run_folder
+from star_rft.cli.app import AsJson, Overrides, RunDir, app, example, run_folder
 from star_rft.errors import RunFailure
 
 

@@ -19,11 +19,11 @@ from threading import Thread
 import psutil
 import pytest
 
-from star_rft.cli.stopping import what_is_saved
+from star_rft.cli.interrupts import what_is_saved
 from star_rft.config import load
 from tests.small_runs import call, command, environment, outcome, write_config
 
-LISTENS = "import signal, sys, time; from star_rft.cli.stopping import Stopped, stop; stop.listen(); "
+LISTENS = "import signal, sys, time; from star_rft.cli.interrupts import Stopped, stop; stop.listen(); "
 
 
 def wait_for(is_time: Callable[[], bool], process: subprocess.Popen[bytes]) -> list[psutil.Process]:

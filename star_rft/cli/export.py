@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from star_rft.cli.shared import AsJson, Quiet, RunDir, app, example, progress_of, results, run_folder
+from star_rft.cli.app import AsJson, Quiet, RunDir, app, example, progress_of, results, run_folder
 from star_rft.errors import UserError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from star_rft.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from star_rft.cli.progress import TerminalProgress
     from star_rft.progress import Silent
-    from star_rft.report.live import TerminalProgress
 
 app = typer.Typer(
     name="star-rft",
@@ -84,7 +84,7 @@ def progress_of(is_quiet: bool, *, name: str = "", rounds: int = 0) -> Iterator[
     with redirect_stdout(sys.stderr):
         from rich.console import Console
 
-        from star_rft.report.live import TerminalProgress
+        from star_rft.cli.progress import TerminalProgress
 
         is_plain = os.environ.get("TERM") == "dumb" or any(map(os.environ.get, PLAIN_UNDER))
         is_live = sys.stderr.isatty() and not is_plain
