@@ -30,7 +30,7 @@ from program_signs import signs
 
 from star_rft.data.generators.python_tasks.tasks import cases_of, fresh_cases, variants
 from star_rft.ledger import Ledger
-from verifiers.programs import find_program
+from verifiers.extraction.program import find_program
 
 CORRECT = """
     select split, round, sample_id, text, reference, json_extract_string(meta, '$.source_id') as source_id

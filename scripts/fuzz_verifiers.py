@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verifiers.checks.math import compare, read_reference
-from verifiers.extract import extract, plain_number
-from verifiers.latex import clean
-from verifiers.numerals import parse_numeral
-from verifiers.structures import same_answer
+from verifiers.extraction.answer import extract, plain_number
+from verifiers.math.compare import same_answer
+from verifiers.math.latex import clean
+from verifiers.math.numbers import parse_numeral
 
 SLOW_SECONDS = 0.1
 SHOWN = 40

@@ -115,7 +115,7 @@ MUTATIONS = (
         "self.objective.loss(nll, inputs, num_items_in_batch[:-1])",
         "self.objective.loss(nll, inputs, self.objective.totals(inputs))"),
     # Verifiers
-    Mutation("units_agree_in_part", "verifiers/units.py",
+    Mutation("units_agree_in_part", "verifiers/math/units.py",
         "return reference.known == answer.known",
         "return bool(reference.known & answer.known)"),
     Mutation("an_unknown_verdict_is_rewarded_with_0", "verifiers/rewards.py",

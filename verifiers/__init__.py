@@ -11,7 +11,7 @@ processes that can be killed; use them for anything that a model wrote.
 from __future__ import annotations
 
 from verifiers.clash import refuse_mixed_install
-from verifiers.pool import Pool, averify_iter, verify, verify_iter, verify_many
+from verifiers.file_scores import score_file
 from verifiers.registry import (
     Check,
     UnknownOption,
@@ -22,10 +22,9 @@ from verifiers.registry import (
     names,
     register,
 )
-from verifiers.rewards import as_reward
-from verifiers.scoring import score_file
-from verifiers.tally import Tally
+from verifiers.rewards import Tally, as_reward
 from verifiers.types import REASONS, STATUSES, Reason, Status, Verdict, Verifier
+from verifiers.workers.pool import Pool, averify_iter, verify, verify_iter, verify_many
 
 refuse_mixed_install()
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from verifiers import audit, registry, scoring
+from verifiers import audit, file_scores, registry
 
 EXAMPLE = """example:
   echo '{"id": 1, "completion": "2+3=5. The answer is 5.", "reference": "5"}' > answers.jsonl
@@ -41,14 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(given)
     if args.list:
-        print(scoring.describe_all(registry.names()))
+        print(file_scores.describe_all(registry.names()))
         return 0
     if args.name is None or args.file is None:
         parser.error("give a verifier's name and a file, or --list")
 
     def score() -> None:
-        options = scoring.parse_options(registry.get(args.name), args.set)
-        scoring.score_file(args.name, args.file, out=sys.stdout, workers=args.workers, timeout=args.timeout, **options)
+        options = file_scores.parse_options(registry.get(args.name), args.set)
+        file_scores.score_file(
+            args.name, args.file, out=sys.stdout, workers=args.workers, timeout=args.timeout, **options
+        )
 
     return _told(score)
 
@@ -59,7 +61,7 @@ def _told(work: Callable[[], None]) -> int:
         work()
     except (
         registry.VerifierError,
-        scoring.BadLine,
+        file_scores.BadLine,
         FileNotFoundError,
         IsADirectoryError,
         UnicodeDecodeError,

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verifiers import registry, scoring
-from verifiers.extract import reference_answer
-from verifiers.heartbeat import uncounted
-from verifiers.pool import verify_iter
+from verifiers import file_scores, registry
+from verifiers.extraction.answer import reference_answer
 from verifiers.types import Verdict
+from verifiers.workers.heartbeat import uncounted
+from verifiers.workers.pool import verify_iter
 
 # Names that `--against` knows besides the registered verifiers.
 PEERS = {"math_verify": f"{__name__}:math_verify"}
@@ -135,9 +135,9 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
         for number, line in enumerate(handle, start=1):
             if line.strip():
                 try:
-                    rows.append(scoring._row(line))
+                    rows.append(file_scores._row(line))
                 except ValueError as error:
-                    raise scoring.BadLine(f"{path}:{number}: {error}") from error
+                    raise file_scores.BadLine(f"{path}:{number}: {error}") from error
     return rows
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from verifiers.judge import run_check
-from verifiers.pool import OWN_LIMIT_GRACE
 from verifiers.registry import Check, UnknownOption, get
 from verifiers.types import Verdict
+from verifiers.workers.pool import OWN_LIMIT_GRACE
+from verifiers.workers.worker import run_check
 
 _KEYS = ("name", "options", "reference")
 

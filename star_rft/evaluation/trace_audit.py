@@ -21,10 +21,10 @@ from star_rft.ledger.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
 from star_rft.sampling.rollout import judged_text
 from star_rft.sampling.writer import VerifierPool
 from star_rft.types import digest
-from verifiers.arithmetic import plain
-from verifiers.equations import Equation, find_equations
-from verifiers.latex import clean
-from verifiers.numerals import Numeral, parse_numeral
+from verifiers.math.latex import clean
+from verifiers.math.numbers import Numeral, parse_numeral
+from verifiers.prose.arithmetic import plain
+from verifiers.prose.equations import Equation, find_equations
 from verifiers.types import Verdict
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import verifiers
 from star_rft.data.problems import BAD_SHARE_LIMIT
 from star_rft.data.readers import DataError
 from star_rft.errors import UserError
-from verifiers.extract import reference_answer
+from verifiers.extraction.answer import reference_answer
 
 # What an answer is: it decides what a prompt asks for.
 Kind = Literal["number", "latex", "letter", "program", "json", "text", "other"]

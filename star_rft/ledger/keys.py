@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 
 from star_rft.types import digest
-from verifiers.equations import Equation, find_equations
-from verifiers.programs import find_program
+from verifiers.extraction.program import find_program
+from verifiers.prose.equations import Equation, find_equations
 
 KEY_VERSION = 2
 # The verifiers whose completions are programs.

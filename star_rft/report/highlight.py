@@ -14,9 +14,9 @@ from typing import Literal
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.ledger.keys import PROGRAM_VERIFIERS
 from star_rft.sampling.rollout import judged_text
-from verifiers.arithmetic import Number
-from verifiers.equations import Equation, find_equations
-from verifiers.extract import SENTENCE_LIMIT, last_marker, visible
+from verifiers.extraction.answer import SENTENCE_LIMIT, last_marker, visible
+from verifiers.prose.arithmetic import Number
+from verifiers.prose.equations import Equation, find_equations
 
 Kind = Literal["", "answer", "false"]
 

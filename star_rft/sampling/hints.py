@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.data.prompts import QUESTION
 from star_rft.errors import UserError
 from star_rft.types import Problem
-from verifiers.extract import reference_answer
+from verifiers.extraction.answer import reference_answer
 
 if TYPE_CHECKING:
     import duckdb

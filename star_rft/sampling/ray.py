@@ -30,7 +30,7 @@ from star_rft.sampling.plan import Unit
 from star_rft.sampling.rollout import Asked, Counted, Engine, draw, to_draw
 from star_rft.sampling.writer import VerifierPool
 from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Split
-from verifiers.tally import Tally
+from verifiers.rewards import Tally
 from verifiers.types import Verdict
 
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Failure|Interrupt)\b")

@@ -23,7 +23,7 @@ from star_rft.sampling.plan import PLAN, Asking, Ints, Unit, plan_table
 from star_rft.sampling.policy import Render, Source
 from star_rft.sampling.writer import Job, Keeper, Store, VerifierPool
 from star_rft.types import Completion, Decoding, Model, Problem, Request, Sample, Sampler, Split, digest
-from verifiers.tally import Tally
+from verifiers.rewards import Tally
 from verifiers.types import Verdict
 
 _LAST_WORD = re.compile(r"\S+\Z")

@@ -9,8 +9,8 @@ from typing import Any
 
 from star_rft.sampling.rollout import final_verdict, judged_text
 from star_rft.types import Trace, digest
-from verifiers.pool import Pool
 from verifiers.registry import get
+from verifiers.workers.pool import Pool
 
 
 class Majority:

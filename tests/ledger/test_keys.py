@@ -5,7 +5,7 @@ import time
 import pytest
 
 from star_rft.ledger.keys import equations, keys_of, program_key
-from verifiers.equations import find_equations
+from verifiers.prose.equations import find_equations
 
 
 def equations_of(text: str) -> list[str]:

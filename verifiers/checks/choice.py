@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from verifiers.extract import extract, visible
-from verifiers.latex import TEXT_CLOSE, TEXT_OPEN, clean
+from verifiers.extraction.answer import extract, visible
+from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN, clean
 from verifiers.registry import register
 from verifiers.types import Verdict
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifiers import heartbeat
-from verifiers.programs import find_program
+from verifiers.extraction.program import find_program
 from verifiers.registry import UnknownOption, register
 from verifiers.sandbox.inside.candidate import MODULE
 from verifiers.sandbox.jail import JailBroken, NoSandbox, Outcome, Settings, borrowed, warm
 from verifiers.types import Reason, Status, Verdict
+from verifiers.workers import heartbeat
 
 _SHAPES = (
     "{'tests': source that defines check(candidate) or asserts, 'entry_point': name} or "

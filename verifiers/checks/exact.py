@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-from verifiers.extract import extract, reference_answer, visible
+from verifiers.extraction.answer import extract, reference_answer, visible
 from verifiers.registry import register
 from verifiers.types import Verdict
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from verifiers.extract import visible
-from verifiers.heartbeat import uncounted
+from verifiers.extraction.answer import visible
 from verifiers.registry import Check, VerifierError, register
 from verifiers.types import Verdict
+from verifiers.workers.heartbeat import uncounted
 
 LENGTH_LIMIT = 1_000_000
 DEPTH_LIMIT = 64

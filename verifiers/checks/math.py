@@ -1,7 +1,7 @@
 r"""Mathematical answers: numbers, fractions, expressions, equations, sets, tuples, intervals, matrices.
 
 Three tiers, cheapest first: exact arithmetic on plain numerals; structure and a closed grammar evaluated at
-points (`verifiers.structures`); and math-verify for what neither can tell. Model text reaches sympy only
+points (`verifiers.math.compare`); and math-verify for what neither can tell. Model text reaches sympy only
 through math-verify's LaTeX grammar, never through `sympify`, `parse_expr` or `eval`, and only if it is short,
 shallow and without towers of powers. (That grammar hands its number tokens to sympify: digits, nothing else.)
 """
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifiers.checks.choice import letter_of
-from verifiers.conventions import DEFAULT, UNITS, Conventions
-from verifiers.extract import FALLBACKS, extract, plain_number, reference_answer
-from verifiers.heartbeat import uncounted
-from verifiers.latex import TEXT_CLOSE, TEXT_OPEN, clean
-from verifiers.numerals import Numeral, parse_numeral, same_number
+from verifiers.extraction.answer import FALLBACKS, extract, plain_number, reference_answer
+from verifiers.math.compare import Scope, same_answer
+from verifiers.math.conventions import DEFAULT, UNITS, Conventions
+from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN, clean
+from verifiers.math.numbers import Numeral, parse_numeral, same_number
 from verifiers.registry import UnknownOption, register
-from verifiers.structures import Scope, same_answer
 from verifiers.types import Reason, Verdict
+from verifiers.workers.heartbeat import uncounted
 
 # Answers beyond these cost more than they are worth, and no real answer comes near.
 LENGTH_LIMIT = 2000

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from verifiers.extract import FALLBACKS, extract, reference_answer
-from verifiers.latex import clean
-from verifiers.numerals import Numeral, parse_numeral, same_number
+from verifiers.extraction.answer import FALLBACKS, extract, reference_answer
+from verifiers.math.latex import clean
+from verifiers.math.numbers import Numeral, parse_numeral, same_number
+from verifiers.math.units import same_unit
 from verifiers.registry import Check, UnknownOption, register
 from verifiers.types import Verdict
-from verifiers.units import same_unit
 
 
 @functools.lru_cache(maxsize=65_536)

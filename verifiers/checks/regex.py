@@ -6,7 +6,7 @@ import functools
 import re
 from typing import Any
 
-from verifiers.extract import visible
+from verifiers.extraction.answer import visible
 from verifiers.registry import register
 from verifiers.types import Verdict
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from verifiers.equations import Equation, find_equations
-from verifiers.extract import NUMBER, extract, reference_answer
-from verifiers.latex import clean
-from verifiers.numerals import Numeral, parse_numeral
+from verifiers.extraction.answer import NUMBER, extract, reference_answer
+from verifiers.math.latex import clean
+from verifiers.math.numbers import Numeral, parse_numeral
+from verifiers.prose.equations import Equation, find_equations
 from verifiers.registry import register
 from verifiers.types import Reason, Verdict
 

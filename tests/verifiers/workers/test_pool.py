@@ -242,7 +242,8 @@ def test_a_pool_closes_after_a_signal_that_came_while_a_lock_was_taken() -> None
         if frame.f_code.co_name == "__enter__" and frame.f_globals["__name__"] == "threading" and event == "return":
             sys.settrace(None)
             raise Stopped
-        return stopping if frame.f_globals["__name__"] in ("threading", "verifiers.engine", "verifiers.pool") else None
+        traced = ("threading", "verifiers.workers.engine", "verifiers.workers.pool")
+        return stopping if frame.f_globals["__name__"] in traced else None
 
     pool = verifiers.Pool("numeric", workers=1)
     tracer = sys.gettrace()

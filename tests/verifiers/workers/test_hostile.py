@@ -8,7 +8,7 @@ import pytest
 import verifiers
 from tests.tiers import fast_only
 from tests.verifiers.hostile import hostile_completions
-from verifiers.extract import extract
+from verifiers.extraction.answer import extract
 
 SECONDS = 2.5
 NAMES = list(hostile_completions("canary"))

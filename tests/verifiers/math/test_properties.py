@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import verifiers
 from verifiers.checks.math import compare, read_reference
-from verifiers.extract import FALLBACKS, extract, plain_number, reference_answer
-from verifiers.latex import clean
-from verifiers.numerals import parse_numeral
-from verifiers.structures import same_answer
+from verifiers.extraction.answer import FALLBACKS, extract, plain_number, reference_answer
+from verifiers.math.compare import same_answer
+from verifiers.math.latex import clean
+from verifiers.math.numbers import parse_numeral
 
 FRAGMENTS = [
     "####", "\\boxed{", "\\fbox{", "}", "{", "<answer>", "</answer>", "The answer is ", "A: ", "Answer: ",

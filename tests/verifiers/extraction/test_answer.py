@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from verifiers.extract import Fallback, extract, reference_answer
+from verifiers.extraction.answer import Fallback, extract, reference_answer
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from verifiers import expressions, identity, ranges
-from verifiers.conventions import DEFAULT, Conventions
-from verifiers.latex import TEXT_CLOSE, TEXT_OPEN, squeeze
-from verifiers.numerals import Numeral, gives, is_rounding, parse_numeral, same_number
-from verifiers.units import NONE as NO_UNIT
-from verifiers.units import Unit, parse_unit, same_unit
-from verifiers.written import is_words, same_words, same_written
+from verifiers.math import algebra, identity, literals
+from verifiers.math.conventions import DEFAULT, Conventions
+from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN, squeeze
+from verifiers.math.literals import is_words, same_words, same_written
+from verifiers.math.numbers import Numeral, gives, is_rounding, parse_numeral, same_number
+from verifiers.math.units import NONE as NO_UNIT
+from verifiers.math.units import Unit, parse_unit, same_unit
 
 DEPTH_LIMIT = 6
 PARTS_LIMIT = 120
@@ -201,8 +201,8 @@ def _is_name(side: str) -> bool:
 
 def _free_symbols(text: str) -> frozenset[str]:
     try:
-        return expressions.symbols(expressions.parse(text))
-    except expressions.Unsupported:
+        return algebra.symbols(algebra.parse(text))
+    except algebra.Unsupported:
         return frozenset(["?"])
 
 
@@ -211,20 +211,20 @@ def _same_up_to_scale(first: Sequence[str], second: Sequence[str]) -> bool | Non
     if len(first) != 2 or len(second) != 2:
         return None
     try:
-        trees = [("-", expressions.parse(a), expressions.parse(b)) for a, b in (first, second)]
+        trees = [("-", algebra.parse(a), algebra.parse(b)) for a, b in (first, second)]
         return identity.same_up_to_scale(*trees)
-    except expressions.Unsupported:
+    except algebra.Unsupported:
         return None
 
 
 def _same_range(reference: str, answer: str, scope: Scope) -> bool | None:
     """Intervals, their unions, and inequalities in one unknown."""
-    if not ranges.is_range(reference) and not ranges.is_range(answer):
+    if not literals.is_range(reference) and not literals.is_range(answer):
         return None
-    left, right = ranges.pieces(reference), ranges.pieces(answer)
+    left, right = literals.pieces(reference), literals.pieces(answer)
     if left is None or right is None:
         return None
-    unknowns = ranges.unknown_of(reference), ranges.unknown_of(answer)
+    unknowns = literals.unknown_of(reference), literals.unknown_of(answer)
     if None not in unknowns and unknowns[0] != unknowns[1]:
         return False  # x > 3 is not y > 3
     return _same_unordered(left, right, scope) if len(left) == len(right) else False
@@ -328,12 +328,12 @@ def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
             factor = ("num", Fraction(1, 100))
             scaled = (("*", first, factor), second) if left.is_percent else (first, ("*", second, factor))
             verdict = identity.same_expression(*scaled)
-        if verdict is False and not expressions.symbols(first) | expressions.symbols(second):
+        if verdict is False and not algebra.symbols(first) | algebra.symbols(second):
             return _gives(left.text, second, rules.places) or _gives(right.text, first, rules.places)
         return verdict
-    except expressions.Undefined:
+    except algebra.Undefined:
         return False
-    except expressions.Unsupported:
+    except algebra.Unsupported:
         return None
 
 
@@ -358,18 +358,18 @@ def _valued(text: str) -> _Valued | None:
     return _Valued(text.removesuffix("%").rstrip(), text.endswith("%"), unit)
 
 
-def _tree(text: str) -> expressions.Node:
+def _tree(text: str) -> algebra.Node:
     """Return the tree of an expression; a numeral is read as one (1e-20 is not 1 * e - 20)."""
     numeral = parse_numeral(text)
-    return ("num", numeral.value) if numeral and not numeral.is_percent else expressions.parse(text)
+    return ("num", numeral.value) if numeral and not numeral.is_percent else algebra.parse(text)
 
 
-def _gives(decimal: str, tree: expressions.Node, places: int) -> bool:
+def _gives(decimal: str, tree: algebra.Node, places: int) -> bool:
     """Whether a decimal gives an irrational value to so many places or more, as 3.14159265 gives pi."""
     numeral = parse_numeral(decimal)
     if numeral is None:
         return False
-    value = expressions.evaluate(tree, {})
+    value = algebra.evaluate(tree, {})
     if isinstance(value, Fraction):
         return is_rounding(numeral, value, places)
     if abs(value.imag) > 1e-12 * abs(value.real):

@@ -14,11 +14,11 @@ import time
 from collections import deque
 from typing import Any
 
-from verifiers.heartbeat import LOAD_LIMIT
-from verifiers.process import Item, WorkerProcess
 from verifiers.registry import Check, WorkerLoadError
 from verifiers.types import Verdict
-from verifiers.worker import Recipe, Row
+from verifiers.workers.heartbeat import LOAD_LIMIT
+from verifiers.workers.process import Item, WorkerProcess
+from verifiers.workers.worker import Recipe, Row
 
 log = logging.getLogger("verifiers")
 

@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from verifiers.judge import run_check
 from verifiers.registry import Check, VerifierError, get, importable_path
 from verifiers.types import Verdict
+from verifiers.workers.worker import run_check
 
 if TYPE_CHECKING:  # they import subprocess, ctypes and more, 20 ms that `import verifiers` need not pay
-    from verifiers.engine import Engine
-    from verifiers.process import Item
-    from verifiers.worker import Recipe
+    from verifiers.workers.engine import Engine
+    from verifiers.workers.process import Item
+    from verifiers.workers.worker import Recipe
 
 # Pairs pulled ahead of the verdicts, for each worker: two full chunks.
 WINDOW = 256
@@ -106,7 +106,7 @@ class Pool:
         self.timeout = self._limit(timeout)
         self._engine: Engine | None = None
         if self.workers:
-            from verifiers.engine import Engine
+            from verifiers.workers.engine import Engine
 
             recipe = _recipe(self.check, self._options)
             self._engine = Engine(self.check, recipe, workers=self.workers, timeout=self.timeout)
@@ -210,7 +210,7 @@ def _cores() -> int:
 
 
 def _recipe(check: Check, options: dict[str, Any]) -> Recipe:
-    from verifiers.worker import Recipe
+    from verifiers.workers.worker import Recipe
 
     path = importable_path(check)
     return Recipe(

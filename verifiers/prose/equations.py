@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from verifiers.arithmetic import BINDING, SHORT_UNITS, Number, Reader, Token, lex, plain, words
+from verifiers.prose.arithmetic import BINDING, SHORT_UNITS, Number, Reader, Token, lex, plain, words
 
 _APPROXIMATELY = words("about approximately roughly around nearly")
 _ROUNDED = words("remainder rounded rounding rounds approximately full whole complete")

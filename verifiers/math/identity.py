@@ -9,7 +9,7 @@ import cmath
 import functools
 from fractions import Fraction
 
-from verifiers.expressions import Node, Unsupported, Value, evaluate, symbols
+from verifiers.math.algebra import Node, Unsupported, Value, evaluate, symbols
 
 # Points without special meaning; the positive ones lie in the domain of roots and logarithms. Fractions, so that
 # polynomials are compared exactly: (x+2)^5 and its expansion differ in floats near -2.

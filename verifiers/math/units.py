@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from verifiers.latex import TEXT_CLOSE, TEXT_OPEN
+from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN
 
 _KNOWN_TEXT = """
 dollar dollars usd buck bucks us$|euro euros eur|gbp quid|yen jpy|rupee rupees inr rs|yuan rmb cny|cent cents

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from verifiers.pool import Pool
 from verifiers.registry import Check, VerifierError, get
-from verifiers.tally import Tally
+from verifiers.rewards import Tally
 from verifiers.types import Verdict
+from verifiers.workers.pool import Pool
 
 FIELDS = ("id", "completion", "reference")
 

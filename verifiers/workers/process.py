@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verifiers.heartbeat import SIZE, Heartbeat
 from verifiers.registry import WorkerLoadError
 from verifiers.types import Verdict
-from verifiers.worker import HEADER, Recipe, Row
+from verifiers.workers.heartbeat import SIZE, Heartbeat
+from verifiers.workers.worker import HEADER, Recipe, Row
 
 # The folder of this package comes first only until the parent's sys.path arrives in the first frame. Without
 # -P the working directory would come before it, and a types.py there would be imported in place of Python's.
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from verifiers.worker import main; main()"
-_PACKAGE_FOLDER = str(Path(__file__).resolve().parent.parent)
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from verifiers.workers.worker import main; main()"
+_PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(slots=True, eq=False)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from verifiers.doubt import NUMBER, is_hedged, is_retracted, is_supposed, names_cases, without_afterthought
-from verifiers.markers import FORMAL, Marker, find_markers
+from verifiers.extraction.hedges import NUMBER, is_hedged, is_retracted, is_supposed, names_cases, without_afterthought
+from verifiers.extraction.markers import FORMAL, Marker, find_markers
 from verifiers.types import Reason
 
 __all__ = [

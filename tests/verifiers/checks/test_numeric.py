@@ -7,8 +7,8 @@ import pytest
 
 import verifiers
 from tests.shared_data import shared
-from verifiers.latex import clean
-from verifiers.numerals import parse_numeral
+from verifiers.math.latex import clean
+from verifiers.math.numbers import parse_numeral
 
 
 @pytest.mark.parametrize(

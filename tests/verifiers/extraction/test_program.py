@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from verifiers.programs import find_program
+from verifiers.extraction.program import find_program
 
 PROGRAM = "def f(x):\n    return x\n"
 PROMPT = 'from typing import List\n\n\ndef f(x: List[int]):\n    """Doc."""\n'

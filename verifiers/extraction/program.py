@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from verifiers.extract import TEXT_LIMIT, visible
+from verifiers.extraction.answer import TEXT_LIMIT, visible
 
 # Possessive (`*+`), so that a line of 200,000 backticks costs no more than its length.
 _FENCE = re.compile(
