@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifiers.sandbox import rungs
+from verifiers.sandbox import isolation
+from verifiers.sandbox.inside.cleanup import empty
 from verifiers.sandbox.inside.lockdown import landlock_abi
-from verifiers.sandbox.inside.scratch import empty
-from verifiers.sandbox.rungs import Way
+from verifiers.sandbox.isolation import Way
 
 _HEADER = struct.Struct("<I")
 _START_LIMIT = 20.0
@@ -77,8 +77,8 @@ class Jail:
         user = way.uid if way.becomes_private_first else None
         with inner:
             self._process = subprocess.Popen(
-                rungs.command(way, socket_fd=inner.fileno(), settings=json.dumps(self._for_zygote())),
-                env={"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **rungs.LINKING},
+                isolation.command(way, socket_fd=inner.fileno(), settings=json.dumps(self._for_zygote())),
+                env={"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **isolation.LINKING},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -108,8 +108,8 @@ class Jail:
             "memory_mb": self._settings.memory_mb,
             "landlock": is_locked and (_has_landlock() or self.way.rung == "confined"),
             "seccomp": is_locked,
-            "readable": rungs.readable(self.way),
-            "packages": rungs.packages(self.way),
+            "readable": isolation.readable(self.way),
+            "packages": isolation.packages(self.way),
             "preload": self._settings.preload,
             "tasks_of_others": 0 if self.way.rung == "jail" or self.way.uid else _own_tasks(),
         }
@@ -356,14 +356,14 @@ def borrowed(settings: Settings) -> Iterator[Jail]:
 def open_jail(settings: Settings) -> Jail:
     """Start a jail on the highest rung that holds here; raise NoSandbox."""
     refusals = []
-    rungs.compile_inside()
+    isolation.compile_inside()
     uid = _FIRST_PRIVATE_UID + os.getpid() % _PRIVATE_UIDS
-    for way in rungs.ways(is_unsafe=settings.is_unsafe, uid=uid):
+    for way in isolation.ways(is_unsafe=settings.is_unsafe, uid=uid):
         try:
             return Jail(settings, way)
         except (JailBroken, OSError) as error:
             refusals.append(str(error))
-    raise NoSandbox(f"no sandbox holds here; {rungs.advice()} ({'; '.join(refusals) or 'nothing to try'})")
+    raise NoSandbox(f"no sandbox holds here; {isolation.advice()} ({'; '.join(refusals) or 'nothing to try'})")
 
 
 def reached() -> tuple[str | None, str]:
@@ -373,7 +373,7 @@ def reached() -> tuple[str | None, str]:
     except NoSandbox as error:
         return None, str(error)
     jail.close()
-    return jail.way.rung, "" if jail.way.rung == "jail" else rungs.advice()
+    return jail.way.rung, "" if jail.way.rung == "jail" else isolation.advice()
 
 
 @atexit.register

@@ -6,7 +6,6 @@ inherits neither threads nor CUDA state from a parent that holds torch, and star
 
 from __future__ import annotations
 
-import ctypes
 import marshal
 import os
 import pickle
@@ -127,6 +126,8 @@ def _die_with_parent(parent: int) -> None:
     """Ask Linux for SIGKILL when the parent dies, even in a hang; elsewhere the end of the pipe must do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
+        import ctypes
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

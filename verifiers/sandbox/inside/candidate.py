@@ -9,7 +9,7 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from verifiers.sandbox.inside.remote import Peer
+from verifiers.sandbox.inside.remote_objects import Peer
 from verifiers.sandbox.inside.wire import Channel, Gone
 
 MODULE = "solution"

@@ -7,7 +7,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from verifiers.sandbox.inside.remote import Peer
+    from typing import Protocol
+
+    class Peer(Protocol):
+        """What a proxy needs of its side; `remote_objects.Peer` is one."""
+
+        def request(self, operation: str, *operands: Any) -> Any: ...
+
+        def call(self, target: Proxy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+        def leave(self, manager: Proxy, error: BaseException | None) -> None: ...
+
+        def may_mix(self, other: Any) -> bool: ...
+
 
 _ORDER = ("lt", "le", "gt", "ge")
 

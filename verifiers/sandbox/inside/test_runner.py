@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from verifiers.sandbox.inside.candidate import MODULE
-from verifiers.sandbox.inside.remote import Peer, Proxy
+from verifiers.sandbox.inside.remote_objects import Peer, Proxy
 from verifiers.sandbox.inside.wire import Channel
 
 HEADER = struct.Struct("<I")

@@ -20,8 +20,8 @@ import pytest
 import verifiers
 from tests.shared_data import shared
 from tests.tiers import fast_only
+from verifiers.sandbox import isolation
 from verifiers.sandbox import jail as jails
-from verifiers.sandbox import rungs
 from verifiers.sandbox.jail import Jail, JailBroken, NoSandbox, Outcome, Settings
 
 LIMIT = 1.0  # seconds until a program that hangs is ended
@@ -54,11 +54,11 @@ def hasty(request: pytest.FixtureRequest) -> Iterator[Jail]:
 def jail_of(rung: str, *, time_limit: float) -> Iterator[Jail]:
     """Open a jail of a rung. Root cannot confine a Python in its own home, but the system's."""
     refusals = []
-    for python in (rungs.interpreter(), "/usr/bin/python3"):
-        for way in rungs.ways(is_unsafe=False, uid=200_123_456):
+    for python in (isolation.interpreter(), "/usr/bin/python3"):
+        for way in isolation.ways(is_unsafe=False, uid=200_123_456):
             if way.rung == rung:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(rungs, "interpreter", lambda python=python: python)
+                    patch.setattr(isolation, "interpreter", lambda python=python: python)
                     try:
                         opened = Jail(Settings(time_limit=time_limit), way)
                     except (JailBroken, OSError) as error:
@@ -147,7 +147,7 @@ CHEATS = {
         "    def __eq__(self, o): return True\ndef solve(x): return ndarray()\n"
     ),
     "its own judge": (
-        "import sys\njudge = sys.modules['verifiers.sandbox.inside.judge']\n"
+        "import sys\njudge = sys.modules['verifiers.sandbox.inside.test_runner']\n"
         "judge.judge = judge._run = lambda *a: ('correct', 'match', '')\ndef solve(x): return 0\n"
     ),
     "an error that hangs when printed": (
@@ -521,12 +521,12 @@ def jail_processes(jail: Jail) -> list[psutil.Process]:
 def test_packages_below_tmp_are_seen_although_a_jail_has_a_tmp_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    way = next((way for way in rungs.ways(is_unsafe=False, uid=200_123_456) if way.rung == "jail"), None)
+    way = next((way for way in isolation.ways(is_unsafe=False, uid=200_123_456) if way.rung == "jail"), None)
     if way is None or not str(tmp_path).startswith("/tmp/"):
         pytest.skip("needs bubblewrap and a temporary folder below /tmp")
     (tmp_path / "packaged.py").write_text("FOUND = 7\n")
     tmp_path.chmod(0o755)
-    monkeypatch.setattr(rungs, "_package_folders", lambda: [str(tmp_path)])
+    monkeypatch.setattr(isolation, "_package_folders", lambda: [str(tmp_path)])
     with contextlib.closing(Jail(Settings(), way)) as jail:
         program = "import os, packaged\ndef solve(x):\n    return packaged.FOUND, os.listdir('/tmp')\n"
         tests = "def check(candidate):\n    assert candidate(0) == (7, [])\n"
@@ -580,7 +580,7 @@ def test_each_verdict_says_how_it_was_run() -> None:
 def test_without_a_sandbox_nothing_runs_and_the_verdict_is_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rungs, "ways", lambda **_: [])
+    monkeypatch.setattr(isolation, "ways", lambda **_: [])
     marker = tmp_path / "ran"
     with caplog.at_level(logging.WARNING), pytest.raises(NoSandbox, match=r"no sandbox holds here; .*bubblewrap"):
         jails.open_jail(Settings(memory_mb=512))
@@ -591,7 +591,7 @@ def test_without_a_sandbox_nothing_runs_and_the_verdict_is_unknown(
 
 
 def test_a_measure_that_the_kernel_refuses_ends_the_climb_and_no_program_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rungs, "readable", lambda way: ["\0 no path"])
+    monkeypatch.setattr(isolation, "readable", lambda way: ["\0 no path"])
     with pytest.raises(NoSandbox):
         jails.open_jail(Settings())
 
