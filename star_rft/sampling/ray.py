@@ -14,7 +14,7 @@ import os
 import pickle
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,32 +26,16 @@ from star_rft.ledger import Ledger, write_unit
 from star_rft.models import first_line
 from star_rft.progress import Sampling, Silent
 from star_rft.runs.timing import Note, Span
-from star_rft.sampling.plan import Unit
-from star_rft.sampling.rollout import Asked, Counted, Engine, draw, to_draw
-from star_rft.sampling.writer import VerifierPool
-from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Split
+from star_rft.sampling.jobs import UnitJob
+from star_rft.sampling.rollout import Engine, draw
+from star_rft.sampling.writer import CountedPool, VerifierPool
+from star_rft.types import Model, Sample, Sampler
 from verifiers.rewards import Tally
 from verifiers.types import Verdict
 
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Failure|Interrupt)\b")
 CONNECT_SECONDS = 10.0
 MARK = ".shared"  # a file of the run folder by which an actor knows that it sees the same folder
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A unit with all that an actor needs for it. Prompts are rendered: it needs no data set and no template."""
-
-    unit: Unit
-    round: int
-    stage: str
-    model: Model
-    fingerprint: str
-    decoding: Decoding
-    problems: Mapping[str, Problem]
-    prompts: Mapping[tuple[str, int], str]
-    prompt_ids: Mapping[str, tuple[int, ...]]
-    leaks: Callable[[str, Problem], bool] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +54,14 @@ class Cluster:
     make: Callable[[Model], Sampler]
     pool: Callable[[], AbstractContextManager[VerifierPool]]
 
-    def draw(
-        self,
-        units: Sequence[Unit],
-        *,
-        round: int,
-        ask: Callable[[Unit], tuple[Asked, Model]],
-        problems: Mapping[Split, Mapping[str, Problem]],
-        ledger: Ledger,
-        watched: Sampling,
-        stage: str,
-        note: Note,
-    ) -> dict[str, float]:
-        """Have every unit drawn that the ledger does not hold yet; return the actors' seconds, added up.
+    def draw(self, jobs: Iterable[UnitJob], *, ledger: Ledger, watched: Sampling, note: Note) -> dict[str, float]:
+        """Have every job drawn; return the actors' seconds, added up.
 
         As in one process it warns where too many verdicts are unknown.
         """
-        missing = to_draw(units, ledger, lambda unit: ask(unit)[0].decoding)
-        spent = {"sample": 0.0, "verify": 0.0}
-        if not missing:
-            return spent
-        orders = []
-        for unit in missing:
-            asked, model = ask(unit)
-            orders.append(_order(unit, asked, model, problems[unit.split], round=round, stage=stage))
+        jobs, spent = list(jobs), {"sample": 0.0, "verify": 0.0}
         tally = Tally()
-        for drawn in self._drawn(orders):
+        for drawn in self._drawn(jobs):
             line = drawn["line"]
             if ledger.adopt(line):
                 spent = {name: spent[name] + line["seconds"][name] for name in spent}
@@ -107,22 +73,18 @@ class Cluster:
             for span in drawn["spans"]:
                 note(Span(**span))
         tally.warn()
-        if left := [unit.name for unit in missing if unit.name not in ledger.units()]:
-            raise RunFailure(
-                f"the cluster left {len(left)} of {len(missing)} units undrawn, the first of them {left[0]}"
-            )
+        if left := [job.unit.name for job in jobs if job.unit.name not in ledger.units()]:
+            raise RunFailure(f"the cluster left {len(left)} of {len(jobs)} units undrawn, the first of them {left[0]}")
         return spent
 
-    def _drawn(self, orders: Sequence[Order]) -> Iterator[dict[str, Any]]:
+    def _drawn(self, jobs: Sequence[UnitJob]) -> Iterator[dict[str, Any]]:
         """Yield what actors tell of each unit: its line of the manifest, spans, and counts of its verdicts."""
         import ray
         import ray.data
 
         self._connect()
         (self.folder / MARK).write_text(mark := uuid4().hex)
-        data = ray.data.from_items(
-            [{"order": pickle.dumps(order)} for order in orders], override_num_blocks=len(orders)
-        )
+        data = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
         drawn = data.map_batches(
             Drawer,
             fn_constructor_kwargs={"folder": self.folder.resolve(), "mark": mark, "make": self.make, "pool": self.pool},
@@ -182,30 +144,21 @@ class Drawer:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Draw a unit; what a user can mend, or failed for a known reason, is an answer too: Ray would wrap it up."""
         try:
-            told = self._drawn(pickle.loads(bytes(batch["order"][0])))
+            told = self._drawn(pickle.loads(bytes(batch["job"][0])))
         except (UserError, RunFailure) as error:
             told = {"kind": "UserError" if isinstance(error, UserError) else "RunFailure", "error": str(error)}
         return {"told": [json.dumps(told)]}
 
-    def _drawn(self, order: Order) -> dict[str, Any]:
+    def _drawn(self, job: UnitJob) -> dict[str, Any]:
         if not (self._folder / MARK).exists() or (self._folder / MARK).read_text() != self._mark:
             host = socket.gethostname()
             raise UserError(
                 f"{self._folder}: is another folder on {host}: put run_dir on a file system that all nodes share"
             )
-        parts, counted, spans = _Parts(self._folder / "ledger"), Counted(self._pool), list[Span]()
-        with Silent().sampling(order.stage, len(order.unit)) as watched:
-            draw(
-                [order.unit],
-                round=order.round,
-                ask=lambda unit: _asked(order, self._engine.sampler),
-                problems={order.unit.split: order.problems},
-                pool=counted,
-                ledger=parts,
-                watched=watched,
-                stage=order.stage,
-                note=spans.append,
-            )
+        parts, counted, spans = _Parts(self._folder / "ledger"), CountedPool(self._pool), list[Span]()
+        with Silent().sampling(job.stage, len(job.requests)) as watched:
+            sampler = self._engine.sampler
+            draw([job], sampler=sampler, pool=counted, store=parts, watched=watched, note=spans.append)
         (line,) = parts.lines
         return {
             "line": line,
@@ -222,41 +175,8 @@ class _Parts:
         self.folder = folder
         self.lines: list[dict[str, Any]] = []
 
-    def units(self) -> Mapping[str, object]:
-        return {}
-
-    def record_decoding(self, decoding: Decoding) -> None:
-        """The process of the run has recorded it."""
-
     def commit(self, unit: str, pairs: Sequence[tuple[Sample, Verdict]], *, seconds: dict[str, float]) -> None:
         self.lines.append(write_unit(self.folder, unit, pairs, seconds=seconds, tag=f"-{uuid4().hex[:12]}"))
-
-
-def _order(unit: Unit, asked: Asked, model: Model, problems: Mapping[str, Problem], *, round: int, stage: str) -> Order:
-    requests = asked.requests(unit, problems)
-    return Order(
-        unit=unit,
-        round=round,
-        stage=stage,
-        model=model,
-        fingerprint=asked.model,
-        decoding=asked.decoding,
-        problems={request.problem_id: problems[request.problem_id] for request in requests},
-        prompts={(request.problem_id, request.attempt): request.prompt for request in requests},
-        prompt_ids={r.prompt: r.prompt_ids for r in requests if r.prompt_ids is not None},
-        leaks=asked.leaks,
-    )
-
-
-def _asked(order: Order, sampler: Callable[[Model], Sampler]) -> Asked:
-    return Asked(
-        sampler=lambda: sampler(order.model),
-        model=order.fingerprint,
-        decoding=order.decoding,
-        render=lambda problem, attempt: order.prompts[problem.id, attempt],
-        leaks=order.leaks,
-        encode=order.prompt_ids.get,
-    )
 
 
 def _require_answer(address: str | None) -> None:

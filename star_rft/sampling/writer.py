@@ -1,24 +1,29 @@
-"""What becomes of completions while the next ones are drawn: verified, joined to traces, committed unit by unit."""
+"""Background thread that verifies completions, joins them to traces and commits whole units."""
 
 from __future__ import annotations
 
 import queue
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Protocol
 
 from star_rft.progress import Sampling
 from star_rft.runs.timing import Note, Span
-from star_rft.types import Completion, Sample
+from star_rft.sampling.hints import leaks
+from star_rft.sampling.jobs import UnitJob
+from star_rft.types import Completion, Sample, digest
+from verifiers.rewards import Tally
 from verifiers.types import Verdict
 
 AHEAD = 8192  # completions that may wait for their verdicts before the sampler has to wait as well
+_LAST_WORD = re.compile(r"\S+\Z")
 PATIENCE = 0.2  # seconds between two looks at whether the other thread still lives
 FAREWELL = 2.0  # seconds that a thread has to end when its work is given up
 
@@ -34,22 +39,16 @@ class Store(Protocol):
 
 
 @dataclass(slots=True)
-class Job:
-    """A unit in the making. `question` gives what is judged of a completion, `joined` the sample and final verdict."""
+class OpenUnit:
+    """A unit of which some completions are still to be drawn or verified."""
 
-    name: str
-    round: int
-    stage: str
-    size: int
-    question: Callable[[Completion], tuple[str, Any]]
-    joined: Callable[[Completion, Verdict], tuple[Sample, Verdict]]
+    job: UnitJob
     pairs: list[tuple[Sample, Verdict]] = field(default_factory=list)
-    began: float = 0.0
-    first_asked: float = 0.0
+    first_verified: float = 0.0  # Unix time
     seconds: dict[str, float] = field(default_factory=dict)  # set before the last completion is handed over
 
 
-class Keeper:
+class Writer:
     """A thread that verifies and commits. Leaving the block waits for all of it, or gives it up when stopped.
 
     What goes wrong in the thread is raised in the one that hands over, at the next completion or in the end.
@@ -57,19 +56,19 @@ class Keeper:
 
     def __init__(self, pool: VerifierPool, store: Store, watched: Sampling, note: Note) -> None:
         self._pool, self._store, self._watched, self._note = pool, store, watched, note
-        self._queue: queue.Queue[tuple[Job, Completion] | None] = queue.Queue(AHEAD)
-        self._asked: deque[tuple[Job, Completion]] = deque()
+        self._queue: queue.Queue[tuple[OpenUnit, Completion] | None] = queue.Queue(AHEAD)
+        self._verified: deque[tuple[OpenUnit, Completion]] = deque()
         self._is_given_up = False
-        self._threads = ThreadPoolExecutor(1, "keeper")
+        self._threads = ThreadPoolExecutor(1, "writer")
         self._ending: Future[None] = Future()
 
-    def hand(self, job: Job, completion: Completion) -> float:
+    def hand(self, unit: OpenUnit, completion: Completion) -> float:
         """Hand a completion over; return the seconds that this had to wait for verification to keep up."""
         started = perf_counter()
-        is_waiting = self._put((job, completion))
+        is_waiting = self._put((unit, completion))
         return perf_counter() - started if is_waiting else 0.0
 
-    def _put(self, item: tuple[Job, Completion] | None) -> bool:
+    def _put(self, item: tuple[OpenUnit, Completion] | None) -> bool:
         """Put an item into the queue; say whether that took waiting."""
         is_waiting = False
         while True:
@@ -81,7 +80,7 @@ class Keeper:
             except queue.Full:
                 is_waiting = True
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> Writer:
         self._ending = self._threads.submit(self._run)
         return self
 
@@ -117,11 +116,11 @@ class Keeper:
 
     def _run(self) -> None:
         for verdict in self._pool.verify_iter(self._pairs()):
-            job, completion = self._asked.popleft()
+            unit, completion = self._verified.popleft()
             self._watched.judged()
-            job.pairs.append(job.joined(completion, verdict))
-            if len(job.pairs) == job.size and not self._is_given_up:
-                self._commit(job)
+            unit.pairs.append((sample_of(completion, unit.job), final_verdict(verdict, completion.finish_reason)))
+            if len(unit.pairs) == len(unit.job.requests) and not self._is_given_up:
+                self._commit(unit)
 
     def _pairs(self) -> Iterator[tuple[str, Any]]:
         while True:
@@ -130,21 +129,69 @@ class Keeper:
                 raise _GivenUp  # and what waits for its verdict is cancelled
             if item is None:
                 return
-            job, completion = item
-            job.first_asked = job.first_asked or time.time()
-            self._asked.append(item)
-            yield job.question(completion)
+            unit, completion = item
+            unit.first_verified = unit.first_verified or time.time()
+            self._verified.append(item)
+            problem = unit.job.problems[completion.request.problem_id]
+            yield judged_text(completion.text, completion.finish_reason), problem.reference
 
-    def _commit(self, job: Job) -> None:
-        judged = time.time()
-        busy = sum(verdict.seconds for _, verdict in job.pairs)
-        self._note(Span("verifier", job.stage, job.round, job.first_asked, judged, busy))
-        job.pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].attempt))
-        self._store.commit(job.name, job.pairs, seconds=job.seconds)
+    def _commit(self, unit: OpenUnit) -> None:
+        job, judged = unit.job, time.time()
+        busy = sum(verdict.seconds for _, verdict in unit.pairs)
+        self._note(Span("verifier", job.stage, job.round, unit.first_verified, judged, busy))
+        unit.pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].attempt))
+        self._store.commit(job.unit.name, unit.pairs, seconds=unit.seconds)
         written = time.time()
         self._note(Span("writer", job.stage, job.round, judged, written, written - judged))
-        job.pairs = []
+        unit.pairs = []
 
 
 class _GivenUp(Exception):
     """Ends the thread's work where it stands; nobody asks for it."""
+
+
+# From a completion to a sample and its verdict
+
+
+def judged_text(text: str, finish_reason: str) -> str:
+    """Leave out the last word of a completion that hit the token limit: `#### 1` may have been `#### 18`."""
+    return _LAST_WORD.sub("", text) if finish_reason == "length" else text
+
+
+def final_verdict(verdict: Verdict, finish_reason: str) -> Verdict:
+    """Call a cut-off completion `truncated` unless it had answered correctly before it ran on."""
+    if finish_reason == "length" and verdict.status == "incorrect":
+        return replace(verdict, reason="truncated")
+    return verdict
+
+
+def sample_of(completion: Completion, job: UnitJob) -> Sample:
+    request = completion.request
+    return Sample(
+        problem_id=request.problem_id,
+        split=job.unit.split,
+        round=job.round,
+        attempt=request.attempt,
+        model=job.model_id,
+        decode_id=job.decoding.id,
+        prompt_sha=digest(request.prompt),
+        seed=request.seed,
+        hinted=job.is_hinted,
+        text=completion.text,
+        token_ids=completion.token_ids,
+        finish_reason=completion.finish_reason,
+        logprob=completion.logprob,
+        leaks_hint=job.is_hinted and leaks(completion.text, job.problems[request.problem_id]),
+        ids_are_sampled=completion.ids_are_sampled,
+    )
+
+
+class CountedPool:
+    """A pool whose verdicts are counted as they pass, for the warning when too many are unknown."""
+
+    def __init__(self, pool: VerifierPool) -> None:
+        self.pool = pool
+        self.tally = Tally()
+
+    def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]:
+        return self.tally.watch(self.pool.verify_iter(pairs))

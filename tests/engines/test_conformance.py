@@ -15,7 +15,7 @@ from star_rft.errors import UserError
 from star_rft.ledger import Ledger
 from star_rft.progress import Unseen
 from star_rft.sampling.plan import Asking, Planned, plan_table, read_plan, write_plan
-from star_rft.sampling.rollout import Asked, draw
+from star_rft.sampling.rollout import draw
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from tests.engines.conformance import (
     GREEDY,
@@ -31,6 +31,7 @@ from tests.engines.conformance import (
     vllm_backend,
 )
 from tests.engines.server_backends import server_backend, vllm_server_backend
+from tests.small_jobs import jobs_for
 from verifiers import verify_iter
 from verifiers.types import Verdict
 
@@ -285,15 +286,9 @@ def rolled_out(folder: Path, sampler: Sampler, decoding: Decoding) -> Ledger:
     asking = Asking(1, "train", "policy", [decoding.id], [sampler.batch_size_for(40, decoding)])
     table = plan_table(list(problems), asking, counts=4, run_seed=3, unit_size=8)
     write_plan(folder / "plan.parquet", [table])
-    draw(
-        read_plan(folder / "plan.parquet"),
-        round=1,
-        ask=lambda unit: Asked(lambda: sampler, "fingerprint", decoding, lambda problem, attempt: problem.prompt),
-        problems={"train": problems},
-        pool=Pool(),
-        ledger=ledger,
-        watched=Unseen(),
-    )
+    ledger.record_decoding(decoding)
+    jobs = jobs_for(read_plan(folder / "plan.parquet"), problems, decoding, model_id="fingerprint")
+    draw(jobs, sampler=lambda model: sampler, pool=Pool(), store=ledger, watched=Unseen())
     return ledger
 
 

@@ -18,8 +18,9 @@ from star_rft.progress import Silent
 from star_rft.runs.timing import Span
 from star_rft.sampling import writer
 from star_rft.sampling.plan import POLICY, Asking, Unit, plan_table, read_plan, write_plan
-from star_rft.sampling.rollout import Asked, draw
+from star_rft.sampling.rollout import draw
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
+from tests.small_jobs import jobs_for
 from verifiers.types import Verdict
 
 DECODING = Decoding(temperature=1.0, max_tokens=4)
@@ -70,16 +71,11 @@ def drawn(
 ) -> Ledger:
     ledger = Ledger(folder, is_writer=True)
     with Silent().sampling("sampling", 8) as watched:
-        draw(
-            units_of(folder),
-            round=1,
-            ask=lambda unit: Asked(lambda: sampler, "m", DECODING, lambda problem, attempt: problem.prompt),
-            problems={"train": PROBLEMS},
-            pool=pool,
-            ledger=ledger,
-            watched=watched,
-            note=note,
-        )
+        ledger.record_decoding(DECODING)
+        committed = ledger.units()
+        left = [unit for unit in units_of(folder) if unit.name not in committed]
+        jobs = jobs_for(left, PROBLEMS, DECODING)
+        draw(jobs, sampler=lambda model: sampler, pool=pool, store=ledger, watched=watched, note=note)
     return ledger
 
 
