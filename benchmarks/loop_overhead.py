@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -72,9 +73,10 @@ def outside_the_model(prompts: int, folder: Path) -> dict[str, float]:
     began = perf_counter()
     with open_run(configs.load(raw)) as stages:
         opened = perf_counter()
-        stages.drawing.engine.make = lambda model: Canned()
-        stages.training = RoundTraining(Supervised(canned_fit, "last", None, 1.0, False), None)
-        list(run(stages, rounds=1))
+        stages.context.engine.make = lambda model: Canned()
+        supervised = RoundTraining(Supervised(canned_fit, "last", None, 1.0, False), None)
+        training = replace(stages.training, round_training=supervised)
+        list(run(replace(stages, training=training), rounds=1))
     return {"open": opened - began, "round": perf_counter() - opened, "all": perf_counter() - began}
 
 

@@ -41,22 +41,26 @@ def plan(run: Path, prompts: int) -> dict[str, float]:
     from star_rft.ledger import Ledger
     from star_rft.progress import Silent
     from star_rft.runs.folder import RunFolder
+    from star_rft.runs.timing import Timing
+    from star_rft.sampling.context import Engine, RunContext
     from star_rft.sampling.policy import Source
-    from star_rft.sampling.rollout import Drawing, Engine
-    from star_rft.sampling.scheduler import Waves
+    from star_rft.sampling.rollout import Rollout
+    from star_rft.sampling.scheduler import Scheduler
     from star_rft.types import Decoding, Problem
 
     ledger, folder, stub = Ledger(run), RunFolder(run), Counting()
     ids = [pid for (pid,) in ledger.connect().sql("select problem_id from problems order by problem_id").fetchall()]
     problems = [Problem(id=pid, prompt="How many are there?", reference="1", verifier="math") for pid in ids]
-    drawing = Drawing(ledger, {"train": problems}, Engine(lambda model: stub), None, Silent(), str, 0, 4096)  # type: ignore[arg-type]
+    engine = Engine(lambda model: stub, str)
+    context = RunContext(folder, ledger, {"train": problems}, engine, Silent(), Timing(), 0, quarantines=True)
+    rollout = Rollout(context, None, 4096)  # type: ignore[arg-type]
     source = Source(stub, range(64), (Decoding(1.0, 256),), (lambda problem: problem.prompt,))  # type: ignore[arg-type]
-    waves = Waves(folder, drawing, Adaptive(4, 64), None, "equation_key", "last", True, True)
+    scheduler = Scheduler(rollout, Adaptive(4, 64), None, "equation_key", "last", True)
     folder.round(2).mkdir(parents=True, exist_ok=True)
     (folder.plan(2)).write_bytes(b"")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    tables = waves._tables(2, 1, "policy", problems, [source])
+    tables = scheduler._tables(2, 1, "policy", problems, [source])
     planned = time.perf_counter() - began
     from star_rft.sampling.plan import read_plan, write_plan
 

@@ -7,85 +7,101 @@ a run, continues it after whatever stopped it, and extends it by more rounds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
 
 from star_rft.errors import RunError
-from star_rft.sampling.plan import Unit
-from star_rft.stages.stages import RunStages
+from star_rft.sampling.context import RunContext
+from star_rft.stages.evaluation import EvaluationStage
+from star_rft.stages.sampling import SamplingStage
+from star_rft.stages.selection import SelectionStage
+from star_rft.stages.training import TrainingStage
 from star_rft.types import Model, RoundReport
 
 
-class Stages(Protocol):
-    """What a round consists of. `build.py` makes these from a config; models are checkpoint folders."""
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What a round consists of; `build` makes it from a config. Models are checkpoint folders, or names."""
 
-    def start(self) -> Model: ...
-    def mend(self) -> None: ...
-    def plan(self, round: int, policy: Model) -> list[Unit]: ...
-    def sample_and_verify(self, round: int, units: list[Unit], policy: Model) -> None: ...
-    def rationalize(self, round: int, policy: Model) -> None: ...
-    def classify(self, round: int) -> None: ...
-    def score(self, round: int, policy: Model) -> None: ...
-    def select(self, round: int) -> None: ...
-    def train(self, round: int, policy: Model) -> Model: ...
-    def evaluate(self, round: int, policy: Model) -> None: ...
-    def record(self, round: int, policy: Model) -> RoundReport: ...
-    def recorded(self, round: int) -> RoundReport | None: ...
-    def ends(self, report: RoundReport) -> bool: ...
-    def policy_after(self, report: RoundReport) -> Model: ...
+    context: RunContext
+    sampling: SamplingStage
+    selection: SelectionStage
+    training: TrainingStage
+    evaluation: EvaluationStage
+
+    def recorded(self, round_index: int) -> RoundReport | None:
+        """Return the report of a finished round, None for one that is not finished."""
+        return self.evaluation.recorded(round_index, self.training.model_of)
 
 
 def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:
     """Yield a report a round; round 0 is the evaluation of the model that the loop starts from."""
-    policy = stages.start()
-    stages.mend()
-    for round in range(rounds + 1):
-        report = stages.recorded(round)
+    policy = stages.training.start()
+    draw_damaged_again(stages)
+    for round_index in range(rounds + 1):
+        report = stages.recorded(round_index)
         if report is None:
-            if round > 0:
-                while units := stages.plan(round, policy):
-                    stages.sample_and_verify(round, units, policy)
-                stages.rationalize(round, policy)
-                stages.classify(round)
-                stages.score(round, policy)
-                stages.select(round)
-                policy = stages.train(round, policy)
-            stages.evaluate(round, policy)
-            report = stages.record(round, policy)
+            if round_index > 0:
+                sample_round(stages, round_index, policy)
+                stages.selection.select(round_index)
+                policy = stages.training.train(round_index, policy)
+            stages.evaluation.evaluate(round_index, policy)
+            report = stages.evaluation.record(round_index, policy)
         yield report
-        if stages.ends(report):
+        if stages.evaluation.metrics.ends(report):
             return
-        policy = stages.policy_after(report)  # an earlier one, where the gate rolled the round back
+        policy = stages.training.policy_after(report)  # an earlier one, where the gate rolled the round back
 
 
-def do_stage(stages: RunStages, stage: str) -> str:
+def sample_round(stages: Stages, round_index: int, policy: Model) -> None:
+    """Sample wave by wave until the budget is spent, then with hints; say what each problem has come to, and score."""
+    while units := stages.sampling.plan(round_index, policy):
+        stages.sampling.sample(round_index, units, policy)
+    stages.sampling.sample_with_hints(round_index, policy)
+    stages.selection.classify(round_index)
+    stages.sampling.score(round_index, policy)
+
+
+def draw_damaged_again(stages: Stages) -> None:
+    """Draw again what was drawn and is found damaged, before anything that is left to do reads the ledger."""
+    lost = stages.context.ledger.lost().keys()
+    for round_index in stages.context.folder.begun_rounds() if lost else []:
+        stages.sampling.draw_again(round_index, stages.training.policy_before(round_index), lost)
+        stages.evaluation.draw_again(round_index, stages.training.model_of(round_index), lost)
+
+
+def do_stage(stages: Stages, stage: str) -> str:
     """Do one stage of the first unfinished round and say what was done.
 
     "train" needs the selection and "select" the samples of that round; what is missing is named.
     """
-    finished = stages.folder.finished_rounds()
-    round = finished[-1] + 1 if finished else 0
-    last = stages.recorded(round - 1) if round > 0 else None
-    policy = stages.start() if last is None else stages.policy_after(last)
-    stages.mend()
-    if round == 0 and stage != "eval":
-        raise RunError(f"{stages.folder.path}: the model it starts from is not evaluated yet: star-rft eval first")
+    folder = stages.context.folder
+    finished = folder.finished_rounds()
+    round_index = finished[-1] + 1 if finished else 0
+    last = stages.recorded(round_index - 1) if round_index > 0 else None
+    policy = stages.training.start() if last is None else stages.training.policy_after(last)
+    draw_damaged_again(stages)
+
+    def require(is_there: bool, what: str, before: str) -> None:
+        if not is_there:
+            raise RunError(
+                f"{folder.path}: round {round_index} has no complete {what} yet: star-rft {before} {folder.path} first"
+            )
+
+    if round_index == 0 and stage != "eval":
+        raise RunError(f"{folder.path}: the model it starts from is not evaluated yet: star-rft eval first")
     if stage == "sample":
-        while units := stages.plan(round, policy):
-            stages.sample_and_verify(round, units, policy)
-        stages.rationalize(round, policy)
-        stages.classify(round)
-        stages.score(round, policy)
-        return f"round {round}: its samples are in the ledger"
+        sample_round(stages, round_index, policy)
+        return f"round {round_index}: its samples are in the ledger"
     if stage == "select":
-        stages.require(round, stages.is_sampled(round, policy), "samples", "sample")
-        stages.classify(round)
-        stages.select(round)
-        return f"round {round}: {stages.folder.selection(round)}"
+        require(stages.sampling.is_sampled(round_index, policy), "samples", "sample")
+        stages.selection.classify(round_index)
+        stages.selection.select(round_index)
+        return f"round {round_index}: {folder.selection(round_index)}"
     if stage == "train":
-        stages.require(round, stages.folder.selection(round).exists(), "selection", "select")
-        return f"round {round}: {stages.train(round, policy)}"
-    if round > 0:
-        policy = stages.folder.checkpoint(round)
-        stages.require(round, stages.folder.checkpoint(round).exists(), "checkpoint", "train")
-    stages.evaluate(round, policy)
-    return f"round {round}: pass@k {stages.record(round, policy).pass_at_k}"
+        require(folder.selection(round_index).exists(), "selection", "select")
+        return f"round {round_index}: {stages.training.train(round_index, policy)}"
+    if round_index > 0:
+        policy = folder.checkpoint(round_index)
+        require(folder.checkpoint(round_index).exists(), "checkpoint", "train")
+    stages.evaluation.evaluate(round_index, policy)
+    return f"round {round_index}: pass@k {stages.evaluation.record(round_index, policy).pass_at_k}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,10 +18,12 @@ from star_rft.build.sampling import (
     open_cluster,
     open_pool,
     open_sampler,
+    policy_attempts,
     prompts_of,
     sources_of,
     undeclared_end,
 )
+from star_rft.build.training import fit_of, preference_of, supervised_of
 from star_rft.config import Config, FitConfig
 from star_rft.data import Prompter
 from star_rft.errors import RunError
@@ -31,23 +33,28 @@ from star_rft.export.cards import write_model_card
 from star_rft.files import locked, write_text
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.ledger import Ledger
+from star_rft.loop import Stages
 from star_rft.progress import Progress, Silent
 from star_rft.recipes import recipe_files
 from star_rft.runs.environment import machine, versions
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
-from star_rft.runs.timing import Seconds, Timeline
+from star_rft.runs.timing import Timeline, Timing
+from star_rft.sampling.context import Engine, RunContext
 from star_rft.sampling.policy import Source
-from star_rft.sampling.rollout import Drawing, Engine
-from star_rft.sampling.scheduler import Waves
-from star_rft.sampling.temperature_search import Probe
+from star_rft.sampling.rollout import Rollout, check_prompts
+from star_rft.sampling.scheduler import Scheduler
+from star_rft.sampling.temperature_search import TemperatureSearch
 from star_rft.scorers.registry import Scoring, Surroundings, check_options, open_scorer
 from star_rft.selection.rules import check as check_rules
 from star_rft.selection.rules import dedup_key
-from star_rft.stages.metrics import Reporting
-from star_rft.stages.stages import RunStages
+from star_rft.stages.evaluation import EvaluationStage
+from star_rft.stages.metrics import KLSettings, RoundMetrics
+from star_rft.stages.sampling import SamplingStage
+from star_rft.stages.selection import SelectionStage
 from star_rft.stages.trackers import Tracking, open_trackers
 from star_rft.stages.trackers import check as check_trackers
+from star_rft.stages.training import TrainingStage, WarmStart
 from star_rft.training.dataset import Sampling
 from star_rft.training.distributed.launch import Launch, config_file, fit_launched
 from star_rft.training.options import LoraSpec
@@ -69,7 +76,7 @@ def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Ma
 
 
 @contextmanager
-def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | None = None) -> Iterator[RunStages]:
+def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | None = None) -> Iterator[Stages]:
     """Hold the run folder and yield its stages; everything that they opened is closed in the end.
 
     `rows` are data sets given in memory, by split; they take the place of the config's sources.
@@ -84,19 +91,20 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
         write_text(folder.config, configs.dump(config))
         with open_pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
+            prompts, tracking = stages.training.prompts, stages.training.tracking
             try:
-                if warning := undeclared_end(stages.prompts, config.sample.stop_token_ids):
-                    stages.drawing.progress.say(warning)
-                for decoding in (stages.sources[0].decodings[0], stages.held_out.sampled):
-                    stages.prompts.stops(decoding)  # raises UserError for an end that the tokenizer cannot have
-                stages.drawing.check_prompts(stages.prompts.render)
+                if warning := undeclared_end(prompts, config.sample.stop_token_ids):
+                    stages.context.progress.say(warning)
+                for decoding in (stages.sampling.sources[0].decodings[0], stages.evaluation.held_out.sampled):
+                    prompts.stops(decoding)  # raises UserError for an end that the tokenizer cannot have
+                check_prompts(stages.context.ledger, problems, prompts.render)
                 for number in folder.finished_rounds():  # of which a tracker may be new
-                    stages.tracking.round(read_report(folder.metrics(number)))
+                    tracking.round(read_report(folder.metrics(number)))
                 yield stages
-                stages.tracking.close()
+                tracking.close()
             finally:
-                stages.tracking.close(is_broken_off=True)
-                stages.drawing.engine.release()
+                tracking.close(is_broken_off=True)
+                stages.context.engine.release()
 
 
 def check_names(config: Config) -> None:
@@ -171,7 +179,7 @@ def _gate(config: Config) -> Gate | None:
     )
 
 
-def holds_out_suspects(config: Config) -> bool:
+def quarantines(config: Config) -> bool:
     """Whether a reference that the samples contradict matters: not where a scorer decides."""
     return config.select.suspects == "hold_out" and not (config.scorer is not None and config.scorer.decides)
 
@@ -183,7 +191,7 @@ def _stages(
     warm_start: list[Problem],
     pool: verifiers.Pool,
     progress: Progress,
-) -> RunStages:
+) -> Stages:
     from star_rft import models
 
     base = models.resolve(
@@ -195,45 +203,58 @@ def _stages(
     if config.model.from_scratch:
         trust = config.model.trust_remote_code
         base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
-    prompts, engine = prompts_of(config, base), Engine(partial(open_sampler, config))
-    sources = sources_of(config, base)
-    fingerprint, note = lru_cache(maxsize=None)(models.fingerprint), Timeline(folder.timeline).note
-    drawing = Drawing(
+    prompts, sources = prompts_of(config, base), sources_of(config, base)
+    engine = Engine(partial(open_sampler, config), lru_cache(maxsize=None)(models.fingerprint))
+    context = RunContext(
+        folder=folder,
         ledger=Ledger(folder.path, is_writer=True),
         problems=problems,
         engine=engine,
-        pool=pool,
         progress=progress,
-        fingerprint=fingerprint,
+        timing=Timing(Timeline(folder.timeline).note),
         seed=config.seed,
-        unit_size=config.sample.unit,
-        note=note,
-        cluster=open_cluster(config),
+        quarantines=quarantines(config),
     )
-    return RunStages(
-        folder=folder,
-        drawing=drawing,
-        waves=_waves(config, folder, drawing),
-        rounds=config.rounds,
-        base=base,
-        prompts=prompts,
-        sources=sources,
-        hint=hint_source(config, base),
-        prompts_a_round=config.sample.prompts,
-        probe=_probe(config),
-        scoring=_scoring(config, prompts, engine, fingerprint, sources),
-        held_out=held_out_of(config),
-        reporting=_reporting(config, folder, drawing, base=base, prompts=prompts, warm_start=warm_start),
-        holds_out_suspects=holds_out_suspects(config),
-        second=partial(_second, config),
-        select_with=_select_with(config),
-        corpus_with=_corpus_with(config),
-        training=RoundTraining(_supervised(config), _comparing(config)),
-        warm_up=_fit(config, config.warm_start) if config.warm_start else None,
-        warm_start_data=warm_start,
-        tracking=_tracking(folder, config),
-        write_card=partial(write_model_card, folder, told(config, is_chat=prompts.is_chat)),
-        seconds=Seconds(note),
+    rollout = Rollout(context, pool, config.sample.unit, open_cluster(config))
+    tracking = _tracking(folder, config)
+    return Stages(
+        context=context,
+        sampling=SamplingStage(
+            rollout=rollout,
+            scheduler=_scheduler(config, rollout),
+            sources=sources,
+            hint=hint_source(config, base),
+            prompts_per_round=config.sample.prompts,
+            search=_temperature_search(config),
+            scoring=_scoring(config, prompts, engine, sources),
+        ),
+        selection=SelectionStage(
+            context=context,
+            settings=_select_with(config),
+            own=policy_attempts(config),
+            scorer_decides=config.scorer is not None and config.scorer.decides,
+            second=partial(_second, config),
+        ),
+        training=TrainingStage(
+            context=context,
+            base=base,
+            prompts=prompts,
+            sources=sources,
+            round_training=RoundTraining(supervised_of(config), preference_of(config)),
+            warm_start=WarmStart(fit_of(config, config.warm_start), warm_start) if config.warm_start else None,
+            mixture=_mixture(config),
+            tracking=tracking,
+        ),
+        evaluation=EvaluationStage(
+            rollout=rollout,
+            prompts=prompts,
+            held_out=held_out_of(config),
+            rounds=config.rounds,
+            has_scores=config.scorer is not None,
+            metrics=_metrics(config, context, base=base, prompts=prompts, warm_start=warm_start),
+            tracking=tracking,
+            write_card=partial(write_model_card, folder, told(config, is_chat=prompts.is_chat)),
+        ),
     )
 
 
@@ -251,39 +272,28 @@ def _select_with(config: Config) -> dict[str, Any]:
     }
 
 
-def _corpus_with(config: Config) -> dict[str, float]:
+def _mixture(config: Config) -> dict[str, float]:
     return {"gold": config.select.gold, "mix": config.train.mix if config.train else 0.0}
 
 
-def _reporting(
-    config: Config,
-    folder: RunFolder,
-    drawing: Drawing,
-    *,
-    base: Model,
-    prompts: Prompter,
-    warm_start: list[Problem],
-) -> Reporting:
+def _metrics(
+    config: Config, context: RunContext, *, base: Model, prompts: Prompter, warm_start: list[Problem]
+) -> RoundMetrics:
     section = config.model
-    return Reporting(
-        folder=folder,
-        drawing=drawing,
-        start=base if config.warm_start is None else folder.warm_start,
+    loading = {"dtype": section.dtype, "device": section.device, "trust_remote_code": section.trust_remote_code}
+    return RoundMetrics(
+        context=context,
+        start=base if config.warm_start is None else context.folder.warm_start,
         prompts=prompts,
         held_out=held_out_of(config),
         gate=_gate(config),
-        drift_traces=config.eval.drift,
-        loading={
-            "dtype": section.dtype,
-            "device": section.device,
-            "trust_remote_code": section.trust_remote_code,
-        },
-        corpus_with=_corpus_with(config),
-        warm_start_data=warm_start,
+        kl=KLSettings(config.eval.drift, loading),
+        mixture=_mixture(config),
+        anchor=warm_start,
     )
 
 
-def _waves(config: Config, folder: RunFolder, drawing: Drawing) -> Waves:
+def _scheduler(config: Config, rollout: Rollout) -> Scheduler:
     section, most = config.budget, config.sample.n
     probe = min(section.probe, most)
     budgets: dict[str, Budget] = {
@@ -292,30 +302,29 @@ def _waves(config: Config, folder: RunFolder, drawing: Drawing) -> Waves:
         "prop2diff": Prop2Diff(section.target, most, probe),
         "adaptive": Adaptive(section.target, most, probe),
     }
-    return Waves(
-        folder=folder,
-        drawing=drawing,
+    return Scheduler(
+        rollout=rollout,
         budget=budgets[section.plan],
         tokens=section.tokens,
         key=dedup_key(config.select.rules),
         rounds=config.select.rounds,
         escalates=section.plan == "adaptive",
-        holds_out_suspects=holds_out_suspects(config),
     )
 
 
-def _probe(config: Config) -> Probe | None:
+def _temperature_search(config: Config) -> TemperatureSearch | None:
     section = config.balance
     if section is None:
         return None
-    return Probe(tuple(section.temperatures), tuple(section.thresholds), section.problems, section.n, section.target)
+    return TemperatureSearch(
+        tuple(section.temperatures), tuple(section.thresholds), section.problems, section.n, section.target
+    )
 
 
 def _scoring(
     config: Config,
     prompts: Prompter,
     engine: Engine,
-    fingerprint: Callable[[Model], str],
     sources: Sequence[Source],
 ) -> Scoring | None:
     section = config.scorer
@@ -323,11 +332,11 @@ def _scoring(
         return None
 
     def make(policy: Model) -> Scorer:
-        foreign = [fingerprint(source.model) for source in sources if source.model is not None]
+        foreign = [engine.fingerprint(source.model) for source in sources if source.model is not None]
         around = Surroundings(
             policy=policy,
             sampler=engine.sampler,
-            fingerprint=fingerprint,
+            fingerprint=engine.fingerprint,
             prompts=prompts,
             sampling=Sampling(stops=prompts.stops(sources[0].decodings[0]), foreign=foreign),
             into=RunFolder(config.folder).base_model / "scorer",
@@ -337,71 +346,3 @@ def _scoring(
         return open_scorer(section.name, model=section.model, options=section.options, around=around)
 
     return Scoring(section.name, make, section.threshold, section.decides, frees_policy=section.model is not None)
-
-
-def _supervised(config: Config) -> Supervised | None:
-    section = config.train
-    if section is None:
-        return None
-    return Supervised(
-        fit=_fit(config, section),
-        start=section.start,
-        max_steps=section.max_steps,
-        step_growth=section.step_growth,
-        continues_optimizer=section.optimizer == "continue",
-    )
-
-
-def _comparing(config: Config) -> Comparing | None:
-    section = config.preference
-    if section is None:
-        return None
-    from star_rft.training.preference import fit_rankings
-
-    fit = partial(
-        _where(config, fit_rankings),
-        objective=section.objective,
-        beta=section.beta,
-        sft_weight=section.sft_weight,
-        **_fit_options(config, section),
-    )
-    return Comparing(fit, section.start, makes_verifier=section.makes == "verifier")
-
-
-def _fit(config: Config, section: FitConfig) -> Fit:
-    from star_rft.training.sft import fit
-
-    return partial(_where(config, fit), **_fit_options(config, section))
-
-
-def _where(config: Config, fit: Fit) -> Fit:
-    """Return what does a training: in this process, or in processes that are launched for it."""
-    section = config.launch
-    if section.processes == 1 and section.config is None:
-        return fit
-    launch = Launch(
-        processes=section.processes,
-        config=config_file(section.config or "fsdp2"),
-        arguments=section.arguments,
-        command=section.command,
-        stall=section.stall,
-    )
-    return partial(fit_launched, launch=launch)
-
-
-def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:
-    shared = {name: getattr(section, name) for name in FitConfig.model_fields if name != "lora"}
-    where = {"device": config.model.device, "trust_remote_code": config.model.trust_remote_code}
-    return {**shared, **where, "lora": lora_of(section)}
-
-
-def lora_of(section: FitConfig) -> LoraSpec | None:
-    if section.lora is None:
-        return None
-    targets = section.lora.target_modules
-    return LoraSpec(
-        r=section.lora.r,
-        alpha=section.lora.alpha,
-        dropout=section.lora.dropout,
-        target_modules=targets if isinstance(targets, str) else tuple(targets),
-    )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from star_rft import config as configs
-from star_rft.build import check_names, lora_of
+from star_rft.build import check_names
 from star_rft.build.problems import check_data, load_all
 from star_rft.build.sampling import engine_name, prompts_of, train_decodings, undeclared_end
+from star_rft.build.training import lora_of
 from star_rft.config import Config, FitConfig
 from star_rft.models import ASSETS
 from star_rft.models.load import may_be_of_hub

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from star_rft.config import Config
     from star_rft.experiments.compare import Comparison
     from star_rft.experiments.controls import AtOnce
+    from star_rft.loop import Stages
     from star_rft.runs.folder import RunFolder
-    from star_rft.stages.stages import RunStages
 
 
 @app.command(epilog=example("star-rft controls runs/quickstart --only random,no_dedup"))
@@ -48,7 +48,7 @@ def controls(
             progress_of(quiet, name=f"controls of {config.name}, round {number}") as progress,
         ):
 
-            def at_once(asked: AtOnce) -> AbstractContextManager[RunStages]:
+            def at_once(asked: AtOnce) -> AbstractContextManager[Stages]:
                 return open_run(_at_once(folder, asked), progress=progress)
 
             with open_run(config, progress=progress) as stages:

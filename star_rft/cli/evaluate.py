@@ -41,6 +41,7 @@ def verify(
 
 def _verify_run(folder: str, workers: int | None) -> None:
     from star_rft.build import open_run, settle
+    from star_rft.sampling.writer import verify_again
 
     if not Path(folder).is_dir():
         raise UserError(
@@ -53,7 +54,7 @@ def _verify_run(folder: str, workers: int | None) -> None:
         progress_of(False, name=settled.name) as progress,
         open_run(settled, progress=progress) as stages,
     ):
-        changed = stages.drawing.verify_again()
+        changed = verify_again(stages.context, stages.sampling.rollout.pool)
     typer.echo(", ".join(f"{key}: {count:,}" for key, count in sorted(changed.items())) or "no verdict changed")
 
 

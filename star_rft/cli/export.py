@@ -137,7 +137,7 @@ def _name(job: Job, *, every: bool) -> str:
 
 
 def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> Material:
-    from star_rft.build import holds_out_suspects
+    from star_rft.build import quarantines
     from star_rft.build.sampling import policy_attempts, prompts_of, train_decodings
     from star_rft.data import read_problems
     from star_rft.export.rows import Material, foreign_models
@@ -153,7 +153,7 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
             stops=prompts.stops(train_decodings(config)[0]),
             foreign=foreign_models(con, policy_attempts(config)),
         ),
-        holds_out_suspects=holds_out_suspects(config),
+        holds_out_suspects=quarantines(config),
     )
 
 

@@ -135,7 +135,7 @@ def _classed(run: Path, config: Config) -> pa.Table:
 
 
 def _remedies(config: Config) -> Mapping[PromptClass, str]:
-    from star_rft.build import holds_out_suspects
+    from star_rft.build import quarantines
     from star_rft.frontier.review import remedies
 
     return remedies(
@@ -143,7 +143,7 @@ def _remedies(config: Config) -> Mapping[PromptClass, str]:
         most=config.sample.n,
         models=len(config.sample.models),
         has_hints=config.rationalize is not None,
-        holds_out_suspects=holds_out_suspects(config),
+        holds_out_suspects=quarantines(config),
     )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import verifiers
 from star_rft.errors import RunFailure, UserError
 from star_rft.files import append_line, read_lines
+from star_rft.loop import Stages
 from star_rft.progress import Advance
 from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
 from star_rft.scorers.registry import SCORERS, Surroundings, check_options, open_scorer, trace_of
-from star_rft.stages.stages import RunStages
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
 from star_rft.training.dataset import Sampling
 from star_rft.types import Interval, Scorer, Split, Trace, digest
@@ -88,16 +88,16 @@ def doublings(n: int) -> list[int]:
     return sorted({2**i for i in range(n.bit_length())} | {n})
 
 
-def measure(stages: RunStages, chooser: Chooser) -> BestOfN:
+def measure(stages: Stages, chooser: Chooser) -> BestOfN:
     """Score the samples of a finished evaluation, what was scored before excepted, and sum up every k.
 
     The policy is freed first and the scorer closed in the end: neither needs the memory of the other.
     """
     traces = held_out_traces(stages)
-    stages.drawing.engine.release()
-    path = score_file(stages.folder.path, chooser) if chooser.is_kept else None
+    stages.context.engine.release()
+    path = score_file(stages.context.folder.path, chooser) if chooser.is_kept else None
     try:
-        with stages.drawing.progress.stage(f"scoring by {chooser.by}", len(traces)) as advance:
+        with stages.context.progress.stage(f"scoring by {chooser.by}", len(traces)) as advance:
             scores = score_traces(traces, chooser.scorer, path=path, advance=advance)
     finally:
         chooser.scorer.close()
@@ -106,14 +106,14 @@ def measure(stages: RunStages, chooser: Chooser) -> BestOfN:
     return curve(by_problem, chooser)
 
 
-def held_out_traces(stages: RunStages) -> list[Trace]:
+def held_out_traces(stages: Stages) -> list[Trace]:
     """Return the sampled completions of the model that a run starts from, problem by problem."""
-    split: Split = "dev" if stages.drawing.problems.get("dev") else "test"
-    problems = {problem.id: problem for problem in stages.drawing.problems[split]}
-    rows = stages.ledger.connect().sql(
+    split: Split = "dev" if stages.context.problems.get("dev") else "test"
+    problems = {problem.id: problem for problem in stages.context.problems[split]}
+    rows = stages.context.ledger.connect().sql(
         "select * from traces where split = $split and round = 0 and decode_id = $decode_id"
         " order by problem_id, attempt",
-        params={"split": split, "decode_id": stages.held_out.sampled.id},
+        params={"split": split, "decode_id": stages.evaluation.held_out.sampled.id},
     )
     return [trace_of(row, problems[row["problem_id"]]) for row in rows.to_arrow_table().to_pylist()]
 
@@ -222,7 +222,7 @@ def _mean_score(by_problem: Sequence[Scored], k: int) -> float | None:
 
 def open_chooser(
     by: str,
-    stages: RunStages,
+    stages: Stages,
     *,
     model: str | None,
     options: Mapping[str, Any],
@@ -238,13 +238,13 @@ def open_chooser(
     check_chooser(by, model=model, options=options)
     if by in SCORERS:
         around = Surroundings(
-            policy=stages.start(),
-            sampler=stages.drawing.engine.sampler,
-            fingerprint=stages.drawing.fingerprint,
-            prompts=stages.prompts,
-            sampling=Sampling(stops=stages.prompts.stops(stages.held_out.sampled)),
-            into=stages.folder.path / "scorer_model",
-            seed=stages.drawing.seed,
+            policy=stages.training.start(),
+            sampler=stages.context.engine.sampler,
+            fingerprint=stages.context.engine.fingerprint,
+            prompts=stages.training.prompts,
+            sampling=Sampling(stops=stages.training.prompts.stops(stages.evaluation.held_out.sampled)),
+            into=stages.context.folder.path / "scorer_model",
+            seed=stages.context.seed,
         )
         scorer = open_scorer(by, model=model, options=options, around=around)
         return Chooser(by, scorer, _weigh(scorer), is_kept=by != "majority")

@@ -19,11 +19,12 @@ from star_rft.errors import RunError, UserError
 from star_rft.evaluation import evaluate
 from star_rft.files import read_json, whole, write_json, write_table
 from star_rft.ledger import Ledger
+from star_rft.loop import sample_round
 from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.runs.reports import read_report
-from star_rft.runs.timing import Seconds, Timeline
+from star_rft.runs.timing import Timeline, Timing
 from star_rft.selection.rules import select
-from star_rft.training.dataset import corpus, gold_examples, rankings
+from star_rft.training.dataset import corpus, gold_examples
 from star_rft.training.options import FitReport
 from star_rft.training.schedule import Fit, Places
 from star_rft.types import Example, Model, Split
@@ -31,7 +32,7 @@ from star_rft.types import Example, Model, Split
 if TYPE_CHECKING:
     import duckdb
 
-    from star_rft.stages.stages import RunStages
+    from star_rft.loop import Stages
 
 NAMES = ("random", "no_dedup", "gold", "at_once")  # what each says: `contributions.MEANINGS`
 DRAWN_FROM = {"random": "finished", "no_dedup": "correct"}  # the option `of` of the rule `control`
@@ -48,7 +49,7 @@ class AtOnce:
     steps: int
 
 
-OpenAtOnce = Callable[[AtOnce], AbstractContextManager["RunStages"]]
+OpenAtOnce = Callable[[AtOnce], AbstractContextManager["Stages"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +152,20 @@ def is_done(folder: RunFolder, *, round: int, names: Sequence[str], seeds: Seque
 # Training and evaluating them
 
 
-def make(stages: RunStages, *, round: int, names: Sequence[str], seeds: Sequence[int], at_once: OpenAtOnce) -> None:
+def make(stages: Stages, *, round: int, names: Sequence[str], seeds: Sequence[int], at_once: OpenAtOnce) -> None:
     """Train and evaluate what is missing; the caller holds the run. Raises RunError where there is no such training."""
-    if stages.training.supervised is None:
+    if stages.training.round_training.supervised is None:
         raise RunError(
-            f"{stages.folder.path}: trains on comparisons only (train: null), and the controls exchange the examples"
-            " of supervised training: they need a run that has it"
+            f"{stages.context.folder.path}: trains on comparisons only (train: null), and the controls exchange the"
+            " examples of supervised training: they need a run that has it"
         )
     for seed in seeds:
         for name in names:
-            home = RunFolder(stages.folder.control(name, round, seed))
+            home = RunFolder(stages.context.folder.control(name, round, seed))
             if (home.path / METRICS).exists():
                 continue
-            stages.drawing.progress.say(f"round {round}, control {name}, seed {seed}")
-            _share(stages.folder, home)
+            stages.context.progress.say(f"round {round}, control {name}, seed {seed}")
+            _share(stages.context.folder, home)
             if name == "at_once":
                 cost = _train_at_once(stages, home, round=round, seed=seed, open_run=at_once)
                 model: Model = home.checkpoint(1)
@@ -173,7 +174,7 @@ def make(stages: RunStages, *, round: int, names: Sequence[str], seeds: Sequence
                 model = home.checkpoint(round)
             _evaluate(stages, home, round, model)
             split, rows = held_out_rows(home, round)
-            held_out = evaluate.scores(rows, split=split, ks=stages.held_out.ks)
+            held_out = evaluate.scores(rows, split=split, ks=stages.evaluation.held_out.ks)
             write_json(home.path / METRICS, {**asdict(cost), "held_out": asdict(held_out)})
 
 
@@ -192,51 +193,45 @@ def _share(folder: RunFolder, home: RunFolder) -> None:
             link.symlink_to(os.path.relpath(folder.path / name, home.path))
 
 
-def _train(stages: RunStages, home: RunFolder, *, name: str, round: int, seed: int) -> Cost:
+def _train(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int) -> Cost:
     out = home.checkpoint(round)
     if not out.exists():
-        policy, taken = _policy_before(stages, round), fit_of(stages.folder, round)
-        supervised, comparing = stages.training.supervised, stages.training.comparing
+        policy, taken = _policy_before(stages, round), fit_of(stages.context.folder, round)
+        round_training = stages.training.round_training
+        supervised, comparing = round_training.supervised, round_training.comparing
 
         def do(fit: Fit, title: str, items: Sequence[Any], start: Model, into: Path, **options: Any) -> None:
             is_supervised = supervised is not None and fit is supervised.fit
             if is_supervised and len(items) != taken.examples + taken.dropped_too_long:
                 options["max_steps"] = taken.steps  # with as many examples the config's own length gives these steps
             work = home.work / into.name
-            with stages.drawing.progress.training(f"{name}: {title}") as on_step:
+            with stages.context.progress.training(f"{name}: {title}") as on_step:
                 fit(items, model_path=start, out_dir=into, work_dir=work, seed=seed + round, on_step=on_step, **options)
 
-        stages.drawing.engine.release()
+        stages.context.engine.release()
         if comparing is not None and comparing.makes_verifier:
             comparing = None  # it stands beside the policy, and nothing here reads it
-        replace(stages.training, comparing=comparing).run(
+        replace(round_training, comparing=comparing).run(
             round,
-            starts={"base": stages.base, "warm_start": stages.folder.warm_start, "last": policy},
-            places=Places(stages.folder.path, out, home.supervised(round), home.verifier(round)),
+            starts={"base": stages.training.base, "warm_start": stages.context.folder.warm_start, "last": policy},
+            places=Places(stages.context.folder.path, out, home.supervised(round), home.verifier(round)),
             examples=lambda: _examples(stages, home, name=name, round=round, seed=seed),
-            rankings=lambda: rankings(stages.ledger.connect(), **stages.material(round)),
+            rankings=lambda: stages.training.rankings(round),
             do=do,
         )
     return _cost(stages, home, name=name, round=round, seed=seed, trained=round, samples=(0, 0))
 
 
-def _examples(stages: RunStages, home: RunFolder, *, name: str, round: int, seed: int) -> list[Example]:
-    held_out = stages.suspects(round)
+def _examples(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int) -> list[Example]:
     if name == "gold":
-        with_gold = [p for p in stages.train_problems if p.solution is not None and p.id not in held_out]
-        return gold_examples(with_gold, prompts=stages.prompts)
-    con, path = stages.ledger.connect(), home.selection(round)
+        left_out = stages.context.quarantined(round)
+        with_gold = [p for p in stages.context.train_problems if p.solution is not None and p.id not in left_out]
+        return gold_examples(with_gold, prompts=stages.training.prompts)
+    con, path = stages.context.ledger.connect(), home.selection(round)
     if not path.exists():
-        _select(con, path, settings=stages.selection_settings(round), name=name, round=round, seed=seed)
+        _select(con, path, settings=stages.selection.settings_of(round), name=name, round=round, seed=seed)
     con.read_parquet(str(path)).create_view("selection", replace=True)
-    return corpus(
-        con,
-        anchor=stages.warm_start_data,
-        seed=stages.drawing.seed,
-        held_out=held_out,
-        **stages.material(round),
-        **stages.corpus_with,
-    )
+    return corpus(con, **stages.training.corpus_settings(round))
 
 
 def _select(
@@ -250,42 +245,40 @@ def _select(
     write_table(path, chosen.traces.to_arrow_table())
 
 
-def _train_at_once(stages: RunStages, home: RunFolder, *, round: int, seed: int, open_run: OpenAtOnce) -> Cost:
+def _train_at_once(stages: Stages, home: RunFolder, *, round: int, seed: int, open_run: OpenAtOnce) -> Cost:
     """Do one round of a run of its own, up to its checkpoint: that run resumes as any does."""
-    steps = sum(fit_of(stages.folder, number).steps for number in _lineage(stages).rounds(round))
-    stages.drawing.engine.release()
+    steps = sum(fit_of(stages.context.folder, number).steps for number in _lineage(stages).rounds(round))
+    stages.context.engine.release()
     with open_run(AtOnce(home.path, seed, round, steps)) as alone:
-        policy = alone.start()
+        policy = alone.training.start()
         if not home.checkpoint(1).exists():
-            while units := alone.plan(1, policy):
-                alone.sample_and_verify(1, units, policy)
-            alone.rationalize(1, policy)
-            alone.classify(1)
-            alone.score(1, policy)
-            alone.select(1)
-            alone.train(1, policy)
+            sample_round(alone, 1, policy)
+            alone.selection.select(1)
+            alone.training.train(1, policy)
         query = "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train'"
-        (samples,) = alone.ledger.connect().sql(query).fetchall()
+        (samples,) = alone.context.ledger.connect().sql(query).fetchall()
     return _cost(stages, home, name="at_once", round=round, seed=seed, trained=1, samples=samples)
 
 
-def _evaluate(stages: RunStages, home: RunFolder, round: int, model: Model) -> None:
+def _evaluate(stages: Stages, home: RunFolder, round: int, model: Model) -> None:
     """Ask what the round was asked, by the same plan, into the ledger of the control."""
     plan = home.eval_plan(round)
     if not plan.exists():
         with whole(plan) as temporary:
-            copyfile(stages.folder.eval_plan(round), temporary)
-    note = Timeline(home.timeline).note
-    drawing = replace(stages.drawing, ledger=Ledger(home.path, is_writer=True), note=note)
-    replace(stages, folder=home, drawing=drawing, rounds=round, seconds=Seconds(note)).evaluate(round, model)
+            copyfile(stages.context.folder.eval_plan(round), temporary)
+    ledger, timing = Ledger(home.path, is_writer=True), Timing(Timeline(home.timeline).note)
+    context = replace(stages.context, folder=home, ledger=ledger, timing=timing)
+    rollout = replace(stages.evaluation.rollout, context=context)
+    replace(stages.evaluation, rollout=rollout, rounds=round).evaluate(round, model)
 
 
-def _policy_before(stages: RunStages, round: int) -> Model:
+def _policy_before(stages: Stages, round: int) -> Model:
     """Return the model that the loop had when this round began: not the last round's, where that was rolled back."""
     before = stages.recorded(round - 1)
     if before is None:
-        raise RunError(f"{stages.folder.path}: round {round - 1} has no metrics.json, so round {round} has no start")
-    return stages.policy_after(before)
+        path = stages.context.folder.path
+        raise RunError(f"{path}: round {round - 1} has no metrics.json, so round {round} has no start")
+    return stages.training.policy_after(before)
 
 
 def fit_of(folder: RunFolder, round: int) -> FitReport:
@@ -295,13 +288,14 @@ def fit_of(folder: RunFolder, round: int) -> FitReport:
     return FitReport(**read_json(made / "fit.json")["report"])
 
 
-def _lineage(stages: RunStages) -> Lineage:
-    assert stages.training.supervised is not None  # `make` has refused other runs
-    return Lineage(stages.folder, stages.training.supervised.start, stages.warm_up is not None)
+def _lineage(stages: Stages) -> Lineage:
+    supervised = stages.training.round_training.supervised
+    assert supervised is not None  # `make` has refused other runs
+    return Lineage(stages.context.folder, supervised.start, stages.training.warm_start is not None)
 
 
 def _cost(
-    stages: RunStages, home: RunFolder, *, name: str, round: int, seed: int, trained: int, samples: tuple[int, int]
+    stages: Stages, home: RunFolder, *, name: str, round: int, seed: int, trained: int, samples: tuple[int, int]
 ) -> Cost:
     """Sum up a model that was trained as round `trained` of its folder."""
     report, lineage = fit_of(home, trained), _lineage(stages)
@@ -309,7 +303,7 @@ def _cost(
         name=name,
         round=round,
         seed=seed,
-        model=stages.drawing.fingerprint(home.checkpoint(trained)),
+        model=stages.context.engine.fingerprint(home.checkpoint(trained)),
         started_from=lineage.first if name == "at_once" else lineage.before(round),
         samples=samples[0],
         tokens=samples[1],

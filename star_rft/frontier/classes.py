@@ -15,9 +15,11 @@ All shares and the pass rate are those of `history` after its discount, so a cla
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from star_rft.database import in_memory
 from star_rft.frontier.history import counts
@@ -97,3 +99,9 @@ def classify(
             },
         )
         return joined.to_arrow_table().select(FRONTIER.names).cast(FRONTIER)
+
+
+def problems_of_class(path: Path, name: PromptClass) -> frozenset[str]:
+    """Return the ids of the problems that a round's frontier.parquet has in a class."""
+    found = pq.read_table(path, columns=["problem_id"], filters=[("class", "=", name)])
+    return frozenset(found["problem_id"].to_pylist())

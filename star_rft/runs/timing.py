@@ -49,7 +49,7 @@ RESOURCE_OF: dict[str, Resource] = {"train": "model", "score": "model", "select"
 
 
 @dataclass(slots=True)
-class Seconds:
+class Timing:
     """Seconds by round and stage in this process; what an earlier, interrupted process spent is not in them."""
 
     note: Note = ignore

@@ -26,8 +26,9 @@ from star_rft.ledger import Ledger, write_unit
 from star_rft.models import first_line
 from star_rft.progress import Sampling, Silent
 from star_rft.runs.timing import Note, Span
+from star_rft.sampling.context import Engine
 from star_rft.sampling.jobs import UnitJob
-from star_rft.sampling.rollout import Engine, draw
+from star_rft.sampling.rollout import draw
 from star_rft.sampling.writer import CountedPool, VerifierPool
 from star_rft.types import Model, Sample, Sampler
 from verifiers.rewards import Tally
@@ -137,7 +138,7 @@ class Drawer:
         make: Callable[[Model], Sampler],
         pool: Callable[[], AbstractContextManager[VerifierPool]],
     ) -> None:
-        self._folder, self._mark, self._engine = folder, mark, Engine(make)
+        self._folder, self._mark, self._engine = folder, mark, Engine(make, str)
         self._opened = pool()
         self._pool = self._opened.__enter__()
 

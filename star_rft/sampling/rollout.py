@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from star_rft.errors import RunError, RunFailure
-from star_rft.ledger import Ledger, batches
-from star_rft.progress import Progress, Sampling
+from star_rft.ledger import Ledger
+from star_rft.progress import Sampling
 from star_rft.runs.timing import Note, Span, ignore
+from star_rft.sampling.context import RunContext
 from star_rft.sampling.jobs import UnitJob, decoding_of, jobs_of
 from star_rft.sampling.plan import PLAN, Asking, Ints, Unit, plan_table
 from star_rft.sampling.policy import Render, Source
-from star_rft.sampling.writer import CountedPool, OpenUnit, Store, VerifierPool, Writer, final_verdict, judged_text
+from star_rft.sampling.writer import CountedPool, OpenUnit, Store, VerifierPool, Writer
 from star_rft.types import Decoding, Model, Problem, Sampler, Split, digest
 
 
@@ -89,22 +89,16 @@ PROMPTS_COMPARED = 32  # with what was sampled, when a run is resumed
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """What every sample of a run goes through, whichever split and source it is of."""
+class Rollout:
+    """Plans and draws the samples of a run, whichever split and source they are of, by `pool`'s verdicts.
 
-    ledger: Ledger
-    problems: Mapping[Split, Sequence[Problem]]
-    engine: Engine
+    Units are drawn in this process, or by a cluster where there is one.
+    """
+
+    context: RunContext
     pool: VerifierPool
-    progress: Progress
-    fingerprint: Callable[[Model], str]
-    seed: int
     unit_size: int
-    note: Note = ignore
     cluster: Cluster | None = None
-
-    def problems_of(self, split: Split) -> Sequence[Problem]:
-        return self.problems.get("dev" if split == "probe" else split, ())
 
     def planned(
         self,
@@ -133,99 +127,61 @@ class Drawing:
             first=source.attempts.start,
         )
         ids = [problem.id for problem in problems]
-        sizes = {"run_seed": self.seed, "unit_size": self.unit_size, "wave": wave}
+        sizes = {"run_seed": self.context.seed, "unit_size": self.unit_size, "wave": wave}
         return plan_table(ids, asking, counts=wanted, begins=begins, **sizes)
 
     def draw(
-        self, title: str, round: int, units: Sequence[Unit], policy: Model, sources: Sequence[Source]
-    ) -> dict[str, float]:
-        """Draw what is missing; return the seconds inside the sampler and those that verification added."""
-        committed = self.ledger.units()
+        self, title: str, round_index: int, units: Sequence[Unit], policy: Model, sources: Sequence[Source]
+    ) -> None:
+        """Draw, verify and commit the units that the ledger does not hold yet; note the time that it took."""
+        context = self.context
+        committed = context.ledger.units()
         missing = [unit for unit in units if unit.name not in committed]
         for unit in missing:  # before any of them is drawn
-            self.ledger.record_decoding(decoding_of(unit, sources))
+            context.ledger.record_decoding(decoding_of(unit, sources))
         jobs = jobs_of(
             missing,
             sources,
-            round=round,
+            round=round_index,
             stage=title,
             policy=policy,
-            model_id=self.fingerprint,
-            problems={split: {p.id: p for p in self.problems_of(split)} for split in {u.split for u in missing}},
+            model_id=context.engine.fingerprint,
+            problems={split: {p.id: p for p in context.problems_of(split)} for split in {u.split for u in missing}},
         )
-        sizes = [len(unit) for unit in units]
-        done = sum(sizes) - sum(map(len, missing))
-        with self.progress.sampling(title, sum(sizes), done=done, round=round) as watched:
-            if not missing:
-                seconds = {"sample": 0.0, "verify": 0.0}
-            elif self.cluster is not None:
-                seconds = self.cluster.draw(jobs, ledger=self.ledger, watched=watched, note=self.note)
-            else:
-                pool, sampler = CountedPool(self.pool), self.engine.sampler
-                seconds = draw(jobs, sampler=sampler, pool=pool, store=self.ledger, watched=watched, note=self.note)
-                pool.tally.warn()
-        self.ledger.compact()
-        return seconds
+        total, left = sum(map(len, units)), sum(map(len, missing))
+        with context.progress.sampling(title, total, done=total - left, round=round_index) as watched:
+            seconds = self._drawn(jobs, watched) if missing else {}
+        context.ledger.compact()
+        if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
+            context.timing.add(round_index, seconds)
 
-    def check_prompts(self, render: Render) -> None:
-        """Raise RunError where a held-out prompt is rendered differently now than when the run sampled it."""
-        query = (
-            "select problem_id, split, any_value(prompt_sha) from samples where split in ('dev', 'test')"
-            f" group by all order by problem_id, split limit {PROMPTS_COMPARED}"
-        )
-        problems = {(split, p.id): p for split, found in self.problems.items() for p in found}
-        for problem_id, split, sha in self.ledger.connect().execute(query).fetchall():
-            problem = problems.get((split, problem_id))
-            if problem is not None and digest(render(problem)) != sha:
-                raise RunError(
-                    f"{self.ledger.run_dir}: the prompt of problem {problem_id} is rendered differently now than when"
-                    " it was sampled: the model's chat template, or the version of transformers, has changed. Restore"
-                    " it, or begin another run"
-                )
+    def _drawn(self, jobs: Iterable[UnitJob], watched: Sampling) -> dict[str, float]:
+        context, note = self.context, self.context.timing.note
+        if self.cluster is not None:
+            return self.cluster.draw(jobs, ledger=context.ledger, watched=watched, note=note)
+        pool, sampler = CountedPool(self.pool), context.engine.sampler
+        seconds = draw(jobs, sampler=sampler, pool=pool, store=context.ledger, watched=watched, note=note)
+        pool.tally.warn()
+        return seconds
 
     def _batch_size(self, model: Model, longest_prompt: int, decoding: Decoding) -> int:
         if self.cluster is not None:
             return self.cluster.batch_size
-        return self.engine.sampler(model).batch_size_for(longest_prompt, decoding)
-
-    def verify_again(self) -> dict[str, int]:
-        """Judge every sample of the ledger with the verifier as it is now; newer verdicts supersede older ones.
-
-        Returns how many verdicts changed, by "from -> to".
-        """
-        references = {p.id: p.reference for problems in self.problems.values() for p in problems}
-        units = self.ledger.units()
-        query = "select sample_id, problem_id, text, finish_reason, status from traces order by sample_id"
-        total = sum(line["rows"] for line in units.values() if "samples" in line["parts"])
-        counted, changed = CountedPool(self.pool), Counter[str]()
-        with self.progress.stage("verifying again", total) as advance:
-            for index, rows in enumerate(batches(self.ledger.connect(), query)):
-                pairs = ((judged_text(r["text"], r["finish_reason"]), references[r["problem_id"]]) for r in rows)
-                found = zip(rows, counted.verify_iter(pairs), strict=True)
-                judged = [(row, final_verdict(verdict, row["finish_reason"])) for row, verdict in found]
-                changed.update(f"{r['status']} -> {v.status}" for r, v in judged if r["status"] != v.status)
-                newer = [(row["sample_id"], row["text"], verdict) for row, verdict in judged]
-                self.ledger.supersede(f"verify-{len(units):05d}-{index:05d}", newer)
-                advance(len(rows), 0)
-        counted.tally.warn()
-        return dict(changed)
+        return self.context.engine.sampler(model).batch_size_for(longest_prompt, decoding)
 
 
-@dataclass(slots=True)
-class Engine:
-    """At most one loaded sampler: kept from evaluation to the next round's sampling, freed before training."""
-
-    make: Callable[[Model], Sampler]
-    _model: Model | None = None
-    _sampler: Sampler | None = None
-
-    def sampler(self, model: Model) -> Sampler:
-        if self._sampler is None or self._model != model:
-            self.release()
-            self._model, self._sampler = model, self.make(model)
-        return self._sampler
-
-    def release(self) -> None:
-        if self._sampler is not None:
-            self._sampler.close()
-        self._model = self._sampler = None
+def check_prompts(ledger: Ledger, problems: Mapping[Split, Sequence[Problem]], render: Render) -> None:
+    """Raise RunError where a held-out prompt is rendered differently now than when the run sampled it."""
+    query = (
+        "select problem_id, split, any_value(prompt_sha) from samples where split in ('dev', 'test')"
+        f" group by all order by problem_id, split limit {PROMPTS_COMPARED}"
+    )
+    by_id = {(split, p.id): p for split, found in problems.items() for p in found}
+    for problem_id, split, sha in ledger.connect().execute(query).fetchall():
+        problem = by_id.get((split, problem_id))
+        if problem is not None and digest(render(problem)) != sha:
+            raise RunError(
+                f"{ledger.run_dir}: the prompt of problem {problem_id} is rendered differently now than when"
+                " it was sampled: the model's chat template, or the version of transformers, has changed. Restore"
+                " it, or begin another run"
+            )

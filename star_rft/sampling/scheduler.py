@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from star_rft.frontier.budget import Budget, Seen
 from star_rft.frontier.history import DISCOUNT
-from star_rft.runs.folder import RunFolder
+from star_rft.sampling.context import RunContext
 from star_rft.sampling.plan import Unit, read_plan, write_plan
 from star_rft.sampling.policy import Source
-from star_rft.sampling.rollout import Drawing
+from star_rft.sampling.rollout import Rollout
 from star_rft.types import Model, Problem
 
 if TYPE_CHECKING:
@@ -23,27 +23,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Waves:
+class Scheduler:
     """`tokens` is what a round's train samples may take in all. `key` and `rounds` say which traces count as distinct.
 
     With `escalates` a source is asked only when those before it are finished, and only for the problems that they
     leave without a correct trace; else every source is asked for every problem.
     """
 
-    folder: RunFolder
-    drawing: Drawing
+    rollout: Rollout
     budget: Budget
     tokens: int | None
     key: str
     rounds: str
     escalates: bool
-    holds_out_suspects: bool
+
+    @property
+    def context(self) -> RunContext:
+        return self.rollout.context
 
     def next(self, round: int, policy: Model, problems: Sequence[Problem], sources: Sequence[Source]) -> list[Unit]:
         """Return the units of the first wave that is not drawn yet, planning it if need be; none: all is drawn."""
-        committed = self.drawing.ledger.units().keys()
+        committed = self.context.ledger.units().keys()
         for wave in count():
-            path = self.folder.plan(round, wave)
+            path = self.context.folder.plan(round, wave)
             if not path.exists():
                 tables = self._tables(round, wave, policy, problems, sources)
                 if wave > 0 and not any(table.num_rows for table in tables):
@@ -59,13 +61,13 @@ class Waves:
         if self.tokens is None:
             return None
         query = "select coalesce(sum(tokens), 0) from samples where split = 'train' and round = ?"
-        ((spent,),) = self.drawing.ledger.connect().execute(query, [round]).fetchall()
+        ((spent,),) = self.context.ledger.connect().execute(query, [round]).fetchall()
         return self.tokens - int(spent)
 
     def _tables(
         self, round: int, wave: int, policy: Model, problems: Sequence[Problem], sources: Sequence[Source]
     ) -> list[pa.Table]:
-        con = self.drawing.ledger.connect()
+        con = self.context.ledger.connect()
         tokens_left = self.tokens_left(round)
         tables = []
         for source in sources:
@@ -76,14 +78,14 @@ class Waves:
                 attempts=source.attempts,
                 key=self.key,
                 rounds=self.rounds,
-                seed=self.drawing.seed,
-                held_out=self.holds_out_suspects,
+                seed=self.context.seed,
+                held_out=self.context.quarantines,
             )
             max_tokens = max(decoding.max_tokens for decoding in source.decodings)
             allotted_N = self.budget.allot(counts, tokens_left=tokens_left, max_tokens=max_tokens)
             begins = counts.samples_N
             tables.append(
-                self.drawing.planned(
+                self.rollout.planned(
                     round, "train", source, policy, problems, counts=allotted_N, begins=begins, wave=wave
                 )
             )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class TemperatureSearch:
     """What is tried: `target` is n*, the number of distinct correct traces that is enough for a problem."""
 
     temperatures: tuple[float, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -14,8 +14,10 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Protocol
 
+from star_rft.ledger import batches
 from star_rft.progress import Sampling
 from star_rft.runs.timing import Note, Span
+from star_rft.sampling.context import RunContext
 from star_rft.sampling.hints import leaks
 from star_rft.sampling.jobs import UnitJob
 from star_rft.types import Completion, Sample, digest
@@ -195,3 +197,26 @@ class CountedPool:
 
     def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]:
         return self.tally.watch(self.pool.verify_iter(pairs))
+
+
+def verify_again(context: RunContext, pool: VerifierPool) -> dict[str, int]:
+    """Judge every sample of the ledger with the verifier as it is now; newer verdicts supersede older ones.
+
+    Returns how many verdicts changed, by "from -> to".
+    """
+    references = {p.id: p.reference for problems in context.problems.values() for p in problems}
+    units = context.ledger.units()
+    query = "select sample_id, problem_id, text, finish_reason, status from traces order by sample_id"
+    total = sum(line["rows"] for line in units.values() if "samples" in line["parts"])
+    counted, changed = CountedPool(pool), Counter[str]()
+    with context.progress.stage("verifying again", total) as advance:
+        for index, rows in enumerate(batches(context.ledger.connect(), query)):
+            pairs = ((judged_text(r["text"], r["finish_reason"]), references[r["problem_id"]]) for r in rows)
+            found = zip(rows, counted.verify_iter(pairs), strict=True)
+            judged = [(row, final_verdict(verdict, row["finish_reason"])) for row, verdict in found]
+            changed.update(f"{r['status']} -> {v.status}" for r, v in judged if r["status"] != v.status)
+            newer = [(row["sample_id"], row["text"], verdict) for row, verdict in judged]
+            context.ledger.supersede(f"verify-{len(units):05d}-{index:05d}", newer)
+            advance(len(rows), 0)
+    counted.tally.warn()
+    return dict(changed)

@@ -13,39 +13,46 @@ from star_rft.evaluation.diversity import diversity
 from star_rft.evaluation.evaluate import HeldOut
 from star_rft.evaluation.gate import Decision, Gate, Signs, decide, evaluated
 from star_rft.evaluation.kl import drift, gold_solutions, length_drift, own_samples
-from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
-from star_rft.sampling.rollout import Drawing
+from star_rft.sampling.context import RunContext
 from star_rft.training.dataset import mixture
 from star_rft.types import Model, Problem, RoundReport, Scores, Split
 
 
 @dataclass(frozen=True, slots=True)
-class Reporting:
-    """`start` is the model of round 0, from which divergence is measured on `drift_traces` traces, `loading` how."""
+class KLSettings:
+    """How divergence from round 0's model is measured: on so many traces, with models loaded by these options."""
 
-    folder: RunFolder
-    drawing: Drawing
+    traces: int
+    loading: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundMetrics:
+    """Sums rounds up and decides on them. `start` is the model of round 0; `mixture` and `anchor` are what is added to
+    the selected traces of a round.
+    """
+
+    context: RunContext
     start: Model
     prompts: Prompter
     held_out: HeldOut
     gate: Gate | None
-    drift_traces: int
-    loading: Mapping[str, Any]
-    corpus_with: Mapping[str, Any]
-    warm_start_data: Sequence[Problem]
+    kl: KLSettings
+    mixture: Mapping[str, float]
+    anchor: Sequence[Problem]
 
-    def report(self, round: int, policy: Model, *, suspects: frozenset[str]) -> RoundReport:
-        """Sum a round up, its seconds aside; `suspects` are the problems that it held out of its training."""
-        scored = {split: self._scores(round, split) for split in ("dev", "test") if self.drawing.problems.get(split)}
-        figures = self._of_training(round, suspects) if round > 0 else {}
+    def report(self, round: int, policy: Model) -> RoundReport:
+        """Sum a round up, its seconds aside."""
+        scored = {split: self._scores(round, split) for split in ("dev", "test") if self.context.problems.get(split)}
+        figures = self._of_training(round) if round > 0 else {}
         figures["drift"] = self._drift(round, policy)
         decision = self._decision(round, figures)
         return RoundReport(
             round=round,
-            model=self.drawing.fingerprint(policy),
-            problems=len(self.drawing.problems["train"]),
+            model=self.context.engine.fingerprint(policy),
+            problems=len(self.context.train_problems),
             held_out=scored.get("dev", scored.get("test")),
             test=scored.get("test"),
             gate=None if decision is None else asdict(decision),
@@ -53,7 +60,7 @@ class Reporting:
         )
 
     def recorded(self, round: int) -> RoundReport | None:
-        path = self.folder.metrics(round)
+        path = self.context.folder.metrics(round)
         return read_report(path) if path.exists() else None
 
     def ends(self, report: RoundReport) -> bool:
@@ -62,38 +69,43 @@ class Reporting:
             return False
         return bool(report.gate["evidence"].get("without_gain", 0) >= self.gate.patience)
 
-    def _of_training(self, round: int, suspects: frozenset[str]) -> dict[str, Any]:
-        con, problems = self.drawing.ledger.connect(), self.drawing.problems["train"]
+    def _of_training(self, round: int) -> dict[str, Any]:
+        con, problems = self.context.ledger.connect(), self.context.train_problems
+        quarantined = self.context.quarantined(round)
         figures = train_figures(con, round=round, group_by=self.held_out.group_by)
         figures |= selection_figures(con, round=round, problems=len(problems))
         figures |= frontier_figures(con, round=round)
-        anchor = sum(problem.id not in suspects for problem in self.warm_start_data)
-        with_gold = sum(problem.id not in suspects for problem in problems)
-        gold, anchors = mixture(figures["survivors"], problems=with_gold, anchor=anchor, **self.corpus_with)
-        figures |= {"gold": gold, "anchor": anchors, "balance": temperature_search.chosen(self.folder.balance(round))}
-        figures["waves"] = len(list(self.folder.round(round).glob("plan*.parquet")))
-        figures["diversity"] = diversity(con, round=round, seed=self.drawing.seed)
+        anchor = sum(problem.id not in quarantined for problem in self.anchor)
+        with_gold = sum(problem.id not in quarantined for problem in problems)
+        gold, anchors = mixture(figures["survivors"], problems=with_gold, anchor=anchor, **self.mixture)
+        figures |= {
+            "gold": gold,
+            "anchor": anchors,
+            "balance": temperature_search.chosen(self.context.folder.balance(round)),
+        }
+        figures["waves"] = len(list(self.context.folder.round(round).glob("plan*.parquet")))
+        figures["diversity"] = diversity(con, round=round, seed=self.context.seed)
         return figures
 
     def _drift(self, round: int, policy: Model) -> dict[str, float]:
         """Measure on held-out samples, which the new policy drew; a round's train samples are still of the old one."""
-        split: Split = "dev" if self.drawing.problems.get("dev") else "test"
-        if self.drift_traces == 0 or not self.folder.eval(round).exists():
+        split = self.context.held_out_split
+        if self.kl.traces == 0 or not self.context.folder.eval(round).exists():
             return {}
-        con, problems = self.drawing.ledger.connect(), self.drawing.problems[split]
-        settings: dict[str, Any] = {"prompts": self.prompts, "traces": self.drift_traces, "seed": self.drawing.seed}
+        con, problems = self.context.ledger.connect(), self.context.problems[split]
+        settings: dict[str, Any] = {"prompts": self.prompts, "traces": self.kl.traces, "seed": self.context.seed}
         own = own_samples(
             con,
             round=round,
             split=split,
-            model=self.drawing.fingerprint(policy),
+            model=self.context.engine.fingerprint(policy),
             problems={problem.id: problem for problem in problems},
             stops=self.prompts.stops(self.held_out.sampled),
             **settings,
         )
-        self.drawing.engine.release()
+        self.context.engine.release()
         items = {"own": own, "gold": gold_solutions(problems, **settings)}
-        found = drift(policy, self.start, items, **self.loading)
+        found = drift(policy, self.start, items, **self.kl.loading)
         lengths = length_drift(con, round=round, split=split)
         return found | ({"length_ratio": lengths["ratio"]} if "ratio" in lengths else {})
 
@@ -102,9 +114,9 @@ class Reporting:
             return None
         history = []
         for earlier in range(round + 1):
-            if not self.folder.eval(earlier).exists() or not self.drawing.problems.get("dev"):
+            if not self.context.folder.eval(earlier).exists() or not self.context.problems.get("dev"):
                 continue
-            rows = evaluate.read(self.folder.eval(earlier), "dev")
+            rows = evaluate.read(self.context.folder.eval(earlier), "dev")
             past = None if earlier == round else self.recorded(earlier)
             measured = figures if past is None else {"diversity": past.diversity, "drift": past.drift}
             is_out = past is not None and past.gate is not None and past.gate["rolled_back"]
@@ -112,11 +124,11 @@ class Reporting:
         return decide(self.gate, round, history)
 
     def _scores(self, round: int, split: Split) -> Scores | None:
-        path = self.folder.eval(round)
+        path = self.context.folder.eval(round)
         if not path.exists():
             return None
-        earlier = [r for r in range(round) if self.folder.eval(r).exists()]
-        rows = [evaluate.read(self.folder.eval(r), split) for r in (*earlier[:1], *earlier[-1:])]
+        earlier = [r for r in range(round) if self.context.folder.eval(r).exists()]
+        rows = [evaluate.read(self.context.folder.eval(r), split) for r in (*earlier[:1], *earlier[-1:])]
         return evaluate.scores(
             evaluate.read(path, split),
             split=split,

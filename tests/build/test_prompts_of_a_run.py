@@ -63,8 +63,8 @@ def test_a_run_that_goes_on_another_day_asks_with_the_same_prompt(begun: Path, m
     config = config_of(begun, rounds=1)
     rounds(config, 1)
     with open_run(config) as stages:
-        assert stages.prompts.text("what?").startswith("01.01.2030")
-        shas = stages.ledger.connect().sql("select count(distinct prompt_sha) from samples").fetchall()
+        assert stages.training.prompts.text("what?").startswith("01.01.2030")
+        shas = stages.context.ledger.connect().sql("select count(distinct prompt_sha) from samples").fetchall()
         assert shas == [(6,)]
 
 
@@ -89,12 +89,12 @@ def test_a_template_that_has_changed_is_refused_when_the_run_goes_on(begun: Path
 def test_what_was_sampled_with_another_prompt_is_not_trained_on(begun: Path) -> None:
     config = config_of(begun, rounds=1)
     with open_run(config) as stages:
-        policy = stages.start()
-        while units := stages.plan(1, policy):
-            stages.sample_and_verify(1, units, policy)
-        stages.classify(1)
-        stages.select(1)
-        for tokenizer in (stages.prompts.tokenizer, stages.sources[0].tokenizer):
+        policy = stages.training.start()
+        while units := stages.sampling.plan(1, policy):
+            stages.sampling.sample(1, units, policy)
+        stages.selection.classify(1)
+        stages.selection.select(1)
+        for tokenizer in (stages.training.prompts.tokenizer, stages.sampling.sources[0].tokenizer):
             tokenizer.chat_template = BETWEEN
         with pytest.raises(RunFailure, match="its prompt is rendered differently now"):
-            stages.train(1, policy)
+            stages.training.train(1, policy)

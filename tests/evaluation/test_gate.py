@@ -328,11 +328,11 @@ def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_p
     changes: dict[str, object] = {"run_dir": str(tmp_path / "run"), "gate.patience": 2, "eval.n": N, "eval.drift": 0}
     with open_run(configs.load(MINIATURE, changes)) as stages:
         for round, correct in rounds.items():
-            write_table(stages.folder.eval(round), eval_table(correct))
+            write_table(stages.context.folder.eval(round), eval_table(correct))
             if round < 2:
-                report = stages.reporting.report(round, stages.base, suspects=frozenset())
-                write_report(stages.folder.metrics(round), report)
-        first, last = report.gate, stages.reporting.report(2, stages.base, suspects=frozenset()).gate
+                report = stages.evaluation.metrics.report(round, stages.training.base)
+                write_report(stages.context.folder.metrics(round), report)
+        first, last = report.gate, stages.evaluation.metrics.report(2, stages.training.base).gate
     assert first is not None
     assert last is not None
     assert (first["action"], first["rolled_back"], first["model_round"]) == ("roll_back", True, 0)

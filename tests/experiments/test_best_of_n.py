@@ -278,7 +278,7 @@ def test_the_samples_are_those_of_a_benchmark(begun: tuple[Path, dict[str, Any]]
     assert config.folder == folder / document["run"]
     with open_run(config) as stages:
         report = next(iter(run_rounds(stages, rounds=0)))
-        assert stages.drawing.engine._sampler is None  # nothing was drawn again
+        assert stages.context.engine._sampler is None  # nothing was drawn again
     assert report.held_out is not None
     assert [best["oracle"] for best in document["at"]] == pytest.approx(list(report.held_out.pass_at_k.values()))
 

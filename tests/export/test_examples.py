@@ -17,7 +17,7 @@ from star_rft.data import Prompter
 from star_rft.export.formats import for_imitation
 from star_rft.export.rows import Imitated
 from star_rft.models import ASSETS
-from star_rft.training.dataset import Row, corpus
+from star_rft.training.dataset import Row
 from star_rft.types import Problem
 from tests.conventions import BETWEEN, CLOSE, EOS, turn_tokenizer
 from tests.data.test_prompts import tokenizer as letters
@@ -28,10 +28,8 @@ def test_what_goes_out_is_what_training_saw(finished: Path, tmp_path: Path) -> N
     run = shutil.copytree(finished, tmp_path / "run")
     rows = lines(export(run, tmp_path / "out", "--format", "sft", "--round", "2") / "sft.jsonl")
     with open_run(settle(str(run))) as stages:
-        trained = corpus(
-            stages.ledger.connect(), anchor=(), seed=stages.drawing.seed, **stages.material(2), **stages.corpus_with
-        )
-        tokenizer = stages.prompts.tokenizer
+        trained = stages.training.examples(2)
+        tokenizer = stages.training.prompts.tokenizer
     note = json.loads((run / "rounds/002/checkpoint/fit.json").read_text())
     assert len(rows) == len(trained) == note["report"]["examples"] > 0
     for row, example in zip(rows, trained, strict=True):
@@ -179,9 +177,7 @@ def test_the_ids_are_those_of_training_and_trl_takes_them_in_place_of_the_texts(
     out = export(run, tmp_path / "out", "--format", "sft", "--round", "2", "--tokens")
     rows = lines(out / "sft.jsonl")
     with open_run(settle(str(run))) as stages:
-        trained = corpus(
-            stages.ledger.connect(), anchor=(), seed=stages.drawing.seed, **stages.material(2), **stages.corpus_with
-        )
+        trained = stages.training.examples(2)
     for row, example in zip(rows, trained, strict=True):
         assert row["input_ids"] == [*example.prompt_ids, *example.completion_ids]
         assert row["completion_mask"] == [0] * len(example.prompt_ids) + [1] * len(example.completion_ids)

@@ -122,14 +122,14 @@ def test_prompts_without_survivors_are_those_of_this_round_and_without_hint(tmp_
 def test_a_round_whose_hints_are_not_drawn_is_not_selected_from(tmp_path: Path) -> None:
     path = write_config(tmp_path, rounds=1, rationalize={"n": 1}, scorer={"name": "majority"})
     with open_run(settle(path)) as stages:
-        policy = stages.start()
-        stages.evaluate(0, policy)
-        stages.record(0, policy)
-        stages.sample_and_verify(1, stages.plan(1, policy), policy)
+        policy = stages.training.start()
+        stages.evaluation.evaluate(0, policy)
+        stages.evaluation.record(0, policy)
+        stages.sampling.sample(1, stages.sampling.plan(1, policy), policy)
         with pytest.raises(RunError, match="no complete samples yet"):
             do_stage(stages, "select")
-        stages.rationalize(1, policy)
+        stages.sampling.sample_with_hints(1, policy)
         with pytest.raises(RunError, match="no complete samples yet"):
             do_stage(stages, "select")
-        stages.score(1, policy)
+        stages.sampling.score(1, policy)
         do_stage(stages, "select")

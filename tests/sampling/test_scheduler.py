@@ -116,17 +116,17 @@ def test_a_round_that_is_stopped_between_and_within_waves_ends_the_same(tmp_path
     units = 0
     while True:
         with open_run(settle(path)) as stages:
-            policy = stages.start()
+            policy = stages.training.start()
             if units == 0:
-                stages.evaluate(0, policy)
-                stages.record(0, policy)
-            wave = stages.plan(1, policy)
+                stages.evaluation.evaluate(0, policy)
+                stages.evaluation.record(0, policy)
+            wave = stages.sampling.plan(1, policy)
             if not wave:
                 break
             with pytest.raises(RunError, match="no complete samples yet"):
                 do_stage(stages, "select")
-            missing = [unit for unit in wave if unit.name not in stages.ledger.units()]
-            stages.sample_and_verify(1, missing[:1], policy)
+            missing = [unit for unit in wave if unit.name not in stages.context.ledger.units()]
+            stages.sampling.sample(1, missing[:1], policy)
             units += 1
     assert units > 4
     list(star_rft.run(path))

@@ -139,11 +139,11 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
     )
     with open_run(config) as stages:
         assert [report.round for report in run(stages, rounds=1)] == [0, 1]
-        trained = {(example.prompt_ids, example.completion_ids) for example in stages._corpus(1)}
-        rows = stages.ledger.connect().sql(
+        trained = {(example.prompt_ids, example.completion_ids) for example in stages.training.examples(1)}
+        rows = stages.context.ledger.connect().sql(
             "select t.prompt, t.token_ids from selection join traces t using (sample_id) where is_selected"
         )
-        prompts = stages.prompts
+        prompts = stages.training.prompts
         sampled = {(prompts.prompt_ids(prompts.text(prompt)), tuple(ids)) for prompt, ids in rows.fetchall()}
     listed = GenerationConfig.from_pretrained(tmp_path / "run/rounds/001/checkpoint").eos_token_id
     assert set(listed) == convention.ends

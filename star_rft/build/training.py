@@ -1,0 +1,79 @@
+"""From a config to what trains: supervised, by preference, in this process or in several."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from star_rft.config import Config, FitConfig
+from star_rft.training.distributed.launch import Launch, config_file, fit_launched
+from star_rft.training.options import LoraSpec
+from star_rft.training.schedule import Comparing, Fit, Supervised
+
+
+def supervised_of(config: Config) -> Supervised | None:
+    section = config.train
+    if section is None:
+        return None
+    return Supervised(
+        fit=fit_of(config, section),
+        start=section.start,
+        max_steps=section.max_steps,
+        step_growth=section.step_growth,
+        continues_optimizer=section.optimizer == "continue",
+    )
+
+
+def preference_of(config: Config) -> Comparing | None:
+    section = config.preference
+    if section is None:
+        return None
+    from star_rft.training.preference import fit_rankings
+
+    fit = partial(
+        _where(config, fit_rankings),
+        objective=section.objective,
+        beta=section.beta,
+        sft_weight=section.sft_weight,
+        **_fit_options(config, section),
+    )
+    return Comparing(fit, section.start, makes_verifier=section.makes == "verifier")
+
+
+def fit_of(config: Config, section: FitConfig) -> Fit:
+    from star_rft.training.sft import fit
+
+    return partial(_where(config, fit), **_fit_options(config, section))
+
+
+def _where(config: Config, fit: Fit) -> Fit:
+    """Return what does a training: in this process, or in processes that are launched for it."""
+    section = config.launch
+    if section.processes == 1 and section.config is None:
+        return fit
+    launch = Launch(
+        processes=section.processes,
+        config=config_file(section.config or "fsdp2"),
+        arguments=section.arguments,
+        command=section.command,
+        stall=section.stall,
+    )
+    return partial(fit_launched, launch=launch)
+
+
+def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:
+    shared = {name: getattr(section, name) for name in FitConfig.model_fields if name != "lora"}
+    where = {"device": config.model.device, "trust_remote_code": config.model.trust_remote_code}
+    return {**shared, **where, "lora": lora_of(section)}
+
+
+def lora_of(section: FitConfig) -> LoraSpec | None:
+    if section.lora is None:
+        return None
+    targets = section.lora.target_modules
+    return LoraSpec(
+        r=section.lora.r,
+        alpha=section.lora.alpha,
+        dropout=section.lora.dropout,
+        target_modules=targets if isinstance(targets, str) else tuple(targets),
+    )

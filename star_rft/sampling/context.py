@@ -1,0 +1,71 @@
+"""What every stage of a run works with, and the one model that is in memory to be sampled from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from star_rft.frontier.classes import problems_of_class
+from star_rft.ledger import Ledger
+from star_rft.progress import Progress
+from star_rft.runs.folder import RunFolder
+from star_rft.runs.timing import Timing
+from star_rft.types import Model, Problem, Sampler, Split
+
+
+@dataclass(slots=True)
+class Engine:
+    """At most one loaded sampler: kept from evaluation to the next round's sampling, freed before training.
+
+    `fingerprint` gives the id under which the ledger knows a model; it should remember what it was asked before.
+    """
+
+    make: Callable[[Model], Sampler]
+    fingerprint: Callable[[Model], str]
+    _model: Model | None = None
+    _sampler: Sampler | None = None
+
+    def sampler(self, model: Model) -> Sampler:
+        if self._sampler is None or self._model != model:
+            self.release()
+            self._model, self._sampler = model, self.make(model)
+        return self._sampler
+
+    def release(self) -> None:
+        if self._sampler is not None:
+            self._sampler.close()
+        self._model = self._sampler = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """A run's folder, ledger and problems, and what its stages share.
+
+    With `quarantines` a round leaves the problems out of its training whose references its samples contradict.
+    """
+
+    folder: RunFolder
+    ledger: Ledger
+    problems: Mapping[Split, Sequence[Problem]]
+    engine: Engine
+    progress: Progress
+    timing: Timing
+    seed: int
+    quarantines: bool
+
+    @property
+    def train_problems(self) -> Sequence[Problem]:
+        return self.problems["train"]
+
+    @property
+    def held_out_split(self) -> Split:
+        """The split that decides: dev, or test where there is no dev."""
+        return "dev" if self.problems.get("dev") else "test"
+
+    def problems_of(self, split: Split) -> Sequence[Problem]:
+        return self.problems.get("dev" if split == "probe" else split, ())
+
+    def quarantined(self, round_index: int) -> frozenset[str]:
+        """Return the problems that a round leaves out of its training, as far as they are known."""
+        path = self.folder.frontier(round_index)
+        return problems_of_class(path, "suspect_gold") if self.quarantines and path.exists() else frozenset()

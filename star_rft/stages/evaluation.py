@@ -1,0 +1,108 @@
+"""Evaluation stage: held-out samples of a round's model, and the round's report and decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from star_rft.data import Prompter
+from star_rft.evaluation import evaluate
+from star_rft.evaluation.evaluate import HeldOut
+from star_rft.files import write_table
+from star_rft.runs.reports import write_report
+from star_rft.sampling.context import RunContext
+from star_rft.sampling.plan import read_plan, write_plan
+from star_rft.sampling.policy import Source
+from star_rft.sampling.rollout import Rollout
+from star_rft.stages.metrics import RoundMetrics, checked
+from star_rft.stages.sampling import draw_damaged_again
+from star_rft.stages.trackers import Tracking
+from star_rft.types import Model, RoundReport, Split
+
+STAGES = ("sample", "verify", "score", "select", "train", "evaluate")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationStage:
+    """How a run evaluates: `held_out` every so many rounds and after the last of `rounds`.
+
+    `write_card` writes the card of the round's model.
+    """
+
+    rollout: Rollout
+    prompts: Prompter
+    held_out: HeldOut
+    rounds: int
+    has_scores: bool
+    metrics: RoundMetrics
+    tracking: Tracking
+    write_card: Callable[[RoundReport], None]
+
+    @property
+    def context(self) -> RunContext:
+        return self.rollout.context
+
+    def evaluate(self, round_index: int, policy: Model) -> None:
+        """Draw the held-out samples of a round's model and sum them up by problem."""
+        path, held_out = self.context.folder.eval(round_index), self.held_out
+        is_wanted = round_index % held_out.every == 0 or round_index == self.rounds
+        if path.exists() or not is_wanted:
+            return
+        with self.context.timing.timed(round_index, "evaluate"):
+            plan = self.context.folder.eval_plan(round_index)
+            if not plan.exists():
+                write_plan(plan, self._plan(round_index, policy))
+            self.rollout.draw("evaluating", round_index, read_plan(plan), policy, self._sources())
+            table = evaluate.per_problem(
+                self.context.ledger.connect(),
+                round=round_index,
+                sampled_id=held_out.sampled.id,
+                greedy_id=held_out.greedy.id if held_out.greedy else None,
+                group_by=held_out.group_by,
+            )
+            write_table(path, table)
+
+    def draw_again(self, round_index: int, model: Model, lost: Collection[str]) -> None:
+        """Draw again what was drawn for a round's evaluation and is among the damaged units."""
+        plan = self.context.folder.eval_plan(round_index)
+        draw_damaged_again(self.rollout, plan, round_index, model, self._sources(), lost)
+
+    def record(self, round_index: int, policy: Model) -> RoundReport:
+        """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
+        timing = self.context.timing
+        with timing.timed(round_index, "evaluate"):
+            report = self.metrics.report(round_index, policy)
+        self.write_card(report)  # a model's card tells what it came to, which its training did not know yet
+        stages = [stage for stage in STAGES if stage != "score" or self.has_scores]
+        report = replace(report, seconds=timing.finish(round_index, stages))
+        write_report(self.context.folder.metrics(round_index), report)
+        self.tracking.round(report)
+        return report
+
+    def recorded(self, round_index: int, policy: Callable[[int], Model]) -> RoundReport | None:
+        """Return the report of a finished round. RunError where its model is another one now."""
+        report = self.metrics.recorded(round_index)
+        if report is None:
+            return None
+        model = policy(round_index)
+        return checked(report, model, self.context.engine.fingerprint(model))
+
+    def _sources(self) -> list[Source]:
+        """Return the policy as the held-out problems ask it: sampled, and greedy where that is wanted."""
+        wanted = [(self.held_out.sampled, self.held_out.n), (self.held_out.greedy, 1)]
+        tokenizer, render, encode = self.prompts.tokenizer, (self.prompts.render,), self.prompts.prompt_ids
+        return [
+            Source(tokenizer, range(n), (decoding,), render, encode=encode)
+            for decoding, n in wanted
+            if decoding is not None
+        ]
+
+    def _plan(self, round_index: int, policy: Model) -> list[pa.Table]:
+        splits: tuple[Split, ...] = ("dev", "test")
+        return [
+            self.rollout.planned(round_index, split, source, policy, self.context.problems.get(split, ()))
+            for split in splits
+            for source in self._sources()
+        ]

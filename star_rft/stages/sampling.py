@@ -1,0 +1,165 @@
+"""Sampling stage: a round's samples, wave by wave, then again with hints, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from star_rft.sampling import temperature_search
+from star_rft.sampling.context import RunContext
+from star_rft.sampling.hints import without_survivors
+from star_rft.sampling.plan import Unit, read_plan, write_plan
+from star_rft.sampling.policy import Source
+from star_rft.sampling.rollout import Rollout
+from star_rft.sampling.scheduler import Scheduler, affordable
+from star_rft.sampling.temperature_search import TemperatureSearch
+from star_rft.scorers.registry import Scoring, scored
+from star_rft.types import Model, Problem, Split, digest
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingStage:
+    """Who samples a round's train problems, and how.
+
+    `hint` asks again for what no sample solved. `prompts_per_round` is how many problems a round draws; all unless
+    given. `search` looks for each round's temperature, and `scoring` scores what was sampled.
+    """
+
+    rollout: Rollout
+    scheduler: Scheduler
+    sources: Sequence[Source]
+    hint: Source | None
+    prompts_per_round: int | None
+    search: TemperatureSearch | None
+    scoring: Scoring | None
+
+    @property
+    def context(self) -> RunContext:
+        return self.rollout.context
+
+    def plan(self, round_index: int, policy: Model) -> list[Unit]:
+        """Return the next wave of the round's samples; none when the budget has nothing more to ask."""
+        problems = self._problems_of(round_index)
+        return self.scheduler.next(round_index, policy, problems, self._sources_of(round_index, policy))
+
+    def sample(self, round_index: int, units: list[Unit], policy: Model) -> None:
+        """Draw, verify and commit a wave."""
+        self.rollout.draw("sampling", round_index, units, policy, self._sources_of(round_index, policy))
+
+    def sample_with_hints(self, round_index: int, policy: Model) -> None:
+        """Ask again, with a hint, for what no sample of the round has solved."""
+        if self.hint is None:
+            return
+        path = self.context.folder.hints(round_index)
+        if not path.exists():
+            missed = set(without_survivors(self.context.ledger.connect(), round=round_index))
+            missed -= self.context.quarantined(round_index - 1)  # a wrong answer is no hint
+            problems = affordable(
+                [problem for problem in self.context.train_problems if problem.id in missed],
+                n=len(self.hint.attempts),
+                max_tokens=self.hint.decodings[0].max_tokens,
+                tokens_left=self.scheduler.tokens_left(round_index),
+            )
+            write_plan(path, [self.rollout.planned(round_index, "train", self.hint, policy, problems)])
+        self.rollout.draw("with hints", round_index, read_plan(path), policy, [self.hint])
+
+    def score(self, round_index: int, policy: Model, split: Split = "train") -> None:
+        """Score the traces of a round, where the run has a scorer."""
+        context, name = self.context, scores_name(round_index, split)
+        if self.scoring is None or name in context.ledger.units():
+            return
+        problems = {p.id: p for p in context.problems_of(split)}
+        con = context.ledger.connect()
+        query = "select count(*) from samples where split = ? and round = ?"
+        ((count,),) = con.execute(query, [split, round_index]).fetchall()
+        with context.timing.timed(round_index, "score"):
+            if self.scoring.frees_policy:
+                context.engine.release()
+            scorer = self.scoring.make(policy)
+            with context.progress.stage("scoring", count, round=round_index) as advance:
+                rows = scored(
+                    con, scorer, self.scoring, round=round_index, split=split, problems=problems, advance=advance
+                )
+                context.ledger.score(name, self.scoring.name, scorer.version, list(rows))
+            scorer.close()
+
+    def is_sampled(self, round_index: int, policy: Model) -> bool:
+        """Whether nothing of the round is left to draw, with hints, or to score."""
+        folder, wanted = self.context.folder, set[str]()
+        if not folder.plan(round_index).exists() or self.plan(round_index, policy):
+            return False
+        if self.hint is not None:
+            if not folder.hints(round_index).exists():
+                return False
+            wanted = {unit.name for unit in read_plan(folder.hints(round_index))}
+        if self.scoring is not None:
+            wanted.add(scores_name(round_index, "train"))
+        return wanted <= self.context.ledger.units().keys()
+
+    def draw_again(self, round_index: int, policy: Model, lost: Collection[str]) -> None:
+        """Draw and score again what was drawn for a round and is among the damaged units."""
+        folder = self.context.folder
+        planned = [(path, self._sources_of(round_index, policy)) for path in folder.plans(round_index)]
+        planned += [(folder.hints(round_index), [self.hint])] if self.hint is not None else []
+        planned += [(folder.probes(round_index), self._tries(self.search))] if self.search is not None else []
+        for path, sources in planned:
+            draw_damaged_again(self.rollout, path, round_index, policy, sources, lost)
+        if scores_name(round_index, "train") in lost:
+            self.score(round_index, policy)
+
+    def _problems_of(self, round_index: int) -> Sequence[Problem]:
+        """Return the train problems that a round samples: all, or so many drawn anew each round."""
+        problems, seed = self.context.train_problems, self.context.seed
+        if self.prompts_per_round is None:
+            return problems
+        drawn = sorted(problems, key=lambda problem: digest("prompts", seed, round_index, problem.id))
+        taken = {problem.id for problem in drawn[: self.prompts_per_round]}
+        return [problem for problem in problems if problem.id in taken]
+
+    def _sources_of(self, round_index: int, policy: Model) -> Sequence[Source]:
+        """Return who samples a round, at the temperature that was found for it if one was looked for."""
+        if self.search is None:
+            return self.sources
+        path = self.context.folder.balance(round_index)
+        if not path.exists():
+            self._search(self.search, round_index, policy)
+        found = temperature_search.chosen(path)
+        assert found is not None
+        return [source.at(found["temperature"]) for source in self.sources]
+
+    def _search(self, search: TemperatureSearch, round_index: int, policy: Model) -> None:
+        """Try the policy at every temperature on a few held-out problems, and record which does best."""
+        tries, plan = self._tries(search), self.context.folder.probes(round_index)
+        if not plan.exists():
+            problems = self.context.problems["dev"][: search.problems]
+            write_plan(plan, [self.rollout.planned(round_index, "probe", s, policy, problems) for s in tries])
+        self.rollout.draw("trying temperatures", round_index, read_plan(plan), policy, tries)
+        self.score(round_index, policy, "probe")
+        tried = temperature_search.scores(
+            self.context.ledger.connect(),
+            round=round_index,
+            temperature_of={s.decodings[0].id: s.decodings[0].temperature for s in tries},
+            thresholds=search.thresholds,
+            target=search.target,
+        )
+        temperature_search.write(self.context.folder.balance(round_index), tried)
+
+    def _tries(self, search: TemperatureSearch) -> list[Source]:
+        """Return the policy at each temperature that is tried."""
+        own = next(source for source in self.sources if source.model is None)
+        return [replace(own.at(t), attempts=range(search.n)) for t in search.temperatures]
+
+
+def draw_damaged_again(
+    rollout: Rollout, plan: Path, round_index: int, policy: Model, sources: Sequence[Source], lost: Collection[str]
+) -> None:
+    """Draw the units of a plan that are among the damaged ones; a plan that was never made has none."""
+    units = [unit for unit in (read_plan(plan) if plan.exists() else []) if unit.name in lost]
+    if units:
+        rollout.draw("drawing damaged samples again", round_index, units, policy, sources)
+
+
+def scores_name(round_index: int, split: Split) -> str:
+    """Return the name of the unit that holds the scores of a round."""
+    return f"score-{split}-{round_index:03d}"

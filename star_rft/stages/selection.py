@@ -1,0 +1,67 @@
+"""Selection stage: classes of the train problems, the traces that a round trains on, and those that may be lucky."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from star_rft.evaluation.trace_audit import doubts
+from star_rft.files import write_batches, write_table
+from star_rft.frontier.classes import classify
+from star_rft.frontier.review import reviews
+from star_rft.ledger import RANKINGS
+from star_rft.sampling import temperature_search
+from star_rft.sampling.context import RunContext
+from star_rft.sampling.writer import VerifierPool
+from star_rft.selection.rules import select
+
+BATCH = 100_000  # rows of a selection in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionStage:
+    """How a round selects. `settings` are options of `selection.rules.select`; `own` are the policy's attempts.
+
+    `second` opens the verifier that judges selected traces once more, where there is one.
+    """
+
+    context: RunContext
+    settings: Mapping[str, Any]
+    own: range
+    scorer_decides: bool
+    second: Callable[[], AbstractContextManager[VerifierPool | None]]
+
+    def classify(self, round_index: int) -> None:
+        """Record the class of each train problem, by its samples so far."""
+        context, path = self.context, self.context.folder.frontier(round_index)
+        if not path.exists():
+            with context.timing.timed(round_index, "select"):
+                found = reviews(context.folder.reviews)
+                con = context.ledger.connect()
+                write_table(path, classify(con, through_round=round_index, own=self.own, reviews=found))
+
+    def settings_of(self, round_index: int) -> dict[str, Any]:
+        """Return how the traces of a round are selected: by the config, and by what was found for this round."""
+        settings = dict(self.settings)
+        found = temperature_search.chosen(self.context.folder.balance(round_index))
+        if found and found["threshold"] is not None:
+            # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
+            settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
+        return settings | {"scorer_decides": self.scorer_decides, "holds_out_suspects": self.context.quarantines}
+
+    def select(self, round_index: int) -> None:
+        """Write which traces are selected, which are set against which, and which may be right by luck."""
+        context = self.context
+        path, doubts_path = context.folder.selection(round_index), context.folder.doubts(round_index)
+        if path.exists() and doubts_path.exists():
+            return
+        with context.timing.timed(round_index, "select"):
+            chosen = select(context.ledger.connect(), round=round_index, **self.settings_of(round_index))
+            write_batches(context.folder.rankings(round_index), chosen.rankings.to_arrow_reader(BATCH), RANKINGS)
+            write_batches(path, chosen.traces.to_arrow_reader(BATCH))
+            with self.second() as second:
+                references = {problem.id: problem.reference for problem in context.train_problems}
+                doubted = doubts(context.ledger.connect(), round=round_index, references=references, second=second)
+            write_table(doubts_path, doubted.table)

@@ -1,0 +1,130 @@
+"""Training stage: the warm start, and each round's training on what was selected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from star_rft.data import Prompter
+from star_rft.runs.folder import float32_of
+from star_rft.runs.reports import read_report
+from star_rft.sampling.context import RunContext
+from star_rft.sampling.policy import Source
+from star_rft.stages.trackers import Tracking
+from star_rft.training.dataset import Sampling, corpus, gold_examples, rankings
+from star_rft.training.schedule import Fit, Places, RoundTraining
+from star_rft.types import Example, Model, Problem, Ranking, RoundReport
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """A supervised training on solved problems, before the first round."""
+
+    fit: Fit
+    problems: Sequence[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStage:
+    """What a run trains. `sources` sampled what it is trained on; `mixture` says what is added to that."""
+
+    context: RunContext
+    base: Model
+    prompts: Prompter
+    sources: Sequence[Source]
+    round_training: RoundTraining
+    warm_start: WarmStart | None
+    mixture: Mapping[str, float]
+    tracking: Tracking
+
+    def start(self) -> Model:
+        """Return the model that the loop starts from: the base, or the base after its warm start."""
+        if self.warm_start is None:
+            return self.base
+        out = self.context.folder.warm_start
+        if not out.exists():
+            examples = gold_examples(self.warm_start.problems, prompts=self.prompts)
+            self._fit(0, self.warm_start.fit, "warm start", examples, self.base, out, float32_dir=float32_of(out))
+        return out
+
+    def model_of(self, round_index: int) -> Model:
+        return self.start() if round_index == 0 else self.context.folder.checkpoint(round_index)
+
+    def policy_after(self, report: RoundReport) -> Model:
+        """Return the model that the next round goes on from."""
+        return self.model_of(report.round if report.gate is None else report.gate["model_round"])
+
+    def policy_before(self, round_index: int) -> Model:
+        """Return the model that a round samples with, those before it being finished."""
+        last = self.context.folder.metrics(round_index - 1)
+        return self.policy_after(read_report(last)) if round_index > 0 and last.exists() else self.start()
+
+    def train(self, round_index: int, policy: Model) -> Model:
+        context, folder = self.context, self.context.folder
+        out, between = folder.checkpoint(round_index), folder.supervised(round_index)
+        if not out.exists():
+            context.engine.release()
+            with context.timing.timed(round_index, "train"):
+                self.round_training.run(
+                    round_index,
+                    starts={"base": self.base, "warm_start": folder.warm_start, "last": policy},
+                    places=Places(folder.path, out, between, folder.verifier(round_index), has_next=True),
+                    examples=lambda: self.examples(round_index),
+                    rankings=lambda: self.rankings(round_index),
+                    do=partial(self._fit, round_index),
+                )
+        folder.remove_float32(round_index)
+        return out
+
+    def examples(self, round_index: int) -> list[Example]:
+        """Return what a round's supervised training imitates, in a fixed order."""
+        return corpus(self.context.ledger.connect(), **self.corpus_settings(round_index))
+
+    def rankings(self, round_index: int) -> list[Ranking]:
+        """Return what a round's preference training compares, in a fixed order."""
+        return rankings(self.context.ledger.connect(), **self.material(round_index))
+
+    def corpus_settings(self, round_index: int) -> dict[str, Any]:
+        """Return the options of `training.dataset.corpus` for a round."""
+        return {
+            "anchor": () if self.warm_start is None else self.warm_start.problems,
+            "seed": self.context.seed,
+            "held_out": self.context.quarantined(round_index),
+            **self.material(round_index),
+            **self.mixture,
+        }
+
+    def material(self, round_index: int) -> dict[str, Any]:
+        """Return what turns the rows of a round into examples and rankings."""
+        return {
+            "round": round_index,
+            "problems": {problem.id: problem for problem in self.context.train_problems},
+            "prompts": self.prompts,
+            "sampling": self.sampled(),
+        }
+
+    def sampled(self) -> Sampling:
+        """Return how train samples were drawn, as far as training on them depends on it."""
+        asked = [render for source in self.sources if source.model is None for render in source.renders]
+        trained_on, fingerprint = self.prompts.render, self.context.engine.fingerprint
+        return Sampling(
+            stops=self.prompts.stops(self.sources[0].decodings[0]),
+            foreign=[fingerprint(source.model) for source in self.sources if source.model is not None],
+            is_one_prompt=all(render(p) == trained_on(p) for render in asked for p in self.context.train_problems[:1]),
+        )
+
+    def _fit(
+        self, round_index: int, fit: Fit, title: str, items: Sequence[Any], model: Model, out: Path, **options: Any
+    ) -> None:
+        context = self.context
+        context.engine.release()
+        with context.progress.training(title, round=round_index or None) as on_step:
+            work = context.folder.work / f"{out.parent.name}-{out.name}"
+            tell = {"on_step": self.tracking.training(title, round_index, on_step), "say": context.progress.say}
+            # What its completions end with: an engine that reads the checkpoint's files alone stops there, too.
+            ends = sorted(self.prompts.stops(self.sources[0].decodings[0]).ids)
+            seed = context.seed + round_index
+            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, end_ids=ends, **tell, **options)
