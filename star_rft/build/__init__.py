@@ -24,7 +24,7 @@ from star_rft.build.sampling import (
     undeclared_end,
 )
 from star_rft.build.training import fit_of, preference_of, supervised_of
-from star_rft.config import Config, FitConfig
+from star_rft.config import Config
 from star_rft.data import Prompter
 from star_rft.errors import RunError
 from star_rft.evaluation.gate import Gate
@@ -56,9 +56,8 @@ from star_rft.stages.trackers import Tracking, open_trackers
 from star_rft.stages.trackers import check as check_trackers
 from star_rft.stages.training import TrainingStage, WarmStart
 from star_rft.training.dataset import Sampling
-from star_rft.training.distributed.launch import Launch, config_file, fit_launched
-from star_rft.training.options import LoraSpec
-from star_rft.training.schedule import Comparing, Fit, RoundTraining, Supervised
+from star_rft.training.distributed.launch import config_file
+from star_rft.training.schedule import RoundTraining
 from star_rft.types import Model, Problem, Scorer, Split
 
 

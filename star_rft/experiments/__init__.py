@@ -1,0 +1,1 @@
+"""Other runs on the samples of one, and what differs between runs."""

@@ -1,0 +1,1 @@
+"""From a round's traces to what it trains on: rules, and preference pairs."""

@@ -1,0 +1,1 @@
+"""The built-in verifiers, one a file."""

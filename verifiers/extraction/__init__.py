@@ -1,0 +1,1 @@
+"""The answer, or the program, in a completion."""

@@ -1,0 +1,1 @@
+"""Built-in problems, made from a seed."""

@@ -1,0 +1,1 @@
+"""Continuous batching on transformers, in this process."""
