@@ -32,8 +32,8 @@ VIEW_SECONDS = 1.0
 
 # Ids and the numbers of the last pages are filled in from the run itself.
 VIEWS = {
-    "all prompts": ["/", "/?sort=attempts", "/?sort=solved", "/?sort=id"],
-    "all traces": ["/?by=trace", "/?by=trace&sort=attempts", "/?by=trace&sort=solved"],
+    "all prompts": ["/", "/?sort=samples", "/?sort=solved", "/?sort=id"],
+    "all traces": ["/?by=trace", "/?by=trace&sort=samples", "/?by=trace&sort=solved"],
     "last pages": ["/?page=999999", "/?by=trace&page=999999", "/?by=trace&status=correct&page=999999"],
     "verdict": ["/?status=unknown", "/?status=incorrect", "/?status=correct", "/?by=trace&status=incorrect"],
     "reason": ["/?reason=mismatch", "/?reason=truncated", "/?by=trace&reason=undecided"],

@@ -117,9 +117,9 @@ def train_rows(
     """Return samples and verdicts of the prompts from number `first` on, whose pass rates these are."""
     problem_N = first + np.repeat(np.arange(len(rate_P)), each)
     right_N = rng.random(len(problem_N)) < np.repeat(np.minimum(0.98, rate_P * (1 + 0.4 * round)), each)
-    attempt_N = np.tile(np.arange(each), len(rate_P))
-    hinted_N = (attempt_N == each - 1) & (problem_N % 40 == 0) & (round > 1)
-    return _rows("train", round, problem_N, attempt_N, right_N, hinted_N, SAMPLED, rng)
+    sample_index_N = np.tile(np.arange(each), len(rate_P))
+    hinted_N = (sample_index_N == each - 1) & (problem_N % 40 == 0) & (round > 1)
+    return _rows("train", round, problem_N, sample_index_N, right_N, hinted_N, SAMPLED, rng)
 
 
 def dev_rows(round: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
@@ -127,8 +127,8 @@ def dev_rows(round: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
     for decoding, each in ((SAMPLED, DEV_SAMPLES), (GREEDY, 1)):
         problem_N = np.repeat(np.arange(DEV), each)
         right_N = rng.random(DEV * each) < 0.3 + 0.1 * round
-        attempt_N = np.tile(np.arange(each), DEV)
-        found.append(_rows("dev", round, problem_N, attempt_N, right_N, right_N & False, decoding, rng))
+        sample_index_N = np.tile(np.arange(each), DEV)
+        found.append(_rows("dev", round, problem_N, sample_index_N, right_N, right_N & False, decoding, rng))
     return pa.concat_tables([samples for samples, _ in found]), pa.concat_tables([verdicts for _, verdicts in found])
 
 
@@ -136,7 +136,7 @@ def _rows(
     split: str,
     round: int,
     problem_N: Ints,
-    attempt_N: Ints,
+    sample_index_N: Ints,
     right_N: npt.NDArray[np.bool_],
     hinted_N: npt.NDArray[np.bool_],
     decoding: Decoding,
@@ -157,7 +157,7 @@ def _rows(
         "problem_id": [_problem_id(split, int(p)) for p in problem_N],
         "split": [split] * count,
         "round": np.full(count, round),
-        "attempt": attempt_N,
+        "sample_index": sample_index_N,
         "model": [f"{0xABC0000000000000 + round:x}"] * count,
         "decode_id": [decoding.id] * count,
         "prompt_sha": ["p"] * count,

@@ -63,7 +63,7 @@ def arms(ks: Sequence[int], config: Config, *, tokens: int, steps: int) -> list[
     n, rules = config.sample.n, config.select.rules
     capped = {"select.rules": [*rules, {"cap": CAP}]}
     budget = {"budget.plan": "adaptive", "budget.target": CAP, "budget.tokens": tokens, "sample.n": 4 * n}
-    fewer = {k: {"select.rules": [{"attempts": k}, *rules]} for k in sorted(ks) if k < n}
+    fewer = {k: {"select.rules": [{"samples": k}, *rules]} for k in sorted(ks) if k < n}
     found = [
         *(Arm(f"k={k}", k, first) for k, first in fewer.items()),
         *(Arm(f"k={k} as long", k, {**first, "train.max_steps": steps}) for k, first in fewer.items()),
@@ -144,7 +144,7 @@ def drawn(run: RunFolder, k: int) -> Drawn:
     query = f"""
         with first as (
             select *, status = 'correct' and finish_reason = 'stop' as is_kept
-            from traces where split = 'train' and round = 1 and not hinted and attempt < ?
+            from traces where split = 'train' and round = 1 and not hinted and sample_index < ?
         )
         select
             count(distinct (problem_id, {key})) filter (is_kept) / count(distinct problem_id),

@@ -48,9 +48,9 @@ def prompts_for(model: str, tokenizer: Any, count: int) -> list[str]:
 
 def by_star_rft(sampler: Sampler, prompts: Sequence[str], k: int, decoding: Decoding, rows: int, seed: int) -> Lengths:
     requests = [
-        Request(str(i), attempt, prompt, seed=(seed << 40) + i * k + attempt)
+        Request(str(i), sample_index, prompt, seed=(seed << 40) + i * k + sample_index)
         for i, prompt in enumerate(prompts)
-        for attempt in range(k)
+        for sample_index in range(k)
     ]
     return [len(one.token_ids) for one in sampler.sample(requests, decoding=decoding, batch_size=rows)]
 

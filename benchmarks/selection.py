@@ -85,7 +85,7 @@ def _part(index: np.ndarray, *, prompts: int, traces: int, rng: np.random.Genera
             "problem_id": problem,
             "split": ["train"] * count,
             "round": [1] * count,
-            "attempt": index % each,
+            "sample_index": index % each,
             "model": ["m"] * count,
             "decode_id": ["d"] * count,
             "prompt_sha": ["p"] * count,

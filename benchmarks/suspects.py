@@ -325,7 +325,7 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
         )
         samples = con.sql(
             "select printf('%016x', hash(i + 1000000007)) as sample_id, pid(p) as problem_id, 'train' as split,"
-            f" (1 + 2 * (i % {each}) // {each})::int as round, (i % {each})::int as attempt, 'm' as model,"
+            f" (1 + 2 * (i % {each}) // {each})::int as round, (i % {each})::int as sample_index, 'm' as model,"
             " 'd' as decode_id, 'p' as prompt_sha, i::ubigint as seed, false as hinted, 'It is ' || answer as text,"
             " [1, 2, 3] as token_ids, 3 as tokens, 'stop' as finish_reason, -1.0 as logprob, false as leaks_hint"
             " from drawn"

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Old dotted path of a key: the new one. For keys of a config, of metrics.json, and of the tables.
 CONFIG: Mapping[str, str] = {}
 METRICS: Mapping[str, str] = {}
-COLUMNS: Mapping[str, str] = {}
+COLUMNS: Mapping[str, str] = {"attempt": "sample_index"}
 # Old name of a file in the run folder: the new one.
 FILES: Mapping[str, str] = {}
 # Old text in a table's cell or in a value of metrics.json: the new one.

@@ -123,7 +123,7 @@ MUTATIONS = (
         "if verdict.score is not None:"),
     # Sampler
     Mutation("attempts_share_a_seed", "star_rft/sampling/plan.py",
-        "return _mixed(_mixed(base_R + problem_R) + attempt_R)",
+        "return _mixed(_mixed(base_R + problem_R) + sample_index_R)",
         "return _mixed(_mixed(base_R + problem_R))"),
     Mutation("a_short_prompt_sees_the_key_behind_it", "star_rft/engines/hf/slot_attention.py",
         "prefix_T < aim.lengths_N[:, None], suffix_T",

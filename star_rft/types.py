@@ -72,7 +72,7 @@ class Request:
     """
 
     problem_id: str
-    attempt: int
+    sample_index: int
     prompt: str
     seed: int
     prompt_ids: tuple[int, ...] | None = None
@@ -129,7 +129,7 @@ class Sample:
     problem_id: str
     split: Split
     round: int
-    attempt: int
+    sample_index: int
     model: str
     decode_id: str
     prompt_sha: str
@@ -144,7 +144,9 @@ class Sample:
 
     @property
     def id(self) -> str:
-        return digest(self.problem_id, self.split, self.round, self.attempt, self.model, self.decode_id, self.hinted)
+        return digest(
+            self.problem_id, self.split, self.round, self.sample_index, self.model, self.decode_id, self.hinted
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,4 +19,4 @@ def jobs_for(
 
 
 def _requests(unit: Unit, problems: Mapping[str, Problem]) -> tuple[Request, ...]:
-    return tuple(Request(p.problem_id, p.attempt, problems[p.problem_id].prompt, p.seed) for p in unit.requests())
+    return tuple(Request(p.problem_id, p.sample_index, problems[p.problem_id].prompt, p.seed) for p in unit.requests())

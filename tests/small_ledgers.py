@@ -26,7 +26,7 @@ def problem(
 
 def sample(
     problem: str,
-    attempt: int,
+    sample_index: int,
     text: str = "1 + 1 = 2",
     *,
     round: int = 1,
@@ -41,11 +41,11 @@ def sample(
         problem_id=problem,
         split=split,
         round=round,
-        attempt=attempt,
+        sample_index=sample_index,
         model="m",
         decode_id=decode_id,
         prompt_sha="p",
-        seed=2**63 + attempt,
+        seed=2**63 + sample_index,
         hinted=hinted,
         leaks_hint=leaks_hint,
         text=text,
@@ -82,8 +82,8 @@ def ledger_of(folder: Path, pairs: Iterable[tuple[Sample, Verdict]]) -> Ledger:
 
 
 def everything(ledger: Ledger) -> list[tuple[Any, ...]]:
-    """Every column of every trace, in the order of problems and attempts."""
-    return ledger.connect().execute("select * from traces order by problem_id, attempt").fetchall()
+    """Every column of every trace, in the order of problems and samples."""
+    return ledger.connect().execute("select * from traces order by problem_id, sample_index").fetchall()
 
 
 def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selected:

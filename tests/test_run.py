@@ -48,7 +48,7 @@ def test_the_checkpoint_loads_and_differs_from_its_base(finished: Path) -> None:
 def test_every_planned_sample_is_in_the_ledger_once_and_belongs_to_its_model(finished: Path) -> None:
     con = Ledger(finished).connect()
     rows = con.sql(
-        "select round, split, count(*), count(distinct (problem_id, attempt, decode_id)), count(distinct model)"
+        "select round, split, count(*), count(distinct (problem_id, sample_index, decode_id)), count(distinct model)"
         " from traces group by all order by all"
     ).fetchall()
     assert rows == [

@@ -18,7 +18,7 @@ from star_rft.build.sampling import (
     open_cluster,
     open_pool,
     open_sampler,
-    policy_attempts,
+    policy_sample_indices,
     prompts_of,
     sources_of,
     undeclared_end,
@@ -230,7 +230,7 @@ def _stages(
         selection=SelectionStage(
             context=context,
             settings=_select_with(config),
-            own=policy_attempts(config),
+            own=policy_sample_indices(config),
             scorer_decides=config.scorer is not None and config.scorer.decides,
             second=partial(_second, config),
         ),

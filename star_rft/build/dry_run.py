@@ -74,11 +74,11 @@ def preview(config: Config) -> Preview:
 def _samples_a_round(config: Config, problems: Mapping[Split, int]) -> int:
     """Return how many completions a round draws at most: hints only where nothing was solved, so fewer as a rule."""
     prompts = min(problems["train"], config.sample.prompts or problems["train"])
-    attempts = config.sample.n * len(config.sample.models)
+    samples = config.sample.n * len(config.sample.models)
     hints = config.rationalize.n if config.rationalize else 0
     probe = config.balance
     probes = len(probe.temperatures) * probe.n * min(probe.problems, problems["dev"]) if probe else 0
-    return prompts * (attempts + hints) + probes
+    return prompts * (samples + hints) + probes
 
 
 def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:

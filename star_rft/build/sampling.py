@@ -61,7 +61,7 @@ def undeclared_end(prompts: Prompter, confirmed: Sequence[int]) -> str | None:
 
 
 def sources_of(config: Config, base: Model) -> list[Source]:
-    """Return who samples the train prompts; the attempts of each begin where those of the one before end."""
+    """Return who samples the train prompts; the samples of each begin where those of the one before end."""
     from star_rft import models
 
     section, found = config.sample, []
@@ -75,7 +75,7 @@ def sources_of(config: Config, base: Model) -> list[Source]:
         found.append(
             Source(
                 tokenizer=asked[0].tokenizer,
-                attempts=range(index * section.n, (index + 1) * section.n),
+                sample_indices=range(index * section.n, (index + 1) * section.n),
                 decodings=train_decodings(config),
                 renders=tuple(prompts.render for prompts in asked),
                 encode=asked[0].prompt_ids,
@@ -86,8 +86,8 @@ def sources_of(config: Config, base: Model) -> list[Source]:
     return found
 
 
-def policy_attempts(config: Config) -> range:
-    """Return the attempts that the policy itself draws; none where only other models sample."""
+def policy_sample_indices(config: Config) -> range:
+    """Return the samples that the policy itself draws; none where only other models sample."""
     section = config.sample
     if POLICY not in section.models:
         return range(0)
@@ -107,7 +107,7 @@ def hint_source(config: Config, base: Model) -> Source | None:
     decoding = _decoding(config, config.sample, temperature=temperatures[0], top_p=config.sample.top_ps[0])
     return Source(
         tokenizer=prompts.tokenizer,
-        attempts=range(section.n),
+        sample_indices=range(section.n),
         decodings=(decoding,),
         renders=(Hint(template, section.mark).renderer(prompts),),
         encode=prompts.prompt_ids,
@@ -132,7 +132,7 @@ def _decoding(config: Config, section: DecodingConfig, *, temperature: float, to
 
 
 def train_decodings(config: Config) -> tuple[Decoding, ...]:
-    """Return what the attempts take in turn: each list goes on at its own pace."""
+    """Return what the samples take in turn: each list goes on at its own pace."""
     section = config.sample
     temperatures, top_ps = section.temperatures, section.top_ps
     return tuple(

@@ -138,7 +138,7 @@ def _name(job: Job, *, every: bool) -> str:
 
 def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> Material:
     from star_rft.build import quarantines
-    from star_rft.build.sampling import policy_attempts, prompts_of, train_decodings
+    from star_rft.build.sampling import policy_sample_indices, prompts_of, train_decodings
     from star_rft.data import read_problems
     from star_rft.export.rows import Material, foreign_models
     from star_rft.training.dataset import Sampling
@@ -151,7 +151,7 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
         prompts=prompts,
         sampling=Sampling(
             stops=prompts.stops(train_decodings(config)[0]),
-            foreign=foreign_models(con, policy_attempts(config)),
+            foreign=foreign_models(con, policy_sample_indices(config)),
         ),
         holds_out_suspects=quarantines(config),
     )

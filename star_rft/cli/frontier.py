@@ -122,7 +122,7 @@ def doubts(
 
 def _classed(run: Path, config: Config) -> pa.Table:
     """Class the prompts by all that the ledger holds now."""
-    from star_rft.build.sampling import policy_attempts
+    from star_rft.build.sampling import policy_sample_indices
     from star_rft.frontier.classes import classify
     from star_rft.frontier.history import newest_round
     from star_rft.frontier.review import reviews
@@ -130,7 +130,7 @@ def _classed(run: Path, config: Config) -> pa.Table:
     from star_rft.runs.folder import RunFolder
 
     con = Ledger(run).connect()
-    own, found = policy_attempts(config), reviews(RunFolder(run).reviews)
+    own, found = policy_sample_indices(config), reviews(RunFolder(run).reviews)
     return classify(con, through_round=newest_round(con), own=own, reviews=found)
 
 

@@ -162,7 +162,7 @@ def _write(talk: Dialogue, plan: Plan, copies: dict[Path, str], force: bool) -> 
     talk.say()
     talk.say(f"Wrote {' and '.join(map(str, [*copies, file]))}.")
     talk.say(
-        f"At most {expected.samples_a_round:,} attempts in each of {expected.rounds} rounds, and "
+        f"At most {expected.samples_a_round:,} samples in each of {expected.rounds} rounds, and "
         f"{expected.evaluations} evaluations of {expected.held_out_samples:,}. The sizes are for {plan.sizes.why}."
     )
     if (Path("runs") / plan.name).exists():

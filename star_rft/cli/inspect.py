@@ -111,9 +111,9 @@ def view(
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Show every trace in the browser: search, filters, a prompt's attempts side by side. For this machine only."""
+    """Show every trace in the browser: search, filters, a prompt's samples side by side. For this machine only."""
     from star_rft.build import settle
-    from star_rft.build.sampling import policy_attempts
+    from star_rft.build.sampling import policy_sample_indices
     from star_rft.cli.interrupts import Stopped
     from star_rft.viewer.server import serve
 
@@ -123,7 +123,7 @@ def view(
             run,
             port=port,
             group_by=config.eval.group_by,
-            own=policy_attempts(config),
+            own=policy_sample_indices(config),
             progress=partial(progress_of, quiet),
             say=typer.echo,
             opens=opens,

@@ -40,7 +40,7 @@ def ledger(
         )
 
 
-@app.command(epilog=example("star-rft fork runs/quickstart four 'select.rules=[{attempts: 4}, correct]'"))
+@app.command(epilog=example("star-rft fork runs/quickstart four 'select.rules=[{first_samples: 4}, correct]'"))
 def fork(
     run: RunDir,
     name: Annotated[str, typer.Argument(help="The name of the fork; its folder lies beside that of the run.")],

@@ -41,7 +41,7 @@ class DecodingConfig(Section):
 class SampleConfig(DecodingConfig):
     """`n` completions a prompt and model; `unit` is how many commit at once: what a crash can cost.
 
-    `temperature`, `top_p` and `system` may be lists, whose entries the attempts take in turn. `models` are names,
+    `temperature`, `top_p` and `system` may be lists, whose entries the samples take in turn. `models` are names,
     folders or `policy`, the model that is trained; all sample the same prompts into one ledger. `prompts` is how many
     train problems a round samples, drawn anew each round; all of them unless given. `backend` draws everything,
     held-out samples too; the sections of the same names say how.

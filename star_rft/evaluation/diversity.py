@@ -51,7 +51,7 @@ with drawn as (
 ), texts as (
     select problem_id, string_split_regex(trim(lower(text)), '\\s+') as words
     from samples semi join drawn using (problem_id) where split = 'train' and round = $round and not hinted
-    qualify row_number() over (partition by problem_id order by attempt, sample_id) <= $samples
+    qualify row_number() over (partition by problem_id order by sample_index, sample_id) <= $samples
 ), grams as (
     select problem_id, unnest([words[i : i + $n - 1] for i in range(1, len(words) - $n + 2)]) as gram from texts
 ), shares as (

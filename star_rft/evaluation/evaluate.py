@@ -64,8 +64,8 @@ def per_problem(
         " (count(*) filter (decode_id = $sampled and status = 'unknown'))::integer as unknown,"
         " (count(*) filter (decode_id = $sampled and reason = 'truncated'))::integer as truncated,"
         " sum(tokens)::bigint as tokens,"
-        " list(answer order by attempt) filter (decode_id = $sampled) as answers,"
-        " list(status = 'correct' order by attempt) filter (decode_id = $sampled) as is_correct,"
+        " list(answer order by sample_index) filter (decode_id = $sampled) as answers,"
+        " list(status = 'correct' order by sample_index) filter (decode_id = $sampled) as is_correct,"
         " bool_or(status = 'correct') filter (decode_id = $greedy) as greedy_correct"
         " from traces where split in ('dev', 'test') and round = $round group by split, problem_id"
         " order by split, problem_id",

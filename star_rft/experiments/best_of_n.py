@@ -112,7 +112,7 @@ def held_out_traces(stages: Stages) -> list[Trace]:
     problems = {problem.id: problem for problem in stages.context.problems[split]}
     rows = stages.context.ledger.connect().sql(
         "select * from traces where split = $split and round = 0 and decode_id = $decode_id"
-        " order by problem_id, attempt",
+        " order by problem_id, sample_index",
         params={"split": split, "decode_id": stages.evaluation.held_out.sampled.id},
     )
     return [trace_of(row, problems[row["problem_id"]]) for row in rows.to_arrow_table().to_pylist()]

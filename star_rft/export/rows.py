@@ -190,9 +190,9 @@ def suspects(material: Material, round: int) -> frozenset[str]:
 
 
 def foreign_models(con: duckdb.DuckDBPyConnection, own: range) -> list[str]:
-    """Return the fingerprints of the models that sampled beside the policy, whose attempts are `own`."""
+    """Return the fingerprints of the models that sampled beside the policy, whose samples are `own`."""
     found: list[tuple[Any, ...]] = con.execute(
-        "select distinct model from samples where split = 'train' and not hinted and attempt not between ? and ?"
+        "select distinct model from samples where split = 'train' and not hinted and sample_index not between ? and ?"
         " order by model",
         [own.start, own.stop - 1],
     ).fetchall()

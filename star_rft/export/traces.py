@@ -21,7 +21,7 @@ COLUMNS: dict[str, str] = {
     "split": "train, or a held-out split",
     "in_round": "the round that could have trained on it (of a held-out trace: that it evaluated)",
     "round": "the round that sampled it",
-    "attempt": "which of the prompt's samples of that round it is",
+    "sample_index": "which of the prompt's samples of that round it is",
     "prompt": "the problem, without the template around it",
     "reference": "the answer that it was checked against",
     "text": "what the model wrote",
@@ -60,7 +60,7 @@ TOKENS = {
 }
 
 _FIELDS = """
-    t.sample_id, t.problem_id, t.split, coalesce(s.in_round, t.round)::integer as in_round, t.round, t.attempt,
+    t.sample_id, t.problem_id, t.split, coalesce(s.in_round, t.round)::integer as in_round, t.round, t.sample_index,
     t.prompt,
     -- A text is told as it is, what else a reference may be as JSON.
     case when json_type(t.reference) = 'VARCHAR' then json_extract_string(t.reference, '$') else t.reference end

@@ -87,7 +87,7 @@ class Adaptive:
     sample of mean length. One without a survivor always goes on to `most` unless tokens run out.
 
     Where tokens are short, a prompt without a survivor may draw what an equal split among all prompts would give it,
-    so coverage is not bought with fewer attempts at the hard; the rest goes to the highest expected gain a token, for
+    so coverage is not bought with fewer samples at the hard; the rest goes to the highest expected gain a token, for
     which a prompt's first survivor counts as `first` more.
     """
 

@@ -7,7 +7,7 @@
     truncated      most fail, and most of the failures hit the token limit: a higher limit may be all it needs
     no_survivors   nothing was correct, in any round
     hard           something was correct, but the pass rate is below 1/5
-    learnable      the rest: right and wrong samples, which is what training on verified attempts feeds on
+    learnable      the rest: right and wrong samples, which is what training on verified samples feeds on
 
 All shares and the pass rate are those of `history` after its discount, so a class follows the policy as it changes.
 """
@@ -71,7 +71,7 @@ def classify(
 ) -> pa.Table:
     """Return `FRONTIER`: one row a train problem, in the order of their ids, by what the ledger held after a round.
 
-    `own` are the attempts that the policy draws (None: all); `prior` is the share of wrong references to expect;
+    `own` are the samples that the policy draws (None: all); `prior` is the share of wrong references to expect;
     `reviews` say, by problem, whether someone has found its reference right, which then decides. Rates and `transition`
     are null where the policy was not asked; `other_*` describe the most frequent answer besides the reference, suspect
     or not, and are null where there is none.

@@ -39,7 +39,7 @@ CONFIDENCE = 0.95
 # DuckDB reads the ledger once for the counts and once, correct samples only, for the keys.
 _COUNTS = """
 with asked as (
-  select *, not (attempt >= $first and attempt < $stop) as is_foreign, not hinted and not is_foreign as is_own
+  select *, not (sample_index >= $first and sample_index < $stop) as is_foreign, not hinted and not is_foreign as is_own
   from samples join verdicts using (sample_id) where split = 'train' and round <= $through_round
 ),
 by_round as (
@@ -92,7 +92,7 @@ told as (
 def counts(con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, own: range | None = None) -> pa.Table:
     """Return `HISTORY`, one row a train prompt with a sample of any kind, in the order of their ids.
 
-    `through_round` is the last round that counts (None: the newest); `own` are the attempts that the policy draws
+    `through_round` is the last round that counts (None: the newest); `own` are the samples that the policy draws
     (None: all), those beyond are foreign models'. `transition` and the rates are null where the policy itself was never
     asked. The columns `*_now` are counts after the discount.
     """

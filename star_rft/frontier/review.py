@@ -126,7 +126,7 @@ def prompts(
 
 
 def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: str) -> dict[str, Any]:
-    """Return one prompt (by its id, or the beginning of it) with its attempts. Raises UserError for none or several."""
+    """Return one prompt (by its id, or the beginning of it) with its samples. Raises UserError for none or several."""
     con.register("classed", classed)
     ids = con.execute(
         "select problem_id from classed where starts_with(problem_id, ?) order by 1 limit 5", [problem]
@@ -136,14 +136,15 @@ def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: s
         raise UserError(f"{problem!r} begins the id of no train problem" if not ids else f"{problem!r} could be {some}")
     ((problem_id,),) = ids
     (row,) = (row for row in prompts(con, classed, classes=CLASSES) if row["problem_id"] == problem_id)
-    attempts = con.sql(
-        "select round, attempt, hinted, status, reason, answer, tokens, false_steps, text, coalesce(s.why, '') as why"
+    traces = con.sql(
+        "select round, sample_index, hinted, status, reason, answer, tokens, false_steps, text, coalesce(s.why,"
+        " '') as why"
         " from traces t left join (select sample_id, why from selection qualify row_number() over"
         " (partition by sample_id order by in_round) = 1) s using (sample_id)"
-        " where t.split = 'train' and t.problem_id = ? order by round, hinted, attempt",
+        " where t.split = 'train' and t.problem_id = ? order by round, hinted, sample_index",
         params=[problem_id],
     )
-    return row | {"attempts": attempts.to_arrow_table().to_pylist()}
+    return row | {"traces": traces.to_arrow_table().to_pylist()}
 
 
 def remedies(*, plan: str, most: int, models: int, has_hints: bool, holds_out_suspects: bool) -> dict[PromptClass, str]:

@@ -85,7 +85,7 @@ OF_GPU = Sizes(
     eval_n=8,
     ks=(1, 4, 8),
 )
-WITHOUT_SOLUTIONS = {"cpu": 192, "cuda": 512}  # tokens of an attempt where no gold solution says how long one is
+WITHOUT_SOLUTIONS = {"cpu": 192, "cuda": 512}  # tokens of a sample where no gold solution says how long one is
 
 
 def sizes_for(

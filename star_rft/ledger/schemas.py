@@ -10,7 +10,7 @@ SAMPLES = pa.schema(
         ("problem_id", pa.string()),
         ("split", pa.string()),
         ("round", pa.int32()),
-        ("attempt", pa.int32()),
+        ("sample_index", pa.int32()),
         ("model", pa.string()),
         ("decode_id", pa.string()),
         ("prompt_sha", pa.string()),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-# Of one prompt so many attempts are shown: beyond that they repeat themselves, and `star-rft view` has the rest.
-ATTEMPTS = 6
+# Of one prompt so many traces are shown: beyond that they repeat themselves, and `star-rft view` has the rest.
+TRACES_A_PROMPT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[Ch
     What a kind has too little of goes to the kinds after it. Ordered by a hash of the seed, so that it does not depend
     on the order in which the ledger was written.
     """
-    found, taken, left = [], set[str](), -(-traces // ATTEMPTS)
+    found, taken, left = [], set[str](), -(-traces // TRACES_A_PROMPT)
     for number, kind in enumerate(KINDS):
         share = -(-left // (len(KINDS) - number))
         chosen = Chosen(kind, dict(_prompts(con, kind, taken, share, seed)))
@@ -109,7 +109,7 @@ def _prompts(
     if most <= 0:
         return
     rows = con.execute(
-        f"select problem_id, list(sample_id order by sample_id)[:{ATTEMPTS}]"
+        f"select problem_id, list(sample_id order by sample_id)[:{TRACES_A_PROMPT}]"
         f" from ({kind.query}) t(problem_id, sample_id)"
         " where not list_contains(?::varchar[], problem_id)"
         " and exists (from samples where samples.problem_id = t.problem_id and split = 'train')"
@@ -120,8 +120,9 @@ def _prompts(
         yield problem_id, [sample for sample in samples if sample is not None]
 
 
-def attempts_to_show(ids: Sequence[str], kinds: Sequence[tuple[int, str, str]], must: Sequence[str]) -> list[str]:
-    """Return at most `ATTEMPTS` of a prompt's samples, in their order: those that must be, then some of each round.
+def traces_to_show(ids: Sequence[str], kinds: Sequence[tuple[int, str, str]], must: Sequence[str]) -> list[str]:
+    """Return at most `TRACES_A_PROMPT` of a prompt's samples, in their order: those that must be, then some of each
+    round.
 
     `kinds` are each sample's round, status and text: first one of each status in the newest and the oldest round, then
     the others, and no text twice while there are different ones.
@@ -136,5 +137,5 @@ def attempts_to_show(ids: Sequence[str], kinds: Sequence[tuple[int, str, str]], 
         is_again = text in seen_texts
         seen_texts.add(text)
         ranked.append((0 if sample in must else 1, turn + (100 if is_again else 0), order.index(round), sample))
-    best = {sample for *_, sample in sorted(ranked)[:ATTEMPTS]}
+    best = {sample for *_, sample in sorted(ranked)[:TRACES_A_PROMPT]}
     return [sample for sample in ids if sample in best]

@@ -73,7 +73,7 @@ def _whole(table: Table, more: int) -> Table:
 
 
 def prompt_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
-    """One prompt in full: what it is, what it came to, what it gets next, and its attempts."""
+    """One prompt in full: what it is, what it came to, what it gets next, and its traces."""
     yield f"{row['problem_id']}: {row['class']}; {remedy}"
     yield f"{row['prompt']}"
     yield f"reference: {_reference(row)}"
@@ -81,12 +81,12 @@ def prompt_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
         votes = f"{row['other_votes']} of {row['all_votes']} samples, {row['gold_votes']} the reference"
         yield f"most frequent other answer: {row['other_answer']} ({votes})"
     yield f"by round: {_history(row) or 'never sampled'}; pass rate {_rate(row)}; {row['distinct']} distinct correct"
-    for attempt in row["attempts"]:
-        kind = " with a hint" if attempt["hinted"] else ""
-        why = f"; {attempt['why']}" if attempt["why"] else ""
-        verdict = f"{attempt['status']} ({attempt['reason']}), answer {attempt['answer']}, {attempt['tokens']} tokens"
-        yield f"\n[round {attempt['round']}, attempt {attempt['attempt']}{kind}] {verdict}{why}"
-        yield attempt["text"].strip()
+    for trace in row["traces"]:
+        kind = " with a hint" if trace["hinted"] else ""
+        why = f"; {trace['why']}" if trace["why"] else ""
+        verdict = f"{trace['status']} ({trace['reason']}), answer {trace['answer']}, {trace['tokens']} tokens"
+        yield f"\n[round {trace['round']}, sample {trace['sample_index']}{kind}] {verdict}{why}"
+        yield trace["text"].strip()
 
 
 def doubts_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

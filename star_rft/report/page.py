@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.files import write_text
 from star_rft.report.data import Facts, crossing, gather, is_by_difficulty, open_ledger
-from star_rft.report.examples import Chosen, attempts_to_show, choose
+from star_rft.report.examples import Chosen, choose, traces_to_show
 from star_rft.report.frontier_tables import contribution_lines, unmatched_lines
 from star_rft.report.labels import SYMBOLS
 from star_rft.report.plots.base import Plot
@@ -22,7 +22,7 @@ from star_rft.report.plots.held_out import held_out_plots
 from star_rft.report.plots.prompts import prompt_plots
 from star_rft.report.plots.training import training_plots
 from star_rft.report.tables import verdict_lines
-from star_rft.report.traces import attempts_of, prompts_of
+from star_rft.report.traces import prompts_of, traces_of
 from star_rft.types import Interval, RoundReport
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def write_page(run_dir: Path, *, out: Path | None = None, traces: int = TRACES_S
         run_dir=shlex.quote(str(run_dir)),
         plots={plot.name: plot for plot in _plots(facts)},
         chosen=chosen,
-        trace_count=sum(len(attempts) for part in chosen for _, attempts in part["prompts"]),
+        trace_count=sum(len(traces) for part in chosen for _, traces in part["prompts"]),
         sample_count=samples,
         **_assets(),
     )
@@ -127,16 +127,16 @@ def _crossing(facts: Facts) -> str:
 
 
 def _with_texts(con: duckdb.DuckDBPyConnection, chosen: Sequence[Chosen]) -> Iterator[dict[str, Any]]:
-    """Yield each kind with its prompts and the attempts of each that are shown."""
+    """Yield each kind with its prompts and the traces of each that are shown."""
     ids = [problem for part in chosen for problem in part.samples]
-    prompts, attempts = prompts_of(con, ids), attempts_of(con, ids)
+    prompts, traces = prompts_of(con, ids), traces_of(con, ids)
     for part in chosen:
         rows = []
         for problem, must in part.samples.items():
-            found = attempts[problem]
-            looks = [(attempt.round, attempt.status, attempt.text) for attempt in found]
-            wanted = set(attempts_to_show([attempt.sample_id for attempt in found], looks, must))
-            rows.append((prompts[problem], [attempt for attempt in found if attempt.sample_id in wanted]))
+            found = traces[problem]
+            looks = [(trace.round, trace.status, trace.text) for trace in found]
+            wanted = set(traces_to_show([trace.sample_id for trace in found], looks, must))
+            rows.append((prompts[problem], [trace for trace in found if trace.sample_id in wanted]))
         yield {"kind": part.kind, "prompts": rows}
 
 

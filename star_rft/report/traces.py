@@ -1,4 +1,4 @@
-"""Prompts and their attempts as they are shown: everything about a trace in one record, for many prompts at once."""
+"""Prompts and their traces as they are shown: everything about a trace in one record, for many prompts at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The beginning of a model's fingerprint tells the few models of a run apart.
 MODEL_SHOWN = 8
 
-_ATTEMPTS = """
+_TRACES = """
 with wanted as (select unnest($ids::varchar[]) as problem_id),
 chosen as (
   select sample_id, list({in_round: in_round, is_selected: is_selected, why: why, duplicate_of: duplicate_of,
@@ -30,7 +30,7 @@ doubted as (
   select sample_id, list({in_round: in_round, kind: kind, detail: detail} order by in_round, kind) as doubts
   from doubts where problem_id in (from wanted) group by sample_id
 )
-select s.sample_id, s.problem_id, s.split, s.round, s.attempt, s.model, s.hinted, s.leaks_hint, s.text, s.tokens,
+select s.sample_id, s.problem_id, s.split, s.round, s.sample_index, s.model, s.hinted, s.leaks_hint, s.text, s.tokens,
   s.finish_reason, v.status, v.reason, v.answer, v.verifier, v.version, v.false_steps, v.text_key, v.equation_key,
   v.program_key, coalesce(x.score, v.score) as score, x.scorer, chosen.choices, doubted.doubts,
   d.temperature, d.top_p, d.top_k, d.max_tokens
@@ -38,7 +38,7 @@ from samples s join verdicts v using (sample_id)
 left join scores x using (sample_id) left join chosen using (sample_id) left join doubted using (sample_id)
 left join decodings d using (decode_id)
 where s.problem_id in (from wanted)
-order by s.problem_id, s.round, s.split, s.hinted, s.attempt, s.sample_id
+order by s.problem_id, s.round, s.split, s.hinted, s.sample_index, s.sample_id
 """
 
 _PROMPTS = f"""
@@ -102,7 +102,7 @@ class Why:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ShownTrace:
     """A trace as it is shown. `choices` are of the rounds in which it could be selected, oldest first.
 
     `score` is the scorer's where `scorer` names one, else the verifier's. `is_foreign` is None where it cannot be told
@@ -113,7 +113,7 @@ class Attempt:
     problem_id: str
     split: str
     round: int
-    attempt: int
+    sample_index: int
     model: str
     hinted: bool
     leaks_hint: bool
@@ -136,7 +136,7 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        return _name(self.round, self.attempt, self.hinted)
+        return _name(self.round, self.sample_index, self.hinted)
 
     @property
     def why(self) -> str:
@@ -213,21 +213,21 @@ class Prompt:
         return CLASSES.get(self.class_name, "")
 
 
-def attempts_of(
+def traces_of(
     con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str], *, own: range | None = None
-) -> dict[str, list[Attempt]]:
-    """Return the attempts at each of these problems, of all splits, ordered by round and attempt.
+) -> dict[str, list[ShownTrace]]:
+    """Return the traces at each of these problems, of all splits, ordered by round and index.
 
-    `con` has the ledger's views. `own` are the attempts that the policy draws, where they are known: others, of the
-    train split and without a hint, are foreign. A problem without attempts has an empty list.
+    `con` has the ledger's views. `own` are the traces that the policy draws, where they are known: others, of the
+    train split and without a hint, are foreign. A problem without traces has an empty list.
     """
-    found: dict[str, list[Attempt]] = {problem_id: [] for problem_id in problem_ids}
-    table = con.sql(_ATTEMPTS, params={"ids": list(found)}).to_arrow_table()
+    found: dict[str, list[ShownTrace]] = {problem_id: [] for problem_id in problem_ids}
+    table = con.sql(_TRACES, params={"ids": list(found)}).to_arrow_table()
     rows_by_problem: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         rows_by_problem.setdefault(row["problem_id"], []).append(row)
     for problem_id, rows in rows_by_problem.items():
-        found[problem_id] = _attempts(rows, own)
+        found[problem_id] = _traces(rows, own)
     return found
 
 
@@ -266,21 +266,21 @@ def _prompt(row: Mapping[str, Any], evidence: Mapping[str, Any] | None) -> Promp
     )
 
 
-def _attempts(rows: Sequence[Mapping[str, Any]], own: range | None) -> list[Attempt]:
-    """Make the attempts of one problem, which duplicates and counts refer to."""
+def _traces(rows: Sequence[Mapping[str, Any]], own: range | None) -> list[ShownTrace]:
+    """Make the traces of one problem, which duplicates and counts refer to."""
     by_id = {row["sample_id"]: row for row in rows}
     kept = Counter(choice["in_round"] for row in rows for choice in row["choices"] or () if choice["is_selected"])
-    return [_attempt(row, by_id, kept, own) for row in rows]
+    return [_trace(row, by_id, kept, own) for row in rows]
 
 
-def _attempt(
+def _trace(
     row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]], kept: Mapping[int, int], own: range | None
-) -> Attempt:
+) -> ShownTrace:
     is_train = row["split"] == "train"
-    is_foreign = None if own is None else is_train and not row["hinted"] and row["attempt"] not in own
-    same = ("problem_id", "split", "round", "attempt", "hinted", "leaks_hint", "text", "tokens", "finish_reason")
+    is_foreign = None if own is None else is_train and not row["hinted"] and row["sample_index"] not in own
+    same = ("problem_id", "split", "round", "sample_index", "hinted", "leaks_hint", "text", "tokens", "finish_reason")
     verdict = ("sample_id", "status", "reason", "answer", "verifier", "version", "score", "scorer", "false_steps")
-    return Attempt(
+    return ShownTrace(
         **{name: row[name] for name in (*same, *verdict)},
         model=row["model"][:MODEL_SHOWN],
         is_foreign=is_foreign,
@@ -300,7 +300,7 @@ def _choice(
     other = by_id.get(choice["duplicate_of"])
     duplicate = same = ""
     if other is not None:
-        duplicate = _name(other["round"], other["attempt"], other["hinted"])
+        duplicate = _name(other["round"], other["sample_index"], other["hinted"])
         same = next((words for key, words in SAMENESS.items() if row[key] == other[key]), "")
     return Choice(**choice, kept=kept.get(choice["in_round"], 0), duplicate=duplicate, same=same)
 
@@ -308,11 +308,11 @@ def _choice(
 # Why, in words
 
 
-def _why_lines(attempt: Attempt) -> list[Why]:
-    if not attempt.choices:
-        return [Why(None, _without_choice(attempt))]
+def _why_lines(trace: ShownTrace) -> list[Why]:
+    if not trace.choices:
+        return [Why(None, _without_choice(trace))]
     rounds_by_reason: dict[tuple[Any, ...], list[Choice]] = {}
-    for choice in attempt.choices:
+    for choice in trace.choices:
         reason = (choice.why, choice.duplicate_of, choice.kept if choice.why == "over_cap" else 0, choice.weight)
         rounds_by_reason.setdefault(reason, []).append(choice)
     return [
@@ -320,10 +320,10 @@ def _why_lines(attempt: Attempt) -> list[Why]:
     ]
 
 
-def _without_choice(attempt: Attempt) -> str:
-    if attempt.split == "train":
+def _without_choice(trace: ShownTrace) -> str:
+    if trace.split == "train":
         return "not selected from yet: the round is still going on"
-    if attempt.split == "probe":
+    if trace.split == "probe":
         return "a probe: it helped to choose the temperature, and is never trained on"
     return "held out: it measures the model, and is never trained on"
 
@@ -345,5 +345,5 @@ def _rounds(numbers: Sequence[int]) -> str:
     return f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {', '.join(map(str, numbers))}"
 
 
-def _name(round: int, attempt: int, hinted: bool) -> str:
-    return f"round {round}, attempt {attempt}{' with a hint' if hinted else ''}"
+def _name(round: int, sample_index: int, hinted: bool) -> str:
+    return f"round {round}, sample {sample_index}{' with a hint' if hinted else ''}"

@@ -77,9 +77,9 @@ def requests_of(unit: Unit, source: Source, problems: Mapping[str, Problem]) -> 
     """Return what is asked for in a unit, in its order; each prompt is held and tokenised once."""
     found, prompts = list[Request](), dict[str, tuple[str, tuple[int, ...] | None]]()
     for planned in unit.requests():
-        text = source.render(problems[planned.problem_id], planned.attempt)
+        text = source.render(problems[planned.problem_id], planned.sample_index)
         if text not in prompts:
             prompts[text] = text, None if source.encode is None else source.encode(text)
         prompt, ids = prompts[text]
-        found.append(Request(planned.problem_id, planned.attempt, prompt, planned.seed, ids))
+        found.append(Request(planned.problem_id, planned.sample_index, prompt, planned.seed, ids))
     return tuple(found)

@@ -33,7 +33,7 @@ PLAN = pa.schema(
         ("source", _NAME),
         ("batch_size", pa.int32()),
         ("problem_id", _NAME),
-        ("attempt", pa.int32()),
+        ("sample_index", pa.int32()),
         ("seed", pa.uint64()),
     ]
 )
@@ -42,7 +42,7 @@ PLAN = pa.schema(
 @dataclass(frozen=True, slots=True)
 class Planned:
     problem_id: str
-    attempt: int
+    sample_index: int
     seed: int
 
 
@@ -65,13 +65,13 @@ class Unit:
         return int(self.rows.num_rows)
 
     def requests(self) -> Iterator[Planned]:
-        columns = (self.rows[name].to_pylist() for name in ("problem_id", "attempt", "seed"))
+        columns = (self.rows[name].to_pylist() for name in ("problem_id", "sample_index", "seed"))
         return (Planned(*row) for row in zip(*columns, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How the requests of one source are drawn: attempt i takes decoding (i - first) modulo their number."""
+    """How the requests of one source are drawn: sample i takes decoding (i - first) modulo their number."""
 
     round: int
     split: Split
@@ -91,9 +91,9 @@ def plan_table(
     unit_size: int,
     wave: int = 0,
 ) -> pa.Table:
-    """Plan `counts` more attempts of each problem, numbered from `begins` on after the source's first (both N).
+    """Plan `counts` more samples of each problem, numbered from `begins` on after the source's first (both N).
 
-    A unit takes problems until it has `unit_size` requests: a problem's attempts at one decoding stay together and
+    A unit takes problems until it has `unit_size` requests: a problem's samples at one decoding stay together and
     share their prefill.
     """
     counts_N = np.broadcast_to(np.asarray(counts, dtype=np.int64), len(problem_ids))
@@ -107,7 +107,7 @@ def plan_table(
     names, unit_R = _units(asking, problem_R, decoding_R, unit_size=unit_size, wave=wave)
     hashes_N = np.array([_hash(problem_id) for problem_id in problem_ids], dtype=np.uint64)
     bases_D = np.array([_base(run_seed, asking, decode_id) for decode_id in asking.decode_ids], dtype=np.uint64)
-    attempt_R = asking.first + turn_R
+    sample_index_R = asking.first + turn_R
     zeros_R = np.zeros(problem_R.size, dtype=np.int32)
     columns = [
         pa.DictionaryArray.from_arrays(unit_R.astype(np.int32), pa.array(names, pa.string())),
@@ -116,16 +116,16 @@ def plan_table(
         pa.DictionaryArray.from_arrays(zeros_R, pa.array([asking.source])),
         pa.array(np.asarray(asking.batch_sizes, dtype=np.int32)[decoding_R]),
         pa.DictionaryArray.from_arrays(problem_R.astype(np.int32), pa.array(problem_ids, pa.string())),
-        pa.array(attempt_R.astype(np.int32)),
-        pa.array(_seeds(bases_D[decoding_R], hashes_N[problem_R], attempt_R.astype(np.uint64))),
+        pa.array(sample_index_R.astype(np.int32)),
+        pa.array(_seeds(bases_D[decoding_R], hashes_N[problem_R], sample_index_R.astype(np.uint64))),
     ]
     return pa.Table.from_arrays(columns, schema=PLAN)
 
 
-def request_seed(run_seed: int, round: int, split: Split, problem_id: str, attempt: int, decode_id: str) -> int:
+def request_seed(run_seed: int, round: int, split: Split, problem_id: str, sample_index: int, decode_id: str) -> int:
     """Return 64 bits that belong to this request alone, whatever else is sampled beside it."""
     base = _base(run_seed, Asking(round, split, POLICY, (decode_id,), (1,)), decode_id)
-    words = (np.array([word], dtype=np.uint64) for word in (base, _hash(problem_id), attempt))
+    words = (np.array([word], dtype=np.uint64) for word in (base, _hash(problem_id), sample_index))
     return int(_seeds(*words)[0])
 
 
@@ -179,8 +179,8 @@ def _base(run_seed: int, asking: Asking, decode_id: str) -> int:
     return int(digest("seed", run_seed, asking.round, asking.split, decode_id), 16)
 
 
-def _seeds(base_R: Words, problem_R: Words, attempt_R: Words) -> Words:
-    return _mixed(_mixed(base_R + problem_R) + attempt_R)
+def _seeds(base_R: Words, problem_R: Words, sample_index_R: Words) -> Words:
+    return _mixed(_mixed(base_R + problem_R) + sample_index_R)
 
 
 def _mixed(words: Words) -> Words:

@@ -21,14 +21,14 @@ COUNTED = 512
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model and its ways to be asked: attempt i takes the i-th decoding and the i-th rendering, in turn.
+    """A model and its ways to be asked: sample i takes the i-th decoding and the i-th rendering, in turn.
 
-    `model` is None for the policy of the round. `attempts` of the sources of one round do not overlap. `encode` gives
+    `model` is None for the policy of the round. `samples` of the sources of one round do not overlap. `encode` gives
     the tokens of a rendered prompt; without it the engine tokenises the text as it is.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    attempts: range
+    sample_indices: range
     decodings: tuple[Decoding, ...]
     renders: tuple[Render, ...]
     name: str = POLICY
@@ -36,11 +36,11 @@ class Source:
     is_hinted: bool = False
     encode: Encode | None = None
 
-    def decoding_of(self, attempt: int) -> Decoding:
-        return self.decodings[(attempt - self.attempts.start) % len(self.decodings)]
+    def decoding_of(self, sample_index: int) -> Decoding:
+        return self.decodings[(sample_index - self.sample_indices.start) % len(self.decodings)]
 
-    def render(self, problem: Problem, attempt: int) -> str:
-        return self.renders[(attempt - self.attempts.start) % len(self.renders)](problem)
+    def render(self, problem: Problem, sample_index: int) -> str:
+        return self.renders[(sample_index - self.sample_indices.start) % len(self.renders)](problem)
 
     def at(self, temperature: float) -> Source:
         """Return this source at another temperature."""

@@ -59,12 +59,12 @@ def draw(
 def _draw(job: UnitJob, sampler: Sampler, writer: Writer, watched: Sampling, *, started: float) -> float:
     """Hand the completions of a unit over as they finish; return the seconds that this had to wait."""
     unit, blocked = OpenUnit(job), 0.0
-    waiting = {(request.problem_id, request.attempt) for request in job.requests}
+    waiting = {(request.problem_id, request.sample_index) for request in job.requests}
     for completion in sampler.sample(job.requests, decoding=job.decoding, batch_size=job.unit.batch_size):
         request = completion.request
-        if (request.problem_id, request.attempt) not in waiting:
-            raise RunFailure(f"the sampler answered problem {request.problem_id}, attempt {request.attempt} twice")
-        waiting.remove((request.problem_id, request.attempt))
+        if (request.problem_id, request.sample_index) not in waiting:
+            raise RunFailure(f"the sampler answered problem {request.problem_id}, sample {request.sample_index} twice")
+        waiting.remove((request.problem_id, request.sample_index))
         watched.drawn(len(completion.token_ids))
         if not waiting:
             unit.seconds = {"sample": perf_counter() - started - blocked, "verify": blocked}
@@ -112,8 +112,8 @@ class Rollout:
         begins: Ints | int = 0,
         wave: int = 0,
     ) -> pa.Table:
-        """Plan attempts of a source: all of them, or `counts` more of each problem after the first `begins`."""
-        wanted = np.full(len(problems), len(source.attempts)) if counts is None else counts
+        """Plan samples of a source: all of them, or `counts` more of each problem after the first `begins`."""
+        wanted = np.full(len(problems), len(source.sample_indices)) if counts is None else counts
         asked = [problem for problem, count in zip(problems, wanted, strict=True) if count > 0]
         if not asked:
             return PLAN.empty_table()
@@ -124,7 +124,7 @@ class Rollout:
             source.name,
             [decoding.id for decoding in source.decodings],
             [self._batch_size(source.model or policy, longest, decoding) for decoding in source.decodings],
-            first=source.attempts.start,
+            first=source.sample_indices.start,
         )
         ids = [problem.id for problem in problems]
         sizes = {"run_seed": self.context.seed, "unit_size": self.unit_size, "wave": wave}

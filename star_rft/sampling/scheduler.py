@@ -75,7 +75,7 @@ class Scheduler:
                 con,
                 [problem.id for problem in problems],
                 round=round,
-                attempts=source.attempts,
+                sample_indices=source.sample_indices,
                 key=self.key,
                 rounds=self.rounds,
                 seed=self.context.seed,
@@ -108,13 +108,13 @@ def seen(
     problem_ids: Sequence[str],
     *,
     round: int,
-    attempts: range,
+    sample_indices: range,
     key: str,
     rounds: str,
     seed: int,
     held_out: bool,
 ) -> Seen:
-    """Count what these problems have come to with the source that draws these attempts.
+    """Count what these problems have come to with the source that draws these samples.
 
     Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
     by whichever model: they all count towards the cap. Where tokens are short equals are served in an order that is
@@ -124,7 +124,7 @@ def seen(
     con.register("planned_problems", ids)
     usable = "status = 'correct' and s.finish_reason = 'stop'"
     span = "true" if rounds == "all" else "s.round = $round"
-    asked = f"s.attempt between {attempts.start} and {attempts.stop - 1}"
+    asked = f"s.sample_index between {sample_indices.start} and {sample_indices.stop - 1}"
     earlier, now = f"s.round < $round and {asked}", f"s.round = $round and {asked}"
     found = con.sql(
         "with counts as (select s.problem_id,"

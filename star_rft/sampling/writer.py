@@ -141,7 +141,7 @@ class Writer:
         job, judged = unit.job, time.time()
         busy = sum(verdict.seconds for _, verdict in unit.pairs)
         self._note(Span("verifier", job.stage, job.round, unit.first_verified, judged, busy))
-        unit.pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].attempt))
+        unit.pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].sample_index))
         self._store.commit(job.unit.name, unit.pairs, seconds=unit.seconds)
         written = time.time()
         self._note(Span("writer", job.stage, job.round, judged, written, written - judged))
@@ -173,7 +173,7 @@ def sample_of(completion: Completion, job: UnitJob) -> Sample:
         problem_id=request.problem_id,
         split=job.unit.split,
         round=job.round,
-        attempt=request.attempt,
+        sample_index=request.sample_index,
         model=job.model_id,
         decode_id=job.decoding.id,
         prompt_sha=digest(request.prompt),

@@ -123,7 +123,7 @@ def policy(
             Request(f"(judge {i})", i, text, int(digest(seed, question), 16), None if encode is None else encode(text))
             for i, (question, text) in enumerate(zip(questions, prompts, strict=True))
         ]
-        drawn = {done.request.attempt: done for done in sampler.sample(requests, decoding=decoding)}
+        drawn = {done.request.sample_index: done for done in sampler.sample(requests, decoding=decoding)}
         for i in range(len(requests)):
             yield drawn[i].text if drawn[i].finish_reason == "stop" else None
 

@@ -183,7 +183,8 @@ def _chunks(
     con: duckdb.DuckDBPyConnection, *, round: int, split: Split, problems: Mapping[str, Problem]
 ) -> Iterator[Sequence[Trace]]:
     rows = con.sql(
-        f"select * from traces where split = '{split}' and round = {int(round)} order by problem_id, attempt, sample_id"
+        f"select * from traces where split = '{split}' and round = {int(round)} order by problem_id, sample_index,"
+        f" sample_id"
     )
     waiting: list[Trace] = []
     for batch in rows.to_arrow_reader(CHUNK):

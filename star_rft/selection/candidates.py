@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 # How to choose among equals; the ends make every order total, so that selection does not depend on row order.
 ORDERS = {
-    "first": "round, attempt, sample_id",
-    "shortest": "tokens, round, attempt, sample_id",
-    "most_likely": "logprob / greatest(tokens, 1) desc, round, attempt, sample_id",
-    "best": "score desc nulls last, round, attempt, sample_id",
+    "first": "round, sample_index, sample_id",
+    "shortest": "tokens, round, sample_index, sample_id",
+    "most_likely": "logprob / greatest(tokens, 1) desc, round, sample_index, sample_id",
+    "best": "score desc nulls last, round, sample_index, sample_id",
 }
 
 
@@ -116,7 +116,7 @@ def candidates(
     status = "coalesce(x.status, 'unknown')" if scorer_decides else "t.status"
     con.execute(
         "create or replace temp table pool as"
-        f" select t.sample_id, t.problem_id, t.round, t.attempt, {status} as status, t.reason, t.finish_reason,"
+        f" select t.sample_id, t.problem_id, t.round, t.sample_index, {status} as status, t.reason, t.finish_reason,"
         " coalesce(x.score, t.score) as score, t.tokens, t.logprob, t.hinted, t.leaks_hint, t.text_key, t.equation_key,"
         " t.program_key, t.false_steps, null::varchar as why, null::varchar as duplicate_of"
         f" from traces t left join scores x using (sample_id) where t.split = 'train' and {span}"

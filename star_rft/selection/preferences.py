@@ -62,7 +62,7 @@ def _against_incorrect(limit: int) -> str:
 
 
 def _against_worst(limit: int) -> str:
-    worst = "score, round, attempt, sample_id"
+    worst = "score, round, sample_index, sample_id"
     losers = _distinct(f"(why is null or why = 'incorrect') and {_JUDGED}", worst)
     return _pairs(_distinct(f"why is null and {_JUDGED}", ORDERS["best"]), losers, limit)
 

@@ -52,9 +52,9 @@ def finished(pool: Pool) -> None:
 
 
 @rule
-def attempts(pool: Pool, *, limit: Positive) -> None:
-    """Keep a problem's first attempts of each round, right or wrong: what a smaller `sample.n` would have drawn."""
-    pool.drop(f"attempt >= {limit}", "'later_attempt'")
+def first_samples(pool: Pool, *, limit: Positive) -> None:
+    """Keep a problem's first samples of each round, right or wrong: what a smaller `sample.n` would have drawn."""
+    pool.drop(f"sample_index >= {limit}", "'later_sample'")
 
 
 @rule

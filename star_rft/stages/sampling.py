@@ -57,7 +57,7 @@ class SamplingStage:
             missed -= self.context.quarantined(round_index - 1)  # a wrong answer is no hint
             problems = affordable(
                 [problem for problem in self.context.train_problems if problem.id in missed],
-                n=len(self.hint.attempts),
+                n=len(self.hint.sample_indices),
                 max_tokens=self.hint.decodings[0].max_tokens,
                 tokens_left=self.scheduler.tokens_left(round_index),
             )
@@ -148,7 +148,7 @@ class SamplingStage:
     def _tries(self, search: TemperatureSearch) -> list[Source]:
         """Return the policy at each temperature that is tried."""
         own = next(source for source in self.sources if source.model is None)
-        return [replace(own.at(t), attempts=range(search.n)) for t in search.temperatures]
+        return [replace(own.at(t), sample_indices=range(search.n)) for t in search.temperatures]
 
 
 def draw_damaged_again(

@@ -22,7 +22,7 @@ BATCH = 100_000  # rows of a selection in memory at once
 
 @dataclass(frozen=True, slots=True)
 class SelectionStage:
-    """How a round selects. `settings` are options of `selection.rules.select`; `own` are the policy's attempts.
+    """How a round selects. `settings` are options of `selection.rules.select`; `own` are the policy's samples.
 
     `second` opens the verifier that judges selected traces once more, where there is one.
     """

@@ -1,4 +1,4 @@
-"""The viewer as an application: a list, a prompt with its attempts, and a link to each trace."""
+"""The viewer as an application: a list, a prompt with its traces, and a link to each trace."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _environment() -> Environment:
 class Viewer:
     """The pages over a run of this name.
 
-    `groups` is what its groups are called and `own` the attempts that the policy draws, both None where not known.
+    `groups` is what its groups are called and `own` the traces that the policy draws, both None where not known.
     """
 
     shelf: Shelf

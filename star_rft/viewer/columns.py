@@ -45,14 +45,14 @@ class Traces:
 
     `problem_N` is the prompt's number, `unit_N` that of the part that holds the sample. `doubts` has a row a doubt, and
     `doubted` the trace that it is of. `listed[first_P[p] : first_P[p + 1]]` are the rows of prompt p by round and
-    attempt.
+    trace.
     """
 
     count: int
     columns: Mapping[str, Coded]
     problem_N: Ints
     round_N: Ints
-    attempt_N: Ints
+    sample_index_N: Ints
     unit_N: Ints
     doubts: Coded
     doubted: Ints
@@ -64,7 +64,7 @@ class Traces:
         return len(self.problem_N)
 
     def of_prompt(self, number: int) -> Ints:
-        """Return the rows of a prompt, by round and attempt."""
+        """Return the rows of a prompt, by round and index."""
         rows = self.listed[self.first_P[number] : self.first_P[number + 1]]
         return rows[rows < self.count]
 
@@ -81,7 +81,7 @@ class Prompts:
     split: Coded
     samples_P: Ints
     correct_P: Ints
-    attempts_P: Ints
+    traces_P: Ints
     rate_P: Floats
     solved_P: Ints
 
@@ -90,11 +90,11 @@ class Prompts:
         return at if at < len(self.ids) and self.ids[at] == problem_id else None
 
     def order(self, sort: str) -> Ints:
-        """Return the numbers of all prompts in an order: hardest, attempts, solved or id. Equals stand by id."""
+        """Return the numbers of all prompts in an order: hardest, traces, solved or id. Equals stand by id."""
         numbers = np.arange(len(self.ids))
         keys: dict[str, tuple[npt.NDArray[Any], ...]] = {
             "hardest": (numbers, self.rate_P),  # NaN comes last
-            "attempts": (numbers, -self.attempts_P),
+            "traces": (numbers, -self.traces_P),
             "solved": (numbers, self.rate_P, -self.solved_P),
             "id": (numbers,),
         }
@@ -108,11 +108,11 @@ class Coder:
         self.rows = 0
         self._codes: dict[str, dict[str | None, int]] = {name: {None: 0} for name in (*OF_TRACES, "doubt")}
         self._pieces: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self._codes}
-        self._numbers: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("p", "round", "attempt", "unit")}
+        self._numbers: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("p", "round", "sample_index", "unit")}
         self._doubted: list[npt.NDArray[Any]] = []
 
     def add(self, table: pa.Table) -> None:
-        """Take in a table with the columns of `OF_TRACES`, `p`, `attempt`, `unit` and the list `kinds`."""
+        """Take in a table with the columns of `OF_TRACES`, `p`, `trace`, `unit` and the list `kinds`."""
         for name, pieces in self._numbers.items():
             pieces.append(table[name].to_numpy().astype(np.int32))
         for name in OF_TRACES:
@@ -144,15 +144,15 @@ class Coder:
             columns[name] = Coded(of_prompt.values, of_prompt.codes[problem_N])
         numbers = {
             name: np.concatenate([_joined(self._numbers[name]), np.zeros(len(unseen), np.int64)])
-            for name in ("round", "attempt", "unit")
+            for name in ("round", "sample_index", "unit")
         }
-        listed = np.lexsort((numbers["attempt"], columns["hinted"].codes, numbers["round"], problem_N))
+        listed = np.lexsort((numbers["sample_index"], columns["hinted"].codes, numbers["round"], problem_N))
         return Traces(
             count=self.rows,
             columns=columns,
             problem_N=problem_N,
             round_N=numbers["round"],
-            attempt_N=numbers["attempt"],
+            sample_index_N=numbers["sample_index"],
             unit_N=numbers["unit"],
             doubts=self._column("doubt", 0),
             doubted=_joined(self._doubted),
@@ -202,7 +202,7 @@ def prompts_of(table: pa.Table, traces: Traces) -> Prompts:
         split=coded(table["split"]),
         samples_P=samples_P,
         correct_P=correct_P,
-        attempts_P=np.bincount(traces.problem_N[: traces.count], minlength=count),
+        traces_P=np.bincount(traces.problem_N[: traces.count], minlength=count),
         rate_P=np.where(np.isnan(pass_mean_P), share_P, pass_mean_P),
         solved_P=np.where(correct_P > 0, solved_P, -1),
     )

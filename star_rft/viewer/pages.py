@@ -1,4 +1,4 @@
-"""What the pages show: rows of the index with their texts, and one prompt with its attempts side by side."""
+"""What the pages show: rows of the index with their texts, and one prompt with its traces side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.report.labels import CLASSES, DROPS, SPLITS, SYMBOLS, plain
-from star_rft.report.traces import Attempt, Prompt, attempts_of, prompts_of
+from star_rft.report.traces import Prompt, ShownTrace, prompts_of, traces_of
 from star_rft.viewer.index import Index
 from star_rft.viewer.search import Found, Query
 
@@ -36,7 +36,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """A prompt in a list. `hits` of its attempts were found; `example` is from the first, where text was searched."""
+    """A prompt in a list. `hits` of its traces were found; `example` is from the first, where text was searched."""
 
     id: str
     text: Sequence[Bit]
@@ -48,7 +48,7 @@ class PromptRow:
     bars: Sequence[Bar]
     samples: int
     correct: int
-    attempts: int
+    traces: int
     hits: int
     example: Sequence[Bit]
 
@@ -74,15 +74,15 @@ class TraceRow:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """An attempt, and those of its round that say word for word the same."""
+    """A trace, and those of its round that say word for word the same."""
 
-    attempt: Attempt
-    others: Sequence[Attempt]
+    trace: ShownTrace
+    others: Sequence[ShownTrace]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A round's attempts at a prompt. `samples` and `correct` count those without a hint."""
+    """A round's traces at a prompt. `samples` and `correct` count those without a hint."""
 
     round: int
     split: str
@@ -138,7 +138,7 @@ def prompt_rows(index: Index, query: Query, found: Found, page: int) -> list[Pro
                 bars=_bars(index, number),
                 samples=int(index.prompts.samples_P[number]),
                 correct=int(index.prompts.correct_P[number]),
-                attempts=int(index.prompts.attempts_P[number]),
+                traces=int(index.prompts.traces_P[number]),
                 hits=int(found.hits_P[number]),
                 example=_where(text, answer, query.text),
             )
@@ -163,7 +163,7 @@ def trace_rows(index: Index, query: Query, found: Found, page: int) -> list[Trac
                 problem_id=problem_ids[row],
                 prompt=bits(prompts.get(problem_ids[row], ""), query.text, shown=200),
                 text=bits(text, query.text),
-                name=f"round {traces.round_N[row]}, attempt {traces.attempt_N[row]}{hint}",
+                name=f"round {traces.round_N[row]}, sample {traces.sample_index_N[row]}{hint}",
                 split=value["split"],
                 status=value["status"],
                 symbol=SYMBOLS.get(value["status"], ""),
@@ -178,7 +178,7 @@ def trace_rows(index: Index, query: Query, found: Found, page: int) -> list[Trac
 
 
 def prompt_page(index: Index, problem_id: str, *, own: range | None) -> tuple[Prompt, list[Column]] | None:
-    """Return a prompt with its attempts, a column a round; None for a prompt that the index does not know."""
+    """Return a prompt with its traces, a column a round; None for a prompt that the index does not know."""
     number = index.prompts.number(problem_id)
     if number is None:
         return None
@@ -186,8 +186,8 @@ def prompt_page(index: Index, problem_id: str, *, own: range | None) -> tuple[Pr
     with index.cursor() as cursor:
         index.near(cursor, units)
         prompts = prompts_of(cursor, [problem_id])
-        attempts = attempts_of(cursor, [problem_id], own=own)[problem_id]
-    return (prompts[problem_id], _columns(attempts)) if problem_id in prompts else None
+        traces = traces_of(cursor, [problem_id], own=own)[problem_id]
+    return (prompts[problem_id], _columns(traces)) if problem_id in prompts else None
 
 
 def hits_of(index: Index, found: Found, problem_id: str) -> set[str]:
@@ -199,37 +199,37 @@ def hits_of(index: Index, found: Found, problem_id: str) -> set[str]:
     return set(index.ids_of([int(row) for row in rows[found.is_found_N[rows]]]).values())
 
 
-def _columns(attempts: Iterable[Attempt]) -> list[Column]:
-    by_round: dict[tuple[int, str], list[Attempt]] = {}
-    for attempt in attempts:
-        by_round.setdefault((attempt.round, attempt.split), []).append(attempt)
+def _columns(traces: Iterable[ShownTrace]) -> list[Column]:
+    by_round: dict[tuple[int, str], list[ShownTrace]] = {}
+    for trace in traces:
+        by_round.setdefault((trace.round, trace.split), []).append(trace)
     return [_column(round, split, found) for (round, split), found in by_round.items()]
 
 
-def _column(round: int, split: str, attempts: Sequence[Attempt]) -> Column:
-    own = [attempt for attempt in attempts if not attempt.hinted]
+def _column(round: int, split: str, traces: Sequence[ShownTrace]) -> Column:
+    own = [trace for trace in traces if not trace.hinted]
     return Column(
         round=round,
         split=split,
         label=f"Round {round}" + (" (probe)" if split == "probe" else ""),
-        models=list(dict.fromkeys(attempt.model for attempt in attempts)),
+        models=list(dict.fromkeys(trace.model for trace in traces)),
         samples=len(own),
-        correct=sum(attempt.status == "correct" for attempt in own),
-        kept=sum(bool(attempt.trained_in) for attempt in attempts),
-        groups=_same(attempts),
+        correct=sum(trace.status == "correct" for trace in own),
+        kept=sum(bool(trace.trained_in) for trace in traces),
+        groups=_same(traces),
     )
 
 
-def _same(attempts: Sequence[Attempt]) -> list[Same]:
-    """Put attempts that say the same, and were judged the same, behind the one that was kept, or the first."""
-    alike: dict[tuple[Any, ...], list[Attempt]] = {}
-    for attempt in attempts:
-        key = (attempt.keys[0], attempt.status, attempt.reason, attempt.hinted, attempt.finish_reason)
-        alike.setdefault(key, []).append(attempt)
+def _same(traces: Sequence[ShownTrace]) -> list[Same]:
+    """Put traces that say the same, and were judged the same, behind the one that was kept, or the first."""
+    alike: dict[tuple[Any, ...], list[ShownTrace]] = {}
+    for trace in traces:
+        key = (trace.keys[0], trace.status, trace.reason, trace.hinted, trace.finish_reason)
+        alike.setdefault(key, []).append(trace)
     groups = []
     for found in alike.values():
-        first = next((attempt for attempt in found if attempt.trained_in), found[0])
-        groups.append(Same(first, [attempt for attempt in found if attempt is not first]))
+        first = next((trace for trace in found if trace.trained_in), found[0])
+        groups.append(Same(first, [trace for trace in found if trace is not first]))
     return groups
 
 

@@ -15,11 +15,11 @@ from star_rft.viewer.columns import Bools, Ints
 from star_rft.viewer.index import Index
 
 By = Literal["prompt", "trace"]
-Sort = Literal["hardest", "attempts", "solved", "id"]
+Sort = Literal["hardest", "traces", "solved", "id"]
 
 SORTS: Final[Mapping[Sort, str]] = {
     "hardest": "hardest first",
-    "attempts": "most attempts first",
+    "traces": "most samples first",
     "solved": "newest solved first",
     "id": "by id",
 }
@@ -177,7 +177,7 @@ class Found:
         return [int(number) for number in self.prompts[PAGE * (page - 1) : PAGE * page]]
 
     def traces_on(self, index: Index, page: int) -> list[int]:
-        """Return the rows of the traces of a page: prompt by prompt, each by round and attempt."""
+        """Return the rows of the traces of a page: prompt by prompt, each by round and index."""
         first, last = PAGE * (page - 1), PAGE * page
         ends = np.cumsum(self.hits_P[self.prompts])
         rows: list[int] = []
@@ -317,7 +317,7 @@ def _distinct(codes: Any, problem: Ints, count: int, prompts: int) -> Ints:
 
 
 def _choices(name: str, title: str, counted: Sequence[tuple[str, int]], chosen: str | None) -> Choices:
-    # Held-out prompts have no class, and prompts without attempts no verdict.
+    # Held-out prompts have no class, and prompts without traces no verdict.
     rows = [row for row in counted if row[0] != NOTHING or name == "why"]
     if chosen is not None and chosen not in [value for value, _ in rows]:
         rows.append((chosen, 0))

@@ -114,7 +114,7 @@ def test_a_wrong_log_probability_is_shown(checks: ModuleType, llama: Path, oracl
 
 def test_another_token_is_shown(checks: ModuleType, llama: Path, oracle: Any) -> None:
     def off(one: Completion) -> Completion:
-        return replace(one, token_ids=(*one.token_ids[:-1], 70)) if one.request.attempt == 1 else one
+        return replace(one, token_ids=(*one.token_ids[:-1], 70)) if one.request.sample_index == 1 else one
 
     sampler = Faulty(HFSampler(llama, dtype="float32", device="cpu"), off)
     assert checks.greedy_cell(sampler, oracle, []) == checks.Cell("wrong", "10/15")

@@ -38,7 +38,7 @@ def test_a_program_that_memorised_its_tests_is_found_out(modules: Any, problems:
     exits = f"import os\ndef {honest.reference['entry_point']}(*given):\n    os._exit(0)\n"
     write_problems(tmp_path / "problems.parquet", {"train": problems})
     texts = [(honest, str(honest.solution)), (honest, str(honest.solution)), (cheat, memorised(cheat)), (honest, exits)]
-    pairs = [(sample(p.id, attempt, text), verdict()) for attempt, (p, text) in enumerate(texts)]
+    pairs = [(sample(p.id, sample_index, text), verdict()) for sample_index, (p, text) in enumerate(texts)]
     pairs += [(sample(problems[2].id, 9, "no program"), verdict("unknown", reason="no_sandbox"))]
     ledger_of(tmp_path, [(one, _of_code(said)) for one, said in pairs])
     report = modules["code_audit"].audit(tmp_path, fresh=10, seed=1, workers=2)

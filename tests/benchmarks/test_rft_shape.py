@@ -43,7 +43,7 @@ def test_arms_keep_the_rules_of_their_run_and_programs_have_no_steps(rft_shape: 
     found = {arm.name: arm.changes for arm in rft_shape.arms([4], config, tokens=5000, steps=7)}
     rules = ["correct", {"dedup": "program"}, {"cap": 4}]
     assert config.select.rules == rules
-    assert found["k=4"] == {"select.rules": [{"attempts": 4}, *rules]}
+    assert found["k=4"] == {"select.rules": [{"first_samples": 4}, *rules]}
     assert found["k=4 as long"] == {**found["k=4"], "train.max_steps": 7}
     assert found["k=16"] == {}
     assert found["no dedup"] == {"select.rules": ["correct", {"cap": 4}]}
@@ -55,7 +55,8 @@ def test_what_was_drawn_is_counted_for_the_first_samples_of_each_question(
 ) -> None:
     con = Ledger(finished).connect()
     rows = con.sql(
-        "select problem_id, attempt, tokens, status = 'correct' and finish_reason = 'stop', equation_key from traces"
+        "select problem_id, sample_index, tokens, status = 'correct' and finish_reason = 'stop', equation_key from"
+        " traces"
         " where split = 'train' and round = 1"
     ).fetchall()
     for k in (1, 4):

@@ -117,12 +117,12 @@ def test_the_frontier_shows_classes_and_what_they_get_next(run_folder: Path) -> 
     assert "valid: suspect_gold, unseen" in wrong.stderr
 
 
-def test_one_prompt_is_shown_in_full_with_its_attempts(run_folder: Path) -> None:
+def test_one_prompt_is_shown_in_full_with_its_samples(run_folder: Path) -> None:
     shown = call("frontier", str(run_folder), "ha", cwd=run_folder).stdout
     assert shown.startswith("hard: no_survivors")
-    assert shown.count("[round 1, attempt ") == 4
+    assert shown.count("[round 1, sample_index ") == 4
     row = json.loads(call("frontier", str(run_folder), "hard", "--json", cwd=run_folder).stdout)
-    assert [attempt["status"] for attempt in row["attempts"]] == ["incorrect"] * 4
+    assert [sample_index["status"] for sample_index in row["samples"]] == ["incorrect"] * 4
     absent = call("frontier", str(run_folder), "nothing", cwd=run_folder)
     assert absent.returncode == 2
     assert "begins the id of no train problem" in absent.stderr

@@ -81,16 +81,16 @@ def groups_of(sampler: VLLMSampler) -> list[int]:
     return [replica.process.pid for replica in sampler._replicas._replicas]
 
 
-def requests(texts: Sequence[str], attempts: int, *, seed: int = 0) -> list[Request]:
+def requests(texts: Sequence[str], samples: int, *, seed: int = 0) -> list[Request]:
     return [
-        Request(f"p{i}", attempt, text, seed=(seed << 48) + (i << 20) + attempt)
+        Request(f"p{i}", sample_index, text, seed=(seed << 48) + (i << 20) + sample_index)
         for i, text in enumerate(texts)
-        for attempt in range(attempts)
+        for sample_index in range(samples)
     ]
 
 
 def keyed(completions: Sequence[Completion]) -> dict[tuple[str, int], Completion]:
-    return {(one.request.problem_id, one.request.attempt): one for one in completions}
+    return {(one.request.problem_id, one.request.sample_index): one for one in completions}
 
 
 @dataclass(frozen=True)

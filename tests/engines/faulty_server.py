@@ -30,7 +30,7 @@ def written(prompt: str, seed: int) -> str:
 class FaultyServer:
     """Serves MODEL on a loopback port in a thread of its own. `fault` says what goes wrong with a request."""
 
-    fault: Fault = lambda number, attempt: ""
+    fault: Fault = lambda number, sample_index: ""
     seconds: float = 0.0
     models: list[str] = field(default_factory=lambda: [MODEL])
     owned_by: str = "somebody"

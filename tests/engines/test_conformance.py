@@ -78,7 +78,7 @@ def greedy(sampler: Sampler) -> dict[tuple[str, int], Completion]:
 
 def test_every_request_is_answered_exactly_once_with_itself(sampler: Sampler) -> None:
     asked = requests(prompts(7), 5) + requests(prompts(3), 2, seed=9)  # the same prompts again, not adjacent
-    asked += [replace(asked[0], attempt=99, seed=seed) for seed in (0, 2**63 - 1, 2**63, 2**64 - 1)]
+    asked += [replace(asked[0], sample_index=99, seed=seed) for seed in (0, 2**63 - 1, 2**63, 2**64 - 1)]
     completions = list(sampler.sample(asked, decoding=PLAIN))
     assert Counter(one.request for one in completions) == Counter(asked)
 
@@ -231,7 +231,7 @@ def test_first_tokens_follow_the_model_and_not_the_defaults_of_the_checkpoint(
     assert chisquare([*seen, rest[0]], [*expected, rest[1]]).pvalue > 1e-4
 
 
-def test_attempts_differ_by_their_seed_alone(drawn: list[Completion]) -> None:
+def test_samples_differ_by_their_seed_alone(drawn: list[Completion]) -> None:
     texts = Counter(one.request.problem_id for one in {(o.request.problem_id, o.text): o for o in drawn}.values())
     assert sum(count > 1 for count in texts.values()) > len(texts) / 2
 
@@ -301,7 +301,7 @@ def test_the_ledger_holds_the_same_keys_and_columns_as_with_hf(
 ) -> None:
     decoding = replace(PLAIN, backend=backend.name, backend_version=backend.version)
     by_hf = replace(PLAIN, backend="hf", backend_version="0")
-    keys = "problem_id, split, round, attempt, model, prompt_sha, hinted, leaks_hint"
+    keys = "problem_id, split, round, sample_index, model, prompt_sha, hinted, leaks_hint"
     found = []
     with hf_backend().open(model) as other:
         for name, drawer, decoded in (("this", sampler, decoding), ("hf", other, by_hf)):
@@ -310,8 +310,8 @@ def test_the_ledger_holds_the_same_keys_and_columns_as_with_hf(
             rows = con.sql(f"select {keys} from samples order by all").fetchall()
             decodings = con.sql("select * exclude (decode_id, backend, backend_version) from decodings").fetchall()
             assert con.sql("select distinct decode_id from samples").fetchall() == [(decoded.id,)]
-            seeds = {(r.problem_id, r.attempt, r.seed) for r in planned(tmp_path / name)}
-            assert set(con.sql("select problem_id, attempt, seed from samples").fetchall()) == seeds
+            seeds = {(r.problem_id, r.sample_index, r.seed) for r in planned(tmp_path / name)}
+            assert set(con.sql("select problem_id, sample_index, seed from samples").fetchall()) == seeds
             assert con.sql("select count(*), count(distinct sample_id) from traces").fetchall() == [(12, 12)]
             bad = "logprob is null or logprob > 0 or tokens != len(token_ids) or tokens = 0 or text is null"
             assert con.sql(f"select count(*) from samples where {bad}").fetchall() == [(0,)]

@@ -16,12 +16,12 @@ def figures(folder: Path, *pairs: object, **options: int) -> dict[str, float]:
     return diversity(ledger_of(folder, pairs).connect(), **{"round": 1, **options})  # type: ignore[arg-type]
 
 
-def right(problem: str, attempt: int, text: str, **options: object) -> object:
-    return sample(problem, attempt, text, **options), verdict(answer="2")  # type: ignore[arg-type]
+def right(problem: str, sample_index: int, text: str, **options: object) -> object:
+    return sample(problem, sample_index, text, **options), verdict(answer="2")  # type: ignore[arg-type]
 
 
-def wrong(problem: str, attempt: int, text: str, answer: str | None) -> object:
-    return sample(problem, attempt, text), verdict("incorrect", answer)
+def wrong(problem: str, sample_index: int, text: str, answer: str | None) -> object:
+    return sample(problem, sample_index, text), verdict("incorrect", answer)
 
 
 def test_a_round_without_samples_has_no_figures(tmp_path: Path) -> None:

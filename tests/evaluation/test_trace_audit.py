@@ -175,8 +175,8 @@ def selected(folder: Path, pairs: list[tuple[Sample, Verdict]], *, dropped: int 
     return ledger
 
 
-def correct(problem: str, attempt: int, text: str) -> tuple[Sample, Verdict]:
-    return sample(problem, attempt, text), Verdict("correct", 1.0, "7", "match", "math", "2")
+def correct(problem: str, sample_index: int, text: str) -> tuple[Sample, Verdict]:
+    return sample(problem, sample_index, text), Verdict("correct", 1.0, "7", "match", "math", "2")
 
 
 def test_only_selected_traces_are_looked_at_and_every_kind_is_counted(tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def problem(name: str, *samples: tuple[float | None, bool]) -> list[tuple[Trace,
     """Samples with a score and whether they are correct."""
     return [
         (
-            trace("?", f"{i}", problem=name, attempt=i, status="correct" if good else "incorrect", answer=str(good)),
+            trace(
+                "?", f"{i}", problem=name, sample_index=i, status="correct" if good else "incorrect", answer=str(good)
+            ),
             score,
         )
         for i, (score, good) in enumerate(samples)
@@ -154,7 +156,7 @@ def test_the_table_fits_80_columns() -> None:
 
 def problems_of(count: int, samples: int = 2) -> list[Trace]:
     return [
-        trace("?", f"{i}" * (j + 1), problem=f"p{i}", attempt=j, status="correct")
+        trace("?", f"{i}" * (j + 1), problem=f"p{i}", sample_index=j, status="correct")
         for i in range(count)
         for j in range(samples)
     ]

@@ -128,7 +128,9 @@ def test_all_samples_at_once_are_as_many_as_the_rounds_drew_and_of_the_first_mod
 
 @pytest.mark.full
 def test_each_control_is_asked_exactly_what_the_round_was_asked(run: Path) -> None:
-    query = "select problem_id, attempt, decode_id, seed from samples where split = 'dev' and round = 2 order by all"
+    query = (
+        "select problem_id, sample_index, decode_id, seed from samples where split = 'dev' and round = 2 order by all"
+    )
     asked = Ledger(run).connect().sql(query).fetchall()
     assert len(asked) == DEV * (4 + 1)
     for name in NAMES:

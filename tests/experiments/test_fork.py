@@ -86,12 +86,14 @@ def test_newer_verdicts_come_along_and_the_newest_still_win(finished: Path, tmp_
 @pytest.mark.full
 def test_other_rules_and_another_seed_train_on_the_same_samples(finished: Path, tmp_path: Path) -> None:
     source = copied(finished, tmp_path)
-    fork = forked(source, "first", "select.rules=[{attempts: 1}, correct]", "seed=7", "rounds=1")
+    fork = forked(source, "first", "select.rules=[{first_samples: 1}, correct]", "seed=7", "rounds=1")
     run_on(fork)
     con = Ledger(fork).connect()
-    why = con.sql("select attempt, why, count(*) from selection join samples using (sample_id) group by all").fetchall()
-    assert {attempt for attempt, kept, _ in why if kept == "selected"} == {0}
-    assert {kept for attempt, kept, _ in why if attempt > 0} == {"later_attempt"}
+    why = con.sql(
+        "select sample_index, why, count(*) from selection join samples using (sample_id) group by all"
+    ).fetchall()
+    assert {sample_index for sample_index, kept, _ in why if kept == "selected"} == {0}
+    assert {kept for sample_index, kept, _ in why if sample_index > 0} == {"later_sample"}
     assert f"forked_from: {source}" in (fork / "config.yaml").read_text()
 
 

@@ -107,10 +107,16 @@ def traces(tokenizer: PreTrainedTokenizerBase) -> list[tuple[Sample, Verdict]]:
 
 
 def _sample(
-    tokenizer: PreTrainedTokenizerBase, problem: str, attempt: int, text: str, *, model: str = "policy", **more: Any
+    tokenizer: PreTrainedTokenizerBase,
+    problem: str,
+    sample_index: int,
+    text: str,
+    *,
+    model: str = "policy",
+    **more: Any,
 ) -> Sample:
     ids: Sequence[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     # Another model's tokens mean something else here, or nothing.
     token_ids = (*([9_999] * 20 if model != "policy" else ids), tokenizer.eos_token_id)
-    drawn = sample(problem, attempt, text, decode_id=DECODING.id, **more)
+    drawn = sample(problem, sample_index, text, decode_id=DECODING.id, **more)
     return replace(drawn, model=model, token_ids=tuple(token_ids))

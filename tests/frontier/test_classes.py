@@ -129,7 +129,10 @@ def test_what_was_solved_long_ago_is_asked_again_in_time(tmp_path: Path) -> None
 def test_foreign_samples_do_not_solve_a_prompt(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    pairs = [*drawn("a", "iiii"), *((replace(s, attempt=s.attempt + 4), v) for s, v in drawn("a", "cccccccc"))]
+    pairs = [
+        *drawn("a", "iiii"),
+        *((replace(s, sample_index=s.sample_index + 4), v) for s, v in drawn("a", "cccccccc")),
+    ]
     con = ledger_of(tmp_path, pairs).connect()
     row = classify(con, through_round=1, own=range(4)).to_pylist()[0]
     assert (row["class"], row["foreign"], row["foreign_correct"]) == ("no_survivors", 8, 8)

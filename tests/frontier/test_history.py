@@ -91,7 +91,7 @@ def test_later_rounds_do_not_change_what_was_so(tmp_path: Path) -> None:
 def test_hinted_and_foreign_samples_are_counted_apart_and_tell_no_pass_rate(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    foreign = [(replace(s, attempt=s.attempt + 100), v) for s, v in drawn("a", "cci")]
+    foreign = [(replace(s, sample_index=s.sample_index + 100), v) for s, v in drawn("a", "cci")]
     pairs = [*drawn("a", "ii"), *drawn("a", "ccc", hinted=True), *foreign, *drawn("b", "c", hinted=True)]
     con = ledger_of(tmp_path, pairs).connect()
     rows = {row["problem_id"]: row for row in counts(con, own=range(100)).to_pylist()}

@@ -141,7 +141,7 @@ def test_the_tiny_model_is_asked_as_it_was_pretrained() -> None:
     assert prompting_for(TINY, "number").template == "Question: {question}\nAnswer:"
 
 
-def test_attempts_fit_the_context_and_a_prompt_that_leaves_no_room_is_an_error() -> None:
+def test_samples_fit_the_context_and_a_prompt_that_leaves_no_room_is_an_error() -> None:
     assert sizes_for(TINY, cpu, problems(10), 100).max_tokens == 160
     assert sizes_for(TINY, cpu, problems(10), 400).max_tokens == 112
     with pytest.raises(UserError, match="tiny takes 512 tokens, and the longest prompt alone has 460"):
@@ -156,7 +156,7 @@ def test_the_longest_prompt_is_counted_in_the_models_own_tokens() -> None:
     assert 15 * short < long < 25 * short
 
 
-def test_gold_solutions_say_how_long_an_attempt_may_be() -> None:
+def test_gold_solutions_say_how_long_a_sample_may_be() -> None:
     model = ModelFacts("m", True, "", 1e8)
     assert sizes_for(model, gpu, problems(10, "x" * 1500), None).max_tokens == 768
     assert sizes_for(model, gpu, problems(10, "x"), None).max_tokens == 512

@@ -9,7 +9,7 @@ from tests.small_ledgers import commit, everything, sample, verdict
 def ledger_of_units(folder: Path, count: int, *, rows: int = 3) -> Ledger:
     ledger = Ledger(folder, is_writer=True)
     for unit in range(count):
-        commit(ledger, f"u{unit:03d}", [(sample(f"p{unit}", attempt), verdict()) for attempt in range(rows)])
+        commit(ledger, f"u{unit:03d}", [(sample(f"p{unit}", sample_index), verdict()) for sample_index in range(rows)])
     return ledger
 
 

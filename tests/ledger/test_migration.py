@@ -72,7 +72,7 @@ def test_ids_of_a_sample_without_a_log_probability_were_not_sampled(tmp_path: Pa
     line |= marks(ledger.folder, line["parts"])
     ledger.manifest.write_text(json.dumps({"schema": 3}) + "\n" + json.dumps(line) + "\n")
     Ledger(tmp_path, is_writer=True)
-    found = Ledger(tmp_path).connect().execute("select ids_are_sampled from samples order by attempt").fetchall()
+    found = Ledger(tmp_path).connect().execute("select ids_are_sampled from samples order by sample_index").fetchall()
     assert found == [(True,), (False,)]
 
 

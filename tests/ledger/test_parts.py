@@ -12,7 +12,7 @@ from tests.small_ledgers import commit, sample, verdict
 def ledger_of_two(folder: Path) -> Ledger:
     ledger = Ledger(folder, is_writer=True)
     for unit in ("u0", "u1"):
-        commit(ledger, unit, [(sample(unit, attempt), verdict()) for attempt in range(2)])
+        commit(ledger, unit, [(sample(unit, sample_index), verdict()) for sample_index in range(2)])
     return ledger
 
 
@@ -48,7 +48,7 @@ def test_a_damaged_part_is_set_aside_and_only_its_unit_is_given_up(
     assert str(path) in caplog.text
     assert not path.exists()
     assert any((again.folder / "damaged").iterdir())
-    commit(again, "u0", [(sample("u0", attempt), verdict()) for attempt in range(2)])
+    commit(again, "u0", [(sample("u0", sample_index), verdict()) for sample_index in range(2)])
     assert Ledger(tmp_path, is_writer=True).lost() == {}
     ((count,),) = Ledger(tmp_path).connect().execute("select count(*) from traces").fetchall()
     assert count == 4

@@ -28,7 +28,9 @@ def test_what_was_committed_is_read_back(tmp_path: Path) -> None:
     rows = (
         Ledger(tmp_path)
         .connect()
-        .execute("select problem_id, attempt, seed, token_ids, status, score, reason from traces order by attempt")
+        .execute(
+            "select problem_id, sample_index, seed, token_ids, status, score, reason from traces order by sample_index"
+        )
     )
     assert rows.fetchall() == [
         ("a", 0, 2**63, [0, 1, 2], "correct", 1.0, "match"),

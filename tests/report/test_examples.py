@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from star_rft.ledger import Ledger
-from star_rft.report.examples import ATTEMPTS, KINDS, attempts_to_show, choose
+from star_rft.report.examples import KINDS, TRACES_A_PROMPT, choose, traces_to_show
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_prompt_is_chosen_once_for_the_first_reason_that_it_has(con: duckdb.Du
 
 def test_what_a_kind_has_too_little_of_goes_to_others(con: duckdb.DuckDBPyConnection) -> None:
     wanted = 8
-    chosen = choose(con, traces=wanted * ATTEMPTS, seed=0)
+    chosen = choose(con, traces=wanted * TRACES_A_PROMPT, seed=0)
     assert sum(len(part.samples) for part in chosen) == wanted
 
 
@@ -55,8 +55,8 @@ def test_doubted_traces_are_named_with_their_prompts(con: duckdb.DuckDBPyConnect
 def test_the_trace_that_a_prompt_was_chosen_for_is_shown() -> None:
     ids = [f"s{at}" for at in range(20)]
     looks = [(1, "correct", "the same")] * 20
-    assert "s17" in attempts_to_show(ids, looks, ["s17"])
-    assert len(attempts_to_show(ids, looks, ["s17"])) == ATTEMPTS
+    assert "s17" in traces_to_show(ids, looks, ["s17"])
+    assert len(traces_to_show(ids, looks, ["s17"])) == TRACES_A_PROMPT
 
 
 def test_each_round_and_status_is_shown_before_the_same_again() -> None:
@@ -67,17 +67,17 @@ def test_each_round_and_status_is_shown_before_the_same_again() -> None:
         for n in range(4)
     ]
     ids = [f"s{at}" for at in range(len(looks))]
-    shown = [looks[ids.index(sample)][:2] for sample in attempts_to_show(ids, looks, [])]
+    shown = [looks[ids.index(sample)][:2] for sample in traces_to_show(ids, looks, [])]
     assert sorted(shown) == [(round, status) for round in (1, 2, 3) for status in ("correct", "incorrect")]
 
 
 def test_a_text_is_not_shown_twice_while_there_are_others() -> None:
     looks = [(1, "correct", "a")] * 6 + [(1, "correct", f"b{at}") for at in range(5)]
     ids = [f"s{at}" for at in range(len(looks))]
-    texts = [looks[ids.index(sample)][2] for sample in attempts_to_show(ids, looks, [])]
-    assert len(set(texts)) == ATTEMPTS
+    texts = [looks[ids.index(sample)][2] for sample in traces_to_show(ids, looks, [])]
+    assert len(set(texts)) == TRACES_A_PROMPT
 
 
 def test_they_stay_in_the_order_in_which_they_were_drawn() -> None:
     ids = ["s3", "s1", "s2"]
-    assert attempts_to_show(ids, [(2, "correct", "x"), (1, "correct", "y"), (1, "incorrect", "z")], []) == ids
+    assert traces_to_show(ids, [(2, "correct", "x"), (1, "correct", "y"), (1, "incorrect", "z")], []) == ids

@@ -1,4 +1,4 @@
-"""Prompts and attempts as they are shown, from a ledger: what was drawn, judged, kept or dropped, and why in words."""
+"""Prompts and traces as they are shown, from a ledger: what was drawn, judged, kept or dropped, and why in words."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from star_rft.files import write_table
 from star_rft.frontier.classes import CLASSES as PROMPT_CLASSES
 from star_rft.ledger import DOUBTS, SELECTION, Ledger
 from star_rft.report import labels, page
-from star_rft.report.traces import Attempt, Prompt, attempts_of, prompts_of
+from star_rft.report.traces import Prompt, ShownTrace, prompts_of, traces_of
 from star_rft.types import Decoding
 from tests.small_ledgers import commit, finish_round, ledger_of, problem, sample, scored, verdict
 from verifiers.types import REASONS
 
 
-def attempts_at(ledger: Ledger, problem: str, **settings: Any) -> list[Attempt]:
-    return attempts_of(ledger.connect(), [problem], **settings)[problem]
+def traces_at(ledger: Ledger, problem: str, **settings: Any) -> list[ShownTrace]:
+    return traces_of(ledger.connect(), [problem], **settings)[problem]
 
 
-def why(attempt: Attempt) -> list[str]:
-    return [line.text + line.other + line.rest for line in attempt.why_lines()]
+def why(trace: ShownTrace) -> list[str]:
+    return [line.text + line.other + line.rest for line in trace.why_lines()]
 
 
-def test_attempts_come_by_round_and_attempt_for_many_prompts_at_once(tmp_path: Path) -> None:
+def test_traces_come_by_round_and_index_for_many_prompts_at_once(tmp_path: Path) -> None:
     pairs = [(sample(name, i, round=round), verdict()) for name in "ab" for round in (2, 1) for i in (1, 0)]
-    found = attempts_of(ledger_of(tmp_path, pairs).connect(), ["b", "nothing", "a"])
+    found = traces_of(ledger_of(tmp_path, pairs).connect(), ["b", "nothing", "a"])
     assert list(found) == ["b", "nothing", "a"]
-    assert [(a.problem_id, a.round, a.attempt) for a in found["b"]] == [("b", r, i) for r in (1, 2) for i in (0, 1)]
+    assert [(a.problem_id, a.round, a.sample_index) for a in found["b"]] == [("b", r, i) for r in (1, 2) for i in (0, 1)]
     assert found["nothing"] == []
 
 
@@ -41,19 +41,19 @@ def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> Non
     pairs = [(sample("a", i, text), verdict()) for i, text in enumerate(texts)]
     pairs += [(sample("a", 5), verdict("incorrect")), (sample("a", 6, finish="length"), verdict())]
     ledger = ledger_of(tmp_path, pairs)
-    assert why(attempts_at(ledger, "a")[0]) == ["not selected from yet: the round is still going on"]
+    assert why(traces_at(ledger, "a")[0]) == ["not selected from yet: the round is still going on"]
     finish_round(ledger, 1)
-    found = attempts_at(ledger, "a")
-    assert [why(attempt) for attempt in found] == [
+    found = traces_at(ledger, "a")
+    assert [why(trace) for trace in found] == [
         ["kept: trained on in round 1"],
-        ["dropped in round 1: duplicate of round 1, attempt 0 (the same text)"],
-        ["dropped in round 1: duplicate of round 1, attempt 0 (the same list of equations)"],
+        ["dropped in round 1: duplicate of round 1, sample 0 (the same text)"],
+        ["dropped in round 1: duplicate of round 1, sample 0 (the same list of equations)"],
         ["kept: trained on in round 1"],
         ["dropped in round 1: over the cap: 2 of this prompt were kept"],
         ["dropped in round 1: its verdict is incorrect"],
         ["dropped in round 1: it did not end by itself"],
     ]
-    assert [attempt.trained_in for attempt in found[:2]] == [[1], []]
+    assert [trace.trained_in for trace in found[:2]] == [[1], []]
     assert found[1].why_lines()[0].other_id == found[0].sample_id
 
 
@@ -62,9 +62,9 @@ def test_a_trace_that_several_rounds_looked_at_says_so_once_a_reason(tmp_path: P
     finish_round(ledger, 1)
     commit(ledger, "u1", [(sample("a", 0, "2 + 2 = 4", round=2), verdict())])
     finish_round(ledger, 2, rounds="all")
-    first, second, third = attempts_at(ledger, "a")
+    first, second, third = traces_at(ledger, "a")
     assert why(first) == ["kept: trained on in rounds 1, 2"]
-    assert why(second) == ["dropped in rounds 1, 2: duplicate of round 1, attempt 0 (the same text)"]
+    assert why(second) == ["dropped in rounds 1, 2: duplicate of round 1, sample 0 (the same text)"]
     assert why(third) == ["kept: trained on in round 2"]
 
 
@@ -73,15 +73,15 @@ def test_a_weight_other_than_one_is_said(tmp_path: Path) -> None:
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "is_selected": True, "why": "selected"}
     table = pa.Table.from_pylist([row | {"duplicate_of": None, "weight": 0.25}], schema=SELECTION)
     write_table(tmp_path / "rounds" / "001" / "selection.parquet", table)
-    assert why(attempts_at(ledger, "a")[0]) == ["kept: trained on in round 1, with weight 0.25"]
+    assert why(traces_at(ledger, "a")[0]) == ["kept: trained on in round 1, with weight 0.25"]
 
 
-def test_held_out_attempts_are_shown_too(tmp_path: Path) -> None:
+def test_held_out_traces_are_shown_too(tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.parquet", {"dev": [problem("d")]})
     ledger = ledger_of(tmp_path, [(sample("d", 0, split="dev", round=0), verdict())])
     con = ledger.connect()
-    (attempt,) = attempts_of(con, ["d"])["d"]
-    assert (attempt.split, why(attempt)) == ("dev", ["held out: it measures the model, and is never trained on"])
+    (trace,) = traces_of(con, ["d"])["d"]
+    assert (trace.split, why(trace)) == ("dev", ["held out: it measures the model, and is never trained on"])
     prompt = prompts_of(con, ["d"])["d"]
     assert (prompt.split, prompt.class_name, prompt.evidence) == ("dev", "", None)
 
@@ -91,30 +91,30 @@ def test_the_newest_verdict_and_the_scorers_score_are_shown(tmp_path: Path) -> N
     ledger = ledger_of(tmp_path, [(drawn, verdict("incorrect", "3")), (sample("a", 1), scored(0.5))])
     ledger.supersede("again", [(drawn.id, drawn.text, verdict("correct", "2"))])
     ledger.score("scores", "judge", "1", [(drawn.id, 0.75, "correct")])
-    first, second = attempts_at(ledger, "a")
+    first, second = traces_at(ledger, "a")
     assert (first.status, first.answer, first.score, first.scorer) == ("correct", "2", 0.75, "judge")
     assert (second.score, second.scorer) == (0.5, None)
 
 
-def test_how_an_attempt_was_drawn_is_said_in_words(tmp_path: Path) -> None:
+def test_how_a_trace_was_drawn_is_said_in_words(tmp_path: Path) -> None:
     greedy, hot = Decoding(0.0, 160), Decoding(0.7, 2048, top_p=0.95, top_k=40, stop=("\n",))
     pairs = [(sample("a", i, decode_id=decoding.id), verdict()) for i, decoding in enumerate((greedy, hot))]
     ledger = ledger_of(tmp_path, [*pairs, (sample("a", 2, decode_id="unknown"), verdict())])
     ledger.record_decoding(greedy)
     ledger.record_decoding(hot)
-    assert [attempt.decoding for attempt in attempts_at(ledger, "a")] == [
+    assert [trace.decoding for trace in traces_at(ledger, "a")] == [
         "greedy, at most 160 tokens",
         "temperature 0.7, top-p 0.95, top-k 40, at most 2,048 tokens",
         "",
     ]
 
 
-def test_whose_attempt_it_is_can_be_told_where_the_policys_attempts_are_known(tmp_path: Path) -> None:
+def test_whose_trace_it_is_can_be_told_where_the_policys_indices_are_known(tmp_path: Path) -> None:
     pairs = [(sample("a", 0), verdict()), (sample("a", 4), verdict()), (sample("a", 4, hinted=True), verdict())]
     ledger = ledger_of(tmp_path, pairs)
-    assert [attempt.is_foreign for attempt in attempts_at(ledger, "a", own=range(4))] == [False, True, False]
-    assert [attempt.is_foreign for attempt in attempts_at(ledger, "a")] == [None] * 3
-    assert attempts_at(ledger, "a")[2].name == "round 1, attempt 4 with a hint"
+    assert [trace.is_foreign for trace in traces_at(ledger, "a", own=range(4))] == [False, True, False]
+    assert [trace.is_foreign for trace in traces_at(ledger, "a")] == [None] * 3
+    assert traces_at(ledger, "a")[2].name == "round 1, sample 4 with a hint"
 
 
 def test_a_doubt_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
@@ -123,11 +123,9 @@ def test_a_doubt_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None
     for round in (1, 2):
         path = tmp_path / "rounds" / f"{round:03d}" / "doubts.parquet"
         write_table(path, pa.Table.from_pylist([row | {"in_round": round}], schema=DOUBTS))
-    (attempt,) = attempts_at(ledger, "a")
-    assert [(doubt.words, doubt.detail) for doubt in attempt.doubts_once] == [
-        ("an equation does not hold", "1 + 1 = 3")
-    ]
-    assert len(attempt.doubts) == 2
+    (trace,) = traces_at(ledger, "a")
+    assert [(doubt.words, doubt.detail) for doubt in trace.doubts_once] == [("an equation does not hold", "1 + 1 = 3")]
+    assert len(trace.doubts) == 2
 
 
 def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
@@ -171,9 +169,9 @@ def test_every_reason_class_and_doubt_has_words() -> None:
 # The pieces of HTML
 
 
-def card(attempt: Attempt, macro: str = "attempt_card") -> str:
+def card(trace: ShownTrace, macro: str = "trace_card") -> str:
     environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
-    return str(getattr(environment.get_template("traces.html").module, macro)(attempt))
+    return str(getattr(environment.get_template("traces.html").module, macro)(trace))
 
 
 def head(prompt: Prompt) -> str:
@@ -183,7 +181,7 @@ def head(prompt: Prompt) -> str:
 
 def test_a_card_marks_the_answer_and_what_is_false(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0, "3 * 4 = 11\n#### 11"), verdict("incorrect", "11"))])
-    html = card(attempts_at(ledger, "a")[0])
+    html = card(traces_at(ledger, "a")[0])
     assert '<mark class="false" title="3 * 4 is 12, not 11">3 * 4 = 11</mark>\n#### ' in html
     assert '<mark class="answer" title="the final answer that was judged">11</mark>' in html
     assert "<li>3 * 4 is 12, not 11</li>" in html
@@ -200,7 +198,7 @@ def test_whatever_a_card_and_a_prompt_show_is_escaped(tmp_path: Path) -> None:
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "kind": HOSTILE, "detail": HOSTILE}
     write_table(tmp_path / "rounds" / "001" / "doubts.parquet", pa.Table.from_pylist([row], schema=DOUBTS))
     con = ledger.connect()
-    html = card(attempts_of(con, ["a"])["a"][0]) + head(prompts_of(con, ["a"])["a"])
+    html = card(traces_of(con, ["a"])["a"][0]) + head(prompts_of(con, ["a"])["a"])
     assert html.count("&lt;script&gt;") >= 6
     for part in ("<script", "<img", '"><img'):
         assert part not in html
@@ -212,6 +210,6 @@ def test_a_why_without_its_other_trace_is_still_shown(why: str, tmp_path: Path) 
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "is_selected": why == "selected"}
     table = pa.Table.from_pylist([row | {"why": why, "duplicate_of": "gone", "weight": 1.0}], schema=SELECTION)
     write_table(tmp_path / "rounds" / "001" / "selection.parquet", table)
-    html = card(attempts_at(ledger, "a")[0], "why")
+    html = card(traces_at(ledger, "a")[0], "why")
     assert ("something new" in html) == (why == "something_new")
     assert ('<a href="#t-gone">gone</a>' in html) == (why == "duplicate")

@@ -23,7 +23,7 @@ def read(path: Path, *tables: pa.Table) -> list[Unit]:
 
 
 def asked(units: list[Unit]) -> list[tuple[str, int]]:
-    return [(r.problem_id, r.attempt) for unit in units for r in unit.requests()]
+    return [(r.problem_id, r.sample_index) for unit in units for r in unit.requests()]
 
 
 def test_every_problem_gets_its_attempts_also_those_of_a_last_partial_unit(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_attempts_of_a_problem_take_the_decodings_in_turn_and_stay_together(
     begins = np.array([1, 0])
     table = plan_table(["a", "b"], ASKING, counts=np.array([3, 2]), begins=begins, run_seed=0, unit_size=2)
     units = read(tmp_path / "p", table)
-    found = [(u.decode_id, u.batch_size, [(r.problem_id, r.attempt) for r in u.requests()]) for u in units]
+    found = [(u.decode_id, u.batch_size, [(r.problem_id, r.sample_index) for r in u.requests()]) for u in units]
     assert found == [("cool", 8, [("a", 2), ("b", 0)]), ("warm", 4, [("a", 1), ("a", 3)]), ("warm", 4, [("b", 1)])]
 
 
@@ -70,7 +70,7 @@ def test_a_plan_holds_each_request_once_in_units_of_about_a_size(
     assert all(len(unit) < unit_size + max(counts) for unit in units)
     for unit in units:
         for request in unit.requests():
-            seed = request_seed(1, 2, "dev", request.problem_id, request.attempt, unit.decode_id)
+            seed = request_seed(1, 2, "dev", request.problem_id, request.sample_index, unit.decode_id)
             assert request.seed == seed
 
 

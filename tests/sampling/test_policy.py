@@ -20,9 +20,9 @@ def test_attempts_take_decodings_and_prompts_in_turn() -> None:
     cool, warm = Decoding(0.7, 10), Decoding(1.2, 10)
     renders = tuple(lambda problem, name=name: f"{name}: {problem.prompt}" for name in "abc")
     source = Source(None, range(4, 10), (cool, warm), renders)  # type: ignore[arg-type]  # asks for no lengths
-    assert [source.decoding_of(attempt) for attempt in range(4, 10)] == [cool, warm] * 3
+    assert [source.decoding_of(sample_index) for sample_index in range(4, 10)] == [cool, warm] * 3
     problem = Problem("p", "1 + 1?", "2", "math")
-    assert [source.render(problem, attempt)[0] for attempt in source.attempts] == list("abcabc")
+    assert [source.render(problem, sample_index)[0] for sample_index in source.sample_indices] == list("abcabc")
 
 
 @pytest.mark.full
@@ -48,7 +48,7 @@ def test_a_round_pools_models_decodings_and_hints_in_one_ledger(tmp_path: Path) 
     ).fetchall()[0]
     assert (count, models, decodings, prompts) == (2 * 6 * 8, 1, 6, 2 * 8)
     assert con.execute(
-        "select count(distinct attempt) from samples where split = 'train' and not hinted"
+        "select count(distinct sample_index) from samples where split = 'train' and not hinted"
     ).fetchone() == (12,)
     missed = con.execute(
         "select problem_id from traces where split = 'train' and not hinted"

@@ -72,7 +72,7 @@ def each_request_once(run: Path) -> int:
     """Hold that what the plans asked for is what the ledger has; return how many requests that is."""
     con = Ledger(run).connect()
     plans = [str(path) for path in [*run.glob("rounds/*/plan*.parquet"), *run.glob("rounds/*/eval_plan.parquet")]]
-    key = "split, problem_id, attempt, decode_id, seed"
+    key = "split, problem_id, sample_index, decode_id, seed"
     wanted = con.execute(f"select {key} from read_parquet(?) order by all", [plans]).fetchall()
     # A round of evaluation asks what the one before it asked, but of another model and with other seeds.
     assert con.execute(f"select {key} from samples order by all").fetchall() == wanted

@@ -97,8 +97,8 @@ def raises(error: BaseException, *, at: int) -> Callable[[object], None]:
 def test_every_unit_is_committed_with_its_verdicts(tmp_path: Path) -> None:
     ledger = drawn(tmp_path, Says(), Judge())
     assert [line["rows"] for line in ledger.units().values()] == [2, 2, 2, 2]
-    rows = ledger.connect().execute("select problem_id, attempt, status from traces order by all").fetchall()
-    assert rows == [(name, attempt, "correct") for name in PROBLEMS for attempt in range(2)]
+    rows = ledger.connect().execute("select problem_id, sample_index, status from traces order by all").fetchall()
+    assert rows == [(name, sample_index, "correct") for name in PROBLEMS for sample_index in range(2)]
     assert ledger.connect().execute("select decode_id from decodings").fetchall() == [(DECODING.id,)]
 
 
@@ -185,7 +185,7 @@ def test_a_part_has_its_rows_in_one_order_however_they_were_finished(tmp_path: P
     for sampler in (Says(), Backwards()):
         ledger = drawn(tmp_path / type(sampler).__name__, sampler, Judge())
         files = [samples for samples, _ in ledger.files("samples", "verdicts")]
-        parts.append([pq.read_table(file, columns=["problem_id", "attempt"]) for file in files])
+        parts.append([pq.read_table(file, columns=["problem_id", "sample_index"]) for file in files])
     assert parts[0] == parts[1]
 
 

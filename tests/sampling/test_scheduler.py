@@ -85,8 +85,8 @@ def test_another_model_is_asked_only_for_what_is_left_unsolved(tmp_path: Path) -
     sample = SAMPLE | {"n": 4, "models": models, "temperature": 1.3}
     con = Ledger(run(tmp_path, sample=sample, budget={"plan": "adaptive", "probe": 2})).connect()
     rows = con.sql(
-        "select count(*) filter (attempt < 4), count(*) filter (attempt >= 4),"
-        " count(*) filter (attempt < 4 and status = 'correct' and finish_reason = 'stop')"
+        "select count(*) filter (sample_index < 4), count(*) filter (sample_index >= 4),"
+        " count(*) filter (sample_index < 4 and status = 'correct' and finish_reason = 'stop')"
         " from traces where split = 'train' group by problem_id"
     ).fetchall()
     assert {other > 0 for _, other, correct in rows if correct} == {False}
@@ -95,10 +95,10 @@ def test_another_model_is_asked_only_for_what_is_left_unsolved(tmp_path: Path) -
 
 @pytest.mark.full
 def test_a_pooled_model_may_be_the_policys_own_base(tmp_path: Path) -> None:
-    """The two have one fingerprint in round 1: whose samples are whose is told by the attempts."""
+    """The two have one fingerprint in round 1: whose samples are whose is told by the samples."""
     sample = SAMPLE | {"n": 2, "models": ["policy", "tiny"]}
     con = Ledger(run(tmp_path, sample=sample)).connect()
-    rows = con.sql("select attempt, count(*) from samples where split = 'train' group by 1 order by 1").fetchall()
+    rows = con.sql("select sample_index, count(*) from samples where split = 'train' group by 1 order by 1").fetchall()
     assert rows == [(0, 16), (1, 16), (2, 16), (3, 16)]
     counted = con.sql('select distinct samples, "foreign" from frontier').fetchall()
     assert counted == [(2, 2)]

@@ -46,14 +46,14 @@ def test_the_last_score_that_is_named_counts_if_it_is_in_range(text: str | None,
 
 
 def test_each_trace_gets_the_score_of_its_own_question() -> None:
-    traces = [trace("2 + 2?", str(i), attempt=i) for i in range(5)]
+    traces = [trace("2 + 2?", str(i), sample_index=i) for i in range(5)]
     judge = answering(lambda question: f"Score: {question.partition('|')[2]}")
     assert list(judge.score(traces)) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_equal_questions_are_asked_once() -> None:
     asked: list[str] = []
-    traces = [trace("2 + 2?", text, attempt=i) for i, text in enumerate(["4", "5", "4"])]
+    traces = [trace("2 + 2?", text, sample_index=i) for i, text in enumerate(["4", "5", "4"])]
     scores = list(answering(lambda q: "Score: 5" if q.endswith("4") else "Score: 1", asked).score(traces))
     assert scores == [5.0, 1.0, 5.0]
     assert asked == ["2 + 2?|4", "2 + 2?|5"]

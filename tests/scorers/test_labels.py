@@ -14,7 +14,7 @@ from verifiers.types import Status
 
 def voted(*answers: tuple[Status, str | None], problem: str = "p") -> list[Trace]:
     return [
-        trace("?", f"{i}", problem=problem, attempt=i, status=status, answer=answer)
+        trace("?", f"{i}", problem=problem, sample_index=i, status=status, answer=answer)
         for i, (status, answer) in enumerate(answers)
     ]
 

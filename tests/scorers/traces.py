@@ -14,7 +14,7 @@ def trace(
     text: str,
     *,
     problem: str = "",
-    attempt: int = 0,
+    sample_index: int = 0,
     status: Status = "correct",
     answer: str | None = "2",
     finish: str = "stop",
@@ -22,7 +22,7 @@ def trace(
     name = problem or prompt
     return Trace(
         Problem(id=name, prompt=prompt, reference="7", verifier="math"),
-        sample(name, attempt, text, finish=finish),
+        sample(name, sample_index, text, finish=finish),
         verdict(status, answer),
     )
 
@@ -31,7 +31,7 @@ def of_many_lengths() -> list[Trace]:
     """Twelve traces whose lengths neither rise nor fall."""
     lengths = [9, 1, 4, 12, 2, 7, 1, 30, 3, 5, 18, 6]
     return [
-        trace(QUESTIONS[i % 3], " ".join(f"{i} + {j} = {i + j}." for j in range(length)), attempt=i)
+        trace(QUESTIONS[i % 3], " ".join(f"{i} + {j} = {i + j}." for j in range(length)), sample_index=i)
         for i, length in enumerate(lengths)
     ]
 

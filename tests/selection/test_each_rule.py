@@ -28,15 +28,15 @@ BOOK = [
 
 
 def why_by_name(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any, **options: Any) -> dict[str, str]:
-    """Return why, by "problem attempt"."""
-    names = {s.id: f"{s.problem_id}{s.attempt}" for s, _ in pairs}
+    """Return why, by "problem sample_index"."""
+    names = {s.id: f"{s.problem_id}{s.sample_index}" for s, _ in pairs}
     rows = selection(ledger_of(folder, pairs), *rules, **options).traces.to_arrow_table().to_pylist()
     return {names[row["sample_id"]]: row["why"] for row in rows}
 
 
 def ranked(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any) -> list[list[str]]:
-    """Return the rankings, each a list of "problem attempt", best first; the gold solution is "gold"."""
-    names: dict[Any, str] = {s.id: f"{s.problem_id}{s.attempt}" for s, _ in pairs} | {None: "gold"}
+    """Return the rankings, each a list of "problem sample_index", best first; the gold solution is "gold"."""
+    names: dict[Any, str] = {s.id: f"{s.problem_id}{s.sample_index}" for s, _ in pairs} | {None: "gold"}
     found: dict[int, list[str]] = {}
     for row in selection(ledger_of(folder, pairs), *rules).rankings.to_arrow_table().to_pylist():
         found.setdefault(row["ranking"], []).append(names[row["sample_id"]])
@@ -45,9 +45,9 @@ def ranked(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any) -> li
 
 def book() -> list[tuple[Sample, Verdict]]:
     return [
-        (sample(f"p{row}", attempt, f"{row} {attempt}"), scored(score))
+        (sample(f"p{row}", sample_index, f"{row} {sample_index}"), scored(score))
         for row, scores in enumerate(BOOK)
-        for attempt, score in enumerate(scores)
+        for sample_index, score in enumerate(scores)
     ]
 
 
@@ -68,9 +68,9 @@ def test_the_top_five_of_the_rlhf_book(tmp_path: Path) -> None:
 
 
 def test_the_first_attempts_are_what_a_smaller_n_would_have_drawn(tmp_path: Path) -> None:
-    reasons = why_by_name(tmp_path, book(), {"attempts": 2}, "correct")
-    assert kept(reasons) == {f"p{problem}{attempt}" for problem in range(5) for attempt in range(2)}
-    assert Counter(reasons.values()) == {"selected": 10, "later_attempt": 10}
+    reasons = why_by_name(tmp_path, book(), {"first_samples": 2}, "correct")
+    assert kept(reasons) == {f"p{problem}{sample_index}" for problem in range(5) for sample_index in range(2)}
+    assert Counter(reasons.values()) == {"selected": 10, "later_sample": 10}
 
 
 def test_a_threshold_and_a_percentile_of_the_scores(tmp_path: Path) -> None:

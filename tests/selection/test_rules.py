@@ -60,12 +60,12 @@ def test_a_false_trace_never_stands_for_a_correct_one_with_its_equations(tmp_pat
     assert why(chosen(ledger)) == {"incorrect": 1, "selected": 1}
 
 
-@pytest.mark.parametrize(("prefer", "attempt"), [("first", 0), ("shortest", 1), ("most_likely", 0)])
-def test_among_equals_the_preferred_one_stays(tmp_path: Path, prefer: str, attempt: int) -> None:
+@pytest.mark.parametrize(("prefer", "sample_index"), [("first", 0), ("shortest", 1), ("most_likely", 0)])
+def test_among_equals_the_preferred_one_stays(tmp_path: Path, prefer: str, sample_index: int) -> None:
     long, short = sample("a", 0, "1+1=2 long", tokens=9), sample("a", 1, "1+1=2", tokens=2)
     rules = ["correct", {"dedup": {"by": "equations", "prefer": prefer}}]
     rows = chosen(ledger_of(tmp_path, [(long, verdict()), (short, verdict())]), *rules)
-    assert [row["sample_id"] for row in rows if row["is_selected"]] == [(long, short)[attempt].id]
+    assert [row["sample_id"] for row in rows if row["is_selected"]] == [(long, short)[sample_index].id]
 
 
 def test_earlier_rounds_are_replayed_only_when_asked(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def finish_and_doubt(ledger: Ledger, round: int) -> None:
 
 
 def write_run(folder: Path) -> Ledger:
-    """Six prompts, of which one is held out and one never sampled, two rounds, 3 to 5 attempts each."""
+    """Six prompts, of which one is held out and one never sampled, two rounds, 3 to 5 traces each."""
     steps = (1, 2, 2, 10, 3)
     asked = [
         problem(name, f"What is {name}?", meta={"steps": count}) for name, count in zip("abcdu", steps, strict=True)

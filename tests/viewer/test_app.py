@@ -44,7 +44,7 @@ def test_the_list_of_traces_says_what_each_was_and_why_it_was_dropped(address: s
     first, second = rows(html)[:2]
     assert "kept: trained on" in first
     assert "dropped: another trace says the same" in second
-    assert "round 1, attempt 0" in first
+    assert "round 1, sample 0" in first
     assert "Sum 0: 1 + 1 = 2" in first
 
 
@@ -96,7 +96,7 @@ def test_a_prompt_has_its_attempts_round_by_round(address: str) -> None:
 def test_a_duplicate_links_to_the_one_that_was_kept(address: str) -> None:
     html = get(address, "/prompt/a")
     kept = sample("a", 0, round=2).id
-    assert f'duplicate of <a href="#t-{kept}">round 2, attempt 0</a> (the same list of equations)' in html
+    assert f'duplicate of <a href="#t-{kept}">round 2, sample 0</a> (the same list of equations)' in html
     assert html.count(f'id="t-{kept}"') == 1
 
 

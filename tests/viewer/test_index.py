@@ -57,7 +57,7 @@ def test_the_newest_verdict_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shown = prompt_page(index, "a", own=None)
     assert shown is not None
     (column,) = shown[1]
-    assert [(same.attempt.status, same.attempt.answer) for same in column.groups] == [
+    assert [(same.trace.status, same.trace.answer) for same in column.groups] == [
         ("correct", "seven"),
         ("incorrect", "3"),
     ]

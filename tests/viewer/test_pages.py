@@ -1,4 +1,4 @@
-"""What a page shows of a text, and how a prompt's attempts stand side by side."""
+"""What a page shows of a text, and how a prompt's traces stand side by side."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_those_who_say_the_same_stand_behind_the_one_that_was_kept(tmp_path: Pat
     shown = prompt_page(index_of(tmp_path, tmp_path), "a", own=None)
     assert shown is not None
     (column,) = shown[1]
-    groups = [[same.attempt.attempt, *(other.attempt for other in same.others)] for same in column.groups]
+    groups = [[same.trace.sample_index, *(other.sample_index for other in same.others)] for same in column.groups]
     assert groups == [[0], [1, 2, 3], [4], [5]]
     assert (column.samples, column.correct, column.kept) == (5, 3, 1)
 
@@ -77,7 +77,7 @@ def test_a_row_says_how_many_of_a_prompts_traces_were_found_and_where(tmp_path: 
     query = read([("q", "sum 1"), ("round", "2")])
     found = find(index, query)
     (row,) = prompt_rows(index, query, found, 1)
-    assert (row.id, row.hits, row.attempts, row.samples, row.correct) == ("a", 1, 8, 8, 8)
+    assert (row.id, row.hits, row.traces, row.samples, row.correct) == ("a", 1, 8, 8, 8)
     assert [(bar.round, bar.samples, bar.correct) for bar in row.bars] == [(1, 4, 4), (2, 4, 4)]
     assert [bit.text for bit in row.example if bit.is_hit] == ["Sum 1"]
     assert hits_of(index, found, "a") == {sample("a", 1, round=2).id}
@@ -88,7 +88,7 @@ def test_hinted_samples_are_no_measure_of_a_prompt(tmp_path: Path) -> None:
     write_run(tmp_path)
     index = index_of(tmp_path, tmp_path)
     (row,) = (row for row in prompt_rows(index, Query(), find(index, Query()), 1) if row.id == "c")
-    assert (row.attempts, row.samples, row.correct) == (10, 8, 2)
+    assert (row.traces, row.samples, row.correct) == (10, 8, 2)
     assert [bar.samples for bar in row.bars] == [4, 4]
 
 
@@ -100,7 +100,7 @@ def test_what_a_verifier_complains_of_is_not_called_an_answer(tmp_path: Path) ->
     assert (row.answer_label, row.answer) == ("says", "test 3 failed")
     shown = prompt_page(index, "a", own=None)
     assert shown is not None
-    assert shown[1][0].groups[0].attempt.answer_label == "verifier says"
+    assert shown[1][0].groups[0].trace.answer_label == "verifier says"
 
 
 def test_a_search_is_remembered_but_not_for_long(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_pages_hold_everything_found_once_and_in_order(
         shown = [row for page in range(1, found.pages(query) + 1) for row in found.traces_on(index, page)]
         ids = index.ids_of(shown)
         traces = index.traces
-        keys = [(traces.problem_N[row], traces.round_N[row], traces.attempt_N[row]) for row in shown]
+        keys = [(traces.problem_N[row], traces.round_N[row], traces.sample_index_N[row]) for row in shown]
         plain = [key for key, row in zip(keys, shown, strict=True) if traces.columns["hinted"][row] == "no"]
         assert plain == sorted(plain)
         assert sorted(ids[row] for row in shown) == sorted(
@@ -134,7 +134,7 @@ def test_the_orders_of_prompts(looked: tuple[Index, list[dict[str, Any]]]) -> No
         return "".join(index.prompts.ids[number] for number in find(index, read([("sort", sort)])).prompts)
 
     assert ids("id") == "abcdhu"
-    assert ids("attempts") == "cabhdu"
+    assert ids("traces") == "cabhdu"
     hardest = ids("hardest")
     assert (hardest[0], hardest[-1]) == ("b", "u")
     assert hardest.index("c") < hardest.index("a")

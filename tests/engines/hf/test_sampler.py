@@ -18,16 +18,16 @@ PLAIN = Decoding(temperature=1.0, max_tokens=40)
 PROMPTS = ["once upon a time", "a", "the cat sat on the mat. ", "x.y", "hello there", "wx", "q" * 30]
 
 
-def requests_for(prompts: list[str], attempts: int, *, base_seed: int = 0) -> list[Request]:
+def requests_for(prompts: list[str], samples: int, *, base_seed: int = 0) -> list[Request]:
     return [
-        Request(f"p{i}", attempt, prompt, seed=(base_seed << 40) + (i << 20) + attempt)
+        Request(f"p{i}", sample_index, prompt, seed=(base_seed << 40) + (i << 20) + sample_index)
         for i, prompt in enumerate(prompts)
-        for attempt in range(attempts)
+        for sample_index in range(samples)
     ]
 
 
 def by_request(completions: list[Completion]) -> dict[tuple[str, int], Completion]:
-    return {(one.request.problem_id, one.request.attempt): one for one in completions}
+    return {(one.request.problem_id, one.request.sample_index): one for one in completions}
 
 
 def plain_model(checkpoint: Path) -> Any:
@@ -58,8 +58,8 @@ def test_greedy_output_is_that_of_generate_while_rows_come_and_go(checkpoint: Pa
     for i, prompt in enumerate(PROMPTS):
         ids = sampler.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         expected = greedy_by_generate(model, ids, greedy.max_tokens)
-        for attempt in range(2):
-            assert list(completions[f"p{i}", attempt].token_ids) == expected
+        for sample_index in range(2):
+            assert list(completions[f"p{i}", sample_index].token_ids) == expected
 
 
 def test_every_request_is_answered_exactly_once(checkpoint: Path) -> None:
@@ -203,7 +203,7 @@ def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(sampler: HFSampl
     ended = next(one for one in sampler.sample(requests, decoding=PLAIN) if 1 < len(one.token_ids) < 20)
     decoding = Decoding(temperature=1.0, max_tokens=len(ended.token_ids))
     again = by_request(list(sampler.sample(requests, decoding=decoding)))
-    assert again[ended.request.problem_id, ended.request.attempt].finish_reason == "stop"
+    assert again[ended.request.problem_id, ended.request.sample_index].finish_reason == "stop"
 
 
 def test_a_stop_string_over_several_tokens_ends_a_completion_and_is_cut_from_its_text(
@@ -214,7 +214,7 @@ def test_a_stop_string_over_several_tokens_ends_a_completion_and_is_cut_from_its
     decoding = Decoding(temperature=1.0, max_tokens=40, stop=(stop,))
     stopped = by_request(list(sampler.sample(requests_for(PROMPTS, 9), decoding=decoding)))
     for one in free:
-        with_stop = stopped[one.request.problem_id, one.request.attempt]
+        with_stop = stopped[one.request.problem_id, one.request.sample_index]
         before, found, _ = one.text.partition(stop)
         assert with_stop.text == before
         if found:

@@ -43,11 +43,11 @@ def opened(python: str, *, stall: float = 60.0, data_parallel: int = 1, **option
     return VLLMSampler(ASSETS / "tiny", python=python, stall=stall, data_parallel=data_parallel, options=options)
 
 
-def asked(prompts: int, attempts: int) -> list[Request]:
+def asked(prompts: int, samples: int) -> list[Request]:
     return [
-        Request(f"p{i}", attempt, f"{i} apples", seed=100 * i + attempt)
+        Request(f"p{i}", sample_index, f"{i} apples", seed=100 * i + sample_index)
         for i in range(prompts)
-        for attempt in range(attempts)
+        for sample_index in range(samples)
     ]
 
 

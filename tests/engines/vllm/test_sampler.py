@@ -234,7 +234,7 @@ def test_a_run_whose_process_or_engine_is_killed_goes_on_with_each_request_exact
     assert done.returncode == 0, done.stderr
     ledger = Ledger(tmp_path / "run")
     plan = read_plan(tmp_path / "run" / "rounds" / "000" / "eval_plan.parquet")
-    asked = Counter((unit.decode_id, r.problem_id, r.attempt, r.seed) for unit in plan for r in unit.requests())
-    rows = ledger.connect().sql("select decode_id, problem_id, attempt, seed from samples").fetchall()
+    asked = Counter((unit.decode_id, r.problem_id, r.sample_index, r.seed) for unit in plan for r in unit.requests())
+    rows = ledger.connect().sql("select decode_id, problem_id, sample_index, seed from samples").fetchall()
     assert Counter(rows) == asked
     assert len(rows) == 8 * 7
