@@ -227,7 +227,7 @@ def record(folder: Path, *, problems: int, n: int) -> None:
     """Sample the quickstart's base `n` times on its own kind of problems: round 1 of a run that trains nothing."""
     from star_rft.build import open_run, settle
     from star_rft.config import pairs
-    from star_rft.stages.stages import do_stage
+    from star_rft.loop import do_stage
 
     few = {"data.dev.options.n": 20, "eval.n": 8, "rounds": 1}
     many = {"run_dir": str(folder), "data.train.options.n": problems, "sample.n": n}

@@ -153,7 +153,7 @@ def select(folder: Path, traces: int) -> float:
     from star_rft.ledger import Ledger
     from star_rft.runs.folder import RunFolder
     from star_rft.selection.rules import select
-    from star_rft.stages.stages import BATCH
+    from star_rft.stages.selection import BATCH
 
     def chosen() -> None:
         con = Ledger(folder).connect()

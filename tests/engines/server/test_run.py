@@ -85,7 +85,7 @@ def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -
     log = tmp_path / "server.log"
     code = (
         "import sys, time; from pathlib import Path; from star_rft.engines.server.launch import OwnServer;"
-        " from star_rft.engines.server.http import key_from; log = Path(sys.argv[1]);"
+        " from star_rft.addresses import key_from; log = Path(sys.argv[1]);"
         " OwnServer(sys.argv[2], 'some/model', log=log, key=key_from(None, of='')); time.sleep(600)"
     )
     polite = STUBBORN.replace("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "pass")
