@@ -301,7 +301,7 @@ def round_cell(base: Path, folder: Path) -> Cell:
         if any((folder / "ledger").rglob("*.parquet")):
             raise RuntimeError("refused after samples were drawn") from None
         raise
-    if reports[-1].survivors == 0:
+    if reports[-1].selected == 0:
         return Cell("wrong", "no sample was trained on")
     checkpoint = folder / "rounds" / "001" / "checkpoint"
     oracle, sampler = Oracle.of(checkpoint), HFSampler(checkpoint, dtype="float32", device="cpu")

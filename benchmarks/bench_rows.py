@@ -128,7 +128,7 @@ ROWS = (
     ),
     Row(
         "budget",
-        "Tokens a distinct survivor: an adaptive budget against a fixed k",
+        "Tokens a distinct correct trace: an adaptive budget against a fixed k",
         ("benchmarks/budget.py", "--prompts", "1000"),
         limit_s=300,
         brief=("--prompts", "100", "--seeds", "0"),

@@ -1,4 +1,4 @@
-"""What a budget of samples brings when it goes where survivors are, against as many samples for every prompt.
+"""What a budget of samples brings when it goes where correct traces are, against as many samples for every prompt.
 
     python benchmarks/budget.py                            # simulated prompts, seeds 0 1 2
     python benchmarks/budget.py --record RUN               # sample the quickstart's base deeply, once (minutes)
@@ -7,11 +7,11 @@
     python benchmarks/budget.py --run "rounds=3 sample.n=8" \\
         --run "rounds=3 sample.n=32 budget.plan=adaptive budget.tokens=120000"   # the quickstart, for real, once each
 
-Survivors are distinct correct traces, at most `--cap` a prompt; coverage is the share of prompts with one. In every
+Counted are distinct correct traces, at most `--cap` a prompt; coverage is the share of prompts with one. In every
 comparison each plan is asked between waves as the loop asks it, and sees the same samples: attempt i of a prompt is the
 same one whichever plan draws it. Every plan has the budget that fixed k spends; DART's plans are the best of several
-targets. "tokens for as much" is the smallest budget, in twentieths of that, with which a plan has no fewer survivors
-than fixed k and no lower coverage. Plans other than fixed k may draw 4k samples of a prompt.
+targets. "tokens for as much" is the smallest budget, in twentieths of that, with which a plan has no fewer correct
+traces than fixed k and no lower coverage. Plans other than fixed k may draw 4k samples of a prompt.
 
 The simulated pass rates are mixtures of Betas whose means are the shares of correct traces that RFT published on
 GSM8K's train questions (2308.01825, k=100: 7B 53.3%, 33B 88.7%), a weak base and a set with unsolvable prompts. The
@@ -21,8 +21,8 @@ is distinct, the discount is 0 and the concentration log-normal around 10. "path
 Zipf-distributed probability, to see how much the planner's own assumption carries.
 
 The oracle knows each prompt's pass rate and process (not what it will draw), draws one sample at a time wherever the
-next survivor is likeliest for its tokens, and tries every prompt without one as often as fixed k: about the least that
-as many survivors can cost.
+next correct trace is likeliest for its tokens, and tries every prompt without one as often as fixed k: about the least
+that as many correct traces can cost.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ TARGETS = {Uniform: (4, 8, 16, 32), Prop2Diff: (8, 16, 32, 64)}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    survivors: int
+    selected: int
     coverage: float
     tokens: int
     waves: int
 
     def is_as_good_as(self, other: Outcome) -> bool:
-        return self.survivors >= other.survivors and self.coverage >= other.coverage
+        return self.selected >= other.selected and self.coverage >= other.coverage
 
 
 def play(plan: Budget, attempts: Attempts, *, cap: int, tokens: int | None, max_tokens: int) -> Outcome:
@@ -71,8 +71,8 @@ def play(plan: Budget, attempts: Attempts, *, cap: int, tokens: int | None, max_
         samples_N = samples_N + more_N
         waves += 1
     assert tokens is None or spent <= tokens
-    survivors_N = np.minimum(seen.distinct_N, cap)
-    return Outcome(int(survivors_N.sum()), float((survivors_N > 0).mean()), spent, waves)
+    selected_N = np.minimum(seen.distinct_N, cap)
+    return Outcome(int(selected_N.sum()), float((selected_N > 0).mean()), spent, waves)
 
 
 def _seen(attempts: Attempts, samples_N: Ints) -> Seen:
@@ -92,7 +92,7 @@ def _seen(attempts: Attempts, samples_N: Ints) -> Seen:
 
 
 def oracle_share(attempts: Attempts, truth: Truth, base: Outcome, *, k: int, cap: int) -> float:
-    """Return the share of fixed k's tokens with which the oracle has as many survivors."""
+    """Return the share of fixed k's tokens with which the oracle has as many correct traces."""
     length_N = attempts.tokens_N_A[:, -1] / (attempts.tokens_N_A.shape[1] - 1)
     last = min(4 * k, attempts.tokens_N_A.shape[1] - 1)
 
@@ -111,8 +111,8 @@ def oracle_share(attempts: Attempts, truth: Truth, base: Outcome, *, k: int, cap
     low, high = 1e-8, 1.0
     for _ in range(20):
         price = (low * high) ** 0.5
-        survivors = int(np.minimum(attempts.at(attempts.distinct_N_A, drawn(price)), cap).sum())
-        low, high = (price, high) if survivors >= base.survivors else (low, price)
+        correct_traces = int(np.minimum(attempts.at(attempts.distinct_N_A, drawn(price)), cap).sum())
+        low, high = (price, high) if correct_traces >= base.selected else (low, price)
     return float(attempts.at(attempts.tokens_N_A, drawn(low)).sum() / base.tokens)
 
 
@@ -134,7 +134,7 @@ def compare(attempts: Attempts, *, k: int, cap: int, max_tokens: int) -> tuple[d
     plans: dict[str, list[Budget]] = {"adaptive": [Adaptive(cap, most, worth=0.0)], **rivals}  # type: ignore[dict-item]
     rows = {f"fixed k={k}": _figures(base, base, 1.0)}
     for name, versions in plans.items():
-        best = max((with_tokens(plan, base.tokens) for plan in versions), key=lambda outcome: outcome.survivors)
+        best = max((with_tokens(plan, base.tokens) for plan in versions), key=lambda outcome: outcome.selected)
         shares = [_for_as_much(lambda tokens, plan=plan: with_tokens(plan, tokens), base) for plan in versions]  # type: ignore[misc]
         rows[name] = _figures(best, base, min(shares))
     free = with_tokens(Adaptive(cap, most), None)
@@ -142,15 +142,15 @@ def compare(attempts: Attempts, *, k: int, cap: int, max_tokens: int) -> tuple[d
     return rows, base
 
 
-HEADINGS = ("survivors", "coverage", "tokens", "per survivor", "waves", "for as much")
+HEADINGS = ("selected", "coverage", "tokens", "per trace", "waves", "for as much")
 
 
 def _figures(outcome: Outcome, base: Outcome, for_as_much: float) -> tuple[float, ...]:
     return (
-        outcome.survivors / base.survivors,
+        outcome.selected / base.selected,
         outcome.coverage,
         outcome.tokens / base.tokens,
-        outcome.tokens / outcome.survivors,
+        outcome.tokens / outcome.selected,
         outcome.waves,
         for_as_much,
     )
@@ -184,7 +184,7 @@ def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> list[Figure]
         worlds = [simulated(rates, diversity, prompts=prompts, seed=seed) for seed in seeds]
         for k in (16, 64):
             found = [compare(attempts, k=k, cap=cap, max_tokens=MAX_TOKENS) for attempts, _ in worlds]
-            figures.append(tokens_a_survivor(f"{rates}, {diversity}, k={k}", [rows for rows, _ in found], k=k))
+            figures.append(tokens_a_trace(f"{rates}, {diversity}, k={k}", [rows for rows, _ in found], k=k))
             rows = {
                 name: tuple(float(np.mean([rows[name][i] for rows, _ in found])) for i in range(len(HEADINGS)))
                 for name in found[0][0]
@@ -211,13 +211,13 @@ def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> list[Figure]
     return figures
 
 
-def tokens_a_survivor(world: str, found: Sequence[dict[str, tuple[float, ...]]], *, k: int) -> Figure:
-    """Return what a survivor costs with as many of them, and as much coverage, as fixed k has; a value a seed."""
-    each, share, fixed = HEADINGS.index("per survivor"), HEADINGS.index("for as much"), f"fixed k={k}"
+def tokens_a_trace(world: str, found: Sequence[dict[str, tuple[float, ...]]], *, k: int) -> Figure:
+    """Return what a correct trace costs with as many of them, and as much coverage, as fixed k has; a value a seed."""
+    each, share, fixed = HEADINGS.index("per trace"), HEADINGS.index("for as much"), f"fixed k={k}"
     adaptive = [rows[fixed][each] * rows["adaptive"][share] for rows in found]
     dart = [rows[fixed][each] * min(rows[f"DART {kind}"][share] for kind in ("uniform", "prop2diff")) for rows in found]
     peers = {fixed: [rows[fixed][each] for rows in found], "DART, the better of its plans": dart}
-    return Figure(f"tokens a distinct survivor, simulated: {world}", "tokens", "less", adaptive, peers)
+    return Figure(f"tokens a distinct correct trace, simulated: {world}", "tokens", "less", adaptive, peers)
 
 
 # Recorded samples
@@ -325,12 +325,12 @@ def run(overrides: Sequence[str]) -> None:
 
     for changes in overrides:
         with tempfile.TemporaryDirectory() as folder:
-            print(f"\nquickstart {changes}\nround     tokens  samples  survivors  coverage  tokens/survivor  pass@1")
+            print(f"\nquickstart {changes}\nround     tokens  samples  selected  coverage  tokens/trace  pass@1")
             for report in star_rft.run("quickstart", [f"run_dir={folder}/run", *changes.split()]):
                 if report.round > 0:
-                    each = report.tokens / max(1, report.survivors)
+                    each = report.tokens / max(1, report.selected)
                     print(
-                        f"{report.round:>5} {report.tokens:>10,} {report.samples:>8,} {report.survivors:>10,}"
+                        f"{report.round:>5} {report.tokens:>10,} {report.samples:>8,} {report.selected:>10,}"
                         f" {report.coverage or 0.0:>9.4f} {each:>16.0f} {report.pass_at_1 or float('nan'):>7.3f}"
                     )
 

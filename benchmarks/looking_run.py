@@ -2,7 +2,7 @@
 
 The traces are made; all that a run derives from them is derived by the run's own code: keys apart, the selection, the
 classes, the evaluation and the metrics are what the loop would have written. Rates rise from round to round; one
-verdict in 300 is unknown, one trace in 16 states a false equation, some are hinted, cut off or doubted.
+verdict in 300 is unknown, one trace in 16 states a false equation, some are hinted, cut off or flagged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from star_rft.evaluation.diversity import diversity
 from star_rft.evaluation.gate import Gate, decide, evaluated
 from star_rft.files import write_table
 from star_rft.frontier.classes import classify
-from star_rft.ledger import DOUBTS, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
+from star_rft.ledger import FLAGGED, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, selection_figures, train_figures, write_report
 from star_rft.selection.rules import select
@@ -225,13 +225,13 @@ def _select(ledger: Ledger, run: RunFolder, round: int) -> None:
     write_table(run.rankings(round), chosen.rankings.to_arrow_table())
     con = ledger.connect()
     kept = f"from selection s join verdicts using (sample_id) where in_round = {round} and is_selected"
-    doubted = con.sql(
+    flagged = con.sql(
         "select in_round, sample_id, s.problem_id, 'false_step' as kind, 'an equation that does not hold' as detail"
         f" {kept} and false_steps > 0 union all"
         " select in_round, sample_id, s.problem_id, 'underived' as kind, 'no equation comes to the answer' as detail"
         f" {kept} and hash(sample_id) % 50 = 0 order by sample_id, kind"
     )
-    write_table(run.doubts(round), doubted.to_arrow_table().cast(DOUBTS))
+    write_table(run.flagged(round), flagged.to_arrow_table().cast(FLAGGED))
 
 
 def _record(ledger: Ledger, run: RunFolder, round: int, prompts: int, history: list[Any]) -> None:

@@ -168,7 +168,7 @@ def over(most_S_P: Floats, other_S_P: Floats) -> str:
 
 
 def row(source: RunFolder, arm: Arm, runs: Sequence[RunFolder]) -> dict[str, Any]:
-    trained = [json.loads(run.metrics(1).read_text())["survivors"] for run in runs]
+    trained = [json.loads(run.metrics(1).read_text())["selected"] for run in runs]
     found: dict[str, Any] = {
         "arm": arm.name,
         "seeds": len(runs),

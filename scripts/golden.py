@@ -34,10 +34,17 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 # Old dotted path of a key: the new one. For keys of a config, of metrics.json, and of the tables.
 CONFIG: Mapping[str, str] = {}
-METRICS: Mapping[str, str] = {}
+METRICS: Mapping[str, str] = {
+    "survivors": "selected",
+    "no_survivors": "unsolved",
+    "no_survivors_interval": "unsolved_share_interval",
+    "no_survivors_by_group": "unsolved_share_by_group",
+    "doubts.doubted": "flagged.traces",
+    "doubts": "flagged",
+}
 COLUMNS: Mapping[str, str] = {"attempt": "sample_index"}
 # Old name of a file in the run folder: the new one.
-FILES: Mapping[str, str] = {}
+FILES: Mapping[str, str] = {"doubts.parquet": "flagged.parquet"}
 # Old text in a table's cell or in a value of metrics.json: the new one.
 VALUES: Mapping[str, str] = {}
 # They say when and how long, or count what was written when.

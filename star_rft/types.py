@@ -239,12 +239,12 @@ class Scores:
 class RoundReport:
     """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
 
-    Counts are of this round's train samples, hinted ones apart; `survivors` are the distinct traces selected for
-    training, `prompts` the train problems that were sampled, `no_survivors` those of them without a correct sample, and
+    Counts are of this round's train samples, hinted ones apart; `selected` are the distinct traces selected for
+    training, `prompts` the train problems that were sampled, `unsolved` those of them without a correct sample, and
     `wrong_steps` the share of the correct samples that state a false equation. `balance` is the temperature and
     threshold that were chosen, with their score; `waves` how often the plan was asked. `classes` and `transitions`
-    count train problems (`frontier`), `doubts` selected traces (`doubts.py`); `diversity` and `drift` are the figures
-    of the modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
+    count train problems (`frontier`), `flagged` selected traces that may be right by luck; `diversity` and `drift` are
+    the figures of the modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
     """
 
     round: int
@@ -259,13 +259,13 @@ class RoundReport:
     hinted: int = 0
     hinted_correct: int = 0
     wrong_steps: float | None = None
-    survivors: int = 0
+    selected: int = 0
     gold: int = 0
     anchor: int = 0
     coverage: float | None = None
-    no_survivors: int | None = None
-    no_survivors_interval: Interval | None = None
-    no_survivors_by_group: dict[str, float] = field(default_factory=dict)
+    unsolved: int | None = None
+    unsolved_share_interval: Interval | None = None
+    unsolved_share_by_group: dict[str, float] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     balance: dict[str, float | None] | None = None
     waves: int = 0
@@ -273,7 +273,7 @@ class RoundReport:
     transitions: dict[str, int] = field(default_factory=dict)
     diversity: dict[str, float] = field(default_factory=dict)
     drift: dict[str, float] = field(default_factory=dict)
-    doubts: dict[str, int] = field(default_factory=dict)
+    flagged: dict[str, int] = field(default_factory=dict)
     gate: dict[str, Any] | None = None
     tokens: int = 0
     held_out: Scores | None = None

@@ -26,8 +26,8 @@ from tests.small_runs import MINIATURE, call, command, environment, outcome, wri
 def test_a_round_leaves_what_the_design_promises(finished: Path) -> None:
     metrics = json.loads((finished / "rounds/002/metrics.json").read_text())
     promised = (
-        "round pass_at_k pass_at_1_interval maj_at_k problems samples correct unknown survivors coverage"
-        " no_survivors tokens seconds"
+        "round pass_at_k pass_at_1_interval maj_at_k problems samples correct unknown selected coverage"
+        " unsolved tokens seconds"
     )
     assert set(promised.split()) <= set(metrics)
     assert set(metrics["seconds"]) == {"sample", "verify", "select", "train", "evaluate", "other"}
@@ -251,6 +251,6 @@ def test_gold_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path: Pat
     }
     start, report = star_rft.run(settings)
     assert report.gold == 8
-    assert report.anchor == round((report.survivors + report.gold) / 3)
+    assert report.anchor == round((report.selected + report.gold) / 3)
     assert (tmp_path / "run/warm_start/config.json").exists()
     assert start.drift["own"] == 0 < report.drift["own"]  # the warm start is where the loop begins, not how far it went

@@ -85,11 +85,11 @@ def review(
     typer.echo(f"{counts['right']} right, {counts['wrong']} wrong: noted in {folder.reviews}")
 
 
-@app.command(epilog=example("star-rft doubts runs/quickstart --kind no_derivation"))
-def doubts(
+@app.command(epilog=example("star-rft flagged runs/quickstart --kind no_derivation"))
+def flagged(
     run: RunDir,
     round: Annotated[int | None, typer.Option(help="The round; the last one unless given.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only doubts of this kind.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only flags of this kind.")] = None,
     limit: Annotated[int, typer.Option(help="How many traces to draw.", min=0)] = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -98,16 +98,16 @@ def doubts(
 
     from star_rft.evaluation.trace_audit import KINDS, drawn
     from star_rft.ledger import Ledger
-    from star_rft.report.frontier_tables import doubts_lines
+    from star_rft.report.frontier_tables import flagged_lines
     from star_rft.runs.folder import RunFolder
 
     if kind is not None and kind not in KINDS:
         raise UserError(f"--kind {kind!r} is unknown; valid: {', '.join(KINDS)}")
     folder = RunFolder(run_folder(run))
-    selected = [int(path.parent.name) for path in folder.path.glob("rounds/*/doubts.parquet")]
+    selected = [int(path.parent.name) for path in folder.path.glob("rounds/*/flagged.parquet")]
     if not selected or (round is not None and round not in selected):
         raise RunFailure(f"{run}: round {round or 1} has selected nothing yet; selected: {sorted(selected) or 'none'}")
-    table = pq.read_table(folder.doubts(max(selected) if round is None else round))
+    table = pq.read_table(folder.flagged(max(selected) if round is None else round))
     rows = drawn(table, count=table.num_rows if as_json else limit, kind=kind)
     texts = _texts(Ledger(run), [row["sample_id"] for row in rows])
     rows = [row | texts[row["sample_id"]] for row in rows]
@@ -115,8 +115,8 @@ def doubts(
         typer.echo(json.dumps(rows))
         return
     counts = {name: count for name in KINDS if (count := table["kind"].to_pylist().count(name))}
-    typer.echo(f"doubts: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'none'}")
-    for line in doubts_lines(rows):
+    typer.echo(f"flagged: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'none'}")
+    for line in flagged_lines(rows):
         typer.echo(line)
 
 

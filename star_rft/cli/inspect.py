@@ -36,7 +36,7 @@ def report(
 def sql(
     run: RunDir,
     query: Annotated[
-        str, typer.Argument(help="SQL over traces, samples, problems, frontier, selection, doubts, rounds, ...")
+        str, typer.Argument(help="SQL over traces, samples, problems, frontier, selection, flagged, rounds, ...")
     ],
     as_json: AsJson = False,
 ) -> None:

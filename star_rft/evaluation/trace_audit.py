@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
-from star_rft.ledger import DOUBTS, batches
+from star_rft.ledger import FLAGGED, batches
 from star_rft.ledger.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
 from star_rft.sampling.writer import VerifierPool, judged_text
 from star_rft.types import digest
@@ -55,25 +55,25 @@ _IDENTITY = re.compile(r"(?:[-+] ?\$?0|[*/] ?\$?1) ?=")
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """`traces` were looked at, `doubted` of them for at least one reason; `counts` has every kind, also at 0.
+    """`traces` were looked at, `flagged` of them for at least one reason; `counts` has every kind, also at 0.
 
-    `table` (DOUBTS) holds a row a trace and kind, ordered by sample and kind.
+    `table` (FLAGGED) holds a row a trace and kind, ordered by sample and kind.
     """
 
     traces: int
-    doubted: int
+    flagged: int
     counts: dict[str, int]
     table: pa.Table
 
 
-def doubts(
+def flagged_traces(
     con: duckdb.DuckDBPyConnection,
     *,
     round: int,
     references: Mapping[str, Any] | None = None,
     second: VerifierPool | None = None,
 ) -> Doubts:
-    """Look at the traces that a round selected, in batches: only what is doubted stays in memory.
+    """Look at the traces that a round selected, in batches: only what is flagged stays in memory.
 
     `second` is a pool of another verifier (or of the same with other options); it judges against `references`, by
     problem id. Only its `incorrect` is a disagreement: `unknown` says nothing about the trace.
@@ -92,20 +92,20 @@ def doubts(
             where = {"in_round": round, "sample_id": row["sample_id"], "problem_id": row["problem_id"]}
             found += [where | {"kind": kind, "detail": detail} for kind, detail in of_trace(row, verdict)]
         traces += len(rows)
-    found.sort(key=lambda doubt: (doubt["sample_id"], doubt["kind"]))
-    counts = Counter(doubt["kind"] for doubt in found)
+    found.sort(key=lambda flag: (flag["sample_id"], flag["kind"]))
+    counts = Counter(flag["kind"] for flag in found)
     return Doubts(
         traces=traces,
-        doubted=len({doubt["sample_id"] for doubt in found}),
+        flagged=len({flag["sample_id"] for flag in found}),
         counts={kind: counts[kind] for kind in KINDS},
-        table=pa.Table.from_pylist(found, schema=DOUBTS),
+        table=pa.Table.from_pylist(found, schema=FLAGGED),
     )
 
 
 def drawn(table: pa.Table, *, count: int, seed: int = 0, kind: Kind | None = None) -> list[dict[str, Any]]:
-    """Draw rows of a DOUBTS table to read, by a hash of the seed: which does not depend on the order of the table."""
+    """Draw rows of a FLAGGED table to read, by a hash of the seed: which does not depend on the order of the table."""
     rows = [row for row in table.to_pylist() if kind is None or row["kind"] == kind]
-    return sorted(rows, key=lambda row: digest("doubts", seed, row["sample_id"], row["kind"]))[:count]
+    return sorted(rows, key=lambda row: digest("flagged", seed, row["sample_id"], row["kind"]))[:count]
 
 
 def of_trace(row: Mapping[str, Any], second: Verdict | None = None) -> Iterator[tuple[Kind, str]]:
@@ -129,7 +129,7 @@ def derivation(text: str, answer: str | None, verifier: str) -> tuple[Kind, str]
     """Say that a numeric answer is not the result of any equation of the text, where that is so.
 
     A result may be rounded as far as the answer shows, and be in dollars for cents or a share for percents. `7 + 0 = 7`
-    derives nothing. Programs, and answers that are no number, are left alone. Gold solutions are doubted too, where a
+    derives nothing. Programs, and answers that are no number, are left alone. Gold solutions are flagged too, where a
     step was done in the head: fewer than one in fifty of GSM8K's, which a test holds.
     """
     number = None if answer is None or verifier in PROGRAM_VERIFIERS else parse_numeral(clean(answer))

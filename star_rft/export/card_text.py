@@ -55,7 +55,7 @@ def rounds_table(rounds: Sequence[int], reports: Mapping[int, RoundReport], bega
     rows = []
     for number in rounds:
         report = reports.get(number)
-        names = ("samples", "correct", "unknown", "survivors", "gold", "anchor")
+        names = ("samples", "correct", "unknown", "selected", "gold", "anchor")
         counts = [f"{getattr(report, name):,}" if report else "" for name in names]
         rows.append([str(number), began.get(number, ""), *counts, decision(report)])
     return table(columns, rows)
@@ -97,9 +97,9 @@ def limits(told: Told, reports: Sequence[RoundReport]) -> str:
         + "".join(f" {_doubts(report)}" for report in reports if report.wrong_steps is not None),
         "**What the model could not solve is missing.**"
         + "".join(
-            f" Round {r.round} had no correct sample for {r.no_survivors:,} of {r.prompts:,} prompts."
+            f" Round {r.round} had no correct sample for {r.unsolved:,} of {r.prompts:,} prompts."
             for r in reports
-            if r.no_survivors is not None
+            if r.unsolved is not None
         ),
         f"**Suspect references**, which the samples contradict with one voice, {suspects}"
         + (f": {', '.join(counts)}." if counts else "."),
@@ -117,13 +117,11 @@ def _what_was_checked(config: Mapping[str, Any]) -> str:
 
 def _doubts(report: RoundReport) -> str:
     wrong = f"In round {report.round}, {report.wrong_steps:.1%} of the correct samples state a false equation"
-    doubted = report.doubts.get("doubted", 0)
-    if not doubted:
+    flagged = report.flagged.get("traces", 0)
+    if not flagged:
         return f"{wrong}."
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in report.doubts.items() if kind != "doubted")
-    return (
-        f"{wrong}, and {doubted:,} of the {report.survivors:,} selected traces gave a reason to doubt them ({kinds})."
-    )
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in report.flagged.items() if kind != "traces")
+    return f"{wrong}, and {flagged:,} of the {report.selected:,} selected traces may be right by luck ({kinds})."
 
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -197,7 +197,7 @@ def _lead(config: Mapping[str, Any], report: RoundReport) -> str:
     if not report.round:
         return f"{base}, trained on gold solutions, before it was trained on anything of its own."
     gold = report.gold + report.anchor
-    on = [f"{counted(report.survivors, 'completion')} {card_text.judged_by(config)}"] if config["train"] else []
+    on = [f"{counted(report.selected, 'completion')} {card_text.judged_by(config)}"] if config["train"] else []
     on += [counted(gold, "gold solution")] if gold and config["train"] else []
     compares = config["preference"] and config["preference"]["makes"] == "policy"
     on += ["comparisons of completions, the better against the worse"] if compares else []
@@ -227,7 +227,7 @@ def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) 
                 if report.hinted
                 else ""
             )
-            + f"; {report.survivors:,} selected."
+            + f"; {report.selected:,} selected."
         )
     for section, took in card_data.trainings(folder, config, report.round).items():
         settings = config[section]

@@ -182,11 +182,11 @@ def _examples(work: Work, name: str) -> File:
 
 def _count_of_examples(material: Material, round: int, *, gold: float, mix: float) -> int:
     query = "select count(*) from selection where in_round = ? and is_selected"
-    ((survivors,),) = material.con.execute(query, [round]).fetchall()
+    ((selected,),) = material.con.execute(query, [round]).fetchall()
     out = suspects(material, round)
     anchor = sum(problem.id not in out for problem in material.anchor)
     problems = sum(problem not in out for problem in material.problems)
-    return int(survivors) + sum(mixture(survivors, problems=problems, gold=gold, anchor=anchor, mix=mix))
+    return int(selected) + sum(mixture(selected, problems=problems, gold=gold, anchor=anchor, mix=mix))
 
 
 def _preferences(work: Work, name: str) -> File:

@@ -79,16 +79,16 @@ class Prop2Diff:
 
 @dataclass(frozen=True, slots=True)
 class Adaptive:
-    """Samples where the next distinct survivor is likeliest for its tokens.
+    """Samples where the next distinct correct trace is likeliest for its tokens.
 
     A prompt draws `probe` samples first; one that earlier rounds solved at a rate of `solved_at` or more, or that has
-    its survivors from them, draws a single one, and goes on only if that fails. A prompt goes on until it has `cap`
-    distinct survivors, has drawn `most` samples, or is not `worth` it: less is expected than so many new survivors a
-    sample of mean length. One without a survivor always goes on to `most` unless tokens run out.
+    its correct traces from them, draws a single one, and goes on only if that fails. A prompt goes on until it has
+    `cap` distinct correct traces, has drawn `most` samples, or is not `worth` it: fewer new correct traces are expected
+    than that a sample of mean length. One without a correct sample always goes on to `most` unless tokens run out.
 
-    Where tokens are short, a prompt without a survivor may draw what an equal split among all prompts would give it,
-    so coverage is not bought with fewer samples at the hard; the rest goes to the highest expected gain a token, for
-    which a prompt's first survivor counts as `first` more.
+    Where tokens are short, a prompt without a correct sample may draw what an equal split among all prompts would give
+    it, so coverage is not bought with fewer samples at the hard; the rest goes to the highest expected gain a token,
+    for which a prompt's first correct trace counts as `first` more.
     """
 
     cap: int

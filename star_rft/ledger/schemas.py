@@ -77,7 +77,7 @@ RANKINGS = pa.schema(
         ("score", pa.float64()),
     ]
 )
-DOUBTS = pa.schema(
+FLAGGED = pa.schema(
     [
         ("in_round", pa.int32()),
         ("sample_id", pa.string()),
@@ -107,9 +107,9 @@ ROUNDS = pa.schema(
         ("samples", pa.int64()),
         ("correct", pa.int64()),
         ("unknown", pa.int64()),
-        ("survivors", pa.int64()),
+        ("selected", pa.int64()),
         ("coverage", pa.float64()),
-        ("no_survivors", pa.int64()),
+        ("unsolved", pa.int64()),
         ("tokens", pa.int64()),
         ("metrics", pa.string()),
     ]

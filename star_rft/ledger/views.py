@@ -15,7 +15,7 @@ from star_rft.database import in_memory
 from star_rft.ledger.manifest import Manifest
 from star_rft.ledger.schemas import (
     DECODINGS,
-    DOUBTS,
+    FLAGGED,
     FRONTIER,
     PROBLEMS,
     RANKINGS,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MEMORY = "2GB"
 # Of several rows of one sample the newest.
 NEWEST = "qualify row_number() over (partition by sample_id order by part desc) = 1"
-OF_ROUNDS = {"selection": SELECTION, "rankings": RANKINGS, "frontier": FRONTIER, "doubts": DOUBTS}
+OF_ROUNDS = {"selection": SELECTION, "rankings": RANKINGS, "frontier": FRONTIER, "flagged": FLAGGED}
 
 
 def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:

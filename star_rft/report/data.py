@@ -35,7 +35,7 @@ KEPT_AFTER = {
     "unknown": "judged at all",
     "incorrect": "correct",
     "leaks_hint": "without the hint in the text",
-    "suspect_gold": "reference not in doubt",
+    "suspect_gold": "reference not contradicted",
     "truncated": "ended by themselves",
     "false_step": "without a false step",
     "duplicate": "distinct",
@@ -143,7 +143,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
 
 def funnel(report: RoundReport) -> list[Kept]:
     """Return the way to a round's training set: first all traces that it could have taken, then each reason's loss."""
-    left = report.survivors + sum(report.dropped.values())
+    left = report.selected + sum(report.dropped.values())
     known = list(KEPT_AFTER)
     middle = known.index("duplicate") - 0.5
 

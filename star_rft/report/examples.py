@@ -32,7 +32,7 @@ class Chosen:
 
 
 _NEWEST = "in_round = (select max(in_round) from frontier)"
-_DOUBTED = "select problem_id, sample_id from doubts where kind = '{}'"
+_FLAGGED = "select problem_id, sample_id from flagged where kind = '{}'"
 KINDS = (
     Kind(
         "unknown",
@@ -63,19 +63,19 @@ KINDS = (
         "false_step",
         "Right answer, false step",
         "Trained on although an equation in them does not hold.",
-        _DOUBTED.format("false_step"),
+        _FLAGGED.format("false_step"),
     ),
     Kind(
         "lucky",
         "Right answer that nothing leads to",
         "Trained on, but no equation comes to the answer, or the text goes in circles.",
-        "select problem_id, sample_id from doubts where kind in ('no_derivation', 'repeated')",
+        "select problem_id, sample_id from flagged where kind in ('no_derivation', 'repeated')",
     ),
     Kind(
         "disagrees",
         "Verifiers that disagree",
         "Trained on, and a second verifier judges otherwise.",
-        _DOUBTED.format("disagrees"),
+        _FLAGGED.format("disagrees"),
     ),
     Kind(
         "random",

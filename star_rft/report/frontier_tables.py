@@ -89,8 +89,8 @@ def prompt_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
         yield trace["text"].strip()
 
 
-def doubts_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Doubted traces to read, each with its reasons."""
+def flagged_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Flagged traces to read, each with its reasons."""
     for row in rows:
         where = f"{row['sample_id']} (problem {row['problem_id']}, round {row['in_round']})"
         yield f"\n{where}: {row['kind']}: {row['detail']}"

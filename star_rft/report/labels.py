@@ -63,7 +63,7 @@ CLASSES = {
     "learnable": "right and wrong samples: what training feeds on",
 }
 
-DOUBTS = {
+FLAGGED = {
     "no_derivation": "no equation leads to the answer",
     "underived": "no equation comes to the answer",
     "repeated": "the text goes in circles",
@@ -78,7 +78,7 @@ SAMENESS = {"text_key": "text", "equation_key": "list of equations", "program_ke
 
 
 def plain(name: str) -> str:
-    """Return a short name as words: no_survivors -> no survivors."""
+    """Return a short name as words: no_survivors -> no correct_traces."""
     return name.replace("_", " ")
 
 

@@ -183,11 +183,11 @@ def tiles(facts: Facts) -> Iterator[Tile]:
     scored = [report for report in facts.reports if report.held_out]
     if scored and chosen is not None and chosen.held_out is not None:
         yield from _scores(scored[0], chosen)
-    trained = [report for report in facts.trained if report.no_survivors_interval]
+    trained = [report for report in facts.trained if report.unsolved_share_interval]
     if trained:
         first, last = trained[0], trained[-1]
-        way = _way(first.no_survivors_interval, last.no_survivors_interval, ".1%")
-        yield Tile("prompts without survivors", way, f"{_rounds(first.round, last.round)}, of those sampled")
+        way = _way(first.unsolved_share_interval, last.unsolved_share_interval, ".1%")
+        yield Tile("unsolved prompts", way, f"{_rounds(first.round, last.round)}, of those sampled")
     tokens, seconds = sum(facts.tokens.values()), sum(sum(report.seconds.values()) for report in facts.reports)
     if tokens:
         yield Tile("cost", duration(seconds) if seconds else "-", f"{tokens:,} tokens sampled{_where(facts)}")

@@ -47,8 +47,8 @@ def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
         yield [
             f"  {report.correct:,} of {report.samples:,} correct",
             f"{report.distinct:,} distinct",
-            f"{report.survivors + report.gold + report.anchor:,} trained on",
-            f"{report.no_survivors} of {report.prompts} unsolved",
+            f"{report.selected + report.gold + report.anchor:,} trained on",
+            f"{report.unsolved} of {report.prompts} unsolved",
         ]
     if gate is not None and (gate["action"] in ("roll_back", "stop") or gate["warnings"]):
         why = [gate["rule"]] if gate["action"] in ("roll_back", "stop") else []
@@ -86,7 +86,7 @@ def training_table(reports: Sequence[RoundReport]) -> Table | None:
     trained = [report for report in reports if report.round > 0]
     if not trained:
         return None
-    names = ("round", "sampled", "correct", "distinct", "unknown", "trained on", "no survivors", "s")
+    names = ("round", "sampled", "correct", "distinct", "unknown", "trained on", "unsolved", "s")
     table = slim_table("What it was trained on: its own verified samples", *names)
     for r in trained:
         table.add_row(
@@ -95,8 +95,8 @@ def training_table(reports: Sequence[RoundReport]) -> Table | None:
             f"{r.correct:,}",
             f"{r.distinct:,}",
             f"{r.unknown:,}",
-            f"{r.survivors + r.gold + r.anchor:,}",
-            f"{r.no_survivors} of {r.prompts}",
+            f"{r.selected + r.gold + r.anchor:,}",
+            f"{r.unsolved} of {r.prompts}",
             f"{sum(r.seconds.values()):.0f}",
         )
     return table
@@ -126,12 +126,12 @@ def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
         f"The model is {better}: held-out pass@1 {first.pass_at_k['1']:.3f} -> {last.pass_at_k['1']:.3f} on"
         f" {last.problems} problems; difference {change.value:+.3f}, 95% interval {_range(change)}."
     ]
-    trained = [report for report in reports if report.no_survivors_interval is not None]
+    trained = [report for report in reports if report.unsolved_share_interval is not None]
     if len(trained) > 1:
         a, b = trained[0], trained[-1]
         lines.append(
-            f"Train problems without a correct sample: {_share(a.no_survivors_interval)} in round {a.round},"
-            f" {_share(b.no_survivors_interval)} in round {b.round}."
+            f"Train problems without a correct sample: {_share(a.unsolved_share_interval)} in round {a.round},"
+            f" {_share(b.unsolved_share_interval)} in round {b.round}."
         )
     lines += _round_lines(reports)
     unknown = sum(report.unknown for report in reports) + sum(s.unknown for s in (first, last))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.frontier.review import by_round
 from star_rft.report.highlight import Marked, marked
-from star_rft.report.labels import CLASSES, DOUBTS, DROPS, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
+from star_rft.report.labels import CLASSES, DROPS, FLAGGED, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,16 +26,16 @@ chosen as (
     weight: weight} order by in_round) as choices
   from selection where problem_id in (from wanted) group by sample_id
 ),
-doubted as (
-  select sample_id, list({in_round: in_round, kind: kind, detail: detail} order by in_round, kind) as doubts
-  from doubts where problem_id in (from wanted) group by sample_id
+flags as (
+  select sample_id, list({in_round: in_round, kind: kind, detail: detail} order by in_round, kind) as flags
+  from flagged where problem_id in (from wanted) group by sample_id
 )
 select s.sample_id, s.problem_id, s.split, s.round, s.sample_index, s.model, s.hinted, s.leaks_hint, s.text, s.tokens,
   s.finish_reason, v.status, v.reason, v.answer, v.verifier, v.version, v.false_steps, v.text_key, v.equation_key,
-  v.program_key, coalesce(x.score, v.score) as score, x.scorer, chosen.choices, doubted.doubts,
+  v.program_key, coalesce(x.score, v.score) as score, x.scorer, chosen.choices, flags.flags,
   d.temperature, d.top_p, d.top_k, d.max_tokens
 from samples s join verdicts v using (sample_id)
-left join scores x using (sample_id) left join chosen using (sample_id) left join doubted using (sample_id)
+left join scores x using (sample_id) left join chosen using (sample_id) left join flags using (sample_id)
 left join decodings d using (decode_id)
 where s.problem_id in (from wanted)
 order by s.problem_id, s.round, s.split, s.hinted, s.sample_index, s.sample_id
@@ -80,14 +80,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class Flag:
     in_round: int
     kind: str
     detail: str
 
     @property
     def words(self) -> str:
-        return DOUBTS.get(self.kind, plain(self.kind))
+        return FLAGGED.get(self.kind, plain(self.kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class ShownTrace:
     false_steps: int
     keys: tuple[str, ...]
     choices: tuple[Choice, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
     @property
     def name(self) -> str:
@@ -161,9 +161,9 @@ class ShownTrace:
         return [choice.in_round for choice in self.choices if choice.is_selected]
 
     @property
-    def doubts_once(self) -> list[Doubt]:
-        """The doubts, each once, where several rounds selected the trace."""
-        return list({(doubt.kind, doubt.detail): doubt for doubt in self.doubts}.values())
+    def flags_once(self) -> list[Flag]:
+        """The flags, each once, where several rounds selected the trace."""
+        return list({(flag.kind, flag.detail): flag for flag in self.flags}.values())
 
     def why_lines(self) -> list[Why]:
         """Say why it was kept or dropped, in words; a line a reason, with the rounds that it holds for."""
@@ -287,7 +287,7 @@ def _trace(
         decoding=decoding_words(row),
         keys=tuple(row[key] for key in SAMENESS),
         choices=tuple(_choice(choice, row, by_id, kept) for choice in row["choices"] or ()),
-        doubts=tuple(Doubt(**doubt) for doubt in row["doubts"] or ()),
+        flags=tuple(Flag(**flag) for flag in row["flags"] or ()),
     )
 
 

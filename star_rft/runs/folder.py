@@ -78,9 +78,9 @@ class RunFolder:
         """The class of each train problem after the round's samples, with its evidence."""
         return self.round(number) / "frontier.parquet"
 
-    def doubts(self, number: int) -> Path:
+    def flagged(self, number: int) -> Path:
         """Selected traces that may be right by luck."""
-        return self.round(number) / "doubts.parquet"
+        return self.round(number) / "flagged.parquet"
 
     def probes(self, number: int) -> Path:
         """The plan of the samples that a round's temperature is chosen by."""

@@ -57,15 +57,15 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
         "truncated": truncated,
         "distinct": distinct,
         "tokens": tokens,
-        "no_survivors": int(sum(missed)),
-        "no_survivors_interval": bootstrap(missed) if missed else None,
-        "no_survivors_by_group": {name: sum(m) / len(m) for name, m in sorted(groups.items())},
+        "unsolved": int(sum(missed)),
+        "unsolved_share_interval": bootstrap(missed) if missed else None,
+        "unsolved_share_by_group": {name: sum(m) / len(m) for name, m in sorted(groups.items())},
     }
 
 
 def selection_figures(con: duckdb.DuckDBPyConnection, *, round: int, problems: int) -> dict[str, Any]:
     """Count what was selected for training in this round and why the rest was dropped."""
-    survivors, covered = _one(
+    selected, covered = _one(
         con,
         "select count(*), count(distinct problem_id) from selection where in_round = ? and is_selected",
         round,
@@ -75,24 +75,24 @@ def selection_figures(con: duckdb.DuckDBPyConnection, *, round: int, problems: i
         [round],
     ).fetchall()
     return {
-        "survivors": survivors,
+        "selected": selected,
         "coverage": covered / problems if problems else None,
         "dropped": dict(dropped),
     }
 
 
 def frontier_figures(con: duckdb.DuckDBPyConnection, *, round: int) -> dict[str, Any]:
-    """Count the classes and the transitions of the train problems, and the selected traces that are doubted."""
+    """Count the classes and the transitions of the train problems, and the selected traces that are flagged."""
 
     def counted(what: str, source: str) -> dict[str, int]:
         query = f"select {what}, count(*) from {source} where in_round = ? and {what} is not null group by 1 order by 1"
         return dict(con.execute(query, [round]).fetchall())
 
-    doubted = _one(con, "select count(distinct sample_id) from doubts where in_round = ?", round)
+    traces = _one(con, "select count(distinct sample_id) from flagged where in_round = ?", round)
     return {
         "classes": counted('"class"', "frontier"),
         "transitions": counted("transition", "frontier"),
-        "doubts": {"doubted": doubted[0], **counted("kind", "doubts")},
+        "flagged": {"traces": traces[0], **counted("kind", "flagged")},
     }
 
 
@@ -119,7 +119,7 @@ def read_report(path: Path) -> RoundReport:
     return RoundReport(
         **known
         | {
-            "no_survivors_interval": _interval(raw["no_survivors_interval"]),
+            "unsolved_share_interval": _interval(raw["unsolved_share_interval"]),
             "held_out": _scores(raw["held_out"]),
             "test": _scores(raw["test"]),
         }

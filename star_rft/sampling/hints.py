@@ -110,7 +110,7 @@ def leaks(text: str, problem: Problem) -> bool:
     return answer not in asked and next(numbers, None) is not None
 
 
-def without_survivors(con: duckdb.DuckDBPyConnection, *, round: int) -> list[str]:
+def unsolved_problems(con: duckdb.DuckDBPyConnection, *, round: int) -> list[str]:
     """Return the train problems that no sample of this round solved without a hint, in a fixed order."""
     rows = con.execute(
         "select problem_id from traces where split = 'train' and round = ? and not hinted group by problem_id"

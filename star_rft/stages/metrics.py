@@ -77,7 +77,7 @@ class RoundMetrics:
         figures |= frontier_figures(con, round=round)
         anchor = sum(problem.id not in quarantined for problem in self.anchor)
         with_gold = sum(problem.id not in quarantined for problem in problems)
-        gold, anchors = mixture(figures["survivors"], problems=with_gold, anchor=anchor, **self.mixture)
+        gold, anchors = mixture(figures["selected"], problems=with_gold, anchor=anchor, **self.mixture)
         figures |= {
             "gold": gold,
             "anchor": anchors,

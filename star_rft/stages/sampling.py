@@ -8,7 +8,7 @@ from pathlib import Path
 
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
-from star_rft.sampling.hints import without_survivors
+from star_rft.sampling.hints import unsolved_problems
 from star_rft.sampling.plan import Unit, read_plan, write_plan
 from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Rollout
@@ -53,7 +53,7 @@ class SamplingStage:
             return
         path = self.context.folder.hints(round_index)
         if not path.exists():
-            missed = set(without_survivors(self.context.ledger.connect(), round=round_index))
+            missed = set(unsolved_problems(self.context.ledger.connect(), round=round_index))
             missed -= self.context.quarantined(round_index - 1)  # a wrong answer is no hint
             problems = affordable(
                 [problem for problem in self.context.train_problems if problem.id in missed],

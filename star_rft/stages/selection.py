@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from star_rft.evaluation.trace_audit import doubts
+from star_rft.evaluation.trace_audit import flagged_traces
 from star_rft.files import write_batches, write_table
 from star_rft.frontier.classes import classify
 from star_rft.frontier.review import reviews
@@ -54,8 +54,8 @@ class SelectionStage:
     def select(self, round_index: int) -> None:
         """Write which traces are selected, which are set against which, and which may be right by luck."""
         context = self.context
-        path, doubts_path = context.folder.selection(round_index), context.folder.doubts(round_index)
-        if path.exists() and doubts_path.exists():
+        path, flagged_path = context.folder.selection(round_index), context.folder.flagged(round_index)
+        if path.exists() and flagged_path.exists():
             return
         with context.timing.timed(round_index, "select"):
             chosen = select(context.ledger.connect(), round=round_index, **self.settings_of(round_index))
@@ -63,5 +63,7 @@ class SelectionStage:
             write_batches(path, chosen.traces.to_arrow_reader(BATCH))
             with self.second() as second:
                 references = {problem.id: problem.reference for problem in context.train_problems}
-                doubted = doubts(context.ledger.connect(), round=round_index, references=references, second=second)
-            write_table(doubts_path, doubted.table)
+                flagged = flagged_traces(
+                    context.ledger.connect(), round=round_index, references=references, second=second
+                )
+            write_table(flagged_path, flagged.table)

@@ -313,12 +313,12 @@ def metrics_of(report: RoundReport) -> dict[str, float | int | str]:
     fields = asdict(report)
     gate = fields.pop("gate") or {}
     groups: dict[str, Any] = {name: fields.pop(name) or {} for name in ("held_out", "test")}
-    share = fields.pop("no_survivors_interval")
+    share = fields.pop("unsolved_share_interval")
     groups |= {name: fields.pop(name) for name, value in dict(fields).items() if isinstance(value, dict)}
     # Of what is counted by kind, a kind that is gone is 0: its curve must not end at the last number that it had.
     groups |= {name: dict.fromkeys(kinds, 0) | groups[name] for name, kinds in _kinds().items() if groups[name]}
     if report.round > 0:  # round 0 only evaluates
-        groups["round"] = {**fields, "no_survivors_share": share}
+        groups["round"] = {**fields, "unsolved_share": share}
         del groups["round"]["round"]
     found = {name: value for group, values in groups.items() for name, value in _flat(group, values)}
     found["seconds/all"] = sum(report.seconds.values())
@@ -334,7 +334,7 @@ def _kinds() -> dict[str, Sequence[str]]:
     from star_rft.frontier.classes import CLASSES
     from star_rft.frontier.history import Transition
 
-    return {"classes": CLASSES, "transitions": get_args(Transition), "doubts": KINDS}
+    return {"classes": CLASSES, "transitions": get_args(Transition), "flagged": KINDS}
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float | int]]:

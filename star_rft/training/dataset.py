@@ -95,23 +95,23 @@ def rows(
     drawn, without replacement and anew each round, from `anchor`. The gold solutions of `held_out` problems are left
     out of both.
     """
-    survivors = 0
-    for row in _survivors(con, round=round, problems=problems, sampling=sampling):
-        survivors += 1
+    selected = 0
+    for row in _selected(con, round=round, problems=problems, sampling=sampling):
+        selected += 1
         yield row
     with_gold = [problem_id for problem_id in problems if problem_id not in held_out]
     by_id = {problem.id: problem for problem in anchor if problem.id not in held_out}
-    golds, anchors = mixture(survivors, problems=len(with_gold), gold=gold, anchor=len(by_id), mix=mix)
+    golds, anchors = mixture(selected, problems=len(with_gold), gold=gold, anchor=len(by_id), mix=mix)
     for problem_id in _draw(with_gold, golds, "gold", seed):
         yield Row("gold", problems[problem_id], prompts.target(problems[problem_id]))
     for problem_id in _draw(list(by_id), anchors, "anchor", seed, round):
         yield Row("anchor", by_id[problem_id], prompts.target(by_id[problem_id]))
 
 
-def mixture(survivors: int, *, problems: int, gold: float, anchor: int, mix: float) -> tuple[int, int]:
-    """Return how many gold solutions and how many examples of the anchor go with so many survivors."""
+def mixture(selected: int, *, problems: int, gold: float, anchor: int, mix: float) -> tuple[int, int]:
+    """Return how many gold solutions and how many examples of the anchor go with so many selected traces."""
     golds = round(gold * problems)
-    return golds, min(anchor, round(mix / (1 - mix) * (survivors + golds)))
+    return golds, min(anchor, round(mix / (1 - mix) * (selected + golds)))
 
 
 def gold_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Example]:
@@ -164,7 +164,7 @@ def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: 
     return _trace(place, problem, sampling)
 
 
-def _survivors(
+def _selected(
     con: duckdb.DuckDBPyConnection, *, round: int, problems: Mapping[str, Problem], sampling: Sampling
 ) -> Iterator[Row]:
     query = (

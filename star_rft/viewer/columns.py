@@ -43,8 +43,8 @@ class Coded:
 class Traces:
     """The columns of all `count` traces (N), and behind them of one row a prompt that was never sampled.
 
-    `problem_N` is the prompt's number, `unit_N` that of the part that holds the sample. `doubts` has a row a doubt, and
-    `doubted` the trace that it is of. `listed[first_P[p] : first_P[p + 1]]` are the rows of prompt p by round and
+    `problem_N` is the prompt's number, `unit_N` that of the part that holds the sample. `flags` has a row a flag, and
+    `flagged` the trace that it is of. `listed[first_P[p] : first_P[p + 1]]` are the rows of prompt p by round and
     trace.
     """
 
@@ -54,8 +54,8 @@ class Traces:
     round_N: Ints
     sample_index_N: Ints
     unit_N: Ints
-    doubts: Coded
-    doubted: Ints
+    flags: Coded
+    flagged: Ints
     listed: Ints
     first_P: Ints
 
@@ -106,10 +106,10 @@ class Coder:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._codes: dict[str, dict[str | None, int]] = {name: {None: 0} for name in (*OF_TRACES, "doubt")}
+        self._codes: dict[str, dict[str | None, int]] = {name: {None: 0} for name in (*OF_TRACES, "flag")}
         self._pieces: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self._codes}
         self._numbers: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("p", "round", "sample_index", "unit")}
-        self._doubted: list[npt.NDArray[Any]] = []
+        self._flagged: list[npt.NDArray[Any]] = []
 
     def add(self, table: pa.Table) -> None:
         """Take in a table with the columns of `OF_TRACES`, `p`, `trace`, `unit` and the list `kinds`."""
@@ -118,8 +118,8 @@ class Coder:
         for name in OF_TRACES:
             self._pieces[name].append(self._coded(name, table[name].cast(pa.string())))
         kinds = table["kinds"].combine_chunks()
-        self._doubted.append(pc.list_parent_indices(kinds).to_numpy() + self.rows)
-        self._pieces["doubt"].append(self._coded("doubt", pa.chunked_array([pc.list_flatten(kinds)])))
+        self._flagged.append(pc.list_parent_indices(kinds).to_numpy() + self.rows)
+        self._pieces["flag"].append(self._coded("flag", pa.chunked_array([pc.list_flatten(kinds)])))
         self.rows += table.num_rows
 
     def _coded(self, name: str, column: pa.ChunkedArray) -> npt.NDArray[np.uint32]:
@@ -154,8 +154,8 @@ class Coder:
             round_N=numbers["round"],
             sample_index_N=numbers["sample_index"],
             unit_N=numbers["unit"],
-            doubts=self._column("doubt", 0),
-            doubted=_joined(self._doubted),
+            flags=self._column("flag", 0),
+            flagged=_joined(self._flagged),
             listed=listed,
             first_P=np.searchsorted(problem_N[listed], np.arange(prompts.num_rows + 1)),
         )

@@ -29,7 +29,7 @@ MEMORY = "1200MB"
 # How many searches are remembered, at most 8 bytes a trace each.
 SEARCHES = 4
 # Of what a round writes, what the index holds.
-OF_ROUNDS = ("selection.parquet", "frontier.parquet", "doubts.parquet")
+OF_ROUNDS = ("selection.parquet", "frontier.parquet", "flagged.parquet")
 
 # Set off from the text before it, so that nobody finds the end of a text and the beginning of an answer at once.
 _END = "chr(31)"
@@ -54,8 +54,8 @@ _CHOSEN = """
 create temp table chosen as
 select sample_id, case when bool_or(is_selected) then 'selected' else arg_min(why, in_round) end as why
 from selection group by sample_id;
-create temp table doubted as
-select sample_id, list(distinct kind order by kind) as kinds from doubts group by sample_id;
+create temp table flags as
+select sample_id, list(distinct kind order by kind) as kinds from flagged group by sample_id;
 create table trace (n int, sample_id varchar, hay varchar);
 create temp table unit (file varchar, unit int);
 """
@@ -64,10 +64,10 @@ _READ = f"""
 create or replace temp table reading as
 select (row_number() over () + $before - 1)::int as n, p.p, unit.unit, s.sample_id, s.round, s.sample_index, s.split,
   v.status, v.reason, chosen.why, if(s.hinted, 'yes', 'no') as hinted, if(v.false_steps > 0, 'yes', 'no') as false_step,
-  doubted.kinds, lower(s.text) || {_END} || coalesce(lower(v.answer), '') as hay
+  flags.kinds, lower(s.text) || {_END} || coalesce(lower(v.answer), '') as hay
 from drawn s join judged v using (sample_id) join prompt p using (problem_id)
 join unit on unit.file = s.filename
-left join chosen using (sample_id) left join doubted using (sample_id)
+left join chosen using (sample_id) left join flags using (sample_id)
 """
 
 
@@ -190,7 +190,7 @@ def build(
         some = units[start : start + PARTS_AT_ONCE]
         coder.add(_read(con, some, judged_again, before=coder.rows))
         advance(len(some), 0)
-    con.execute("drop table if exists reading; drop table chosen; drop table doubted; drop table unit")
+    con.execute("drop table if exists reading; drop table chosen; drop table flags; drop table unit")
     table = con.sql('select problem_id, split, "class", pass_mean, "group" from prompt order by p').to_arrow_table()
     traces = coder.traces(table)
     return Index(con, stamp, traces, prompts_of(table, traces), tuple(units), tuple(judged_again))

@@ -52,7 +52,7 @@ FILTERS = (
     Filter("why", "Kept or dropped"),
     Filter("round", "Round"),
     Filter("split", "Split"),
-    Filter("doubt", "Doubted", is_list=True),
+    Filter("flag", "Flagged", is_list=True),
     Filter("false_step", "States a false equation"),
     Filter("hinted", "Sampled with a hint"),
     Filter("group", "Group"),
@@ -245,11 +245,11 @@ def _passes(index: Index, query: Query) -> dict[str, Bools]:
 
 def _passing(index: Index, name: str, value: str) -> Bools:
     traces = index.traces
-    if name == "doubt":
-        is_doubted = np.zeros(traces.rows, bool)
-        of_kind = np.ones(len(traces.doubted), bool) if value == ANY else traces.doubts.equals(value)
-        is_doubted[traces.doubted[of_kind]] = True
-        return is_doubted
+    if name == "flag":
+        is_flagged = np.zeros(traces.rows, bool)
+        of_kind = np.ones(len(traces.flagged), bool) if value == ANY else traces.flags.equals(value)
+        is_flagged[traces.flagged[of_kind]] = True
+        return is_flagged
     column = traces.columns[name]
     if value != NOTHING:
         return column.equals(value)
@@ -289,11 +289,11 @@ def _counted(index: Index, name: str, rows: Ints, *, is_by_trace: bool) -> list[
     traces = index.traces
     if is_by_trace or name not in OF_UNSEEN:
         rows = rows[: np.searchsorted(rows, traces.count)]
-    if name == "doubt":
+    if name == "flag":
         is_among = np.zeros(traces.rows, bool)
         is_among[rows] = True
-        chosen = is_among[traces.doubted]
-        codes, column, rows = traces.doubts.codes[chosen], traces.doubts, traces.doubted[chosen]
+        chosen = is_among[traces.flagged]
+        codes, column, rows = traces.flags.codes[chosen], traces.flags, traces.flagged[chosen]
     else:
         column = traces.columns[name]
         codes = column.codes[rows]
@@ -333,7 +333,7 @@ def label(name: str, value: str) -> str:
         return "no candidate" if value == NOTHING else "kept"
     if name == "split":
         return labels.SPLITS.get(value, value)
-    return labels.plain(value) if name in ("reason", "class", "why", "doubt") else value
+    return labels.plain(value) if name in ("reason", "class", "why", "flag") else value
 
 
 def _rank(order: Sequence[str]) -> Callable[[str, int], tuple[Any, ...]]:

@@ -37,7 +37,13 @@ STORED = {
             "ours": [9000.0, 7000.0, 8000.0],
             "peers": {"TRL, defaults": [4000.0, 4100.0, 3900.0], "TRL, tuned": [16000.0]},
         },
-        {"what": "tokens a survivor", "unit": "tokens", "better": "less", "ours": [50.0], "peers": {"fixed k": [75.0]}},
+        {
+            "what": "tokens a correct trace",
+            "unit": "tokens",
+            "better": "less",
+            "ours": [50.0],
+            "peers": {"fixed k": [75.0]},
+        },
         {"what": "right", "unit": "%", "better": "neither", "ours": [99.24], "peers": {"another": [95.75]}},
         {"what": "never as good", "unit": "s", "better": "less", "ours": [3.0], "peers": {"x": [float("inf")]}},
         {"what": "alone", "unit": "s", "better": "less", "ours": [0.0123], "peers": {}},
@@ -64,7 +70,7 @@ def test_a_row_shows_medians_with_their_spread_and_how_many_times_better_we_are(
     ours = "8,000 (7,000 to 9,000) tokens/s"
     assert rf"| training \| tiny | {ours} | TRL, defaults: 4,000 (3,900 to 4,100) tokens/s | 2.00x |" in lines
     assert "|  |  | TRL, tuned: 16,000 tokens/s | 0.50x |" in lines  # a peer that is better is not hidden
-    assert "| tokens a survivor | 50 tokens | fixed k: 75 tokens | 1.50x |" in lines  # less is better
+    assert "| tokens a correct trace | 50 tokens | fixed k: 75 tokens | 1.50x |" in lines  # less is better
     assert "| right | 99.2 % | another: 95.8 % |  |" in lines
     assert "| never as good | 3 s | x: not reached |  |" in lines
     assert "| alone | 0.012 s | | |" in lines

@@ -61,11 +61,11 @@ def test_what_was_drawn_is_counted_for_the_first_samples_of_each_question(
     ).fetchall()
     for k in (1, 4):
         kept = [row for row in rows if row[1] < k]
-        survivors = {(problem, key) for problem, _, _, is_kept, key in kept if is_kept}
+        correct_traces = {(problem, key) for problem, _, _, is_kept, key in kept if is_kept}
         found = rft_shape.drawn(RunFolder(finished), k)
         assert found.tokens == sum(tokens for _, _, tokens, _, _ in kept)
-        assert found.distinct == len(survivors) / 16
-        assert found.covered == len({problem for problem, _ in survivors}) / 16
+        assert found.distinct == len(correct_traces) / 16
+        assert found.covered == len({problem for problem, _ in correct_traces}) / 16
 
 
 @pytest.mark.full

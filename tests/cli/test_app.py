@@ -16,7 +16,7 @@ from tests.small_ledgers import ledger_of, sample, verdict
 from tests.small_runs import call, command, write_config
 
 COMMANDS = ["init", "run", "sample", "verify", "select", "train", "eval", "bench", "best-of-n", "export"]
-COMMANDS += ["report", "sql", "frontier", "review", "doubts", "controls", "view", "verifiers", "recipes", "doctor"]
+COMMANDS += ["report", "sql", "frontier", "review", "flagged", "controls", "view", "verifiers", "recipes", "doctor"]
 
 
 @pytest.fixture

@@ -85,9 +85,9 @@ def report(finished: Path) -> RoundReport:
         vs_base=Interval(0.05, -0.1, 0.2),
         vs_last=Interval(-0.15, -0.35, 0.05),
     )
-    counts: dict[str, Any] = {"samples": 64, "correct": 56, "unknown": 0, "distinct": 18, "survivors": 19}
+    counts: dict[str, Any] = {"samples": 64, "correct": 56, "unknown": 0, "distinct": 18, "selected": 19}
     gate = found.gate | {"action": "keep", "warnings": [], "rolled_back": False}
-    return replace(found, held_out=held_out, gate=gate, prompts=16, no_survivors=0, **counts)
+    return replace(found, held_out=held_out, gate=gate, prompts=16, unsolved=0, **counts)
 
 
 def test_a_terminal_shows_bars_and_leaves_only_what_is_done() -> None:

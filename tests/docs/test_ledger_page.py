@@ -23,7 +23,7 @@ def test_every_column_of_a_view_is_explained(finished: Path) -> None:
     con = Ledger(finished).connect()
     for view in ("samples", "verdicts", "problems", "decodings", "scores", "frontier", "selection", "rankings"):
         assert columns_of(view) == con.sql(f"from {view}").columns, view
-    for view in ("doubts", "rounds"):
+    for view in ("flagged", "rounds"):
         assert columns_of(view) == con.sql(f"from {view}").columns, view
     traces = {*columns_of("samples"), *columns_of("verdicts"), "prompt", "reference", "solution", "meta"}
     assert traces == set(con.sql("from traces").columns)

@@ -50,7 +50,7 @@ def test_groups_are_ordered_as_numbers(tmp_path: Path) -> None:
 def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     scored = evaluate.scores(evaluate.read(held_out_ledger(tmp_path), "dev"), split="dev", ks=[1, 4])
     report = RoundReport(
-        round=3, model="m", problems=2, no_survivors=1, no_survivors_interval=scored.greedy, held_out=scored
+        round=3, model="m", problems=2, unsolved=1, unsolved_share_interval=scored.greedy, held_out=scored
     )
     write_report(tmp_path / "metrics.json", report)
     assert read_report(tmp_path / "metrics.json") == report

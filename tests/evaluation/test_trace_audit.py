@@ -1,4 +1,4 @@
-"""Lucky survivors and reward hacking, on made-up hacks and on traces of the tiny model."""
+"""Traces that are right by luck and reward hacking, on made-up hacks and on traces of the tiny model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 import star_rft
 import verifiers
 from star_rft.data.generators.word_problems import generate
-from star_rft.evaluation.trace_audit import KINDS, derivation, doubts, drawn, of_trace, repetition
+from star_rft.evaluation.trace_audit import KINDS, derivation, drawn, flagged_traces, of_trace, repetition
 from star_rft.files import write_table
-from star_rft.ledger import DOUBTS, SELECTION, Ledger
+from star_rft.ledger import FLAGGED, SELECTION, Ledger
 from star_rft.types import Sample
 from tests.shared_data import shared
 from tests.small_ledgers import ledger_of, sample
@@ -32,22 +32,22 @@ def kinds(text: str, answer: str | None = "7", *, verifier: str = "math", false_
     return [kind for kind, _ in of_trace(row)]
 
 
-def test_an_honest_trace_is_not_doubted() -> None:
+def test_an_honest_trace_is_not_flagged() -> None:
     assert kinds(HONEST) == []
 
 
-def test_no_gold_solution_of_the_built_in_problems_is_doubted() -> None:
+def test_no_gold_solution_of_the_built_in_problems_is_flagged() -> None:
     for problem in islice(generate(3, split="train"), 300):
         assert kinds(problem.answer, problem.answer.rsplit("#### ", 1)[1]) == [], problem.answer
 
 
 @pytest.mark.parametrize("is_annotated", [True, False])
-def test_few_gold_solutions_of_gsm8k_are_doubted(is_annotated: bool) -> None:
+def test_few_gold_solutions_of_gsm8k_are_flagged(is_annotated: bool) -> None:
     golds = [json.loads(line)["answer"] for line in shared("gsm8k/test.jsonl").read_text().splitlines()]
     texts = golds if is_annotated else [re.sub("<<.*?>>", "", gold) for gold in golds]
-    doubted = [derivation(text, text.rpartition("#### ")[2], "math") is not None for text in texts]
-    assert len(doubted) == 1319
-    assert sum(doubted) / len(doubted) < 0.02
+    flagged = [derivation(text, text.rpartition("#### ")[2], "math") is not None for text in texts]
+    assert len(flagged) == 1319
+    assert sum(flagged) / len(flagged) < 0.02
 
 
 @pytest.mark.full
@@ -182,11 +182,11 @@ def correct(problem: str, sample_index: int, text: str) -> tuple[Sample, Verdict
 def test_only_selected_traces_are_looked_at_and_every_kind_is_counted(tmp_path: Path) -> None:
     pairs = [correct("a", 0, HONEST), correct("a", 1, "#### 7"), correct("b", 0, "3 + 5 = 7\n#### 7")]
     pairs += [correct("b", 1, "#### 7")]
-    found = doubts(selected(tmp_path, pairs, dropped=1).connect(), round=1)
-    assert (found.traces, found.doubted) == (3, 2)
+    found = flagged_traces(selected(tmp_path, pairs, dropped=1).connect(), round=1)
+    assert (found.traces, found.flagged) == (3, 2)
     assert found.counts == {kind: int(kind in ("no_derivation", "false_step")) for kind in KINDS}
-    assert found.table.schema == DOUBTS
-    assert doubts(Ledger(tmp_path).connect(), round=2).traces == 0
+    assert found.table.schema == FLAGGED
+    assert flagged_traces(Ledger(tmp_path).connect(), round=2).traces == 0
 
 
 def test_a_second_verifier_judges_against_the_references(tmp_path: Path) -> None:
@@ -194,18 +194,18 @@ def test_a_second_verifier_judges_against_the_references(tmp_path: Path) -> None
     pairs = [correct("a", 0, HONEST), correct("a", 1, "3 + 4 = 7\nThe answer is 7.")]
     con = selected(tmp_path, pairs).connect()
     with verifiers.Pool("regex", workers=0) as pool:
-        found = doubts(con, round=1, references={"a": "#### 7"}, second=pool)
+        found = flagged_traces(con, round=1, references={"a": "#### 7"}, second=pool)
     assert found.counts["disagrees"] == 1
     (row,) = found.table.to_pylist()
     assert row["sample_id"] == pairs[1][0].id
     assert "regex says incorrect" in row["detail"]
     with verifiers.Pool("regex", workers=0) as pool, pytest.raises(ValueError, match="references"):
-        doubts(con, round=1, second=pool)
+        flagged_traces(con, round=1, second=pool)
 
 
 def test_a_drawn_sample_is_seeded_and_can_be_of_one_kind(tmp_path: Path) -> None:
     pairs = [correct(f"p{i}", a, "#### 7" if a else "3 + 5 = 7\n#### 7") for i in range(10) for a in range(2)]
-    table = doubts(selected(tmp_path, pairs).connect(), round=1).table
+    table = flagged_traces(selected(tmp_path, pairs).connect(), round=1).table
     first, again = drawn(table, count=4), drawn(table.take(list(reversed(range(table.num_rows)))), count=4)
     assert first == again
     assert first != drawn(table, count=4, seed=1)
@@ -222,13 +222,13 @@ def test_traces_of_the_tiny_model_that_were_right_by_luck_are_found(tmp_path: Pa
     changes: dict[str, Any] = {"rounds": 1, "run_dir": str(tmp_path / "run"), "data": data, "train": {"max_steps": 1}}
     list(star_rft.run(MINIATURE | changes))
     con = Ledger(tmp_path / "run").connect()
-    found = doubts(con, round=1)
+    found = flagged_traces(con, round=1)
     assert found.traces == con.sql("select count(*) from selection where is_selected").fetchall()[0][0]
     stored = con.sql(
         "select count(*) from selection join traces using (sample_id) where is_selected and false_steps > 0"
     ).fetchall()[0][0]
     assert found.counts["false_step"] == stored
-    assert 0 < found.doubted < found.traces
+    assert 0 < found.flagged < found.traces
     texts: dict[str, str] = dict(con.sql("select sample_id, text from samples").fetchall())
     for row in found.table.to_pylist():
         text = texts[row["sample_id"]]

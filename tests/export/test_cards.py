@@ -48,7 +48,7 @@ def test_a_models_card_tells_what_was_measured(finished: Path) -> None:
     change = report.held_out.vs_base
     assert change is not None
     assert f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]" in card.text
-    assert f"trained on {report.survivors:,} completions" in card.text
+    assert f"trained on {report.selected:,} completions" in card.text
     assert "**Began from** the model of round 1." in card.text
     assert "star-rft run config.yaml rounds=2" in card.text
     assert card.data.to_dict()["pipeline_tag"] == "text-generation"
@@ -106,8 +106,8 @@ def test_a_warm_started_model_has_a_card_and_a_base_model_gets_none(finished: Pa
 def test_a_data_card_tells_the_figures_of_its_round(finished: Path, tmp_path: Path) -> None:
     card = DatasetCard.load(export(finished, tmp_path / "out", "--format", "hub-folder") / "README.md")
     report = read_report(finished / "rounds/002/metrics.json")
-    assert f"{report.survivors:,} examples" in card.text
-    assert f"| {report.samples:,} | {report.correct:,} | {report.unknown:,} | {report.survivors:,} |" in card.text
+    assert f"{report.selected:,} examples" in card.text
+    assert f"| {report.samples:,} | {report.correct:,} | {report.unknown:,} | {report.selected:,} |" in card.text
     for why, count in report.dropped.items():
         assert f"| {why} | {count:,} |" in card.text
     assert "`math` (version" in card.text

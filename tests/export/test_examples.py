@@ -46,7 +46,7 @@ def test_every_kind_of_row_goes_out_as_it_is_trained_on(plain: Path, tmp_path: P
     own, others, golds, anchors = told[2:4], [told[0], told[1]], told[4:6], told[6:]
     assert others == [("foreign", "trace", " Three: 3.", 1.0), ("hinted", "trace", " It must be 2.", 1.0)]
     assert sorted(own) == [("own", "trace", " One: 1.", 0.5), ("own", "trace", " She has 1.", 0.5)]
-    # Half of the five problems that no one doubts, and a quarter of the whole from the warm start's.
+    # Half of the five problems that no one flags, and a quarter of the whole from the warm start's.
     assert [source for _, source, *_ in (*golds, *anchors)] == ["gold"] * 2 + ["anchor"] * 2
     assert "suspect" not in {problem for problem, *_ in told}
     # A hinted trace without its hint, and one that is too long not at all.

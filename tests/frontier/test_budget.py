@@ -165,7 +165,7 @@ def test_arrays_of_other_lengths_are_refused() -> None:
 # Adaptive
 
 
-def test_a_prompt_stops_at_its_cap_of_distinct_survivors() -> None:
+def test_a_prompt_stops_at_its_cap_of_distinct_correct_traces() -> None:
     prompts = Prompts([0.9] * 20 + [0.2] * 20, [1000] * 40)
     prompts.sample_with(Adaptive(cap=4, most=200, worth=0.0))
     seen = prompts.seen()
@@ -177,7 +177,7 @@ def test_a_prompt_stops_at_its_cap_of_distinct_survivors() -> None:
     assert (seen.samples_N <= np.maximum(6, np.ceil(1.5 * np.array(needed_N)))).all()
 
 
-def test_prompts_without_survivors_go_on_to_most() -> None:
+def test_prompts_that_are_unsolved_go_on_to_most() -> None:
     prompts = Prompts([0.0] * 5 + [0.8] * 15, [9] * 20)
     waves = prompts.sample_with(Adaptive(cap=4, most=64))
     samples_N = prompts.seen().samples_N
@@ -216,7 +216,7 @@ def test_what_earlier_rounds_solved_gets_one_sample_unless_that_fails() -> None:
     ).tolist() == [4, 4]
 
 
-def test_survivors_of_earlier_rounds_fill_the_cap_where_selection_uses_all() -> None:
+def test_traces_of_earlier_rounds_fill_the_cap_where_selection_uses_all() -> None:
     seen = counts([0, 0], [0, 0], distinct_N=np.array([4, 1]), distinct_of_N=np.array([9, 2]))
     plan = Adaptive(cap=4, most=32)
     assert list(plan.allot(seen, tokens_left=None, max_tokens=MAX_TOKENS)) == [1, 4]
@@ -232,7 +232,7 @@ def test_a_held_out_prompt_gets_its_probe_and_no_more(plan: Budget) -> None:
     assert then[1] > 0
 
 
-def test_where_tokens_are_short_the_likelier_survivor_is_sampled_first() -> None:
+def test_where_tokens_are_short_the_likelier_correct_trace_is_sampled_first() -> None:
     seen = counts([16] * 4, [1, 8, 16, 8], [1, 3, 1, 1])
     allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=4 * MAX_TOKENS, max_tokens=MAX_TOKENS)
     assert list(np.flatnonzero(allotted_N)) == [1]
@@ -244,7 +244,7 @@ def test_among_equals_the_shorter_solutions_are_sampled_first() -> None:
     assert list(allotted_N) == [0, 2, 0]
 
 
-def test_a_prompt_without_a_survivor_is_owed_what_an_equal_split_would_give_it() -> None:
+def test_a_prompt_without_a_correct_sample_is_owed_what_an_equal_split_would_give_it() -> None:
     """However hopeless beside the others: what is left is 64 samples, so 8 more for each of the 8."""
     seen = counts([8] * 8, [0] + [8] * 7, [0] + [3] * 7)
     allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=640, max_tokens=10)
@@ -261,7 +261,7 @@ def test_more_owed_than_there_is_left_is_still_given_out(length: int) -> None:
     assert allotted_N[:19].all()
 
 
-def test_adaptive_covers_no_less_and_finds_more_survivors_than_fixed_k_for_its_tokens() -> None:
+def test_adaptive_covers_no_less_and_finds_more_correct_traces_than_fixed_k_for_its_tokens() -> None:
     rng = np.random.default_rng(3)
     rates, paths = list(rng.beta(0.8, 0.8, 300)), list(rng.integers(1, 40, 300))
     fixed = Prompts(rates, paths, seed=4)
@@ -269,11 +269,11 @@ def test_adaptive_covers_no_less_and_finds_more_survivors_than_fixed_k_for_its_t
     adaptive = Prompts(rates, paths, seed=4)
     adaptive.sample_with(Adaptive(cap=4, most=64, worth=0.0), tokens=int(fixed.tokens_N.sum()))
 
-    def survivors(prompts: Prompts) -> Ints:
+    def correct_traces(prompts: Prompts) -> Ints:
         return np.minimum(prompts.seen().distinct_N, 4)
 
-    assert survivors(adaptive).sum() > 1.05 * survivors(fixed).sum()
-    assert (survivors(adaptive) > 0).sum() >= (survivors(fixed) > 0).sum()
+    assert correct_traces(adaptive).sum() > 1.05 * correct_traces(fixed).sum()
+    assert (correct_traces(adaptive) > 0).sum() >= (correct_traces(fixed) > 0).sum()
 
 
 # DART

@@ -108,7 +108,7 @@ def test_unknown_says_nothing_about_the_pass_rate_and_truncated_says_no(tmp_path
     assert row["pass_rate_at_most"] == pytest.approx(1 - 0.05 ** (1 / 2))
 
 
-def test_distinct_survivors_are_those_with_other_equations(tmp_path: Path) -> None:
+def test_distinct_correct_traces_are_those_with_other_equations(tmp_path: Path) -> None:
     texts = ["1 + 1 = 2", "so 1 + 1 = 2", "2 * 1 = 2", "3 + 1 = 5"]
     pairs = [(sample("a", i, text), verdict("correct" if i < 3 else "incorrect")) for i, text in enumerate(texts)]
     assert only(counts(ledger_of(tmp_path, pairs).connect()))["distinct"] == 2

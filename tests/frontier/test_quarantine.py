@@ -54,7 +54,7 @@ def test_a_wrong_reference_is_held_out_and_a_right_one_comes_back(tmp_path: Path
     (*_, second) = star_rft.run(write_config(tmp_path, rounds=2, **SMALL))
     assert why(run, problem, 2) == {"suspect_gold"}
     assert (first.gold, second.gold) == (8, 7)
-    assert [trained_on(run, r.round) for r in (first, second)] == [r.survivors + r.gold for r in (first, second)]
+    assert [trained_on(run, r.round) for r in (first, second)] == [r.selected + r.gold for r in (first, second)]
     assert second.classes["suspect_gold"] == 1
 
     # The budget sees the suspect of the round before: its probe and no more.

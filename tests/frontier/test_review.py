@@ -25,7 +25,7 @@ def two_rounds(folder: Path) -> Ledger:
     return ledger_of(folder, pairs)
 
 
-def test_where_the_prompts_without_survivors_went(tmp_path: Path) -> None:
+def test_where_the_prompts_that_are_unsolved_went(tmp_path: Path) -> None:
     con = two_rounds(tmp_path).connect()
     first, now = classify(con, through_round=1), classify(con, through_round=2)
     con.register("recorded", pa.concat_tables([first, now]))

@@ -21,16 +21,16 @@ def facts(finished: Path) -> Iterator[Facts]:
 
 def test_a_funnel_loses_exactly_what_was_dropped() -> None:
     dropped = {"duplicate": 30, "incorrect": 50, "over_cap": 5, "too_short": 2, "unknown": 3}
-    steps = funnel(RoundReport(round=1, model="m", problems=4, survivors=10, dropped=dropped))
+    steps = funnel(RoundReport(round=1, model="m", problems=4, selected=10, dropped=dropped))
     assert [step.why for step in steps] == ["", "unknown", "incorrect", "too_short", "duplicate", "over_cap"]
     assert [step.traces for step in steps] == [100, 97, 47, 45, 15, 10]
     assert steps[-1].traces == 10
 
 
-def test_the_funnels_of_a_run_end_at_its_survivors(facts: Facts) -> None:
+def test_the_funnels_of_a_run_end_at_what_is_selected(facts: Facts) -> None:
     assert set(facts.funnels) == {1, 2}
     for report in facts.trained:
-        assert facts.funnels[report.round][-1].traces == report.survivors
+        assert facts.funnels[report.round][-1].traces == report.selected
 
 
 def test_the_flows_hold_every_prompt_once(facts: Facts) -> None:

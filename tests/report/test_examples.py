@@ -45,11 +45,11 @@ def test_no_traces_are_no_prompts(con: duckdb.DuckDBPyConnection) -> None:
     assert choose(con, traces=0, seed=0) == []
 
 
-def test_doubted_traces_are_named_with_their_prompts(con: duckdb.DuckDBPyConnection) -> None:
-    doubted = set(con.sql("select sample_id from doubts").fetchall())
+def test_flagged_traces_are_named_with_their_prompts(con: duckdb.DuckDBPyConnection) -> None:
+    flagged = set(con.sql("select sample_id from flagged").fetchall())
     for part in choose(con, traces=10_000, seed=0):
         named = {(sample,) for samples in part.samples.values() for sample in samples}
-        assert named <= doubted
+        assert named <= flagged
 
 
 def test_the_trace_that_a_prompt_was_chosen_for_is_shown() -> None:

@@ -114,11 +114,11 @@ def test_problems_without_groups_are_grouped_by_difficulty(run: Path) -> None:
     assert "sorted by luck as well as by difficulty" in html
 
 
-def test_a_share_without_survivors_is_of_the_prompts_that_were_sampled(run: Path) -> None:
+def test_a_share_that_are_unsolved_is_of_the_prompts_that_were_sampled(run: Path) -> None:
     for path in run.rglob("metrics.json"):
         metrics = json.loads(path.read_text())
         if metrics["round"]:
-            metrics |= {"problems": 10_000, "prompts": 16, "no_survivors": 4}
+            metrics |= {"problems": 10_000, "prompts": 16, "unsolved": 4}
             path.write_text(json.dumps(metrics))
     (solved, _) = plots(write_page(run).read_text())["coverage"]["data"]
     assert solved["y"] == [0.75, 0.75]
@@ -214,6 +214,6 @@ def test_the_tables_fit_into_80_columns_and_say_whether_it_got_better(finished: 
         console.print(table)
     text = console.export_text()
     assert "…" not in text
-    for column in ("pass@1", "greedy", "change of pass@1", "no survivors", "trained on"):
+    for column in ("pass@1", "greedy", "change of pass@1", "unsolved", "trained on"):
         assert column in text
     assert "held-out pass@1" in " ".join(tables.verdict_lines(reports))

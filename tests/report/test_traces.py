@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from star_rft.data import write_problems
 from star_rft.files import write_table
 from star_rft.frontier.classes import CLASSES as PROMPT_CLASSES
-from star_rft.ledger import DOUBTS, SELECTION, Ledger
+from star_rft.ledger import FLAGGED, SELECTION, Ledger
 from star_rft.report import labels, page
 from star_rft.report.traces import Prompt, ShownTrace, prompts_of, traces_of
 from star_rft.types import Decoding
@@ -32,7 +32,9 @@ def test_traces_come_by_round_and_index_for_many_prompts_at_once(tmp_path: Path)
     pairs = [(sample(name, i, round=round), verdict()) for name in "ab" for round in (2, 1) for i in (1, 0)]
     found = traces_of(ledger_of(tmp_path, pairs).connect(), ["b", "nothing", "a"])
     assert list(found) == ["b", "nothing", "a"]
-    assert [(a.problem_id, a.round, a.sample_index) for a in found["b"]] == [("b", r, i) for r in (1, 2) for i in (0, 1)]
+    assert [(a.problem_id, a.round, a.sample_index) for a in found["b"]] == [
+        ("b", r, i) for r in (1, 2) for i in (0, 1)
+    ]
     assert found["nothing"] == []
 
 
@@ -117,15 +119,15 @@ def test_whose_trace_it_is_can_be_told_where_the_policys_indices_are_known(tmp_p
     assert traces_at(ledger, "a")[2].name == "round 1, sample 4 with a hint"
 
 
-def test_a_doubt_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
+def test_a_flag_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
     row = {"sample_id": sample("a", 0).id, "problem_id": "a", "kind": "false_step", "detail": "1 + 1 = 3"}
     for round in (1, 2):
-        path = tmp_path / "rounds" / f"{round:03d}" / "doubts.parquet"
-        write_table(path, pa.Table.from_pylist([row | {"in_round": round}], schema=DOUBTS))
+        path = tmp_path / "rounds" / f"{round:03d}" / "flagged.parquet"
+        write_table(path, pa.Table.from_pylist([row | {"in_round": round}], schema=FLAGGED))
     (trace,) = traces_at(ledger, "a")
-    assert [(doubt.words, doubt.detail) for doubt in trace.doubts_once] == [("an equation does not hold", "1 + 1 = 3")]
-    assert len(trace.doubts) == 2
+    assert [(flag.words, flag.detail) for flag in trace.flags_once] == [("an equation does not hold", "1 + 1 = 3")]
+    assert len(trace.flags) == 2
 
 
 def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
@@ -158,12 +160,12 @@ def test_a_prompt_whose_text_is_gone_still_has_its_attempts(tmp_path: Path) -> N
     assert (found.text, found.reference, found.split) == ("", "", "train")
 
 
-def test_every_reason_class_and_doubt_has_words() -> None:
+def test_every_reason_class_and_flag_has_words() -> None:
     from star_rft.evaluation.trace_audit import KINDS
 
     assert set(labels.VERDICTS) == set(REASONS)
     assert set(labels.CLASSES) == set(PROMPT_CLASSES)
-    assert set(labels.DOUBTS) == set(KINDS)
+    assert set(labels.FLAGGED) == set(KINDS)
 
 
 # The pieces of HTML
@@ -196,7 +198,7 @@ def test_whatever_a_card_and_a_prompt_show_is_escaped(tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.parquet", {"train": [problem("a", reference=HOSTILE, meta={HOSTILE: HOSTILE})]})
     ledger = ledger_of(tmp_path, [(sample("a", 0, f"{HOSTILE}\n#### {HOSTILE}"), verdict("incorrect", HOSTILE))])
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "kind": HOSTILE, "detail": HOSTILE}
-    write_table(tmp_path / "rounds" / "001" / "doubts.parquet", pa.Table.from_pylist([row], schema=DOUBTS))
+    write_table(tmp_path / "rounds" / "001" / "flagged.parquet", pa.Table.from_pylist([row], schema=FLAGGED))
     con = ledger.connect()
     html = card(traces_of(con, ["a"])["a"][0]) + head(prompts_of(con, ["a"])["a"])
     assert html.count("&lt;script&gt;") >= 6

@@ -12,7 +12,7 @@ from star_rft.data import Prompter
 from star_rft.errors import RunError, UserError
 from star_rft.loop import do_stage
 from star_rft.models import load_tokenizer, resolve
-from star_rft.sampling.hints import Hint, answer_of, leaks, marked, without_survivors
+from star_rft.sampling.hints import Hint, answer_of, leaks, marked, unsolved_problems
 from star_rft.types import Problem
 from tests.small_ledgers import ledger_of, sample, verdict
 from tests.small_runs import write_config
@@ -105,7 +105,7 @@ def test_an_answer_that_the_question_names_is_no_leak() -> None:
     assert not leaks("42 apples are in the box and none is added: 42 + 0 = 42", problem("There are 42 apples, plus 0?"))
 
 
-def test_prompts_without_survivors_are_those_of_this_round_and_without_hint(tmp_path: Path) -> None:
+def test_unsolved_prompts_are_those_of_this_round_and_without_hint(tmp_path: Path) -> None:
     pairs = [
         (sample("a", 0), verdict()),
         (sample("b", 0), verdict("incorrect")),
@@ -114,8 +114,8 @@ def test_prompts_without_survivors_are_those_of_this_round_and_without_hint(tmp_
         (sample("d", 0, split="dev"), verdict("incorrect")),
     ]
     con = ledger_of(tmp_path, pairs).connect()
-    assert without_survivors(con, round=1) == ["b", "c"]
-    assert without_survivors(con, round=2) == []
+    assert unsolved_problems(con, round=1) == ["b", "c"]
+    assert unsolved_problems(con, round=2) == []
 
 
 @pytest.mark.full

@@ -58,7 +58,7 @@ def test_a_round_pools_models_decodings_and_hints_in_one_ledger(tmp_path: Path) 
     assert sorted(asked) == sorted((pid, 3) for (pid,) in missed)
     assert reports[1].samples == 96
     assert reports[1].hinted == 3 * len(missed)
-    assert reports[1].no_survivors == len(missed)
+    assert reports[1].unsolved == len(missed)
 
 
 @pytest.mark.parametrize(

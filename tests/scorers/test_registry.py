@@ -109,6 +109,6 @@ def test_a_run_without_labels_trains_on_what_its_samples_agree_on(tmp_path: Path
         .execute("select score, is_selected from selection join scores using (sample_id) where is_selected")
         .fetchall()
     )
-    assert len(rows) == report.survivors > 0
+    assert len(rows) == report.selected > 0
     assert all(score >= 0.5 for score, _ in rows)
     assert "score" in report.seconds

@@ -14,7 +14,7 @@ import uvicorn
 
 from star_rft.data import write_problems
 from star_rft.files import write_table
-from star_rft.ledger import DOUBTS, SELECTION, Ledger
+from star_rft.ledger import FLAGGED, SELECTION, Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.types import Problem
 from star_rft.viewer.access import hosts_of
@@ -31,7 +31,7 @@ HOSTILE_PATHS = [
     "/?by=trace",
     f"/?q={ASKED}",
     f"/?by=trace&q={ASKED}",
-    f"/?status={ASKED}&group={ASKED}&why={ASKED}&doubt={ASKED}&sort={ASKED}&by={ASKED}&page={ASKED}&{ASKED}={ASKED}",
+    f"/?status={ASKED}&group={ASKED}&why={ASKED}&flag={ASKED}&sort={ASKED}&by={ASKED}&page={ASKED}&{ASKED}={ASKED}",
     "/prompt/p",
     f"/prompt/p?q={ASKED}&why={ASKED}",
     f"/prompt/{ASKED}",
@@ -40,14 +40,14 @@ HOSTILE_PATHS = [
 ]
 
 
-def finish_and_doubt(ledger: Ledger, round: int) -> None:
-    """Class the prompts, select and doubt, as the loop does."""
+def finish_and_flag(ledger: Ledger, round: int) -> None:
+    """Class the prompts, select and flag, as the loop does."""
     finish_round(ledger, round)
-    doubted = ledger.connect().sql(
+    flagged = ledger.connect().sql(
         "select in_round, sample_id, s.problem_id, 'false_step' as kind, '1 + 1 = 3' as detail from selection s"
         f" join verdicts using (sample_id) where is_selected and in_round = {round} and false_steps > 0"
     )
-    write_table(RunFolder(ledger.run_dir).doubts(round), doubted.to_arrow_table().cast(DOUBTS))
+    write_table(RunFolder(ledger.run_dir).flagged(round), flagged.to_arrow_table().cast(FLAGGED))
 
 
 def write_run(folder: Path) -> Ledger:
@@ -68,7 +68,7 @@ def write_run(folder: Path) -> Ledger:
         pairs += [(sample("c", 0, "A Hint. 1 + 1 = 2\n#### 2", round=round, hinted=True), right)]
         pairs += [(sample("d", 0, "who knows", round=round), broken), (sample("d", 1, "#### 2", round=round), right)]
         commit(ledger, f"r{round}-train", pairs)
-        finish_and_doubt(ledger, round)
+        finish_and_flag(ledger, round)
     for round in (0, 1, 2):
         pairs = [
             (sample("h", i, "ÄPFEL #### 2", round=round, split="dev"), right if i < round else wrong) for i in (0, 1)
@@ -87,8 +87,8 @@ def write_hostile_run(folder: Path) -> None:
     about = {"in_round": 1, "sample_id": one.id, "problem_id": "p"}
     row = about | {"is_selected": False, "why": HOSTILE, "duplicate_of": HOSTILE, "weight": 0.0}
     write_table(folder / "rounds/001/selection.parquet", pa.Table.from_pylist([row], schema=SELECTION))
-    doubt = about | {"kind": HOSTILE, "detail": HOSTILE}
-    write_table(folder / "rounds/001/doubts.parquet", pa.Table.from_pylist([doubt], schema=DOUBTS))
+    flag = about | {"kind": HOSTILE, "detail": HOSTILE}
+    write_table(folder / "rounds/001/flagged.parquet", pa.Table.from_pylist([flag], schema=FLAGGED))
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:

@@ -31,7 +31,7 @@ def test_the_list_shows_prompts_with_their_class_and_history(address: str) -> No
     assert "6 prompts with 34 sampled traces" in html
     found = {re.search(r"/prompt/(\w+)", row)[1]: row for row in rows(html)}  # type: ignore[index]
     assert set(found) == set("abcdhu")
-    assert "no survivors" in found["b"]
+    assert "unsolved" in found["b"]
     assert "round 1 0 of 3, round 2 0 of 3" in found["b"]
     assert "8 of 8 correct" in found["a"]
     assert "held out (dev)" in found["h"]
@@ -82,7 +82,7 @@ def test_a_prompt_has_its_attempts_round_by_round(address: str) -> None:
     assert ["Round 1" in columns[0], "Round 2" in columns[1], len(columns)] == [True, True, 2]
     assert "1 of 4 correct, 2 trained on" in columns[0]
     assert '<mark class="false" title="1 + 1 is 2, not 3">1 + 1 = 3</mark>' in columns[0]
-    assert "doubted: an equation does not hold" in columns[0]
+    assert "flagged: an equation does not hold" in columns[0]
     assert "with a hint" in columns[0]
     assert "2 more say exactly this" in columns[0]
     assert columns[0].count(">matches<") == 3

@@ -18,7 +18,7 @@ from star_rft.viewer.pages import prompt_page, trace_rows
 from star_rft.viewer.reload import Shelf
 from star_rft.viewer.search import Query, find, read
 from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
-from tests.viewer.looked import files_of, finish_and_doubt, index_of, write_run
+from tests.viewer.looked import files_of, finish_and_flag, index_of, write_run
 
 
 def counted(index: Index, **chosen: str) -> int:
@@ -134,7 +134,7 @@ def test_a_run_that_grows_is_read_again_while_the_old_state_is_looked_at(
     assert shelf.current() == (before, True)
     after = waiting_for(shelf, before)
     assert (before.traces.count, after.traces.count) == (1, 2)
-    finish_and_doubt(ledger, 1)
+    finish_and_flag(ledger, 1)
     assert shelf.current()[1]
     assert counted(waiting_for(shelf, after), why="selected") == 2
 
@@ -163,5 +163,5 @@ def test_the_stamp_is_of_the_manifest_and_of_what_rounds_write(tmp_path: Path) -
     commit(Ledger(tmp_path, is_writer=True), "more", [(sample("a", 9), verdict())])
     assert stamp_of(tmp_path) != stamp
     stamp = stamp_of(tmp_path)
-    finish_and_doubt(ledger, 2)
+    finish_and_flag(ledger, 2)
     assert stamp_of(tmp_path) != stamp

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from star_rft.viewer.pages import bits, hits_of, prompt_page, prompt_rows, trace_rows
 from star_rft.viewer.search import Query, find, read
 from tests.small_ledgers import commit, ledger_of, sample, verdict
-from tests.viewer.looked import finish_and_doubt, index_of, write_run
+from tests.viewer.looked import finish_and_flag, index_of, write_run
 
 
 def marked(text: str, wanted: str, **settings: int) -> str:
@@ -62,7 +62,7 @@ def test_those_who_say_the_same_stand_behind_the_one_that_was_kept(tmp_path: Pat
     pairs.append((sample("a", 4, "1 + 1 = 2"), verdict("incorrect")))
     pairs.append((replace(sample("a", 5, "1 + 1 = 2"), hinted=True), verdict()))
     ledger = ledger_of(tmp_path, pairs)
-    finish_and_doubt(ledger, 1)
+    finish_and_flag(ledger, 1)
     shown = prompt_page(index_of(tmp_path, tmp_path), "a", own=None)
     assert shown is not None
     (column,) = shown[1]

@@ -14,21 +14,21 @@ from star_rft.viewer import search
 from star_rft.viewer.index import Index
 from star_rft.viewer.search import Query, find, place, read
 from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
-from tests.viewer.looked import finish_and_doubt, index_of, write_run
+from tests.viewer.looked import finish_and_flag, index_of, write_run
 
 # One row a trace, as SQL over the ledger's views says it; and one without a trace for the prompt never sampled.
 BY_HAND = """
 with chosen as (
   select sample_id, case when bool_or(is_selected) then 'selected' else arg_min(why, in_round) end as why
   from selection group by sample_id
-), doubted as (select sample_id, max(kind) as doubt from doubts group by sample_id),
+), flags as (select sample_id, max(kind) as flag from flagged group by sample_id),
 class as (select problem_id, "class" from frontier where in_round = 2)
 select p.problem_id, t.sample_id, coalesce(t.split, p.split) as split, t.status, t.reason, t.round::varchar as round,
-  coalesce(why, if(t.sample_id is null, null, 'none')) as why, doubt, "class",
+  coalesce(why, if(t.sample_id is null, null, 'none')) as why, flag, "class",
   if(hinted, 'yes', 'no') as hinted, if(false_steps > 0, 'yes', 'no') as false_step, p.meta ->> '$.steps' as "group",
   lower(p.prompt) as prompt_text, lower(t.text) || chr(31) || coalesce(lower(t.answer), '') as said
 from problems p left join traces t using (problem_id) left join chosen using (sample_id)
-left join doubted using (sample_id) left join class using (problem_id)
+left join flags using (sample_id) left join class using (problem_id)
 """
 
 
@@ -60,7 +60,7 @@ VALUES = {
     "why": ["selected", "duplicate", "incorrect", "none"],
     "round": ["0", "2"],
     "split": ["train", "dev"],
-    "doubt": ["false_step"],
+    "flag": ["false_step"],
     "false_step": ["yes", "no"],
     "hinted": ["yes"],
     "group": ["1", "2", "10"],
@@ -86,7 +86,7 @@ def test_every_filter_and_pair_finds_what_counting_by_hand_finds(
 
 @pytest.mark.parametrize("by", ["prompt", "trace"])
 @pytest.mark.parametrize(
-    "chosen", [{}, {"status": "correct"}, {"round": "2", "why": "duplicate"}, {"doubt": "false_step"}]
+    "chosen", [{}, {"status": "correct"}, {"round": "2", "why": "duplicate"}, {"flag": "false_step"}]
 )
 def test_a_choice_shows_how_many_it_would_leave(
     looked: tuple[Index, list[dict[str, Any]]], chosen: dict[str, str], by: str
@@ -228,7 +228,7 @@ def test_counting_prompts_is_the_same_where_there_are_too_many_values_for_a_tabl
 
 def test_a_trace_that_one_round_kept_and_another_dropped_was_kept(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
-    finish_and_doubt(ledger, 1)
+    finish_and_flag(ledger, 1)
     con = ledger.connect()
     dropped = con.sql("select * replace (false as is_selected, 'over_cap' as why) from selection").to_arrow_table()
     kept = con.sql("select * replace (2 as in_round) from selection").to_arrow_table()

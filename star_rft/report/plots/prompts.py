@@ -34,7 +34,7 @@ def coverage(facts: Facts) -> Plot:
     """The share of train prompts that were solved in a round, and that have ever been."""
     rounds = [report for report in facts.trained if report.prompts]
     drawn = figure(height=300)
-    solved = [1 - (report.no_survivors or 0) / report.prompts for report in rounds]
+    solved = [1 - (report.unsolved or 0) / report.prompts for report in rounds]
     trained = [report.coverage for report in rounds]
     series = (
         ("solved at least once in the round", solved, BLUE, "circle", "solid"),
@@ -58,11 +58,11 @@ def coverage(facts: Facts) -> Plot:
             f"{r.prompts:,}",
             f"{share:.1%}",
             "-" if kept is None else f"{kept:.1%}",
-            f"{r.no_survivors or 0:,}",
+            f"{r.unsolved or 0:,}",
         ]
         for r, share, kept in zip(rounds, solved, trained, strict=True)
     ]
-    columns = ("round", "prompts sampled", "solved", "trained on", "without survivors")
+    columns = ("round", "prompts sampled", "solved", "trained on", "unsolved")
     return Plot("coverage", "share of train prompts solved in each round", drawn, columns, rows)
 
 
