@@ -86,7 +86,7 @@ def _seen(attempts: Attempts, samples_N: Ints) -> Seen:
         tokens_N=attempts.at(attempts.tokens_N_A, samples_N),
         past_samples_N=none_N,
         past_correct_N=none_N,
-        is_held_out_N=none_N.astype(bool),
+        is_quarantined_N=none_N.astype(bool),
         order_N=np.random.default_rng(0).permutation(samples_N.size),
     )
 
@@ -201,10 +201,12 @@ def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> list[Figure]
     attempts, truth = simulated("7B", "equations", prompts=prompts, seed=seeds[0])
     assert truth is not None
     print(
-        "\ndistinct equation lists a question after k samples, the gold solution among them: RFT 7B and this simulation"
+        "\ndistinct equation lists a question after k samples, the reference solution among them: RFT 7B and this"
+        " simulation"
     )
     for k, distinct in published.items():
-        # The gold solution is one more; among n of them Gamma(n + sigma) / (Gamma(n) Gamma(1 + sigma)) are distinct.
+        # The reference solution is one more; among n of them Gamma(n + sigma) / (Gamma(n) Gamma(1 + sigma)) are
+        # distinct.
         n_N = attempts.correct_N_A[:, k] + 1.0
         simulated_N = np.exp(gammaln(n_N + truth.sigma_N) - gammaln(n_N) - gammaln(1 + truth.sigma_N))
         print(f"{k:>4} {distinct:6.2f} {simulated_N.mean():6.2f}")
@@ -303,7 +305,7 @@ def plan(prompts: int) -> None:
             tokens_N=samples_N * rng.integers(80, 200, prompts),
             past_samples_N=past_N,
             past_correct_N=past_N * np.round(rate_N, 1),
-            is_held_out_N=np.zeros(prompts, dtype=bool),
+            is_quarantined_N=np.zeros(prompts, dtype=bool),
             order_N=rng.permutation(prompts),
         )
         for tokens_left in (None, 400 * prompts):

@@ -157,9 +157,7 @@ def select(folder: Path, traces: int) -> float:
 
     def chosen() -> None:
         con = Ledger(folder).connect()
-        found = select(
-            con, round=ROUNDS, rounds="all", rules=made.RULES, weighting="uniform", seed=0, holds_out_suspects=True
-        )
+        found = select(con, round=ROUNDS, rounds="all", rules=made.RULES, weighting="uniform", seed=0, quarantines=True)
         write_batches(RunFolder(folder).selection(ROUNDS), found.traces.to_arrow_reader(BATCH))
 
     return _timed(chosen)

@@ -40,7 +40,7 @@ VIEWS = {
     "class": ["/?class=no_survivors", "/?class=solved", "/?by=trace&class=learnable"],
     "kept or dropped": ["/?why=selected", "/?why=duplicate", "/?why=over_cap", "/?by=trace&why=none"],
     "round, split": ["/?round=3", "/?by=trace&round=1", "/?split=dev", "/?split=train"],
-    "flagged, false step": ["/?flag=any", "/?flag=underived", "/?by=trace&false_step=yes"],
+    "flagged, invalid step": ["/?flag=any", "/?flag=underived", "/?by=trace&invalid_step=yes"],
     "hinted, group": ["/?hinted=yes", "/?group=3", "/?by=trace&group=7&hinted=yes"],
     "three filters": ["/?status=incorrect&round=4&class=hard", "/?by=trace&why=duplicate&group=2&round=2"],
     "text, rare": ["/?q=with+those+of+number+4711,", "/?by=trace&q=number+123,", "/?q=%23%23%23%23+1007"],

@@ -78,9 +78,9 @@ def write_problems(run: RunFolder, prompts: int) -> None:
             "id": _problem_id(split, p),
             "prompt": f"{THINGS[p % 10].title()}, number {p}: there are {p % 97} in the morning, {p % 89} more come by"
             f" noon and each is counted {1 + p % 7} times. How many {THINGS[p % 10]} are counted in all?",
-            "reference": json.dumps(str(_gold(p))),
+            "reference": json.dumps(str(_answer(p))),
             "verifier": "math",
-            "solution": f"{p % 97} + {p % 89} = {p % 97 + p % 89}\n#### {_gold(p)}",
+            "solution": f"{p % 97} + {p % 89} = {p % 97 + p % 89}\n#### {_answer(p)}",
             "meta": json.dumps({"steps": 1 + p % 7}),
         }
         for split, count in (("train", prompts), ("dev", DEV))
@@ -107,7 +107,7 @@ def _problem_id(split: str, p: int) -> str:
     return f"{(p * 2654435761 + (split == 'dev')) * 0x9E3779B97F4A7C15 % 2**64:016x}"
 
 
-def _gold(p: int) -> int:
+def _answer(p: int) -> int:
     return (p % 97 + p % 89) * (1 + p % 7)
 
 
@@ -146,7 +146,7 @@ def _rows(
     unknown_N, cut_N = rng.random(count) < 1 / 300, ~right_N & (rng.random(count) < 0.05)
     false_N = rng.random(count) < 1 / 16
     way_N, spelling_N = rng.integers(0, WAYS, count), rng.integers(0, SPELLINGS, count)
-    answer_N = np.where(right_N, _gold(problem_N), 1000 + rng.integers(0, WRONG_ANSWERS, count))
+    answer_N = np.where(right_N, _answer(problem_N), 1000 + rng.integers(0, WRONG_ANSWERS, count))
     tokens_N = rng.integers(40, 120, count).astype(np.int32)
     ids = [f"{key:016x}" for key in rng.integers(0, 2**63, count)]
     status_N = np.where(unknown_N, "unknown", np.where(right_N, "correct", "incorrect"))
@@ -182,7 +182,7 @@ def _rows(
         "text_key": [f"{key:016x}" for key in same_N * SPELLINGS + spelling_N],
         "equation_key": [f"{key:016x}" for key in same_N],
         "program_key": [f"{key:016x}" for key in same_N * SPELLINGS + spelling_N],
-        "false_steps": false_N.astype(np.int32),
+        "invalid_steps": false_N.astype(np.int32),
         "key_version": np.full(count, 2),
         "part": np.full(count, 1),
     }
@@ -220,14 +220,14 @@ def _select(ledger: Ledger, run: RunFolder, round: int) -> None:
     con = ledger.connect()
     write_table(run.frontier(round), classify(con, through_round=round))
     con = ledger.connect()
-    chosen = select(con, round=round, rounds="last", rules=RULES, weighting="uniform", seed=0, holds_out_suspects=True)
+    chosen = select(con, round=round, rounds="last", rules=RULES, weighting="uniform", seed=0, quarantines=True)
     write_table(run.selection(round), chosen.traces.to_arrow_table())
     write_table(run.rankings(round), chosen.rankings.to_arrow_table())
     con = ledger.connect()
     kept = f"from selection s join verdicts using (sample_id) where in_round = {round} and is_selected"
     flagged = con.sql(
-        "select in_round, sample_id, s.problem_id, 'false_step' as kind, 'an equation that does not hold' as detail"
-        f" {kept} and false_steps > 0 union all"
+        "select in_round, sample_id, s.problem_id, 'invalid_step' as kind, 'an equation that does not hold' as detail"
+        f" {kept} and invalid_steps > 0 union all"
         " select in_round, sample_id, s.problem_id, 'underived' as kind, 'no equation comes to the answer' as detail"
         f" {kept} and hash(sample_id) % 50 = 0 order by sample_id, kind"
     )

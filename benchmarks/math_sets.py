@@ -253,14 +253,14 @@ def ordinary(solutions: Sequence[tuple[str, str]], *, size: int, seed: int) -> l
     draw = random.Random(seed)
     cases = []
     for i in range(size):
-        solution, gold = solutions[i % len(solutions)]
-        value = int(gold.replace(",", "").partition(".")[0])
+        solution, reference = solutions[i % len(solutions)]
+        value = int(reference.replace(",", "").partition(".")[0])
         is_right = draw.random() < 0.5
         stated = value if is_right else value + draw.choice([-10, -2, -1, 1, 2, 5, 10, 100, value or 1])
         text = draw.choice([str(stated), f"{stated:,}", f"{stated}.00", f"\\${stated}" if i % 2 else f"{stated}"])
         # A line of its own makes every completion another text.
         reasoning = f"Let me think about case {draw.randint(0, 10**9)}.\n{solution}\n"
-        cases.append(Case(gold, reasoning + draw.choice(_ENDINGS).format(text), is_right))
+        cases.append(Case(reference, reasoning + draw.choice(_ENDINGS).format(text), is_right))
     return cases
 
 
@@ -269,7 +269,7 @@ def gsm8k_solutions(path: Path | None, *, seed: int) -> list[tuple[str, str]]:
     if path is not None:
         answers = [json.loads(text)["answer"] for text in path.read_text(encoding="utf-8").splitlines()]
         parts = [answer.rpartition("####") for answer in answers]
-        return [(solution.strip(), gold.strip()) for solution, _, gold in parts]
+        return [(solution.strip(), reference.strip()) for solution, _, reference in parts]
     draw = random.Random(seed)
     made = []
     for _ in range(1000):

@@ -63,7 +63,7 @@ def arms(ks: Sequence[int], config: Config, *, tokens: int, steps: int) -> list[
     n, rules = config.sample.n, config.select.rules
     capped = {"select.rules": [*rules, {"cap": CAP}]}
     budget = {"budget.plan": "adaptive", "budget.target": CAP, "budget.tokens": tokens, "sample.n": 4 * n}
-    fewer = {k: {"select.rules": [{"samples": k}, *rules]} for k in sorted(ks) if k < n}
+    fewer = {k: {"select.rules": [{"first_samples": k}, *rules]} for k in sorted(ks) if k < n}
     found = [
         *(Arm(f"k={k}", k, first) for k, first in fewer.items()),
         *(Arm(f"k={k} as long", k, {**first, "train.max_steps": steps}) for k, first in fewer.items()),
@@ -75,7 +75,7 @@ def arms(ks: Sequence[int], config: Config, *, tokens: int, steps: int) -> list[
         Arm("adaptive", 4 * n, {**capped, **budget}, draws=True),
     ]
     if dedup_key(rules) == "equation_key":  # only chains of thought have steps that can be false
-        found.append(Arm("true steps only", n, {"select.rules": ["true_steps", *rules]}))
+        found.append(Arm("true steps only", n, {"select.rules": ["valid_steps", *rules]}))
     return found
 
 

@@ -112,7 +112,7 @@ def _part(index: np.ndarray, *, prompts: int, traces: int, rng: np.random.Genera
             "text_key": text_keys,
             "equation_key": equation_keys,
             "program_key": text_keys,
-            "false_steps": [0] * count,
+            "invalid_steps": [0] * count,
             "key_version": [2] * count,
             "part": [1] * count,
         }

@@ -6,12 +6,12 @@
     python benchmarks/suspects.py --train --seeds 0 --share 0.25 --plan adaptive --conditions corrupted held-out
 
 A share of the 500 training references is replaced by plausible wrong numbers, in turn the answer plus or minus a few, a
-number of the question, and an intermediate result; the gold solution ends in the wrong number too. The loop runs on
-that with 16 samples a prompt, and the prompts are classed after each round. Seed `none` is the data as it is: every
+number of the question, and an intermediate result; the reference solution ends in the wrong number too. The loop runs
+on that with 16 samples a prompt, and the prompts are classed after each round. Seed `none` is the data as it is: every
 flag is then a false alarm. The statistic was chosen on seeds 0 to 2. `recall, half` is of the wrong references whose
 right answer at least half of the round's samples give. Round 1 is the same base model's for all seeds.
 
-`--train` asks what holding suspects out is worth. All gold solutions are mixed in, and a seed draws the harm, the
+`--train` asks what holding suspects out is worth. All reference solutions are mixed in, and a seed draws the harm, the
 samples and the training: of the clean rows; of `corrupted` ones with suspects kept; of the same with suspects
 `held-out`; and, if asked for, of those with just the wrong ones `left-out`, about the most that holding out can do.
 An interval resamples the held-out problems, the seeds' mean of each; what another seed would change, the seeds' own
@@ -58,7 +58,7 @@ TRAINING = {
     "eval.every": 1000,
 }
 # What is done with suspects under each condition.
-CONDITIONS = {"clean": "keep", "corrupted": "keep", "held-out": "hold_out", "left-out": "keep"}
+CONDITIONS = {"clean": "keep", "corrupted": "keep", "held-out": "quarantine", "left-out": "keep"}
 
 
 def rows_of(seed: int | None, *, share: float = SHARE) -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ def found(run: Path, seed: int | None) -> list[Counter[str]]:
     rounds = []
     for round in range(1, newest_round(con) + 1):
         classes = classify(con, through_round=round).select(["problem_id", "class"]).to_pylist()
-        flagged = {row["problem_id"] for row in classes if row["class"] == "suspect_gold"}
+        flagged = {row["problem_id"] for row in classes if row["class"] == "label_error"}
         cast = con.execute(
             "select problem_id, answer, count(*) from traces where split = 'train' and round = ? group by all", [round]
         ).fetchall()
@@ -121,7 +121,7 @@ def found(run: Path, seed: int | None) -> list[Counter[str]]:
             Counter(
                 flagged=len(flagged),
                 right=len(flagged & true_answers.keys()),
-                wrong_gold=len(true_answers),
+                label_errors=len(true_answers),
                 held=len(held),
                 held_flagged=len(held & flagged),
             )
@@ -133,7 +133,7 @@ def line(name: str, counts: Counter[str]) -> str:
     alarms = counts["flagged"] - counts["right"]
     return (
         f"{name:<22} {alarms:>6} {share_of(counts, 'right', 'flagged'):>16}"
-        f" {share_of(counts, 'right', 'wrong_gold'):>16} {share_of(counts, 'held_flagged', 'held'):>16}"
+        f" {share_of(counts, 'right', 'label_errors'):>16} {share_of(counts, 'held_flagged', 'held'):>16}"
     )
 
 
@@ -166,16 +166,18 @@ def worth(
     share: float,
     plan: str,
     rounds: int,
-    gold: float,
+    references: float,
     start: str,
 ) -> None:
     """Train each condition on each seed, and compare how the last round's models do on dev."""
     runs = {
-        (name, seed): trained(folder, name, seed, share=share, plan=plan, rounds=rounds, gold=gold, start=start)
+        (name, seed): trained(
+            folder, name, seed, share=share, plan=plan, rounds=rounds, references=references, start=start
+        )
         for seed in seeds
         for name in names
     }
-    settings = f"plan {plan}, gold {gold:g}, from {start}, seeds {' '.join(map(str, seeds))}"
+    settings = f"plan {plan}, references {references:g}, from {start}, seeds {' '.join(map(str, seeds))}"
     print(f"{share:.0%} wrong, {settings}; dev after round {rounds}")
     pass_rate_S_P = {name: np.array([pass_rates(runs[name, seed], rounds) for seed in seeds]) for name in names}
     print(f"{'pass@1':<24} {'mean [95% interval]':<26} a seed")
@@ -196,18 +198,24 @@ def worth(
 
 
 def trained(
-    folder: Path, name: str, seed: int, *, share: float, plan: str, rounds: int, gold: float, start: str
+    folder: Path, name: str, seed: int, *, share: float, plan: str, rounds: int, references: float, start: str
 ) -> Path:
     """Run one condition, or go on with it; a finished run is only read."""
     import star_rft
 
-    kind = f"{plan}-gold-{gold:g}" + ("" if start == "last" else f"-{start}")
+    kind = f"{plan}-references-{references:g}" + ("" if start == "last" else f"-{start}")
     run = folder / kind / f"seed-{seed}-{'clean' if name == 'clean' else f'{share:g}-{name}'}"
     harmed = rows_of(None if name == "clean" else seed, share=share)
     kept = [row for row in harmed if name != "left-out" or row["true"] is None]
     rows = [{column: value for column, value in row.items() if column != "true"} for row in kept]
-    changes = {"run_dir": str(run), "seed": seed, "rounds": rounds, "budget.plan": plan, "select.gold": gold}
-    changes |= {"select.suspects": CONDITIONS[name], "train.from": start}
+    changes = {
+        "run_dir": str(run),
+        "seed": seed,
+        "rounds": rounds,
+        "budget.plan": plan,
+        "select.reference_solutions": references,
+    }
+    changes |= {"select.label_errors": CONDITIONS[name], "train.from": start}
     for report in star_rft.run(str(CONFIG), TRAINING | changes, data={"train": rows}):
         took = sum(report.seconds.values())
         print(f"{run.name}: round {report.round}, pass@1 {report.pass_at_1}, {took:.0f} s", file=sys.stderr, flush=True)
@@ -239,7 +247,7 @@ def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counte
     counted = []
     for round in range(1, rounds + 1):
         classes = pq.read_table(RunFolder(run).frontier(round), columns=["problem_id", "class"]).to_pylist()
-        flagged = {row["problem_id"] for row in classes if row["class"] == "suspect_gold"}
+        flagged = {row["problem_id"] for row in classes if row["class"] == "label_error"}
         so_far |= flagged
         tokens = dict(
             con.execute(
@@ -249,7 +257,7 @@ def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counte
         )
         counted.append(
             Counter(
-                wrong_gold=len(wrong),
+                label_errors=len(wrong),
                 flagged=len(flagged),
                 right=len(flagged & wrong),
                 so_far=len(so_far),
@@ -269,8 +277,9 @@ def spent_line(name: str, counts: Counter[str]) -> str:
 
     return (
         f"{name:<20} {counts['flagged'] - counts['right']:>6} {share_of(counts, 'right', 'flagged'):>16}"
-        f" {share_of(counts, 'right', 'wrong_gold'):>16} {counts['so_far'] - counts['so_far_right']:>14}"
-        f" {share_of(counts, 'so_far_right', 'wrong_gold'):>16} {tokens('tokens_wrong')} {tokens('tokens_flagged')}"
+        f" {share_of(counts, 'right', 'label_errors'):>16} {counts['so_far'] - counts['so_far_right']:>14}"
+        f" {share_of(counts, 'so_far_right', 'label_errors'):>16} {tokens('tokens_wrong')}"
+        f" {tokens('tokens_flagged')}"
     )
 
 
@@ -307,10 +316,10 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
     con.execute(
         "create macro chance(i, salt) as (hash(i * 7 + salt) % 1000003) / 1000003.0;"
         "create macro pid(p) as printf('%016x', hash(p));"
-        "create macro gold(p) as (p % 97)::varchar"
+        "create macro right(p) as (p % 97)::varchar"
     )
     problems = con.sql(
-        "select 'train' as split, pid(p) as id, 'How many are there?' as prompt, '\"' || gold(p) || '\"' as reference,"
+        "select 'train' as split, pid(p) as id, 'How many are there?' as prompt, '\"' || right(p) || '\"' as reference,"
         f" 'math' as verifier, null as solution, '{{}}' as meta from range({prompts}) t(p)"
     )
     write_table(folder / "problems.parquet", problems.to_arrow_table().cast(PROBLEMS))
@@ -318,7 +327,7 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
         stop = min(start + PART, prompts * each)
         con.execute(
             "create or replace temp table drawn as select *,"
-            " case when is_right then (case when chance(p, 2) < 0.05 then '-1' else gold(p) end)"
+            " case when is_right then (case when chance(p, 2) < 0.05 then '-1' else right(p) end)"
             "   else (100 + hash(i) % 12)::varchar end as answer"
             f" from (select i, i // {each} as p, chance(i, 0) < chance(i // {each}, 1) as is_right"
             f"   from range({start}, {stop}) t(i))"
@@ -332,8 +341,8 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
         )
         verdicts = con.sql(
             "select printf('%016x', hash(i + 1000000007)) as sample_id, 'math' as verifier, '2' as version,"
-            " if(answer = gold(p), 'correct', 'incorrect') as status, (answer = gold(p))::double as score, answer,"
-            " if(answer = gold(p), 'match', 'mismatch') as reason, 0.0 as verify_seconds,"
+            " if(answer = right(p), 'correct', 'incorrect') as status, (answer = right(p))::double as score, answer,"
+            " if(answer = right(p), 'match', 'mismatch') as reason, 0.0 as verify_seconds,"
             " printf('%016x', hash(i)) as text_key, printf('%016x', hash(i // 2)) as equation_key,"
             " printf('%016x', hash(i)) as program_key, (i % 10 = 0)::int as false_steps, 2 as key_version, 1 as part"
             " from drawn"
@@ -373,7 +382,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plan", choices=["fixed", "uniform", "prop2diff", "adaptive"], default="fixed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=["clean", "corrupted", "held-out"])
-    parser.add_argument("--gold", type=float, default=1.0, help="share of the gold solutions that --train mixes in")
+    parser.add_argument(
+        "--references", type=float, default=1.0, help="share of reference solutions that --train mixes in"
+    )
     parser.add_argument("--start", choices=["last", "base"], default="last", help="where a round of --train begins")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--prompts", type=int, default=1_000_000)
@@ -385,7 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif args.scale:
         scale(prompts=args.prompts, each=args.each)
     elif args.train:
-        settings = {"share": args.share, "plan": args.plan, "rounds": args.rounds, "gold": args.gold}
+        settings = {"share": args.share, "plan": args.plan, "rounds": args.rounds, "references": args.references}
         settings["start"] = args.start
         folder = args.folder or Path("/tmp/suspect-train")
         worth(folder, [int(seed) for seed in args.seeds if seed != "none"], args.conditions, **settings)

@@ -78,9 +78,9 @@ def peer_rate(cases: Sequence[Case]) -> float:
 
 
 def peer_rate_without_references(cases: Sequence[Case]) -> float:
-    golds = [parsed_gold(case) for case in cases]
+    references = [parsed_gold(case) for case in cases]
     began = perf_counter()
-    for case, gold in zip(cases, golds, strict=True):
+    for case, gold in zip(cases, references, strict=True):
         peer(case, gold)
     return len(cases) / (perf_counter() - began)
 

@@ -33,20 +33,28 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 # Old dotted path of a key: the new one. For keys of a config, of metrics.json, and of the tables.
-CONFIG: Mapping[str, str] = {}
+CONFIG: Mapping[str, str] = {"select.gold": "select.reference_solutions"}
 METRICS: Mapping[str, str] = {
     "survivors": "selected",
     "no_survivors": "unsolved",
     "no_survivors_interval": "unsolved_share_interval",
     "no_survivors_by_group": "unsolved_share_by_group",
+    "wrong_steps": "invalid_steps_share",
+    "gold": "reference_solutions",
+    "drift.gold": "drift.reference",
     "doubts.doubted": "flagged.traces",
     "doubts": "flagged",
 }
-COLUMNS: Mapping[str, str] = {"attempt": "sample_index"}
+COLUMNS: Mapping[str, str] = {
+    "attempt": "sample_index",
+    "false_steps": "invalid_steps",
+    "gold_votes": "reference_votes",
+    "wrong_gold_probability": "label_error_probability",
+}
 # Old name of a file in the run folder: the new one.
 FILES: Mapping[str, str] = {"doubts.parquet": "flagged.parquet"}
 # Old text in a table's cell or in a value of metrics.json: the new one.
-VALUES: Mapping[str, str] = {}
+VALUES: Mapping[str, str] = {"false_step": "invalid_step", "suspect_gold": "label_error"}
 # They say when and how long, or count what was written when.
 NOT_COMPARED = frozenset({"seconds", "verify_seconds", "part"})
 

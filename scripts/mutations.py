@@ -159,7 +159,7 @@ RESERVE = (
         "split = 'train' and not hinted group by round order by round",
         "split = 'train' group by round order by round"),
     Mutation("the_tolerance_is_a_share_of_the_answer", "verifiers/checks/numeric.py",
-        "abs(gold.value) * Fraction(rel_tol)",
+        "abs(expected.value) * Fraction(rel_tol)",
         "abs(number.value) * Fraction(rel_tol)"),
 )
 # fmt: on

@@ -307,9 +307,9 @@ def evaluate(model: LlamaForCausalLM, tokenizer: Fast, *, problems: int, n: int,
         )
         texts = tokenizer.batch_decode(out[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
         for i, p in enumerate(batch):
-            gold = p.answer.rsplit("#### ", 1)[1]
+            reference = p.answer.rsplit("#### ", 1)[1]
             found = [re.search(r"#### (\d+)$", text) for text in texts[i * n : (i + 1) * n]]
-            right.append((p.steps, sum(m is not None and m[1] == gold for m in found)))
+            right.append((p.steps, sum(m is not None and m[1] == reference for m in found)))
     model.train()
     by_steps = {s: [c for steps, c in right if steps == s] for s in range(1, high + 1)}
     table = ", ".join(

@@ -79,7 +79,7 @@ def _selection(config: Mapping[str, Any]) -> str:
     parts = [f"{scorer['name']} scores{' and decides' if scorer['decides'] else ''}"] if scorer else []
     parts += [" > ".join(map(rule_text, select["rules"]))]
     parts += ["all rounds"] if select["rounds"] == "all" and config["rounds"] > 1 else []
-    parts += ["gold added"] if select["gold"] else []
+    parts += ["reference solutions added"] if select["reference_solutions"] else []
     return "; ".join(parts)
 
 

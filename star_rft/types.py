@@ -29,7 +29,7 @@ class Problem:
     """One question whose answer a verifier can check.
 
     `id` is a hash of the content (see `star_rft.data`), so it is stable over files and machines.
-    `solution` is the gold chain of thought where the data set has one.
+    `solution` is the worked chain of thought where the data set has one.
     """
 
     id: str
@@ -241,7 +241,7 @@ class RoundReport:
 
     Counts are of this round's train samples, hinted ones apart; `selected` are the distinct traces selected for
     training, `prompts` the train problems that were sampled, `unsolved` those of them without a correct sample, and
-    `wrong_steps` the share of the correct samples that state a false equation. `balance` is the temperature and
+    `invalid_steps_share` the share of the correct samples that state a false equation. `balance` is the temperature and
     threshold that were chosen, with their score; `waves` how often the plan was asked. `classes` and `transitions`
     count train problems (`frontier`), `flagged` selected traces that may be right by luck; `diversity` and `drift` are
     the figures of the modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
@@ -258,9 +258,9 @@ class RoundReport:
     distinct: int = 0
     hinted: int = 0
     hinted_correct: int = 0
-    wrong_steps: float | None = None
+    invalid_steps_share: float | None = None
     selected: int = 0
-    gold: int = 0
+    reference_solutions: int = 0
     anchor: int = 0
     coverage: float | None = None
     unsolved: int | None = None

@@ -240,17 +240,17 @@ def test_verifying_a_run_again_supersedes_its_verdicts(finished: Path, tmp_path:
 
 
 @pytest.mark.full
-def test_gold_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path: Path) -> None:
+def test_reference_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path: Path) -> None:
     settings = MINIATURE | {
         "run_dir": str(tmp_path / "run"),
         "rounds": 1,
         "warm_start": {"lr": 1e-4, "max_steps": 2, "batch_size": 8},
-        "select": {"gold": 0.5},
+        "select": {"reference_solutions": 0.5},
         "train": MINIATURE["train"] | {"from": "warm_start", "mix": 0.25, "weighting": "per_prompt"},
         "eval": {"n": 1, "k": [1], "max_tokens": 96},
     }
     start, report = star_rft.run(settings)
-    assert report.gold == 8
-    assert report.anchor == round((report.selected + report.gold) / 3)
+    assert report.reference_solutions == 8
+    assert report.anchor == round((report.selected + report.reference_solutions) / 3)
     assert (tmp_path / "run/warm_start/config.json").exists()
     assert start.drift["own"] == 0 < report.drift["own"]  # the warm start is where the loop begins, not how far it went

@@ -114,15 +114,15 @@ def math_verify(completion: str, reference: Any) -> Verdict:
 
     answer = reference_answer(str(reference))
     is_delimited = "$" in answer or "\\(" in answer or "\\[" in answer or "\\boxed" in answer
-    gold = peer.parse(answer if is_delimited else f"${answer}$")
-    if not gold:
+    expected = peer.parse(answer if is_delimited else f"${answer}$")
+    if not expected:
         return Verdict("unknown", None, None, "bad_reference", "", "")
     target = peer.parse(completion)
     # The last of what it extracted is the text; the others are sympy's, whose str() may never end.
     text = next((part for part in reversed(target) if isinstance(part, str)), None)
     if not target:
         return Verdict("incorrect", 0.0, None, "no_answer", "", "")
-    is_same = bool(peer.verify(gold, target))
+    is_same = bool(peer.verify(expected, target))
     return Verdict(
         "correct" if is_same else "incorrect", float(is_same), text, "match" if is_same else "mismatch", "", ""
     )

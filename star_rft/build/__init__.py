@@ -180,7 +180,7 @@ def _gate(config: Config) -> Gate | None:
 
 def quarantines(config: Config) -> bool:
     """Whether a reference that the samples contradict matters: not where a scorer decides."""
-    return config.select.suspects == "hold_out" and not (config.scorer is not None and config.scorer.decides)
+    return config.select.label_errors == "quarantine" and not (config.scorer is not None and config.scorer.decides)
 
 
 def _stages(
@@ -272,7 +272,7 @@ def _select_with(config: Config) -> dict[str, Any]:
 
 
 def _mixture(config: Config) -> dict[str, float]:
-    return {"gold": config.select.gold, "mix": config.train.mix if config.train else 0.0}
+    return {"reference_share": config.select.reference_solutions, "mix": config.train.mix if config.train else 0.0}
 
 
 def _metrics(

@@ -84,7 +84,7 @@ def _samples_a_round(config: Config, problems: Mapping[Split, int]) -> int:
 def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
     """Say in words what is trained, one text a training."""
     if config.warm_start is not None:
-        yield f"a warm start on {len(warm_start)} gold solutions{_fit_text(config.warm_start)}"
+        yield f"a warm start on {len(warm_start)} reference solutions{_fit_text(config.warm_start)}"
     rules = " > ".join(map(rule_text, config.select.rules))
     if (train := config.train) is not None:
         where = f"{config.rounds} rounds from {train.start} on the traces of {ROUNDS[config.select.rounds]}: {rules}"

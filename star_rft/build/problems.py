@@ -86,15 +86,16 @@ def _warm_start_data(config: Config, train: list[Problem]) -> list[Problem]:
     source = config.warm_start.data
     data = train if source is None else _load(source, config, key="warm_start.data", split="train")
     if without := [problem for problem in data if problem.solution is None]:
-        raise ConfigError(f"warm_start.data: problem {without[0].id} has no gold solution to train on")
+        raise ConfigError(f"warm_start.data: problem {without[0].id} has no reference solution to train on")
     return data
 
 
 def check_data(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
     """Fail for problems that lack what the config wants of them, before a round is sampled."""
-    if config.select.gold > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
+    if config.select.reference_solutions > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
         raise ConfigError(
-            f"select.gold={config.select.gold} needs gold solutions, but data.train has none for"
+            f"select.reference_solutions={config.select.reference_solutions} needs reference solutions, but"
+            f" data.train has none for"
             f" {len(missing)} of {len(problems['train'])} problems (the first: {missing[0].id}); set it to 0"
         )
     if config.rationalize is not None:

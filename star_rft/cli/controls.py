@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def controls(
     run: RunDir,
     round: Annotated[int | None, typer.Option(help="Which round; the last finished one unless given.")] = None,
-    only: Annotated[str | None, typer.Option(help="Some of random, no_dedup, gold, at_once, with commas.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Some of random, no_dedup, reference_solutions, at_once, with commas.")
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Train with this seed; may be given again.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -153,7 +153,7 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
             stops=prompts.stops(train_decodings(config)[0]),
             foreign=foreign_models(con, policy_sample_indices(config)),
         ),
-        holds_out_suspects=quarantines(config),
+        quarantines=quarantines(config),
     )
 
 

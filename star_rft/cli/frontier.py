@@ -58,19 +58,21 @@ def frontier(
     since, now = review.moved(con, classed, was="no_survivors")
     if now:
         console.print(tables.moved_line("no_survivors", since, now))
-    for names, table in ((["suspect_gold"], tables.suspects_table), (CLASSES[1:], tables.prompts_table)):
+    for names, table in ((["label_error"], tables.label_errors_table), (CLASSES[1:], tables.prompts_table)):
         asked: list[PromptClass] = [name for name in CLASSES if name in names and name in wanted]
         shown = list(review.prompts(con, classed, classes=asked, most=limit))
         if shown:
             console.print(table(shown, sum(counts.get(name, 0) for name in asked) - len(shown)))
 
 
-@app.command(epilog=example("star-rft review runs/quickstart suspects.jsonl"))
+@app.command(epilog=example("star-rft review runs/quickstart label_errors.jsonl"))
 def review(
     run: RunDir,
-    file: Annotated[Path, typer.Argument(help='Lines of {"problem_id", "gold": "right" | "wrong"}.')],
+    file: Annotated[Path, typer.Argument(help='Lines of {"problem_id", "review": "right" | "wrong"}.')],
 ) -> None:
-    """Say of suspect references whether they are right: the right ones are trained on again from the next round on."""
+    """Say of suspected label errors whether they are right: the right ones are trained on again from the next round
+    on.
+    """
     from star_rft.build import settle
     from star_rft.files import locked
     from star_rft.frontier.review import add, read_findings
@@ -143,7 +145,7 @@ def _remedies(config: Config) -> Mapping[PromptClass, str]:
         most=config.sample.n,
         models=len(config.sample.models),
         has_hints=config.rationalize is not None,
-        holds_out_suspects=quarantines(config),
+        quarantines=quarantines(config),
     )
 
 
@@ -157,7 +159,7 @@ def _wanted(classes: Sequence[str] | None, every: bool) -> Sequence[str]:
 
 
 def _export(path: Path, rows: Any) -> None:
-    """Write prompts as data that `data.train` and `star-rft review` read; `gold` is for whoever looks."""
+    """Write prompts as data that `data.train` and `star-rft review` read; `review` is for whoever looks."""
     from star_rft.files import whole
 
     count = 0
@@ -165,7 +167,7 @@ def _export(path: Path, rows: Any) -> None:
         for row in rows:
             line = {"problem_id": row["problem_id"], "class": row["class"], "question": row["prompt"]}
             line |= {"answer": row["reference"], "other_answer": row["other_answer"], "votes": row["other_votes"]}
-            out.write(json.dumps(line | {"of": row["all_votes"], "gold": None}, ensure_ascii=False) + "\n")
+            out.write(json.dumps(line | {"of": row["all_votes"], "review": None}, ensure_ascii=False) + "\n")
             count += 1
     typer.echo(f"{count:,} prompts: {path}", err=True)
 

@@ -13,15 +13,16 @@ from star_rft.config.data import Source
 class SelectConfig(Section):
     """`rules` are applied left to right (`star-rft recipes --rules` lists them).
 
-    `gold` is the share of train problems whose gold solution is added (1: every one, as in RFT). `suspects` says what
-    happens to problems whose samples contradict their reference with one voice: until someone has looked (`star-rft
-    review`), neither their traces nor their gold solutions are trained on, and they are sampled less.
+    `reference_solutions` is the share of train problems whose reference solution is added (1: every one, as in RFT).
+    `label_errors` says what happens to problems whose samples contradict their reference by one other answer: until
+    someone has looked (`star-rft review`), neither their traces nor their reference solutions are trained on, and they
+    are sampled less.
     """
 
     rules: list[str | dict[str, Any]] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
     rounds: Literal["all", "last"] = "all"
-    gold: Share = 0.0
-    suspects: Literal["hold_out", "keep"] = "hold_out"
+    reference_solutions: Share = 0.0
+    label_errors: Literal["quarantine", "keep"] = "quarantine"
 
 
 class LoraConfig(Section):
@@ -88,8 +89,8 @@ class FitConfig(Section):
 class TrainConfig(FitConfig):
     """Supervised training on the selected traces.
 
-    `mix` is the share of a round's training set that is drawn from the warm start's gold solutions. `max_steps` grows
-    by `step_growth` each round; with `optimizer: continue` a round goes on with the moments of the last one.
+    `mix` is the share of a round's training set that is drawn from the warm start's reference solutions. `max_steps`
+    grows by `step_growth` each round; with `optimizer: continue` a round goes on with the moments of the last one.
     """
 
     start: Literal["base", "warm_start", "last"] = Field(default="last", alias="from")
@@ -131,7 +132,7 @@ class PreferenceConfig(FitConfig):
 
 
 class WarmStartConfig(FitConfig):
-    """Supervised training on gold solutions before the first round; `data` is the train set unless given."""
+    """Supervised training on reference solutions before the first round; `data` is the train set unless given."""
 
     data: Source | None = None
 

@@ -74,7 +74,7 @@ def load(
     that do not overlap are disjoint splits of a file, whatever its order, and variants of a prompt in case,
     punctuation or space stay on one side. `limit` takes the first n, after the shuffle if there is one; the
     shuffle orders by a hash of seed and id, so it does not depend on the order of the file either.
-    `max_solution_chars` drops problems whose gold solution is longer, or missing.
+    `max_solution_chars` drops problems whose reference solution is longer, or missing.
 
     A problem's id is a digest of prompt and reference: not of the verifier, so that stored samples can be
     judged by another one, nor of the solution. Duplicates are dropped and their number is logged.
@@ -298,7 +298,7 @@ def _meta(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _distinct(problems: Iterable[Problem], *, name: str, at_most: int | None) -> list[Problem]:
-    """Return the first of each id, at most `at_most`; log what was dropped, and what may be a gold error."""
+    """Return the first of each id, at most `at_most`; log what was dropped, and what may be a label error."""
     kept: dict[str, Problem] = {}
     seen = 0
     for problem in problems:

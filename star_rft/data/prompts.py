@@ -159,9 +159,9 @@ class Prompter:
         return ended_text_ids(self.tokenizer, text, ends, is_chat=self.is_chat)
 
     def target(self, problem: Problem) -> str:
-        """Return the gold solution as a completion; the end-of-sequence token is the caller's to add."""
+        """Return the reference solution as a completion; the end-of-sequence token is the caller's to add."""
         if problem.solution is None:
-            raise ValueError(f"problem {problem.id} has no gold solution to train on")
+            raise ValueError(f"problem {problem.id} has no reference solution to train on")
         return self.completion_prefix + problem.solution
 
     def _asked(self, question: str) -> str:

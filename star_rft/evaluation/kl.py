@@ -11,7 +11,7 @@ from star_rft.models import device_of, load
 from star_rft.models.ends import Stops
 from star_rft.models.limits import longest_sequence
 from star_rft.scorers.likelihood import by_length, pad
-from star_rft.training.dataset import Prompts, gold_examples
+from star_rft.training.dataset import Prompts, reference_examples
 from star_rft.types import Example, Model, Problem, Split, digest
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def drift(
     At each completion token t the divergence is exact over the vocabulary, at temperature 1:
     sum_v p(v | x, y_<t) ln(p(v | x, y_<t) / q(v | x, y_<t)). Over the policy's own samples at temperature 1 its sum
     along a completion estimates KL(policy || base) of whole completions without the noise of ln p/q of the tokens
-    that were drawn. Over gold solutions it says how far the policy is from the base where the base was not asked to go.
+    that were drawn. Over reference solutions it says how far the policy is from the base where the base was not asked
+    to go.
 
     Both models are in memory at once. What is longer than a model's positions is left out. Raises UserError where the
     two do not share a vocabulary.
@@ -149,13 +150,13 @@ def own_samples(
     return found
 
 
-def gold_solutions(
+def reference_solutions(
     problems: Sequence[Problem], *, prompts: Prompts, traces: int = TRACES, seed: int = 0
 ) -> list[Example]:
-    """Draw gold solutions by a hash of the seed; none where the problems have none."""
+    """Draw reference solutions by a hash of the seed; none where the problems have none."""
     with_solution = [problem for problem in problems if problem.solution is not None]
     drawn = sorted(with_solution, key=lambda problem: digest("drift", seed, problem.id))[:traces]
-    return gold_examples(drawn, prompts=prompts)
+    return reference_examples(drawn, prompts=prompts)
 
 
 def length_drift(con: duckdb.DuckDBPyConnection, *, round: int, split: Split) -> dict[str, float]:

@@ -29,7 +29,7 @@ from verifiers.types import Verdict
 if TYPE_CHECKING:
     import duckdb
 
-Kind = Literal["no_derivation", "underived", "repeated", "disagrees", "false_step"]
+Kind = Literal["no_derivation", "underived", "repeated", "disagrees", "invalid_step"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 N_GRAM = 4
@@ -40,7 +40,7 @@ SENTENCE_WORDS, SENTENCE_TIMES = 3, 3
 
 _SENTENCE = re.compile(r"\n+|(?<=[.?!])\s+")
 _OPERATOR = re.compile(r"[-+*/^]")
-# Looser than `find_equations`, which accuses of false steps: a number after an equals sign. What stands before it on
+# Looser than `find_equations`, which accuses of invalid steps: a number after an equals sign. What stands before it on
 # its line, up to the equals sign before, says whether anything led to it.
 _STATED = re.compile(
     r"=[ \t]*\$?[ \t]*(-?(?:\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.\d{1,15})?(?:/\d{1,15})?%?)(?![\d.,]*[\d*/^+])"
@@ -83,7 +83,7 @@ def flagged_traces(
     found: list[dict[str, Any]] = []
     traces = 0
     query = (
-        "select t.sample_id, t.problem_id, t.text, t.answer, t.verifier, t.finish_reason, t.false_steps"
+        "select t.sample_id, t.problem_id, t.text, t.answer, t.verifier, t.finish_reason, t.invalid_steps"
         f" from selection s join traces t using (sample_id) where s.in_round = {int(round)} and s.is_selected"
     )
     for rows in batches(con, query):
@@ -111,7 +111,7 @@ def drawn(table: pa.Table, *, count: int, seed: int = 0, kind: Kind | None = Non
 def of_trace(row: Mapping[str, Any], second: Verdict | None = None) -> Iterator[tuple[Kind, str]]:
     """Yield what is doubtful about one trace, with a detail for a person to read.
 
-    `row` has text, answer, verifier and false_steps; `second` is what another verifier said.
+    `row` has text, answer, verifier and invalid_steps; `second` is what another verifier said.
     """
     if (found := derivation(row["text"], row["answer"], row["verifier"])) is not None:
         yield found
@@ -120,17 +120,17 @@ def of_trace(row: Mapping[str, Any], second: Verdict | None = None) -> Iterator[
     if second is not None and second.status == "incorrect":
         said = "" if second.answer is None else f", answer {second.answer!r}"
         yield "disagrees", f"{second.verifier} says incorrect ({second.reason}{said})"
-    if row["false_steps"] and row["verifier"] not in PROGRAM_VERIFIERS:
+    if row["invalid_steps"] and row["verifier"] not in PROGRAM_VERIFIERS:
         equations = [equation.text for equation in find_equations(row["text"][-TEXT_LIMIT:]) if not equation.holds]
-        yield "false_step", "; ".join(equations)
+        yield "invalid_step", "; ".join(equations)
 
 
 def derivation(text: str, answer: str | None, verifier: str) -> tuple[Kind, str] | None:
     """Say that a numeric answer is not the result of any equation of the text, where that is so.
 
     A result may be rounded as far as the answer shows, and be in dollars for cents or a share for percents. `7 + 0 = 7`
-    derives nothing. Programs, and answers that are no number, are left alone. Gold solutions are flagged too, where a
-    step was done in the head: fewer than one in fifty of GSM8K's, which a test holds.
+    derives nothing. Programs, and answers that are no number, are left alone. Reference solutions are flagged too,
+    where a step was done in the head: fewer than one in fifty of GSM8K's, which a test holds.
     """
     number = None if answer is None or verifier in PROGRAM_VERIFIERS else parse_numeral(clean(answer))
     if number is None:

@@ -19,7 +19,7 @@ from star_rft.types import Interval, Split
 MEANINGS = {
     "random": ("verification", "as many random finished traces, right or wrong"),
     "no_dedup": ("dedup and caps", "as many random correct traces"),
-    "gold": ("own traces", "gold solutions in their place"),
+    "reference_solutions": ("own traces", "reference solutions in their place"),
     "at_once": ("iteration", "one round with all samples at once"),
 }
 

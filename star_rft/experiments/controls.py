@@ -24,7 +24,7 @@ from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.runs.timing import Timeline, Timing
 from star_rft.selection.rules import select
-from star_rft.training.dataset import corpus, gold_examples
+from star_rft.training.dataset import corpus, reference_examples
 from star_rft.training.options import FitReport
 from star_rft.training.schedule import Fit, Places
 from star_rft.types import Example, Model, Split
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from star_rft.loop import Stages
 
-NAMES = ("random", "no_dedup", "gold", "at_once")  # what each says: `contributions.MEANINGS`
+NAMES = ("random", "no_dedup", "reference_solutions", "at_once")  # what each says: `contributions.MEANINGS`
 DRAWN_FROM = {"random": "finished", "no_dedup": "correct"}  # the option `of` of the rule `control`
 METRICS = "metrics.json"
 
@@ -122,9 +122,9 @@ def impossible(folder: RunFolder, round: int, *, is_greedy: bool) -> dict[str, s
     """Return the controls that make no sense for a round, with the reason."""
     found = {}
     query = "select count(*) from problems where split = 'train' and solution is not null"
-    ((with_gold,),) = Ledger(folder.path).connect().sql(query).fetchall()
-    if not with_gold:
-        found["gold"] = "no train problem has a gold solution"
+    ((with_solution,),) = Ledger(folder.path).connect().sql(query).fetchall()
+    if not with_solution:
+        found["reference_solutions"] = "no train problem has a reference solution"
     if round == 1:
         found["at_once"] = "round 1 is one round with all samples at once"
     elif is_greedy:
@@ -223,10 +223,10 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int)
 
 
 def _examples(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int) -> list[Example]:
-    if name == "gold":
+    if name == "reference_solutions":
         left_out = stages.context.quarantined(round)
-        with_gold = [p for p in stages.context.train_problems if p.solution is not None and p.id not in left_out]
-        return gold_examples(with_gold, prompts=stages.training.prompts)
+        with_solution = [p for p in stages.context.train_problems if p.solution is not None and p.id not in left_out]
+        return reference_examples(with_solution, prompts=stages.training.prompts)
     con, path = stages.context.ledger.connect(), home.selection(round)
     if not path.exists():
         _select(con, path, settings=stages.selection.settings_of(round), name=name, round=round, seed=seed)

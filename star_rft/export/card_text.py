@@ -51,11 +51,21 @@ def judged_by(config: Mapping[str, Any]) -> str:
 
 def rounds_table(rounds: Sequence[int], reports: Mapping[int, RoundReport], began: Mapping[int, str]) -> str:
     """Return a row a round: what was sampled and selected, and what the gate made of the model."""
-    columns = ["round", "began from", "samples", "correct", "unknown", "selected", "gold", "anchor", "the gate"]
+    columns = [
+        "round",
+        "began from",
+        "samples",
+        "correct",
+        "unknown",
+        "selected",
+        "reference_solutions",
+        "anchor",
+        "the gate",
+    ]
     rows = []
     for number in rounds:
         report = reports.get(number)
-        names = ("samples", "correct", "unknown", "selected", "gold", "anchor")
+        names = ("samples", "correct", "unknown", "selected", "reference_solutions", "anchor")
         counts = [f"{getattr(report, name):,}" if report else "" for name in names]
         rows.append([str(number), began.get(number, ""), *counts, decision(report)])
     return table(columns, rows)
@@ -89,19 +99,19 @@ def held_out_words(found: HeldOutFigures, config: Mapping[str, Any]) -> str:
 
 def limits(told: Told, reports: Sequence[RoundReport]) -> str:
     """Say what the figures do not show; `reports` are those of the rounds in question."""
-    is_held_out = told.config["select"]["suspects"] == "hold_out"
-    suspects = "are held out of training" if is_held_out else "are not held out: wrong ones may have been trained on"
-    counts = [f"{r.classes.get('suspect_gold', 0):,} in round {r.round}" for r in reports if r.classes]
+    is_held_out = told.config["select"]["label_errors"] == "quarantine"
+    suspects = "are left out of training" if is_held_out else "are not left out: wrong ones may have been trained on"
+    counts = [f"{r.classes.get('label_error', 0):,} in round {r.round}" for r in reports if r.classes]
     lines = [
         _what_was_checked(told.config)
-        + "".join(f" {_doubts(report)}" for report in reports if report.wrong_steps is not None),
+        + "".join(f" {_doubts(report)}" for report in reports if report.invalid_steps_share is not None),
         "**What the model could not solve is missing.**"
         + "".join(
             f" Round {r.round} had no correct sample for {r.unsolved:,} of {r.prompts:,} prompts."
             for r in reports
             if r.unsolved is not None
         ),
-        f"**Suspect references**, which the samples contradict with one voice, {suspects}"
+        f"**Suspected label errors**, which the samples contradict by one other answer, {suspects}"
         + (f": {', '.join(counts)}." if counts else "."),
         "**Seen before?** Whether the base model knew the problems, the held-out ones too, is not known.",
         "**Written by a model.** It was checked for right answers alone: not for bias, harm or private data.",
@@ -116,7 +126,7 @@ def _what_was_checked(config: Mapping[str, Any]) -> str:
 
 
 def _doubts(report: RoundReport) -> str:
-    wrong = f"In round {report.round}, {report.wrong_steps:.1%} of the correct samples state a false equation"
+    wrong = f"In round {report.round}, {report.invalid_steps_share:.1%} of the correct samples state a false equation"
     flagged = report.flagged.get("traces", 0)
     if not flagged:
         return f"{wrong}."

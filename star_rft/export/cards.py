@@ -195,10 +195,10 @@ def _result(config: Mapping[str, Any], found: HeldOutFigures) -> dict[str, Any]:
 def _lead(config: Mapping[str, Any], report: RoundReport) -> str:
     base = code(config["model"]["name"])
     if not report.round:
-        return f"{base}, trained on gold solutions, before it was trained on anything of its own."
-    gold = report.gold + report.anchor
+        return f"{base}, trained on reference solutions, before it was trained on anything of its own."
+    references = report.reference_solutions + report.anchor
     on = [f"{counted(report.selected, 'completion')} {card_text.judged_by(config)}"] if config["train"] else []
-    on += [counted(gold, "gold solution")] if gold and config["train"] else []
+    on += [counted(references, "reference solution")] if references and config["train"] else []
     compares = config["preference"] and config["preference"]["makes"] == "policy"
     on += ["comparisons of completions, the better against the worse"] if compares else []
     return f"{base} after round {report.round}: trained on {', and on '.join(on)}."

@@ -28,10 +28,10 @@ _WORDS = {
     "output": "what it is to write, with the token that ends it",
     "chosen": "the better completion",
     "rejected": "the worse one",
-    "id": "the sample's id; of a gold solution `gold-` or `anchor-` and the problem's id",
+    "id": "the sample's id; of a reference solution `reference-` or `anchor-` and the problem's id",
     "problem_id": "a hash of the problem's content",
     "round": "the round that trained on it",
-    "source": "`trace`: sampled and selected; `gold`: the data's own solution; `anchor`: one of the warm start's",
+    "source": "`trace`: sampled and selected; `reference`: the data's own solution; `anchor`: one of the warm start's",
     "weight": "its weight in the loss",
     "better_id": "the sample's id of the better one",
     "worse_id": "and of the worse one",
@@ -132,7 +132,7 @@ def _columns(layout: Layout[Any]) -> Mapping[str, str]:
 
 
 def _lead_of_examples(told: Told, tally: Tally) -> str:
-    kinds = {"trace": "selected trace", "gold": "gold solution", "anchor": "example of the warm start"}
+    kinds = {"trace": "selected trace", "reference": "reference solution", "anchor": "example of the warm start"}
     made_of = [counted(tally.kinds[kind], said) for kind, said in kinds.items() if tally.kinds[kind]]
     total = sum(tally.kinds[kind] for kind in kinds)
     prompts = counted(len(tally.prompts), "prompt")

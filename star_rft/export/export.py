@@ -26,8 +26,8 @@ from star_rft.export.rows import (
     compared,
     count_of_pairs,
     imitated,
+    quarantined,
     set_against_incorrect,
-    suspects,
 )
 from star_rft.progress import Progress
 from star_rft.runs.folder import RunFolder
@@ -159,7 +159,7 @@ def _examples(work: Work, name: str) -> File:
         raise RunError(
             f"{work.folder.path}: trains on comparisons only (train: null), so there are no examples: --format dpo"
         )
-    share = {"gold": config["select"]["gold"], "mix": config["train"]["mix"]}
+    share = {"reference_share": config["select"]["reference_solutions"], "mix": config["train"]["mix"]}
     more = {"seed": config["seed"], "max_tokens": config["train"]["max_tokens"], "tally": work.tally}
 
     def items() -> Iterator[Imitated]:
@@ -180,13 +180,15 @@ def _examples(work: Work, name: str) -> File:
     return describe.examples_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
 
 
-def _count_of_examples(material: Material, round: int, *, gold: float, mix: float) -> int:
+def _count_of_examples(material: Material, round: int, *, reference_share: float, mix: float) -> int:
     query = "select count(*) from selection where in_round = ? and is_selected"
     ((selected,),) = material.con.execute(query, [round]).fetchall()
-    out = suspects(material, round)
+    out = quarantined(material, round)
     anchor = sum(problem.id not in out for problem in material.anchor)
     problems = sum(problem not in out for problem in material.problems)
-    return int(selected) + sum(mixture(selected, problems=problems, gold=gold, anchor=anchor, mix=mix))
+    return int(selected) + sum(
+        mixture(selected, problems=problems, reference_share=reference_share, anchor=anchor, mix=mix)
+    )
 
 
 def _preferences(work: Work, name: str) -> File:

@@ -247,7 +247,7 @@ def _of_compared(texts: Texts, item: Compared) -> dict[str, Any]:
 
 
 def _id(row: Row) -> str:
-    """Return the sample's id, or one that says whose gold solution it is."""
+    """Return the sample's id, or one that says whose reference solution it is."""
     return row.sample_id or f"{row.kind}-{row.problem.id}"
 
 

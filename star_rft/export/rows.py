@@ -27,7 +27,7 @@ class Material:
     anchor: Sequence[Problem]
     prompts: Prompter
     sampling: Sampling
-    holds_out_suspects: bool
+    quarantines: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Tally:
 
 
 def imitated(
-    material: Material, *, round: int, gold: float, mix: float, seed: int, max_tokens: int, tally: Tally
+    material: Material, *, round: int, reference_share: float, mix: float, seed: int, max_tokens: int, tally: Tally
 ) -> Iterator[Imitated]:
     """Yield what a round's supervised training saw, in the order of its corpus."""
     asked, stops = _asked(material.prompts), material.sampling.stops
@@ -89,12 +89,12 @@ def imitated(
         round=round,
         problems=material.problems,
         prompts=material.prompts,
-        gold=gold,
+        reference_share=reference_share,
         anchor=material.anchor,
         mix=mix,
         seed=seed,
         sampling=material.sampling,
-        held_out=suspects(material, round),
+        quarantined=quarantined(material, round),
     )
     for row in found:
         prompt, length = asked(row.problem)
@@ -181,11 +181,11 @@ def count_of_pairs(con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> int
     return int(found)
 
 
-def suspects(material: Material, round: int) -> frozenset[str]:
-    """Return the problems whose gold solutions a round left out of its training."""
-    if not material.holds_out_suspects:
+def quarantined(material: Material, round: int) -> frozenset[str]:
+    """Return the problems whose reference solutions a round left out of its training."""
+    if not material.quarantines:
         return frozenset()
-    query = "select problem_id from frontier where in_round = ? and \"class\" = 'suspect_gold'"
+    query = "select problem_id from frontier where in_round = ? and \"class\" = 'label_error'"
     return frozenset(problem_id for (problem_id,) in material.con.execute(query, [round]).fetchall())
 
 

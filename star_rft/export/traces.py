@@ -38,7 +38,7 @@ COLUMNS: dict[str, str] = {
     "verifier_version": "and which version of it",
     "scorer": "the model that scored, where one did",
     "scorer_score": "its score",
-    "false_steps": "how many equations of the text do not hold",
+    "invalid_steps": "how many equations of the text do not hold",
     "tokens": "its length, the end of the sequence included",
     "finish_reason": "stop: it ended by itself; length: it was cut off",
     "logprob": "the sum over its tokens at temperature 1",
@@ -67,7 +67,7 @@ _FIELDS = """
         as reference,
     t.text, coalesce(s.is_selected, false) as is_selected, s.why, s.duplicate_of, coalesce(s.weight, 0.0) as weight,
     f."class", t.status, t.reason, t.score, t.answer, t.verifier, t.version as verifier_version,
-    x.scorer, x.score as scorer_score, t.false_steps, t.tokens, t.finish_reason, t.logprob, t.hinted, t.leaks_hint,
+    x.scorer, x.score as scorer_score, t.invalid_steps, t.tokens, t.finish_reason, t.logprob, t.hinted, t.leaks_hint,
     t.model, d.temperature, d.top_p, d.top_k, d.max_tokens, d.stop, d.backend, d.backend_version, t.meta
 """
 _KEPT = {"selected": "s.is_selected", "correct": "t.status = 'correct'", "all": "true"}

@@ -102,7 +102,7 @@ class Adaptive:
         is_solved_N = self._is_solved(seen)
         probe_N = np.where(is_solved_N | (seen.distinct_N >= self.cap), 1, min(self.probe, self.most))
         allotted_N = _probe(seen, probe_N, tokens_left, max_tokens)
-        is_open_N = (seen.samples_N < self.most) & (seen.distinct_N < self.cap) & ~seen.is_held_out_N & ~is_solved_N
+        is_open_N = (seen.samples_N < self.most) & (seen.distinct_N < self.cap) & ~seen.is_quarantined_N & ~is_solved_N
         if (seen.samples_N < probe_N).any() or not is_open_N.any() or _is_spent(seen, tokens_left, max_tokens):
             return allotted_N
         open_N = np.flatnonzero(is_open_N)
@@ -155,7 +155,7 @@ def _until(seen: Seen, target_N: Ints, most: int, probe: int, tokens_left: int |
     rate_N = (seen.past_correct_N + seen.correct_N + a) / (seen.past_samples_N + seen.samples_N + a + b)
     missing_N = np.maximum(0, target_N - seen.correct_N)
     wave_N = _wave(seen.samples_N, missing_N / rate_N, most)
-    wave_N[(missing_N == 0) | seen.is_held_out_N] = 0
+    wave_N[(missing_N == 0) | seen.is_quarantined_N] = 0
     return _afford(wave_N, -seen.samples_N.astype(np.float64), seen.order_N, tokens_left, max_tokens)
 
 

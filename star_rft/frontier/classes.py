@@ -1,6 +1,6 @@
 """The class of every train prompt, recomputed at any time from the ledger. The first that holds, in this order:
 
-    suspect_gold   its samples contradict the reference with one voice (`suspects`), and a person should look
+    label_error   its samples contradict the reference by one other answer (`label_errors.py`), and a person should look
     unseen         the policy was never asked
     unverifiable   most verdicts are unknown: the verifier or the reference needs mending, not the model
     solved         the pass rate is above 1/2 for certain: the whole 95% interval is
@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 
 from star_rft.database import in_memory
 from star_rft.frontier.history import counts
-from star_rft.frontier.label_errors import FLAG_AT, MIN_VOTES, PRIOR, suspects
+from star_rft.frontier.label_errors import FLAG_AT, MIN_VOTES, PRIOR, find_label_errors
 from star_rft.ledger.schemas import FRONTIER
 
 if TYPE_CHECKING:
     import duckdb
 
 PromptClass = Literal[
-    "suspect_gold", "unseen", "unverifiable", "solved", "truncated", "no_survivors", "hard", "learnable"
+    "label_error", "unseen", "unverifiable", "solved", "truncated", "no_survivors", "hard", "learnable"
 ]
 CLASSES: tuple[PromptClass, ...] = get_args(PromptClass)
 
@@ -40,14 +40,14 @@ SOLVED_ABOVE = 0.5
 HARD_BELOW = 0.2
 MOST = 0.5
 # A reference that this many votes give, for each vote against it, is one of two answers, not a contradicted one.
-GOLD_VOTES = 0.25
+REFERENCE_VOTES = 0.25
 
 
 _CLASS = f"""
 case
-  when list_contains($wrong::varchar[], problem_id) then 'suspect_gold'
-  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} and gold_votes <= {GOLD_VOTES} * votes
-    and not list_contains($right::varchar[], problem_id) then 'suspect_gold'
+  when list_contains($wrong::varchar[], problem_id) then 'label_error'
+  when probability >= {FLAG_AT} and votes >= {MIN_VOTES} and reference_votes <= {REFERENCE_VOTES} * votes
+    and not list_contains($right::varchar[], problem_id) then 'label_error'
   when coalesce(samples, 0) = 0 then 'unseen'
   when unknown_now > {MOST} * samples_now then 'unverifiable'
   when pass_low > {SOLVED_ABOVE} then 'solved'
@@ -79,7 +79,7 @@ def classify(
     tables = {
         "problem": con.sql("select problem_id from problems where split = 'train'").to_arrow_table(),
         "counted": counts(con, through_round=through_round, own=own),
-        "suspect": suspects(con, through_round=through_round, prior=prior),
+        "suspect": find_label_errors(con, through_round=through_round, prior=prior),
     }
     zeros = ", ".join(f'coalesce("{name}", 0) as "{name}"' for name in (*_COUNTED, *_COUNTED_APART))
     # Apart from the ledger's connection, whose names are the caller's.
@@ -88,8 +88,8 @@ def classify(
             apart.register(name, table)
         joined = apart.sql(
             f"select $through::int as in_round, problem_id, {_CLASS} as class, counted.* exclude (problem_id)"
-            f" replace ({zeros}), answer as other_answer, votes as other_votes, gold_votes, all_votes,"
-            " probability as wrong_gold_probability"
+            f" replace ({zeros}), answer as other_answer, votes as other_votes, reference_votes, all_votes,"
+            " probability as label_error_probability"
             " from problem full join counted using (problem_id) left join suspect using (problem_id)"
             " order by problem_id",
             params={

@@ -34,8 +34,8 @@ class Seen:
     `samples`, `correct` and `tokens` are this round's samples of the policy, without hints. `distinct` are the distinct
     correct traces that count towards the cap, among `distinct_of` correct ones: of this round, or of every round where
     selection uses all. `past_samples` and `past_correct` are earlier rounds', discounted. A held-out prompt (suspect
-    gold) gets its probe and no more. `order` is any number a prompt, such as a hash with the run's seed: where a budget
-    does not reach everyone, equals are served by it.
+    label error) gets its probe and no more. `order` is any number a prompt, such as a hash with the run's seed: where a
+    budget does not reach everyone, equals are served by it.
     """
 
     samples_N: Ints
@@ -45,7 +45,7 @@ class Seen:
     tokens_N: Ints
     past_samples_N: Floats
     past_correct_N: Floats
-    is_held_out_N: Flags
+    is_quarantined_N: Flags
     order_N: Ints
 
     def __post_init__(self) -> None:

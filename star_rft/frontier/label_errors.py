@@ -1,15 +1,16 @@
-r"""Suspect gold: references that the samples contradict with one voice, far beyond what chance explains.
+r"""Suspected label errors: references that the samples contradict far beyond what chance explains.
 
 A vote is the one answer of a sample of any round, model or temperature that was judged right or wrong, and not
 hinted. A prompt has n of them: g for the reference, v for the most frequent other answer, and w = n - g that are wrong
 if the reference is right. Two stories tell how they came about:
 
-    gold is right:  R(g; n) · BB(v-1; w-1, c, d)
-    gold is wrong:  R(v; n) · BB(g; n-v, 1/2, 19/2)
+    the reference is right:  R(g; n) · BB(v-1; w-1, c, d)
+    the reference is wrong:  R(v; n) · BB(g; n-v, 1/2, 19/2)
 
 R(k; n) is the probability of k right ones among n, and BB the beta-binomial one. Given the first wrong vote, (c, d) say
-how many of the other wrong ones repeat it. If gold is wrong, the other answer is right as often as answers are, and
-gold gets stray votes only. Bayes' rule with a prior share of wrong references gives the probability that gold is wrong.
+how many of the other wrong ones repeat it. If the reference is wrong, the other answer is right as often as answers
+are, and the reference gets stray votes only. Bayes' rule with a prior share of wrong references gives the probability
+that the reference is wrong.
 
 R and (c, d) are fitted to the run itself, by expectation maximisation over which references are wrong (Dempster,
 Laird, Rubin 1977): where a model's wrong answers often agree, more votes are needed. R takes any shape: the density of
@@ -42,7 +43,7 @@ SUSPECTS = pa.schema(
         ("problem_id", pa.string()),
         ("answer", pa.string()),
         ("votes", pa.int32()),
-        ("gold_votes", pa.int32()),
+        ("reference_votes", pa.int32()),
         ("all_votes", pa.int32()),
         ("probability", pa.float64()),
     ]
@@ -57,7 +58,7 @@ FLAG_AT = 0.7
 MIN_VOTES = 5
 # The column `answer` of these verifiers says what was wrong with a sample, not what it answered.
 COMPLAINING = ("code", "json_schema", "steps")
-# Gold that is wrong gets 1 in 20 of the other votes, most often none.
+# A reference that is wrong gets 1 in 20 of the other votes, most often none.
 STRAY: Shape = (0.5, 9.5)
 # Before there are data, all pass rates are as probable, as if (1/4 a shape) five prompts had been seen; and a wrong
 # answer is repeated by 1 in 5 of the other wrong ones, give or take a factor e ** 1.5 in c and d.
@@ -82,24 +83,24 @@ answers as (
     sum((good + bad) * $discount ** (newest.round - ballots.round)) as weight
   from ballots join newest using (problem_id) group by problem_id, key
 ),
-gold as (
+stated as (
   select problem_id, {reference} as key from (
     select problem_id, coalesce(json_extract_string(reference, '$.answer'), json_extract_string(reference, '$')) as text
     from problems where split = 'train'
   )
 ),
 parties as (
-  select answers.*, is_right or coalesce(answers.key = gold.key, false) as is_gold
-  from answers left join gold using (problem_id)
+  select answers.*, is_right or coalesce(answers.key = stated.key, false) as is_reference
+  from answers left join stated using (problem_id)
 )
 select problem_id,
-  arg_max(answer, row(weight, key)) filter (not is_gold) as answer,
-  arg_max(votes, row(weight, key)) filter (not is_gold) as votes,
-  coalesce(sum(votes) filter (is_gold), 0)::int as gold_votes,
+  arg_max(answer, row(weight, key)) filter (not is_reference) as answer,
+  arg_max(votes, row(weight, key)) filter (not is_reference) as votes,
+  coalesce(sum(votes) filter (is_reference), 0)::int as reference_votes,
   sum(votes)::int as all_votes,
-  coalesce(sum(weight) filter (is_gold), 0)::double as g,
-  coalesce(max(weight) filter (not is_gold), 0)::double as v,
-  coalesce(sum(weight) filter (not is_gold), 0)::double as w
+  coalesce(sum(weight) filter (is_reference), 0)::double as g,
+  coalesce(max(weight) filter (not is_reference), 0)::double as v,
+  coalesce(sum(weight) filter (not is_reference), 0)::double as w
 from parties group by problem_id order by problem_id
 """
 
@@ -108,16 +109,16 @@ from parties group by problem_id order by problem_id
 class Votes:
     """Discounted votes, an entry a prompt: for the reference, for the first of the others, for all others."""
 
-    gold: Floats
+    reference: Floats
     other: Floats
     wrong: Floats
 
     @property
     def all(self) -> Floats:
-        return self.gold + self.wrong
+        return self.reference + self.wrong
 
     def __getitem__(self, chosen: slice) -> Votes:
-        return Votes(self.gold[chosen], self.other[chosen], self.wrong[chosen])
+        return Votes(self.reference[chosen], self.other[chosen], self.wrong[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,49 +129,50 @@ class Population:
     repeated: Shape = REPEATED
 
 
-def suspects(con: duckdb.DuckDBPyConnection, *, through_round: int, prior: float = PRIOR) -> pa.Table:
+def find_label_errors(con: duckdb.DuckDBPyConnection, *, through_round: int, prior: float = PRIOR) -> pa.Table:
     """Return `SUSPECTS`: one row a train prompt with votes for another answer than the reference, by their ids.
 
-    `votes`, `gold_votes` and `all_votes` are whole counts over the rounds; `probability` is that the reference is
-    wrong. Answers count as one that are the same number in another spelling, and as gold if gold is spelt so or one
-    of them was found correct: where a verifier contradicts itself, the reference is not what is suspect.
+    `votes`, `reference_votes` and `all_votes` are whole counts over the rounds; `probability` is that the reference is
+    wrong. Answers count as one that are the same number in another spelling, and as the reference if  reference is
+    spelt so or one of them was found correct: where a verifier contradicts itself, the reference is not what is
+    suspect.
     """
     query = _VOTES.format(answer=_key("ballots.answer"), reference=_key("text"))
     params = {"through_round": through_round, "discount": DISCOUNT, "complaining": list(COMPLAINING)}
     table = con.sql(query, params=params).to_arrow_table()
     votes = Votes(*(table[name].to_numpy() for name in ("g", "v", "w")))
-    probability_P = wrong_gold(votes, fit(votes, prior=prior), prior=prior)
+    probability_P = error_probability(votes, fit(votes, prior=prior), prior=prior)
     told = table.append_column("probability", pa.array(probability_P)).select(SUSPECTS.names).cast(SUSPECTS)
     return told.filter(told["answer"].is_valid())
 
 
-def wrong_gold(votes: Votes, population: Population, *, prior: float = PRIOR) -> Floats:
+def error_probability(votes: Votes, population: Population, *, prior: float = PRIOR) -> Floats:
     """Return the probability that the reference is wrong, a prompt."""
     from scipy.special import expit
 
     repeats, others = _repeats(votes)
-    log_right = log_rate(votes.gold, votes.all, population.rates)
+    log_right = log_rate(votes.reference, votes.all, population.rates)
     log_right += log_beta_binomial(repeats, others, *population.repeated)
     log_wrong = log_rate(votes.other, votes.all, population.rates)
-    log_wrong += log_beta_binomial(votes.gold, votes.all - votes.other, *STRAY)
+    log_wrong += log_beta_binomial(votes.reference, votes.all - votes.other, *STRAY)
     return np.asarray(expit(np.log(prior) - np.log1p(-prior) + log_wrong - log_right))
 
 
 def fit(votes: Votes, *, prior: float = PRIOR) -> Population:
     """Return the population that explains these votes best (maximum a posteriori, by expectation maximisation)."""
-    votes = votes[:: max(1, -(-len(votes.gold) // FIT_ON))]
+    votes = votes[:: max(1, -(-len(votes.reference) // FIT_ON))]
     repeats, others = _repeats(votes)
-    k, n = np.concatenate([votes.gold, votes.other]), np.concatenate([votes.all, votes.all])
+    k, n = np.concatenate([votes.reference, votes.other]), np.concatenate([votes.all, votes.all])
     odds_V_J = np.exp(_log_shapes(k, n, SHAPES))
     population = Population()
-    is_wrong_P = np.zeros_like(votes.gold)
+    is_wrong_P = np.zeros_like(votes.reference)
     for _ in range(STEPS):
         weight_V = np.concatenate([1 - is_wrong_P, is_wrong_P])
         population = Population(
             rates=_fitted_rates(odds_V_J, weight_V, start=population.rates),
             repeated=_fitted_shape(repeats, others, 1 - is_wrong_P, around=REPEATED, start=population.repeated),
         )
-        before, is_wrong_P = is_wrong_P, wrong_gold(votes, population, prior=prior)
+        before, is_wrong_P = is_wrong_P, error_probability(votes, population, prior=prior)
         if np.abs(is_wrong_P - before).max(initial=0.0) < SETTLED:
             break
     return population

@@ -1,4 +1,6 @@
-"""What people found when they looked at suspect references: kept with the run, read when prompts are classed again."""
+"""What people found when they looked at suspected label errors: kept with the run, read when prompts are classed
+again.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,18 @@ FINDINGS: tuple[Finding, ...] = get_args(Finding)
 
 def reviews(path: Path) -> dict[str, bool]:
     """Return, by problem, whether its reference was found right; the newest line about a problem holds."""
-    return {line["problem_id"]: line["gold"] == "right" for line in read_lines(path)}
+    return {line["problem_id"]: line["review"] == "right" for line in read_lines(path)}
 
 
 def add(path: Path, found: Mapping[str, Finding]) -> None:
     for problem_id, finding in found.items():
-        append_line(path, {"problem_id": problem_id, "gold": finding})
+        append_line(path, {"problem_id": problem_id, "review": finding})
 
 
 def read_findings(source: Path, *, known: Collection[str]) -> dict[str, Finding]:
-    """Read lines of `{"problem_id": ..., "gold": "right" | "wrong"}`, as `star-rft frontier --export` writes them.
+    """Read lines of `{"problem_id": ..., "review": "right" | "wrong"}`, as `star-rft frontier --export` writes them.
 
-    A line whose `gold` is null was not looked at yet. Raises UserError with the line for anything else.
+    A line whose `review` is null was not looked at yet. Raises UserError with the line for anything else.
     """
     try:
         lines = source.read_text().splitlines()
@@ -46,20 +48,20 @@ def read_findings(source: Path, *, known: Collection[str]) -> dict[str, Finding]
             line = json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"{source}: line {number} is no JSON: {error}") from None
-        if not isinstance(line, dict) or "problem_id" not in line or "gold" not in line:
-            raise UserError(f'{source}: line {number} must hold "problem_id" and "gold"')
+        if not isinstance(line, dict) or "problem_id" not in line or "review" not in line:
+            raise UserError(f'{source}: line {number} must hold "problem_id" and "review"')
         if line["problem_id"] not in known:
             raise UserError(f"{source}: line {number}: {line['problem_id']!r} is no train problem of this run")
-        if line["gold"] is None:
+        if line["review"] is None:
             continue
-        if line["gold"] not in FINDINGS:
-            raise UserError(f"{source}: line {number}: gold is {line['gold']!r}; valid: {', '.join(FINDINGS)}")
-        found[line["problem_id"]] = line["gold"]
+        if line["review"] not in FINDINGS:
+            raise UserError(f"{source}: line {number}: review is {line['review']!r}; valid: {', '.join(FINDINGS)}")
+        found[line["problem_id"]] = line["review"]
     return found
 
 
 # What needs someone, or something, beyond more of the same.
-OPEN: tuple[PromptClass, ...] = ("suspect_gold", "unverifiable", "truncated", "no_survivors", "hard", "unseen")
+OPEN: tuple[PromptClass, ...] = ("label_error", "unverifiable", "truncated", "no_survivors", "hard", "unseen")
 
 
 def by_round(of: str) -> str:
@@ -137,7 +139,7 @@ def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: s
     ((problem_id,),) = ids
     (row,) = (row for row in prompts(con, classed, classes=CLASSES) if row["problem_id"] == problem_id)
     traces = con.sql(
-        "select round, sample_index, hinted, status, reason, answer, tokens, false_steps, text, coalesce(s.why,"
+        "select round, sample_index, hinted, status, reason, answer, tokens, invalid_steps, text, coalesce(s.why,"
         " '') as why"
         " from traces t left join (select sample_id, why from selection qualify row_number() over"
         " (partition by sample_id order by in_round) = 1) s using (sample_id)"
@@ -147,7 +149,7 @@ def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: s
     return row | {"traces": traces.to_arrow_table().to_pylist()}
 
 
-def remedies(*, plan: str, most: int, models: int, has_hints: bool, holds_out_suspects: bool) -> dict[PromptClass, str]:
+def remedies(*, plan: str, most: int, models: int, has_hints: bool, quarantines: bool) -> dict[PromptClass, str]:
     """Say what a run's settings do next about each class."""
     adaptive = plan == "adaptive"
     further = [f"up to {most} samples a round"]
@@ -155,7 +157,7 @@ def remedies(*, plan: str, most: int, models: int, has_hints: bool, holds_out_su
     further += ["another model"] if adaptive and models > 1 else []
     until_enough = "samples until it has enough" if plan != "fixed" else f"{most} samples a round"
     return {
-        "suspect_gold": "held out of training until reviewed (star-rft review)" if holds_out_suspects else "nothing",
+        "label_error": "left out of training until reviewed (star-rft review)" if quarantines else "nothing",
         "unseen": "its first samples, when a round draws it",
         "unverifiable": "nothing: mend the verifier or the reference",
         "solved": "one sample a round, to see it if it is lost" if adaptive else until_enough,

@@ -27,7 +27,7 @@ CHARACTERS_A_TOKEN = 3.0
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """`prompts` is how many train problems a round samples, `held_out` how many are evaluated, `warm_start` how many
-    gold solutions a warm start takes; None: all."""
+    reference solutions a warm start takes; None: all."""
 
     why: str
     rounds: int
@@ -85,7 +85,7 @@ OF_GPU = Sizes(
     eval_n=8,
     ks=(1, 4, 8),
 )
-WITHOUT_SOLUTIONS = {"cpu": 192, "cuda": 512}  # tokens of a sample where no gold solution says how long one is
+WITHOUT_SOLUTIONS = {"cpu": 192, "cuda": 512}  # tokens of a sample where no reference solution says how long one is
 
 
 def sizes_for(
@@ -124,7 +124,7 @@ def _training_tokens(model: ModelFacts, longest: int | None, most: int) -> int:
 
 
 def _answer_tokens(problems: Sequence[Problem], least: int) -> int:
-    """Return room for nearly all gold solutions and half as much again, where there are any."""
+    """Return room for nearly all reference solutions and half as much again, where there are any."""
     lengths = sorted(len(problem.solution) for problem in problems if problem.solution is not None)
     if not lengths:
         return least

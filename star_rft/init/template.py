@@ -25,7 +25,7 @@ WHY = {
     "data.contamination": "Train problems that are held-out ones, or nearly: drop leaves them out, stop refuses.",
     "prompt.template": "What the model sees; {question} is the problem. It must ask for what the verifier reads.",
     "prompt.chat": "auto: with the model's chat template if it has one. false: the text above and nothing else.",
-    "prompt.completion_prefix": "What stands between the template and a gold solution that is trained on.",
+    "prompt.completion_prefix": "What stands between the template and a reference solution that is trained on.",
     "sample.n": "Samples a problem and round. More find answers to harder problems, and cost as much more.",
     "sample.prompts": "Train problems a round, drawn anew each round. Without this key all are sampled.",
     "sample.temperature": "1.0 keeps samples different; try 0.7 if most of them are nonsense.",
@@ -59,7 +59,7 @@ WHY_TINY = (
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that a config is written from. `train`, `dev` and `test` are sections of `data`, and `origin` says where they
-    come from. `has_gold`: every train problem has a worked solution that the verifier calls correct."""
+    come from. `has_reference_solutions`: every train problem has a worked solution that the verifier calls correct."""
 
     name: str
     file: str
@@ -76,14 +76,16 @@ class Plan:
     kind: Kind
     prompting: Prompting
     sizes: Sizes
-    has_gold: bool
+    has_reference_solutions: bool
     group_by: str | None
 
     @property
     def has_warm_start(self) -> bool:
-        """Gold solutions teach the form of an answer to a model that has no chat template, or that is very small."""
+        """Reference solutions teach the form of an answer to a model that has no chat template, or that is very
+        small.
+        """
         is_small = self.model.parameters is not None and self.model.parameters < SMALL
-        return self.has_gold and (self.model.is_chat is False or is_small)
+        return self.has_reference_solutions and (self.model.is_chat is False or is_small)
 
 
 def commands(plan: Plan) -> list[str]:

@@ -35,7 +35,7 @@ from star_rft.types import Problem
 
 SHOWN = 3
 EXAMPLE_WIDTH = 46
-GOLD_LOOKED_AT, GOLD_RIGHT = 10, 0.8
+SOLUTIONS_TRIED, SOLUTIONS_RIGHT = 10, 0.8
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _GENERIC = "train training data dataset all problems questions items rows examples input test dev"
 # Names of files that say nothing about what is in them.
@@ -126,7 +126,7 @@ def _asked_columns(talk: Dialogue, rows: Sequence[Values], proposed: Mapping[str
 
 
 def _all_rows(talk: Dialogue, source: DataSource, found: Meaning) -> Data:
-    """Read everything; gold solutions that some rows lack are done without."""
+    """Read everything; reference solutions that some rows lack are done without."""
     with talk.busy(f"Reading {source.name}"):
         try:
             loaded = load_problems(source, found)
@@ -172,12 +172,12 @@ def chosen_verifier(talk: Dialogue, problems: Sequence[Problem], given: str | No
 
 
 def has_right_solutions(problems: Sequence[Problem], verifier: str) -> bool:
-    """Whether all problems have gold solutions, and the verifier calls most of those correct that it is shown."""
+    """Whether all problems have reference solutions, and the verifier calls most of those correct that it is shown."""
     if any(problem.solution is None for problem in problems):
         return False
-    pairs = [(problem.solution or "", problem.reference) for problem in problems[:GOLD_LOOKED_AT]]
+    pairs = [(problem.solution or "", problem.reference) for problem in problems[:SOLUTIONS_TRIED]]
     verdicts = verifiers.verify_many(verifier, pairs, workers=1)
-    return sum(verdict.is_correct for verdict in verdicts) >= GOLD_RIGHT * len(verdicts)
+    return sum(verdict.is_correct for verdict in verdicts) >= SOLUTIONS_RIGHT * len(verdicts)
 
 
 def held_out(talk: Dialogue, data: Data, dev: str | None, hold_out: float | None) -> dict[str, Split]:
@@ -316,7 +316,7 @@ def planned(
         prompting=prompting,
         sizes=sizes,
         # The tiny model has seen enough of its own kind of problems, and learns no other from so few.
-        has_gold=model.name != TINY and has_right_solutions(splits["train"].problems, verifier),
+        has_reference_solutions=model.name != TINY and has_right_solutions(splits["train"].problems, verifier),
         group_by=grouping(splits["dev"].problems),
     )
 

@@ -25,12 +25,12 @@ _SPELLING = re.compile(r"[^\d.+\-*/^()=%≈]")
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What is stored with a verdict. `false_steps`: the equations of the trace that do not hold."""
+    """What is stored with a verdict. `invalid_steps`: the equations of the trace that do not hold."""
 
     text: str
     equations: str
     program: str
-    false_steps: int
+    invalid_steps: int
 
 
 def keys_of(text: str, verifier: str) -> Keys:

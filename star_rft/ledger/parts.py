@@ -103,7 +103,7 @@ def key_columns(text: str, verifier: str) -> dict[str, Any]:
         "text_key": keys.text,
         "equation_key": keys.equations,
         "program_key": keys.program,
-        "false_steps": keys.false_steps,
+        "invalid_steps": keys.invalid_steps,
         "key_version": KEY_VERSION,
     }
 

@@ -38,7 +38,7 @@ VERDICTS = pa.schema(
         ("text_key", pa.string()),
         ("equation_key", pa.string()),
         ("program_key", pa.string()),
-        ("false_steps", pa.int32()),
+        ("invalid_steps", pa.int32()),
         ("key_version", pa.int32()),
         ("part", pa.int32()),
     ]
@@ -153,8 +153,8 @@ FRONTIER = pa.schema(
         *(field for field in HISTORY if field.name not in ("problem_id", *NOT_KEPT)),
         ("other_answer", pa.string()),
         ("other_votes", pa.int32()),
-        ("gold_votes", pa.int32()),
+        ("reference_votes", pa.int32()),
         ("all_votes", pa.int32()),
-        ("wrong_gold_probability", pa.float64()),
+        ("label_error_probability", pa.float64()),
     ]
 )

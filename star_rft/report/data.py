@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 FLOW_ROUNDS = 6
 # How rules are told in words, in the order in which most recipes apply them; others come before the duplicates.
 KEPT_AFTER = {
+    "quarantined": "reference not contradicted",  # before any verdict counts, as in the table of verdicts
     "unknown": "judged at all",
     "incorrect": "correct",
     "leaks_hint": "without the hint in the text",
-    "suspect_gold": "reference not contradicted",
     "truncated": "ended by themselves",
-    "false_step": "without a false step",
+    "invalid_step": "without an invalid step",
     "duplicate": "distinct",
     "over_cap": "within the cap a prompt",
 }

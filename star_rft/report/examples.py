@@ -44,8 +44,8 @@ KINDS = (
     Kind(
         "suspect",
         "References that may be wrong",
-        "The samples give another answer with one voice, so these prompts are held out until someone has looked.",
-        f"select problem_id, null from frontier where \"class\" = 'suspect_gold' and {_NEWEST}",
+        "The samples give another answer by one other answer, so these prompts are held out until someone has looked.",
+        f"select problem_id, null from frontier where \"class\" = 'label_error' and {_NEWEST}",
     ),
     Kind(
         "hard",
@@ -60,10 +60,10 @@ KINDS = (
         f"select problem_id, null from frontier where transition = 'newly_solved' and {_NEWEST}",
     ),
     Kind(
-        "false_step",
-        "Right answer, false step",
+        "invalid_step",
+        "Right answer, invalid step",
         "Trained on although an equation in them does not hold.",
-        _FLAGGED.format("false_step"),
+        _FLAGGED.format("invalid_step"),
     ),
     Kind(
         "lucky",

@@ -47,18 +47,18 @@ def prompts_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
     return _whole(table, more)
 
 
-def suspects_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
-    """Suspect references, with the answer that the samples give instead."""
-    names = ("problem", "reference", "samples say", "votes", "for it", "wrong gold")
-    table = slim_table("References that the samples contradict with one voice", *names)
+def label_errors_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
+    """Suspected label errors, with the answer that the samples give instead."""
+    names = ("problem", "reference", "samples say", "votes", "for it", "label error")
+    table = slim_table("References that the samples contradict by one other answer", *names)
     for row in rows:
         table.add_row(
             row["problem_id"][:ID_SHOWN],
             shorten(_reference(row), ANSWER_SHOWN, placeholder="..."),
             shorten(str(row["other_answer"]), ANSWER_SHOWN, placeholder="..."),
             f"{row['other_votes']} of {row['all_votes']}",
-            f"{row['gold_votes']}",
-            "-" if row["wrong_gold_probability"] is None else f"{row['wrong_gold_probability']:.2f}",
+            f"{row['reference_votes']}",
+            "-" if row["label_error_probability"] is None else f"{row['label_error_probability']:.2f}",
         )
     return _whole(table, more)
 
@@ -78,7 +78,7 @@ def prompt_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
     yield f"{row['prompt']}"
     yield f"reference: {_reference(row)}"
     if row["other_answer"] is not None:
-        votes = f"{row['other_votes']} of {row['all_votes']} samples, {row['gold_votes']} the reference"
+        votes = f"{row['other_votes']} of {row['all_votes']} samples, {row['reference_votes']} the reference"
         yield f"most frequent other answer: {row['other_answer']} ({votes})"
     yield f"by round: {_history(row) or 'never sampled'}; pass rate {_rate(row)}; {row['distinct']} distinct correct"
     for trace in row["traces"]:

@@ -44,16 +44,16 @@ DROPS = {
     "mixed_language": "in another script than those allowed",
     "long_paragraph": "a paragraph is too long",
     "code_block": "it holds a code block",
-    "false_step": "it states an equation that does not hold",
+    "invalid_step": "it states an equation that does not hold",
     "not_mixed": "all samples of the prompt are right, or all wrong",
     "over_hinted_share": "enough hinted traces were kept",
     "loser": "it is the worse side of a comparison, not something to imitate",
-    "suspect_gold": "the prompt's reference is suspect, so the prompt is held out",
+    "quarantined": "the prompt's reference is probably wrong, so it is not trained on",
     "not_drawn": "not drawn",
 }
 
 CLASSES = {
-    "suspect_gold": "its samples contradict the reference with one voice: someone should look",
+    "label_error": "its samples contradict the reference: someone should look",
     "unseen": "the policy was never asked",
     "unverifiable": "most verdicts are unknown: the verifier or the reference needs mending",
     "solved": "right more often than not, for certain",
@@ -68,7 +68,7 @@ FLAGGED = {
     "underived": "no equation comes to the answer",
     "repeated": "the text goes in circles",
     "disagrees": "a second verifier disagrees",
-    "false_step": "an equation does not hold",
+    "invalid_step": "an equation does not hold",
 }
 
 SPLITS = {"train": "training", "dev": "held out (dev)", "test": "held out (test)", "probe": "probe"}

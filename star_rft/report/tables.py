@@ -47,7 +47,7 @@ def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
         yield [
             f"  {report.correct:,} of {report.samples:,} correct",
             f"{report.distinct:,} distinct",
-            f"{report.selected + report.gold + report.anchor:,} trained on",
+            f"{report.selected + report.reference_solutions + report.anchor:,} trained on",
             f"{report.unsolved} of {report.prompts} unsolved",
         ]
     if gate is not None and (gate["action"] in ("roll_back", "stop") or gate["warnings"]):
@@ -95,7 +95,7 @@ def training_table(reports: Sequence[RoundReport]) -> Table | None:
             f"{r.correct:,}",
             f"{r.distinct:,}",
             f"{r.unknown:,}",
-            f"{r.selected + r.gold + r.anchor:,}",
+            f"{r.selected + r.reference_solutions + r.anchor:,}",
             f"{r.unsolved} of {r.prompts}",
             f"{sum(r.seconds.values()):.0f}",
         )
@@ -165,14 +165,15 @@ def gate_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
 def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
     """What only some recipes do, or what only some runs show."""
     yield from gate_lines(reports)
-    if suspects := reports[-1].classes.get("suspect_gold"):
+    if suspects := reports[-1].classes.get("label_error"):
         yield (
-            f"{suspects} references are contradicted by the samples with one voice: look with `star-rft frontier RUN"
-            " --class suspect_gold`."
+            f"{suspects} references are contradicted by the samples by one other answer: look with `star-rft"
+            f" frontier RUN"
+            " --class label_error`."
         )
-    wrong = [report for report in reports if report.wrong_steps]
+    wrong = [report for report in reports if report.invalid_steps_share]
     if wrong:
-        shares = ", ".join(f"{report.wrong_steps:.1%} in round {report.round}" for report in wrong)
+        shares = ", ".join(f"{report.invalid_steps_share:.1%} in round {report.round}" for report in wrong)
         yield f"Correct samples that state a false equation (right answer, wrong steps): {shares}."
     hinted = [report for report in reports if report.hinted]
     if hinted:

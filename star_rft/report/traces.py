@@ -31,7 +31,7 @@ flags as (
   from flagged where problem_id in (from wanted) group by sample_id
 )
 select s.sample_id, s.problem_id, s.split, s.round, s.sample_index, s.model, s.hinted, s.leaks_hint, s.text, s.tokens,
-  s.finish_reason, v.status, v.reason, v.answer, v.verifier, v.version, v.false_steps, v.text_key, v.equation_key,
+  s.finish_reason, v.status, v.reason, v.answer, v.verifier, v.version, v.invalid_steps, v.text_key, v.equation_key,
   v.program_key, coalesce(x.score, v.score) as score, x.scorer, chosen.choices, flags.flags,
   d.temperature, d.top_p, d.top_k, d.max_tokens
 from samples s join verdicts v using (sample_id)
@@ -129,7 +129,7 @@ class ShownTrace:
     version: str
     score: float | None
     scorer: str | None
-    false_steps: int
+    invalid_steps: int
     keys: tuple[str, ...]
     choices: tuple[Choice, ...] = ()
     flags: tuple[Flag, ...] = ()
@@ -279,7 +279,7 @@ def _trace(
     is_train = row["split"] == "train"
     is_foreign = None if own is None else is_train and not row["hinted"] and row["sample_index"] not in own
     same = ("problem_id", "split", "round", "sample_index", "hinted", "leaks_hint", "text", "tokens", "finish_reason")
-    verdict = ("sample_id", "status", "reason", "answer", "verifier", "version", "score", "scorer", "false_steps")
+    verdict = ("sample_id", "status", "reason", "answer", "verifier", "version", "score", "scorer", "invalid_steps")
     return ShownTrace(
         **{name: row[name] for name in (*same, *verdict)},
         model=row["model"][:MODEL_SHOWN],

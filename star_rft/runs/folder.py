@@ -61,7 +61,7 @@ class RunFolder:
 
     @property
     def reviews(self) -> Path:
-        """What people found of suspect references."""
+        """What people found of suspected label errors."""
         return self.path / "reviews.jsonl"
 
     def round(self, number: int) -> Path:

@@ -40,16 +40,16 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
         " where split = 'train' and round = ? and hinted",
         round,
     )
-    wrong_steps = _one(
+    invalid_steps_share = _one(
         con,
-        "select avg((false_steps > 0)::int) from traces"
+        "select avg((invalid_steps > 0)::int) from traces"
         " where split = 'train' and round = ? and status = 'correct' and not hinted",
         round,
     )
     return {
         "hinted": hinted,
         "hinted_correct": hinted_correct,
-        "wrong_steps": wrong_steps[0],
+        "invalid_steps_share": invalid_steps_share[0],
         "prompts": len(rows),
         "samples": samples,
         "correct": correct,

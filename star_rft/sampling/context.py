@@ -68,4 +68,4 @@ class RunContext:
     def quarantined(self, round_index: int) -> frozenset[str]:
         """Return the problems that a round leaves out of its training, as far as they are known."""
         path = self.folder.frontier(round_index)
-        return problems_of_class(path, "suspect_gold") if self.quarantines and path.exists() else frozenset()
+        return problems_of_class(path, "label_error") if self.quarantines and path.exists() else frozenset()

@@ -79,7 +79,7 @@ class Scheduler:
                 key=self.key,
                 rounds=self.rounds,
                 seed=self.context.seed,
-                held_out=self.context.quarantines,
+                quarantines=self.context.quarantines,
             )
             max_tokens = max(decoding.max_tokens for decoding in source.decodings)
             allotted_N = self.budget.allot(counts, tokens_left=tokens_left, max_tokens=max_tokens)
@@ -112,13 +112,13 @@ def seen(
     key: str,
     rounds: str,
     seed: int,
-    held_out: bool,
+    quarantines: bool,
 ) -> Seen:
     """Count what these problems have come to with the source that draws these samples.
 
     Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
     by whichever model: they all count towards the cap. Where tokens are short equals are served in an order that is
-    another one every round. With `held_out`, suspects of the round before are held out.
+    another one every round. With `quarantines`, label errors of the round before are left out.
     """
     ids = pa.table({"problem_id": pa.array(problem_ids, pa.string()), "place": np.arange(len(problem_ids))})
     con.register("planned_problems", ids)
@@ -141,7 +141,7 @@ def seen(
         " coalesce(uniq, 0)::bigint as uniq, coalesce(uniq_of, 0)::bigint as uniq_of,"
         " coalesce(tokens, 0)::bigint as tokens, coalesce(past, 0)::double as past,"
         " coalesce(past_correct, 0)::double as past_correct, problem_id in"
-        " (select problem_id from frontier where in_round = $round - 1 and class = 'suspect_gold') as is_suspect,"
+        " (select problem_id from frontier where in_round = $round - 1 and class = 'label_error') as is_label_error,"
         " (md5_number_lower(problem_id || $salt) >> 1)::bigint as rank"
         " from planned_problems left join counts using (problem_id) order by place",
         params={"round": round, "salt": f":{seed}:{round}"},
@@ -156,6 +156,6 @@ def seen(
         tokens_N=columns["tokens"],
         past_samples_N=columns["past"],
         past_correct_N=columns["past_correct"],
-        is_held_out_N=columns["is_suspect"] & held_out,
+        is_quarantined_N=columns["is_label_error"] & quarantines,
         order_N=columns["rank"],
     )

@@ -118,7 +118,7 @@ def candidates(
         "create or replace temp table pool as"
         f" select t.sample_id, t.problem_id, t.round, t.sample_index, {status} as status, t.reason, t.finish_reason,"
         " coalesce(x.score, t.score) as score, t.tokens, t.logprob, t.hinted, t.leaks_hint, t.text_key, t.equation_key,"
-        " t.program_key, t.false_steps, null::varchar as why, null::varchar as duplicate_of"
+        " t.program_key, t.invalid_steps, null::varchar as why, null::varchar as duplicate_of"
         f" from traces t left join scores x using (sample_id) where t.split = 'train' and {span}"
     )
     con.execute(

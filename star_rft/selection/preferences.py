@@ -1,6 +1,6 @@
 """Rankings: traces of one problem, best first, for objectives that compare (DPO, RSO, RRHF).
 
-The table `ranked` has one row a place. A pair is a ranking of two. The gold solution has no sample id.
+The table `ranked` has one row a place. A pair is a ranking of two. The reference solution has no sample id.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def rank(pool: Pool, *, of: str, limit: int) -> None:
         "correct_incorrect": _against_incorrect,
         "best_worst": _against_worst,
         "all": _lists,
-        "all_and_gold": _lists_with_gold,
+        "all_and_reference": _lists_with_reference,
     }[of](limit)
     pool.con.execute(
         "create or replace temp table ranked as"
@@ -67,14 +67,14 @@ def _against_worst(limit: int) -> str:
     return _pairs(_distinct(f"why is null and {_JUDGED}", ORDERS["best"]), losers, limit)
 
 
-def _lists_with_gold(limit: int) -> str:
-    return _lists(limit, gold=True)
+def _lists_with_reference(limit: int) -> str:
+    return _lists(limit, with_reference=True)
 
 
-def _lists(limit: int, *, gold: bool = False) -> str:
+def _lists(limit: int, *, with_reference: bool = False) -> str:
     ranked = _distinct(f"(why is null or why = 'incorrect') and {_JUDGED}", ORDERS["best"])
     traces = f"select problem_id, place, sample_id, score from ({ranked}) where place <= {int(limit)}"
-    if gold:
+    if with_reference:
         traces += (
             " union all select problem_id, 0, null, 1.0 from (select distinct problem_id from pool)"
             " join problems p using (problem_id) where p.split = 'train' and p.solution is not null"

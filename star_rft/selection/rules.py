@@ -151,9 +151,9 @@ def _text_where(condition: str) -> str:
 
 
 @rule
-def true_steps(pool: Pool) -> None:
+def valid_steps(pool: Pool) -> None:
     """Drop traces that state an equation which does not hold: a right answer by wrong steps teaches the wrong steps."""
-    pool.drop("false_steps > 0", "'false_step'")
+    pool.drop("invalid_steps > 0", "'invalid_step'")
 
 
 @rule
@@ -185,7 +185,7 @@ def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> N
     out of training stay out. All other traces are `not_drawn`.
     """
     size = pool.count()
-    condition = "finish_reason = 'stop' and why is distinct from 'suspect_gold'"
+    condition = "finish_reason = 'stop' and why is distinct from 'quarantined'"
     condition += " and status = 'correct'" if of == "correct" else ""
     place = f"row_number() over (partition by ({condition}) order by {pool.random_order('control')})"
     drawn = f"case when ({condition}) and place <= {size} then null else 'not_drawn' end"
@@ -196,14 +196,14 @@ def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> N
 def pairs(
     pool: Pool,
     *,
-    of: Literal["correct_incorrect", "best_worst", "all", "all_and_gold"] = "correct_incorrect",
+    of: Literal["correct_incorrect", "best_worst", "all", "all_and_reference"] = "correct_incorrect",
     limit: Positive = 1,
 ) -> None:
     """Rank traces for an objective that compares; see `rankings`. What loses is no example to imitate: `loser`.
 
     `correct_incorrect` sets each selected trace against an incorrect one, `best_worst` the best against the worst
     by score, at most `limit` pairs a problem. `all` ranks the `limit` best distinct traces of a problem in one list,
-    `all_and_gold` the gold solution with them.
+    `all_and_reference` the reference solution with them.
     """
     preferences.rank(pool, of=of, limit=limit)
 
@@ -239,14 +239,14 @@ def select(
     weighting: str,
     seed: int,
     scorer_decides: bool = False,
-    holds_out_suspects: bool = False,
+    quarantines: bool = False,
 ) -> Selected:
-    """Apply the rules of one round, left to right; what suspects are held out of is decided before them."""
+    """Apply the rules of one round, left to right; label errors are left out before them."""
     calls = bound(rules)
     pool = candidates(con, round=round, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
-    if holds_out_suspects:
-        of_class = f"select problem_id from frontier where in_round = {int(round)} and class = 'suspect_gold'"
-        pool.drop(f"problem_id in ({of_class})", "'suspect_gold'")
+    if quarantines:
+        of_class = f"select problem_id from frontier where in_round = {int(round)} and class = 'label_error'"
+        pool.drop(f"problem_id in ({of_class})", "'quarantined'")
     for call in calls:
         call(pool)
     traces = finish(pool, weighting=weighting)

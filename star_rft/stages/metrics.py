@@ -12,7 +12,7 @@ from star_rft.evaluation import evaluate
 from star_rft.evaluation.diversity import diversity
 from star_rft.evaluation.evaluate import HeldOut
 from star_rft.evaluation.gate import Decision, Gate, Signs, decide, evaluated
-from star_rft.evaluation.kl import drift, gold_solutions, length_drift, own_samples
+from star_rft.evaluation.kl import drift, length_drift, own_samples, reference_solutions
 from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
@@ -76,10 +76,10 @@ class RoundMetrics:
         figures |= selection_figures(con, round=round, problems=len(problems))
         figures |= frontier_figures(con, round=round)
         anchor = sum(problem.id not in quarantined for problem in self.anchor)
-        with_gold = sum(problem.id not in quarantined for problem in problems)
-        gold, anchors = mixture(figures["selected"], problems=with_gold, anchor=anchor, **self.mixture)
+        with_solution = sum(problem.id not in quarantined for problem in problems)
+        references, anchors = mixture(figures["selected"], problems=with_solution, anchor=anchor, **self.mixture)
         figures |= {
-            "gold": gold,
+            "reference_solutions": references,
             "anchor": anchors,
             "balance": temperature_search.chosen(self.context.folder.balance(round)),
         }
@@ -104,7 +104,7 @@ class RoundMetrics:
             **settings,
         )
         self.context.engine.release()
-        items = {"own": own, "gold": gold_solutions(problems, **settings)}
+        items = {"own": own, "reference": reference_solutions(problems, **settings)}
         found = drift(policy, self.start, items, **self.kl.loading)
         lengths = length_drift(con, round=round, split=split)
         return found | ({"length_ratio": lengths["ratio"]} if "ratio" in lengths else {})

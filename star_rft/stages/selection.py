@@ -49,7 +49,7 @@ class SelectionStage:
         if found and found["threshold"] is not None:
             # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
             settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
-        return settings | {"scorer_decides": self.scorer_decides, "holds_out_suspects": self.context.quarantines}
+        return settings | {"scorer_decides": self.scorer_decides, "quarantines": self.context.quarantines}
 
     def select(self, round_index: int) -> None:
         """Write which traces are selected, which are set against which, and which may be right by luck."""

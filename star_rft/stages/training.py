@@ -14,7 +14,7 @@ from star_rft.runs.reports import read_report
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
 from star_rft.stages.trackers import Tracking
-from star_rft.training.dataset import Sampling, corpus, gold_examples, rankings
+from star_rft.training.dataset import Sampling, corpus, rankings, reference_examples
 from star_rft.training.schedule import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Problem, Ranking, RoundReport
 
@@ -46,7 +46,7 @@ class TrainingStage:
             return self.base
         out = self.context.folder.warm_start
         if not out.exists():
-            examples = gold_examples(self.warm_start.problems, prompts=self.prompts)
+            examples = reference_examples(self.warm_start.problems, prompts=self.prompts)
             self._fit(0, self.warm_start.fit, "warm start", examples, self.base, out, float32_dir=float32_of(out))
         return out
 
@@ -92,7 +92,7 @@ class TrainingStage:
         return {
             "anchor": () if self.warm_start is None else self.warm_start.problems,
             "seed": self.context.seed,
-            "held_out": self.context.quarantined(round_index),
+            "quarantined": self.context.quarantined(round_index),
             **self.material(round_index),
             **self.mixture,
         }

@@ -1,4 +1,4 @@
-"""What a round trains on: selected traces, gold solutions, and the warm start's data as an anchor."""
+"""What a round trains on: selected traces, reference solutions, and the warm start's data as an anchor."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Prompts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A completion of a problem that is trained on, before it becomes tokens: a selected trace or a gold solution.
+    """A completion of a problem that is trained on, before it becomes tokens: a selected trace or a reference solution.
 
-    `token_ids` are what was sampled, where this model sampled it; `sample_id` and they are None for a gold solution.
-    `prompt_sha` is that of the prompt that it was sampled with, None where the run trains on another one.
+    `token_ids` are what was sampled, where this model sampled it; `sample_id` and they are None for a reference
+    solution. `prompt_sha` is that of the prompt that it was sampled with, None where the run trains on another one.
     """
 
-    kind: Literal["trace", "gold", "anchor"]
+    kind: Literal["trace", "reference", "anchor"]
     problem: Problem
     text: str
     token_ids: Sequence[int] | None = None
@@ -82,39 +82,41 @@ def rows(
     round: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
-    gold: float,
+    reference_share: float,
     anchor: Sequence[Problem],
     mix: float,
     seed: int,
     sampling: Sampling,
-    held_out: Collection[str] = (),
+    quarantined: Collection[str] = (),
 ) -> Iterator[Row]:
     """Yield what a round trains on, in a fixed order. A hinted trace is trained on without its hint.
 
-    `gold` is the share of the problems whose gold solution is added; `mix` the share of the whole set that is
-    drawn, without replacement and anew each round, from `anchor`. The gold solutions of `held_out` problems are left
-    out of both.
+    `reference_share` is the share of the problems whose reference solution is added; `mix` the share of the whole set
+    that is drawn, without replacement and anew each round, from `anchor`. The reference solutions of `held_out`
+    problems are left out of both.
     """
     selected = 0
     for row in _selected(con, round=round, problems=problems, sampling=sampling):
         selected += 1
         yield row
-    with_gold = [problem_id for problem_id in problems if problem_id not in held_out]
-    by_id = {problem.id: problem for problem in anchor if problem.id not in held_out}
-    golds, anchors = mixture(selected, problems=len(with_gold), gold=gold, anchor=len(by_id), mix=mix)
-    for problem_id in _draw(with_gold, golds, "gold", seed):
-        yield Row("gold", problems[problem_id], prompts.target(problems[problem_id]))
+    with_solution = [problem_id for problem_id in problems if problem_id not in quarantined]
+    by_id = {problem.id: problem for problem in anchor if problem.id not in quarantined}
+    references, anchors = mixture(
+        selected, problems=len(with_solution), reference_share=reference_share, anchor=len(by_id), mix=mix
+    )
+    for problem_id in _draw(with_solution, references, "gold", seed):
+        yield Row("reference", problems[problem_id], prompts.target(problems[problem_id]))
     for problem_id in _draw(list(by_id), anchors, "anchor", seed, round):
         yield Row("anchor", by_id[problem_id], prompts.target(by_id[problem_id]))
 
 
-def mixture(selected: int, *, problems: int, gold: float, anchor: int, mix: float) -> tuple[int, int]:
-    """Return how many gold solutions and how many examples of the anchor go with so many selected traces."""
-    golds = round(gold * problems)
-    return golds, min(anchor, round(mix / (1 - mix) * (selected + golds)))
+def mixture(selected: int, *, problems: int, reference_share: float, anchor: int, mix: float) -> tuple[int, int]:
+    """Return how many reference solutions and how many examples of the anchor go with so many selected traces."""
+    references = round(reference_share * problems)
+    return references, min(anchor, round(mix / (1 - mix) * (selected + references)))
 
 
-def gold_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Example]:
+def reference_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Example]:
     return [Example(prompts.prompt_ids(prompts.render(p)), prompts.completion_ids(prompts.target(p))) for p in problems]
 
 
@@ -145,7 +147,7 @@ def ranked(
 ) -> Iterator[list[tuple[float, Row]]]:
     """Yield the places of one ranking after the other, best first, with their scores.
 
-    A place without a sample is the gold solution.
+    A place without a sample is the reference solution.
     """
     query = (
         f"select r.ranking, r.problem_id, r.score, r.sample_id, {_OF_SAMPLE}"
@@ -160,7 +162,7 @@ def ranked(
 def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: Prompts, sampling: Sampling) -> Row:
     problem = problems[place["problem_id"]]
     if place["text"] is None:
-        return Row("gold", problem, prompts.target(problem))
+        return Row("reference", problem, prompts.target(problem))
     return _trace(place, problem, sampling)
 
 

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[Any]  # of the smallest unsigned integers that hold the values
 
-OF_TRACES = ("status", "reason", "why", "round", "split", "hinted", "false_step")
+OF_TRACES = ("status", "reason", "why", "round", "split", "hinted", "invalid_step")
 OF_PROMPTS = ("class", "group")
 
 

@@ -63,8 +63,8 @@ create temp table unit (file varchar, unit int);
 _READ = f"""
 create or replace temp table reading as
 select (row_number() over () + $before - 1)::int as n, p.p, unit.unit, s.sample_id, s.round, s.sample_index, s.split,
-  v.status, v.reason, chosen.why, if(s.hinted, 'yes', 'no') as hinted, if(v.false_steps > 0, 'yes', 'no') as false_step,
-  flags.kinds, lower(s.text) || {_END} || coalesce(lower(v.answer), '') as hay
+  v.status, v.reason, chosen.why, if(s.hinted, 'yes', 'no') as hinted, if(v.invalid_steps > 0, 'yes', 'no') as
+  invalid_step, flags.kinds, lower(s.text) || {_END} || coalesce(lower(v.answer), '') as hay
 from drawn s join judged v using (sample_id) join prompt p using (problem_id)
 join unit on unit.file = s.filename
 left join chosen using (sample_id) left join flags using (sample_id)

@@ -53,7 +53,7 @@ FILTERS = (
     Filter("round", "Round"),
     Filter("split", "Split"),
     Filter("flag", "Flagged", is_list=True),
-    Filter("false_step", "States a false equation"),
+    Filter("invalid_step", "States a false equation"),
     Filter("hinted", "Sampled with a hint"),
     Filter("group", "Group"),
 )
@@ -357,6 +357,6 @@ _ORDERS: dict[str, Callable[[str, int], tuple[Any, ...]]] = {
     "split": _rank(tuple(labels.SPLITS)),
     "round": _by_value,
     "group": _by_value,
-    "false_step": _rank(("yes",)),
+    "invalid_step": _rank(("yes",)),
     "hinted": _rank(("yes",)),
 }

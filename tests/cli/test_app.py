@@ -56,7 +56,7 @@ def test_every_command_has_help_with_an_example(name: str, tmp_path: Path) -> No
         (["run", "given.yaml", "verifier.name=maths"], "maths"),
         (["run", "given.yaml", "--dry-run", "verifier.options.tolerance=1"], "tolerance"),
         (["run", "given.yaml", "model.name=./absent"], "absent"),
-        (["run", "given.yaml", "select.gold=1", "data.train=bare.jsonl"], "needs gold solutions"),
+        (["run", "given.yaml", "select.reference_solutions=1", "data.train=bare.jsonl"], "needs reference solutions"),
         (["run", "given.yaml", "data.train=torn.jsonl"], "torn.jsonl:2"),
         (["run", "given.yaml", "data.train={source: bare.jsonl, columns: {prompt: q, reference: r}}"], "'q'"),
         (["report", "."], "is not a run folder"),
@@ -114,7 +114,7 @@ def test_the_frontier_shows_classes_and_what_they_get_next(run_folder: Path) -> 
     assert [row["problem_id"] for row in only] == ["solved"]
     wrong = call("frontier", str(run_folder), "--class", "easy", cwd=run_folder)
     assert wrong.returncode == 2
-    assert "valid: suspect_gold, unseen" in wrong.stderr
+    assert "valid: label_error, unseen" in wrong.stderr
 
 
 def test_one_prompt_is_shown_in_full_with_its_samples(run_folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_one_prompt_is_shown_in_full_with_its_samples(run_folder: Path) -> None:
     assert shown.startswith("hard: no_survivors")
     assert shown.count("[round 1, sample_index ") == 4
     row = json.loads(call("frontier", str(run_folder), "hard", "--json", cwd=run_folder).stdout)
-    assert [sample_index["status"] for sample_index in row["samples"]] == ["incorrect"] * 4
+    assert [trace["status"] for trace in row["traces"]] == ["incorrect"] * 4
     absent = call("frontier", str(run_folder), "nothing", cwd=run_folder)
     assert absent.returncode == 2
     assert "begins the id of no train problem" in absent.stderr
@@ -132,13 +132,13 @@ def test_what_is_exported_can_be_reviewed(run_folder: Path, tmp_path: Path) -> N
     export, folder = tmp_path / "hard.jsonl", str(run_folder)
     assert call("frontier", folder, "--export", str(export), cwd=tmp_path).returncode == 0
     (line,) = map(json.loads, export.read_text().splitlines())
-    assert (line["problem_id"], line["gold"]) == ("hard", None)
+    assert (line["problem_id"], line["review"]) == ("hard", None)
     assert "0 right, 0 wrong" in call("review", folder, str(export), cwd=tmp_path).stdout
-    export.write_text(json.dumps(line | {"gold": "wrong"}))
+    export.write_text(json.dumps(line | {"review": "wrong"}))
     assert "0 right, 1 wrong" in call("review", folder, str(export), cwd=tmp_path).stdout
     rows = json.loads(call("frontier", folder, "--json", cwd=tmp_path).stdout)
-    assert [(row["problem_id"], row["class"]) for row in rows] == [("hard", "suspect_gold")]
-    export.write_text(json.dumps(line | {"gold": "right"}))
+    assert [(row["problem_id"], row["class"]) for row in rows] == [("hard", "label_error")]
+    export.write_text(json.dumps(line | {"review": "right"}))
     call("review", folder, str(export), cwd=tmp_path)
     rows = json.loads(call("frontier", folder, "--json", cwd=tmp_path).stdout)
     assert [row["class"] for row in rows] == ["no_survivors"]
@@ -148,9 +148,9 @@ def test_what_is_exported_can_be_reviewed(run_folder: Path, tmp_path: Path) -> N
     ("line", "says"),
     [
         ("no json", "line 1 is no JSON"),
-        ("[1]", 'must hold "problem_id" and "gold"'),
-        ('{"problem_id": "x", "gold": "right"}', "'x' is no train problem"),
-        ('{"problem_id": "hard", "gold": "maybe"}', "valid: right, wrong"),
+        ("[1]", 'must hold "problem_id" and "review"'),
+        ('{"problem_id": "x", "review": "right"}', "'x' is no train problem"),
+        ('{"problem_id": "hard", "review": "maybe"}', "valid: right, wrong"),
     ],
 )
 def test_a_review_that_cannot_be_read_names_its_line(line: str, says: str, run_folder: Path, tmp_path: Path) -> None:

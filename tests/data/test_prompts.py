@@ -142,5 +142,5 @@ def test_a_template_that_refuses_a_system_prompt_fails_at_once() -> None:
 
 
 def test_a_problem_without_gold_has_no_target() -> None:
-    with pytest.raises(ValueError, match="problem 9 has no gold solution"):
+    with pytest.raises(ValueError, match="problem 9 has no reference solution"):
         Prompter(tokenizer()).target(Problem("9", "a", "b", "exact"))

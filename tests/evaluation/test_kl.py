@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 import star_rft.evaluation.kl
 from star_rft.data import Prompter
 from star_rft.errors import UserError
-from star_rft.evaluation.kl import drift, gold_solutions, length_drift, mean_kl, own_samples
+from star_rft.evaluation.kl import drift, length_drift, mean_kl, own_samples, reference_solutions
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS, load_tokenizer
 from star_rft.types import Example, Problem
@@ -81,7 +81,7 @@ def test_equal_checkpoints_have_not_moved(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(TINY, copy)
     assert drift(copy, TINY, {"own": items()}) == {"own": 0.0}
-    assert drift(TINY, TINY, {"own": items(), "gold": []}) == {"own": 0.0}
+    assert drift(TINY, TINY, {"own": items(), "reference": []}) == {"own": 0.0}
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
@@ -156,12 +156,12 @@ def test_own_samples_are_the_tokens_that_the_model_sampled(tmp_path: Path) -> No
     assert drawn(model="another") == []
 
 
-def test_gold_solutions_are_those_that_there_are() -> None:
+def test_reference_solutions_are_those_that_there_are() -> None:
     problems = [Problem(f"p{i}", f"What is {i}?", "1", "math", "It is 1." if i % 2 else None) for i in range(20)]
-    found = gold_solutions(problems, prompts=prompter(), traces=4)
+    found = reference_solutions(problems, prompts=prompter(), traces=4)
     assert len(found) == 4
-    assert gold_solutions(list(reversed(problems)), prompts=prompter(), traces=4) == found
-    assert len(gold_solutions(problems, prompts=prompter())) == 10
+    assert reference_solutions(list(reversed(problems)), prompts=prompter(), traces=4) == found
+    assert len(reference_solutions(problems, prompts=prompter())) == 10
 
 
 def test_length_is_compared_with_the_first_round_of_the_split(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from verifiers.types import Verdict
 HONEST = "Tom has 3 * 4 = 12 apples.\nThen he has 12 - 5 = 7 apples.\n#### 7"
 
 
-def kinds(text: str, answer: str | None = "7", *, verifier: str = "math", false_steps: int = 0) -> list[str]:
-    row = {"text": text, "answer": answer, "verifier": verifier, "false_steps": false_steps}
+def kinds(text: str, answer: str | None = "7", *, verifier: str = "math", invalid_steps: int = 0) -> list[str]:
+    row = {"text": text, "answer": answer, "verifier": verifier, "invalid_steps": invalid_steps}
     return [kind for kind, _ in of_trace(row)]
 
 
@@ -36,15 +36,15 @@ def test_an_honest_trace_is_not_flagged() -> None:
     assert kinds(HONEST) == []
 
 
-def test_no_gold_solution_of_the_built_in_problems_is_flagged() -> None:
+def test_no_reference_solution_of_the_built_in_problems_is_flagged() -> None:
     for problem in islice(generate(3, split="train"), 300):
         assert kinds(problem.answer, problem.answer.rsplit("#### ", 1)[1]) == [], problem.answer
 
 
 @pytest.mark.parametrize("is_annotated", [True, False])
-def test_few_gold_solutions_of_gsm8k_are_flagged(is_annotated: bool) -> None:
-    golds = [json.loads(line)["answer"] for line in shared("gsm8k/test.jsonl").read_text().splitlines()]
-    texts = golds if is_annotated else [re.sub("<<.*?>>", "", gold) for gold in golds]
+def test_few_reference_solutions_of_gsm8k_are_flagged(is_annotated: bool) -> None:
+    references = [json.loads(line)["answer"] for line in shared("gsm8k/test.jsonl").read_text().splitlines()]
+    texts = references if is_annotated else [re.sub("<<.*?>>", "", reference) for reference in references]
     flagged = [derivation(text, text.rpartition("#### ")[2], "math") is not None for text in texts]
     assert len(flagged) == 1319
     assert sum(flagged) / len(flagged) < 0.02
@@ -121,7 +121,7 @@ def test_what_is_no_number_is_left_alone() -> None:
 
 
 def test_programs_are_left_alone() -> None:
-    assert kinds("def f():\n    return 7", "7", verifier="code", false_steps=0) == []
+    assert kinds("def f():\n    return 7", "7", verifier="code", invalid_steps=0) == []
 
 
 def test_text_in_circles_is_repeated() -> None:
@@ -139,12 +139,12 @@ def test_a_repeated_honest_derivation_is_only_repeated() -> None:
 
 
 def test_false_equations_are_named() -> None:
-    row = {"text": "3 + 5 = 7\n#### 7", "answer": "7", "verifier": "math", "false_steps": 1}
-    assert list(of_trace(row)) == [("false_step", "3 + 5 = 7")]
+    row = {"text": "3 + 5 = 7\n#### 7", "answer": "7", "verifier": "math", "invalid_steps": 1}
+    assert list(of_trace(row)) == [("invalid_step", "3 + 5 = 7")]
 
 
 def test_only_an_incorrect_of_the_second_verifier_disagrees() -> None:
-    row = {"text": HONEST, "answer": "7", "verifier": "math", "false_steps": 0}
+    row = {"text": HONEST, "answer": "7", "verifier": "math", "invalid_steps": 0}
     says = {
         "incorrect": Verdict("incorrect", 0.0, "8", "mismatch", "numeric", "1"),
         "correct": Verdict("correct", 1.0, "7", "match", "numeric", "1"),
@@ -184,7 +184,7 @@ def test_only_selected_traces_are_looked_at_and_every_kind_is_counted(tmp_path: 
     pairs += [correct("b", 1, "#### 7")]
     found = flagged_traces(selected(tmp_path, pairs, dropped=1).connect(), round=1)
     assert (found.traces, found.flagged) == (3, 2)
-    assert found.counts == {kind: int(kind in ("no_derivation", "false_step")) for kind in KINDS}
+    assert found.counts == {kind: int(kind in ("no_derivation", "invalid_step")) for kind in KINDS}
     assert found.table.schema == FLAGGED
     assert flagged_traces(Ledger(tmp_path).connect(), round=2).traces == 0
 
@@ -209,7 +209,7 @@ def test_a_drawn_sample_is_seeded_and_can_be_of_one_kind(tmp_path: Path) -> None
     first, again = drawn(table, count=4), drawn(table.take(list(reversed(range(table.num_rows)))), count=4)
     assert first == again
     assert first != drawn(table, count=4, seed=1)
-    assert {row["kind"] for row in drawn(table, count=99, kind="false_step")} == {"false_step"}
+    assert {row["kind"] for row in drawn(table, count=99, kind="invalid_step")} == {"invalid_step"}
     assert len(drawn(table, count=99)) == 20
 
 
@@ -225,9 +225,9 @@ def test_traces_of_the_tiny_model_that_were_right_by_luck_are_found(tmp_path: Pa
     found = flagged_traces(con, round=1)
     assert found.traces == con.sql("select count(*) from selection where is_selected").fetchall()[0][0]
     stored = con.sql(
-        "select count(*) from selection join traces using (sample_id) where is_selected and false_steps > 0"
+        "select count(*) from selection join traces using (sample_id) where is_selected and invalid_steps > 0"
     ).fetchall()[0][0]
-    assert found.counts["false_step"] == stored
+    assert found.counts["invalid_step"] == stored
     assert 0 < found.flagged < found.traces
     texts: dict[str, str] = dict(con.sql("select sample_id, text from samples").fetchall())
     for row in found.table.to_pylist():

@@ -73,7 +73,7 @@ def statuses(folder: Path, ids: list[str]) -> dict[str, int]:
 
 
 def suspects(run: Path) -> set[str]:
-    query = "select problem_id from frontier where in_round = 2 and class = 'suspect_gold'"
+    query = "select problem_id from frontier where in_round = 2 and class = 'label_error'"
     return {row[0] for row in Ledger(run).connect().sql(query).fetchall()}
 
 
@@ -108,10 +108,10 @@ def test_without_dedup_as_many_correct_traces_are_drawn_and_some_say_the_same(ru
 @pytest.mark.full
 def test_steps_and_start_are_those_of_the_round(run: Path) -> None:
     taken = [json.loads((RunFolder(run).checkpoint(r) / "fit.json").read_text())["report"] for r in (1, 2)]
-    for name in ("random", "no_dedup", "gold"):
+    for name in ("random", "no_dedup", "reference_solutions"):
         assert (metrics(run, name)["steps"], metrics(run, name)["started_from"]) == (taken[1]["steps"], 1)
     assert metrics(run, "random")["examples"] == metrics(run, "no_dedup")["examples"] == taken[1]["examples"]
-    assert metrics(run, "gold")["examples"] == TRAIN - len(suspects(run))
+    assert metrics(run, "reference_solutions")["examples"] == TRAIN - len(suspects(run))
     at_once = metrics(run, "at_once")
     assert (at_once["steps"], at_once["started_from"]) == (taken[0]["steps"] + taken[1]["steps"], 0)
 
@@ -231,22 +231,26 @@ def test_mistakes_name_what_is_valid(run: Path, tmp_path: Path) -> None:
         chosen_round(folder, 9)
     with pytest.raises(RunError, match="no round has trained and finished yet: star-rft run"):
         chosen_round(RunFolder(tmp_path), None)
-    with pytest.raises(UserError, match="there is no control 'noise'; valid are random, no_dedup, gold, at_once"):
+    with pytest.raises(
+        UserError, match="there is no control 'noise'; valid are random, no_dedup, reference_solutions, at_once"
+    ):
         chosen_names("random,noise", {})
     without = impossible(folder, 1, is_greedy=False)
-    assert chosen_names(None, without) == ["random", "no_dedup", "gold"]
+    assert chosen_names(None, without) == ["random", "no_dedup", "reference_solutions"]
     with pytest.raises(UserError, match="--only at_once: cannot be made for this round: round 1 is one round"):
         chosen_names("at_once", without)
     assert "temperature 0" in impossible(folder, 2, is_greedy=True)["at_once"]
 
 
 @pytest.mark.full
-def test_without_gold_solutions_that_control_is_left_out(run: Path, tmp_path: Path) -> None:
+def test_without_reference_solutions_that_control_is_left_out(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "ledger", tmp_path / "ledger")
     table = pq.read_table(run / "problems.parquet")
     at = table.column_names.index("solution")
     pq.write_table(table.set_column(at, "solution", [[None] * len(table)]), tmp_path / "problems.parquet")
-    assert impossible(RunFolder(tmp_path), 2, is_greedy=False) == {"gold": "no train problem has a gold solution"}
+    assert impossible(RunFolder(tmp_path), 2, is_greedy=False) == {
+        "reference_solutions": "no train problem has a reference solution"
+    }
 
 
 def test_a_run_that_trains_on_comparisons_only_is_told_so(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def comparing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that ranks its traces, with the gold solution, by RRHF."""
+    """A run that ranks its traces, with the reference solution, by RRHF."""
     return make_run(tmp_path_factory.mktemp("comparing") / "run", **COMPARING)
 
 

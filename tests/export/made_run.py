@@ -41,13 +41,13 @@ CONFIG: dict[str, Any] = {
     "data": {"train": "train.jsonl", "dev": "dev.jsonl"},
     "prompt": {"template": "Question: {question}\nAnswer:", "completion_prefix": " "},
     "sample": {"n": 4, "models": ["policy", "another/model"], "max_tokens": 64},
-    "select": {"rules": ["correct", {"dedup": "exact"}], "gold": 0.5},
+    "select": {"rules": ["correct", {"dedup": "exact"}], "reference_solutions": 0.5},
     "train": {"max_tokens": 100, "weighting": "per_prompt", "mix": 0.25},
     "warm_start": {"max_steps": 1},
     "rationalize": {"n": 1},
 }
 COMPARING: dict[str, Any] = {
-    "select": {"rules": [{"pairs": {"of": "all_and_gold", "limit": 4}}, "correct"]},
+    "select": {"rules": [{"pairs": {"of": "all_and_reference", "limit": 4}}, "correct"]},
     "preference": {"objective": "rrhf", "max_tokens": 100},
 }
 
@@ -83,7 +83,7 @@ def make_run(path: Path, model: Path = ASSETS / "tiny", **changes: Any) -> Path:
         rules=config.select.rules,
         weighting=config.train.weighting if config.train else "uniform",
         seed=0,
-        holds_out_suspects=True,
+        quarantines=True,
     )
     write_table(folder.rankings(1), chosen.rankings.to_arrow_table().cast(RANKINGS))
     write_table(folder.selection(1), chosen.traces.to_arrow_table())

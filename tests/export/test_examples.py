@@ -43,11 +43,11 @@ def test_every_kind_of_row_goes_out_as_it_is_trained_on(plain: Path, tmp_path: P
     out = export(plain, tmp_path / "out", "--format", "sft")
     rows = lines(out / "sft.jsonl")
     told = [(row["problem_id"], row["source"], row["completion"], row["weight"]) for row in rows]
-    own, others, golds, anchors = told[2:4], [told[0], told[1]], told[4:6], told[6:]
+    own, others, references, anchors = told[2:4], [told[0], told[1]], told[4:6], told[6:]
     assert others == [("foreign", "trace", " Three: 3.", 1.0), ("hinted", "trace", " It must be 2.", 1.0)]
     assert sorted(own) == [("own", "trace", " One: 1.", 0.5), ("own", "trace", " She has 1.", 0.5)]
     # Half of the five problems that no one flags, and a quarter of the whole from the warm start's.
-    assert [source for _, source, *_ in (*golds, *anchors)] == ["gold"] * 2 + ["anchor"] * 2
+    assert [source for _, source, *_ in (*references, *anchors)] == ["reference"] * 2 + ["anchor"] * 2
     assert "suspect" not in {problem for problem, *_ in told}
     # A hinted trace without its hint, and one that is too long not at all.
     assert {row["prompt"] for row in rows if row["problem_id"] == "hinted"} >= {
@@ -192,7 +192,7 @@ def test_the_ids_are_those_of_training_and_trl_takes_them_in_place_of_the_texts(
     [
         (Row("trace", Problem("p", "What?", "2", "exact"), "a", [6, CLOSE]), "<close>", "a<close>"),
         (Row("trace", Problem("p", "What?", "2", "exact"), "a", [6, EOS]), "<eos>", "a"),
-        (Row("gold", Problem("p", "What?", "2", "exact"), "a"), "<eos>", "a"),
+        (Row("reference", Problem("p", "What?", "2", "exact"), "a"), "<eos>", "a"),
         (Row("trace", Problem("p", "What?", "2", "exact"), "a", [6], finish_reason="length"), "", "a"),
     ],
 )

@@ -30,8 +30,8 @@ def test_every_unequal_pair_of_the_runs_rankings_goes_out(comparing: Path, tmp_p
     wanted = [a[0] for some in by_ranking.values() for a, b in combinations(some, 2) if a[1] > b[1]]
     assert [row["problem_id"] for row in rows] == wanted
     assert all(row["better_score"] > row["worse_score"] for row in rows)
-    gold = next(row for row in rows if row["problem_id"] == "own" and row["better_id"] == "gold-own")
-    assert (gold["chosen"], gold["rejected"]) == (" It is 1.", " She has 7.")
+    reference = next(row for row in rows if row["problem_id"] == "own" and row["better_id"] == "reference-own")
+    assert (reference["chosen"], reference["rejected"]) == (" It is 1.", " She has 7.")
     card = (out / "README.md").read_text()
     assert "The policy was trained on them by RRHF, on whole lists" in card
 
@@ -54,7 +54,7 @@ def test_where_nothing_was_compared_selected_traces_meet_incorrect_ones(plain: P
 def test_the_pairs_are_those_that_the_rule_makes(plain: Path) -> None:
     con = Ledger(plain).connect()
     rules = [*CONFIG["select"]["rules"], {"pairs": {"limit": 2}}]
-    made = select(con, round=1, rounds="all", rules=rules, weighting="uniform", seed=0, holds_out_suspects=True)
+    made = select(con, round=1, rounds="all", rules=rules, weighting="uniform", seed=0, quarantines=True)
     expected = made.rankings.fetchall()
     set_against_incorrect(con, rounds=[1], candidates_of="all", seed=0, limit=2, scorer_decides=False)
     assert con.sql("select * from rankings order by ranking, place").fetchall() == expected != []

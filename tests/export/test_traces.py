@@ -25,7 +25,7 @@ def test_a_row_says_all_of_a_trace(plain: Path, tmp_path: Path) -> None:
     assert (kept["prompt"], kept["reference"], kept["class"]) == ("How many apples has own?", "1", "learnable")
     assert (kept["temperature"], kept["max_tokens"], kept["stop"], kept["backend"]) == (1.0, 64, [], "hf")
     assert (wrong["is_selected"], wrong["why"], wrong["weight"]) == (False, "incorrect", 0.0)
-    assert (held_out["why"], held_out["class"]) == ("suspect_gold", "suspect_gold")
+    assert (held_out["why"], held_out["class"]) == ("quarantined", "label_error")
     assert by_text[" It must be 2."]["hinted"] is True
     assert by_text[" Three: 3."]["model"] == "another"
 

@@ -45,7 +45,7 @@ def counts(samples: list[int], correct: list[int], distinct: list[int] | None = 
         tokens_N=10 * np.array(samples),
         past_samples_N=np.zeros(size),
         past_correct_N=np.zeros(size),
-        is_held_out_N=np.zeros(size, dtype=bool),
+        is_quarantined_N=np.zeros(size, dtype=bool),
         order_N=np.arange(size),
     )
     return replace(seen, **changes)
@@ -224,7 +224,7 @@ def test_traces_of_earlier_rounds_fill_the_cap_where_selection_uses_all() -> Non
 
 @pytest.mark.parametrize("plan", PLANS[1:])
 def test_a_held_out_prompt_gets_its_probe_and_no_more(plan: Budget) -> None:
-    held_out: dict[str, Any] = {"is_held_out_N": np.array([True, False])}
+    held_out: dict[str, Any] = {"is_quarantined_N": np.array([True, False])}
     first = plan.allot(counts([0, 0], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
     then = plan.allot(counts([4, 4], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
     assert list(first) == [4, 4]

@@ -84,17 +84,17 @@ def healthy(prompts: int = 60) -> list[tuple[Sample, Verdict]]:
     ]
 
 
-def test_one_voice_against_gold_is_suspect_and_says_which_answer(tmp_path: Path) -> None:
+def test_one_voice_against_the_reference_is_suspect_and_says_which_answer(tmp_path: Path) -> None:
     row = rows_of(tmp_path, [*healthy(), *drawn("a", "9" * 12 + "iiii")])["a"]
-    assert row["class"] == "suspect_gold"
-    assert [row[name] for name in ("other_answer", "other_votes", "gold_votes", "all_votes")] == ["9", 12, 0, 12]
-    assert row["wrong_gold_probability"] > 0.95
+    assert row["class"] == "label_error"
+    assert [row[name] for name in ("other_answer", "other_votes", "reference_votes", "all_votes")] == ["9", 12, 0, 12]
+    assert row["label_error_probability"] > 0.95
 
 
 def test_a_handful_of_votes_is_needed_whatever_their_unity(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, [*healthy(), *drawn("a", "9999"), *drawn("b", "99999")])
     assert rows["a"]["class"] == "no_survivors"
-    assert rows["a"]["wrong_gold_probability"] > 0.5
+    assert rows["a"]["label_error_probability"] > 0.5
 
 
 def test_a_prompt_with_some_right_samples_is_not_suspect(tmp_path: Path) -> None:
@@ -154,6 +154,6 @@ def test_a_reference_that_earlier_samples_gave_is_no_suspect(tmp_path: Path) -> 
     for round in range(2, 6):
         lost += drawn("a", "9" * 6, round=round)
     row = rows_of(tmp_path, lost, through_round=5)["a"]
-    assert (row["gold_votes"], row["other_votes"]) == (8, 24)
-    assert row["wrong_gold_probability"] > 0.7
+    assert (row["reference_votes"], row["other_votes"]) == (8, 24)
+    assert row["label_error_probability"] > 0.7
     assert row["class"] == "hard"

@@ -1,4 +1,6 @@
-"""A reference that was found wrong: its traces and its gold solution are not trained on until it is found right."""
+"""A reference that was found wrong: its traces and its reference solution are not trained on until it is found
+right.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.full
 
 SMALL: dict[str, Any] = {
     "sample": {"n": 4, "max_tokens": 96, "unit": 64, "batch_size": 16},
-    "select": {"rules": ["correct"], "rounds": "last", "gold": 1.0},
+    "select": {"rules": ["correct"], "rounds": "last", "reference_solutions": 1.0},
     "train": {"max_steps": 1, "batch_size": 8, "lr": 1e-5},
     "budget": {"plan": "adaptive", "probe": 1, "target": 4},
     "rationalize": {"n": 1},
@@ -52,10 +54,12 @@ def test_a_wrong_reference_is_held_out_and_a_right_one_comes_back(tmp_path: Path
 
     add(RunFolder(run).reviews, {problem: "wrong"})
     (*_, second) = star_rft.run(write_config(tmp_path, rounds=2, **SMALL))
-    assert why(run, problem, 2) == {"suspect_gold"}
-    assert (first.gold, second.gold) == (8, 7)
-    assert [trained_on(run, r.round) for r in (first, second)] == [r.selected + r.gold for r in (first, second)]
-    assert second.classes["suspect_gold"] == 1
+    assert why(run, problem, 2) == {"quarantined"}
+    assert (first.reference_solutions, second.reference_solutions) == (8, 7)
+    assert [trained_on(run, r.round) for r in (first, second)] == [
+        r.selected + r.reference_solutions for r in (first, second)
+    ]
+    assert second.classes["label_error"] == 1
 
     # The budget sees the suspect of the round before: its probe and no more.
     (*_, third) = star_rft.run(write_config(tmp_path, rounds=3, **SMALL))
@@ -65,21 +69,21 @@ def test_a_wrong_reference_is_held_out_and_a_right_one_comes_back(tmp_path: Path
         .execute("select count(*) from samples where problem_id = ? and split = 'train' and round = 3", [problem])
     )
     assert asked.fetchall() == [(1,)]
-    assert third.gold == 7
+    assert third.reference_solutions == 7
 
     add(RunFolder(run).reviews, {problem: "right"})
     (*_, fourth) = star_rft.run(write_config(tmp_path, rounds=4, **SMALL))
-    assert "suspect_gold" not in why(run, problem, 4)
-    assert fourth.gold == 8
+    assert "quarantined" not in why(run, problem, 4)
+    assert fourth.reference_solutions == 8
 
 
 def test_what_is_kept_on_request_is_trained_on(tmp_path: Path) -> None:
-    keeping = SMALL | {"select": SMALL["select"] | {"suspects": "keep"}}
+    keeping = SMALL | {"select": SMALL["select"] | {"label_errors": "keep"}}
     run = tmp_path / "run"
     list(star_rft.run(write_config(tmp_path, rounds=1, **keeping)))
     problem = most_solved(run)
     add(RunFolder(run).reviews, {problem: "wrong"})
     (*_, second) = star_rft.run(write_config(tmp_path, rounds=2, **keeping))
-    assert second.gold == 8
-    assert second.classes["suspect_gold"] == 1
-    assert "suspect_gold" not in why(run, problem, 2)
+    assert second.reference_solutions == 8
+    assert second.classes["label_error"] == 1
+    assert "quarantined" not in why(run, problem, 2)

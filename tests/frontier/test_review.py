@@ -47,7 +47,7 @@ def test_prompts_come_class_by_class_with_their_rounds(tmp_path: Path) -> None:
 def test_one_prompt_in_full_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     con = ledger_of(tmp_path, [(sample(name, 0), verdict()) for name in ("ab1", "ab2", "c")]).connect()
     now = classify(con, through_round=1)
-    assert [a["sample_index"] for a in review.prompt_in_full(con, now, "c")["samples"]] == [0]
+    assert [a["sample_index"] for a in review.prompt_in_full(con, now, "c")["traces"]] == [0]
     with pytest.raises(UserError, match="'ab' could be ab1, ab2"):
         review.prompt_in_full(con, now, "ab")
     with pytest.raises(UserError, match="begins the id of no train problem"):
@@ -56,7 +56,7 @@ def test_one_prompt_in_full_is_found_by_the_beginning_of_its_id(tmp_path: Path) 
 
 @pytest.mark.parametrize("plan", ["fixed", "adaptive"])
 def test_every_class_has_a_remedy_in_words(plan: str) -> None:
-    found = review.remedies(plan=plan, most=8, models=2, has_hints=True, holds_out_suspects=True)
+    found = review.remedies(plan=plan, most=8, models=2, has_hints=True, quarantines=True)
     assert set(found) == set(CLASSES)
     assert "hint" in found["no_survivors"]
     assert ("another model" in found["no_survivors"]) == (plan == "adaptive")

@@ -38,7 +38,7 @@ def plan(model: ModelFacts, **changes: Any) -> Plan:
             kind="number",
             prompting=prompting_for(model, "number"),
             sizes=sizes_for(model, lambda: Device("cuda", 24e9), PROBLEMS, None),
-            has_gold=True,
+            has_reference_solutions=True,
             group_by="level",
         ),
         **changes,
@@ -51,7 +51,9 @@ PLANS = {
     "a base model on a CPU": plan(BASE, sizes=sizes_for(BASE, lambda: Device("cpu", 24e9), PROBLEMS, None)),
     "a small chat model": plan(ModelFacts("m", True, "", 135e6)),
     "a chat model": plan(ModelFacts("m", True, "", 1e9), test=None, contaminated=0, group_by=None),
-    "programs": plan(BASE, kind="program", verifier="code", prompting=prompting_for(BASE, "program"), has_gold=False),
+    "programs": plan(
+        BASE, kind="program", verifier="code", prompting=prompting_for(BASE, "program"), has_reference_solutions=False
+    ),
 }
 
 

@@ -59,8 +59,8 @@ def test_keys_are_quick_on_hostile_text(text: str) -> None:
 
 
 def test_false_equations_are_counted_with_the_keys() -> None:
-    assert keys_of("2 + 2 = 5, so 5 + 1 = 6", "math").false_steps == 1
-    assert keys_of("<<2+2=4>> 4 + 1 = 5", "math").false_steps == 0
+    assert keys_of("2 + 2 = 5, so 5 + 1 = 6", "math").invalid_steps == 1
+    assert keys_of("<<2+2=4>> 4 + 1 = 5", "math").invalid_steps == 0
 
 
 SUM = "def total(xs):\n    result = 0\n    for x in xs:\n        result += x\n    return result\n"

@@ -17,7 +17,7 @@ from star_rft.ledger.parts import marks, sha256
 from tests.small_ledgers import commit, everything, sample, verdict
 
 GONE = {
-    1: {"samples": ["leaks_hint", "ids_are_sampled"], "verdicts": ["program_key", "false_steps"]},
+    1: {"samples": ["leaks_hint", "ids_are_sampled"], "verdicts": ["program_key", "invalid_steps"]},
     2: {"samples": ["ids_are_sampled"]},
     3: {"samples": ["ids_are_sampled"]},
 }

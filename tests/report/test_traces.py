@@ -121,7 +121,7 @@ def test_whose_trace_it_is_can_be_told_where_the_policys_indices_are_known(tmp_p
 
 def test_a_flag_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
-    row = {"sample_id": sample("a", 0).id, "problem_id": "a", "kind": "false_step", "detail": "1 + 1 = 3"}
+    row = {"sample_id": sample("a", 0).id, "problem_id": "a", "kind": "invalid_step", "detail": "1 + 1 = 3"}
     for round in (1, 2):
         path = tmp_path / "rounds" / f"{round:03d}" / "flagged.parquet"
         write_table(path, pa.Table.from_pylist([row | {"in_round": round}], schema=FLAGGED))

@@ -30,11 +30,11 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompter:
     return Prompter(load_tokenizer(tiny), template="Question: {question}\nAnswer:")
 
 
-def test_the_hint_is_the_answer_and_never_the_gold_solution(prompts: Prompter) -> None:
+def test_the_hint_is_the_answer_and_never_the_reference_solution(prompts: Prompter) -> None:
     """STaR's code inserts the whole worked solution."""
-    gold = "12 + 30 = 42 in all.\n#### 42"
+    reference = "12 + 30 = 42 in all.\n#### 42"
     render = Hint("Question: {question} ({answer})\nAnswer:").renderer(prompts)
-    text = render(problem(reference=gold, solution=gold))
+    text = render(problem(reference=reference, solution=reference))
     assert text.endswith("Question: What is 12 + 30? (42)\nAnswer:")
     assert "in all" not in text
 

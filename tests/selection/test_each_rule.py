@@ -35,8 +35,8 @@ def why_by_name(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any, 
 
 
 def ranked(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any) -> list[list[str]]:
-    """Return the rankings, each a list of "problem sample_index", best first; the gold solution is "gold"."""
-    names: dict[Any, str] = {s.id: f"{s.problem_id}{s.sample_index}" for s, _ in pairs} | {None: "gold"}
+    """Return the rankings, each a list of "problem sample_index", best first; the reference solution is "reference"."""
+    names: dict[Any, str] = {s.id: f"{s.problem_id}{s.sample_index}" for s, _ in pairs} | {None: "reference"}
     found: dict[int, list[str]] = {}
     for row in selection(ledger_of(folder, pairs), *rules).rankings.to_arrow_table().to_pylist():
         found.setdefault(row["ranking"], []).append(names[row["sample_id"]])
@@ -163,7 +163,7 @@ def test_filters_on_how_a_trace_reads(tmp_path: Path) -> None:
 
 def test_a_right_answer_by_a_false_step_can_be_dropped(tmp_path: Path) -> None:
     pairs = [(sample("a", 0, "2 + 2 = 5, so #### 4"), verdict()), (sample("a", 1, "2 + 2 = 4"), verdict())]
-    assert why_by_name(tmp_path, pairs, "correct", "true_steps") == {"a0": "false_step", "a1": "selected"}
+    assert why_by_name(tmp_path, pairs, "correct", "valid_steps") == {"a0": "invalid_step", "a1": "selected"}
 
 
 def test_problems_that_are_all_right_or_all_wrong_tell_nothing(tmp_path: Path) -> None:
@@ -230,12 +230,12 @@ def test_best_against_worst_needs_a_difference(tmp_path: Path) -> None:
     assert why_by_name(tmp_path / "w", pairs, "finished", {"pairs": "best_worst"})["a0"] == "loser"
 
 
-def test_a_list_may_begin_with_the_gold_solution(tmp_path: Path) -> None:
+def test_a_list_may_begin_with_the_reference_solution(tmp_path: Path) -> None:
     problems = [Problem("a", "?", "2", "math", solution="1 + 1 = 2"), Problem("b", "?", "2", "math")]
     write_problems(tmp_path / "problems.parquet", {"train": problems})
     pairs = [*graded("a", "--"), *graded("b", "-")]
-    found = ranked(tmp_path, pairs, "finished", {"pairs": {"of": "all_and_gold", "limit": 4}})
-    assert found == [["gold", "a0", "a1"]]
+    found = ranked(tmp_path, pairs, "finished", {"pairs": {"of": "all_and_reference", "limit": 4}})
+    assert found == [["reference", "a0", "a1"]]
 
 
 def test_lists_hold_distinct_traces_best_first(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ RULES = st.lists(
     st.sampled_from(
         [
             "finished",
-            "true_steps",
+            "valid_steps",
             "mixed",
             {"dedup": "exact"},
             {"dedup": "equations"},

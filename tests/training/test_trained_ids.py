@@ -132,7 +132,7 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
             "data": {split: {"source": _questions(tmp_path, split)} for split in ("train", "dev")},
             "verifier": {"name": "regex"},
             "sample": {"n": 32, "max_tokens": 8, "stop": ["zz"]},
-            "select": {"rules": ["correct"], "gold": 1.0},
+            "select": {"rules": ["correct"], "reference_solutions": 1.0},
             "train": {"lr": 1e-4},
             "eval": {"n": 1, "k": [1], "max_tokens": 4, "drift": 4},
         }
@@ -147,9 +147,9 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
         sampled = {(prompts.prompt_ids(prompts.text(prompt)), tuple(ids)) for prompt, ids in rows.fetchall()}
     listed = GenerationConfig.from_pretrained(tmp_path / "run/rounds/001/checkpoint").eos_token_id
     assert set(listed) == convention.ends
-    gold = (*prompts.tokenizer("a.", add_special_tokens=False)["input_ids"], convention.behind_text)
+    reference = (*prompts.tokenizer("a.", add_special_tokens=False)["input_ids"], convention.behind_text)
     assert len(sampled) > 4
-    assert trained - sampled == {(ids, gold) for ids, _ in sampled}
+    assert trained - sampled == {(ids, reference) for ids, _ in sampled}
     assert sampled <= trained
 
 

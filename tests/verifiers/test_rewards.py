@@ -21,7 +21,7 @@ def test_a_reward_function_is_called_as_trl_calls_it() -> None:
 
 
 def test_conversations_are_read_from_their_last_assistant_message() -> None:
-    reward = verifiers.as_reward("numeric", reference_column="gold", workers=1)
+    reward = verifiers.as_reward("numeric", reference_column="expected", workers=1)
     completions = [
         [{"role": "assistant", "content": "#### 5"}],
         [{"role": "assistant", "content": "#### 5"}, {"role": "user", "content": "sure?"}],
@@ -29,7 +29,7 @@ def test_conversations_are_read_from_their_last_assistant_message() -> None:
         [{"role": "assistant", "content": ""}],
         [],
     ]
-    assert reward(prompts=[""] * 5, completions=completions, gold=["5"] * 5) == [1.0, 1.0, 1.0, 0.0, 0.0]
+    assert reward(prompts=[""] * 5, completions=completions, expected=["5"] * 5) == [1.0, 1.0, 1.0, 0.0, 0.0]
 
 
 def test_a_missing_column_is_named_with_those_there_are() -> None:

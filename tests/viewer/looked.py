@@ -44,8 +44,8 @@ def finish_and_flag(ledger: Ledger, round: int) -> None:
     """Class the prompts, select and flag, as the loop does."""
     finish_round(ledger, round)
     flagged = ledger.connect().sql(
-        "select in_round, sample_id, s.problem_id, 'false_step' as kind, '1 + 1 = 3' as detail from selection s"
-        f" join verdicts using (sample_id) where is_selected and in_round = {round} and false_steps > 0"
+        "select in_round, sample_id, s.problem_id, 'invalid_step' as kind, '1 + 1 = 3' as detail from selection s"
+        f" join verdicts using (sample_id) where is_selected and in_round = {round} and invalid_steps > 0"
     )
     write_table(RunFolder(ledger.run_dir).flagged(round), flagged.to_arrow_table().cast(FLAGGED))
 

@@ -31,7 +31,7 @@ def test_the_list_shows_prompts_with_their_class_and_history(address: str) -> No
     assert "6 prompts with 34 sampled traces" in html
     found = {re.search(r"/prompt/(\w+)", row)[1]: row for row in rows(html)}  # type: ignore[index]
     assert set(found) == set("abcdhu")
-    assert "unsolved" in found["b"]
+    assert "no survivors" in found["b"]
     assert "round 1 0 of 3, round 2 0 of 3" in found["b"]
     assert "8 of 8 correct" in found["a"]
     assert "held out (dev)" in found["h"]
@@ -90,7 +90,7 @@ def test_a_prompt_has_its_attempts_round_by_round(address: str) -> None:
     assert 'rel="prev" href="/prompt/b?status=incorrect&amp;sort=id"' in html
     assert 'rel="next" href="/prompt/h?status=incorrect&amp;sort=id"' in html
     assert 'href="/?status=incorrect&amp;sort=id">← all in the list' in html
-    assert "gold solution" in html
+    assert "reference solution" in html
 
 
 def test_a_duplicate_links_to_the_one_that_was_kept(address: str) -> None:

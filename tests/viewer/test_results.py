@@ -25,8 +25,8 @@ with chosen as (
 class as (select problem_id, "class" from frontier where in_round = 2)
 select p.problem_id, t.sample_id, coalesce(t.split, p.split) as split, t.status, t.reason, t.round::varchar as round,
   coalesce(why, if(t.sample_id is null, null, 'none')) as why, flag, "class",
-  if(hinted, 'yes', 'no') as hinted, if(false_steps > 0, 'yes', 'no') as false_step, p.meta ->> '$.steps' as "group",
-  lower(p.prompt) as prompt_text, lower(t.text) || chr(31) || coalesce(lower(t.answer), '') as said
+  if(hinted, 'yes', 'no') as hinted, if(invalid_steps > 0, 'yes', 'no') as invalid_step, p.meta ->> '$.steps' as
+  "group", lower(p.prompt) as prompt_text, lower(t.text) || chr(31) || coalesce(lower(t.answer), '') as said
 from problems p left join traces t using (problem_id) left join chosen using (sample_id)
 left join flags using (sample_id) left join class using (problem_id)
 """
@@ -39,7 +39,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, list[dict[s
     rows = ledger.connect().sql(BY_HAND).to_arrow_table().to_pylist()
     for row in rows:
         if row["sample_id"] is None:
-            row |= {"hinted": None, "false_step": None}
+            row |= {"hinted": None, "invalid_step": None}
     return index_of(folder, folder), rows
 
 
@@ -60,8 +60,8 @@ VALUES = {
     "why": ["selected", "duplicate", "incorrect", "none"],
     "round": ["0", "2"],
     "split": ["train", "dev"],
-    "flag": ["false_step"],
-    "false_step": ["yes", "no"],
+    "flag": ["invalid_step"],
+    "invalid_step": ["yes", "no"],
     "hinted": ["yes"],
     "group": ["1", "2", "10"],
 }
@@ -86,7 +86,7 @@ def test_every_filter_and_pair_finds_what_counting_by_hand_finds(
 
 @pytest.mark.parametrize("by", ["prompt", "trace"])
 @pytest.mark.parametrize(
-    "chosen", [{}, {"status": "correct"}, {"round": "2", "why": "duplicate"}, {"flag": "false_step"}]
+    "chosen", [{}, {"status": "correct"}, {"round": "2", "why": "duplicate"}, {"flag": "invalid_step"}]
 )
 def test_a_choice_shows_how_many_it_would_leave(
     looked: tuple[Index, list[dict[str, Any]]], chosen: dict[str, str], by: str

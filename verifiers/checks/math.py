@@ -143,21 +143,26 @@ def math(
     an interval equals its inequality; equations are equal up to rearranging and a factor; a clock time may lack its
     a.m. or p.m.; number bases and ratios compare as written; several adjacent boxes are one answer of several values.
     """
-    gold = read_reference(reference) if isinstance(reference, str) else None
-    if gold is not None and gold.integer is not None and not decimal_comma and (plain := plain_number(completion)):
+    expected = read_reference(reference) if isinstance(reference, str) else None
+    if (
+        expected is not None
+        and expected.integer is not None
+        and not decimal_comma
+        and (plain := plain_number(completion))
+    ):
         # The commonest case by far: a whole number behind a marker at the end.
-        if plain[1] == gold.integer:
+        if plain[1] == expected.integer:
             return Verdict("correct", 1.0, plain[0], "match", "math", "")
         return Verdict("incorrect", 0.0, plain[0], "mismatch", "math", "")
     rules = _conventions(fallback, percent, units, ordered, decimals, decimal_comma, case_sensitive, names)
     if reference_problem(reference) is not None:
         return verdict(None, None, "bad_reference")
-    gold = read_with_decimal_commas(str(reference)) if decimal_comma else read_reference(str(reference))
-    assert gold is not None
+    expected = read_with_decimal_commas(str(reference)) if decimal_comma else read_reference(str(reference))
+    assert expected is not None
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
         return verdict(False, None, found.reason or "no_answer")
-    same = compare(gold, found.answer, symbolic=symbolic, rules=rules)
+    same = compare(expected, found.answer, symbolic=symbolic, rules=rules)
     if same is None:
         return verdict(None, found.answer, "undecided")
     return verdict(same, found.answer, "match" if same else "mismatch")
@@ -184,29 +189,29 @@ def _conventions(
     return Conventions(percent, units, ordered, decimals, decimal_comma, case_sensitive, names)
 
 
-def compare(gold: Reference, answer: str, *, symbolic: bool = True, rules: Conventions = DEFAULT) -> bool | None:
+def compare(expected: Reference, answer: str, *, symbolic: bool = True, rules: Conventions = DEFAULT) -> bool | None:
     """Return whether the answer is the reference's; None if no tier can tell."""
     if len(answer) > LENGTH_LIMIT:
         return False
     text = clean(decimal_points(answer) if rules.decimal_comma else answer)
-    if gold.letter is not None and (letter := letter_of(text.replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " "))):
-        return letter == gold.letter
-    if gold.letter is None and (label := _LABEL.match(text)):
+    if expected.letter is not None and (letter := letter_of(text.replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " "))):
+        return letter == expected.letter
+    if expected.letter is None and (label := _LABEL.match(text)):
         text = text[label.end() :].strip()  # "(B) 18" for 18
     number = parse_numeral(text)
-    if gold.number is not None and number is not None:
-        return same_number(gold.number, number, rules)
-    same = same_answer(gold.text, text, Scope(rules))
+    if expected.number is not None and number is not None:
+        return same_number(expected.number, number, rules)
+    same = same_answer(expected.text, text, Scope(rules))
     if same is not None:
         return same
     # What the closed grammar cannot read is no way to write a plain number; math-verify would accept "1 2" for 12.
-    if gold.number is not None or _LOOSE_WORD.search(text):
+    if expected.number is not None or _LOOSE_WORD.search(text):
         return False
     if is_hostile(text):
-        return None if is_hostile(gold.text) else False
-    if is_hostile(gold.text) or _LOOSE_WORD.search(gold.text) or not symbolic or rules != DEFAULT:
+        return None if is_hostile(expected.text) else False
+    if is_hostile(expected.text) or _LOOSE_WORD.search(expected.text) or not symbolic or rules != DEFAULT:
         return None
-    return _math_verify(gold.text, text)
+    return _math_verify(expected.text, text)
 
 
 def is_hostile(text: str) -> bool:
@@ -223,12 +228,12 @@ def _math_verify(reference: str, answer: str) -> bool:
     warm_up()
     import math_verify
 
-    gold, target = _parsed_reference(reference), _parse_latex(answer)
+    expected, target = _parsed_reference(reference), _parse_latex(answer)
     # Its own time limits use signal.alarm, which works in no thread but the main one; the pool's limit holds.
     return bool(
-        gold
+        expected
         and target
-        and math_verify.verify(gold, target, float_rounding=12, timeout_seconds=None, raise_on_error=True)
+        and math_verify.verify(expected, target, float_rounding=12, timeout_seconds=None, raise_on_error=True)
     )
 
 

@@ -65,22 +65,22 @@ def numeric(
     """
     if reference_problem(reference) is not None:
         return Verdict("unknown", None, None, "bad_reference", "", "")
-    gold = read_reference(str(reference))
-    assert gold is not None
+    expected = read_reference(str(reference))
+    assert expected is not None
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
         return Verdict("incorrect", 0.0, None, found.reason or "no_answer", "", "")
     number = read_number(found.answer)
     if number is None:
         return Verdict("incorrect", 0.0, found.answer, "no_answer", "", "")
-    same = same_number(gold, number) or _within(gold, number, rel_tol, abs_tol)
+    same = same_number(expected, number) or _within(expected, number, rel_tol, abs_tol)
     return Verdict(
         "correct" if same else "incorrect", float(same), found.answer, "match" if same else "mismatch", "", ""
     )
 
 
-def _within(gold: Numeral, number: Numeral, rel_tol: float, abs_tol: float) -> bool:
-    if not (rel_tol or abs_tol) or not same_unit(gold.unit, number.unit, "optional"):
+def _within(expected: Numeral, number: Numeral, rel_tol: float, abs_tol: float) -> bool:
+    if not (rel_tol or abs_tol) or not same_unit(expected.unit, number.unit, "optional"):
         return False
-    allowed = max(abs(gold.value) * Fraction(rel_tol), Fraction(abs_tol))
-    return abs(gold.value - number.value) <= allowed
+    allowed = max(abs(expected.value) * Fraction(rel_tol), Fraction(abs_tol))
+    return abs(expected.value - number.value) <= allowed

@@ -13,7 +13,7 @@ CLASS_COLOURS = {
     "learnable": BLUE,
     "hard": ORANGE,
     "no_survivors": VERMILLION,
-    "suspect_gold": PURPLE,
+    "label_error": PURPLE,
     "truncated": SKY,
     "unverifiable": "#5c4a72",
     "unseen": GREY,

@@ -76,7 +76,7 @@ def variety(facts: Facts) -> Iterator[Plot]:
     ways = Line("ways", {r.round: r.diversity["ways"] for r in reports if "ways" in r.diversity}, GREEN)
     drift = [
         Line(name, {r.round: r.drift[key] for r in reports if key in r.drift}, colour)
-        for name, key, colour in (("own samples", "own", VERMILLION), ("gold solutions", "gold", BLUE))
+        for name, key, colour in (("own samples", "own", VERMILLION), ("reference solutions", "reference", BLUE))
     ]
     tokens = [
         Line("a tenth are longer", {length.round: length.high for length in lengths}, GREY, is_aside=True),

@@ -65,7 +65,7 @@ def test_without_a_scratchpad_the_answer_stands_alone() -> None:
 
 
 @pytest.mark.parametrize("scratchpad", [True, False])
-def test_the_gold_solution_is_correct(scratchpad: bool) -> None:
+def test_the_reference_solution_is_correct(scratchpad: bool) -> None:
     options = {"n": 40, "digits": [1, 5], "hinted": 0.5, "scratchpad": scratchpad}
     problems = load("addition", verifier="exact", split="dev", options=options)
     pairs = [(problem.solution or "", problem.reference) for problem in problems]

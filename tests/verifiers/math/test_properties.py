@@ -167,10 +167,10 @@ def test_equality_is_symmetric(first: str, second: str) -> None:
 @given(answers, texts)
 @settings(max_examples=200)
 def test_comparing_never_raises_on_any_text(reference: str, answer: str) -> None:
-    gold = read_reference(reference)
-    assume(gold is not None)
-    assert gold is not None
-    assert compare(gold, answer, symbolic=False) in (True, False, None)
+    expected = read_reference(reference)
+    assume(expected is not None)
+    assert expected is not None
+    assert compare(expected, answer, symbolic=False) in (True, False, None)
     assert isinstance(reference_answer(answer), str)
 
 

@@ -58,7 +58,7 @@ def test_the_order_of_the_pairs_is_kept_over_workers() -> None:
 
 
 def test_in_process_and_in_workers_give_the_same_verdicts() -> None:
-    pairs = [("#### 18", "18"), ("#### 19", "18"), ("no idea", "18"), ("#### 1", "gold?")]
+    pairs = [("#### 18", "18"), ("#### 19", "18"), ("no idea", "18"), ("#### 1", "expected?")]
     here = verifiers.verify_many("numeric", pairs, workers=0)
     there = verifiers.verify_many("numeric", pairs, workers=1)
     assert [(v.status, v.reason, v.answer, v.version) for v in here] == [
