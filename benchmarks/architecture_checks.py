@@ -23,9 +23,9 @@ import star_rft
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import RunFailure, UserError
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.sft import fit
-from star_rft.types import Completion, Decoding, Example, Ranking, Request, Sampler
+from star_rft.types import Completion, Decoding, Example, Preference, Request, Sampler
 
 State = Literal["ok", "refused", "wrong", "crash", "none"]
 COLUMNS = ("path", "greedy", "logprob", "loss", "round", "lora", "dpo")
@@ -270,13 +270,13 @@ def logits_of(model: Any, ids: Sequence[int]) -> torch.Tensor:
 
 def dpo_cell(oracle: Oracle, base: Path, folder: Path) -> Cell:
     """Train one step on preferences: policy and reference are equal then, so the loss is ln 2 exactly."""
-    rankings = [
-        Ranking(oracle.prompts[i], (oracle.completions[i], (*oracle.completions[i][:-1], 65)), (1.0, 0.0))
+    preferences = [
+        Preference(oracle.prompts[i], (oracle.completions[i], (*oracle.completions[i][:-1], 65)), (1.0, 0.0))
         for i in TRAINED
     ]
-    report = fit_rankings(
-        rankings, objective="dpo", model_path=base, out_dir=folder / "out", work_dir=folder / "work", lr=1e-4,
-        max_steps=1, batch_size=len(rankings), micro_batch_size=2, precision="float32", router_loss=False,
+    report = fit_preferences(
+        preferences, objective="dpo", model_path=base, out_dir=folder / "out", work_dir=folder / "work", lr=1e-4,
+        max_steps=1, batch_size=len(preferences), micro_batch_size=2, precision="float32", router_loss=False,
     )  # fmt: skip
     error = abs(report.loss_first - math.log(2))
     return Cell("ok", "ok") if error <= 1e-4 else Cell("wrong", f"ln 2 {report.loss_first - math.log(2):+.0e}")

@@ -124,7 +124,7 @@ ROWS = (
         "The loop itself, as a share of the quickstart",
         ("benchmarks/loop_overhead.py", "--quickstart"),
         limit_s=420,
-        brief=("--quickstart", "rounds=1", "data.train.options.n=16", "data.dev.options.n=8", "eval.drift=0"),
+        brief=("--quickstart", "rounds=1", "data.train.options.n=16", "data.dev.options.n=8", "eval.kl_traces=0"),
     ),
     Row(
         "budget",

@@ -222,7 +222,7 @@ def _select(ledger: Ledger, run: RunFolder, round: int) -> None:
     con = ledger.connect()
     chosen = select(con, round=round, rounds="last", rules=RULES, weighting="uniform", seed=0, quarantines=True)
     write_table(run.selection(round), chosen.traces.to_arrow_table())
-    write_table(run.rankings(round), chosen.rankings.to_arrow_table())
+    write_table(run.preferences(round), chosen.preferences.to_arrow_table())
     con = ledger.connect()
     kept = f"from selection s join verdicts using (sample_id) where in_round = {round} and is_selected"
     flagged = con.sql(

@@ -54,7 +54,7 @@ TRAINING = {
     "gate": None,
     "eval.n": 8,
     "eval.greedy": False,
-    "eval.drift": 0,
+    "eval.kl_traces": 0,
     "eval.every": 1000,
 }
 # What is done with suspects under each condition.

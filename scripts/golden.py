@@ -33,7 +33,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 # Old dotted path of a key: the new one. For keys of a config, of metrics.json, and of the tables.
-CONFIG: Mapping[str, str] = {"select.gold": "select.reference_solutions"}
+CONFIG: Mapping[str, str] = {
+    "select.gold": "select.reference_solutions",
+    "balance": "temperature_search",
+    "eval.drift": "eval.kl_traces",
+}
 METRICS: Mapping[str, str] = {
     "survivors": "selected",
     "no_survivors": "unsolved",
@@ -41,20 +45,28 @@ METRICS: Mapping[str, str] = {
     "no_survivors_by_group": "unsolved_share_by_group",
     "wrong_steps": "invalid_steps_share",
     "gold": "reference_solutions",
-    "drift.gold": "drift.reference",
+    "drift.gold": "kl.reference",
+    "drift": "kl",
+    "balance": "temperature_search",
+    "transitions.still_none": "transitions.still_unsolved",
     "doubts.doubted": "flagged.traces",
     "doubts": "flagged",
 }
 COLUMNS: Mapping[str, str] = {
     "attempt": "sample_index",
+    "ranking": "preference",
     "false_steps": "invalid_steps",
     "gold_votes": "reference_votes",
     "wrong_gold_probability": "label_error_probability",
 }
 # Old name of a file in the run folder: the new one.
-FILES: Mapping[str, str] = {"doubts.parquet": "flagged.parquet"}
+FILES: Mapping[str, str] = {"doubts.parquet": "flagged.parquet", "rankings.parquet": "preferences.parquet"}
 # Old text in a table's cell or in a value of metrics.json: the new one.
-VALUES: Mapping[str, str] = {"false_step": "invalid_step", "suspect_gold": "label_error"}
+VALUES: Mapping[str, str] = {
+    "false_step": "invalid_step",
+    "suspect_gold": "label_error",
+    "still_none": "still_unsolved",
+}
 # They say when and how long, or count what was written when.
 NOT_COMPARED = frozenset({"seconds", "verify_seconds", "part"})
 

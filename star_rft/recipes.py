@@ -67,7 +67,7 @@ def _sampling(config: Mapping[str, Any]) -> str:
     parts += [f"top-k {sample['top_k']}"] if sample["top_k"] else []
     parts += [f"{sample['prompts']} prompts a round"] if sample.get("prompts") else []
     parts += [f"{len(sample['models'])} models"] if len(sample.get("models", ())) > 1 else []
-    parts += ["temperature by balance"] if config["balance"] else []
+    parts += ["temperature search"] if config["temperature_search"] else []
     parts += ["hints"] if config["rationalize"] else []
     return ", ".join(parts)
 

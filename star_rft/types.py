@@ -168,7 +168,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class Preference:
     """Completions of one prompt, best first, for objectives that compare; those of equal score are not compared.
 
     Each of `completion_ids` ends with its end token; `scores` belong to them and never rise.
@@ -241,10 +241,11 @@ class RoundReport:
 
     Counts are of this round's train samples, hinted ones apart; `selected` are the distinct traces selected for
     training, `prompts` the train problems that were sampled, `unsolved` those of them without a correct sample, and
-    `invalid_steps_share` the share of the correct samples that state a false equation. `balance` is the temperature and
-    threshold that were chosen, with their score; `waves` how often the plan was asked. `classes` and `transitions`
-    count train problems (`frontier`), `flagged` selected traces that may be right by luck; `diversity` and `drift` are
-    the figures of the modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
+    `invalid_steps_share` the share of the correct samples that state a false equation. `temperature_search` is the
+    temperature and threshold that were chosen, with their score; `waves` how often the plan was asked. `classes` and
+    `transitions` count train problems (`frontier`), `flagged` selected traces that may be right by luck; `diversity`
+    and `kl` are the figures of the modules of these names, and `gate` is its decision (`gate.Decision`). None means not
+    measured.
     """
 
     round: int
@@ -267,12 +268,12 @@ class RoundReport:
     unsolved_share_interval: Interval | None = None
     unsolved_share_by_group: dict[str, float] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
-    balance: dict[str, float | None] | None = None
+    temperature_search: dict[str, float | None] | None = None
     waves: int = 0
     classes: dict[str, int] = field(default_factory=dict)
     transitions: dict[str, int] = field(default_factory=dict)
     diversity: dict[str, float] = field(default_factory=dict)
-    drift: dict[str, float] = field(default_factory=dict)
+    kl: dict[str, float] = field(default_factory=dict)
     flagged: dict[str, int] = field(default_factory=dict)
     gate: dict[str, Any] | None = None
     tokens: int = 0

@@ -39,7 +39,7 @@ FEW_PROBLEMS = MINIATURE["data"] | {
     "train": {"source": "word_problems", "options": {"n": 8, "seed": 1, "steps": [1, 2]}}
 }
 # For runs whose held-out scores nobody looks at.
-EVALUATED_ONCE: dict[str, Any] = {"n": 1, "k": [1], "max_tokens": 48, "greedy": False, "drift": 0}
+EVALUATED_ONCE: dict[str, Any] = {"n": 1, "k": [1], "max_tokens": 48, "greedy": False, "kl_traces": 0}
 
 
 def write_config(folder: Path, **changes: Any) -> Path:

@@ -16,9 +16,8 @@ from tests.jsonl import write_jsonl
 
 pytestmark = pytest.mark.full
 
-SMALL = (
-    "rounds=1 data.train.options.n=24 data.dev.options.n=8 sample.n=4 eval.n=4 eval.k=[1,4] eval.drift=0 train.epochs=1"
-)
+SMALL = "rounds=1 data.train.options.n=24 data.dev.options.n=8 sample.n=4 eval.n=4 eval.k=[1,4] eval.kl_traces=0"
+SMALL += " train.epochs=1"
 VERIFIER = '''"""Judges whether the last number of a completion is even where the reference says so."""
 
 import re
@@ -86,7 +85,7 @@ def test_own_data_and_a_verifier_of_ones_own(clone: Path, tmp_path: Path) -> Non
         "reference=kind",
     )
     assert "star-rft run puzzles.yaml --dry-run" in looked.stdout
-    small = ["rounds=1", "sample.n=4", "sample.unit=16", "sample.max_tokens=48", "eval.drift=0", "train.epochs=1"]
+    small = ["rounds=1", "sample.n=4", "sample.unit=16", "sample.max_tokens=48", "eval.kl_traces=0", "train.epochs=1"]
     small += ["data.train.limit=24", "data.dev.limit=8", "eval.n=2", "eval.k=[1,2]", "eval.max_tokens=48"]
     command = ["run", "puzzles.yaml", *small]
     ended = star_rft(clone, tmp_path, *command)

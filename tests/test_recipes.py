@@ -31,8 +31,9 @@ FIT = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4}
 # Together they have every switch that any recipe has; the first has half of them.
 RUN = ["v_star", "self_rewarding", "b_star", "llama3_rs_dpo", "star_addition", "rft_pooled", "r1_cold_start", "rso"]
 RUN += ["smollm2_rft", "dart_prop2diff", "rrhf", "best_of_n", "dart_uniform", "smollm2_code", "star"]
-SECTIONS = ("sample", "budget", "balance", "rationalize", "scorer", "select", "train", "preference", "warm_start")
-EVAL = {"n": 2, "k": [1, 2], "max_tokens": 48, "greedy": False, "drift": 0}
+SECTIONS = ("sample", "budget", "temperature_search", "rationalize", "scorer", "select", "train", "preference")
+SECTIONS += ("warm_start",)
+EVAL = {"n": 2, "k": [1, 2], "max_tokens": 48, "greedy": False, "kl_traces": 0}
 
 
 # The tiny model knows no scale from 0 to 5, but it writes numbers.
@@ -61,7 +62,11 @@ def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
         "eval": EVAL,
     }
     changes |= {"sample.prompts": 8} if sample.prompts else {}
-    changes |= {"balance.temperatures": [0.7, 1.1], "balance.problems": 4, "balance.n": 3} if config.balance else {}
+    changes |= (
+        {"temperature_search.temperatures": [0.7, 1.1], "temperature_search.problems": 4, "temperature_search.n": 3}
+        if config.temperature_search
+        else {}
+    )
     for section in ("train", "preference") if config.rounds else ():
         changes |= {f"{section}.{key}": v for key, v in FIT.items()} if getattr(config, section) is not None else {}
     changes |= (
@@ -111,7 +116,7 @@ def test_a_recipe_can_be_planned(name: str, tmp_path: Path) -> None:
 def most_samples(small: configs.Config) -> int:
     """Return how many samples a round of a miniature draws if nothing is solved without a hint."""
     hints = small.rationalize.n if small.rationalize else 0
-    probes = 2 * 4 * 3 if small.balance else 0
+    probes = 2 * 4 * 3 if small.temperature_search else 0
     return (small.sample.prompts or 12) * (small.sample.n * len(small.sample.models) + hints) + probes
 
 
@@ -147,7 +152,7 @@ def test_a_recipe_runs_one_round(name: str, tmp_path: Path) -> None:
         _holds(config, reports[-1], tmp_path)
         said = " ".join(tables.verdict_lines(reports))
         assert ("with a hint" in said) == (config.rationalize is not None)
-        assert ("balance score" in said) == (config.balance is not None)
+        assert ("balance score" in said) == (config.temperature_search is not None)
 
 
 def _holds(config: configs.Config, report: star_rft.RoundReport, folder: Path) -> None:
@@ -168,12 +173,12 @@ def _holds(config: configs.Config, report: star_rft.RoundReport, folder: Path) -
     drawn = traces(folder, "select count(*) from samples where split = 'train' and not hinted group by model")
     assert drawn == [(prompts * min(config.sample.n, 4),)] * len(config.sample.models)
     assert (report.hinted > 0) == (config.rationalize is not None)
-    assert (report.balance is not None) == (config.balance is not None)
+    assert (report.temperature_search is not None) == (config.temperature_search is not None)
     assert (run / "rounds/001/verifier").exists() == (
         config.preference is not None and config.preference.makes == "verifier"
     )
     if config.preference is not None:
-        assert traces(folder, "select count(*) > 0 from rankings")[0][0]
+        assert traces(folder, "select count(*) > 0 from preferences")[0][0]
     if config.train is not None and config.train.optimizer == "continue":
         assert (run / "rounds/001/checkpoint/optimizer.pt").exists()
 
@@ -204,7 +209,7 @@ def test_a_run_stage_by_stage_equals_the_whole_run(tmp_path: Path) -> None:
         "sample": {"n": 3, "temperature": [0.7, 1.2], "models": ["policy", "tiny"], "max_tokens": 64, "batch_size": 8},
         "rationalize": {"n": 2},
         "scorer": {"name": "majority"},
-        "balance": {"temperatures": [0.7, 1.1], "problems": 3, "n": 2, "target": 2},
+        "temperature_search": {"temperatures": [0.7, 1.1], "problems": 3, "n": 2, "target": 2},
         "select": {"rules": ["correct", {"dedup": "equations"}, {"pairs": "correct_incorrect"}, {"cap": 1}]},
         "train": FIT | {"optimizer": "continue", "lr": 1e-4},
         "preference": FIT | {"objective": "dpo", "lr": 1e-5},

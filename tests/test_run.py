@@ -253,4 +253,4 @@ def test_reference_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path
     assert report.reference_solutions == 8
     assert report.anchor == round((report.selected + report.reference_solutions) / 3)
     assert (tmp_path / "run/warm_start/config.json").exists()
-    assert start.drift["own"] == 0 < report.drift["own"]  # the warm start is where the loop begins, not how far it went
+    assert start.kl["own"] == 0 < report.kl["own"]  # the warm start is where the loop begins, not how far it went

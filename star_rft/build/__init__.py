@@ -174,7 +174,7 @@ def _gate(config: Config) -> Gate | None:
         tolerance=section.tolerance,
         saturation=section.saturation,
         diversity=section.diversity,
-        drift=section.drift,
+        kl=section.kl,
     )
 
 
@@ -286,7 +286,7 @@ def _metrics(
         prompts=prompts,
         held_out=held_out_of(config),
         gate=_gate(config),
-        kl=KLSettings(config.eval.drift, loading),
+        kl=KLSettings(config.eval.kl_traces, loading),
         mixture=_mixture(config),
         anchor=warm_start,
     )
@@ -312,7 +312,7 @@ def _scheduler(config: Config, rollout: Rollout) -> Scheduler:
 
 
 def _temperature_search(config: Config) -> TemperatureSearch | None:
-    section = config.balance
+    section = config.temperature_search
     if section is None:
         return None
     return TemperatureSearch(

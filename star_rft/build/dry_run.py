@@ -76,7 +76,7 @@ def _samples_a_round(config: Config, problems: Mapping[Split, int]) -> int:
     prompts = min(problems["train"], config.sample.prompts or problems["train"])
     samples = config.sample.n * len(config.sample.models)
     hints = config.rationalize.n if config.rationalize else 0
-    probe = config.balance
+    probe = config.temperature_search
     probes = len(probe.temperatures) * probe.n * min(probe.problems, problems["dev"]) if probe else 0
     return prompts * (samples + hints) + probes
 

@@ -8,7 +8,7 @@ from typing import Any
 from star_rft.config import Config, FitConfig
 from star_rft.training.distributed.launch import Launch, config_file, fit_launched
 from star_rft.training.options import LoraSpec
-from star_rft.training.schedule import Comparing, Fit, Supervised
+from star_rft.training.schedule import Fit, PreferenceTraining, Supervised
 
 
 def supervised_of(config: Config) -> Supervised | None:
@@ -24,20 +24,20 @@ def supervised_of(config: Config) -> Supervised | None:
     )
 
 
-def preference_of(config: Config) -> Comparing | None:
+def preference_of(config: Config) -> PreferenceTraining | None:
     section = config.preference
     if section is None:
         return None
-    from star_rft.training.preference import fit_rankings
+    from star_rft.training.preference import fit_preferences
 
     fit = partial(
-        _where(config, fit_rankings),
+        _where(config, fit_preferences),
         objective=section.objective,
         beta=section.beta,
         sft_weight=section.sft_weight,
         **_fit_options(config, section),
     )
-    return Comparing(fit, section.start, makes_verifier=section.makes == "verifier")
+    return PreferenceTraining(fit, section.start, makes_verifier=section.makes == "verifier")
 
 
 def fit_of(config: Config, section: FitConfig) -> Fit:

@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from star_rft.config.base import Section, one_or_many
 from star_rft.config.data import DataConfig, ModelConfig, PromptConfig
 from star_rft.config.sampling import (
-    BalanceConfig,
     BudgetConfig,
     EvalConfig,
     RationalizeConfig,
@@ -18,6 +17,7 @@ from star_rft.config.sampling import (
     SampleConfig,
     ScorerConfig,
     ServerConfig,
+    TemperatureSearchConfig,
     VerifierConfig,
     VLLMConfig,
 )
@@ -56,7 +56,7 @@ class Config(Section):
     server: ServerConfig | None = None
     ray: RayConfig = RayConfig()
     budget: BudgetConfig = BudgetConfig()
-    balance: BalanceConfig | None = None
+    temperature_search: TemperatureSearchConfig | None = None
     rationalize: RationalizeConfig | None = None
     scorer: ScorerConfig | None = None
     select: SelectConfig = SelectConfig()
@@ -96,12 +96,13 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _a_balance_is_found_on_dev(self) -> Config:
-        if self.balance is not None and self.data.dev is None:
-            raise ValueError("balance tries temperatures on data.dev, which is missing")
-        if self.balance is not None and "policy" not in self.sample.models:
+    def _a_temperature_is_found_on_dev(self) -> Config:
+        if self.temperature_search is not None and self.data.dev is None:
+            raise ValueError("temperature_search tries temperatures on data.dev, which is missing")
+        if self.temperature_search is not None and "policy" not in self.sample.models:
             raise ValueError(
-                f"balance tries the policy's temperatures, but sample.models={self.sample.models} lacks policy"
+                "temperature_search tries the policy's temperatures, but policy is missing in"
+                f" sample.models={self.sample.models}"
             )
         return self
 

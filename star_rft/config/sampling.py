@@ -130,7 +130,7 @@ class ScorerConfig(Section):
         return self
 
 
-class BalanceConfig(Section):
+class TemperatureSearchConfig(Section):
     """B-STaR: before each round, the pair of temperature and score threshold that balances best on a few dev problems.
 
     `target` is n*, how many distinct correct traces are enough for a problem.
@@ -146,7 +146,7 @@ class BalanceConfig(Section):
 class EvalConfig(DecodingConfig):
     """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more.
 
-    `drift` is how many traces the KL divergence from the model of round 0 is measured on (0: it is not).
+    `kl` is how many traces the KL divergence from the model of round 0 is measured on (0: it is not).
     """
 
     every: Positive = 1
@@ -154,7 +154,7 @@ class EvalConfig(DecodingConfig):
     k: list[Positive] = [1, 8]
     greedy: bool = True
     group_by: str | None = None
-    drift: Annotated[int, Field(ge=0)] = 64
+    kl_traces: Annotated[int, Field(ge=0)] = 64
 
     @property
     def has_greedy(self) -> bool:

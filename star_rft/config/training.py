@@ -111,7 +111,7 @@ class TrainConfig(FitConfig):
 
 
 class PreferenceConfig(FitConfig):
-    """Training by comparison on the rankings of the rule `pairs`, after the supervised training if there is one.
+    """Training by comparison on the preferences of the rule `pairs`, after the supervised training if there is one.
 
     `from: trained` goes on from the model that this round trained; where it starts is the reference too. `makes:
     verifier` leaves the policy alone and writes a verifier beside it (V-STaR). `sft_weight` adds the likelihood of the
@@ -142,7 +142,7 @@ class GateConfig(Section):
 
     A round that is significantly worse is rolled back: the next one goes on from the best. `patience` is after how many
     evaluated rounds in a row without a significant gain the run stops; null: it never does. A loss within `tolerance`
-    of pass@1 or pass@k only warns. `saturation`, `diversity` and `drift` are bounds of warnings; null turns one off.
+    of pass@1 or pass@k only warns. `saturation`, `diversity` and `kl` are bounds of warnings; null turns one off.
     """
 
     patience: Positive | None = None
@@ -150,4 +150,4 @@ class GateConfig(Section):
     tolerance: Share = 0.02
     saturation: Share | None = 0.9
     diversity: Share | None = 0.5
-    drift: NonNegative | None = 0.5
+    kl: NonNegative | None = 0.5

@@ -41,7 +41,7 @@ class Gate:
     that holds for pass@k alone.
 
     The bounds of warnings: `saturation`, a share of train prompts; `diversity`, a share of what it was in the first
-    round that measured it; `drift`, in nats a token. None turns one off.
+    round that measured it; `kl`, in nats a token. None turns one off.
     """
 
     patience: int | None = 2
@@ -51,7 +51,7 @@ class Gate:
     tolerance: float = 0.02
     saturation: float | None = 0.9
     diversity: float | None = 0.5
-    drift: float | None = 0.5
+    kl: float | None = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class Signs:
 
     `saturated`: the share of train prompts whose samples were all right or all wrong. `diversity`: figures by name, of
     which a better model has no less (`ways` of `diversity.py`; n-grams and entropy fall as answers become right).
-    `drift`: KL from the model of round 0 in nats a token.
+    `kl`: KL from the model of round 0 in nats a token.
     """
 
     saturated: float | None = None
     diversity: Mapping[str, float] = field(default_factory=dict)
-    drift: float | None = None
+    kl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +281,8 @@ def _warnings(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated], referenc
         )
     if gate.diversity is not None:
         found += _less_diverse(gate.diversity, signs, earlier)
-    if gate.drift is not None and signs.drift is not None and signs.drift > gate.drift:
-        found.append(f"drift: KL from round 0 is {signs.drift:.3f} nats a token, above {gate.drift}")
+    if gate.kl is not None and signs.kl is not None and signs.kl > gate.kl:
+        found.append(f"KL: {signs.kl:.3f} nats a token from round 0, above {gate.kl}")
     return found
 
 

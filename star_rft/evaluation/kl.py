@@ -24,7 +24,7 @@ TRACES = 64
 CHUNK_BYTES = 64 * 2**20
 
 
-def drift(
+def kl_to_base(
     policy: Model,
     base: Model,
     items: Mapping[str, Sequence[Example]],
@@ -155,11 +155,12 @@ def reference_solutions(
 ) -> list[Example]:
     """Draw reference solutions by a hash of the seed; none where the problems have none."""
     with_solution = [problem for problem in problems if problem.solution is not None]
+    # The label decides which are drawn, and so what earlier runs measured: it is no name.
     drawn = sorted(with_solution, key=lambda problem: digest("drift", seed, problem.id))[:traces]
     return reference_examples(drawn, prompts=prompts)
 
 
-def length_drift(con: duckdb.DuckDBPyConnection, *, round: int, split: Split) -> dict[str, float]:
+def length_change(con: duckdb.DuckDBPyConnection, *, round: int, split: Split) -> dict[str, float]:
     """Return the mean tokens of a completion in this round, in the first that sampled this split, and their ratio.
 
     On held-out splits the first is the base's. Empty where the round has no samples there.

@@ -105,7 +105,7 @@ def flagged_traces(
 def drawn(table: pa.Table, *, count: int, seed: int = 0, kind: Kind | None = None) -> list[dict[str, Any]]:
     """Draw rows of a FLAGGED table to read, by a hash of the seed: which does not depend on the order of the table."""
     rows = [row for row in table.to_pylist() if kind is None or row["kind"] == kind]
-    return sorted(rows, key=lambda row: digest("flagged", seed, row["sample_id"], row["kind"]))[:count]
+    return sorted(rows, key=lambda row: digest("doubts", seed, row["sample_id"], row["kind"]))[:count]
 
 
 def of_trace(row: Mapping[str, Any], second: Verdict | None = None) -> Iterator[tuple[Kind, str]]:

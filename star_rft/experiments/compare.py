@@ -51,7 +51,7 @@ class Comparison:
     """A round beside its controls.
 
     `start` is pass@1 of the model that it started from. `loop` is what its model cost from the first round on: at_once
-    is matched to that. `compares`: training on comparisons followed, in the round and its controls; no cost counts it.
+    is matched to that. `compares`: preference training followed, in the round and its controls; no cost counts it.
     """
 
     run: str

@@ -156,7 +156,7 @@ def make(stages: Stages, *, round: int, names: Sequence[str], seeds: Sequence[in
     """Train and evaluate what is missing; the caller holds the run. Raises RunError where there is no such training."""
     if stages.training.round_training.supervised is None:
         raise RunError(
-            f"{stages.context.folder.path}: trains on comparisons only (train: null), and the controls exchange the"
+            f"{stages.context.folder.path}: trains by preference only (train: null), and the controls exchange the"
             " examples of supervised training: they need a run that has it"
         )
     for seed in seeds:
@@ -198,7 +198,7 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int)
     if not out.exists():
         policy, taken = _policy_before(stages, round), fit_of(stages.context.folder, round)
         round_training = stages.training.round_training
-        supervised, comparing = round_training.supervised, round_training.comparing
+        supervised, preference = round_training.supervised, round_training.preference
 
         def do(fit: Fit, title: str, items: Sequence[Any], start: Model, into: Path, **options: Any) -> None:
             is_supervised = supervised is not None and fit is supervised.fit
@@ -209,14 +209,14 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int)
                 fit(items, model_path=start, out_dir=into, work_dir=work, seed=seed + round, on_step=on_step, **options)
 
         stages.context.engine.release()
-        if comparing is not None and comparing.makes_verifier:
-            comparing = None  # it stands beside the policy, and nothing here reads it
-        replace(round_training, comparing=comparing).run(
+        if preference is not None and preference.makes_verifier:
+            preference = None  # it stands beside the policy, and nothing here reads it
+        replace(round_training, preference=preference).run(
             round,
             starts={"base": stages.training.base, "warm_start": stages.context.folder.warm_start, "last": policy},
             places=Places(stages.context.folder.path, out, home.supervised(round), home.verifier(round)),
             examples=lambda: _examples(stages, home, name=name, round=round, seed=seed),
-            rankings=lambda: stages.training.rankings(round),
+            preferences=lambda: stages.training.preferences(round),
             do=do,
         )
     return _cost(stages, home, name=name, round=round, seed=seed, trained=round, samples=(0, 0))

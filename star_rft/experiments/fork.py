@@ -21,7 +21,7 @@ from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 
 # What may differ from the source, besides what may change in a run: what follows the samples, and what they depend on.
 AFTER = ("seed", "select", "train", "preference")
-BEFORE = ("sample", "budget", "balance", "rationalize")
+BEFORE = ("sample", "budget", "temperature_search", "rationalize")
 ENGINE = "sample.backend"  # also draws held-out samples, which are compared with those of round 0
 DRAWN = re.compile(r"r(?P<round>\d+)-(?P<split>\w+)-")
 SCORED = re.compile(r"score-(?P<split>\w+)-(?P<round>\d+)")
@@ -54,7 +54,7 @@ def fork(source: RunFolder, config: Config) -> int:
             for path in (source.path / name for name in BEFORE_ROUNDS):
                 _share(path, folder / path.name)
             _share(source.round(0), RunFolder(folder).round(0))
-            drawn = [*source.plans(1), source.hints(1), source.probes(1), source.balance(1)]
+            drawn = [*source.plans(1), source.hints(1), source.probes(1), source.temperature_search(1)]
             for path in [] if draws else drawn:
                 _share(path, folder / path.relative_to(source.path))
 

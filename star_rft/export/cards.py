@@ -199,8 +199,8 @@ def _lead(config: Mapping[str, Any], report: RoundReport) -> str:
     references = report.reference_solutions + report.anchor
     on = [f"{counted(report.selected, 'completion')} {card_text.judged_by(config)}"] if config["train"] else []
     on += [counted(references, "reference solution")] if references and config["train"] else []
-    compares = config["preference"] and config["preference"]["makes"] == "policy"
-    on += ["comparisons of completions, the better against the worse"] if compares else []
+    is_preference = config["preference"] and config["preference"]["makes"] == "policy"
+    on += ["preferences of completions, the better against the worse"] if is_preference else []
     return f"{base} after round {report.round}: trained on {', and on '.join(on)}."
 
 
@@ -231,7 +231,7 @@ def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) 
         )
     for section, took in card_data.trainings(folder, config, report.round).items():
         settings = config[section]
-        what, item = ("of comparisons", "ranking") if section == "preference" else ("supervised", "example")
+        what, item = ("of preferences", "preference") if section == "preference" else ("supervised", "example")
         dropped = f" ({took.dropped_too_long:,} too long, left out)" if took.dropped_too_long else ""
         lines.append(
             f"**Training, {what}**: {counted(took.examples, item)}{dropped}, {counted(took.steps, 'step')} of"

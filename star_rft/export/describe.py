@@ -54,7 +54,7 @@ def of_examples(told: Told, job: Job, tally: Tally, file: File) -> Exported:
         noun="Training examples",
         lead=_lead_of_examples(told, tally),
         files=[file],
-        snippets=loading_snippets.for_tool(job.tool, _loading(told, compares=False)),
+        snippets=loading_snippets.for_tool(job.tool, _loading(told, is_preference=False)),
         elsewhere=_elsewhere(job),
         command=_command(told, job),
         licence=job.licence,
@@ -67,7 +67,7 @@ def of_preferences(told: Told, job: Job, tally: Tally, file: File) -> Exported:
         noun="Preferences",
         lead=_lead_of_preferences(told, job, tally),
         files=[file],
-        snippets=loading_snippets.for_tool(job.tool, _loading(told, compares=True)),
+        snippets=loading_snippets.for_tool(job.tool, _loading(told, is_preference=True)),
         elsewhere=_elsewhere(job),
         command=_command(told, job),
         licence=job.licence,
@@ -95,7 +95,7 @@ def of_hub_folder(told: Told, job: Job, tally: Tally, files: Sequence[File]) -> 
         snippet
         for config in configs
         if config != "traces"
-        for snippet in loading_snippets.for_hub(_loading(told, compares=config == "dpo"), config=str(config))
+        for snippet in loading_snippets.for_hub(_loading(told, is_preference=config == "dpo"), config=str(config))
     ]
     return Exported(
         rounds=job.rounds,
@@ -122,9 +122,9 @@ def traces_file(name: str, rows: int, *, tokens: bool, is_hub: bool) -> File:
     return File(name, rows, "one row a trace.", columns, "traces" if is_hub else None)
 
 
-def dataset_name(told: Told, *, compares: bool) -> str:
+def dataset_name(told: Told, *, is_preference: bool) -> str:
     """Return the name that LLaMA-Factory knows a file by."""
-    return f"{told.config['name']}_{'dpo' if compares else 'sft'}"
+    return f"{told.config['name']}_{'dpo' if is_preference else 'sft'}"
 
 
 def _columns(layout: Layout[Any]) -> Mapping[str, str]:
@@ -190,14 +190,14 @@ def _elsewhere(job: Job) -> str:
     return f"`--for {others[0]}` and `--for {others[1]}` of `star-rft export` write what those read."
 
 
-def _loading(told: Told, *, compares: bool) -> Loading:
-    section = told.config["preference" if compares else "train"] or told.config["train"]
+def _loading(told: Told, *, is_preference: bool) -> Loading:
+    section = told.config["preference" if is_preference else "train"] or told.config["train"]
     return Loading(
-        name=dataset_name(told, compares=compares),
+        name=dataset_name(told, is_preference=is_preference),
         model=card_data.hub_name(told.config["model"]["name"]) or "path/to/the/base/model",
         max_tokens=section["max_tokens"],
         is_chat=told.is_chat,
-        compares=compares,
+        is_preference=is_preference,
     )
 
 

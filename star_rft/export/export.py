@@ -17,11 +17,11 @@ from star_rft.export import describe, traces
 from star_rft.export.card_data import Told
 from star_rft.export.cards import Exported, File, data_card
 from star_rft.export.files import CARD, INFO, in_batches, new_folder, opened
-from star_rft.export.formats import Format, Job, dataset_info, for_comparison, for_imitation
+from star_rft.export.formats import Format, Job, dataset_info, for_examples, for_preferences
 from star_rft.export.rows import (
-    Compared,
-    Imitated,
+    ExampleRow,
     Material,
+    PreferenceRow,
     Tally,
     compared,
     count_of_pairs,
@@ -115,14 +115,14 @@ def _bounded(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def _sft(work: Work) -> Exported:
     file = _examples(work, "sft.jsonl")
     if work.job.tool == "llama-factory":
-        _describe(work, file.name, compares=False)
+        _describe(work, file.name, is_preference=False)
     return describe.of_examples(work.told, work.job, work.tally, file)
 
 
 def _dpo(work: Work) -> Exported:
     file = _preferences(work, "dpo.jsonl")
     if work.job.tool == "llama-factory":
-        _describe(work, file.name, compares=True)
+        _describe(work, file.name, is_preference=True)
     return describe.of_preferences(work.told, work.job, work.tally, file)
 
 
@@ -157,16 +157,16 @@ def _examples(work: Work, name: str) -> File:
     config, material = work.told.config, work.texts
     if not config["train"]:
         raise RunError(
-            f"{work.folder.path}: trains on comparisons only (train: null), so there are no examples: --format dpo"
+            f"{work.folder.path}: trains on preferences only (train: null), so there are no examples: --format dpo"
         )
     share = {"reference_share": config["select"]["reference_solutions"], "mix": config["train"]["mix"]}
     more = {"seed": config["seed"], "max_tokens": config["train"]["max_tokens"], "tally": work.tally}
 
-    def items() -> Iterator[Imitated]:
+    def items() -> Iterator[ExampleRow]:
         for number in work.job.rounds:
             yield from imitated(material, round=number, **share, **more)
 
-    layout = for_imitation(
+    layout = for_examples(
         work.job.tool,
         material.prompts,
         stops=material.sampling.stops,
@@ -196,13 +196,13 @@ def _preferences(work: Work, name: str) -> File:
     if not section:
         _rank(work)
 
-    def items() -> Iterator[Compared]:
+    def items() -> Iterator[PreferenceRow]:
         for number in work.job.rounds:
             most = section["max_tokens"] if section else None
             yield from compared(material, round=number, max_tokens=most, tally=work.tally)
 
     total = count_of_pairs(work.con, work.job.rounds)
-    layout = for_comparison(
+    layout = for_preferences(
         work.job.tool,
         material.prompts,
         stops=material.sampling.stops,
@@ -255,8 +255,8 @@ def _write(work: Work, name: str, schema: pa.Schema, rows: Iterator[dict[str, An
     return written
 
 
-def _describe(work: Work, file: str, *, compares: bool) -> None:
+def _describe(work: Work, file: str, *, is_preference: bool) -> None:
     """Write what LLaMA-Factory wants to know of a file beside it."""
-    name = describe.dataset_name(work.told, compares=compares)
-    info = dataset_info(name, file, is_chat=work.told.is_chat, compares=compares)
+    name = describe.dataset_name(work.told, is_preference=is_preference)
+    info = dataset_info(name, file, is_chat=work.told.is_chat, is_preference=is_preference)
     (work.into / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")

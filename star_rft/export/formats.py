@@ -1,6 +1,6 @@
 """How each trainer wants its rows: TRL, axolotl and LLaMA-Factory, for plain prompts and for chat templates.
 
-TRL adds the tokens that begin and end a sequence, and so does axolotl to comparisons: their texts are without them.
+TRL adds the tokens that begin and end a sequence, and so does axolotl to preferences: their texts are without them.
 `input_output` of axolotl and the template `empty` of LLaMA-Factory add nothing: there they stand in the text, so that
 the model learns to stop. A completion that ended with another token than the tokenizer's end-of-sequence token has it
 in its text for these trainers too. Every row names its end. Keys that a trainer does not know it passes over.
@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import pyarrow as pa
 
 from star_rft.data import Prompter
-from star_rft.export.rows import Compared, Imitated
+from star_rft.export.rows import ExampleRow, PreferenceRow
 from star_rft.export.traces import Include
 from star_rft.models.ends import Stops
 from star_rft.models.tokens import bos_text
@@ -23,7 +23,7 @@ from star_rft.training.dataset import Row, completion_of
 from star_rft.types import Split
 
 Tool = Literal["trl", "axolotl", "llama-factory"]
-Item = TypeVar("Item", Imitated, Compared)
+Item = TypeVar("Item", ExampleRow, PreferenceRow)
 Columns = Mapping[str, pa.DataType]
 
 TEXT = pa.string()
@@ -103,9 +103,9 @@ class Texts:
         return self.prompts.messages(row.problem.prompt)
 
 
-def for_imitation(
+def for_examples(
     tool: Tool, prompts: Prompter, *, stops: Stops | None = None, joined: bool = False, tokens: bool = False
-) -> Layout[Imitated]:
+) -> Layout[ExampleRow]:
     """Return the layout of supervised examples; with `tokens` also the ids that were trained on.
 
     `joined` adds the whole exchange as one list, `conversations`, to a chat's prompt and completion: for trainers that
@@ -115,7 +115,7 @@ def for_imitation(
     columns, told = _IMITATION[tool, prompts.is_chat]
     has_exchange = joined and prompts.is_chat
 
-    def row(item: Imitated) -> dict[str, Any]:
+    def row(item: ExampleRow) -> dict[str, Any]:
         exchange = _exchange(texts, item, "conversations") if has_exchange else {}
         return told(texts, item) | exchange | _of_imitated(texts, item) | (_imitated_ids(texts, item) if tokens else {})
 
@@ -123,60 +123,60 @@ def for_imitation(
     return Layout({**columns, **more, **IMITATED, **(IMITATED_IDS if tokens else {})}, row)
 
 
-def for_comparison(
+def for_preferences(
     tool: Tool, prompts: Prompter, *, stops: Stops | None = None, tokens: bool = False
-) -> Layout[Compared]:
+) -> Layout[PreferenceRow]:
     """Return the layout of preferences: a prompt, the better and the worse completion."""
     texts = Texts(prompts, bos_text(prompts.tokenizer), prompts.stops_or_ends(stops))
     columns, told = _COMPARISON[tool, prompts.is_chat]
 
-    def row(item: Compared) -> dict[str, Any]:
+    def row(item: PreferenceRow) -> dict[str, Any]:
         return told(texts, item) | _of_compared(texts, item) | (_compared_ids(texts, item) if tokens else {})
 
     return Layout({**columns, **COMPARED, **(COMPARED_IDS if tokens else {})}, row)
 
 
-def _exchange(texts: Texts, item: Imitated, column: str = "messages") -> dict[str, Any]:
+def _exchange(texts: Texts, item: ExampleRow, column: str = "messages") -> dict[str, Any]:
     return {column: [*texts.asked(item.row), _said(item.row)]}
 
 
-def _prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
+def _prompt_completion(texts: Texts, item: ExampleRow) -> dict[str, Any]:
     return {"prompt": texts.bare(item.prompt), "completion": texts.unended(item.row)}
 
 
-def _chat_prompt_completion(texts: Texts, item: Imitated) -> dict[str, Any]:
+def _chat_prompt_completion(texts: Texts, item: ExampleRow) -> dict[str, Any]:
     return {"prompt": texts.asked(item.row), "completion": [_said(item.row)]}
 
 
-def _segments(texts: Texts, item: Imitated) -> dict[str, Any]:
+def _segments(texts: Texts, item: ExampleRow) -> dict[str, Any]:
     asked = {"label": False, "text": item.prompt}
     return {"segments": [asked, {"label": True, "text": texts.ended(item.row)}]}
 
 
-def _alpaca(texts: Texts, item: Imitated) -> dict[str, Any]:
+def _alpaca(texts: Texts, item: ExampleRow) -> dict[str, Any]:
     return {"instruction": item.prompt, "input": "", "output": texts.ended(item.row)}
 
 
-def _preference(texts: Texts, item: Compared) -> dict[str, Any]:
+def _preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
     sides = texts.unended(item.chosen), texts.unended(item.rejected)
     return {"prompt": texts.bare(item.prompt), "chosen": sides[0], "rejected": sides[1]}
 
 
-def _chat_preference(texts: Texts, item: Compared) -> dict[str, Any]:
+def _chat_preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
     return {"prompt": texts.asked(item.chosen), "chosen": [_said(item.chosen)], "rejected": [_said(item.rejected)]}
 
 
-def _message_preference(texts: Texts, item: Compared) -> dict[str, Any]:
+def _message_preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
     return {"messages": texts.asked(item.chosen), "chosen": _said(item.chosen), "rejected": _said(item.rejected)}
 
 
-def _alpaca_preference(texts: Texts, item: Compared) -> dict[str, Any]:
+def _alpaca_preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
     sides = texts.ended(item.chosen), texts.ended(item.rejected)
     return {"instruction": item.prompt, "input": "", "chosen": sides[0], "rejected": sides[1]}
 
 
 # By trainer, and whether the run rendered its prompts by a chat template.
-_IMITATION: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, Imitated], dict[str, Any]]]] = {
+_IMITATION: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, ExampleRow], dict[str, Any]]]] = {
     ("trl", False): ({"prompt": TEXT, "completion": TEXT}, _prompt_completion),
     ("trl", True): ({"prompt": MESSAGES, "completion": MESSAGES}, _chat_prompt_completion),
     ("axolotl", False): ({"segments": SEGMENTS}, _segments),
@@ -186,7 +186,7 @@ _IMITATION: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, Imitated], d
 }
 _TEXT_PAIR = {"chosen": TEXT, "rejected": TEXT}
 _MESSAGE_PAIR = {"messages": MESSAGES, "chosen": MESSAGE, "rejected": MESSAGE}
-_COMPARISON: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, Compared], dict[str, Any]]]] = {
+_COMPARISON: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, PreferenceRow], dict[str, Any]]]] = {
     ("trl", False): ({"prompt": TEXT, **_TEXT_PAIR}, _preference),
     ("trl", True): ({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES}, _chat_preference),
     ("axolotl", False): ({"prompt": TEXT, **_TEXT_PAIR}, _preference),
@@ -196,15 +196,15 @@ _COMPARISON: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, Compared], 
 }
 
 
-def dataset_info(name: str, file: str, *, is_chat: bool, compares: bool) -> dict[str, Any]:
+def dataset_info(name: str, file: str, *, is_chat: bool, is_preference: bool) -> dict[str, Any]:
     """Return what LLaMA-Factory's dataset_info.json must say of a file."""
     columns = {"messages": "messages"} if is_chat else {"prompt": "instruction", "query": "input"}
-    if compares:
+    if is_preference:
         columns |= {"chosen": "chosen", "rejected": "rejected"}
     elif not is_chat:
         columns |= {"response": "output"}
     entry: dict[str, Any] = {"file_name": file, "formatting": "sharegpt" if is_chat else "alpaca"}
-    entry |= {"ranking": True} if compares else {}
+    entry |= {"preference": True} if is_preference else {}
     entry |= {"columns": columns}
     if is_chat:
         roles = {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
@@ -216,23 +216,23 @@ def _said(row: Row) -> dict[str, str]:
     return {"role": "assistant", "content": row.text}
 
 
-def _of_imitated(texts: Texts, item: Imitated) -> dict[str, Any]:
+def _of_imitated(texts: Texts, item: ExampleRow) -> dict[str, Any]:
     row = item.row
     about = {"problem_id": row.problem.id, "round": item.round, "source": row.kind, "weight": row.weight}
     return {"id": _id(row), **about, "end": texts.end(row)}
 
 
-def _imitated_ids(texts: Texts, item: Imitated) -> dict[str, Any]:
+def _imitated_ids(texts: Texts, item: ExampleRow) -> dict[str, Any]:
     prompt, completion = list(texts.prompts.prompt_ids(item.prompt)), texts.ids(item.row)
     return {"input_ids": prompt + completion, "completion_mask": [0] * len(prompt) + [1] * len(completion)}
 
 
-def _compared_ids(texts: Texts, item: Compared) -> dict[str, Any]:
+def _compared_ids(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
     prompt = list(texts.prompts.prompt_ids(item.prompt))
     return {"prompt_ids": prompt, "chosen_ids": texts.ids(item.chosen), "rejected_ids": texts.ids(item.rejected)}
 
 
-def _of_compared(texts: Texts, item: Compared) -> dict[str, Any]:
+def _of_compared(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
     better, worse = item.scores
     sides = {"better_id": _id(item.chosen), "worse_id": _id(item.rejected)}
     return {
@@ -259,7 +259,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to export. `pairs` is how many comparisons a prompt may have where the run made none itself."""
+    """What to export. `pairs` is how many preferences a prompt may have where the run made none itself."""
 
     format: Format
     rounds: Sequence[int]

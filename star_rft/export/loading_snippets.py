@@ -32,11 +32,11 @@ class Loading:
     model: str
     max_tokens: int
     is_chat: bool
-    compares: bool
+    is_preference: bool
 
     @property
     def file(self) -> str:
-        return "dpo.jsonl" if self.compares else "sft.jsonl"
+        return "dpo.jsonl" if self.is_preference else "sft.jsonl"
 
 
 def for_tool(tool: Tool, about: Loading) -> list[Snippet]:
@@ -70,7 +70,7 @@ def for_traces(file: str) -> list[Snippet]:
 
 
 def _trl(about: Loading, load: str) -> Snippet:
-    kind = "DPO" if about.compares else "SFT"
+    kind = "DPO" if about.is_preference else "SFT"
     lines = [
         "from datasets import load_dataset",
         f"from trl import {kind}Config, {kind}Trainer",
@@ -81,7 +81,7 @@ def _trl(about: Loading, load: str) -> Snippet:
         "trainer.train()",
     ]
     begun = "the end of the sequence is added by TRL" if not about.is_chat else "TRL applies the chat template"
-    said = f"Prompt and {'the two completions' if about.compares else 'completion'} apart; {begun}."
+    said = f"Prompt and {'the two completions' if about.is_preference else 'completion'} apart; {begun}."
     return Snippet("TRL", said, "python", "\n".join(lines))
 
 
@@ -89,9 +89,9 @@ def _axolotl(about: Loading) -> Snippet:
     where = {"path": about.file, "ds_type": "json"}
     more = ""
     kind: dict[str, Any]
-    if about.compares and about.is_chat:
+    if about.is_preference and about.is_chat:
         kind = {"split": "train", "type": "chat_template.default", "field_messages": "messages"}
-    elif about.compares:
+    elif about.is_preference:
         kind = {"split": "train", "type": _preference_type()}
     elif about.is_chat:
         kind = {"type": "chat_template", "roles_to_train": None, "train_on_eos": None}
@@ -105,7 +105,7 @@ def _axolotl(about: Loading) -> Snippet:
 def _axolotl_of_hub(about: Loading, config: str) -> Snippet:
     where = {"path": HUB, "name": config, "split": "train"}
     kind: dict[str, Any]
-    if about.compares:
+    if about.is_preference:
         chat = {"type": "chat_template.default", "field_messages": "prompt"}
         kind = chat if about.is_chat else {"type": _preference_type()}
     elif about.is_chat:
@@ -124,9 +124,9 @@ def _preference_type() -> dict[str, str]:
 
 def _axolotl_config(about: Loading, dataset: Mapping[str, Any]) -> str:
     config: dict[str, Any] = {"base_model": about.model}
-    config |= {"rl": "dpo"} if about.compares else {}
+    config |= {"rl": "dpo"} if about.is_preference else {}
     config |= {"datasets": [dict(dataset)]}
-    config |= {} if about.compares else {"train_on_inputs": False}
+    config |= {} if about.is_preference else {"train_on_inputs": False}
     return _yaml(config | {"sequence_len": about.max_tokens})
 
 
@@ -141,16 +141,16 @@ def _llama_factory(about: Loading) -> Snippet:
 
 
 def _llama_factory_config(about: Loading, folder: str) -> str:
-    config: dict[str, Any] = {"model_name_or_path": about.model, "stage": "dpo" if about.compares else "sft"}
+    config: dict[str, Any] = {"model_name_or_path": about.model, "stage": "dpo" if about.is_preference else "sft"}
     config |= {"do_train": True, "dataset_dir": folder, "dataset": about.name}
-    config |= {"mask_history": True} if about.is_chat and not about.compares else {}
+    config |= {"mask_history": True} if about.is_chat and not about.is_preference else {}
     config |= {} if about.is_chat else {"template": "empty"}
     return _yaml(config | {"cutoff_len": about.max_tokens, "output_dir": "out"})
 
 
 def _llama_factory_of_hub(about: Loading, config: str) -> Snippet:
-    if about.is_chat and not about.compares:
-        info = dataset_info(about.name, "", is_chat=True, compares=False)[about.name]
+    if about.is_chat and not about.is_preference:
+        info = dataset_info(about.name, "", is_chat=True, is_preference=False)[about.name]
         entry = {"hf_hub_url": HUB, "subset": config, **info, "columns": {"messages": "conversations"}}
         del entry["file_name"]
         text = json.dumps({about.name: entry}, indent=2)
@@ -164,7 +164,7 @@ def _converted(about: Loading, config: str) -> str:
     """Return code that writes what LLaMA-Factory reads, for its template `empty` where there is no chat."""
     if about.is_chat:
         made = '{"messages": row["prompt"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]}'
-    elif about.compares:
+    elif about.is_preference:
         sides = '"chosen": row["chosen"] + END, "rejected": row["rejected"] + END'
         made = '{"instruction": row["prompt"], "input": "", ' + sides + "}"
     else:

@@ -31,7 +31,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Imitated:
+class ExampleRow:
     """A completion that a round imitated. `prompt` is the text that the model saw, special tokens in it."""
 
     round: int
@@ -40,7 +40,7 @@ class Imitated:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class PreferenceRow:
     """Two completions of one prompt, of which a round preferred the first, or would: they have unequal scores."""
 
     round: int
@@ -81,7 +81,7 @@ class Tally:
 
 def imitated(
     material: Material, *, round: int, reference_share: float, mix: float, seed: int, max_tokens: int, tally: Tally
-) -> Iterator[Imitated]:
+) -> Iterator[ExampleRow]:
     """Yield what a round's supervised training saw, in the order of its corpus."""
     asked, stops = _asked(material.prompts), material.sampling.stops
     found = rows(
@@ -103,11 +103,11 @@ def imitated(
             tally.too_long += 1
             continue
         tally.add(row.problem.id, length, tokens, kind=row.kind, weight=row.weight)
-        yield Imitated(round, row, prompt)
+        yield ExampleRow(round, row, prompt)
 
 
-def compared(material: Material, *, round: int, max_tokens: int | None, tally: Tally) -> Iterator[Compared]:
-    """Yield every pair of unequal scores of a round's rankings: what DPO and RSO train on, and RRHF's lists hold."""
+def compared(material: Material, *, round: int, max_tokens: int | None, tally: Tally) -> Iterator[PreferenceRow]:
+    """Yield every pair of unequal scores of a round's preferences: what DPO and RSO train on, and RRHF's lists hold."""
     asked, stops = _asked(material.prompts), material.sampling.stops
     for places in ranked(
         material.con,
@@ -124,7 +124,7 @@ def compared(material: Material, *, round: int, max_tokens: int | None, tally: T
         for (better, chosen, first), (worse, rejected, second) in combinations(kept, 2):
             if better > worse:
                 tally.add(problem.id, length, first + second, kind="pair")
-                yield Compared(round, prompt, chosen, rejected, (better, worse))
+                yield PreferenceRow(round, prompt, chosen, rejected, (better, worse))
 
 
 def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, int]]:
@@ -150,13 +150,13 @@ def set_against_incorrect(
     limit: int,
     scorer_decides: bool,
 ) -> None:
-    """Make the view `rankings` hold what the rule `pairs` would have made of rounds that compared nothing.
+    """Make the view `preferences` hold what the rule `pairs` would have made of rounds that compared nothing.
 
     Traces that a round selected are set against incorrect ones of their prompt, at most `limit` pairs a prompt;
     `candidates_of` says, as the config does, whether a round could take the traces of all rounds.
     """
     con.execute(
-        "create or replace temp table made (in_round integer, ranking bigint, problem_id varchar, place integer,"
+        "create or replace temp table made (in_round integer, preference bigint, problem_id varchar, place integer,"
         " sample_id varchar, score double)"
     )
     for round in rounds:
@@ -168,15 +168,15 @@ def set_against_incorrect(
         )
         rank(pool, of="correct_incorrect", limit=limit)
         con.execute(f"insert into made select {int(round)}, * from ranked")
-    con.execute("create or replace temp view rankings as select * from made")
+    con.execute("create or replace temp view preferences as select * from made")
 
 
 def count_of_pairs(con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> int:
-    """Return how many pairs the rankings of rounds have, those of equal scores among them."""
+    """Return how many pairs the preferences of rounds have, those of equal scores among them."""
     listed = ", ".join(str(int(number)) for number in rounds)
     ((found,),) = con.sql(
-        "select coalesce(sum(places * (places - 1) // 2), 0)::bigint from (select count(*) as places from rankings"
-        f" where in_round in ({listed}) group by in_round, ranking)"
+        "select coalesce(sum(places * (places - 1) // 2), 0)::bigint from (select count(*) as places from preferences"
+        f" where in_round in ({listed}) group by in_round, preference)"
     ).fetchall()
     return int(found)
 

@@ -6,14 +6,14 @@ that line leaves files which nothing names; the next writer removes them. Later 
 
 from star_rft.ledger.manifest import SCHEMA, Manifest
 from star_rft.ledger.parts import described, write_unit
-from star_rft.ledger.schemas import FLAGGED, PROBLEMS, RANKINGS, ROUNDS, SAMPLES, SCORES, SELECTION, VERDICTS
+from star_rft.ledger.schemas import FLAGGED, PREFERENCES, PROBLEMS, ROUNDS, SAMPLES, SCORES, SELECTION, VERDICTS
 from star_rft.ledger.store import Ledger
 from star_rft.ledger.views import batches
 
 __all__ = [
     "FLAGGED",
+    "PREFERENCES",
     "PROBLEMS",
-    "RANKINGS",
     "ROUNDS",
     "SAMPLES",
     "SCHEMA",

@@ -67,10 +67,10 @@ SELECTION = pa.schema(
         ("weight", pa.float64()),
     ]
 )
-RANKINGS = pa.schema(
+PREFERENCES = pa.schema(
     [
         ("in_round", pa.int32()),
-        ("ranking", pa.int64()),
+        ("preference", pa.int64()),
         ("problem_id", pa.string()),
         ("place", pa.int32()),
         ("sample_id", pa.string()),

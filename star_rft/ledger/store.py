@@ -146,7 +146,7 @@ class Ledger:
             fork(self._manifest, folder, keeps_unit=keeps_unit, keeps_row=keeps_row)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """Open DuckDB with the views problems, samples, verdicts, scores, traces, selection, rankings and more."""
+        """Open DuckDB with the views problems, samples, verdicts, scores, traces, selection, preferences and more."""
         with self._lock:
             return views.connect(self.run_dir, self._manifest)
 

@@ -17,8 +17,8 @@ from star_rft.ledger.schemas import (
     DECODINGS,
     FLAGGED,
     FRONTIER,
+    PREFERENCES,
     PROBLEMS,
-    RANKINGS,
     ROUNDS,
     SAMPLES,
     SCORES,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MEMORY = "2GB"
 # Of several rows of one sample the newest.
 NEWEST = "qualify row_number() over (partition by sample_id order by part desc) = 1"
-OF_ROUNDS = {"selection": SELECTION, "rankings": RANKINGS, "frontier": FRONTIER, "flagged": FLAGGED}
+OF_ROUNDS = {"selection": SELECTION, "preferences": PREFERENCES, "frontier": FRONTIER, "flagged": FLAGGED}
 
 
 def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:

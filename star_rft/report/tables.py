@@ -180,7 +180,7 @@ def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
         counts = ", ".join(f"{r.hinted_correct:,} of {r.hinted:,} in round {r.round}" for r in hinted)
         yield f"Correct with a hint: {counts}."
     for report in reports:
-        if (found := report.balance) is not None:
+        if (found := report.temperature_search) is not None:
             chosen = f"temperature {found['temperature']:g}"
             chosen += "" if found["threshold"] is None else f" and threshold {found['threshold']:g}"
             yield f"Round {report.round} sampled at {chosen}: balance score {found['score']:.3f}."

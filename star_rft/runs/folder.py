@@ -86,8 +86,8 @@ class RunFolder:
         """The plan of the samples that a round's temperature is chosen by."""
         return self.round(number) / "probes.parquet"
 
-    def balance(self, number: int) -> Path:
-        return self.round(number) / "balance.json"
+    def temperature_search(self, number: int) -> Path:
+        return self.round(number) / "temperature_search.json"
 
     def hints(self, number: int) -> Path:
         """The plan of what is sampled again with a hint."""
@@ -96,8 +96,8 @@ class RunFolder:
     def selection(self, number: int) -> Path:
         return self.round(number) / "selection.parquet"
 
-    def rankings(self, number: int) -> Path:
-        return self.round(number) / "rankings.parquet"
+    def preferences(self, number: int) -> Path:
+        return self.round(number) / "preferences.parquet"
 
     def checkpoint(self, number: int) -> Path:
         return self.round(number) / "checkpoint"
@@ -117,7 +117,7 @@ class RunFolder:
                 shutil.rmtree(float32_of(self.checkpoint(number)), ignore_errors=True)
 
     def supervised(self, number: int) -> Path:
-        """The model between supervised training and training on comparisons, where a round does both."""
+        """The model between supervised and preference training, where a round does both."""
         return self.round(number) / "supervised"
 
     def verifier(self, number: int) -> Path:

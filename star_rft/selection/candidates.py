@@ -123,7 +123,7 @@ def candidates(
     )
     con.execute(
         "create or replace temp table ranked"
-        " (ranking bigint, problem_id varchar, place integer, sample_id varchar, score double)"
+        " (preference bigint, problem_id varchar, place integer, sample_id varchar, score double)"
     )
     return Pool(con, round, seed)
 

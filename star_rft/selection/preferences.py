@@ -1,4 +1,4 @@
-"""Rankings: traces of one problem, best first, for objectives that compare (DPO, RSO, RRHF).
+"""Preferences: traces of one problem, best first, for objectives that compare (DPO, RSO, RRHF).
 
 The table `ranked` has one row a place. A pair is a ranking of two. The reference solution has no sample id.
 """
@@ -20,12 +20,12 @@ def rank(pool: Pool, *, of: str, limit: int) -> None:
     }[of](limit)
     pool.con.execute(
         "create or replace temp table ranked as"
-        " select dense_rank() over (order by problem_id, within)::bigint as ranking, problem_id,"
+        " select dense_rank() over (order by problem_id, within)::bigint as preference, problem_id,"
         f" place::integer as place, sample_id, score::double as score from ({query})"
     )
-    # Whoever is behind another in a ranking: what was still in, and what was wrong from the start.
+    # Whoever is behind another in a preference: what was still in, and what was wrong from the start.
     behind = (
-        "sample_id in (select sample_id from (select *, max(score) over (partition by ranking) as best from ranked)"
+        "sample_id in (select sample_id from (select *, max(score) over (partition by preference) as best from ranked)"
         " where sample_id is not null and score < best)"
     )
     pool.change(f"(why is null or why = 'incorrect') and {behind}", {"why": "'loser'"})

@@ -199,7 +199,7 @@ def pairs(
     of: Literal["correct_incorrect", "best_worst", "all", "all_and_reference"] = "correct_incorrect",
     limit: Positive = 1,
 ) -> None:
-    """Rank traces for an objective that compares; see `rankings`. What loses is no example to imitate: `loser`.
+    """Rank traces for an objective that compares; see `preferences`. What loses is no example to imitate: `loser`.
 
     `correct_incorrect` sets each selected trace against an incorrect one, `best_worst` the best against the worst
     by score, at most `limit` pairs a problem. `all` ranks the `limit` best distinct traces of a problem in one list,
@@ -224,10 +224,10 @@ def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """`traces` as `pool.finish` describes them; `rankings` its lists, best place first."""
+    """`traces` as `pool.finish` describes them; `preferences` its lists, best place first."""
 
     traces: duckdb.DuckDBPyRelation
-    rankings: duckdb.DuckDBPyRelation
+    preferences: duckdb.DuckDBPyRelation
 
 
 def select(
@@ -250,7 +250,9 @@ def select(
     for call in calls:
         call(pool)
     traces = finish(pool, weighting=weighting)
-    return Selected(traces, con.sql(f"select {int(round)}::integer as in_round, * from ranked order by ranking, place"))
+    return Selected(
+        traces, con.sql(f"select {int(round)}::integer as in_round, * from ranked order by preference, place")
+    )
 
 
 CHANGES = pa.schema([("sample_id", pa.string()), ("why", pa.string()), ("duplicate_of", pa.string())])

@@ -12,7 +12,7 @@ from star_rft.evaluation import evaluate
 from star_rft.evaluation.diversity import diversity
 from star_rft.evaluation.evaluate import HeldOut
 from star_rft.evaluation.gate import Decision, Gate, Signs, decide, evaluated
-from star_rft.evaluation.kl import drift, length_drift, own_samples, reference_solutions
+from star_rft.evaluation.kl import kl_to_base, length_change, own_samples, reference_solutions
 from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
@@ -47,7 +47,7 @@ class RoundMetrics:
         """Sum a round up, its seconds aside."""
         scored = {split: self._scores(round, split) for split in ("dev", "test") if self.context.problems.get(split)}
         figures = self._of_training(round) if round > 0 else {}
-        figures["drift"] = self._drift(round, policy)
+        figures["kl"] = self._kl(round, policy)
         decision = self._decision(round, figures)
         return RoundReport(
             round=round,
@@ -81,13 +81,13 @@ class RoundMetrics:
         figures |= {
             "reference_solutions": references,
             "anchor": anchors,
-            "balance": temperature_search.chosen(self.context.folder.balance(round)),
+            "temperature_search": temperature_search.chosen(self.context.folder.temperature_search(round)),
         }
         figures["waves"] = len(list(self.context.folder.round(round).glob("plan*.parquet")))
         figures["diversity"] = diversity(con, round=round, seed=self.context.seed)
         return figures
 
-    def _drift(self, round: int, policy: Model) -> dict[str, float]:
+    def _kl(self, round: int, policy: Model) -> dict[str, float]:
         """Measure on held-out samples, which the new policy drew; a round's train samples are still of the old one."""
         split = self.context.held_out_split
         if self.kl.traces == 0 or not self.context.folder.eval(round).exists():
@@ -105,8 +105,8 @@ class RoundMetrics:
         )
         self.context.engine.release()
         items = {"own": own, "reference": reference_solutions(problems, **settings)}
-        found = drift(policy, self.start, items, **self.kl.loading)
-        lengths = length_drift(con, round=round, split=split)
+        found = kl_to_base(policy, self.start, items, **self.kl.loading)
+        lengths = length_change(con, round=round, split=split)
         return found | ({"length_ratio": lengths["ratio"]} if "ratio" in lengths else {})
 
     def _decision(self, round: int, figures: Mapping[str, Any]) -> Decision | None:
@@ -118,7 +118,7 @@ class RoundMetrics:
                 continue
             rows = evaluate.read(self.context.folder.eval(earlier), "dev")
             past = None if earlier == round else self.recorded(earlier)
-            measured = figures if past is None else {"diversity": past.diversity, "drift": past.drift}
+            measured = figures if past is None else {"diversity": past.diversity, "kl": past.kl}
             is_out = past is not None and past.gate is not None and past.gate["rolled_back"]
             history.append(evaluated(earlier, rows, rolled_back=is_out, signs=_signs(measured)))
         return decide(self.gate, round, history)
@@ -144,7 +144,7 @@ def _signs(figures: Mapping[str, Any]) -> Signs:
     return Signs(
         saturated=found.get("saturated"),
         diversity={"ways": found["ways"]} if "ways" in found else {},
-        drift=figures.get("drift", {}).get("own"),
+        kl=figures.get("kl", {}).get("own"),
     )
 
 

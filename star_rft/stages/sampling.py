@@ -121,7 +121,7 @@ class SamplingStage:
         """Return who samples a round, at the temperature that was found for it if one was looked for."""
         if self.search is None:
             return self.sources
-        path = self.context.folder.balance(round_index)
+        path = self.context.folder.temperature_search(round_index)
         if not path.exists():
             self._search(self.search, round_index, policy)
         found = temperature_search.chosen(path)
@@ -143,7 +143,7 @@ class SamplingStage:
             thresholds=search.thresholds,
             target=search.target,
         )
-        temperature_search.write(self.context.folder.balance(round_index), tried)
+        temperature_search.write(self.context.folder.temperature_search(round_index), tried)
 
     def _tries(self, search: TemperatureSearch) -> list[Source]:
         """Return the policy at each temperature that is tried."""

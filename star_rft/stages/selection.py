@@ -11,7 +11,7 @@ from star_rft.evaluation.trace_audit import flagged_traces
 from star_rft.files import write_batches, write_table
 from star_rft.frontier.classes import classify
 from star_rft.frontier.review import reviews
-from star_rft.ledger import RANKINGS
+from star_rft.ledger import PREFERENCES
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.writer import VerifierPool
@@ -45,7 +45,7 @@ class SelectionStage:
     def settings_of(self, round_index: int) -> dict[str, Any]:
         """Return how the traces of a round are selected: by the config, and by what was found for this round."""
         settings = dict(self.settings)
-        found = temperature_search.chosen(self.context.folder.balance(round_index))
+        found = temperature_search.chosen(self.context.folder.temperature_search(round_index))
         if found and found["threshold"] is not None:
             # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
             settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
@@ -59,7 +59,9 @@ class SelectionStage:
             return
         with context.timing.timed(round_index, "select"):
             chosen = select(context.ledger.connect(), round=round_index, **self.settings_of(round_index))
-            write_batches(context.folder.rankings(round_index), chosen.rankings.to_arrow_reader(BATCH), RANKINGS)
+            write_batches(
+                context.folder.preferences(round_index), chosen.preferences.to_arrow_reader(BATCH), PREFERENCES
+            )
             write_batches(path, chosen.traces.to_arrow_reader(BATCH))
             with self.second() as second:
                 references = {problem.id: problem.reference for problem in context.train_problems}

@@ -37,7 +37,7 @@ PIP_NAMES = {"comet_ml": "comet-ml"}
 # The others take numbers only.
 TAKES_TEXT = ("tensorboard", "wandb", "comet_ml", "trackio")
 # The first part of the names of what a training logs, by its title.
-PREFIXES = {"training": "train", "training on comparisons": "train_comparisons"}
+PREFIXES = {"training": "train", "preference training": "train_preferences"}
 PREFIXES |= {"training the verifier": "train_verifier", "warm start": "warm_start"}
 # What waits for a tracker at most; one that is so far behind does not answer.
 MOST_WAITING = 100_000

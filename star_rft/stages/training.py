@@ -14,9 +14,9 @@ from star_rft.runs.reports import read_report
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
 from star_rft.stages.trackers import Tracking
-from star_rft.training.dataset import Sampling, corpus, rankings, reference_examples
+from star_rft.training.dataset import Sampling, corpus, preferences, reference_examples
 from star_rft.training.schedule import Fit, Places, RoundTraining
-from star_rft.types import Example, Model, Problem, Ranking, RoundReport
+from star_rft.types import Example, Model, Preference, Problem, RoundReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class TrainingStage:
                     starts={"base": self.base, "warm_start": folder.warm_start, "last": policy},
                     places=Places(folder.path, out, between, folder.verifier(round_index), has_next=True),
                     examples=lambda: self.examples(round_index),
-                    rankings=lambda: self.rankings(round_index),
+                    preferences=lambda: self.preferences(round_index),
                     do=partial(self._fit, round_index),
                 )
         folder.remove_float32(round_index)
@@ -83,9 +83,9 @@ class TrainingStage:
         """Return what a round's supervised training imitates, in a fixed order."""
         return corpus(self.context.ledger.connect(), **self.corpus_settings(round_index))
 
-    def rankings(self, round_index: int) -> list[Ranking]:
+    def preferences(self, round_index: int) -> list[Preference]:
         """Return what a round's preference training compares, in a fixed order."""
-        return rankings(self.context.ledger.connect(), **self.material(round_index))
+        return preferences(self.context.ledger.connect(), **self.material(round_index))
 
     def corpus_settings(self, round_index: int) -> dict[str, Any]:
         """Return the options of `training.dataset.corpus` for a round."""
@@ -98,7 +98,7 @@ class TrainingStage:
         }
 
     def material(self, round_index: int) -> dict[str, Any]:
-        """Return what turns the rows of a round into examples and rankings."""
+        """Return what turns the rows of a round into examples and preferences."""
         return {
             "round": round_index,
             "problems": {problem.id: problem for problem in self.context.train_problems},

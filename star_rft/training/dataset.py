@@ -11,7 +11,7 @@ from star_rft.errors import RunFailure
 from star_rft.ledger import batches
 from star_rft.models.ends import Ends, Stops, ends_by
 from star_rft.models.tokens import ended_text_ids, text_ids
-from star_rft.types import Example, FinishReason, Problem, Ranking, Trace, digest
+from star_rft.types import Example, FinishReason, Preference, Problem, Trace, digest
 
 if TYPE_CHECKING:
     import duckdb
@@ -120,20 +120,20 @@ def reference_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list
     return [Example(prompts.prompt_ids(prompts.render(p)), prompts.completion_ids(prompts.target(p))) for p in problems]
 
 
-def rankings(
+def preferences(
     con: duckdb.DuckDBPyConnection,
     *,
     round: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
     sampling: Sampling,
-) -> list[Ranking]:
+) -> list[Preference]:
     """Build what a round's objective compares, in a fixed order."""
     found = []
     for places in ranked(con, round=round, problems=problems, prompts=prompts, sampling=sampling):
         examples = [example_of(row, prompts=prompts, stops=sampling.stops) for _, row in places]
         completions = tuple(example.completion_ids for example in examples)
-        found.append(Ranking(examples[0].prompt_ids, completions, tuple(score for score, _ in places)))
+        found.append(Preference(examples[0].prompt_ids, completions, tuple(score for score, _ in places)))
     return found
 
 
@@ -145,18 +145,18 @@ def ranked(
     prompts: Prompts,
     sampling: Sampling,
 ) -> Iterator[list[tuple[float, Row]]]:
-    """Yield the places of one ranking after the other, best first, with their scores.
+    """Yield the places of one preference after the other, best first, with their scores.
 
     A place without a sample is the reference solution.
     """
     query = (
-        f"select r.ranking, r.problem_id, r.score, r.sample_id, {_OF_SAMPLE}"
-        f" from rankings r left join samples s using (sample_id) where r.in_round = {int(round)}"
-        " order by r.ranking, r.place"
+        f"select r.preference, r.problem_id, r.score, r.sample_id, {_OF_SAMPLE}"
+        f" from preferences r left join samples s using (sample_id) where r.in_round = {int(round)}"
+        " order by r.preference, r.place"
     )
     places = (place for batch in batches(con, query) for place in batch)
-    for _, ranking in groupby(places, key=lambda place: place["ranking"]):
-        yield [(float(place["score"]), _placed(place, problems, prompts, sampling)) for place in ranking]
+    for _, preference in groupby(places, key=lambda place: place["preference"]):
+        yield [(float(place["score"]), _placed(place, problems, prompts, sampling)) for place in preference]
 
 
 def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: Prompts, sampling: Sampling) -> Row:

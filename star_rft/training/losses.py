@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from star_rft.training.batching import IGNORED
 from star_rft.training.forward import Nll
-from star_rft.training.options import Comparison
+from star_rft.training.options import PreferenceObjective
 
 
 def weighted_nll(nll: Nll, *, weights: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ def completion_logps(nll: Nll, *, labels: torch.Tensor, lengths: torch.Tensor) -
 
 
 def pair_losses(
-    comparison: Comparison,
+    kind: PreferenceObjective,
     *,
     logps: torch.Tensor,
     references: torch.Tensor,
@@ -42,7 +42,7 @@ def pair_losses(
       division by the reference, not by the length. (TRL's `sigmoid_norm` divides r by the length, as Tulu 3 does.)
     - rrhf (2304.05302, eq. 2): max(0, p_worse - p_better), p = log pi(y|x) / |y|; neither reference nor beta.
     """
-    if comparison == "rrhf":
+    if kind == "rrhf":
         p_N = logps / lengths
         return F.relu(p_N[worse] - p_N[better])
     ratios_N = logps - references

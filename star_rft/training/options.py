@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from star_rft.progress import OnStep
 
-Comparison = Literal["dpo", "rso", "rrhf"]
+PreferenceObjective = Literal["dpo", "rso", "rrhf"]
 # Told one line that a user should read.
 Say = Callable[[str], None]
 
@@ -28,7 +28,7 @@ class LoraSpec:
 class FitReport:
     """What was trained on. `tokens` counts prompts and completions over all steps, without padding.
 
-    Of rankings, `examples` counts the rankings and `dropped_too_long` their completions.
+    Of preferences, `examples` counts the preferences and `dropped_too_long` their completions.
     """
 
     steps: int

@@ -1,4 +1,4 @@
-"""Training on rankings: objectives that compare the completions of one prompt, DPO, RSO and RRHF."""
+"""Training on preferences: objectives that compare the completions of one prompt, DPO, RSO and RRHF."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from star_rft.errors import TrainingError
 from star_rft.training.batching import Size, pack, pad
 from star_rft.training.fit import run
 from star_rft.training.limits import Limit, limit_of
-from star_rft.training.options import Comparison, FitOptions, FitReport, settled
-from star_rft.types import Example, Ranking
+from star_rft.training.options import FitOptions, FitReport, PreferenceObjective, settled
+from star_rft.types import Example, Preference
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from star_rft.training.objective import Batch, Load, RowsOf
 
 
-def fit_rankings(
-    rankings: Sequence[Ranking],
+def fit_preferences(
+    preferences: Sequence[Preference],
     *,
-    objective: Comparison,
+    objective: PreferenceObjective,
     model_path: str | Path,
     reference_path: str | Path | None = None,
     out_dir: Path,
@@ -47,27 +47,27 @@ def fit_rankings(
       gives every pair of unequal scores. rso is the "sigmoid-norm" loss of its paper (2309.06657), where beta is
       called gamma: the same formula, for it is the sampling that sets RSO apart from DPO. Its norm is the
       division by the reference; TRL's `sigmoid_norm` divides by the length, and is not this.
-    - rrhf (2304.05302): the mean over the step's rankings of sum_{score_i < score_j} max(0, p_i - p_j) plus
+    - rrhf (2304.05302): the mean over the step's preferences of sum_{score_i < score_j} max(0, p_i - p_j) plus
       `sft_weight` (paper: 1) times -p of the first completion, where p = log pi(y|x) / |y|; no reference, no beta.
       (In the paper's text that last term is a sum over tokens, in its authors' code the mean, as here.)
     - `reference_path` is the reference model (default: the one that the training starts from). It scores every
       completion once, before the training, and is not in memory during it. The policy's own dropout, and the noise of
       its routers, is off; that of `lora` is not.
     - Each completion is forwarded once a visit, whatever the number of its pairs. `batch_size` and
-      `micro_batch_size` count rankings, and the completions of one stay together in a micro-batch.
+      `micro_batch_size` count preferences, and the completions of one stay together in a micro-batch.
     - Completions that exceed `max_tokens` with their prompt are dropped and counted, never cut; the rest of their
-      ranking is compared, if anything in it can be.
+      preference is compared, if anything in it can be.
 
     Raises TrainingError.
     """
     settings, around = settled(lr, options)
     _check(objective, reference_path=reference_path, beta=beta, sft_weight=sft_weight)
-    if not rankings:
-        raise TrainingError("there are no rankings to train on")
-    for ranking in rankings:
-        _check_ranking(ranking)
+    if not preferences:
+        raise TrainingError("there are no preferences to train on")
+    for preference in preferences:
+        _check_preference(preference)
     limit = limit_of(settings.max_tokens, model_path, reference_path, trust_remote_code=around.trust_remote_code)
-    kept, dropped = _usable(rankings, limit)
+    kept, dropped = _usable(preferences, limit)
     limit.report(dropped, "completions", around.say)
     reference = None if objective == "rrhf" else reference_path or around.weights_from or model_path
     compared = Compared(kept, objective, reference, beta, sft_weight)
@@ -76,32 +76,34 @@ def fit_rankings(
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The loss of a step: sum_pairs loss / pairs (rrhf: / rankings) + sft_weight * sum_i w_i nll_i / sum_i w_i T_i."""
+    """The loss of a step: sum_pairs loss / pairs (rrhf: / preferences) + sft_weight * sum_i w_i nll_i / sum_i w_i
+    T_i.
+    """
 
-    rankings: Sequence[Ranking]
-    comparison: Comparison
+    preferences: Sequence[Preference]
+    kind: PreferenceObjective
     reference: str | Path | None
     beta: float
     sft_weight: float
 
     @property
     def sizes(self) -> list[Size]:
-        return [_size(ranking) for ranking in self.rankings]
+        return [_size(preference) for preference in self.preferences]
 
     @property
     def highest_token(self) -> int:
-        return max(max((*r.prompt_ids, *(i for ids in r.completion_ids for i in ids))) for r in self.rankings)
+        return max(max((*r.prompt_ids, *(i for ids in r.completion_ids for i in ids))) for r in self.preferences)
 
     def content(self) -> object:
         reference = None if self.reference is None else models.fingerprint(self.reference)
-        rows = [(r.prompt_ids, r.completion_ids, r.scores) for r in self.rankings]
-        return [self.comparison, self.beta, self.sft_weight, reference, rows]
+        rows = [(r.prompt_ids, r.completion_ids, r.scores) for r in self.preferences]
+        return [self.kind, self.beta, self.sft_weight, reference, rows]
 
     # Noise in the ratio to a reference that has none is no preference.
     has_own_dropout = False
 
-    def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> RankingCollator:
-        bare = RankingCollator(self.rankings, self.comparison, packed=False)
+    def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> PreferenceCollator:
+        bare = PreferenceCollator(self.preferences, self.kind, packed=False)
         if self.reference is None:
             return bare
         loaded = load(self.reference)
@@ -123,17 +125,17 @@ class Compared:
 
         logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
         pairs = {name: batch[name] for name in ("references", "lengths", "better", "worse")}
-        losses_P = pair_losses(self.comparison, logps=logps_N, beta=self.beta, **pairs)
+        losses_P = pair_losses(self.kind, logps=logps_N, beta=self.beta, **pairs)
         supervised = weighted_nll(nll, weights=batch["weights"]) / totals[1]
         return losses_P.sum() / totals[0] + self.sft_weight * supervised
 
 
 @dataclass(frozen=True, slots=True)
-class RankingCollator:
-    """Turn rows `{"members": [indices]}` into a micro-batch of all completions of these rankings."""
+class PreferenceCollator:
+    """Turn rows `{"members": [indices]}` into a micro-batch of all completions of these preferences."""
 
-    rankings: Sequence[Ranking]
-    comparison: Comparison
+    preferences: Sequence[Preference]
+    kind: PreferenceObjective
     packed: bool
     references: Mapping[int, Sequence[float]] | None = None
 
@@ -146,7 +148,7 @@ class RankingCollator:
         import torch
 
         members = [i for row in rows for i in row["members"]]
-        examples = [example for i in members for example in _examples(self.rankings[i], self.comparison)]
+        examples = [example for i in members for example in _examples(self.preferences[i], self.kind)]
         # Trainer wants the same number of micro-batches every step: an empty one is a completion of no weight.
         examples = examples or [Example(prompt_ids=(0,), completion_ids=(0,), weight=0.0)]
         pairs = self._pairs(members)
@@ -159,14 +161,14 @@ class RankingCollator:
             "references": torch.tensor(references, dtype=torch.float32),
             "better": torch.tensor([better for better, _ in pairs], dtype=torch.int64),
             "worse": torch.tensor([worse for _, worse in pairs], dtype=torch.int64),
-            "compared": torch.tensor([float(len(members if self.comparison == "rrhf" else pairs))]),
+            "compared": torch.tensor([float(len(members if self.kind == "rrhf" else pairs))]),
         }
 
     def _pairs(self, members: Sequence[int]) -> list[tuple[int, int]]:
         pairs = []
         first = 0
         for i in members:
-            scores = self.rankings[i].scores
+            scores = self.preferences[i].scores
             pairs += [(first + b, first + w) for b in range(len(scores)) for w in _worse(scores, b)]
             first += len(scores)
         return pairs
@@ -176,11 +178,11 @@ def reference_logps(
     model: PreTrainedModel,
     forward: Forward,
     rows: Sequence[Sequence[int]],
-    collate: RankingCollator,
+    collate: PreferenceCollator,
     *,
     config: SFTConfig,
 ) -> dict[int, list[float]]:
-    """Return the log-probability of each completion of each ranking in `rows`, by the precision of the training.
+    """Return the log-probability of each completion of each preference in `rows`, by the precision of the training.
 
     With several ranks each does its share. The router's auxiliary loss is not asked for.
     """
@@ -199,7 +201,7 @@ def reference_logps(
             batch = {name: tensor.to(config.device) for name, tensor in collate([{"members": members}]).items()}
             nll = token_nll(model, plain, batch)
             logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
-            counts = [len(collate.rankings[i].scores) for i in members]
+            counts = [len(collate.preferences[i].scores) for i in members]
             found += zip(members, [part.tolist() for part in torch.split(logps_N.cpu(), counts)], strict=True)
     return dict(gather_object(found))
 
@@ -219,20 +221,21 @@ def _worse(scores: Sequence[float], better: int) -> list[int]:
     return [i for i, score in enumerate(scores) if score < scores[better]]
 
 
-def _examples(ranking: Ranking, comparison: Comparison) -> list[Example]:
+def _examples(preference: Preference, kind: PreferenceObjective) -> list[Example]:
     """Return the completions, each with its weight in the negative log-likelihood."""
-    if comparison == "rrhf":  # the first alone, by the mean over its tokens
-        weights = [1 / len(ranking.completion_ids[0]), *[0.0] * (len(ranking.scores) - 1)]
+    if kind == "rrhf":  # the first alone, by the mean over its tokens
+        weights = [1 / len(preference.completion_ids[0]), *[0.0] * (len(preference.scores) - 1)]
     else:
-        weights = [float(len(_worse(ranking.scores, i))) for i in range(len(ranking.scores))]
+        weights = [float(len(_worse(preference.scores, i))) for i in range(len(preference.scores))]
     return [
-        Example(ranking.prompt_ids, ids, weight) for ids, weight in zip(ranking.completion_ids, weights, strict=True)
+        Example(preference.prompt_ids, ids, weight)
+        for ids, weight in zip(preference.completion_ids, weights, strict=True)
     ]
 
 
-def _size(ranking: Ranking) -> Size:
-    lengths = [len(ranking.prompt_ids) + len(ids) for ids in ranking.completion_ids]
-    scored = sum(len(ids) for ids in ranking.completion_ids)
+def _size(preference: Preference) -> Size:
+    lengths = [len(preference.prompt_ids) + len(ids) for ids in preference.completion_ids]
+    scored = sum(len(ids) for ids in preference.completion_ids)
     return Size(rows=len(lengths), longest=max(lengths), tokens=sum(lengths), scored=scored)
 
 
@@ -247,31 +250,37 @@ def _check(objective: str, *, reference_path: str | Path | None, beta: float, sf
         raise TrainingError(f"sft_weight is {sft_weight}: it is 0 or positive")
 
 
-def _usable(rankings: Sequence[Ranking], limit: Limit) -> tuple[list[Ranking], int]:
-    """Return the rankings without the completions that are too long, and how many those were."""
-    shortened = [_short(ranking, max_tokens=limit.tokens) for ranking in rankings]
-    kept = [ranking for ranking in shortened if len(set(ranking.scores)) > 1]
+def _usable(preferences: Sequence[Preference], limit: Limit) -> tuple[list[Preference], int]:
+    """Return the preferences without the completions that are too long, and how many those were."""
+    shortened = [_short(preference, max_tokens=limit.tokens) for preference in preferences]
+    kept = [preference for preference in shortened if len(set(preference.scores)) > 1]
     if not kept:
-        raise TrainingError(f"no ranking has two completions of unequal score within {limit.name}")
-    return kept, sum(len(r.scores) for r in rankings) - sum(len(r.scores) for r in shortened)
+        raise TrainingError(f"no preference has two completions of unequal score within {limit.name}")
+    return kept, sum(len(r.scores) for r in preferences) - sum(len(r.scores) for r in shortened)
 
 
-def _check_ranking(ranking: Ranking) -> None:
-    if len(ranking.scores) != len(ranking.completion_ids):
-        raise TrainingError(f"a ranking has {len(ranking.completion_ids)} completions but {len(ranking.scores)} scores")
-    if not all(math.isfinite(score) for score in ranking.scores):
-        raise TrainingError(f"a ranking has the scores {ranking.scores}: each is a finite number")
-    if list(ranking.scores) != sorted(ranking.scores, reverse=True):
-        raise TrainingError(f"a ranking has the scores {ranking.scores}: the best comes first")
-    if len(set(ranking.scores)) < 2:
-        raise TrainingError("a ranking compares nothing: it needs two completions of unequal score; leave it out")
-    if not ranking.prompt_ids:
-        raise TrainingError("a ranking has no prompt")
-    if not all(ranking.completion_ids):
-        raise TrainingError("a ranking has an empty completion: not even the end-of-sequence token")
+def _check_preference(preference: Preference) -> None:
+    if len(preference.scores) != len(preference.completion_ids):
+        raise TrainingError(
+            f"a preference has {len(preference.completion_ids)} completions but {len(preference.scores)} scores"
+        )
+    if not all(math.isfinite(score) for score in preference.scores):
+        raise TrainingError(f"a preference has the scores {preference.scores}: each is a finite number")
+    if list(preference.scores) != sorted(preference.scores, reverse=True):
+        raise TrainingError(f"a preference has the scores {preference.scores}: the best comes first")
+    if len(set(preference.scores)) < 2:
+        raise TrainingError("a preference compares nothing: it needs two completions of unequal score; leave it out")
+    if not preference.prompt_ids:
+        raise TrainingError("a preference has no prompt")
+    if not all(preference.completion_ids):
+        raise TrainingError("a preference has an empty completion: not even the end-of-sequence token")
 
 
-def _short(ranking: Ranking, *, max_tokens: int) -> Ranking:
-    room = max_tokens - len(ranking.prompt_ids)
-    kept = [(ids, score) for ids, score in zip(ranking.completion_ids, ranking.scores, strict=True) if len(ids) <= room]
-    return replace(ranking, completion_ids=tuple(ids for ids, _ in kept), scores=tuple(score for _, score in kept))
+def _short(preference: Preference, *, max_tokens: int) -> Preference:
+    room = max_tokens - len(preference.prompt_ids)
+    kept = [
+        (ids, score)
+        for ids, score in zip(preference.completion_ids, preference.scores, strict=True)
+        if len(ids) <= room
+    ]
+    return replace(preference, completion_ids=tuple(ids for ids, _ in kept), scores=tuple(score for _, score in kept))

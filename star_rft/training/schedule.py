@@ -1,4 +1,4 @@
-"""What a round trains: the policy on traces to imitate, then on comparisons; or a verifier beside it."""
+"""What a round trains: the policy on traces to imitate, then on preferences; or a verifier beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from star_rft.errors import RunFailure
 from star_rft.runs.folder import float32_of
-from star_rft.types import Example, Model, Ranking
+from star_rft.types import Example, Model, Preference
 
 # fit(items, model_path=..., out_dir=..., **more) writes a checkpoint, whole or not at all.
 Fit = Callable[..., object]
@@ -37,7 +37,7 @@ class Supervised:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparing:
+class PreferenceTraining:
     fit: Fit
     start: str
     makes_verifier: bool
@@ -45,7 +45,7 @@ class Comparing:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a round of a run leaves its models; `supervised` is an intermediate one, if comparisons follow.
+    """Where a round of a run leaves its models; `supervised` is an intermediate one, if preferences follow.
 
     `has_next`: a later round may go on from the policy.
     """
@@ -60,7 +60,7 @@ class Places:
 @dataclass(frozen=True, slots=True)
 class RoundTraining:
     supervised: Supervised | None
-    comparing: Comparing | None
+    preference: PreferenceTraining | None
 
     def run(
         self,
@@ -69,7 +69,7 @@ class RoundTraining:
         starts: Mapping[str, Model],
         places: Places,
         examples: Callable[[], Sequence[Example]],
-        rankings: Callable[[], Sequence[Ranking]],
+        preferences: Callable[[], Sequence[Preference]],
         do: Callable[..., None],
     ) -> None:
         """Train what is missing. `starts` are the base, the warm start and the last policy.
@@ -77,15 +77,15 @@ class RoundTraining:
         `do(fit, title, items, start, out, **options)` runs one training. The verifier comes first and the policy last:
         with it the round's training is finished. A model that is trained on is kept in float32 as well, until then.
         """
-        comparing, supervised = self.comparing, self.supervised
-        if comparing is not None and comparing.makes_verifier and not places.verifier.exists():
-            pairs = _required(rankings(), places, round, "no trace was set against another")
-            start = starts[comparing.start]
-            do(comparing.fit, "training the verifier", pairs, start, places.verifier, **_weights_of(start))
-        compares_policy = comparing is not None and not comparing.makes_verifier
+        preference, supervised = self.preference, self.supervised
+        if preference is not None and preference.makes_verifier and not places.verifier.exists():
+            pairs = _required(preferences(), places, round, "no trace was set against another")
+            start = starts[preference.start]
+            do(preference.fit, "training the verifier", pairs, start, places.verifier, **_weights_of(start))
+        prefers_policy = preference is not None and not preference.makes_verifier
         trained = starts["last"]
         if supervised is not None:
-            trained = places.supervised if compares_policy else places.policy
+            trained = places.supervised if prefers_policy else places.policy
             if not trained.exists():
                 chosen = _required(examples(), places, round, "no sample was verified as correct and selected")
                 # After a roll-back to where the loop began there are no moments to go on with, as in round 1.
@@ -94,21 +94,21 @@ class RoundTraining:
                 start = starts[supervised.start]
                 options |= _weights_of(start) | self._copy_of(trained, places)
                 do(supervised.fit, "training", chosen, start, trained, **options)
-        if comparing is not None and compares_policy:
-            pairs = _required(rankings(), places, round, "no trace was set against another")
-            start = {**starts, "trained": trained}[comparing.start]
+        if preference is not None and prefers_policy:
+            pairs = _required(preferences(), places, round, "no trace was set against another")
+            start = {**starts, "trained": trained}[preference.start]
             options = _weights_of(start) | self._copy_of(places.policy, places)
-            do(comparing.fit, "training on comparisons", pairs, start, places.policy, **options)
+            do(preference.fit, "preference training", pairs, start, places.policy, **options)
             shutil.rmtree(float32_of(places.supervised), ignore_errors=True)
 
     @property
     def goes_on(self) -> bool:
         """Whether a round may start from the model of an earlier one."""
-        return any(part is not None and part.start == "last" for part in (self.supervised, self.comparing))
+        return any(part is not None and part.start == "last" for part in (self.supervised, self.preference))
 
     def _copy_of(self, out: Path, places: Places) -> dict[str, Any]:
         """Return the option that keeps the float32 weights of a model, where a training starts from it."""
-        is_between = out == places.supervised and self.comparing is not None and self.comparing.start == "trained"
+        is_between = out == places.supervised and self.preference is not None and self.preference.start == "trained"
         is_last = out == places.policy and places.has_next and self.goes_on
         return {"float32_dir": float32_of(out)} if is_between or is_last else {}
 

@@ -33,7 +33,7 @@ def config_of(folder: Path, *, rounds: int, **changes: Any) -> Any:
             "sample": {"n": 2, "max_tokens": 6},
             "select": {"rules": ["correct"]},
             "train": {"lr": 1e-4, "max_steps": 1},
-            "eval": {"n": 1, "k": [1], "max_tokens": 4, "drift": 0},
+            "eval": {"n": 1, "k": [1], "max_tokens": 4, "kl_traces": 0},
         },
         changes,
     )

@@ -120,7 +120,7 @@ def test_the_frontier_shows_classes_and_what_they_get_next(run_folder: Path) -> 
 def test_one_prompt_is_shown_in_full_with_its_samples(run_folder: Path) -> None:
     shown = call("frontier", str(run_folder), "ha", cwd=run_folder).stdout
     assert shown.startswith("hard: no_survivors")
-    assert shown.count("[round 1, sample_index ") == 4
+    assert shown.count("[round 1, sample ") == 4
     row = json.loads(call("frontier", str(run_folder), "hard", "--json", cwd=run_folder).stdout)
     assert [trace["status"] for trace in row["traces"]] == ["incorrect"] * 4
     absent = call("frontier", str(run_folder), "nothing", cwd=run_folder)

@@ -43,7 +43,7 @@ def test_overrides_take_yaml_values_and_reach_into_short_forms() -> None:
         ("eval.k=[2]", "lacks 1"),
         ("sample.temperature=0", "temperature 0 draws the same completion"),
         ("sample.models=[policy, m, m]", "names one twice"),
-        ("balance.temperatures=[0.0]", "greater than 0"),
+        ("temperature_search.temperatures=[0.0]", "greater than 0"),
         ("train.from=warm_start", "no warm_start section"),
         ("train.mix=0.5", "draws from the warm start's data"),
         ("data.train.share=[0.5, 0.5]", "is empty"),
@@ -62,9 +62,9 @@ def test_what_cannot_be_run_is_refused_with_its_key(override: str, says: str) ->
     assert "\n" not in str(raised.value)
 
 
-def test_a_balance_is_of_the_policy_that_samples() -> None:
-    with pytest.raises(ConfigError, match="lacks policy"):
-        configs.load(LEAST, {"data.dev": "x", "balance.temperatures": [0.5], "sample.models": ["m"]})
+def test_a_temperature_search_is_of_the_policy_that_samples() -> None:
+    with pytest.raises(ConfigError, match="policy is missing in sample.models"):
+        configs.load(LEAST, {"data.dev": "x", "temperature_search.temperatures": [0.5], "sample.models": ["m"]})
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

@@ -19,21 +19,21 @@ from tests.paths import ROOT
 
 # What makes the runs of the pages small. Each takes every later command of the same run with it.
 SHORT = "train.epochs=1 sample.max_tokens=64 eval.max_tokens=64"
-SMALL = "rounds=2 data.train.options.n=24 data.dev.options.n=8 eval.drift=4 train.epochs=1"
+SMALL = "rounds=2 data.train.options.n=24 data.dev.options.n=8 eval.kl_traces=4 train.epochs=1"
 SMALLER = (
     (r"star-rft run quickstart .*options\.n=", ""),
     (
         r"star-rft run quickstart name=warmer ",
-        f"rounds=1 data.train.options.n=12 data.dev.options.n=8 eval.drift=0 {SHORT}",
+        f"rounds=1 data.train.options.n=12 data.dev.options.n=8 eval.kl_traces=0 {SHORT}",
     ),
     (r"star-rft run (quickstart|configs/quickstart\.yaml)(?= |$)", SMALL),
     (
         r"star-rft run shop\.yaml(?= |$)",
-        f"rounds=1 data.train.limit=24 data.dev.limit=8 sample.unit=64 eval.drift=0 {SHORT}",
+        f"rounds=1 data.train.limit=24 data.dev.limit=8 sample.unit=64 eval.kl_traces=0 {SHORT}",
     ),
     (
         r"star-rft run mine\.yaml(?= |$)",
-        f"rounds=1 data.train.limit=16 data.dev.limit=6 data.test.limit=6 eval.drift=0 {SHORT}",
+        f"rounds=1 data.train.limit=16 data.dev.limit=6 data.test.limit=6 eval.kl_traces=0 {SHORT}",
     ),
     (r"star-rft (bench|best-of-n) ", "--limit 8"),
     (r"star-rft controls ", "--only random"),

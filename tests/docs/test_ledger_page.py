@@ -21,7 +21,7 @@ def columns_of(view: str) -> list[str]:
 
 def test_every_column_of_a_view_is_explained(finished: Path) -> None:
     con = Ledger(finished).connect()
-    for view in ("samples", "verdicts", "problems", "decodings", "scores", "frontier", "selection", "rankings"):
+    for view in ("samples", "verdicts", "problems", "decodings", "scores", "frontier", "selection", "preferences"):
         assert columns_of(view) == con.sql(f"from {view}").columns, view
     for view in ("flagged", "rounds"):
         assert columns_of(view) == con.sql(f"from {view}").columns, view

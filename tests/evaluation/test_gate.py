@@ -233,13 +233,13 @@ def test_bad_references_of_both_rounds_cancel_out() -> None:
     assert decision.evidence["pass_at_1"]["is_gain"]
 
 
-def test_truncation_saturation_and_drift_warn() -> None:
+def test_truncation_saturation_and_kl_warn() -> None:
     base = evaluation(0, [4] * 20)
-    signs = Signs(saturated=0.95, drift=0.8)
+    signs = Signs(saturated=0.95, kl=0.8)
     decision = last(Gate(), base, evaluation(1, [4] * 20, truncated=2, signs=signs))
     assert decision.action == "warn"
-    assert [line.split(":")[0] for line in decision.warnings] == ["truncated samples are up", "saturation", "drift"]
-    silent = Gate(saturation=None, drift=None)
+    assert [line.split(":")[0] for line in decision.warnings] == ["truncated samples are up", "saturation", "KL"]
+    silent = Gate(saturation=None, kl=None)
     assert len(last(silent, base, evaluation(1, [4] * 20, truncated=2, signs=signs)).warnings) == 1
 
 
@@ -268,7 +268,7 @@ def test_rounds_without_a_common_problem_are_an_error() -> None:
 
 def test_a_decision_survives_json() -> None:
     decision = last(
-        Gate(), evaluation(0, [1] * 40), evaluation(1, [8] * 8 + [0] * 32, truncated=1, signs=Signs(drift=3.0))
+        Gate(), evaluation(0, [1] * 40), evaluation(1, [8] * 8 + [0] * 32, truncated=1, signs=Signs(kl=3.0))
     )
     assert Decision(**json.loads(json.dumps(asdict(decision), allow_nan=False))) == decision
 
@@ -325,7 +325,12 @@ def test_equal_results_are_neither_gain_nor_loss(correct: list[int], gate: Gate)
 def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_path: Path) -> None:
     """Round 1 solved more problems, but fewer of them at all: it has the highest pass@1, and is not gone back to."""
     rounds = {0: [4] * 20, 1: [8] * 14 + [0] * 6, 2: [4] * 20}
-    changes: dict[str, object] = {"run_dir": str(tmp_path / "run"), "gate.patience": 2, "eval.n": N, "eval.drift": 0}
+    changes: dict[str, object] = {
+        "run_dir": str(tmp_path / "run"),
+        "gate.patience": 2,
+        "eval.n": N,
+        "eval.kl_traces": 0,
+    }
     with open_run(configs.load(MINIATURE, changes)) as stages:
         for round, correct in rounds.items():
             write_table(stages.context.folder.eval(round), eval_table(correct))

@@ -41,7 +41,7 @@ SATURATED: dict[str, Any] = {
 
 def run(folder: Path, **changes: Any) -> list[RoundReport]:
     small = {"run_dir": str(folder), "sample.unit": 256, "data.train.options.n": 24, "data.dev.options.n": 30}
-    small |= {"eval.n": 4, "eval.k": [1, 4], "eval.max_tokens": 64, "eval.drift": 0, "sample.max_tokens": 96}
+    small |= {"eval.n": 4, "eval.k": [1, 4], "eval.max_tokens": 64, "eval.kl_traces": 0, "sample.max_tokens": 96}
     return list(star_rft.run(QUICKSTART, small | changes))
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 import star_rft.evaluation.kl
 from star_rft.data import Prompter
 from star_rft.errors import UserError
-from star_rft.evaluation.kl import drift, length_drift, mean_kl, own_samples, reference_solutions
+from star_rft.evaluation.kl import kl_to_base, length_change, mean_kl, own_samples, reference_solutions
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS, load_tokenizer
 from star_rft.types import Example, Problem
@@ -65,14 +65,14 @@ def by_hand(policy: Path, base: Path, some: Sequence[Example]) -> float:
 
 
 def test_it_is_what_torch_says_by_hand(moved: Path) -> None:
-    found = drift(moved, TINY, {"own": items(), "other": items(5, seed=1)}, dtype="float32", device="cpu")
+    found = kl_to_base(moved, TINY, {"own": items(), "other": items(5, seed=1)}, dtype="float32", device="cpu")
     assert found["own"] == pytest.approx(by_hand(moved, TINY, items()), rel=1e-4)
     assert found["other"] == pytest.approx(by_hand(moved, TINY, items(5, seed=1)), rel=1e-4)
     assert found["own"] > 0.001
 
 
 def test_it_has_a_direction(moved: Path) -> None:
-    there, back = drift(moved, TINY, {"x": items()}), drift(TINY, moved, {"x": items()})
+    there, back = kl_to_base(moved, TINY, {"x": items()}), kl_to_base(TINY, moved, {"x": items()})
     assert back["x"] == pytest.approx(by_hand(TINY, moved, items()), rel=1e-4)
     assert back["x"] != pytest.approx(there["x"], rel=1e-4)
 
@@ -80,8 +80,8 @@ def test_it_has_a_direction(moved: Path) -> None:
 def test_equal_checkpoints_have_not_moved(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(TINY, copy)
-    assert drift(copy, TINY, {"own": items()}) == {"own": 0.0}
-    assert drift(TINY, TINY, {"own": items(), "reference": []}) == {"own": 0.0}
+    assert kl_to_base(copy, TINY, {"own": items()}) == {"own": 0.0}
+    assert kl_to_base(TINY, TINY, {"own": items(), "reference": []}) == {"own": 0.0}
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
@@ -101,17 +101,17 @@ def test_only_completion_tokens_count(moved: Path) -> None:
     (item,) = items(1)
     whole = Example((), item.prompt_ids + item.completion_ids)
     cut = Example(item.prompt_ids, ())
-    assert drift(moved, TINY, {"x": [item, cut]}) == pytest.approx(drift(moved, TINY, {"x": [item]}))
+    assert kl_to_base(moved, TINY, {"x": [item, cut]}) == pytest.approx(kl_to_base(moved, TINY, {"x": [item]}))
     ids = item.prompt_ids + item.completion_ids
-    assert drift(moved, TINY, {"x": [whole]})["x"] == pytest.approx(
+    assert kl_to_base(moved, TINY, {"x": [whole]})["x"] == pytest.approx(
         by_hand(moved, TINY, [Example(ids[:1], ids[1:])]), rel=1e-4
     )
 
 
 def test_what_is_longer_than_the_positions_is_left_out_and_nothing_has_no_figure(moved: Path) -> None:
     too_long = Example((5,), (6,) * 600)
-    assert drift(moved, TINY, {"x": [too_long], "none": []}) == {}
-    assert drift(moved, TINY, {"x": [too_long, *items(3)]}) == drift(moved, TINY, {"x": items(3)})
+    assert kl_to_base(moved, TINY, {"x": [too_long], "none": []}) == {}
+    assert kl_to_base(moved, TINY, {"x": [too_long, *items(3)]}) == kl_to_base(moved, TINY, {"x": items(3)})
 
 
 def test_another_vocabulary_is_one_clear_error(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_another_vocabulary_is_one_clear_error(tmp_path: Path) -> None:
     base.resize_token_embeddings(len(tokenizer))
     base.save_pretrained(other)
     with pytest.raises(UserError, match="another vocabulary"):
-        drift(other, TINY, {"own": items(1)})
+        kl_to_base(other, TINY, {"own": items(1)})
 
 
 def prompter() -> Prompter:
@@ -170,9 +170,9 @@ def test_length_is_compared_with_the_first_round_of_the_split(tmp_path: Path) ->
     commit(ledger, "u2", [(sample("a", 1, tokens=500, round=3, hinted=True), verdict())])
     commit(ledger, "u3", [(sample("a", 0, tokens=40, round=0, split="dev"), verdict())])
     con = ledger.connect()
-    assert length_drift(con, round=3, split="train") == {
+    assert length_change(con, round=3, split="train") == {
         "tokens": 30, "first_round": 1, "first_tokens": 15, "ratio": 2
     }  # fmt: skip
-    assert length_drift(con, round=0, split="dev")["ratio"] == 1
-    assert length_drift(con, round=2, split="train") == {}
-    assert length_drift(Ledger(tmp_path / "empty", is_writer=True).connect(), round=1, split="train") == {}
+    assert length_change(con, round=0, split="dev")["ratio"] == 1
+    assert length_change(con, round=2, split="train") == {}
+    assert length_change(Ledger(tmp_path / "empty", is_writer=True).connect(), round=1, split="train") == {}

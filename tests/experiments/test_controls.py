@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
     "eval.n": 4,
     "eval.k": [1, 4],
     "eval.max_tokens": 64,
-    "eval.drift": 0,
+    "eval.kl_traces": 0,
     "verifier.workers": 1,
 }
 

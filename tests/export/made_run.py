@@ -13,7 +13,7 @@ from star_rft import config as configs
 from star_rft.data import write_problems
 from star_rft.files import write_table
 from star_rft.frontier.classes import classify
-from star_rft.ledger import RANKINGS, Ledger
+from star_rft.ledger import PREFERENCES, Ledger
 from star_rft.models import ASSETS, CHATML
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import write_report
@@ -85,7 +85,7 @@ def make_run(path: Path, model: Path = ASSETS / "tiny", **changes: Any) -> Path:
         seed=0,
         quarantines=True,
     )
-    write_table(folder.rankings(1), chosen.rankings.to_arrow_table().cast(RANKINGS))
+    write_table(folder.preferences(1), chosen.preferences.to_arrow_table().cast(PREFERENCES))
     write_table(folder.selection(1), chosen.traces.to_arrow_table())
     return path
 

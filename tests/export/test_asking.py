@@ -74,7 +74,7 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], says: str, plain: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_pairs_a_prompt_are_not_for_a_run_that_compared(comparing: Path, tmp_path: Path) -> None:
+def test_pairs_a_prompt_are_not_for_a_run_with_preferences(comparing: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="this run compared traces itself"):
         export(comparing, tmp_path / "out", "--format", "dpo", "--pairs", "2")
 
@@ -83,7 +83,7 @@ def test_examples_of_a_run_that_only_compares_are_refused(tmp_path: Path) -> Non
     from tests.export.made_run import COMPARING, make_run
 
     run = make_run(tmp_path / "run", **COMPARING, train=None, warm_start=None)
-    with pytest.raises(UserError, match="trains on comparisons only"):
+    with pytest.raises(UserError, match="trains on preferences only"):
         export(run, tmp_path / "out", "--format", "sft")
 
 

@@ -77,9 +77,9 @@ def test_what_a_scorer_chose_is_not_called_correct(finished: Path) -> None:
     assert "**A score is not a right answer.**" in text
     assert "found correct" not in text
     compared = ["preference={objective: dpo}", "select.rules=[correct, pairs]"]
-    assert "found correct, and on comparisons of completions" in card_of(finished, overrides=compared)
+    assert "found correct, and on preferences of completions" in card_of(finished, overrides=compared)
     only = card_of(finished, overrides=[*compared, "train=null"])
-    assert "after round 2: trained on comparisons of completions, the better against the worse." in only
+    assert "after round 2: trained on preferences of completions, the better against the worse." in only
 
 
 def test_a_round_that_was_not_evaluated_says_so(finished: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 
 from star_rft.build import open_run, settle
 from star_rft.data import Prompter
-from star_rft.export.formats import for_imitation
-from star_rft.export.rows import Imitated
+from star_rft.export.formats import for_examples
+from star_rft.export.rows import ExampleRow
 from star_rft.models import ASSETS
 from star_rft.training.dataset import Row
 from star_rft.types import Problem
@@ -122,10 +122,10 @@ def pieces(row: Mapping[str, Any]) -> tuple[str, str]:
 def test_a_beginning_that_a_tokenizer_adds_is_in_the_text_only_where_nobody_adds_it() -> None:
     prompts = Prompter(letters(), template="Q: {question}\nA:")
     problem = Problem("p", "What?", "2", "exact")
-    item = Imitated(1, Row("trace", problem, " Two"), prompts.render(problem))
-    assert for_imitation("trl", prompts).row(item)["prompt"] == "Q: What?\nA:"
-    assert for_imitation("axolotl", prompts).row(item)["segments"][0]["text"] == "<s>Q: What?\nA:"
-    assert for_imitation("llama-factory", prompts).row(item)["instruction"] == "<s>Q: What?\nA:"
+    item = ExampleRow(1, Row("trace", problem, " Two"), prompts.render(problem))
+    assert for_examples("trl", prompts).row(item)["prompt"] == "Q: What?\nA:"
+    assert for_examples("axolotl", prompts).row(item)["segments"][0]["text"] == "<s>Q: What?\nA:"
+    assert for_examples("llama-factory", prompts).row(item)["instruction"] == "<s>Q: What?\nA:"
     trained = prompts.tokenizer(item.prompt, add_special_tokens=False)["input_ids"]
     assert prompts.tokenizer("Q: What?\nA:")["input_ids"] == trained
 
@@ -200,8 +200,8 @@ def test_a_completion_is_exported_with_the_token_that_ended_it(row: Row, end: st
     """TRL adds the tokenizer's end-of-sequence token itself; another end stands in the text."""
     made = turn_tokenizer(BETWEEN)
     prompts = Prompter(made, chat=False)
-    item = Imitated(1, row, prompts.render(row.problem))
-    found = {tool: for_imitation(tool, prompts).row(item) for tool in ("trl", "axolotl", "llama-factory")}
+    item = ExampleRow(1, row, prompts.render(row.problem))
+    found = {tool: for_examples(tool, prompts).row(item) for tool in ("trl", "axolotl", "llama-factory")}
     assert {one["end"] for one in found.values()} == {end}
     assert found["trl"]["completion"] == text
     assert found["axolotl"]["segments"][1]["text"] == found["llama-factory"]["output"] == "a" + end

@@ -1,4 +1,6 @@
-"""Preferences: the run's own rankings where it made some, else what the rule `pairs` would have made of the round."""
+"""Preferences: the run's own preferences where it made some, else what the rule `pairs` would have made of the
+round.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,15 @@ from tests.export.made_run import CONFIG
 def test_every_unequal_pair_of_the_runs_rankings_goes_out(comparing: Path, tmp_path: Path) -> None:
     out = export(comparing, tmp_path / "out", "--format", "dpo")
     rows = lines(out / "dpo.jsonl")
-    places = Ledger(comparing).connect().sql("select ranking, problem_id, score from rankings order by ranking, place")
-    by_ranking: dict[int, list[tuple[str, float]]] = {}
-    for ranking, problem, score in places.fetchall():
-        by_ranking.setdefault(ranking, []).append((problem, score))
-    wanted = [a[0] for some in by_ranking.values() for a, b in combinations(some, 2) if a[1] > b[1]]
+    places = (
+        Ledger(comparing)
+        .connect()
+        .sql("select preference, problem_id, score from preferences order by preference, place")
+    )
+    by_preference: dict[int, list[tuple[str, float]]] = {}
+    for preference, problem, score in places.fetchall():
+        by_preference.setdefault(preference, []).append((problem, score))
+    wanted = [a[0] for some in by_preference.values() for a, b in combinations(some, 2) if a[1] > b[1]]
     assert [row["problem_id"] for row in rows] == wanted
     assert all(row["better_score"] > row["worse_score"] for row in rows)
     reference = next(row for row in rows if row["problem_id"] == "own" and row["better_id"] == "reference-own")
@@ -55,9 +61,9 @@ def test_the_pairs_are_those_that_the_rule_makes(plain: Path) -> None:
     con = Ledger(plain).connect()
     rules = [*CONFIG["select"]["rules"], {"pairs": {"limit": 2}}]
     made = select(con, round=1, rounds="all", rules=rules, weighting="uniform", seed=0, quarantines=True)
-    expected = made.rankings.fetchall()
+    expected = made.preferences.fetchall()
     set_against_incorrect(con, rounds=[1], candidates_of="all", seed=0, limit=2, scorer_decides=False)
-    assert con.sql("select * from rankings order by ranking, place").fetchall() == expected != []
+    assert con.sql("select * from preferences order by preference, place").fetchall() == expected != []
 
 
 @pytest.mark.full
@@ -108,7 +114,7 @@ def test_llama_factory_finds_the_columns_of_the_pairs(run: str, tmp_path: Path, 
     ((_, entry),) = json.loads((out / "dataset_info.json").read_text()).items()
     row = lines(out / entry["file_name"])[0]
     chosen: Any = row["chosen"]
-    assert entry["ranking"] is True
+    assert entry["preference"] is True
     assert set(entry["columns"].values()) <= set(row)
     assert isinstance(chosen, dict if run == "chat" else str)
     if run == "plain":

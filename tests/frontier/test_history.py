@@ -57,8 +57,8 @@ def rounds_of(folder: Path, *outcomes: str) -> Ledger:
         (["ci", "ii"], "lost"),
         (["ci", "", "ii"], "lost"),
         (["ci", "ii", "ci"], "regained"),
-        (["ii"], "still_none"),
-        (["ci", "ii", "ii"], "still_none"),
+        (["ii"], "still_unsolved"),
+        (["ci", "ii", "ii"], "still_unsolved"),
         (["cc", ""], "newly_solved"),
     ],
 )

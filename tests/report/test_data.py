@@ -78,8 +78,8 @@ def test_controls_are_told_where_they_are_there(facts: Facts) -> None:
 
 def test_the_figures_of_variety_are_those_of_the_reports(facts: Facts) -> None:
     plots = {plot.name: plot for plot in variety(facts)}
-    assert set(plots) == {"ways", "drift", "lengths"}
+    assert set(plots) == {"ways", "kl", "lengths"}
     (ways,) = plots["ways"].figure.data
     assert list(ways.y) == [report.diversity["ways"] for report in facts.trained]
-    own = next(line for line in plots["drift"].figure.data if line.name == "own samples")
-    assert list(own.y) == [report.drift["own"] for report in facts.reports]
+    own = next(line for line in plots["kl"].figure.data if line.name == "own samples")
+    assert list(own.y) == [report.kl["own"] for report in facts.reports]

@@ -29,7 +29,7 @@ PLOTS = {
     "flows",
     "funnel",
     "ways",
-    "drift",
+    "kl",
     "lengths",
     "seconds",
     "tokens",

@@ -52,13 +52,13 @@ def test_the_chosen_threshold_drops_low_scores_of_what_is_correct(tmp_path: Path
         "rounds": 1,
         "sample": {"n": 4, "max_tokens": 64, "batch_size": 16},
         "scorer": {"name": "majority"},
-        "balance": {"temperatures": [0.9], "thresholds": [0.9], "problems": 2, "n": 2, "target": 2},
+        "temperature_search": {"temperatures": [0.9], "thresholds": [0.9], "problems": 2, "n": 2, "target": 2},
         "train": {"max_steps": 1, "batch_size": 4},
     }
     path = write_config(tmp_path, **changes)
     (*_, report) = star_rft.run(path)
-    assert report.balance is not None
-    assert report.balance["threshold"] == 0.9
+    assert report.temperature_search is not None
+    assert report.temperature_search["threshold"] == 0.9
     con = Ledger(tmp_path / "run").connect()
     kinds = "select why, min(score), max(score), count(*) from selection join scores using (sample_id)"
     found = {
@@ -68,6 +68,10 @@ def test_the_chosen_threshold_drops_low_scores_of_what_is_correct(tmp_path: Path
 
 
 def test_the_choice_is_read_back(tmp_path: Path) -> None:
-    assert temperature_search.chosen(tmp_path / "balance.json") is None
-    temperature_search.write(tmp_path / "balance.json", [Tried(0.7, None, 0.2), Tried(1.0, 0.5, 0.3)])
-    assert temperature_search.chosen(tmp_path / "balance.json") == {"temperature": 1.0, "threshold": 0.5, "score": 0.3}
+    assert temperature_search.chosen(tmp_path / "temperature_search.json") is None
+    temperature_search.write(tmp_path / "temperature_search.json", [Tried(0.7, None, 0.2), Tried(1.0, 0.5, 0.3)])
+    assert temperature_search.chosen(tmp_path / "temperature_search.json") == {
+        "temperature": 1.0,
+        "threshold": 0.5,
+        "score": 0.3,
+    }

@@ -35,11 +35,13 @@ def why_by_name(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any, 
 
 
 def ranked(folder: Path, pairs: list[tuple[Sample, Verdict]], *rules: Any) -> list[list[str]]:
-    """Return the rankings, each a list of "problem sample_index", best first; the reference solution is "reference"."""
+    """Return the preferences, each a list of "problem sample_index", best first; the reference solution is
+    "reference".
+    """
     names: dict[Any, str] = {s.id: f"{s.problem_id}{s.sample_index}" for s, _ in pairs} | {None: "reference"}
     found: dict[int, list[str]] = {}
-    for row in selection(ledger_of(folder, pairs), *rules).rankings.to_arrow_table().to_pylist():
-        found.setdefault(row["ranking"], []).append(names[row["sample_id"]])
+    for row in selection(ledger_of(folder, pairs), *rules).preferences.to_arrow_table().to_pylist():
+        found.setdefault(row["preference"], []).append(names[row["sample_id"]])
     return list(found.values())
 
 
@@ -204,7 +206,7 @@ def test_the_control_is_as_large_and_blind(tmp_path: Path) -> None:
     assert kept(fair) <= right
 
 
-# Rankings
+# Preferences
 
 
 def graded(problem: str, statuses: str) -> list[tuple[Sample, Verdict]]:
@@ -338,9 +340,9 @@ def test_selection_is_deterministic_independent_of_order_and_never_takes_what_is
     outcomes = []
     for order in (pairs, shuffled):
         found = selection(ledger_of(tmp_path_factory.mktemp("run"), order), "correct", *rules)
-        outcomes.append([found.traces.to_arrow_table().to_pylist(), found.rankings.to_arrow_table().to_pylist()])
+        outcomes.append([found.traces.to_arrow_table().to_pylist(), found.preferences.to_arrow_table().to_pylist()])
     assert outcomes[0] == outcomes[1]
-    rows, rankings = outcomes[0]
+    rows, preferences = outcomes[0]
     assert len(rows) == len(pairs)
     by_id = {s.id: (s, v) for s, v in pairs}
     for row in rows:
@@ -348,5 +350,5 @@ def test_selection_is_deterministic_independent_of_order_and_never_takes_what_is
         assert row["is_selected"] == (row["why"] == "selected") == (row["weight"] > 0)
         if row["is_selected"]:
             assert (judged.status, trace.finish_reason) == ("correct", "stop")
-    for row in rankings:
+    for row in preferences:
         assert by_id[row["sample_id"]][1].status != "unknown"

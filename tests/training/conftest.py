@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from star_rft.types import Example, Ranking
+from star_rft.types import Example, Preference
 
 VOCABULARY = 60
 END = 1
@@ -55,11 +55,11 @@ def random_examples(count: int, *, seed: int = 0, weighted: bool = False) -> lis
     ]
 
 
-def random_rankings(count: int, *, seed: int = 0, completions: int = 2) -> list[Ranking]:
-    """Rankings of so many completions of unequal lengths; all between the first and the last have one score."""
+def random_preferences(count: int, *, seed: int = 0, completions: int = 2) -> list[Preference]:
+    """Preferences of so many completions of unequal lengths; all between the first and the last have one score."""
     rng = random.Random(seed)
     return [
-        Ranking(
+        Preference(
             prompt_ids=tuple(rng.choices(range(3, VOCABULARY), k=rng.randint(1, 9))),
             completion_ids=tuple(
                 (*rng.choices(range(3, VOCABULARY), k=rng.randint(1, 15)), END) for _ in range(completions)

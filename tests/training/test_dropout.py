@@ -14,10 +14,10 @@ from star_rft.errors import TrainingError
 from star_rft.training.dropout import rest, switch_off
 from star_rft.training.forward import Forward
 from star_rft.training.options import LoraSpec
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from tests.tiers import fast_only
 from tests.training.architectures import SETTINGS, WrappedLlama, small_model, write_model
-from tests.training.conftest import random_rankings
+from tests.training.conftest import random_preferences
 
 RANDOM = ("opt", "gpt_bigcode", "seed_oss", "phi", "gpt2", "bloom", "falcon-alibi", "mixtral", "phimoe")
 
@@ -28,8 +28,8 @@ def test_the_first_loss_of_dpo_is_the_logarithm_of_two(
     base: Path, tmp_path: Path, name: str, checkpointing: bool
 ) -> None:
     folder = write_model(small_model(name), tmp_path / "model", tokenizer_of=base)
-    report = fit_rankings(
-        random_rankings(4), objective="dpo", model_path=folder, out_dir=tmp_path / "out", work_dir=tmp_path / "work",
+    report = fit_preferences(
+        random_preferences(4), objective="dpo", model_path=folder, out_dir=tmp_path / "out", work_dir=tmp_path / "work",
         lr=1e-3, max_steps=1, device="cpu", gradient_checkpointing=checkpointing, router_loss=False,
     )  # fmt: skip
     assert report.loss_first == pytest.approx(math.log(2), abs=1e-6)
@@ -43,8 +43,8 @@ def test_the_dropout_of_adapters_stays(base: Path, tmp_path: Path) -> None:
     folder = write_model(small_model("opt"), tmp_path / "model", tokenizer_of=base)
     losses: dict[float, list[float]] = {0.0: [], 0.5: []}
     for rate, found in losses.items():
-        fit_rankings(
-            random_rankings(8), objective="dpo", model_path=folder, out_dir=tmp_path / str(rate),
+        fit_preferences(
+            random_preferences(8), objective="dpo", model_path=folder, out_dir=tmp_path / str(rate),
             work_dir=tmp_path / "work", lr=1e-2, max_steps=4, device="cpu", lora=LoraSpec(r=4, dropout=rate),
             on_step=lambda *step, to=found: to.append(step[2]),
         )  # fmt: skip

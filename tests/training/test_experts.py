@@ -16,12 +16,12 @@ from star_rft.errors import TrainingError
 from star_rft.models import load
 from star_rft.training.batching import pad
 from star_rft.training.options import LoraSpec
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.sft import fit
 from star_rft.types import Example
 from tests.tiers import fast_only
 from tests.training.architectures import small_model, write_model
-from tests.training.conftest import random_examples, random_rankings
+from tests.training.conftest import random_examples, random_preferences
 from tests.training.gradients import Gradients, gradients_of, sft_step
 
 FAMILIES = (
@@ -79,8 +79,8 @@ def test_every_objective_trains_every_family_and_its_checkpoint_is_sampled_from(
     model: Any = load(tmp_path / "sft", dtype="float32", device="cpu")[0]
     drawn = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False)
     assert drawn.shape[1] <= 6
-    report = fit_rankings(
-        random_rankings(4), objective="dpo", out_dir=tmp_path / "dpo", max_steps=1, router_loss=False,
+    report = fit_preferences(
+        random_preferences(4), objective="dpo", out_dir=tmp_path / "dpo", max_steps=1, router_loss=False,
         **common(tmp_path / "sft"),
     )  # fmt: skip
     assert report.loss_first == pytest.approx(math.log(2), abs=1e-6)

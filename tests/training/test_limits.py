@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from star_rft.errors import TrainingError
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.sft import fit
-from star_rft.types import Example, Ranking
+from star_rft.types import Example, Preference
 from tests.training.architectures import small_model, write_model
-from tests.training.conftest import END, random_examples, random_rankings
+from tests.training.conftest import END, random_examples, random_preferences
 
 LONG_ROPE = {
     "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "rope_theta": 10000.0,
@@ -45,9 +45,9 @@ def test_examples_that_a_model_does_not_take_are_left_out_with_the_reason(
     assert len(said) == 1
     with pytest.raises(TrainingError, match=f"all 1 examples exceed {why}"):
         fit([LONG], out_dir=tmp_path / "none", **options(folder, said))
-    long = Ranking(LONG.prompt_ids, (LONG.completion_ids, (5, END), (6, END)), (2.0, 1.0, 0.0))
-    report = fit_rankings(
-        [*random_rankings(3), long], objective="dpo", out_dir=tmp_path / "dpo", **options(folder, said)
+    long = Preference(LONG.prompt_ids, (LONG.completion_ids, (5, END), (6, END)), (2.0, 1.0, 0.0))
+    report = fit_preferences(
+        [*random_preferences(3), long], objective="dpo", out_dir=tmp_path / "dpo", **options(folder, said)
     )
     assert (report.examples, report.dropped_too_long) == (4, 1)
     assert said[1].startswith("1 completions left out: they are longer than the 32 tokens")

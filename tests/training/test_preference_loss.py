@@ -16,13 +16,13 @@ from star_rft.training.batching import IGNORED
 from star_rft.training.fit import make_trainer
 from star_rft.training.forward import Forward, Nll, token_nll
 from star_rft.training.losses import completion_logps
-from star_rft.training.options import Comparison, Running
-from star_rft.training.preference import Compared, RankingCollator
-from star_rft.types import Ranking
-from tests.training.conftest import random_rankings
+from star_rft.training.options import PreferenceObjective, Running
+from star_rft.training.preference import Compared, PreferenceCollator
+from star_rft.types import Preference
+from tests.training.conftest import random_preferences
 from tests.training.gradients import Gradients, gradients_of, settings, step_of
 
-OBJECTIVES: tuple[Comparison, ...] = ("dpo", "rso", "rrhf")
+OBJECTIVES: tuple[PreferenceObjective, ...] = ("dpo", "rso", "rrhf")
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +45,19 @@ def reference(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trainer_step(
-    rankings: Sequence[Ranking],
+    preferences: Sequence[Preference],
     policy: Path,
     reference: Path,
     work: Path,
     *,
-    objective: Comparison,
+    objective: PreferenceObjective,
     sft_weight: float = 0.0,
     **changes: Any,
 ) -> tuple[float, Gradients]:
-    """Let Trainer take one optimizer step over all rankings; return its loss and gradient."""
-    compared = Compared(rankings, objective, None if objective == "rrhf" else reference, 0.3, sft_weight)
+    """Let Trainer take one optimizer step over all preferences; return its loss and gradient."""
+    compared = Compared(preferences, objective, None if objective == "rrhf" else reference, 0.3, sft_weight)
     trainer, _, _ = make_trainer(
-        compared, settings(batch_size=len(rankings), **changes), Running(device="cpu"), policy, work,
+        compared, settings(batch_size=len(preferences), **changes), Running(device="cpu"), policy, work,
     )  # fmt: skip
     return step_of(trainer)
 
@@ -73,13 +73,18 @@ def logp(model: torch.nn.Module, prompt: Sequence[int], completion: Sequence[int
 
 
 def by_formula(
-    rankings: Sequence[Ranking], policy: Path, reference: Path, *, objective: Comparison, sft_weight: float
+    preferences: Sequence[Preference],
+    policy: Path,
+    reference: Path,
+    *,
+    objective: PreferenceObjective,
+    sft_weight: float,
 ) -> tuple[float, Gradients]:
     """The definitions, one completion at a time, without batches, masks, or anything of ours."""
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
     ref = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32)
     pairs, chosen_logps, chosen_tokens, bests = [], [], 0, []
-    for r in rankings:
+    for r in preferences:
         logps = [logp(model, r.prompt_ids, ids) for ids in r.completion_ids]
         with torch.no_grad():
             references = [logp(ref, r.prompt_ids, ids) for ids in r.completion_ids]
@@ -97,7 +102,7 @@ def by_formula(
                 chosen_logps.append(logps[i])
                 chosen_tokens += len(r.completion_ids[i])
     if objective == "rrhf":
-        loss = torch.stack(pairs).sum() / len(rankings) + sft_weight * torch.stack(bests).mean()
+        loss = torch.stack(pairs).sum() / len(preferences) + sft_weight * torch.stack(bests).mean()
     else:
         loss = torch.stack(pairs).mean() - sft_weight * torch.stack(chosen_logps).sum() / chosen_tokens
     loss.backward()
@@ -107,12 +112,12 @@ def by_formula(
 @pytest.mark.parametrize("sft_weight", [0.0, 0.5])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_loss_and_gradient_are_those_of_the_formula(
-    policy: Path, reference: Path, tmp_path: Path, objective: Comparison, sft_weight: float
+    policy: Path, reference: Path, tmp_path: Path, objective: PreferenceObjective, sft_weight: float
 ) -> None:
-    rankings = [*random_rankings(3, completions=2), *random_rankings(3, seed=1, completions=4)]
-    expected_loss, expected = by_formula(rankings, policy, reference, objective=objective, sft_weight=sft_weight)
+    preferences = [*random_preferences(3, completions=2), *random_preferences(3, seed=1, completions=4)]
+    expected_loss, expected = by_formula(preferences, policy, reference, objective=objective, sft_weight=sft_weight)
     loss, gradients = trainer_step(
-        rankings, policy, reference, tmp_path, objective=objective, sft_weight=sft_weight, micro_batch_size=2
+        preferences, policy, reference, tmp_path, objective=objective, sft_weight=sft_weight, micro_batch_size=2
     )
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-5)
@@ -122,14 +127,14 @@ def test_loss_and_gradient_are_those_of_the_formula(
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize(("micro_batch_size", "packing"), [(1, False), (4, False), (7, True), (2, True)])
 def test_how_a_step_is_cut_changes_neither_loss_nor_gradient(
-    policy: Path, reference: Path, tmp_path: Path, objective: Comparison, micro_batch_size: int, packing: bool
+    policy: Path, reference: Path, tmp_path: Path, objective: PreferenceObjective, micro_batch_size: int, packing: bool
 ) -> None:
-    rankings = random_rankings(7, completions=3)
+    preferences = random_preferences(7, completions=3)
     loss, gradients = trainer_step(
-        rankings, policy, reference, tmp_path, objective=objective, sft_weight=0.5, micro_batch_size=7
+        preferences, policy, reference, tmp_path, objective=objective, sft_weight=0.5, micro_batch_size=7
     )
     other_loss, other = trainer_step(
-        rankings[::-1], policy, reference, tmp_path, objective=objective, sft_weight=0.5,
+        preferences[::-1], policy, reference, tmp_path, objective=objective, sft_weight=0.5,
         micro_batch_size=micro_batch_size, packing=packing,
     )  # fmt: skip
     assert other_loss == pytest.approx(loss, rel=1e-5)
@@ -137,7 +142,7 @@ def test_how_a_step_is_cut_changes_neither_loss_nor_gradient(
 
 
 def trl_step(
-    rankings: Sequence[Ranking],
+    preferences: Sequence[Preference],
     policy: Path,
     reference: Path,
     work: Path,
@@ -161,7 +166,7 @@ def trl_step(
             "chosen_ids": list(r.completion_ids[i]),
             "rejected_ids": list(r.completion_ids[j]),
         }
-        for r in rankings
+        for r in preferences
         for i in range(len(r.scores))
         for j in range(len(r.scores))
         if r.scores[i] > r.scores[j]
@@ -187,30 +192,30 @@ def trl_step(
 @pytest.mark.full
 @pytest.mark.parametrize(("objective", "sft_weight"), [("dpo", 0.0), ("dpo", 0.2), ("rso", 0.0)])
 def test_loss_and_gradient_are_those_of_trl(
-    policy: Path, reference: Path, tmp_path: Path, objective: Comparison, sft_weight: float
+    policy: Path, reference: Path, tmp_path: Path, objective: PreferenceObjective, sft_weight: float
 ) -> None:
-    rankings = [*random_rankings(3, completions=2), *random_rankings(2, seed=1, completions=4)]
+    preferences = [*random_preferences(3, completions=2), *random_preferences(2, seed=1, completions=4)]
     expected_loss, expected = trl_step(
-        rankings, policy, reference, tmp_path, loss_type=["sigmoid", "sft"], weights=[1.0, sft_weight]
+        preferences, policy, reference, tmp_path, loss_type=["sigmoid", "sft"], weights=[1.0, sft_weight]
     )
     loss, gradients = trainer_step(
-        rankings, policy, reference, tmp_path, objective=objective, sft_weight=sft_weight, micro_batch_size=2
+        preferences, policy, reference, tmp_path, objective=objective, sft_weight=sft_weight, micro_batch_size=2
     )
     assert loss == pytest.approx(expected_loss, rel=1e-4)
     torch.testing.assert_close(gradients, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_policy_that_is_its_reference_starts_at_log_2(policy: Path, tmp_path: Path) -> None:
-    loss, _ = trainer_step(random_rankings(4), policy, policy, tmp_path, objective="dpo")
+    loss, _ = trainer_step(random_preferences(4), policy, policy, tmp_path, objective="dpo")
     assert loss == pytest.approx(0.693147, abs=1e-5)
 
 
 def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path) -> None:
     """RRHF's own code overwrites the mask before it counts, and so divides by the length of the padded row."""
-    short = Ranking((7, 8), ((4, 5, 1), (6, 1)), (1.0, 0.0))
-    long = Ranking((7, 8, 9, 9, 9), (tuple(range(3, 30)), (6, 6, 6, 1)), (1.0, 0.0))
+    short = Preference((7, 8), ((4, 5, 1), (6, 1)), (1.0, 0.0))
+    long = Preference((7, 8, 9, 9, 9), (tuple(range(3, 30)), (6, 6, 6, 1)), (1.0, 0.0))
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    batch = RankingCollator([short, long], "rrhf", packed=False)([{"members": [0, 1]}])
+    batch = PreferenceCollator([short, long], "rrhf", packed=False)([{"members": [0, 1]}])
     assert batch["lengths"].tolist() == [3, 2, 27, 4]
     before = {name: tensor.clone() for name, tensor in batch.items()}
     compared = Compared([short, long], "rrhf", None, 0.1, 1.0)
@@ -221,7 +226,7 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
     apart = [
         compared.loss(scores(model, alone), alone, compared.totals(alone))
         for i in (0, 1)
-        for alone in [RankingCollator([short, long], "rrhf", packed=False)([{"members": [i]}])]
+        for alone in [PreferenceCollator([short, long], "rrhf", packed=False)([{"members": [i]}])]
     ]
     torch.testing.assert_close(loss, torch.stack(apart).mean())
     logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
@@ -230,8 +235,8 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
 
 
 def test_every_completion_is_forwarded_once_whatever_its_pairs() -> None:
-    ranking = Ranking((7,), ((4, 1), (5, 1), (6, 1), (8, 1)), (1.0, 1.0, 0.0, 0.0))
-    batch = RankingCollator([ranking], "dpo", packed=False)([{"members": [0]}])
+    preference = Preference((7,), ((4, 1), (5, 1), (6, 1), (8, 1)), (1.0, 1.0, 0.0, 0.0))
+    batch = PreferenceCollator([preference], "dpo", packed=False)([{"members": [0]}])
     assert batch["input_ids"].shape == (4, 3)
     assert list(zip(batch["better"].tolist(), batch["worse"].tolist(), strict=True)) == [(0, 2), (0, 3), (1, 2), (1, 3)]
     assert batch["compared"].tolist() == [4.0]
@@ -240,9 +245,9 @@ def test_every_completion_is_forwarded_once_whatever_its_pairs() -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_empty_micro_batch_has_a_gradient_of_zero(policy: Path, packed: bool) -> None:
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    rankings = random_rankings(2)
-    collate = RankingCollator(rankings, "dpo", packed, references={0: [0.0, 0.0], 1: [0.0, 0.0]})
-    compared = Compared(rankings, "dpo", policy, 0.1, 1.0)
+    preferences = random_preferences(2)
+    collate = PreferenceCollator(preferences, "dpo", packed, references={0: [0.0, 0.0], 1: [0.0, 0.0]})
+    compared = Compared(preferences, "dpo", policy, 0.1, 1.0)
     empty, full = collate([{"members": []}]), collate([{"members": [0, 1]}])
     assert compared.totals(empty).tolist() == [0.0, 0.0]
     loss = compared.loss(scores(model, empty), empty, compared.totals(full))
@@ -256,8 +261,8 @@ def test_the_fused_head_of_a_gpu_gives_the_same_loss(
 ) -> None:
     from star_rft.training import forward
 
-    rankings = random_rankings(4, completions=3)
-    plain, _ = trainer_step(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
+    preferences = random_preferences(4, completions=3)
+    plain, _ = trainer_step(preferences, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
     monkeypatch.setattr(forward, "FUSED_HEAD_DEVICES", ("cpu",))
-    fused, _ = trainer_step(rankings, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
+    fused, _ = trainer_step(preferences, policy, reference, tmp_path, objective="dpo", sft_weight=0.2)
     assert fused == pytest.approx(plain, rel=1e-5)

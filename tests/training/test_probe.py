@@ -15,12 +15,12 @@ from star_rft.training.batching import pack, pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.model import Loading, load_for_training
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.probe import Wish, probe
 from star_rft.training.sft import fit
 from tests.tiers import fast_only
 from tests.training.architectures import PLAIN, SETTINGS, WrappedLlama, small_model, write_model
-from tests.training.conftest import random_examples, random_rankings
+from tests.training.conftest import random_examples, random_preferences
 
 Train = Callable[..., FitReport]
 PACKED = {"llama", "qwen3", "gemma2", "granite", "cohere2", "gpt2", "gpt_neo", "mixtral", "olmoe", "deepseek_v3"}
@@ -203,8 +203,8 @@ def test_the_text_part_of_a_multimodal_model_is_trained_and_its_vision_weights_s
     folder = write_model(AutoModelForMultimodalLM.from_config(config), tmp_path / "model", tokenizer_of=base)
     common: dict[str, Any] = {"work_dir": tmp_path / "work", "lr": 1e-3, "max_steps": 1, "device": "cpu"}
     fit(random_examples(8), model_path=folder, out_dir=tmp_path / "sft", **common)
-    report = fit_rankings(
-        random_rankings(4), objective="dpo", model_path=tmp_path / "sft", out_dir=tmp_path / "dpo", **common
+    report = fit_preferences(
+        random_preferences(4), objective="dpo", model_path=tmp_path / "sft", out_dir=tmp_path / "dpo", **common
     )
     assert report.loss_first == pytest.approx(math.log(2), abs=1e-6)
     before, after = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "dpo"))

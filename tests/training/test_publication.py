@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from star_rft.errors import TrainingError
 from star_rft.training.model import save_model
 from star_rft.training.options import FitReport
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.publication import dtype_of
 from star_rft.training.sft import fit
-from tests.training.conftest import END, random_examples, random_rankings
+from tests.training.conftest import END, random_examples, random_preferences
 
 Train = Callable[..., FitReport]
 
@@ -153,8 +153,8 @@ def test_no_copy_is_kept_where_the_published_weights_are_float32(train: Train, b
 @pytest.mark.full
 def test_preferences_start_from_the_copy_and_so_does_their_reference(train: Train, half: Path, tmp_path: Path) -> None:
     train(half, float32_dir=tmp_path / "copy")
-    report = fit_rankings(
-        random_rankings(8), objective="dpo", model_path=tmp_path / "out", weights_from=tmp_path / "copy",
+    report = fit_preferences(
+        random_preferences(8), objective="dpo", model_path=tmp_path / "out", weights_from=tmp_path / "copy",
         out_dir=tmp_path / "dpo", work_dir=tmp_path / "work", lr=1e-3, max_steps=1, device="cpu",
     )  # fmt: skip
     assert report.loss_first == pytest.approx(0.693147, abs=1e-6)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from star_rft.runs.folder import RunFolder, float32_of
-from star_rft.training.schedule import Comparing, Places, RoundTraining, Supervised
-from star_rft.types import Example, Ranking
+from star_rft.training.schedule import Places, PreferenceTraining, RoundTraining, Supervised
+from star_rft.types import Example, Preference
 
 EXAMPLE = Example((1,), (2,))
 CONTINUING = Supervised(fit=lambda *a, **k: None, start="last", max_steps=10, step_growth=1.2, continues_optimizer=True)
@@ -31,7 +31,7 @@ def test_the_optimizer_goes_on_from_a_round_and_never_from_where_the_loop_began(
         starts={"base": "base", "warm_start": "warm", "last": last},
         places=Places(tmp_path, tmp_path / "policy", tmp_path / "supervised", tmp_path / "verifier"),
         examples=lambda: [EXAMPLE],
-        rankings=list,
+        preferences=list,
         do=lambda fit, title, items, start, out, **options: told.update(options, start=start),
     )
     assert told == {"start": last, "max_steps": 14, "save_optimizer": True, "optimizer_from": expected}
@@ -52,7 +52,7 @@ def fits_of(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bo
         starts={"base": "base", "warm_start": "warm", "last": last},
         places=Places(tmp_path, tmp_path / "policy", tmp_path / "between", tmp_path / "verifier", has_next=has_next),
         examples=lambda: [EXAMPLE],
-        rankings=lambda: [Ranking((1,), ((2,), (3,)), (1.0, 0.0))],
+        preferences=lambda: [Preference((1,), ((2,), (3,)), (1.0, 0.0))],
         do=do,
     )
     return found
@@ -62,8 +62,8 @@ def test_float32_weights_are_kept_for_what_trains_on_and_no_longer(tmp_path: Pat
     last = tmp_path / "last"
     (tmp_path / "last_float32").mkdir()
     supervised = replace(CONTINUING, max_steps=None, continues_optimizer=False)
-    comparing = Comparing(lambda *a, **k: None, "trained", makes_verifier=False)
-    assert fits_of(tmp_path, RoundTraining(supervised, comparing), last=last) == [
+    preference = PreferenceTraining(lambda *a, **k: None, "trained", makes_verifier=False)
+    assert fits_of(tmp_path, RoundTraining(supervised, preference), last=last) == [
         {"start": last, "weights_from": tmp_path / "last_float32", "float32_dir": tmp_path / "between_float32"},
         {
             "start": tmp_path / "between",

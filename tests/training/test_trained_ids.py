@@ -134,7 +134,7 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
             "sample": {"n": 32, "max_tokens": 8, "stop": ["zz"]},
             "select": {"rules": ["correct"], "reference_solutions": 1.0},
             "train": {"lr": 1e-4},
-            "eval": {"n": 1, "k": [1], "max_tokens": 4, "drift": 4},
+            "eval": {"n": 1, "k": [1], "max_tokens": 4, "kl_traces": 4},
         }
     )
     with open_run(config) as stages:

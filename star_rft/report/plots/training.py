@@ -71,11 +71,11 @@ class Line:
 
 
 def variety(facts: Facts) -> Iterator[Plot]:
-    """Yield diversity, drift from round 0, and length by round."""
+    """Yield diversity, KL from round 0, and length by round."""
     reports, lengths = facts.reports, facts.lengths
     ways = Line("ways", {r.round: r.diversity["ways"] for r in reports if "ways" in r.diversity}, GREEN)
-    drift = [
-        Line(name, {r.round: r.drift[key] for r in reports if key in r.drift}, colour)
+    kl = [
+        Line(name, {r.round: r.kl[key] for r in reports if key in r.kl}, colour)
         for name, key, colour in (("own samples", "own", VERMILLION), ("reference solutions", "reference", BLUE))
     ]
     tokens = [
@@ -85,7 +85,7 @@ def variety(facts: Facts) -> Iterator[Plot]:
     ]
     figures = (
         ("ways", "distinct correct ways a prompt, by round", [ways]),
-        ("drift", "KL from round 0 in nats a token, by round", drift),
+        ("kl", "KL from round 0 in nats a token, by round", kl),
         ("lengths", "tokens a train sample, by round", tokens),
     )
     for name, label, lines in figures:

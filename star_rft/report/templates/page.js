@@ -52,7 +52,7 @@
             hasKind &&
             (!wanted("status") || trace.dataset.status === wanted("status")) &&
             (!wanted("round") || trace.dataset.round === wanted("round")) &&
-            (!wanted("fate") || trace.dataset.fate === wanted("fate")) &&
+            (!wanted("outcome") || trace.dataset.outcome === wanted("outcome")) &&
             (!words || inHead || trace.textContent.toLowerCase().includes(words));
           trace.hidden = !fits;
           visible += fits;

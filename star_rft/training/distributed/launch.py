@@ -24,7 +24,7 @@ from star_rft.errors import RunFailure, TrainingError
 from star_rft.files import write_json, write_table
 from star_rft.progress import OnStep
 from star_rft.training.options import FitReport, LoraSpec, Say
-from star_rft.types import Example, Ranking
+from star_rft.types import Example, Preference
 
 # accelerate's configs in this package, by the names that `launch.config` takes.
 CONFIGS = {name: Path(__file__).parent / "accelerate" / f"{name}.yaml" for name in ("fsdp2", "ddp")}
@@ -61,7 +61,7 @@ def config_file(name: str) -> Path:
 
 
 def fit_launched(
-    items: Sequence[Example] | Sequence[Ranking],
+    items: Sequence[Example] | Sequence[Preference],
     *,
     launch: Launch,
     out_dir: Path,
@@ -70,7 +70,8 @@ def fit_launched(
     say: Say | None = None,
     **options: Any,
 ) -> FitReport:
-    """Do what `fit` does with these options, or `fit_rankings` if an objective is among them, in processes of its own.
+    """Do what `fit` does with these options, or `fit_preferences` if an objective is among them, in processes of its
+    own.
 
     What they need and what they tell lies in `work_dir` with `.launch` added: it is kept with its log where the
     training fails, and removed where it succeeds. Raises what the function itself raises, and RunFailure for
@@ -220,11 +221,11 @@ def _plain(value: Any) -> Any:
 
 _IDS = pa.list_(pa.int32())
 _EXAMPLES = pa.schema([("prompt_ids", _IDS), ("completion_ids", _IDS), ("weight", pa.float64())])
-_RANKINGS = pa.schema([("prompt_ids", _IDS), ("completion_ids", pa.list_(_IDS)), ("scores", pa.list_(pa.float64()))])
+_PREFERENCES = pa.schema([("prompt_ids", _IDS), ("completion_ids", pa.list_(_IDS)), ("scores", pa.list_(pa.float64()))])
 
 
-def write_items(path: Path, items: Sequence[Example] | Sequence[Ranking]) -> None:
-    schema = _RANKINGS if items and isinstance(items[0], Ranking) else _EXAMPLES
+def write_items(path: Path, items: Sequence[Example] | Sequence[Preference]) -> None:
+    schema = _PREFERENCES if items and isinstance(items[0], Preference) else _EXAMPLES
     write_table(path, pa.Table.from_pylist([asdict(item) for item in items], schema=schema))
 
 
@@ -233,9 +234,9 @@ def read_examples(path: Path) -> list[Example]:
     return [Example(tuple(row["prompt_ids"]), tuple(row["completion_ids"]), row["weight"]) for row in rows]
 
 
-def read_rankings(path: Path) -> list[Ranking]:
-    rows = pq.read_table(path, schema=_RANKINGS).to_pylist()
+def read_preferences(path: Path) -> list[Preference]:
+    rows = pq.read_table(path, schema=_PREFERENCES).to_pylist()
     return [
-        Ranking(tuple(row["prompt_ids"]), tuple(tuple(ids) for ids in row["completion_ids"]), tuple(row["scores"]))
+        Preference(tuple(row["prompt_ids"]), tuple(tuple(ids) for ids in row["completion_ids"]), tuple(row["scores"]))
         for row in rows
     ]

@@ -15,9 +15,9 @@ from typing import Any
 from star_rft import processes
 from star_rft.errors import UserError
 from star_rft.files import read_json
-from star_rft.training.distributed.launch import EVENTS, ITEMS, SPEC, read_examples, read_rankings
+from star_rft.training.distributed.launch import EVENTS, ITEMS, SPEC, read_examples, read_preferences
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.sft import fit
 
 # `model_path` and `reference_path` may be names on the hub, which text remains.
@@ -39,7 +39,7 @@ def main(folder: Path, rank: int) -> None:
 
 def _fit(items: Path, options: dict[str, Any]) -> FitReport:
     if "objective" in options:
-        return fit_rankings(read_rankings(items), **options)
+        return fit_preferences(read_preferences(items), **options)
     return fit(read_examples(items), **options)
 
 

@@ -105,7 +105,7 @@ def miniature(folder: Path, **server: object) -> Path:
     """A run of one round that samples at servers, and trains and evaluates as every run."""
     sample = {**MINIATURE["sample"], "backend": "server"}
     sample["batch_size"] = None
-    small = {"n": 2, "k": [1, 2], "max_tokens": 96, "greedy": False, "drift": 0}
+    small = {"n": 2, "k": [1, 2], "max_tokens": 96, "greedy": False, "kl_traces": 0}
     return write_config(folder, rounds=1, sample=sample, eval=small, server={"backoff": 0.05, **server})
 
 

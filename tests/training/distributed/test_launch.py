@@ -27,14 +27,14 @@ from star_rft.training.distributed.launch import (
     config_file,
     fit_launched,
     read_examples,
-    read_rankings,
+    read_preferences,
     write_items,
 )
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.sft import fit
 from tests.paths import ROOT
-from tests.training.conftest import random_examples, random_rankings
+from tests.training.conftest import random_examples, random_preferences
 
 # float32 sums in another order differ in the last of their 24 bits, which Adam's division may make 1e-5 of a weight.
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
@@ -47,8 +47,8 @@ KINDS: dict[str, tuple[Callable[..., FitReport], list[Any], dict[str, Any]]] = {
     "lora": (fit, random_examples(21), {"lora": LoraSpec(r=4, alpha=8)}),
     "packed": (fit, random_examples(21, weighted=True), {"packing": True}),
     "checkpointed": (fit, random_examples(21), {"gradient_checkpointing": True, "save_optimizer": True}),
-    "dpo": (fit_rankings, random_rankings(21, completions=3), {"objective": "dpo", "sft_weight": 0.5}),
-    "rrhf": (fit_rankings, random_rankings(21, completions=3), {"objective": "rrhf", "sft_weight": 0.5}),
+    "dpo": (fit_preferences, random_preferences(21, completions=3), {"objective": "dpo", "sft_weight": 0.5}),
+    "rrhf": (fit_preferences, random_preferences(21, completions=3), {"objective": "rrhf", "sft_weight": 0.5}),
 }  # fmt: skip
 
 
@@ -264,11 +264,11 @@ def test_what_is_tied_dies_with_the_one_that_started_it_however_that_ends(tmp_pa
 
 
 def test_items_come_out_of_a_file_as_they_went_in(tmp_path: Path) -> None:
-    examples, rankings = random_examples(9, weighted=True), random_rankings(9, completions=3)
+    examples, preferences = random_examples(9, weighted=True), random_preferences(9, completions=3)
     write_items(tmp_path / "examples", examples)
-    write_items(tmp_path / "rankings", rankings)
+    write_items(tmp_path / "preferences", preferences)
     assert read_examples(tmp_path / "examples") == examples
-    assert read_rankings(tmp_path / "rankings") == rankings
+    assert read_preferences(tmp_path / "preferences") == preferences
 
 
 def test_a_config_of_accelerate_that_is_not_there_is_named() -> None:

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from star_rft.training.options import FitReport
-from star_rft.training.preference import fit_rankings
+from star_rft.training.preference import fit_preferences
 from star_rft.training.sft import fit
 from tests.paths import ROOT
-from tests.training.conftest import random_examples, random_rankings
+from tests.training.conftest import random_examples, random_preferences
 
 ON_TWO_RANKS = """
 import sys
@@ -34,8 +34,8 @@ KINDS[sys.argv[1]](
 
 KINDS: dict[str, Callable[..., FitReport]] = {
     "fit": partial(fit, random_examples(21, weighted=True)),
-    "dpo": partial(fit_rankings, random_rankings(21, completions=3), objective="dpo", sft_weight=0.5),
-    "rrhf": partial(fit_rankings, random_rankings(21, completions=3), objective="rrhf", sft_weight=0.5),
+    "dpo": partial(fit_preferences, random_preferences(21, completions=3), objective="dpo", sft_weight=0.5),
+    "rrhf": partial(fit_preferences, random_preferences(21, completions=3), objective="rrhf", sft_weight=0.5),
 }
 
 
