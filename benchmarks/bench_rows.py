@@ -135,7 +135,7 @@ ROWS = (
     ),
     Row(
         "sampling-smollm2",
-        "Sampling, SmolLM2-135M, with the roof of this machine",
+        "Sampling, SmolLM2-135M, with the roofline of this machine",
         ("benchmarks/roofline.py", "--model", "smollm2", "--prompts", "3", "--rows", "64"),
         limit_s=600,
         brief=("--prompts", "1", "--k", "4", "--max-tokens", "40", "--repeats", "2"),

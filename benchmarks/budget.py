@@ -40,7 +40,7 @@ import numpy as np
 from budget_worlds import MAX_TOKENS, PASS_RATES, WORLDS, Attempts, Truth, simulated
 from figures import Figure, add_json_option, write_json
 
-from star_rft.frontier.budget import Adaptive, Budget, FixedK, Ints, Prop2Diff, Seen, Uniform
+from star_rft.frontier.budget import Adaptive, Budget, FixedK, Ints, PromptCounts, Prop2Diff, Uniform
 
 TWENTIETHS = range(4, 31)
 TARGETS = {Uniform: (4, 8, 16, 32), Prop2Diff: (8, 16, 32, 64)}
@@ -75,10 +75,10 @@ def play(plan: Budget, attempts: Attempts, *, cap: int, tokens: int | None, max_
     return Outcome(int(selected_N.sum()), float((selected_N > 0).mean()), spent, waves)
 
 
-def _seen(attempts: Attempts, samples_N: Ints) -> Seen:
+def _seen(attempts: Attempts, samples_N: Ints) -> PromptCounts:
     correct_N = attempts.at(attempts.correct_N_A, samples_N)
     none_N = np.zeros(samples_N.size)
-    return Seen(
+    return PromptCounts(
         samples_N=samples_N,
         correct_N=correct_N,
         distinct_N=attempts.at(attempts.distinct_N_A, samples_N),
@@ -297,7 +297,7 @@ def plan(prompts: int) -> None:
         correct_N = rng.binomial(samples_N, rate_N)
         distinct_N = np.minimum(correct_N, 1 + rng.binomial(np.maximum(0, correct_N - 1), 0.2))
         past_N = past * rng.choice([4.0, 8.0, 12.0, 30.0], prompts)
-        seen = Seen(
+        seen = PromptCounts(
             samples_N=samples_N,
             correct_N=correct_N,
             distinct_N=distinct_N,

@@ -43,7 +43,7 @@ REASONS = """
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """What was found of one program. None: not asked, because it was not run or nobody knows the function."""
 
     signs: tuple[str, ...]
@@ -111,13 +111,13 @@ def trial_of(row: Mapping[str, Any]) -> Trial:
     return Trial(program or "", reference["tests"], name, row["source_id"])
 
 
-def examined(trial: Trial, *, fresh: int, seed: int) -> Finding:
+def examined(trial: Trial, *, fresh: int, seed: int) -> Diagnosis:
     found = signs(trial.program, entry_point=trial.entry_point)
     if found:
-        return Finding(found)
+        return Diagnosis(found)
     if trial.source_id not in variants():
         is_right, detail = passes_check(trial.program, trial.tests, trial.entry_point)
-        return Finding((), is_right, None, detail)
+        return Diagnosis((), is_right, None, detail)
     own = cases_of(trial.tests)
     others = fresh_cases(str(trial.source_id), seed=seed, n=fresh, without=own)
     answers = returned(trial.program, trial.entry_point, [arguments for arguments, _ in [*own, *others]])
@@ -127,7 +127,7 @@ def examined(trial: Trial, *, fresh: int, seed: int) -> Finding:
         if not _equals(answer, expected)
     ]
     right = [_equals(answer, case[1]) for case, answer in zip([*own, *others], answers, strict=True)]
-    return Finding((), all(right[: len(own)]), all(right[len(own) :]), wrong[0] if wrong else "")
+    return Diagnosis((), all(right[: len(own)]), all(right[len(own) :]), wrong[0] if wrong else "")
 
 
 def _equals(answer: str, expected: Any) -> bool:
@@ -138,7 +138,7 @@ def _equals(answer: str, expected: Any) -> bool:
         return False
 
 
-def counted(findings: Sequence[Finding], programs: set[Trial]) -> dict[str, int]:
+def counted(findings: Sequence[Diagnosis], programs: set[Trial]) -> dict[str, int]:
     return {
         "correct": len(findings),
         "programs": len(programs),
@@ -150,11 +150,11 @@ def counted(findings: Sequence[Finding], programs: set[Trial]) -> dict[str, int]
     }
 
 
-def _is_suspicious(finding: Finding) -> bool:
+def _is_suspicious(finding: Diagnosis) -> bool:
     return bool(finding.signs) or finding.passes_own is False or finding.passes_fresh is False
 
 
-def _suspicious(trial: Trial, finding: Finding, trials: Mapping[str, Trial]) -> dict[str, Any]:
+def _suspicious(trial: Trial, finding: Diagnosis, trials: Mapping[str, Trial]) -> dict[str, Any]:
     return {
         "task": trial.source_id,
         "samples": [sample for sample, other in trials.items() if other == trial],

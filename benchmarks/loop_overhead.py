@@ -28,7 +28,7 @@ from figures import Figure, add_json_option, write_json
 from star_rft import config as configs
 from star_rft.build import open_run
 from star_rft.loop import run
-from star_rft.training.schedule import RoundTraining, Supervised
+from star_rft.training.schedule import RoundTraining, SupervisedTraining
 from star_rft.types import Completion, Decoding, Request
 
 MODEL_STAGES = ("sample", "train", "evaluate")
@@ -74,7 +74,7 @@ def outside_the_model(prompts: int, folder: Path) -> dict[str, float]:
     with open_run(configs.load(raw)) as stages:
         opened = perf_counter()
         stages.context.engine.make = lambda model: Canned()
-        supervised = RoundTraining(Supervised(canned_fit, "last", None, 1.0, False), None)
+        supervised = RoundTraining(SupervisedTraining(canned_fit, "last", None, 1.0, False), None)
         training = replace(stages.training, round_training=supervised)
         list(run(replace(stages, training=training), rounds=1))
     return {"open": opened - began, "round": perf_counter() - opened, "all": perf_counter() - began}

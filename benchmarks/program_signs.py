@@ -1,6 +1,6 @@
 """What a program would need to cheat its tests or to do more than compute, found in its source without running it.
 
-A sign is no proof: a program with one is for a person to read. Programs that only compute have none.
+A sign is no proofline: a program with one is for a person to read. Programs that only compute have none.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     python benchmarks/roofline.py --model smollm2 --prompts 12 --rows 32 64 128
     python benchmarks/roofline.py --model smollm2 --prompts 64 --rows 256 512 1024        # on a GPU
 
-The roof: every step reads the weights once, each prompt of its rows once and what each row has written so far, at the
-bandwidth that this machine shows when it only reads; and multiplies, at the rate that it shows for large products of
-that dtype. A step takes at least the longer of both, and so does each prefill: drawing, Python and all else are free.
-Roofs are of the very steps that were taken, at the batch size that was fastest. transformers' `generate` is beside it
-at its own best batch size; repeats are interleaved. The profile is of steps in the middle of one more run.
+The roofline: every step reads the weights once, each prompt of its rows once and what each row has written so far, at
+the bandwidth that this machine shows when it only reads; and multiplies, at the rate that it shows for large products
+of that dtype. A step takes at least the longer of both, and so does each prefill: drawing, Python and all else are
+free. Rooflines are of the very steps that were taken, at the batch size that was fastest. transformers' `generate` is
+beside it at its own best batch size; repeats are interleaved. The profile is of steps in the middle of one more run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from star_rft.engines.hf import batch
 from star_rft.engines.hf.decoding import draw
-from star_rft.engines.hf.kv_cache import SlotCache, Written
+from star_rft.engines.hf.kv_cache import SlotCache, SlotWrite
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.engines.tokenize import Prompt
 from star_rft.models import load, resolve
@@ -96,7 +96,7 @@ class Watch:
             yield self
 
     def _step(
-        self, real: Callable[..., Any], model: Any, cache: SlotCache, tokens: Sequence[int], rows: Sequence[Written]
+        self, real: Callable[..., Any], model: Any, cache: SlotCache, tokens: Sequence[int], rows: Sequence[SlotWrite]
     ) -> Any:
         if self.profiler is not None:
             self._profile(len(self.steps), model.device)
@@ -213,7 +213,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         engines["generate"] = partial(by_generate, model, tokenizer, **shared)
     rows = {name: best_rows(engine, asked.rows, prompts) for name, engine in engines.items()}
     rates: dict[str, list[float]] = {name: [] for name in engines}
-    roofs, bounds, steps, rows_a_step = [], [], 0, 0.0
+    rooflines, bounds, steps, rows_a_step = [], [], 0, 0.0
     for seed in range(1, asked.repeats + 1):
         for name, engine in engines.items():
             watch = Watch()
@@ -224,7 +224,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             if watch.steps:
                 steps, rows_a_step = len(watch.steps), statistics.fmean(work.tokens for work in watch.steps)
                 least = [seconds(work, shape, at_best) for work in [*watch.steps, *watch.prefills]]
-                roofs.append(sum(lengths) / sum(map(max, least)))
+                rooflines.append(sum(lengths) / sum(map(max, least)))
                 bounds.append(sum(max(one) for one in least if one[0] > one[1]) / sum(map(max, least)))
     # The steps of the last repeat again: what is profiled lies in their middle.
     middle = (steps - PROFILED_STEPS) // 2
@@ -245,7 +245,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "rows": rows,
         "rows a step": rows_a_step,
         "rates": rates,
-        "roofs": roofs,
+        "rooflines": rooflines,
         "bound by reading": statistics.median(bounds),
         "profile": profiled(watch, device),
     }
@@ -256,26 +256,26 @@ def new_profiler(device: torch.device) -> Any:
 
 
 def notes_of(found: Mapping[str, Any]) -> list[str]:
-    """Say what the roof is made of and where the time goes."""
+    """Say what the roofline is made of and where the time goes."""
     told = found["profile"]
     stages = ", ".join(f"{name} {share:.0%}" for name, share in told["stages"].items())
     return [
         f"reads {found['bandwidth GB/s']:.1f} GB/s, multiplies {found['GFLOP/s']:,.0f} GFLOP/s in {found['dtype']}",
         f"{found['model']}: {found['weights MB']:.0f} MB of weights, {found['cache bytes']:,} bytes of cache a token",
-        f"{found['bound by reading']:.0%} of the roof's time is reading, the rest multiplying",
+        f"{found['bound by reading']:.0%} of the roofline's time is reading, the rest multiplying",
         f"{told['steps']} steps of {told['ms a step']:.1f} ms: {stages}; {found['rows a step']:.0f} rows a step",
     ]
 
 
 def shown(found: Mapping[str, Any]) -> str:
-    ours, roof = statistics.median(found["rates"]["star-rft"]), statistics.median(found["roofs"])
+    ours, roofline = statistics.median(found["rates"]["star-rft"]), statistics.median(found["rooflines"])
     about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    lines = [f"{about}, load {found['load']:.1f}", *notes_of(found), f"roof       {roof:9,.0f} tokens/s"]
+    lines = [f"{about}, load {found['load']:.1f}", *notes_of(found), f"roofline       {roofline:9,.0f} tokens/s"]
     for name, rates in found["rates"].items():
         median, low, high = statistics.median(rates), min(rates), max(rates)
         lines.append(
             f"{name:10} {median:9,.0f} tokens/s ({low:,.0f} to {high:,.0f}), rows {found['rows'][name]}, "
-            f"{median / roof:.1%} of the roof, star-rft is {ours / median:.2f}x"
+            f"{median / roofline:.1%} of the roofline, star-rft is {ours / median:.2f}x"
         )
     told = found["profile"]
     for key in ("device busy", "in operators"):
@@ -303,7 +303,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         found = measure(asked, asked.folder or Path(temporary))
     what = f"sampling {asked.model} in {found['dtype']}, K={asked.k}"
-    peers = {name: rates for name, rates in found["rates"].items() if name != "star-rft"} | {"roof": found["roofs"]}
+    peers = {name: rates for name, rates in found["rates"].items() if name != "star-rft"} | {
+        "roofline": found["rooflines"]
+    }
     figure = Figure(what, "tokens/s", "more", found["rates"]["star-rft"], peers)
     if not write_json(asked.json, [figure], packages=["torch", "transformers"], notes=notes_of(found), **found):
         print(shown(found))

@@ -4,7 +4,7 @@
     python benchmarks/train_memory.py --model smollm2 --only 64 1024
 
 Two steps of one micro-batch each, on a CPU, in a process of its own that has loaded the libraries before: measured is
-how much its resident memory grows at the most (`ru_maxrss`), reckoned what `star_rft.training.memory` says.
+how much its resident memory grows at the most (`ru_maxrss`), estimated what `star_rft.training.memory` says.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MIB = 2**20
 
 
 def measure(model: str, rows: int, length: int, scored: int, options: dict[str, Any]) -> None:
-    """Print bytes reckoned and measured, as JSON; runs in a process of its own."""
+    """Print bytes estimated and measured, as JSON; runs in a process of its own."""
     import psutil
     import torch
 
@@ -105,7 +105,7 @@ def main() -> None:
     for row in found:
         ratio = row["estimated"] / row["measured"]
         print(
-            f"{row['training']:58} measured {row['measured'] / MIB:6.0f}  reckoned {row['estimated'] / MIB:6.0f}  "
+            f"{row['training']:58} measured {row['measured'] / MIB:6.0f}  estimated {row['estimated'] / MIB:6.0f}  "
             f"{100 * (ratio - 1):+.0f}%"
         )
 

@@ -63,7 +63,7 @@ PIECES = [
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     kind: str
     inputs: tuple[str, ...]
     detail: str
@@ -90,17 +90,17 @@ def mutate(draw: random.Random, text: str) -> str:
     return text[:MAX_LENGTH]
 
 
-def timed(kind: str, work: Callable[[], object], *inputs: str) -> tuple[object, Finding | None]:
+def timed(kind: str, work: Callable[[], object], *inputs: str) -> tuple[object, Diagnosis | None]:
     began = time.process_time()
     try:
         result = work()
     except Exception:  # noqa: BLE001  # this is what a fuzzer looks for
-        return None, Finding(f"{kind} raises", inputs, traceback.format_exc(limit=-3))
+        return None, Diagnosis(f"{kind} raises", inputs, traceback.format_exc(limit=-3))
     spent = time.process_time() - began
-    return result, Finding(f"{kind} is slow", inputs, f"{spent:.3f} s") if spent > SLOW_SECONDS else None
+    return result, Diagnosis(f"{kind} is slow", inputs, f"{spent:.3f} s") if spent > SLOW_SECONDS else None
 
 
-def of_a_completion(text: str) -> Iterator[Finding | None]:
+def of_a_completion(text: str) -> Iterator[Diagnosis | None]:
     """What must hold of any text at all."""
     for fallback in ("sentence", "last_number", "none"):
         _, problem = timed("extraction", lambda: extract(text, fallback=fallback), text)  # type: ignore[arg-type]  # noqa: B023
@@ -111,10 +111,10 @@ def of_a_completion(text: str) -> Iterator[Finding | None]:
         answer = extract(text, fallback="sentence").answer
         numeral = parse_numeral(clean(answer)) if answer else None
         if numeral is None or numeral.value != plain[1]:
-            yield Finding("the shortcut disagrees", (text,), f"{plain} against {answer!r}")
+            yield Diagnosis("the shortcut disagrees", (text,), f"{plain} against {answer!r}")
 
 
-def of_a_pair(first: str, second: str) -> Iterator[Finding | None]:
+def of_a_pair(first: str, second: str) -> Iterator[Diagnosis | None]:
     """What must hold of any two answers."""
     a, b = clean(first)[:2000], clean(second)[:2000]
     if not a or not b:
@@ -122,16 +122,16 @@ def of_a_pair(first: str, second: str) -> Iterator[Finding | None]:
     itself, problem = timed("comparing", lambda: same_answer(a, a), a)
     yield problem
     if problem is None and itself is not True:
-        yield Finding("an answer is not itself", (first,), str(itself))
+        yield Diagnosis("an answer is not itself", (first,), str(itself))
     one, problem = timed("comparing", lambda: same_answer(a, b), a, b)
     yield problem
     other, problem = timed("comparing", lambda: same_answer(b, a), b, a)
     yield problem
     if (one is True) != (other is True):
-        yield Finding("correct one way round only", (first, second), f"{one} and {other}")
+        yield Diagnosis("correct one way round only", (first, second), f"{one} and {other}")
 
 
-def of_a_digit(draw: random.Random, answer: str) -> Iterator[Finding | None]:
+def of_a_digit(draw: random.Random, answer: str) -> Iterator[Diagnosis | None]:
     """Another digit is another answer (but 0.500 is 0.5, and long decimals may be rounded)."""
     digits = [i for i, char in enumerate(answer) if char in "123456789"]
     if not digits or "." in answer or answer.count("=") > 1 or "binom" in answer:
@@ -140,12 +140,12 @@ def of_a_digit(draw: random.Random, answer: str) -> Iterator[Finding | None]:
     changed = answer[:at] + draw.choice([d for d in "123456789" if d != answer[at]]) + answer[at + 1 :]
     gold = read_reference(answer)
     if gold is not None and compare(gold, changed, symbolic=False) is True:
-        yield Finding("another digit is still correct", (answer, changed), "")
+        yield Diagnosis("another digit is still correct", (answer, changed), "")
 
 
-def fuzz(corpus: list[tuple[str, str]], *, seconds: float, seed: int) -> tuple[int, list[Finding]]:
+def fuzz(corpus: list[tuple[str, str]], *, seconds: float, seed: int) -> tuple[int, list[Diagnosis]]:
     draw = random.Random(seed)
-    findings: dict[tuple[str, str], Finding] = {}
+    findings: dict[tuple[str, str], Diagnosis] = {}
     deadline, tried = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         tried += 1

@@ -48,6 +48,7 @@ METRICS: Mapping[str, str] = {
     "drift.gold": "kl.reference",
     "drift": "kl",
     "balance": "temperature_search",
+    "transitions.kept": "transitions.still_solved",
     "transitions.still_none": "transitions.still_unsolved",
     "doubts.doubted": "flagged.traces",
     "doubts": "flagged",
@@ -66,6 +67,7 @@ VALUES: Mapping[str, str] = {
     "false_step": "invalid_step",
     "suspect_gold": "label_error",
     "still_none": "still_unsolved",
+    "kept": "still_solved",
 }
 # They say when and how long, or count what was written when.
 NOT_COMPARED = frozenset({"seconds", "verify_seconds", "part"})

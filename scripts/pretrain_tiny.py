@@ -3,7 +3,7 @@
     python scripts/pretrain_tiny.py                                 # both phases
     python scripts/pretrain_tiny.py --clean /tmp/clean --keep-clean # phase 2 again, from a saved phase 1
 
-A real base model in miniature, one million parameters, in two phases:
+A real base model at a small scale, one million parameters, in two phases:
 1. Clean: worked solutions of 1-6 steps (7-8 steps are rare), with drills of bare equations at first. This
    gives the ability, and is the ceiling of what the star-rft loop can recover.
 2. Noisy: a short mixture of solution styles, as web text is: some careful, the rest answer at once without

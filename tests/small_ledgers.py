@@ -11,7 +11,7 @@ from star_rft.files import write_table
 from star_rft.frontier.classes import classify
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from star_rft.selection.rules import Selected, select
+from star_rft.selection.rules import Selection, select
 from star_rft.types import Problem, Sample, Split
 from verifiers.types import Reason, Status, Verdict
 
@@ -86,7 +86,7 @@ def everything(ledger: Ledger) -> list[tuple[Any, ...]]:
     return ledger.connect().execute("select * from traces order by problem_id, sample_index").fetchall()
 
 
-def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selected:
+def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selection:
     """What the rules select in round 1 from the traces of all rounds, unless the options say otherwise."""
     defaults: dict[str, Any] = {"round": 1, "rounds": "all", "weighting": "uniform", "seed": 0}
     return select(ledger.connect(), rules=rules, **defaults | options)

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.status import standing
+from star_rft.runs.status import status_of
 from tests.small_runs import command, environment, outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -52,7 +52,7 @@ class Chaos:
     told: list[str] = field(default_factory=list)
 
     def note(self, fault: str) -> None:
-        found = standing(RunFolder(self.run), rounds=ROUNDS)
+        found = status_of(RunFolder(self.run), rounds=ROUNDS)
         self.told.append(f"{fault} at {found.stage}, round {found.round}, unit {found.done} of {found.planned}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from star_rft import doctor
-from star_rft.doctor import Finding
+from star_rft.doctor import Diagnosis
 from star_rft.runs import environment
 from star_rft.runs.environment import Torch
 from tests.small_runs import call
@@ -35,7 +35,7 @@ def no(_: object) -> bool:
     return False
 
 
-def device(found: Torch | None, **more: str | None) -> Finding:
+def device(found: Torch | None, **more: str | None) -> Diagnosis:
     given = {"driver": None, "hidden": None, **more}
     return doctor.device(found, "torch is not installed", driver=given["driver"], hidden=given["hidden"], pip="pip")
 

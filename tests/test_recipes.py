@@ -31,8 +31,8 @@ FIT = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4}
 # Together they have every switch that any recipe has; the first has half of them.
 RUN = ["v_star", "self_rewarding", "b_star", "llama3_rs_dpo", "star_addition", "rft_pooled", "r1_cold_start", "rso"]
 RUN += ["smollm2_rft", "dart_prop2diff", "rrhf", "best_of_n", "dart_uniform", "smollm2_code", "star"]
-SECTIONS = ("sample", "budget", "temperature_search", "rationalize", "scorer", "select", "train", "preference")
-SECTIONS += ("warm_start",)
+SECTIONS = ["sample", "budget", "temperature_search", "rationalize", "scorer", "select", "train", "preference"]
+SECTIONS += ["warm_start"]
 EVAL = {"n": 2, "k": [1, 2], "max_tokens": 48, "greedy": False, "kl_traces": 0}
 
 

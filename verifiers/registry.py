@@ -35,12 +35,12 @@ class WorkerLoadError(RuntimeError):
     """A worker process could not load the verifier."""
 
 
-class _Required:
+class _RequiredOption:
     def __repr__(self) -> str:
         return "(required)"
 
 
-REQUIRED = _Required()
+REQUIRED = _RequiredOption()
 
 
 @dataclass(frozen=True, slots=True)

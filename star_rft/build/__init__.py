@@ -28,7 +28,7 @@ from star_rft.config import Config
 from star_rft.data import Prompter
 from star_rft.errors import RunError
 from star_rft.evaluation.gate import Gate
-from star_rft.export.card_data import Told
+from star_rft.export.card_data import CardConfig
 from star_rft.export.cards import write_model_card
 from star_rft.files import locked, write_text
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
@@ -45,14 +45,14 @@ from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Rollout, check_prompts
 from star_rft.sampling.scheduler import Scheduler
 from star_rft.sampling.temperature_search import TemperatureSearch
-from star_rft.scorers.registry import Scoring, Surroundings, check_options, open_scorer
+from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_options, open_scorer
 from star_rft.selection.rules import check as check_rules
 from star_rft.selection.rules import dedup_key
 from star_rft.stages.evaluation import EvaluationStage
 from star_rft.stages.metrics import KLSettings, RoundMetrics
 from star_rft.stages.sampling import SamplingStage
 from star_rft.stages.selection import SelectionStage
-from star_rft.stages.trackers import Tracking, open_trackers
+from star_rft.stages.trackers import Trackers, open_trackers
 from star_rft.stages.trackers import check as check_trackers
 from star_rft.stages.training import TrainingStage, WarmStart
 from star_rft.training.dataset import Sampling
@@ -119,12 +119,12 @@ def check_names(config: Config) -> None:
         config_file(config.launch.config)
 
 
-def told(config: Config, *, is_chat: bool) -> Told:
+def told(config: Config, *, is_chat: bool) -> CardConfig:
     """Return what cards tell of a config: all of it, and what is not the default, to run it again."""
     about_this_run = {"about", "run_dir", "versions", "machine"}
     full = config.model_dump(mode="json", by_alias=True)
     short = config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=about_this_run)
-    return Told.of(full, short, is_chat=is_chat)
+    return CardConfig.of(full, short, is_chat=is_chat)
 
 
 def today() -> str:
@@ -257,7 +257,7 @@ def _stages(
     )
 
 
-def _tracking(folder: RunFolder, config: Config) -> Tracking:
+def _tracking(folder: RunFolder, config: Config) -> Trackers:
     settings = config.model_dump(mode="json", by_alias=True, exclude={"about", "report_to"})
     return open_trackers(config.report_to, folder=folder.tracking, run=config.name, settings=settings)
 
@@ -325,14 +325,14 @@ def _scoring(
     prompts: Prompter,
     engine: Engine,
     sources: Sequence[Source],
-) -> Scoring | None:
+) -> ScorerSettings | None:
     section = config.scorer
     if section is None:
         return None
 
     def make(policy: Model) -> Scorer:
         foreign = [engine.fingerprint(source.model) for source in sources if source.model is not None]
-        around = Surroundings(
+        around = ScorerContext(
             policy=policy,
             sampler=engine.sampler,
             fingerprint=engine.fingerprint,
@@ -344,4 +344,6 @@ def _scoring(
         )
         return open_scorer(section.name, model=section.model, options=section.options, around=around)
 
-    return Scoring(section.name, make, section.threshold, section.decides, frees_policy=section.model is not None)
+    return ScorerSettings(
+        section.name, make, section.threshold, section.decides, frees_policy=section.model is not None
+    )

@@ -8,14 +8,14 @@ from typing import Any
 from star_rft.config import Config, FitConfig
 from star_rft.training.distributed.launch import Launch, config_file, fit_launched
 from star_rft.training.options import LoraSpec
-from star_rft.training.schedule import Fit, PreferenceTraining, Supervised
+from star_rft.training.schedule import Fit, PreferenceTraining, SupervisedTraining
 
 
-def supervised_of(config: Config) -> Supervised | None:
+def supervised_of(config: Config) -> SupervisedTraining | None:
     section = config.train
     if section is None:
         return None
-    return Supervised(
+    return SupervisedTraining(
         fit=fit_of(config, section),
         start=section.start,
         max_steps=section.max_steps,

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from star_rft.cli.app import app
-from star_rft.cli.interrupts import Stopped, again, disk_fault, stop
+from star_rft.cli.interrupts import Interruption, again, disk_fault, stop
 from star_rft.errors import RunFailure, UserError
 
 # isort: off
@@ -38,7 +38,7 @@ def main() -> None:
         if (what := disk_fault(error)) is None:
             raise
         _die(what, 1)
-    except (Stopped, KeyboardInterrupt):
+    except (Interruption, KeyboardInterrupt):
         typer.echo(f"stopped\nto begin again: {again()}", err=True)
         sys.exit(stop.status)
 

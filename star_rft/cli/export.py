@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from star_rft.config import Config
-    from star_rft.export.export import Made
+    from star_rft.export.export import ExportResult
     from star_rft.export.formats import Job
     from star_rft.export.rows import Material
     from star_rft.runs.folder import RunFolder
@@ -172,7 +172,7 @@ def _tokenizer_home(folder: RunFolder, config: Config, rounds: Sequence[int]) ->
     )
 
 
-def _show(made: Made, as_json: bool) -> None:
+def _show(made: ExportResult, as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:

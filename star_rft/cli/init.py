@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from star_rft.build.dry_run import Preview
-    from star_rft.doctor import Finding
+    from star_rft.doctor import Diagnosis
     from star_rft.init.dialogue import Dialogue
     from star_rft.init.sizing import ModelFacts
     from star_rft.init.source import DataSource
@@ -205,7 +205,7 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _show_findings(findings: Sequence[Finding]) -> None:
+def _show_findings(findings: Sequence[Diagnosis]) -> None:
     """A table in a terminal, else lines of 80 columns; commands stand on lines of their own, never broken."""
     console = results()
     if console.is_terminal:
@@ -223,7 +223,7 @@ def _show_findings(findings: Sequence[Finding]) -> None:
     typer.echo(f"\nProblems: {counts['problem']}. To note: {counts['note']}. Fine: {counts['ok']}.")
 
 
-def _findings_table(findings: Sequence[Finding]) -> Table:
+def _findings_table(findings: Sequence[Diagnosis]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -114,7 +114,7 @@ def view(
     """Show every trace in the browser: search, filters, a prompt's samples side by side. For this machine only."""
     from star_rft.build import settle
     from star_rft.build.sampling import policy_sample_indices
-    from star_rft.cli.interrupts import Stopped
+    from star_rft.cli.interrupts import Interruption
     from star_rft.viewer.server import serve
 
     config = settle(str(run_folder(run)))
@@ -128,5 +128,5 @@ def view(
             say=typer.echo,
             opens=opens,
         )
-    except (Stopped, KeyboardInterrupt):
+    except (Interruption, KeyboardInterrupt):
         typer.echo("stopped looking; nothing was changed", err=True)

@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHOW_CURSOR = b"\x1b[?25h"
 
 
-class Stopped(BaseException):
+class Interruption(BaseException):
     """Raised in the main thread by the first signal; no `except Exception` and no library takes it for its own."""
 
 
@@ -43,7 +43,7 @@ class Stop:
     def check(self) -> None:
         """Raise Stopped if a signal came and something took its exception for an error of its own."""
         if self.number is not None:
-            raise Stopped
+            raise Interruption
 
     @property
     def status(self) -> int:
@@ -56,7 +56,7 @@ class Stop:
                 os.write(2, SHOW_CURSOR)
             os._exit(128 + number)
         self.number = number
-        raise Stopped
+        raise Interruption
 
 
 stop = Stop()
@@ -87,13 +87,13 @@ def _farewell(config: Config | None, kept: str | None) -> Iterator[str]:
 def what_is_saved(config: Config) -> Iterator[str]:
     """Say where a run was stopped, and what of it need not be done again."""
     from star_rft.runs.folder import RunFolder
-    from star_rft.runs.status import standing
+    from star_rft.runs.status import status_of
 
     folder = RunFolder(config.folder)
     if not folder.config.exists():
         yield f"stopped before anything was sampled; {config.folder} is as it was"
         return
-    now = standing(folder, rounds=config.rounds)
+    now = status_of(folder, rounds=config.rounds)
     if now.round is None:
         yield f"stopped; all {now.rounds} rounds are finished"
         return

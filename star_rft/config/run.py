@@ -38,7 +38,7 @@ class AboutConfig(Section):
     paper: str
     published: str
     differences: list[str]
-    run: str = "in miniature only"
+    run: str = "smoke-tested only"
 
 
 class Config(Section):

@@ -79,7 +79,7 @@ class Signs:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class RoundEvidence:
     """An evaluated round: outcomes on data.dev by problem id, and whether an earlier decision rolled it back."""
 
     round: int
@@ -131,14 +131,14 @@ class Change:
 
 def evaluated(
     round: int, rows: Sequence[Mapping[str, Any]], *, rolled_back: bool = False, signs: Signs | None = None
-) -> Evaluated:
+) -> RoundEvidence:
     """Make the record of a round from its rows of eval.parquet (`evaluate.read(path, "dev")`)."""
     names = ("n", "correct", "unknown", "truncated")
     outcomes = {row["problem_id"]: Outcome(*(row[name] for name in names)) for row in rows}
-    return Evaluated(round, outcomes, rolled_back, signs or Signs())
+    return RoundEvidence(round, outcomes, rolled_back, signs or Signs())
 
 
-def decide(gate: Gate, round: int, history: Sequence[Evaluated]) -> Decision:
+def decide(gate: Gate, round: int, history: Sequence[RoundEvidence]) -> Decision:
     """Decide on a round; `history` holds the evaluated rounds in order, the first (the base) to this one.
 
     Raises ValueError where two rounds have no problem in common.
@@ -154,17 +154,17 @@ def decide(gate: Gate, round: int, history: Sequence[Evaluated]) -> Decision:
     return _decide(gate, now, earlier)
 
 
-def _decide(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated]) -> Decision:
+def _decide(gate: Gate, now: RoundEvidence, earlier: Sequence[RoundEvidence]) -> Decision:
     k = _largest_k(gate, [*earlier, now])
-    standing = _standing(earlier, k)
-    at_1, at_k = (compare(now, then, i, gate.tolerance) for then, i in ((standing.at_1, 1), (standing.at_k, k)))
-    below_from = crossing(now, standing.at_k, k)
-    loss = _loss(at_1, at_k, now, standing.at_k, below_from)
+    before = _earlier_comparisons(earlier, k)
+    at_1, at_k = (compare(now, then, i, gate.tolerance) for then, i in ((before.at_1, 1), (before.at_k, k)))
+    below_from = crossing(now, before.at_k, k)
+    loss = _loss(at_1, at_k, now, before.at_k, below_from)
     rolled_back = loss is not None and gate.rolls_back and (at_1.is_loss or gate.collapse_rolls_back)
     gains = [change for change in (at_1, at_k) if change.is_gain]
-    without_gain = 0 if gains and not rolled_back else standing.without_gain + 1
+    without_gain = 0 if gains and not rolled_back else before.without_gain + 1
     best = _best(earlier if rolled_back else [*earlier, now])
-    warnings = [*_doubts(at_1, at_k, loss, below_from), *_warnings(gate, now, earlier, standing.at_1)]
+    warnings = [*_doubts(at_1, at_k, loss, below_from), *_warnings(gate, now, earlier, before.at_1)]
     if loss is not None and not rolled_back:
         warnings.insert(0, f"{loss}; it is kept, as the settings say")
     evidence = {
@@ -186,7 +186,7 @@ def _decide(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated]) -> Decisio
     return decided("warn" if warnings else "keep", loss or why, model_round=now.round)
 
 
-def compare(now: Evaluated, then: Evaluated, k: int, tolerance: float = 0.0) -> Change:
+def compare(now: RoundEvidence, then: RoundEvidence, k: int, tolerance: float = 0.0) -> Change:
     """Compare two rounds at pass@k on the problems that both have.
 
     A verifier that breaks more often in one of them is no evidence against it: for the verdict, what is unknown there
@@ -210,7 +210,7 @@ def compare(now: Evaluated, then: Evaluated, k: int, tolerance: float = 0.0) -> 
     )
 
 
-def crossing(now: Evaluated, then: Evaluated, largest: int) -> int | None:
+def crossing(now: RoundEvidence, then: RoundEvidence, largest: int) -> int | None:
     """Return the smallest k at which a round's mean pass@k is below an earlier round's; None where it never is."""
     ids = now.outcomes.keys() & then.outcomes.keys()
     alike = [Counter((past.outcomes[i].correct, past.outcomes[i].n) for i in ids) for past in (now, then)]
@@ -219,15 +219,15 @@ def crossing(now: Evaluated, then: Evaluated, largest: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _Comparisons:
     """The references, and how many evaluated rounds in a row have not beaten either."""
 
-    at_1: Evaluated
-    at_k: Evaluated
+    at_1: RoundEvidence
+    at_k: RoundEvidence
     without_gain: int
 
 
-def _standing(earlier: Sequence[Evaluated], k: int) -> _Standing:
+def _earlier_comparisons(earlier: Sequence[RoundEvidence], k: int) -> _Comparisons:
     at_1 = at_k = earlier[0]
     without_gain = 0
     for past in earlier[1:]:
@@ -235,10 +235,10 @@ def _standing(earlier: Sequence[Evaluated], k: int) -> _Standing:
         gains_k = not past.rolled_back and compare(past, at_k, k).is_gain
         at_1, at_k = past if gains_1 else at_1, past if gains_k else at_k
         without_gain = 0 if gains_1 or gains_k else without_gain + 1
-    return _Standing(at_1, at_k, without_gain)
+    return _Comparisons(at_1, at_k, without_gain)
 
 
-def _loss(at_1: Change, at_k: Change, now: Evaluated, then: Evaluated, below_from: int | None) -> str | None:
+def _loss(at_1: Change, at_k: Change, now: RoundEvidence, then: RoundEvidence, below_from: int | None) -> str | None:
     """Say what was lost, if anything was."""
     if at_1.is_loss:
         return f"pass@1 fell: {at_1}"
@@ -250,7 +250,7 @@ def _loss(at_1: Change, at_k: Change, now: Evaluated, then: Evaluated, below_fro
     return f"pass@{at_k.k} fell: {at_k}"
 
 
-def _best(history: Sequence[Evaluated]) -> Evaluated:
+def _best(history: Sequence[RoundEvidence]) -> RoundEvidence:
     kept = [past for past in history if not past.rolled_back]
     return max(kept, key=lambda past: (_mean_rate(past), -past.round))
 
@@ -267,7 +267,7 @@ def _doubts(at_1: Change, at_k: Change, loss: str | None, below_from: int | None
     return found
 
 
-def _warnings(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated], reference: Evaluated) -> list[str]:
+def _warnings(gate: Gate, now: RoundEvidence, earlier: Sequence[RoundEvidence], reference: RoundEvidence) -> list[str]:
     found = []
     for name in ("unknown", "truncated"):
         interval = _share_change(now, reference, name)
@@ -286,7 +286,7 @@ def _warnings(gate: Gate, now: Evaluated, earlier: Sequence[Evaluated], referenc
     return found
 
 
-def _less_diverse(bound: float, signs: Signs, earlier: Sequence[Evaluated]) -> list[str]:
+def _less_diverse(bound: float, signs: Signs, earlier: Sequence[RoundEvidence]) -> list[str]:
     found = []
     for name, value in signs.diversity.items():
         first = next((past for past in earlier if name in past.signs.diversity), None)
@@ -297,7 +297,7 @@ def _less_diverse(bound: float, signs: Signs, earlier: Sequence[Evaluated]) -> l
     return found
 
 
-def _share_change(now: Evaluated, then: Evaluated, name: Literal["unknown", "truncated"]) -> Interval | None:
+def _share_change(now: RoundEvidence, then: RoundEvidence, name: Literal["unknown", "truncated"]) -> Interval | None:
     """Return by how much a share of samples rose, if it did significantly."""
 
     def share(outcome: Outcome) -> float:
@@ -323,11 +323,11 @@ def _exact_sum(alike: Mapping[tuple[int, int], int], k: int) -> Fraction:
     return sum((m * (1 - Fraction(comb(n - c, k), comb(n, k))) for (c, n), m in alike.items()), Fraction())
 
 
-def _mean_rate(past: Evaluated) -> Fraction:
+def _mean_rate(past: RoundEvidence) -> Fraction:
     alike = Counter((outcome.correct, outcome.n) for outcome in past.outcomes.values())
     return _exact_sum(alike, 1) / len(past.outcomes)
 
 
-def _largest_k(gate: Gate, history: Sequence[Evaluated]) -> int:
+def _largest_k(gate: Gate, history: Sequence[RoundEvidence]) -> int:
     n = min(outcome.n for past in history for outcome in past.outcomes.values())
     return n if gate.k is None else min(gate.k, n)

@@ -159,7 +159,7 @@ def _is_answer(result: Fraction, answer: Numeral) -> bool:
 
 
 def _is_worked_out(text: str, answer: Numeral) -> bool:
-    """Whether the answer follows an operation and an equals sign, or is an unknown that was reckoned with before.
+    """Whether the answer follows an operation and an equals sign, or is an unknown that was estimated with before.
 
     "a total of 10 + 40 + 20 = 70"; "30 snakes * 3 birds/snake = 90"; "6x = 240, so x = 40".
     """

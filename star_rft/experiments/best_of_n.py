@@ -18,7 +18,7 @@ from star_rft.files import append_line, read_lines
 from star_rft.loop import Stages
 from star_rft.progress import Advance
 from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
-from star_rft.scorers.registry import SCORERS, Surroundings, check_options, open_scorer, trace_of
+from star_rft.scorers.registry import SCORERS, ScorerContext, check_options, open_scorer, trace_of
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
 from star_rft.training.dataset import Sampling
 from star_rft.types import Interval, Scorer, Split, Trace, digest
@@ -237,7 +237,7 @@ def open_chooser(
     """
     check_chooser(by, model=model, options=options)
     if by in SCORERS:
-        around = Surroundings(
+        around = ScorerContext(
             policy=stages.training.start(),
             sampler=stages.context.engine.sampler,
             fingerprint=stages.context.engine.fingerprint,

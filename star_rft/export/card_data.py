@@ -30,7 +30,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CardConfig:
     """A run's config as a card tells it: in full as a mapping, and as YAML what is not the default.
 
     `is_chat`: its prompts are rendered by the tokenizer's chat template.
@@ -41,7 +41,7 @@ class Told:
     is_chat: bool
 
     @classmethod
-    def of(cls, full: Mapping[str, Any], short: Mapping[str, Any], *, is_chat: bool) -> Told:
+    def of(cls, full: Mapping[str, Any], short: Mapping[str, Any], *, is_chat: bool) -> CardConfig:
         text = yaml.safe_dump(without_paths(short), sort_keys=False, allow_unicode=True)
         return cls(without_paths(full), text, is_chat)
 

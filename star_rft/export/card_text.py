@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from star_rft import recipes
-from star_rft.export.card_data import HeldOutFigures, Told, data_words, decision
+from star_rft.export.card_data import CardConfig, HeldOutFigures, data_words, decision
 from star_rft.types import Interval, RoundReport
 
 CONTAMINATION = {
@@ -20,7 +20,7 @@ CONTAMINATION = {
 }
 
 
-def how_it_was_made(told: Told, judges: Sequence[str]) -> str:
+def how_it_was_made(told: CardConfig, judges: Sequence[str]) -> str:
     config = told.config
     row = recipes.row(config)
     from_scratch = ", its architecture with random weights" if config["model"]["from_scratch"] else ""
@@ -97,7 +97,7 @@ def held_out_words(found: HeldOutFigures, config: Mapping[str, Any]) -> str:
     )
 
 
-def limits(told: Told, reports: Sequence[RoundReport]) -> str:
+def limits(told: CardConfig, reports: Sequence[RoundReport]) -> str:
     """Say what the figures do not show; `reports` are those of the rounds in question."""
     is_held_out = told.config["select"]["label_errors"] == "quarantine"
     suspects = "are left out of training" if is_held_out else "are not left out: wrong ones may have been trained on"

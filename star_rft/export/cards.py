@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from star_rft.export import card_data, card_text
-from star_rft.export.card_data import HeldOutFigures, Told, hub_name
+from star_rft.export.card_data import CardConfig, HeldOutFigures, hub_name
 from star_rft.export.card_text import bullets, card, code, counted, table
 from star_rft.export.loading_snippets import Snippet
 from star_rft.files import write_text
@@ -33,7 +33,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportCard:
     """What an export is, for its card: `noun` says what its rows are, `elsewhere` how other trainers get theirs."""
 
     rounds: Sequence[int]
@@ -46,7 +46,7 @@ class Exported:
     licence: str
 
 
-def data_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: Told, exported: Exported) -> str:
+def data_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: CardConfig, exported: ExportCard) -> str:
     config, rounds = told.config, exported.rounds
     reports = card_data.read_reports(folder, rounds)
     began = {number: card_data.started_from(folder, config, number) for number in rounds}
@@ -73,7 +73,7 @@ def data_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: Told, exp
     )
 
 
-def _data_header(title: str, config: Mapping[str, Any], exported: Exported) -> dict[str, Any]:
+def _data_header(title: str, config: Mapping[str, Any], exported: ExportCard) -> dict[str, Any]:
     configs: list[dict[str, Any]] = [
         {"config_name": file.config, "data_files": [{"split": "train", "path": file.name}]}
         for file in exported.files
@@ -128,7 +128,7 @@ def _held_out(folder: RunFolder, config: Mapping[str, Any], rounds: Sequence[int
 CARD = "README.md"
 
 
-def write_model_card(folder: RunFolder, told: Told, report: RoundReport) -> None:
+def write_model_card(folder: RunFolder, told: CardConfig, report: RoundReport) -> None:
     """Write README.md into the folder of the model that a round made; round 0 made one only by a warm start.
 
     The round's metrics.json need not be there yet. Neither a model's fingerprint nor its loading sees the file.
@@ -138,7 +138,7 @@ def write_model_card(folder: RunFolder, told: Told, report: RoundReport) -> None
         write_text(place / CARD, model_card(folder, Ledger(folder.path).connect(), told, report))
 
 
-def model_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: Told, report: RoundReport) -> str:
+def model_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: CardConfig, report: RoundReport) -> str:
     config, round = told.config, report.round
     held_out = [
         found
@@ -242,14 +242,14 @@ def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) 
     return bullets(lines)
 
 
-def _prompt_said(told: Told) -> str:
+def _prompt_said(told: CardConfig) -> str:
     section = told.config["prompt"]
     shots = f", after {counted(len(section['few_shot']), 'example')} (see the config)" if section["few_shot"] else ""
     how = "rendered by its chat template" if told.is_chat else "as plain text"
     return f"It was trained on questions in this form, {how}{shots}:"
 
 
-def _usage(told: Told) -> str:
+def _usage(told: CardConfig) -> str:
     section = told.config["prompt"]
     question = "Tom has 3 apples and buys 4. How many has he?"
     system = f"{{'role': 'system', 'content': {section['system']!r}}}, " if section["system"] else ""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from star_rft.export import card_data, loading_snippets
-from star_rft.export.card_data import Told
+from star_rft.export.card_data import CardConfig
 from star_rft.export.card_text import code, counted
-from star_rft.export.cards import Exported, File
+from star_rft.export.cards import ExportCard, File
 from star_rft.export.formats import Layout
-from star_rft.export.loading_snippets import Loading
+from star_rft.export.loading_snippets import LoadingInfo
 from star_rft.export.rows import Tally
 from star_rft.export.traces import COLUMNS, TOKENS
 
@@ -48,8 +48,8 @@ _WORDS = {
 }
 
 
-def of_examples(told: Told, job: Job, tally: Tally, file: File) -> Exported:
-    return Exported(
+def of_examples(told: CardConfig, job: Job, tally: Tally, file: File) -> ExportCard:
+    return ExportCard(
         rounds=job.rounds,
         noun="Training examples",
         lead=_lead_of_examples(told, tally),
@@ -61,8 +61,8 @@ def of_examples(told: Told, job: Job, tally: Tally, file: File) -> Exported:
     )
 
 
-def of_preferences(told: Told, job: Job, tally: Tally, file: File) -> Exported:
-    return Exported(
+def of_preferences(told: CardConfig, job: Job, tally: Tally, file: File) -> ExportCard:
+    return ExportCard(
         rounds=job.rounds,
         noun="Preferences",
         lead=_lead_of_preferences(told, job, tally),
@@ -74,8 +74,8 @@ def of_preferences(told: Told, job: Job, tally: Tally, file: File) -> Exported:
     )
 
 
-def of_traces(told: Told, job: Job, file: File) -> Exported:
-    return Exported(
+def of_traces(told: CardConfig, job: Job, file: File) -> ExportCard:
+    return ExportCard(
         rounds=job.rounds,
         noun="Traces" if job.split == "train" else f"Held-out traces ({job.split})",
         lead=_lead_of_traces(job, file.rows),
@@ -87,7 +87,7 @@ def of_traces(told: Told, job: Job, file: File) -> Exported:
     )
 
 
-def of_hub_folder(told: Told, job: Job, tally: Tally, files: Sequence[File]) -> Exported:
+def of_hub_folder(told: CardConfig, job: Job, tally: Tally, files: Sequence[File]) -> ExportCard:
     configs = [file.config for file in files]
     leads = [_lead_of_examples(told, tally)] if "sft" in configs else []
     leads += [_lead_of_preferences(told, job, tally)] if "dpo" in configs else []
@@ -97,7 +97,7 @@ def of_hub_folder(told: Told, job: Job, tally: Tally, files: Sequence[File]) -> 
         if config != "traces"
         for snippet in loading_snippets.for_hub(_loading(told, is_preference=config == "dpo"), config=str(config))
     ]
-    return Exported(
+    return ExportCard(
         rounds=job.rounds,
         noun="Training data",
         lead="\n\n".join([*leads, _lead_of_traces(job, files[-1].rows)]),
@@ -122,7 +122,7 @@ def traces_file(name: str, rows: int, *, tokens: bool, is_hub: bool) -> File:
     return File(name, rows, "one row a trace.", columns, "traces" if is_hub else None)
 
 
-def dataset_name(told: Told, *, is_preference: bool) -> str:
+def dataset_name(told: CardConfig, *, is_preference: bool) -> str:
     """Return the name that LLaMA-Factory knows a file by."""
     return f"{told.config['name']}_{'dpo' if is_preference else 'sft'}"
 
@@ -131,7 +131,7 @@ def _columns(layout: Layout[Any]) -> Mapping[str, str]:
     return {name: _WORDS[name] for name in layout.columns}
 
 
-def _lead_of_examples(told: Told, tally: Tally) -> str:
+def _lead_of_examples(told: CardConfig, tally: Tally) -> str:
     kinds = {"trace": "selected trace", "reference": "reference solution", "anchor": "example of the warm start"}
     made_of = [counted(tally.kinds[kind], said) for kind, said in kinds.items() if tally.kinds[kind]]
     total = sum(tally.kinds[kind] for kind in kinds)
@@ -153,7 +153,7 @@ def _lead_of_examples(told: Told, tally: Tally) -> str:
     return " ".join(lines)
 
 
-def _lead_of_preferences(told: Told, job: Job, tally: Tally) -> str:
+def _lead_of_preferences(told: CardConfig, job: Job, tally: Tally) -> str:
     section, pairs = told.config["preference"], counted(tally.kinds["pair"], "pair")
     if section:
         made = {"verifier": "A verifier", "policy": "The policy"}[section["makes"]]
@@ -190,9 +190,9 @@ def _elsewhere(job: Job) -> str:
     return f"`--for {others[0]}` and `--for {others[1]}` of `star-rft export` write what those read."
 
 
-def _loading(told: Told, *, is_preference: bool) -> Loading:
+def _loading(told: CardConfig, *, is_preference: bool) -> LoadingInfo:
     section = told.config["preference" if is_preference else "train"] or told.config["train"]
-    return Loading(
+    return LoadingInfo(
         name=dataset_name(told, is_preference=is_preference),
         model=card_data.hub_name(told.config["model"]["name"]) or "path/to/the/base/model",
         max_tokens=section["max_tokens"],
@@ -201,6 +201,6 @@ def _loading(told: Told, *, is_preference: bool) -> Loading:
     )
 
 
-def _command(told: Told, job: Job) -> str:
+def _command(told: CardConfig, job: Job) -> str:
     run = f"runs/{told.config['name']}"
     return f"star-rft run config.yaml\nstar-rft export {run} {job.command}".rstrip()

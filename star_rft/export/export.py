@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from star_rft.errors import RunError
 from star_rft.export import describe, traces
-from star_rft.export.card_data import Told
-from star_rft.export.cards import Exported, File, data_card
+from star_rft.export.card_data import CardConfig
+from star_rft.export.cards import ExportCard, File, data_card
 from star_rft.export.files import CARD, INFO, in_batches, new_folder, opened
 from star_rft.export.formats import Format, Job, dataset_info, for_examples, for_preferences
 from star_rft.export.rows import (
@@ -41,7 +41,7 @@ MEMORY = "500MB"
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ExportResult:
     """What an export came to: its files with their rows, the card aside. `tokens` are of prompts and completions."""
 
     out: Path
@@ -57,7 +57,7 @@ class Work:
     """An export that is under way."""
 
     folder: RunFolder
-    told: Told
+    told: CardConfig
     con: duckdb.DuckDBPyConnection
     material: Material | None
     job: Job
@@ -77,7 +77,7 @@ class Work:
 
 def export(
     folder: RunFolder,
-    told: Told,
+    told: CardConfig,
     con: duckdb.DuckDBPyConnection,
     material: Material | None,
     job: Job,
@@ -85,7 +85,7 @@ def export(
     out: Path,
     force: bool,
     progress: Progress,
-) -> Made:
+) -> ExportResult:
     """Write an export whole or not at all; `con` is open on the run's ledger, and only traces do without `material`.
 
     Raises UserError where there is nothing to write, or no place for it.
@@ -97,7 +97,7 @@ def export(
         (into / CARD).write_text(data_card(folder, con, told, exported), encoding="utf-8")
     files = {file.name: file.rows for file in exported.files}
     tokens = tally.prompt_tokens + tally.completion_tokens
-    return Made(out, job.rounds, files, len(tally.prompts), tokens, tally.too_long)
+    return ExportResult(out, job.rounds, files, len(tally.prompts), tokens, tally.too_long)
 
 
 @contextmanager
@@ -112,26 +112,26 @@ def _bounded(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 # One function a format
 
 
-def _sft(work: Work) -> Exported:
+def _sft(work: Work) -> ExportCard:
     file = _examples(work, "sft.jsonl")
     if work.job.tool == "llama-factory":
         _describe(work, file.name, is_preference=False)
     return describe.of_examples(work.told, work.job, work.tally, file)
 
 
-def _dpo(work: Work) -> Exported:
+def _dpo(work: Work) -> ExportCard:
     file = _preferences(work, "dpo.jsonl")
     if work.job.tool == "llama-factory":
         _describe(work, file.name, is_preference=True)
     return describe.of_preferences(work.told, work.job, work.tally, file)
 
 
-def _trace_file(work: Work) -> Exported:
+def _trace_file(work: Work) -> ExportCard:
     file = _traces(work, f"traces.{work.job.format}")
     return describe.of_traces(work.told, work.job, file)
 
 
-def _hub_folder(work: Work) -> Exported:
+def _hub_folder(work: Work) -> ExportCard:
     config, files = work.told.config, []
     if config["train"]:
         files.append(_examples(work, "data/sft.parquet"))
@@ -141,7 +141,7 @@ def _hub_folder(work: Work) -> Exported:
     return describe.of_hub_folder(work.told, work.job, work.tally, files)
 
 
-_EXPORTS: dict[Format, Callable[[Work], Exported]] = {
+_EXPORTS: dict[Format, Callable[[Work], ExportCard]] = {
     "sft": _sft,
     "dpo": _dpo,
     "jsonl": _trace_file,

@@ -25,7 +25,7 @@ class Snippet:
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
+class LoadingInfo:
     """What snippets depend on: the file, the model that was trained, and the longest example that training took."""
 
     name: str
@@ -39,14 +39,14 @@ class Loading:
         return "dpo.jsonl" if self.is_preference else "sft.jsonl"
 
 
-def for_tool(tool: Tool, about: Loading) -> list[Snippet]:
+def for_tool(tool: Tool, about: LoadingInfo) -> list[Snippet]:
     """Return how the trainer that a file was written for loads it."""
     if tool == "trl":
         return [_trl(about, f'load_dataset("json", data_files="{about.file}", split="train")')]
     return [_axolotl(about) if tool == "axolotl" else _llama_factory(about)]
 
 
-def for_hub(about: Loading, *, config: str) -> list[Snippet]:
+def for_hub(about: LoadingInfo, *, config: str) -> list[Snippet]:
     """Return how each trainer loads a config of a folder of the hub."""
     found = [
         _trl(about, f'load_dataset("{HUB}", "{config}", split="train")  # or the path of this folder'),
@@ -69,7 +69,7 @@ def for_traces(file: str) -> list[Snippet]:
     ]
 
 
-def _trl(about: Loading, load: str) -> Snippet:
+def _trl(about: LoadingInfo, load: str) -> Snippet:
     kind = "DPO" if about.is_preference else "SFT"
     lines = [
         "from datasets import load_dataset",
@@ -85,7 +85,7 @@ def _trl(about: Loading, load: str) -> Snippet:
     return Snippet("TRL", said, "python", "\n".join(lines))
 
 
-def _axolotl(about: Loading) -> Snippet:
+def _axolotl(about: LoadingInfo) -> Snippet:
     where = {"path": about.file, "ds_type": "json"}
     more = ""
     kind: dict[str, Any]
@@ -102,7 +102,7 @@ def _axolotl(about: Loading) -> Snippet:
     return Snippet("axolotl", more, "yaml", _axolotl_config(about, where | kind))
 
 
-def _axolotl_of_hub(about: Loading, config: str) -> Snippet:
+def _axolotl_of_hub(about: LoadingInfo, config: str) -> Snippet:
     where = {"path": HUB, "name": config, "split": "train"}
     kind: dict[str, Any]
     if about.is_preference:
@@ -122,7 +122,7 @@ def _preference_type() -> dict[str, str]:
     return fields | {"prompt_format": "{prompt}", "chosen_format": "{chosen}", "rejected_format": "{rejected}"}
 
 
-def _axolotl_config(about: Loading, dataset: Mapping[str, Any]) -> str:
+def _axolotl_config(about: LoadingInfo, dataset: Mapping[str, Any]) -> str:
     config: dict[str, Any] = {"base_model": about.model}
     config |= {"rl": "dpo"} if about.is_preference else {}
     config |= {"datasets": [dict(dataset)]}
@@ -130,7 +130,7 @@ def _axolotl_config(about: Loading, dataset: Mapping[str, Any]) -> str:
     return _yaml(config | {"sequence_len": about.max_tokens})
 
 
-def _llama_factory(about: Loading) -> Snippet:
+def _llama_factory(about: LoadingInfo) -> Snippet:
     said = (
         "`dataset_info.json` stands beside the file. Name the template of your model instead, if it has one there."
         if about.is_chat
@@ -140,7 +140,7 @@ def _llama_factory(about: Loading) -> Snippet:
     return Snippet("LLaMA-Factory", said, "yaml", _llama_factory_config(about, "."))
 
 
-def _llama_factory_config(about: Loading, folder: str) -> str:
+def _llama_factory_config(about: LoadingInfo, folder: str) -> str:
     config: dict[str, Any] = {"model_name_or_path": about.model, "stage": "dpo" if about.is_preference else "sft"}
     config |= {"do_train": True, "dataset_dir": folder, "dataset": about.name}
     config |= {"mask_history": True} if about.is_chat and not about.is_preference else {}
@@ -148,7 +148,7 @@ def _llama_factory_config(about: Loading, folder: str) -> str:
     return _yaml(config | {"cutoff_len": about.max_tokens, "output_dir": "out"})
 
 
-def _llama_factory_of_hub(about: Loading, config: str) -> Snippet:
+def _llama_factory_of_hub(about: LoadingInfo, config: str) -> Snippet:
     if about.is_chat and not about.is_preference:
         info = dataset_info(about.name, "", is_chat=True, is_preference=False)[about.name]
         entry = {"hf_hub_url": HUB, "subset": config, **info, "columns": {"messages": "conversations"}}
@@ -160,7 +160,7 @@ def _llama_factory_of_hub(about: Loading, config: str) -> Snippet:
     return Snippet("LLaMA-Factory", said, "python", _converted(about, config))
 
 
-def _converted(about: Loading, config: str) -> str:
+def _converted(about: LoadingInfo, config: str) -> str:
     """Return code that writes what LLaMA-Factory reads, for its template `empty` where there is no chat."""
     if about.is_chat:
         made = '{"messages": row["prompt"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]}'

@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from star_rft.frontier.gains import Flags, Floats, Ints, Seen, gain_curves, mean_lengths, pass_rate_prior
+from star_rft.frontier.gains import Flags, Floats, Ints, PromptCounts, gain_curves, mean_lengths, pass_rate_prior
 
-__all__ = ["Adaptive", "Budget", "FixedK", "Ints", "Prop2Diff", "Seen", "Uniform"]
+__all__ = ["Adaptive", "Budget", "FixedK", "Ints", "PromptCounts", "Prop2Diff", "Uniform"]
 
 # A wave that the token budget cuts below this share of all samples so far is not worth waking an engine for.
 LEAST_WAVE = 0.005
@@ -26,7 +26,7 @@ PRICE_BINS = 4096
 
 
 class Budget(Protocol):
-    def allot(self, seen: Seen, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         """Return how many more samples each prompt draws now; all zeros: the round's sampling is finished.
 
         A sample can take up to `max_tokens`, so a wave holds at most `tokens_left // max_tokens` of them; what a wave
@@ -41,7 +41,7 @@ class FixedK:
 
     n: int
 
-    def allot(self, seen: Seen, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         return _probe(seen, np.full(seen.samples_N.shape, self.n), tokens_left, max_tokens)
 
 
@@ -53,7 +53,7 @@ class Uniform:
     most: int
     probe: int = 4
 
-    def allot(self, seen: Seen, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         target_N = np.full(seen.samples_N.shape, self.target)
         return _until(seen, target_N, self.most, self.probe, tokens_left, max_tokens)
 
@@ -69,7 +69,7 @@ class Prop2Diff:
     most: int
     probe: int = 4
 
-    def allot(self, seen: Seen, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         samples_N = seen.samples_N + seen.past_samples_N
         correct_N = seen.correct_N + seen.past_correct_N
         fail_rate_N = 1.0 - correct_N / np.maximum(samples_N, 1e-9)
@@ -98,7 +98,7 @@ class Adaptive:
     first: float = 0.0
     solved_at: float | None = 0.9
 
-    def allot(self, seen: Seen, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         is_solved_N = self._is_solved(seen)
         probe_N = np.where(is_solved_N | (seen.distinct_N >= self.cap), 1, min(self.probe, self.most))
         allotted_N = _probe(seen, probe_N, tokens_left, max_tokens)
@@ -127,7 +127,7 @@ class Adaptive:
         )
         return allotted_N
 
-    def _is_solved(self, seen: Seen) -> Flags:
+    def _is_solved(self, seen: PromptCounts) -> Flags:
         """By earlier rounds, with Jeffreys' half a sample of each kind, and nothing has failed in this one."""
         if self.solved_at is None:
             return np.zeros(seen.samples_N.shape, dtype=bool)
@@ -139,13 +139,13 @@ class Adaptive:
 # What a wave holds
 
 
-def _probe(seen: Seen, probe_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
+def _probe(seen: PromptCounts, probe_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
     """What is missing of a first look at every prompt; where tokens are short, whole prompts by their order."""
     missing_N = np.maximum(0, probe_N - seen.samples_N)
     return _afford(missing_N, np.zeros(missing_N.shape), seen.order_N, tokens_left, max_tokens)
 
 
-def _until(seen: Seen, target_N: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int) -> Ints:
+def _until(seen: PromptCounts, target_N: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int) -> Ints:
     """Sample until each prompt has its target of correct ones; those with the fewest samples come first."""
     probe_N = np.full(seen.samples_N.shape, min(probe, most))
     allotted_N = _probe(seen, probe_N, tokens_left, max_tokens)
@@ -170,7 +170,7 @@ def _wave(samples_N: Ints, needed_N: Floats | Ints, most: int) -> Ints:
     return wave_N
 
 
-def _is_spent(seen: Seen, tokens_left: int | None, max_tokens: int) -> bool:
+def _is_spent(seen: PromptCounts, tokens_left: int | None, max_tokens: int) -> bool:
     return tokens_left is not None and tokens_left // max_tokens < max(1.0, LEAST_WAVE * seen.samples_N.sum())
 
 

@@ -28,7 +28,7 @@ AHEAD_X = np.concatenate([[0.0], np.geomspace(0.25, 4096.0, 43)])
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PromptCounts:
     """What the ledger holds of each prompt, one entry a prompt in every array.
 
     `samples`, `correct` and `tokens` are this round's samples of the policy, without hints. `distinct` are the distinct
@@ -54,14 +54,14 @@ class Seen:
             raise ValueError(f"every array has one entry a prompt: {sizes}")
 
 
-def mean_lengths(seen: Seen) -> Floats:
+def mean_lengths(seen: PromptCounts) -> Floats:
     """Return each prompt's mean tokens a sample, its own shrunk to the population's."""
     mean = seen.tokens_N.sum() / max(1, seen.samples_N.sum())
     length_N: Floats = np.maximum(1.0, (seen.tokens_N + LENGTH_WEIGHT * mean) / (seen.samples_N + LENGTH_WEIGHT))
     return length_N
 
 
-def pass_rate_prior(seen: Seen) -> tuple[float, float]:
+def pass_rate_prior(seen: PromptCounts) -> tuple[float, float]:
     """Return a, b of the Beta(a, b) of pass rates over the population, by maximum likelihood over all counts.
 
     A prompt with c of n correct has the likelihood B(a + c, b + n - c) / B(a, b). Where sampling stopped because of
@@ -164,7 +164,7 @@ class Gains:
     needed_S: Floats
 
 
-def gain_curves(seen: Seen, open_N: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
+def gain_curves(seen: PromptCounts, open_N: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
     """Return what further samples are expected to bring, and the state of each of the prompts `open_N`.
 
     The posterior Beta(alpha, beta) of the pass rate is replaced by two points with its first two moments: 0, and with
@@ -225,7 +225,7 @@ def _until_filled(new_S_J: Floats, need_S: Ints, end_J: Ints) -> Floats:
     return needed_S
 
 
-def _evidence(seen: Seen) -> tuple[Ints, Ints]:
+def _evidence(seen: PromptCounts) -> tuple[Ints, Ints]:
     """Return samples and correct ones with their past, in quarters."""
     samples_N = seen.samples_N * QUARTERS + np.rint(seen.past_samples_N * QUARTERS).astype(np.int64)
     correct_N = seen.correct_N * QUARTERS + np.rint(seen.past_correct_N * QUARTERS).astype(np.int64)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 # From the last round but one in which the prompt was sampled to the last: the first correct sample ever; correct again
 # after none; correct in both; none after some; none in both.
-Transition = Literal["newly_solved", "regained", "kept", "lost", "still_unsolved"]
+Transition = Literal["newly_solved", "regained", "still_solved", "lost", "still_unsolved"]
 
 # Every round trains another policy. With 1/2 all earlier rounds together weigh less than the newest one
 # (1/2 + 1/4 + ... < 1) where each drew as many, and a few samples a round still add up.
@@ -78,7 +78,7 @@ told as (
     case
       when samples = 0 then null
       when first_solved = newest[1] then 'newly_solved'
-      when solved = newest then 'kept'
+      when solved = newest then 'still_solved'
       when solved[1] = newest[1] then 'regained'
       when solved[1] = newest[2] then 'lost'
       else 'still_unsolved'

@@ -20,7 +20,7 @@ _ONE = re.compile(r"(?:option|choice|opt|op|ans|answer)?[ _]?([a-h]|[1-8])", re.
 MOST_OPTIONS = 12
 OPTION_NAMES = ["options", "choices", "answer_choices", "alternatives", "candidates", "endings", "answers"]
 # A row with its options.
-Told: TypeAlias = tuple[Values, Mapping[str, str]]
+CardConfig: TypeAlias = tuple[Values, Mapping[str, str]]
 _LABELS, _TEXTS = ("label", "labels", "key", "letter"), ("text", "texts")
 
 
@@ -72,7 +72,7 @@ def find_choices(
     return None
 
 
-def _is_answered(told: Sequence[Told], reference: str, options: tuple[str, ...]) -> bool:
+def _is_answered(told: Sequence[CardConfig], reference: str, options: tuple[str, ...]) -> bool:
     """Whether every answer is an option; a letter is one of any list of things, so that the name must say it too."""
     first = _first(told, reference)
     answers = [(str(lookup(row, reference)).strip().casefold(), row, texts) for row, texts in told]
@@ -82,7 +82,7 @@ def _is_answered(told: Sequence[Told], reference: str, options: tuple[str, ...])
     return are_texts or (is_named and are_chosen)
 
 
-def _are_shown(told: Sequence[Told], prompt: str) -> bool:
+def _are_shown(told: Sequence[CardConfig], prompt: str) -> bool:
     return all(all(text in str(lookup(row, prompt)) for text in texts.values()) for row, texts in told)
 
 
@@ -122,7 +122,7 @@ def letter_in(answer: Any, texts: Mapping[str, str], first: int) -> str | None:
     return list(texts)[index] if 0 <= index < len(texts) else None
 
 
-def _first(told: Sequence[Told], reference: str) -> int:
+def _first(told: Sequence[CardConfig], reference: str) -> int:
     """Numbers begin at 1 if one of them is the number of options and none is 0."""
     numbers = [(str(lookup(row, reference)).strip(), len(texts)) for row, texts in told]
     return int(all(text != "0" for text, _ in numbers) and any(text == str(most) for text, most in numbers))

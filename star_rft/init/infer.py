@@ -65,7 +65,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class ColumnRoles:
     """`preset` and `columns` are what `star_rft.data.load` takes; a conversion makes rows that need neither."""
 
     choices: tuple[Choice, ...]
@@ -88,21 +88,23 @@ class Meaning:
         named = [lookup(values, choice.column) for choice in self.choices if choice.field == "id"]
         return {**({"id": named[0]} if named else {}), **kept, **self.conversion.problem(values)}
 
-    def without(self, field: str) -> Meaning:
+    def without(self, field: str) -> ColumnRoles:
         """Return the meaning that does not read this field (a solution that some rows lack)."""
         columns = {key: path for key, path in (self.columns or {}).items() if key != field}
         choices = tuple(choice for choice in self.choices if choice.field != field)
-        return Meaning(choices, self.preset, columns or None, self.conversion)
+        return ColumnRoles(choices, self.preset, columns or None, self.conversion)
 
 
-def propose(rows: Sequence[Values], given: Mapping[str, str] | None = None) -> Meaning:
+def propose(rows: Sequence[Values], given: Mapping[str, str] | None = None) -> ColumnRoles:
     """Say what the columns of these first rows mean; `given` are fields that the user has named. Raises DataError."""
     given = given or {}
     _check_given(rows[0], given)
     preset = None if given else _shape(rows)
     if preset is not None:
         known = f"its shape is that of {DATA_SETS.get(preset, preset)}"
-        return Meaning(tuple(Choice(field, column, known) for field, column in PRESET_CHOICES[preset]), preset=preset)
+        return ColumnRoles(
+            tuple(Choice(field, column, known) for field, column in PRESET_CHOICES[preset]), preset=preset
+        )
     columns = columns_of(rows)
     prompt = _given("prompt", given) or _prompt(columns)
     rest = [column for column in columns if column.path != prompt.column]
@@ -110,7 +112,7 @@ def propose(rows: Sequence[Values], given: Mapping[str, str] | None = None) -> M
     return _converted(rows, rest, prompt, reference, given) or _plain(rows, rest, prompt, reference, given)
 
 
-def unused(rows: Sequence[Values], meaning: Meaning) -> list[str]:
+def unused(rows: Sequence[Values], meaning: ColumnRoles) -> list[str]:
     """Return the columns that nothing reads: a model never sees them."""
     used = {name for choice in meaning.choices for name in re.findall(r"[^\s,+]+", choice.column)}
     used |= set(meaning.conversion.columns) if meaning.conversion else set()
@@ -213,7 +215,7 @@ def _texts(column: Column) -> list[str]:
 
 def _converted(
     rows: Sequence[Values], columns: Sequence[Column], prompt: Choice, reference: Choice, given: Mapping[str, str]
-) -> Meaning | None:
+) -> ColumnRoles | None:
     """Options or tests in columns of their own need rows of another shape."""
     programs = find_programs(rows, columns, prompt=prompt.column, tests=reference.column)
     conversion: Conversion | None = programs or find_choices(
@@ -222,12 +224,12 @@ def _converted(
     if conversion is None:
         return None
     solution = [Choice("solution", programs.solution, "its name")] if programs and programs.solution else []
-    return Meaning((prompt, reference, *solution, *_optional("id", given, _id(columns))), conversion=conversion)
+    return ColumnRoles((prompt, reference, *solution, *_optional("id", given, _id(columns))), conversion=conversion)
 
 
 def _plain(
     rows: Sequence[Values], columns: Sequence[Column], prompt: Choice, reference: Choice, given: Mapping[str, str]
-) -> Meaning:
+) -> ColumnRoles:
     rest = [column for column in columns if column.path != reference.column]
     source = next((column for column in columns if column.path == reference.column), None)
     marker = _marker(source) if source is not None and "solution" not in given else None
@@ -239,14 +241,14 @@ def _plain(
         return _by_preset("math", named, prompt, reference, r"what its last \boxed{} holds")
     found = [prompt, reference]
     found += _optional("solution", given, _solution(rest, source)) + _optional("id", given, _id(rest))
-    return Meaning(tuple(found), columns={choice.field: choice.column for choice in found})
+    return ColumnRoles(tuple(found), columns={choice.field: choice.column for choice in found})
 
 
-def _by_preset(preset: str, named: Mapping[str, str], prompt: Choice, reference: Choice, what: str) -> Meaning:
+def _by_preset(preset: str, named: Mapping[str, str], prompt: Choice, reference: Choice, what: str) -> ColumnRoles:
     renamed = {to: column for to, column in named.items() if to != column}
     column = reference.column
     found = (prompt, Choice("reference", column, f"{reference.why}; {what}"), Choice("solution", column, "all of it"))
-    return Meaning(found, preset=preset, columns=renamed or None)
+    return ColumnRoles(found, preset=preset, columns=renamed or None)
 
 
 def _solution(columns: Sequence[Column], reference: Column | None) -> Choice | None:

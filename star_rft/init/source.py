@@ -24,7 +24,7 @@ from star_rft.data.readers import (
     read_files,
     read_hub,
 )
-from star_rft.init.infer import Meaning
+from star_rft.init.infer import ColumnRoles
 from star_rft.types import Problem
 
 CSV_HINT = (
@@ -133,7 +133,7 @@ _ANY = "exact"
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedProblems:
     """`rows` counts what was read; fewer `problems` than that are left where rows say the same."""
 
     problems: list[Problem]
@@ -157,7 +157,7 @@ def first_rows(source: DataSource) -> list[Row]:
     return rows
 
 
-def load_problems(source: DataSource, meaning: Meaning) -> Loaded:
+def load_problems(source: DataSource, meaning: ColumnRoles) -> LoadedProblems:
     """Read every row; raise DataError that says how many cannot be used, and where the first one stands."""
     counted = itertools.count()
     with quiet():
@@ -167,15 +167,15 @@ def load_problems(source: DataSource, meaning: Meaning) -> Loaded:
         except DataError:
             _diagnose(source, meaning)
             raise
-    return Loaded(problems, next(counted))
+    return LoadedProblems(problems, next(counted))
 
 
-def load_generated(source: DataSource, role: str) -> Loaded:
+def load_generated(source: DataSource, role: str) -> LoadedProblems:
     problems = load(source.name, verifier=_ANY, split=source.split, limit=GENERATED_ROWS[role])
-    return Loaded(problems, len(problems))
+    return LoadedProblems(problems, len(problems))
 
 
-def converted(source: DataSource, meaning: Meaning) -> str:
+def converted(source: DataSource, meaning: ColumnRoles) -> str:
     """Return the rows that a conversion makes, as JSON lines."""
     lines = (json.dumps(meaning.row(row.values), ensure_ascii=False) for row in source.rows())
     return "".join(f"{line}\n" for line in dict.fromkeys(lines))
@@ -190,7 +190,7 @@ def grouping(problems: Sequence[Problem]) -> str | None:
     return None
 
 
-def _diagnose(source: DataSource, meaning: Meaning) -> None:
+def _diagnose(source: DataSource, meaning: ColumnRoles) -> None:
     """Raise the error of the first bad row with the number of such rows; return if the rows alone are not at fault."""
     faults = [(row.where, _fault(row.values, meaning)) for row in source.rows()]
     bad, rows = [(where, said) for where, said in faults if said is not None], len(faults)
@@ -208,7 +208,7 @@ def _diagnose(source: DataSource, meaning: Meaning) -> None:
     raise DataError(f"{where}: {said}; so {len(bad):,} of {rows:,} rows cannot be used: mend or remove them")
 
 
-def _fault(values: Mapping[str, Any], meaning: Meaning) -> str | None:
+def _fault(values: Mapping[str, Any], meaning: ColumnRoles) -> str | None:
     try:
         load([meaning.row(values)], verifier=_ANY, **meaning.reading())
     except DataError as error:

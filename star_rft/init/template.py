@@ -74,7 +74,7 @@ class Plan:
     verifier: str
     verifier_why: str
     kind: Kind
-    prompting: Prompting
+    prompting: PromptTemplate
     sizes: Sizes
     has_reference_solutions: bool
     group_by: str | None
@@ -245,7 +245,7 @@ ASKED: dict[Kind, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Prompting:
+class PromptTemplate:
     """The keys of a config's section `prompt`, and where completions stop."""
 
     template: str
@@ -255,17 +255,17 @@ class Prompting:
     why: str
 
 
-def prompting_for(model: ModelFacts, kind: Kind) -> Prompting:
+def prompting_for(model: ModelFacts, kind: Kind) -> PromptTemplate:
     """A chat model gets the question and what to answer with; others a text that goes on with the answer."""
     asked = ASKED[kind]
     if model.name == TINY:
-        return Prompting("Question: {question}\nAnswer:", False, " ", (), "the form that tiny was pretrained on")
+        return PromptTemplate("Question: {question}\nAnswer:", False, " ", (), "the form that tiny was pretrained on")
     if model.is_chat is not False:
         chat = "auto: the model's chat template is put around this if it has one"
-        return Prompting(f"{{question}}\n\n{asked}" if asked else "{question}", "auto", "", (), chat)
+        return PromptTemplate(f"{{question}}\n\n{asked}" if asked else "{question}", "auto", "", (), chat)
     instruction = f"{asked}\n" if asked else ""
     # A program begins on a line of its own, and holds blank lines and words such as "Question:".
     prefix, stop = ("\n", ()) if kind in ("program", "json") else (" ", ("\nQuestion:",))
-    return Prompting(
+    return PromptTemplate(
         f"Question: {{question}}\n{instruction}Answer:", False, prefix, stop, "a text that a base model goes on with"
     )

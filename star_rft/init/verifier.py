@@ -30,7 +30,7 @@ _LETTER = re.compile(r"\(?[A-Ja-j][).]?")
 
 
 @dataclass(frozen=True, slots=True)
-class Proposed:
+class VerifierProposal:
     """A verifier for some references; `name` is None where no program can tell right from wrong."""
 
     name: str | None
@@ -47,7 +47,7 @@ def answer_of(reference: Any) -> str:
     return reference_answer(reference) if isinstance(reference, str) else str(reference)
 
 
-def propose(references: Sequence[Any]) -> Proposed:
+def propose(references: Sequence[Any]) -> VerifierProposal:
     """Look at all references and say which verifier reads them."""
     texts = [reference for reference in references if isinstance(reference, str)]
     if len(texts) < len(references):
@@ -56,16 +56,16 @@ def propose(references: Sequence[Any]) -> Proposed:
     for name, kind, is_one, what in _KINDS:
         fitting = sum(is_one(answer) for answer in answers)
         if fitting >= MOSTLY * len(answers):
-            return Proposed(name, kind, f"{_count(fitting, len(answers))} references are {what}")
+            return VerifierProposal(name, kind, f"{_count(fitting, len(answers))} references are {what}")
     for name in ("code", "json_schema"):
         if all(_problem(name, text) is None and text.lstrip().startswith("{") for text in texts):
             return _of_objects(texts, len(texts))
     if sum(len(answer.split()) for answer in answers) > LONG_WORDS * len(answers):
-        return Proposed("exact", "text", "they are long texts, which hardly any answer equals word for word")
-    return Proposed("exact", "text", "the references are words, which are compared as text")
+        return VerifierProposal("exact", "text", "they are long texts, which hardly any answer equals word for word")
+    return VerifierProposal("exact", "text", "the references are words, which are compared as text")
 
 
-def kind_for(verifier: str, proposed: Proposed) -> Kind:
+def kind_for(verifier: str, proposed: VerifierProposal) -> Kind:
     """Return what a prompt should ask for where the user chose another verifier than the one proposed."""
     kinds: dict[str, Kind] = {"choice": "letter", "code": "program", "json_schema": "json", "exact": "text"}
     if verifier in ("math", "numeric"):
@@ -98,7 +98,7 @@ def _as_module(name: str) -> str:
     return f"{file.removesuffix('.py').replace('/', '.')}{colon}{function}" if colon else name
 
 
-def _of_objects(references: Sequence[Any], total: int) -> Proposed:
+def _of_objects(references: Sequence[Any], total: int) -> VerifierProposal:
     names: tuple[tuple[str, Kind, str], ...] = (
         ("code", "program", "tests of programs"),
         ("choice", "letter", "letters with their options"),
@@ -107,8 +107,8 @@ def _of_objects(references: Sequence[Any], total: int) -> Proposed:
     for name, kind, what in names:
         fitting = sum(_problem(name, reference) is None for reference in references)
         if fitting >= MOSTLY * total and (name != "json_schema" or all(map(_is_schema, references))):
-            return Proposed(name, kind, f"{_count(fitting, total)} references are {what}")
-    return Proposed(None, "other", f"the references are objects such as {str(references[0])[:60]}")
+            return VerifierProposal(name, kind, f"{_count(fitting, total)} references are {what}")
+    return VerifierProposal(None, "other", f"the references are objects such as {str(references[0])[:60]}")
 
 
 def _is_schema(reference: Any) -> bool:

@@ -16,11 +16,11 @@ from star_rft.errors import UserError
 from star_rft.init import infer, verifier
 from star_rft.init.columns import Values, columns_of, one_line
 from star_rft.init.dialogue import Dialogue
-from star_rft.init.infer import Meaning
+from star_rft.init.infer import ColumnRoles
 from star_rft.init.sizing import TINY, Device, ModelFacts, longest_prompt, sizes_for
 from star_rft.init.source import (
     DataSource,
-    Loaded,
+    LoadedProblems,
     converted,
     find_source,
     first_rows,
@@ -30,7 +30,7 @@ from star_rft.init.source import (
     load_problems,
 )
 from star_rft.init.template import Plan, prompting_for
-from star_rft.init.verifier import Proposed, kind_for
+from star_rft.init.verifier import VerifierProposal, kind_for
 from star_rft.types import Problem
 
 SHOWN = 3
@@ -56,8 +56,8 @@ class Data:
     """The training data as it was understood."""
 
     source: DataSource
-    meaning: Meaning
-    loaded: Loaded
+    meaning: ColumnRoles
+    loaded: LoadedProblems
 
     @property
     def problems(self) -> list[Problem]:
@@ -75,7 +75,7 @@ def understood(talk: Dialogue, source: DataSource, given: Mapping[str, str]) -> 
     if source.is_generated:
         if given:
             raise DataError(f"{source.name} is built in and has no columns to name: leave out --column")
-        generated = Meaning((), preset="gsm8k")
+        generated = ColumnRoles((), preset="gsm8k")
         data = Data(source, generated, load_generated(source, "train"))
         talk.say(f"{source.name}: built into this package; {len(data.problems):,} problems of it.")
     else:
@@ -125,7 +125,7 @@ def _asked_columns(talk: Dialogue, rows: Sequence[Values], proposed: Mapping[str
     return given
 
 
-def _all_rows(talk: Dialogue, source: DataSource, found: Meaning) -> Data:
+def _all_rows(talk: Dialogue, source: DataSource, found: ColumnRoles) -> Data:
     """Read everything; reference solutions that some rows lack are done without."""
     with talk.busy(f"Reading {source.name}"):
         try:
@@ -153,7 +153,9 @@ def _show_examples(talk: Dialogue, data: Data) -> None:
     talk.table(("question", "answer that is checked"), rows)
 
 
-def chosen_verifier(talk: Dialogue, problems: Sequence[Problem], given: str | None) -> tuple[str, verifier.Proposed]:
+def chosen_verifier(
+    talk: Dialogue, problems: Sequence[Problem], given: str | None
+) -> tuple[str, verifier.VerifierProposal]:
     """Return the verifier's name, and what was proposed with its reason."""
     references = [problem.reference for problem in problems]
     proposed = verifier.propose(references)
@@ -282,7 +284,7 @@ def planned(
     model: ModelFacts,
     device: Callable[[], Device],
     verifier: str,
-    proposed: Proposed,
+    proposed: VerifierProposal,
     contaminated: int,
     name: str,
     file: Path,

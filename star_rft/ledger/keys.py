@@ -64,10 +64,10 @@ def program_key(text: str) -> str | None:
         tree = ast.parse(program or "")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return digest("program", ast.dump(_Renamed().visit(tree))) if tree.body else None
+    return digest("program", ast.dump(_RenamedNames().visit(tree))) if tree.body else None
 
 
-class _Renamed(ast.NodeTransformer):
+class _RenamedNames(ast.NodeTransformer):
     """Numbers a program's own names in the order in which they occur; docstrings go.
 
     Builtins, attributes and what is imported keep their names. So do keyword arguments of calls, which may be

@@ -20,7 +20,7 @@ from star_rft.experiments.controls import Lineage
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
-from star_rft.runs.status import Standing, standing
+from star_rft.runs.status import RunStatus, status_of
 from star_rft.runs.timing import Span, read_spans
 from star_rft.statistics import bootstrap_columns, majority_at_k, pass_at_k
 from star_rft.types import Interval, RoundReport, Split
@@ -66,7 +66,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class FunnelStep:
     """One step of the way from the traces that a round could train on to those that it trained on."""
 
     what: str
@@ -92,13 +92,13 @@ class Facts:
     folder: RunFolder
     config: Mapping[str, Any]
     config_text: str
-    standing: Standing
+    status: RunStatus
     reports: Sequence[RoundReport]
-    dev: Sequence[Measured]
-    test: Sequence[Measured]
+    dev: Sequence[HeldOutCurve]
+    test: Sequence[HeldOutCurve]
     reasons: Sequence[Reason]
     flows: Sequence[Flow]
-    funnels: Mapping[int, Sequence[Kept]]
+    funnels: Mapping[int, Sequence[FunnelStep]]
     lengths: Sequence[Length]
     tokens: Mapping[tuple[int, str], int]
     controls: Comparison | None
@@ -127,7 +127,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
         folder=folder,
         config=config,
         config_text=text,
-        standing=standing(folder, rounds=config["rounds"], is_ended=_is_ended(reports)),
+        status=status_of(folder, rounds=config["rounds"], is_ended=_is_ended(reports)),
         reports=reports,
         dev=_held_out(folder, config, reports, "dev"),
         test=_held_out(folder, config, reports, "test"),
@@ -141,7 +141,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
     )
 
 
-def funnel(report: RoundReport) -> list[Kept]:
+def funnel(report: RoundReport) -> list[FunnelStep]:
     """Return the way to a round's training set: first all traces that it could have taken, then each reason's loss."""
     left = report.selected + sum(report.dropped.values())
     known = list(KEPT_AFTER)
@@ -150,10 +150,10 @@ def funnel(report: RoundReport) -> list[Kept]:
     def place(why: str) -> float:
         return known.index(why) if why in known else len(known) if why in LATE else middle
 
-    steps = [Kept("sampled", left, 0, "")]
+    steps = [FunnelStep("sampled", left, 0, "")]
     for why in sorted(report.dropped, key=lambda why: (place(why), why)):
         left -= report.dropped[why]
-        steps.append(Kept(KEPT_AFTER.get(why, f"not {why.replace('_', ' ')}"), left, report.dropped[why], why))
+        steps.append(FunnelStep(KEPT_AFTER.get(why, f"not {why.replace('_', ' ')}"), left, report.dropped[why], why))
     return steps
 
 
@@ -166,7 +166,7 @@ def _is_ended(reports: Sequence[RoundReport]) -> bool:
 
 def _held_out(
     folder: RunFolder, config: Mapping[str, Any], reports: Sequence[RoundReport], split: Split
-) -> list[Measured]:
+) -> list[HeldOutCurve]:
     rounds = [report.round for report in reports]
     return measured(folder, rounds, split=split, ks=config["eval"]["k"])
 
@@ -259,7 +259,7 @@ DIFFICULTY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class HeldOutCurve:
     """One evaluated round on one split. `named` are pass@k and maj@k of the config's k; `curve` is pass@k by k."""
 
     round: int
@@ -270,7 +270,7 @@ class Measured:
     by_group: dict[str, float]
 
 
-def measured(folder: RunFolder, rounds: Sequence[int], *, split: Split, ks: Sequence[int]) -> list[Measured]:
+def measured(folder: RunFolder, rounds: Sequence[int], *, split: Split, ks: Sequence[int]) -> list[HeldOutCurve]:
     """Return each evaluated round's figures on a split, oldest first; none where the split was not evaluated.
 
     `ks` are those of the config. Where problems have no group of their own, they are grouped by how often the first
@@ -287,19 +287,19 @@ def measured(folder: RunFolder, rounds: Sequence[int], *, split: Split, ks: Sequ
     return [_measured(number, rows, ks, difficulty) for number, rows in rows_by_round.items()]
 
 
-def is_by_difficulty(found: Sequence[Measured]) -> bool:
+def is_by_difficulty(found: Sequence[HeldOutCurve]) -> bool:
     """Whether the groups are those of `DIFFICULTY`."""
     names = {name for _, name in DIFFICULTY}
     return bool(found) and found[0].by_group.keys() <= names
 
 
-def crossing(later: Measured, earlier: Measured) -> int | None:
+def crossing(later: HeldOutCurve, earlier: HeldOutCurve) -> int | None:
     """Return the smallest k of the curves at which a round lies below an earlier one; None where it never does."""
     both = sorted(later.curve.keys() & earlier.curve.keys())
     return next((k for k in both if later.curve[k].value < earlier.curve[k].value - 1e-9), None)
 
 
-def _measured(round: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> Measured:
+def _measured(round: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> HeldOutCurve:
     n = min(row["n"] for row in rows)
     points = _points(n)
     asked = [k for k in sorted(ks) if k <= n]
@@ -310,7 +310,7 @@ def _measured(round: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str
     if all(row["greedy_correct"] is not None for row in rows):
         columns["greedy"] = [float(row["greedy_correct"]) for row in rows]
     intervals = dict(zip(columns, bootstrap_columns(np.array(list(columns.values())).T), strict=True))
-    return Measured(
+    return HeldOutCurve(
         round=round,
         problems=len(rows),
         n=n,

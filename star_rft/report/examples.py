@@ -24,7 +24,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ExampleKind:
     """Prompts that were chosen for one reason, and the samples of each that must be shown."""
 
     kind: Kind
@@ -86,7 +86,7 @@ KINDS = (
 )
 
 
-def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[Chosen]:
+def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[ExampleKind]:
     """Choose prompts for about so many traces in all, each prompt once, for the first reason that it is worth reading.
 
     What a kind has too little of goes to the kinds after it. Ordered by a hash of the seed, so that it does not depend
@@ -95,7 +95,7 @@ def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[Ch
     found, taken, left = [], set[str](), -(-traces // TRACES_A_PROMPT)
     for number, kind in enumerate(KINDS):
         share = -(-left // (len(KINDS) - number))
-        chosen = Chosen(kind, dict(_prompts(con, kind, taken, share, seed)))
+        chosen = ExampleKind(kind, dict(_prompts(con, kind, taken, share, seed)))
         taken |= chosen.samples.keys()
         left -= len(chosen.samples)
         if chosen.samples:

@@ -54,7 +54,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkedText:
     """`pieces` make up the text exactly; `beside` says what is false in it and could not be placed."""
 
     pieces: tuple[Piece, ...]
@@ -69,18 +69,18 @@ class _Span:
     title: str = ""
 
 
-def marked(text: str, *, answer: str | None, verifier: str, finish_reason: str = "stop") -> Marked:
+def marked(text: str, *, answer: str | None, verifier: str, finish_reason: str = "stop") -> MarkedText:
     """Cut a trace into pieces, of which some are its final answer or an equation that does not hold.
 
     `answer` is what the verifier read. Programs have no marks; what a verifier such as `steps` reports instead of an
     answer is not looked for.
     """
     if verifier in PROGRAM_VERIFIERS:
-        return Marked((Piece(text),))
+        return MarkedText((Piece(text),))
     spans, beside = _false_spans(text)
     if answer and verifier not in COMPLAINING:
         spans += _answer_spans(judged_text(text, finish_reason), answer)
-    return Marked(tuple(_pieces(text, spans)), tuple(beside))
+    return MarkedText(tuple(_pieces(text, spans)), tuple(beside))
 
 
 def explanation(equation: Equation) -> str:

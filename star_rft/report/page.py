@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.files import write_text
 from star_rft.report.data import Facts, crossing, gather, is_by_difficulty, open_ledger
-from star_rft.report.examples import Chosen, choose, traces_to_show
+from star_rft.report.examples import ExampleKind, choose, traces_to_show
 from star_rft.report.frontier_tables import contribution_lines, unmatched_lines
 from star_rft.report.labels import SYMBOLS
 from star_rft.report.plots.base import Plot
@@ -126,7 +126,7 @@ def _crossing(facts: Facts) -> str:
     return f" From k={k} on round {later.round} is below round {found[0].round}."
 
 
-def _with_texts(con: duckdb.DuckDBPyConnection, chosen: Sequence[Chosen]) -> Iterator[dict[str, Any]]:
+def _with_texts(con: duckdb.DuckDBPyConnection, chosen: Sequence[ExampleKind]) -> Iterator[dict[str, Any]]:
     """Yield each kind with its prompts and the traces of each that are shown."""
     ids = [problem for part in chosen for problem in part.samples]
     prompts, traces = prompts_of(con, ids), traces_of(con, ids)

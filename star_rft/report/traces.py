@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.frontier.review import by_round
-from star_rft.report.highlight import Marked, marked
+from star_rft.report.highlight import MarkedText, marked
 from star_rft.report.labels import CLASSES, DROPS, FLAGGED, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
 
 if TYPE_CHECKING:
@@ -65,15 +65,15 @@ _EVIDENCE = (
 class Choice:
     """What a round's selection made of a trace.
 
-    `kept` is how many traces of the prompt it kept. `duplicate` says which trace the one that `duplicate_of` names
-    is, and `same` what the two have in common; both are empty where the trace is no duplicate.
+    `selected` is how many traces of the problem it selected. `duplicate` says which trace the one that `duplicate_of`
+    names is, and `same` what the two have in common; both are empty where the trace is no duplicate.
     """
 
     in_round: int
     is_selected: bool
     why: str
     weight: float
-    kept: int
+    selected: int
     duplicate_of: str | None = None
     duplicate: str = ""
     same: str = ""
@@ -92,9 +92,11 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """One line of why a trace was kept or dropped: `text`, then a link to another trace where there is one, `rest`."""
+    """One line of why a trace was selected or dropped: `text`, then a link to another trace where there is one,
+    `rest`.
+    """
 
-    is_kept: bool | None
+    is_selected: bool | None
     text: str
     other_id: str | None = None
     other: str = ""
@@ -166,10 +168,10 @@ class ShownTrace:
         return list({(flag.kind, flag.detail): flag for flag in self.flags}.values())
 
     def why_lines(self) -> list[Why]:
-        """Say why it was kept or dropped, in words; a line a reason, with the rounds that it holds for."""
+        """Say why it was selected or dropped, in words; a line a reason, with the rounds that it holds for."""
         return _why_lines(self)
 
-    def marked(self) -> Marked:
+    def marked(self) -> MarkedText:
         return marked(self.text, answer=self.answer, verifier=self.verifier, finish_reason=self.finish_reason)
 
 
@@ -269,12 +271,12 @@ def _prompt(row: Mapping[str, Any], evidence: Mapping[str, Any] | None) -> Promp
 def _traces(rows: Sequence[Mapping[str, Any]], own: range | None) -> list[ShownTrace]:
     """Make the traces of one problem, which duplicates and counts refer to."""
     by_id = {row["sample_id"]: row for row in rows}
-    kept = Counter(choice["in_round"] for row in rows for choice in row["choices"] or () if choice["is_selected"])
-    return [_trace(row, by_id, kept, own) for row in rows]
+    selected = Counter(choice["in_round"] for row in rows for choice in row["choices"] or () if choice["is_selected"])
+    return [_trace(row, by_id, selected, own) for row in rows]
 
 
 def _trace(
-    row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]], kept: Mapping[int, int], own: range | None
+    row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]], selected: Mapping[int, int], own: range | None
 ) -> ShownTrace:
     is_train = row["split"] == "train"
     is_foreign = None if own is None else is_train and not row["hinted"] and row["sample_index"] not in own
@@ -286,7 +288,7 @@ def _trace(
         is_foreign=is_foreign,
         decoding=decoding_words(row),
         keys=tuple(row[key] for key in SAMENESS),
-        choices=tuple(_choice(choice, row, by_id, kept) for choice in row["choices"] or ()),
+        choices=tuple(_choice(choice, row, by_id, selected) for choice in row["choices"] or ()),
         flags=tuple(Flag(**flag) for flag in row["flags"] or ()),
     )
 
@@ -295,14 +297,14 @@ def _choice(
     choice: Mapping[str, Any],
     row: Mapping[str, Any],
     by_id: Mapping[str, Mapping[str, Any]],
-    kept: Mapping[int, int],
+    selected: Mapping[int, int],
 ) -> Choice:
     other = by_id.get(choice["duplicate_of"])
     duplicate = same = ""
     if other is not None:
         duplicate = _name(other["round"], other["sample_index"], other["hinted"])
         same = next((words for key, words in SAMENESS.items() if row[key] == other[key]), "")
-    return Choice(**choice, kept=kept.get(choice["in_round"], 0), duplicate=duplicate, same=same)
+    return Choice(**choice, selected=selected.get(choice["in_round"], 0), duplicate=duplicate, same=same)
 
 
 # Why, in words
@@ -313,7 +315,7 @@ def _why_lines(trace: ShownTrace) -> list[Why]:
         return [Why(None, _without_choice(trace))]
     rounds_by_reason: dict[tuple[Any, ...], list[Choice]] = {}
     for choice in trace.choices:
-        reason = (choice.why, choice.duplicate_of, choice.kept if choice.why == "over_cap" else 0, choice.weight)
+        reason = (choice.why, choice.duplicate_of, choice.selected if choice.why == "over_cap" else 0, choice.weight)
         rounds_by_reason.setdefault(reason, []).append(choice)
     return [
         _why_line(choices[0], _rounds([choice.in_round for choice in choices])) for choices in rounds_by_reason.values()
@@ -331,13 +333,13 @@ def _without_choice(trace: ShownTrace) -> str:
 def _why_line(choice: Choice, rounds: str) -> Why:
     if choice.is_selected:
         weight = "" if choice.weight == 1 else f", with weight {choice.weight:.3g}"
-        return Why(True, f"kept: trained on in {rounds}{weight}")
+        return Why(True, f"selected: trained on in {rounds}{weight}")
     dropped = f"dropped in {rounds}: "
     if choice.why == "duplicate" and choice.duplicate_of:
         rest = f" (the same {choice.same})" if choice.same else ""
         return Why(False, f"{dropped}duplicate of ", choice.duplicate_of, choice.duplicate or choice.duplicate_of, rest)
     if choice.why == "over_cap":
-        return Why(False, f"{dropped}over the cap: {choice.kept} of this prompt were kept")
+        return Why(False, f"{dropped}over the cap: {choice.selected} of this problem were selected")
     return Why(False, dropped + DROPS.get(choice.why, plain(choice.why)))
 
 

@@ -11,7 +11,7 @@ from star_rft.runs.folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RunStatus:
     """`round` and `stage` are what comes next or was begun, None where the run is over.
 
     `done` of `planned` units of sampling are stored, where the stage samples; a unit commits whole.
@@ -36,15 +36,15 @@ class Standing:
         return f"{rounds}: {self.stage}{units}"
 
 
-def standing(folder: RunFolder, *, rounds: int, is_ended: bool = False) -> Standing:
+def status_of(folder: RunFolder, *, rounds: int, is_ended: bool = False) -> RunStatus:
     """Look at the files of the first round without metrics.json; `is_ended`: the gate ended the run early."""
     finished = tuple(folder.finished_rounds())
     round = finished[-1] + 1 if finished else 0
     if is_ended or round > rounds:
-        return Standing(rounds, finished, None, None)
+        return RunStatus(rounds, finished, None, None)
     stage = _stage(folder, round)
     done, planned = _units(folder, round, stage)
-    return Standing(rounds, finished, round, stage, done, planned)
+    return RunStatus(rounds, finished, round, stage, done, planned)
 
 
 def _stage(folder: RunFolder, round: int) -> str:

@@ -40,7 +40,7 @@ PLAN = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedRequest:
     problem_id: str
     sample_index: int
     seed: int
@@ -64,13 +64,13 @@ class Unit:
     def __len__(self) -> int:
         return int(self.rows.num_rows)
 
-    def requests(self) -> Iterator[Planned]:
+    def requests(self) -> Iterator[PlannedRequest]:
         columns = (self.rows[name].to_pylist() for name in ("problem_id", "sample_index", "seed"))
-        return (Planned(*row) for row in zip(*columns, strict=True))
+        return (PlannedRequest(*row) for row in zip(*columns, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class PlanSpec:
     """How the requests of one source are drawn: sample i takes decoding (i - first) modulo their number."""
 
     round: int
@@ -83,7 +83,7 @@ class Asking:
 
 def plan_table(
     problem_ids: Sequence[str],
-    asking: Asking,
+    asking: PlanSpec,
     *,
     counts: int | Ints,
     begins: int | Ints = 0,
@@ -124,7 +124,7 @@ def plan_table(
 
 def request_seed(run_seed: int, round: int, split: Split, problem_id: str, sample_index: int, decode_id: str) -> int:
     """Return 64 bits that belong to this request alone, whatever else is sampled beside it."""
-    base = _base(run_seed, Asking(round, split, POLICY, (decode_id,), (1,)), decode_id)
+    base = _base(run_seed, PlanSpec(round, split, POLICY, (decode_id,), (1,)), decode_id)
     words = (np.array([word], dtype=np.uint64) for word in (base, _hash(problem_id), sample_index))
     return int(_seeds(*words)[0])
 
@@ -150,7 +150,7 @@ def _unit(rows: pa.Table) -> Unit:
 
 
 def _units(
-    asking: Asking, problem_R: Ints, decoding_R: Ints, *, unit_size: int, wave: int
+    asking: PlanSpec, problem_R: Ints, decoding_R: Ints, *, unit_size: int, wave: int
 ) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Return the names of the units and, for each request, which it belongs to."""
     if problem_R.size == 0:
@@ -175,7 +175,7 @@ def _hash(problem_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(problem_id.encode(), digest_size=8).digest(), "little")
 
 
-def _base(run_seed: int, asking: Asking, decode_id: str) -> int:
+def _base(run_seed: int, asking: PlanSpec, decode_id: str) -> int:
     return int(digest("seed", run_seed, asking.round, asking.split, decode_id), 16)
 
 

@@ -17,7 +17,7 @@ from star_rft.progress import Sampling
 from star_rft.runs.timing import Note, Span, ignore
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.jobs import UnitJob, decoding_of, jobs_of
-from star_rft.sampling.plan import PLAN, Asking, Ints, Unit, plan_table
+from star_rft.sampling.plan import PLAN, Ints, PlanSpec, Unit, plan_table
 from star_rft.sampling.policy import Render, Source
 from star_rft.sampling.writer import CountedPool, OpenUnit, Store, VerifierPool, Writer
 from star_rft.types import Decoding, Model, Problem, Sampler, Split, digest
@@ -118,7 +118,7 @@ class Rollout:
         if not asked:
             return PLAN.empty_table()
         longest = source.longest_prompt(asked)
-        asking = Asking(
+        asking = PlanSpec(
             round,
             split,
             source.name,

@@ -29,7 +29,7 @@ class TemperatureSearch:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Trial:
     """One pair and its score: the mean over problems of min(n'/n*, 1) n'/n, n' of the n kept traces being distinct
     and correct."""
 
@@ -45,7 +45,7 @@ def scores(
     temperature_of: dict[str, float],
     thresholds: Sequence[float | None],
     target: int,
-) -> list[Tried]:
+) -> list[Trial]:
     """Score every pair on the probes of a round; `temperature_of` goes by decode_id."""
     tried = []
     for decode_id, temperature in temperature_of.items():
@@ -60,16 +60,16 @@ def scores(
                 " where t.split = 'probe' and t.round = ? and t.decode_id = ? group by problem_id)",
                 [target, round, decode_id],
             ).fetchall()
-            tried.append(Tried(temperature, threshold, float(score or 0.0)))
+            tried.append(Trial(temperature, threshold, float(score or 0.0)))
     return tried
 
 
-def best(tried: Sequence[Tried]) -> Tried:
+def best(tried: Sequence[Trial]) -> Trial:
     """Return the pair of the highest score; of equals the coolest, then the strictest."""
     return min(tried, key=lambda t: (-t.score, t.temperature, -(t.threshold or 0.0)))
 
 
-def write(path: Path, tried: Sequence[Tried]) -> None:
+def write(path: Path, tried: Sequence[Trial]) -> None:
     write_json(path, {"chosen": asdict(best(tried)), "tried": [asdict(t) for t in tried]})
 
 

@@ -60,7 +60,7 @@ CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
+class ScorerSettings:
     """How a run scores. `make(policy)` opens the scorer; a score from `threshold` on counts as correct."""
 
     name: str
@@ -76,7 +76,7 @@ class Scoring:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ScorerContext:
     """What a scorer may need of a run: the policy, how it is asked and was sampled, where a model is converted to."""
 
     policy: Model
@@ -100,7 +100,7 @@ def check_options(by: str, options: Mapping[str, Any]) -> None:
             raise UserError(f"scorer.{name}: {value!r} is not valid: it must be {kinds}")
 
 
-def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], around: Surroundings) -> Scorer:
+def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], around: ScorerContext) -> Scorer:
     """Return a scorer by name; `model` is what scores, by default the policy. Raises UserError."""
     from star_rft import models
     from star_rft.scorers import Majority, RewardModel
@@ -117,7 +117,7 @@ def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], aro
     return _judge(path, options, around)
 
 
-def _likelihood(path: Model, options: Mapping[str, Any], around: Surroundings) -> Scorer:
+def _likelihood(path: Model, options: Mapping[str, Any], around: ScorerContext) -> Scorer:
     """Score the ids that the policy drew, where the model that scores has the policy's vocabulary; else the texts."""
     from star_rft import models
     from star_rft.scorers import Likelihood
@@ -134,7 +134,7 @@ def _likelihood(path: Model, options: Mapping[str, Any], around: Surroundings) -
     )
 
 
-def _judge(path: Model, options: Mapping[str, Any], around: Surroundings) -> Scorer:
+def _judge(path: Model, options: Mapping[str, Any], around: ScorerContext) -> Scorer:
     """A judge behind an address, or a model in this process, which may be the policy."""
     from star_rft import models
     from star_rft.scorers import Endpoint, Judge, policy
@@ -165,7 +165,7 @@ def _judge(path: Model, options: Mapping[str, Any], around: Surroundings) -> Sco
 def scored(
     con: duckdb.DuckDBPyConnection,
     scorer: Scorer,
-    scoring: Scoring,
+    scoring: ScorerSettings,
     *,
     round: int,
     split: Split,

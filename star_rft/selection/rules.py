@@ -223,7 +223,7 @@ def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
+class Selection:
     """`traces` as `pool.finish` describes them; `preferences` its lists, best place first."""
 
     traces: duckdb.DuckDBPyRelation
@@ -240,7 +240,7 @@ def select(
     seed: int,
     scorer_decides: bool = False,
     quarantines: bool = False,
-) -> Selected:
+) -> Selection:
     """Apply the rules of one round, left to right; label errors are left out before them."""
     calls = bound(rules)
     pool = candidates(con, round=round, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
@@ -250,7 +250,7 @@ def select(
     for call in calls:
         call(pool)
     traces = finish(pool, weighting=weighting)
-    return Selected(
+    return Selection(
         traces, con.sql(f"select {int(round)}::integer as in_round, * from ranked order by preference, place")
     )
 

@@ -18,7 +18,7 @@ from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Rollout
 from star_rft.stages.metrics import RoundMetrics, checked
 from star_rft.stages.sampling import draw_damaged_again
-from star_rft.stages.trackers import Tracking
+from star_rft.stages.trackers import Trackers
 from star_rft.types import Model, RoundReport, Split
 
 STAGES = ("sample", "verify", "score", "select", "train", "evaluate")
@@ -37,7 +37,7 @@ class EvaluationStage:
     rounds: int
     has_scores: bool
     metrics: RoundMetrics
-    tracking: Tracking
+    tracking: Trackers
     write_card: Callable[[RoundReport], None]
 
     @property

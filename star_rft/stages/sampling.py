@@ -14,7 +14,7 @@ from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Rollout
 from star_rft.sampling.scheduler import Scheduler, affordable
 from star_rft.sampling.temperature_search import TemperatureSearch
-from star_rft.scorers.registry import Scoring, scored
+from star_rft.scorers.registry import ScorerSettings, scored
 from star_rft.types import Model, Problem, Split, digest
 
 
@@ -32,7 +32,7 @@ class SamplingStage:
     hint: Source | None
     prompts_per_round: int | None
     search: TemperatureSearch | None
-    scoring: Scoring | None
+    scoring: ScorerSettings | None
 
     @property
     def context(self) -> RunContext:

@@ -74,7 +74,7 @@ def listed(names: str | Sequence[str] | None) -> list[str]:
 
 
 @dataclass(slots=True)
-class Noted:
+class RecordedReport:
     """What a tracker has got, in a file beside its own: written after each thing that it got."""
 
     path: Path
@@ -85,7 +85,7 @@ class Noted:
     trainings: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> Noted:
+    def read(cls, path: Path) -> RecordedReport:
         raw = json.loads(path.read_text()) if path.exists() else {"id": secrets.token_hex(4)}
         return cls(path, **raw)
 
@@ -110,7 +110,7 @@ class Tracker:
     name: str
     start: Callable[[str], GeneralTracker]
     settings: Mapping[str, Any]
-    noted: Noted
+    noted: RecordedReport
     is_off: bool = False
     _queue: Queue[Callable[[GeneralTracker], None] | None] = field(default_factory=lambda: Queue(MOST_WAITING))
     _thread: Thread | None = None
@@ -194,7 +194,7 @@ class Tracker:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracking:
+class Trackers:
     """All trackers of a run; none, where it reports to nobody."""
 
     trackers: Sequence[Tracker] = ()
@@ -225,15 +225,15 @@ class Tracking:
 
 def open_trackers(
     names: str | Sequence[str] | None, *, folder: Path, run: str, settings: Mapping[str, Any]
-) -> Tracking:
+) -> Trackers:
     """Return the trackers of a run, whose files lie in `folder`; `settings` are logged as hyperparameters.
 
     Nothing is started before there is something to log. Under a launcher only rank 0 reports.
     """
     if not names or os.environ.get("RANK", "0") != "0":
-        return Tracking()
+        return Trackers()
     flat = dict(_flat_settings(settings))
-    return Tracking([_tracker(name, folder, run, flat) for name in listed(names)])
+    return Trackers([_tracker(name, folder, run, flat) for name in listed(names)])
 
 
 def _tracker(name: str, folder: Path, run: str, settings: Mapping[str, Any]) -> Tracker:
@@ -248,7 +248,7 @@ def _tracker(name: str, folder: Path, run: str, settings: Mapping[str, Any]) -> 
             return _wandb(kind, folder, run, id)
         return _started(_made(name, kind, folder, run, id))
 
-    return Tracker(name, start, settings, Noted.read(folder / f"{name}.json"))
+    return Tracker(name, start, settings, RecordedReport.read(folder / f"{name}.json"))
 
 
 def _made(name: str, kind: type[Any], folder: Path, run: str, id: str) -> Any:

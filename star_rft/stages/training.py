@@ -13,7 +13,7 @@ from star_rft.runs.folder import float32_of
 from star_rft.runs.reports import read_report
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
-from star_rft.stages.trackers import Tracking
+from star_rft.stages.trackers import Trackers
 from star_rft.training.dataset import Sampling, corpus, preferences, reference_examples
 from star_rft.training.schedule import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Preference, Problem, RoundReport
@@ -38,7 +38,7 @@ class TrainingStage:
     round_training: RoundTraining
     warm_start: WarmStart | None
     mixture: Mapping[str, float]
-    tracking: Tracking
+    tracking: Trackers
 
     def start(self) -> Model:
         """Return the model that the loop starts from: the base, or the base after its warm start."""

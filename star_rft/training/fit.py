@@ -21,9 +21,9 @@ from star_rft.progress import OnStep
 from star_rft.training import memory, sharding
 from star_rft.training.arguments import adapter_errors, peft_config, trainer_arguments
 from star_rft.training.batching import Plan, Size, heaviest, largest_row, make_plan
-from star_rft.training.model import Loaded, Loading, apply_liger, load_for_training, save_model
+from star_rft.training.model import LoadedModel, LoadOptions, apply_liger, load_for_training, save_model
 from star_rft.training.objective import Collate, Objective
-from star_rft.training.options import FitReport, Running, Say, Settings
+from star_rft.training.options import FitContext, FitReport, Say, Settings
 from star_rft.training.trainer import gathered_moments, last_whole, moments_fingerprint, refuse_foreign, save_moments
 from star_rft.types import digest
 
@@ -42,7 +42,7 @@ REPORT = "fit.json"
 def run(
     objective: Objective,
     settings: Settings,
-    around: Running,
+    around: FitContext,
     *,
     dropped: int,
     model_path: str | Path,
@@ -79,7 +79,7 @@ def _write(
     *,
     files: Publication,
     settings: Settings,
-    around: Running,
+    around: FitContext,
 ) -> None:
     """Write the model and the note about it. Every rank gives its shards, and the first one writes.
 
@@ -154,7 +154,7 @@ def _finished(out_dir: Path, fingerprint: str) -> FitReport | None:
 
 
 def make_trainer(
-    objective: Objective, settings: Settings, around: Running, model_path: str | Path, work_dir: Path
+    objective: Objective, settings: Settings, around: FitContext, model_path: str | Path, work_dir: Path
 ) -> tuple[PlannedTrainer, Plan, Publication]:
     """Load the model, find out what its forward can do, and plan the training by that."""
     from accelerate.utils import gather_object
@@ -176,7 +176,7 @@ def make_trainer(
         return plan
 
     wanted = flash if settings.packing == "auto" else bool(settings.packing)
-    loading = Loading(
+    loading = LoadOptions(
         wish=_wish(settings, config, plan_of(wanted).rows if wanted else (), sizes),
         highest=objective.highest_token,
         # Where a process holds a shard only, the whole model is never on its accelerator.
@@ -200,7 +200,7 @@ def make_trainer(
 
 
 def _trainer(
-    objective: Objective, settings: Settings, loaded: Loaded, plan: Plan, config: SFTConfig, collate: Collate
+    objective: Objective, settings: Settings, loaded: LoadedModel, plan: Plan, config: SFTConfig, collate: Collate
 ) -> PlannedTrainer:
     """Put the trainer around a loaded model: its steps as planned, what rests, and adapters."""
     from datasets import Dataset

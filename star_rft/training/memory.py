@@ -1,4 +1,4 @@
-"""How much memory a training needs, reckoned before it starts, against what there is. Loads no torch until asked."""
+"""How much memory a training needs, estimated before it starts, against what there is. Loads no torch until asked."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Loaded(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model with float32 master weights, its tokenizer, how its forward is called, and its files as they were."""
 
     model: PreTrainedModel
@@ -35,7 +35,7 @@ class Loaded(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
+class LoadOptions:
     """How a training loads its model, and a reference model.
 
     `flash`: with flash-attention for packed sequences. `device` is where the forward is tried; `say` hears what it
@@ -52,7 +52,7 @@ class Loading:
     say: Say | None = None
 
 
-def load_for_training(path: str | Path, loading: Loading, *, weights_from: Path | None = None) -> Loaded:
+def load_for_training(path: str | Path, loading: LoadOptions, *, weights_from: Path | None = None) -> LoadedModel:
     """Load a model and try its forward; `weights_from` is a folder with its weights in float32.
 
     The model itself gets a generation config of special tokens only: one that transformers finds inconsistent
@@ -90,10 +90,10 @@ def load_for_training(path: str | Path, loading: Loading, *, weights_from: Path 
         loading.say(
             f"packing: {type(model).__name__} does not keep packed sequences apart, so that rows are padded instead"
         )
-    return Loaded(model, tokenizer, forward, files)
+    return LoadedModel(model, tokenizer, forward, files)
 
 
-def _with_flash(model: PreTrainedModel, forward: Forward, loading: Loading) -> Forward:
+def _with_flash(model: PreTrainedModel, forward: Forward, loading: LoadOptions) -> Forward:
     """Switch to flash-attention where it keeps packed sequences apart; `auto` packs with nothing else.
 
     A model that was loaded with eager attention stays with it: others leave a part of its formula out.

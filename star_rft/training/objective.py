@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from star_rft.training.forward import Nll
-    from star_rft.training.model import Loaded
+    from star_rft.training.model import LoadedModel
 
     Batch = dict[str, torch.Tensor]
-    Load = Callable[[str | Path], Loaded]
+    Load = Callable[[str | Path], LoadedModel]
     RowsOf = Callable[[bool], Sequence[Sequence[int]]]
 
 

@@ -65,7 +65,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class FitContext:
     """Where and how a training runs: what its weights do not depend on, those that it starts from aside."""
 
     device: str = "auto"
@@ -82,7 +82,7 @@ class Running:
 
 
 class FitOptions(TypedDict, total=False):
-    """What every training may be told, by name: defaults in `Settings` and `Running`, meanings in `fit`."""
+    """What every training may be told, by name: defaults in `Settings` and `FitContext`, meanings in `fit`."""
 
     epochs: float | None
     max_steps: int | None
@@ -114,11 +114,11 @@ class FitOptions(TypedDict, total=False):
     say: Say | None
 
 
-def settled(lr: float, options: FitOptions) -> tuple[Settings, Running]:
+def settled(lr: float, options: FitOptions) -> tuple[Settings, FitContext]:
     """Return the options in their two kinds, the missing ones filled in. Raises TypeError for an unknown one."""
-    around = {field.name for field in fields(Running)}
+    around = {field.name for field in fields(FitContext)}
     given: Mapping[str, Any] = options
     return (
         Settings(lr=lr, **{name: value for name, value in given.items() if name not in around}),
-        Running(**{name: value for name, value in given.items() if name in around}),
+        FitContext(**{name: value for name, value in given.items() if name in around}),
     )

@@ -70,12 +70,12 @@ def fit_preferences(
     kept, dropped = _usable(preferences, limit)
     limit.report(dropped, "completions", around.say)
     reference = None if objective == "rrhf" else reference_path or around.weights_from or model_path
-    compared = Compared(kept, objective, reference, beta, sft_weight)
+    compared = ComparedPair(kept, objective, reference, beta, sft_weight)
     return run(compared, settings, around, dropped=dropped, model_path=model_path, out_dir=out_dir, work_dir=work_dir)
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedPair:
     """The loss of a step: sum_pairs loss / pairs (rrhf: / preferences) + sft_weight * sum_i w_i nll_i / sum_i w_i
     T_i.
     """

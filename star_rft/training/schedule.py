@@ -17,7 +17,7 @@ Fit = Callable[..., object]
 
 
 @dataclass(frozen=True, slots=True)
-class Supervised:
+class SupervisedTraining:
     """`start` is a key of the models that a round may start from; `max_steps` of round 1 grows by `step_growth`."""
 
     fit: Fit
@@ -59,7 +59,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class RoundTraining:
-    supervised: Supervised | None
+    supervised: SupervisedTraining | None
     preference: PreferenceTraining | None
 
     def run(

@@ -22,7 +22,7 @@ OF_PROMPTS = ("class", "group")
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class CodedColumn:
     """A column of few values: `values[codes[i]]` is that of row i. The first value is None: there is none."""
 
     values: tuple[str | None, ...]
@@ -49,12 +49,12 @@ class Traces:
     """
 
     count: int
-    columns: Mapping[str, Coded]
+    columns: Mapping[str, CodedColumn]
     problem_N: Ints
     round_N: Ints
     sample_index_N: Ints
     unit_N: Ints
-    flags: Coded
+    flags: CodedColumn
     flagged: Ints
     listed: Ints
     first_P: Ints
@@ -78,7 +78,7 @@ class Prompts:
     """
 
     ids: Sequence[str]
-    split: Coded
+    split: CodedColumn
     samples_P: Ints
     correct_P: Ints
     traces_P: Ints
@@ -141,7 +141,7 @@ class Coder:
         columns["split"] = _with_unseen(columns["split"], [of_split[int(p)] for p in unseen])
         for name in OF_PROMPTS:
             of_prompt = coded(prompts[name])
-            columns[name] = Coded(of_prompt.values, of_prompt.codes[problem_N])
+            columns[name] = CodedColumn(of_prompt.values, of_prompt.codes[problem_N])
         numbers = {
             name: np.concatenate([_joined(self._numbers[name]), np.zeros(len(unseen), np.int64)])
             for name in ("round", "sample_index", "unit")
@@ -160,26 +160,26 @@ class Coder:
             first_P=np.searchsorted(problem_N[listed], np.arange(prompts.num_rows + 1)),
         )
 
-    def _column(self, name: str, more: int) -> Coded:
+    def _column(self, name: str, more: int) -> CodedColumn:
         """Return a gathered column with so many rows more that have no value."""
         values = tuple(self._codes[name])
         codes = np.concatenate([*self._pieces[name], np.zeros(more, np.uint32)])
-        return Coded(values, codes.astype(np.min_scalar_type(len(values))))
+        return CodedColumn(values, codes.astype(np.min_scalar_type(len(values))))
 
 
-def coded(column: pa.ChunkedArray) -> Coded:
+def coded(column: pa.ChunkedArray) -> CodedColumn:
     coder: dict[str | None, int] = {None: 0}
     codes = np.array([coder.setdefault(value, len(coder)) for value in column.to_pylist()], np.int64)
-    return Coded(tuple(coder), codes.astype(np.min_scalar_type(len(coder))))
+    return CodedColumn(tuple(coder), codes.astype(np.min_scalar_type(len(coder))))
 
 
-def _with_unseen(column: Coded, values: Sequence[str | None]) -> Coded:
+def _with_unseen(column: CodedColumn, values: Sequence[str | None]) -> CodedColumn:
     """Give the last rows of a column values of their own."""
     known = list(dict.fromkeys([*column.values, *values]))
     codes = column.codes.astype(np.min_scalar_type(len(known)))
     if values:
         codes[-len(values) :] = [known.index(value) for value in values]
-    return Coded(tuple(known), codes)
+    return CodedColumn(tuple(known), codes)
 
 
 def _joined(pieces: Sequence[npt.NDArray[Any]]) -> Ints:

@@ -10,7 +10,7 @@ from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.report.labels import CLASSES, DROPS, SPLITS, SYMBOLS, plain
 from star_rft.report.traces import Prompt, ShownTrace, prompts_of, traces_of
 from star_rft.viewer.index import Index
-from star_rft.viewer.search import Found, Query
+from star_rft.viewer.search import Query, SearchResult
 
 # Characters of a text that a list shows, and how many of them stand before what was searched for.
 SHOWN, BEFORE = 320, 90
@@ -67,7 +67,7 @@ class TraceRow:
     symbol: str
     reason: str
     why: str
-    is_kept: bool
+    is_selected: bool
     answer: str | None
     answer_label: str
 
@@ -90,7 +90,7 @@ class Column:
     models: Sequence[str]
     samples: int
     correct: int
-    kept: int
+    selected: int
     groups: Sequence[Same]
 
 
@@ -114,7 +114,7 @@ def bits(text: str, wanted: str, *, shown: int = SHOWN) -> list[Bit]:
     return found + ([Bit(" ...")] if start + shown < len(text) else [])
 
 
-def prompt_rows(index: Index, query: Query, found: Found, page: int) -> list[PromptRow]:
+def prompt_rows(index: Index, query: Query, found: SearchResult, page: int) -> list[PromptRow]:
     numbers = found.prompts_on(page)
     texts = _prompt_texts(index, [index.prompts.ids[number] for number in numbers])
     first = {number: _first_hit(index, found, number) for number in numbers} if query.text else {}
@@ -146,7 +146,7 @@ def prompt_rows(index: Index, query: Query, found: Found, page: int) -> list[Pro
     return rows
 
 
-def trace_rows(index: Index, query: Query, found: Found, page: int) -> list[TraceRow]:
+def trace_rows(index: Index, query: Query, found: SearchResult, page: int) -> list[TraceRow]:
     shown = found.traces_on(index, page)
     texts = _texts(index, shown)
     traces, ids = index.traces, index.prompts.ids
@@ -169,7 +169,7 @@ def trace_rows(index: Index, query: Query, found: Found, page: int) -> list[Trac
                 symbol=SYMBOLS.get(value["status"], ""),
                 reason=plain(value["reason"]),
                 why=_why(value["why"], value["split"]),
-                is_kept=value["why"] == "selected",
+                is_selected=value["why"] == "selected",
                 answer=answer,
                 answer_label="says" if verifier in COMPLAINING else "answer",
             )
@@ -190,7 +190,7 @@ def prompt_page(index: Index, problem_id: str, *, own: range | None) -> tuple[Pr
     return (prompts[problem_id], _columns(traces)) if problem_id in prompts else None
 
 
-def hits_of(index: Index, found: Found, problem_id: str) -> set[str]:
+def hits_of(index: Index, found: SearchResult, problem_id: str) -> set[str]:
     """Return the ids of a prompt's samples that are among what was found."""
     number = index.prompts.number(problem_id)
     if number is None:
@@ -215,13 +215,13 @@ def _column(round: int, split: str, traces: Sequence[ShownTrace]) -> Column:
         models=list(dict.fromkeys(trace.model for trace in traces)),
         samples=len(own),
         correct=sum(trace.status == "correct" for trace in own),
-        kept=sum(bool(trace.trained_in) for trace in traces),
+        selected=sum(bool(trace.trained_in) for trace in traces),
         groups=_same(traces),
     )
 
 
 def _same(traces: Sequence[ShownTrace]) -> list[Same]:
-    """Put traces that say the same, and were judged the same, behind the one that was kept, or the first."""
+    """Put traces that say the same, and were judged the same, behind the one that was selected, or the first."""
     alike: dict[tuple[Any, ...], list[ShownTrace]] = {}
     for trace in traces:
         key = (trace.keys[0], trace.status, trace.reason, trace.hinted, trace.finish_reason)
@@ -235,7 +235,7 @@ def _same(traces: Sequence[ShownTrace]) -> list[Same]:
 
 def _why(why: str, split: str) -> str:
     if why == "selected":
-        return "kept: trained on"
+        return "selected: trained on"
     if why:
         return f"dropped: {DROPS.get(why, plain(why))}"
     return "" if split == "train" else "held out"
@@ -253,7 +253,7 @@ def _bars(index: Index, number: int) -> list[Bar]:
     return [Bar(round, split, *counts) for (round, split), counts in sorted(counted.items())]
 
 
-def _first_hit(index: Index, found: Found, number: int) -> int | None:
+def _first_hit(index: Index, found: SearchResult, number: int) -> int | None:
     rows = index.traces.of_prompt(number)
     hits = rows[found.is_found_N[rows]]
     return int(hits[0]) if len(hits) else None

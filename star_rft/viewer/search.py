@@ -155,7 +155,7 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a query finds, in the order that it asks for: the prompts, and of each how many traces.
 
     `is_found_N` are the rows of the index, also those of prompts that were never sampled.
@@ -203,7 +203,7 @@ class Place:
     after: str | None
 
 
-def find(index: Index, query: Query, *, group_title: str | None = None) -> Found:
+def find(index: Index, query: Query, *, group_title: str | None = None) -> SearchResult:
     """Answer a query. `group_title` is what the groups are called; None where the run has none."""
     passes = _passes(index, query)
     is_found_N = _all_of(index, passes)
@@ -213,10 +213,10 @@ def find(index: Index, query: Query, *, group_title: str | None = None) -> Found
     is_found_P[index.traces.problem_N[is_found_N]] = True
     order = index.prompts.order(query.sort)
     filters = _filters(index, query, passes, is_found_N, group_title)
-    return Found(order[is_found_P[order]], hits_P, is_found_N, filters)
+    return SearchResult(order[is_found_P[order]], hits_P, is_found_N, filters)
 
 
-def place(index: Index, found: Found, problem_id: str) -> Place | None:
+def place(index: Index, found: SearchResult, problem_id: str) -> Place | None:
     """Return where a prompt stands among those that were found; None if it is not among them."""
     number = index.prompts.number(problem_id)
     places = np.flatnonzero(found.prompts == number) if number is not None else np.zeros(0, np.int64)
@@ -330,7 +330,7 @@ def _choices(name: str, title: str, counted: Sequence[tuple[str, int]], chosen: 
 def label(name: str, value: str) -> str:
     """Return a filter's value in words."""
     if name == "why" and value in (NOTHING, "selected"):
-        return "no candidate" if value == NOTHING else "kept"
+        return "no candidate" if value == NOTHING else "selected"
     if name == "split":
         return labels.SPLITS.get(value, value)
     return labels.plain(value) if name in ("reason", "class", "why", "flag") else value

@@ -1,4 +1,4 @@
-"""The roof of the hf sampler is reckoned of the steps that it took; nothing is timed here."""
+"""The roofline of the hf sampler is estimated of the steps that it took; nothing is timed here."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from star_rft.cli.interrupts import what_is_saved
 from star_rft.config import load
 from tests.small_runs import call, command, environment, outcome, write_config
 
-LISTENS = "import signal, sys, time; from star_rft.cli.interrupts import Stopped, stop; stop.listen(); "
+LISTENS = "import signal, sys, time; from star_rft.cli.interrupts import Interruption, stop; stop.listen(); "
 
 
 def wait_for(is_time: Callable[[], bool], process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -158,7 +158,7 @@ def test_a_command_without_a_run_stops_without_a_traceback_too(number: int, stat
 
 def test_the_second_signal_ends_a_process_at_once() -> None:
     hangs = "print('{}', flush=True); time.sleep(60)\n"
-    hangs = f"\ntry:\n    {hangs.format('ready')}except Stopped:\n    {hangs.format('once')}"
+    hangs = f"\ntry:\n    {hangs.format('ready')}except Interruption:\n    {hangs.format('once')}"
     with subprocess.Popen([sys.executable, "-c", LISTENS + hangs], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for expected in ("ready\n", "once\n"):
@@ -179,8 +179,8 @@ def test_a_signal_that_the_parent_has_it_ignore_is_ignored() -> None:
 
 def test_a_signal_that_a_library_swallowed_still_ends_the_work() -> None:
     code = LISTENS + (
-        "\ntry:\n    signal.raise_signal(signal.SIGTERM); time.sleep(1)\nexcept Stopped:\n    pass"
-        "\ntry:\n    stop.check()\nexcept Stopped:\n    print(stop.status)"
+        "\ntry:\n    signal.raise_signal(signal.SIGTERM); time.sleep(1)\nexcept Interruption:\n    pass"
+        "\ntry:\n    stop.check()\nexcept Interruption:\n    print(stop.status)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "143\n"

@@ -63,7 +63,7 @@ def test_what_cannot_be_run_is_refused_with_its_key(override: str, says: str) ->
 
 
 def test_a_temperature_search_is_of_the_policy_that_samples() -> None:
-    with pytest.raises(ConfigError, match="policy is missing in sample.models"):
+    with pytest.raises(ConfigError, match=r"policy is missing in sample\.models"):
         configs.load(LEAST, {"data.dev": "x", "temperature_search.temperatures": [0.5], "sample.models": ["m"]})
 
 

@@ -25,7 +25,7 @@ from tests.paths import ROOT
 BIN = Path(sys.executable).parent
 OPERATORS = frozenset({"|", ">", ">>", "<", "&", "&&", "||", ";", "(", ")"})
 VARIABLE = re.compile(r"[A-Z_]+=")  # before a command, for it alone
-LIMIT = 120.0  # seconds; nothing in the documentation takes so long in miniature
+LIMIT = 120.0  # seconds; nothing in the documentation takes so long at a small scale
 
 WARM = "tests.docs.warm"
 

@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 from star_rft.errors import UserError
 from star_rft.ledger import Ledger
 from star_rft.progress import Unseen
-from star_rft.sampling.plan import Asking, Planned, plan_table, read_plan, write_plan
+from star_rft.sampling.plan import PlannedRequest, PlanSpec, plan_table, read_plan, write_plan
 from star_rft.sampling.rollout import draw
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from tests.engines.conformance import (
@@ -283,7 +283,7 @@ def rolled_out(folder: Path, sampler: Sampler, decoding: Decoding) -> Ledger:
     ledger = Ledger(folder, is_writer=True)
     texts = dict(zip(("a", "b", "c"), prompts(3), strict=True))
     problems = {name: Problem(name, text, "5", "math") for name, text in texts.items()}
-    asking = Asking(1, "train", "policy", [decoding.id], [sampler.batch_size_for(40, decoding)])
+    asking = PlanSpec(1, "train", "policy", [decoding.id], [sampler.batch_size_for(40, decoding)])
     table = plan_table(list(problems), asking, counts=4, run_seed=3, unit_size=8)
     write_plan(folder / "plan.parquet", [table])
     ledger.record_decoding(decoding)
@@ -292,7 +292,7 @@ def rolled_out(folder: Path, sampler: Sampler, decoding: Decoding) -> Ledger:
     return ledger
 
 
-def planned(folder: Path) -> list[Planned]:
+def planned(folder: Path) -> list[PlannedRequest]:
     return [row for unit in read_plan(folder / "plan.parquet") for row in unit.requests()]
 
 

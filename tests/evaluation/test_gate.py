@@ -20,9 +20,9 @@ from star_rft.evaluation.evaluate import EVAL, read
 from star_rft.evaluation.gate import (
     CHANGED,
     Decision,
-    Evaluated,
     Gate,
     Outcome,
+    RoundEvidence,
     Signs,
     compare,
     crossing,
@@ -45,19 +45,19 @@ def evaluation(
     truncated: int = 0,
     rolled_back: bool = False,
     signs: Signs | None = None,
-) -> Evaluated:
+) -> RoundEvidence:
     unknowns = [unknown] * len(correct) if isinstance(unknown, int) else unknown
     outcomes = {f"p{i:03}": Outcome(n, c, u, truncated) for i, (c, u) in enumerate(zip(correct, unknowns, strict=True))}
-    return Evaluated(round, outcomes, rolled_back, signs or Signs())
+    return RoundEvidence(round, outcomes, rolled_back, signs or Signs())
 
 
-def last(gate: Gate, *history: Evaluated) -> Decision:
+def last(gate: Gate, *history: RoundEvidence) -> Decision:
     return decide(gate, history[-1].round, history)
 
 
 def decisions_of(gate: Gate, *rounds: Sequence[int]) -> list[Decision]:
     """Decide round after round, each decision's roll-back being known to the next, until one stops."""
-    history: list[Evaluated] = []
+    history: list[RoundEvidence] = []
     decisions: list[Decision] = []
     for round, correct in enumerate(rounds):
         decisions.append(decide(gate, round, [*history, evaluation(round, correct)]))
@@ -261,7 +261,7 @@ def test_rounds_of_different_sample_counts_are_compared_at_the_smaller() -> None
 
 
 def test_rounds_without_a_common_problem_are_an_error() -> None:
-    other = Evaluated(1, {"q": Outcome(8, 4)})
+    other = RoundEvidence(1, {"q": Outcome(8, 4)})
     with pytest.raises(ValueError, match="rounds 0 and 1"):
         last(Gate(), evaluation(0, [4] * 20), other)
 
@@ -275,7 +275,7 @@ def test_a_decision_survives_json() -> None:
 
 def test_rows_of_an_evaluation_make_a_record() -> None:
     row = {"problem_id": "a", "n": 8, "correct": 3, "unknown": 1, "truncated": 2, "answers": [], "split": "dev"}
-    assert evaluated(4, [row]) == Evaluated(4, {"a": Outcome(8, 3, 1, 2)})
+    assert evaluated(4, [row]) == RoundEvidence(4, {"a": Outcome(8, 3, 1, 2)})
 
 
 @pytest.mark.full
@@ -360,7 +360,7 @@ def test_decisions_are_deterministic_and_a_roll_back_goes_to_a_kept_round(rounds
 @given(histories)
 def test_the_order_of_problems_does_not_matter(rounds: list[list[int]]) -> None:
     history = [evaluation(r, correct) for r, correct in enumerate(rounds)]
-    turned = [Evaluated(h.round, dict(reversed(list(h.outcomes.items())))) for h in history]
+    turned = [RoundEvidence(h.round, dict(reversed(list(h.outcomes.items())))) for h in history]
     assert last(Gate(), *history) == last(Gate(), *turned)
 
 

@@ -1,4 +1,4 @@
-"""Controls that really train beside a finished round of a run in miniature."""
+"""Controls that really train beside a finished round of a run at a small scale."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from star_rft.frontier.gains import (
     SIGMA_T,
     THETA_T,
     Ints,
-    Seen,
+    PromptCounts,
     _at_most,
     diversities,
     expected_new,
@@ -35,9 +35,9 @@ PLANS: list[Budget] = [
 ]
 
 
-def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: Any) -> Seen:
+def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: Any) -> PromptCounts:
     size = len(samples)
-    seen = Seen(
+    seen = PromptCounts(
         samples_N=np.array(samples),
         correct_N=np.array(correct),
         distinct_N=np.array(correct if distinct is None else distinct),
@@ -66,7 +66,7 @@ class Prompts:
                 self.drawn[prompt].append(int(self.rng.integers(self.paths[prompt])) if is_correct else None)
                 self.tokens_N[prompt] += self.rng.integers(1, MAX_TOKENS + 1)
 
-    def seen(self) -> Seen:
+    def seen(self) -> PromptCounts:
         correct = [sum(path is not None for path in drawn) for drawn in self.drawn]
         distinct = [len(set(drawn) - {None}) for drawn in self.drawn]
         return counts([len(drawn) for drawn in self.drawn], correct, distinct, tokens_N=self.tokens_N.copy())
@@ -150,7 +150,7 @@ def test_the_order_of_the_prompts_changes_nothing(plan: Budget, tokens_left: int
         order_N=rng.permutation(40),
     )
     shuffled = rng.permutation(40)
-    other = Seen(**{name: getattr(seen, name)[shuffled] for name in Seen.__slots__})
+    other = PromptCounts(**{name: getattr(seen, name)[shuffled] for name in PromptCounts.__slots__})
     allotted_N = plan.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)
     assert allotted_N.any()
     assert list(plan.allot(other, tokens_left=tokens_left, max_tokens=MAX_TOKENS)) == list(allotted_N[shuffled])

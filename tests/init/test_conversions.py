@@ -8,7 +8,7 @@ import pytest
 
 import verifiers
 from star_rft.data import DataError
-from star_rft.init.infer import Meaning, propose
+from star_rft.init.infer import ColumnRoles, propose
 from tests.init.files import adders, capitals
 
 SOLD = "What does it sell?\n(A) apples\n(B) pears\n(C) plums"
@@ -16,7 +16,7 @@ OPTIONS = ["apples", "pears", "plums"]
 LABELLED = [{"label": label, "text": text} for label, text in zip("ABC", OPTIONS, strict=True)]
 
 
-def converted(rows: list[dict[str, Any]]) -> Meaning:
+def converted(rows: list[dict[str, Any]]) -> ColumnRoles:
     found = propose(rows)
     assert found.conversion is not None
     return found

@@ -9,7 +9,7 @@ import pytest
 from star_rft.report.data import Facts
 from star_rft.report.page import tiles
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.status import Standing
+from star_rft.runs.status import RunStatus
 from star_rft.types import Interval, RoundReport, Scores
 
 
@@ -37,7 +37,7 @@ def facts(folder: Path, *reports: RoundReport) -> Facts:
         folder=RunFolder(folder),
         config={},
         config_text="",
-        standing=Standing(rounds=1, finished=(0, 1), round=None, stage=None),
+        status=RunStatus(rounds=1, finished=(0, 1), round=None, stage=None),
         reports=reports,
         dev=[],
         test=[],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.report.highlight import EQUATIONS_LIMIT, Marked, marked
+from star_rft.report.highlight import EQUATIONS_LIMIT, MarkedText, marked
 from tests.speed import processor_seconds, slowness
 
 
@@ -18,7 +18,7 @@ def shown(text: str, answer: str | None = None, verifier: str = "math", finish_r
     return "".join(around[piece.kind][0] + piece.text + around[piece.kind][1] for piece in found.pieces)
 
 
-def titles(found: Marked) -> list[str]:
+def titles(found: MarkedText) -> list[str]:
     return [piece.title for piece in found.pieces if piece.kind == "false"]
 
 

@@ -1,4 +1,6 @@
-"""Prompts and traces as they are shown, from a ledger: what was drawn, judged, kept or dropped, and why in words."""
+"""Prompts and traces as they are shown, from a ledger: what was drawn, judged, selected or dropped, and why in
+words.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,11 @@ def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> Non
     finish_round(ledger, 1)
     found = traces_at(ledger, "a")
     assert [why(trace) for trace in found] == [
-        ["kept: trained on in round 1"],
+        ["selected: trained on in round 1"],
         ["dropped in round 1: duplicate of round 1, sample 0 (the same text)"],
         ["dropped in round 1: duplicate of round 1, sample 0 (the same list of equations)"],
-        ["kept: trained on in round 1"],
-        ["dropped in round 1: over the cap: 2 of this prompt were kept"],
+        ["selected: trained on in round 1"],
+        ["dropped in round 1: over the cap: 2 of this problem were selected"],
         ["dropped in round 1: its verdict is incorrect"],
         ["dropped in round 1: it did not end by itself"],
     ]
@@ -65,9 +67,9 @@ def test_a_trace_that_several_rounds_looked_at_says_so_once_a_reason(tmp_path: P
     commit(ledger, "u1", [(sample("a", 0, "2 + 2 = 4", round=2), verdict())])
     finish_round(ledger, 2, rounds="all")
     first, second, third = traces_at(ledger, "a")
-    assert why(first) == ["kept: trained on in rounds 1, 2"]
+    assert why(first) == ["selected: trained on in rounds 1, 2"]
     assert why(second) == ["dropped in rounds 1, 2: duplicate of round 1, sample 0 (the same text)"]
-    assert why(third) == ["kept: trained on in round 2"]
+    assert why(third) == ["selected: trained on in round 2"]
 
 
 def test_a_weight_other_than_one_is_said(tmp_path: Path) -> None:
@@ -75,7 +77,7 @@ def test_a_weight_other_than_one_is_said(tmp_path: Path) -> None:
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "is_selected": True, "why": "selected"}
     table = pa.Table.from_pylist([row | {"duplicate_of": None, "weight": 0.25}], schema=SELECTION)
     write_table(tmp_path / "rounds" / "001" / "selection.parquet", table)
-    assert why(traces_at(ledger, "a")[0]) == ["kept: trained on in round 1, with weight 0.25"]
+    assert why(traces_at(ledger, "a")[0]) == ["selected: trained on in round 1, with weight 0.25"]
 
 
 def test_held_out_traces_are_shown_too(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.status import standing
+from star_rft.runs.status import status_of
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def drop_units(folder: RunFolder, begins: str, keep: int) -> None:
 
 
 def test_a_run_with_all_its_rounds_is_finished(folder: RunFolder) -> None:
-    found = standing(folder, rounds=2)
+    found = status_of(folder, rounds=2)
     assert found.is_over
     assert str(found) == "finished"
     assert found.finished == (0, 1, 2)
 
 
 def test_a_run_that_the_gate_ended_is_finished(folder: RunFolder) -> None:
-    assert standing(folder, rounds=9, is_ended=True).is_over
-    assert str(standing(folder, rounds=9)) == "round 3 of 9: sampling"
+    assert status_of(folder, rounds=9, is_ended=True).is_over
+    assert str(status_of(folder, rounds=9)) == "round 3 of 9: sampling"
 
 
 def test_a_round_is_at_its_first_missing_file(folder: RunFolder) -> None:
@@ -49,7 +49,7 @@ def test_a_round_is_at_its_first_missing_file(folder: RunFolder) -> None:
         (folder.frontier(2), "sampling"),
     ):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-        found = standing(folder, rounds=2)
+        found = status_of(folder, rounds=2)
         assert (found.round, found.stage) == (2, stage)
 
 
@@ -58,11 +58,11 @@ def test_the_units_of_sampling_are_counted(folder: RunFolder) -> None:
     for path in (folder.metrics(2), folder.selection(2), folder.frontier(2)):
         path.unlink()
     drop_units(folder, "r002-train", keep=1)
-    found = standing(folder, rounds=2)
+    found = status_of(folder, rounds=2)
     assert (found.done, found.planned) == (1, 4)
     assert str(found) == "round 2 of 2: sampling, 1 of 4 units stored"
 
 
 def test_a_run_without_a_round_evaluates_its_start(tmp_path: Path) -> None:
-    found = standing(RunFolder(tmp_path), rounds=3)
+    found = status_of(RunFolder(tmp_path), rounds=3)
     assert str(found) == "round 0, the model that it starts from: evaluating"

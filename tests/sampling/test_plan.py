@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.sampling.plan import Asking, Unit, plan_table, read_plan, request_seed, write_plan
+from star_rft.sampling.plan import PlanSpec, Unit, plan_table, read_plan, request_seed, write_plan
 from star_rft.types import Split
 
-ASKING = Asking(round=1, split="train", source="policy", decode_ids=("cool", "warm"), batch_sizes=(8, 4))
+ASKING = PlanSpec(round=1, split="train", source="policy", decode_ids=("cool", "warm"), batch_sizes=(8, 4))
 Key = tuple[int, int, Split, str, int, str]
-ONE = Asking(round=1, split="train", source="policy", decode_ids=("cool",), batch_sizes=(8,))
+ONE = PlanSpec(round=1, split="train", source="policy", decode_ids=("cool",), batch_sizes=(8,))
 
 
 def read(path: Path, *tables: pa.Table) -> list[Unit]:
@@ -61,7 +61,7 @@ def test_the_attempts_of_a_problem_take_the_decodings_in_turn_and_stay_together(
 def test_a_plan_holds_each_request_once_in_units_of_about_a_size(
     counts: list[int], decodings: int, unit_size: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    asking = Asking(2, "dev", "x", [f"{i}{i}{i}{i}{i}{i}" for i in range(decodings)], [1] * decodings, first=5)
+    asking = PlanSpec(2, "dev", "x", [f"{i}{i}{i}{i}{i}{i}" for i in range(decodings)], [1] * decodings, first=5)
     ids = [f"p{i}" for i in range(len(counts))]
     table = plan_table(ids, asking, counts=np.array(counts), run_seed=1, unit_size=unit_size)
     units = read(tmp_path_factory.mktemp("plan") / "p", table)

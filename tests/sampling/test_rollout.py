@@ -17,7 +17,7 @@ from star_rft.ledger import Ledger
 from star_rft.progress import Silent
 from star_rft.runs.timing import Span
 from star_rft.sampling import writer
-from star_rft.sampling.plan import POLICY, Asking, Unit, plan_table, read_plan, write_plan
+from star_rft.sampling.plan import POLICY, PlanSpec, Unit, plan_table, read_plan, write_plan
 from star_rft.sampling.rollout import draw
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from tests.small_jobs import jobs_for
@@ -60,7 +60,7 @@ class Judge:
 
 
 def units_of(folder: Path, *, unit_size: int = 2, each: int = 2) -> list[Unit]:
-    asking = Asking(1, "train", POLICY, [DECODING.id], [0])
+    asking = PlanSpec(1, "train", POLICY, [DECODING.id], [0])
     table = plan_table(list(PROBLEMS), asking, counts=each, run_seed=0, unit_size=unit_size)
     write_plan(folder / "plan.parquet", [table])
     return read_plan(folder / "plan.parquet")

@@ -9,7 +9,7 @@ import pytest
 import star_rft
 from star_rft.ledger import Ledger
 from star_rft.sampling import temperature_search
-from star_rft.sampling.temperature_search import Tried
+from star_rft.sampling.temperature_search import Trial
 from tests.small_ledgers import ledger_of, sample, scored
 from tests.small_runs import write_config
 
@@ -41,8 +41,8 @@ def test_the_balance_score_by_hand(tmp_path: Path) -> None:
 
 
 def test_of_equal_pairs_the_coolest_and_strictest_is_taken() -> None:
-    tried = [Tried(1.0, None, 0.5), Tried(0.7, None, 0.5), Tried(0.7, 0.6, 0.5), Tried(0.5, None, 0.4)]
-    assert temperature_search.best(tried) == Tried(0.7, 0.6, 0.5)
+    tried = [Trial(1.0, None, 0.5), Trial(0.7, None, 0.5), Trial(0.7, 0.6, 0.5), Trial(0.5, None, 0.4)]
+    assert temperature_search.best(tried) == Trial(0.7, 0.6, 0.5)
 
 
 @pytest.mark.full
@@ -69,7 +69,7 @@ def test_the_chosen_threshold_drops_low_scores_of_what_is_correct(tmp_path: Path
 
 def test_the_choice_is_read_back(tmp_path: Path) -> None:
     assert temperature_search.chosen(tmp_path / "temperature_search.json") is None
-    temperature_search.write(tmp_path / "temperature_search.json", [Tried(0.7, None, 0.2), Tried(1.0, 0.5, 0.3)])
+    temperature_search.write(tmp_path / "temperature_search.json", [Trial(0.7, None, 0.2), Trial(1.0, 0.5, 0.3)])
     assert temperature_search.chosen(tmp_path / "temperature_search.json") == {
         "temperature": 1.0,
         "threshold": 0.5,

@@ -13,7 +13,7 @@ from star_rft import config as configs
 from star_rft.build import check_names
 from star_rft.errors import UserError
 from star_rft.ledger import Ledger
-from star_rft.scorers.registry import Scoring, scored
+from star_rft.scorers.registry import ScorerSettings, scored
 from star_rft.types import Problem, Trace
 from tests.small_ledgers import ledger_of, sample, selection, verdict
 from tests.small_runs import MINIATURE
@@ -42,7 +42,7 @@ def scored_ledger(folder: Path, *, threshold: float | None = None) -> tuple[Ledg
     pairs = [(sample("a", i, text), verdict(status)) for i, (text, status) in enumerate(judged)]
     pairs += [(sample("b", 0, "x"), verdict())]
     ledger, scorer = ledger_of(folder, pairs), Lengths()
-    scoring = Scoring("lengths", lambda policy: scorer, threshold=threshold, decides=True)
+    scoring = ScorerSettings("lengths", lambda policy: scorer, threshold=threshold, decides=True)
     problems = {name: Problem(name, "?", "2", "math") for name in "ab"}
     rows = scored(
         ledger.connect(), scorer, scoring, round=1, split="train", problems=problems, advance=lambda done, tokens: None

@@ -18,7 +18,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, register_t
 import star_rft
 from star_rft.errors import UserError
 from star_rft.runs.reports import read_report
-from star_rft.stages.trackers import Tracking, check, metrics_of, open_trackers
+from star_rft.stages.trackers import Trackers, check, metrics_of, open_trackers
 from star_rft.types import RoundReport
 from tests.small_runs import call, write_config
 
@@ -72,7 +72,7 @@ def notebook() -> Iterator[type[Notebook]]:
     Notebook.hangs = None
 
 
-def opened(folder: Path, name: str = "notebook") -> Tracking:
+def opened(folder: Path, name: str = "notebook") -> Trackers:
     return open_trackers(name, folder=folder, run="mine", settings={"train": {"lr": 0.1}, "eval": {"k": [1, 4]}})
 
 
@@ -80,7 +80,7 @@ def nothing(*step: float) -> None:
     return None
 
 
-def train(trackers: Tracking, *, round: int, steps: range, of: int) -> None:
+def train(trackers: Trackers, *, round: int, steps: range, of: int) -> None:
     on_step = trackers.training("training", round, nothing)
     for step in steps:
         on_step(step, of, 1 / step, 100.0, 1e-3)

@@ -10,7 +10,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from star_rft.training.fit import make_trainer
-from star_rft.training.options import Running, Settings
+from star_rft.training.options import FitContext, Settings
 from star_rft.training.sft import WeightedNll
 from star_rft.types import Example
 
@@ -55,6 +55,6 @@ def step_of(trainer: Trainer) -> tuple[float, Gradients]:
 def sft_step(examples: Sequence[Example], folder: Path, work: Path, **changes: Any) -> tuple[float, Gradients]:
     """Let Trainer take one optimizer step over all examples; return its loss and gradient."""
     trainer, _, _ = make_trainer(
-        WeightedNll(examples), settings(batch_size=len(examples), **changes), Running(device="cpu"), folder, work
+        WeightedNll(examples), settings(batch_size=len(examples), **changes), FitContext(device="cpu"), folder, work
     )
     return step_of(trainer)

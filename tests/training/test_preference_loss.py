@@ -16,8 +16,8 @@ from star_rft.training.batching import IGNORED
 from star_rft.training.fit import make_trainer
 from star_rft.training.forward import Forward, Nll, token_nll
 from star_rft.training.losses import completion_logps
-from star_rft.training.options import PreferenceObjective, Running
-from star_rft.training.preference import Compared, PreferenceCollator
+from star_rft.training.options import FitContext, PreferenceObjective
+from star_rft.training.preference import ComparedPair, PreferenceCollator
 from star_rft.types import Preference
 from tests.training.conftest import random_preferences
 from tests.training.gradients import Gradients, gradients_of, settings, step_of
@@ -55,9 +55,9 @@ def trainer_step(
     **changes: Any,
 ) -> tuple[float, Gradients]:
     """Let Trainer take one optimizer step over all preferences; return its loss and gradient."""
-    compared = Compared(preferences, objective, None if objective == "rrhf" else reference, 0.3, sft_weight)
+    compared = ComparedPair(preferences, objective, None if objective == "rrhf" else reference, 0.3, sft_weight)
     trainer, _, _ = make_trainer(
-        compared, settings(batch_size=len(preferences), **changes), Running(device="cpu"), policy, work,
+        compared, settings(batch_size=len(preferences), **changes), FitContext(device="cpu"), policy, work,
     )  # fmt: skip
     return step_of(trainer)
 
@@ -218,7 +218,7 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
     batch = PreferenceCollator([short, long], "rrhf", packed=False)([{"members": [0, 1]}])
     assert batch["lengths"].tolist() == [3, 2, 27, 4]
     before = {name: tensor.clone() for name, tensor in batch.items()}
-    compared = Compared([short, long], "rrhf", None, 0.1, 1.0)
+    compared = ComparedPair([short, long], "rrhf", None, 0.1, 1.0)
     nll = scores(model, batch)
     loss = compared.loss(nll, batch, compared.totals(batch))
     torch.testing.assert_close(batch, before, rtol=0, atol=0)
@@ -247,7 +247,7 @@ def test_an_empty_micro_batch_has_a_gradient_of_zero(policy: Path, packed: bool)
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
     preferences = random_preferences(2)
     collate = PreferenceCollator(preferences, "dpo", packed, references={0: [0.0, 0.0], 1: [0.0, 0.0]})
-    compared = Compared(preferences, "dpo", policy, 0.1, 1.0)
+    compared = ComparedPair(preferences, "dpo", policy, 0.1, 1.0)
     empty, full = collate([{"members": []}]), collate([{"members": [0, 1]}])
     assert compared.totals(empty).tolist() == [0.0, 0.0]
     loss = compared.loss(scores(model, empty), empty, compared.totals(full))

@@ -13,7 +13,7 @@ import torch
 from star_rft.errors import TrainingError
 from star_rft.training.batching import pack, pad
 from star_rft.training.forward import Forward, token_nll
-from star_rft.training.model import Loading, load_for_training
+from star_rft.training.model import LoadOptions, load_for_training
 from star_rft.training.options import FitReport, LoraSpec
 from star_rft.training.preference import fit_preferences
 from star_rft.training.probe import Wish, probe
@@ -159,7 +159,7 @@ def test_a_soft_cap_of_attention_is_part_of_the_loss(base: Path, tmp_path: Path,
 def test_flash_attention_does_not_take_the_place_of_eager_attention(base: Path, tmp_path: Path) -> None:
     folder = write_model(small_model("gemma2"), tmp_path / "model", tokenizer_of=base)
     said: list[str] = []
-    loading = Loading(
+    loading = LoadOptions(
         Wish(lengths=(9, 5)), highest=0, device=torch.device("cpu"), flash=True, packing="auto", say=said.append
     )
     loaded = load_for_training(folder, loading)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from star_rft.runs.folder import RunFolder, float32_of
-from star_rft.training.schedule import Places, PreferenceTraining, RoundTraining, Supervised
+from star_rft.training.schedule import Places, PreferenceTraining, RoundTraining, SupervisedTraining
 from star_rft.types import Example, Preference
 
 EXAMPLE = Example((1,), (2,))
-CONTINUING = Supervised(fit=lambda *a, **k: None, start="last", max_steps=10, step_growth=1.2, continues_optimizer=True)
+CONTINUING = SupervisedTraining(
+    fit=lambda *a, **k: None, start="last", max_steps=10, step_growth=1.2, continues_optimizer=True
+)
 
 
 @pytest.mark.parametrize(

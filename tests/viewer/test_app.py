@@ -42,7 +42,7 @@ def test_the_list_of_traces_says_what_each_was_and_why_it_was_dropped(address: s
     html = get(address, "/?by=trace&sort=id")
     assert len(rows(html)) == 25
     first, second = rows(html)[:2]
-    assert "kept: trained on" in first
+    assert "selected: trained on" in first
     assert "dropped: another trace says the same" in second
     assert "round 1, sample 0" in first
     assert "Sum 0: 1 + 1 = 2" in first

@@ -68,7 +68,7 @@ def test_those_who_say_the_same_stand_behind_the_one_that_was_kept(tmp_path: Pat
     (column,) = shown[1]
     groups = [[same.trace.sample_index, *(other.sample_index for other in same.others)] for same in column.groups]
     assert groups == [[0], [1, 2, 3], [4], [5]]
-    assert (column.samples, column.correct, column.kept) == (5, 3, 1)
+    assert (column.samples, column.correct, column.selected) == (5, 3, 1)
 
 
 def test_a_row_says_how_many_of_a_prompts_traces_were_found_and_where(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from verifiers.extraction.program import find_program
 from verifiers.registry import UnknownOption, register
 from verifiers.sandbox.inside.candidate import MODULE
-from verifiers.sandbox.jail import JailBroken, NoSandbox, Outcome, Settings, borrowed, warm
+from verifiers.sandbox.jail import JailFailure, NoSandbox, Outcome, Settings, borrowed, warm
 from verifiers.types import Reason, Status, Verdict
 from verifiers.workers import heartbeat
 
@@ -195,11 +195,11 @@ def code(
         return Verdict("incorrect", 0.0, None, "no_answer", "", "")
     settings = Settings(float(time_limit), memory_mb, tuple(preload.replace(",", " ").split()), unsafe)
     try:
-        outcome, rung = _judged(program, task, settings)
+        outcome, level = _judged(program, task, settings)
     except NoSandbox as error:
         _warn_once(str(error))
         return Verdict("unknown", None, str(error), "no_sandbox", "", "")
-    return _verdict(outcome, rung)
+    return _verdict(outcome, level)
 
 
 @functools.cache
@@ -213,7 +213,7 @@ def _judged(program: str, task: Task, settings: Settings) -> tuple[Outcome, str]
     """Judge in this process's jail; once more in a new one if it breaks, for the program before may have broken it."""
     try:
         return _judged_once(program, task, settings)
-    except JailBroken:
+    except JailFailure:
         return _judged_once(program, task, settings)
 
 
@@ -221,17 +221,17 @@ def _judged_once(program: str, task: Task, settings: Settings) -> tuple[Outcome,
     with heartbeat.uncounted():
         warm(settings)
     with borrowed(settings) as jail:
-        rung = jail.way.rung
+        level = jail.way.level
         if not task.cases:
-            return jail.test(program, task.tests, task.entry_point, task.helpers), rung
+            return jail.test(program, task.tests, task.entry_point, task.helpers), level
         for number, (stdin, expected) in enumerate(task.cases, start=1):
             heartbeat.renew()
             failure, printed = jail.run_case(program, stdin, limit=2 * len(expected.encode()) + _OUTPUT_SLACK)
             if failure is None and lines_of(printed) != lines_of(expected):
                 failure = Outcome("incorrect", "mismatch", f"expected {expected!r:.80}, printed {printed!r:.80}")
             if failure is not None:
-                return Outcome(failure.status, failure.reason, f"case {number}: {failure.detail}"), rung
-        return Outcome("correct", "match"), rung
+                return Outcome(failure.status, failure.reason, f"case {number}: {failure.detail}"), level
+        return Outcome("correct", "match"), level
 
 
 def lines_of(text: str) -> list[str]:
@@ -239,8 +239,8 @@ def lines_of(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
-def _verdict(outcome: Outcome, rung: str) -> Verdict:
+def _verdict(outcome: Outcome, level: str) -> Verdict:
     status: Status = outcome.status  # type: ignore[assignment]  # the judge's words are ours
     reason: Reason = outcome.reason  # type: ignore[assignment]
     score = None if status == "unknown" else float(status == "correct")
-    return Verdict(status, score, outcome.detail or None, reason, "", f"+{rung}")
+    return Verdict(status, score, outcome.detail or None, reason, "", f"+{level}")

@@ -24,11 +24,11 @@ Value = Fraction | complex
 Node = tuple[Any, ...]
 
 
-class Unsupported(ValueError):
+class UnsupportedSyntax(ValueError):
     """The text is outside the grammar, or too large to evaluate."""
 
 
-class Undefined(Unsupported):
+class UndefinedValue(UnsupportedSyntax):
     """The text is inside the grammar, but has no value: 1/0."""
 
 
@@ -71,12 +71,12 @@ class _Parser:
 
     def expect(self, token: str) -> None:
         if self.next() != token:
-            raise Unsupported(f"expected {token}")
+            raise UnsupportedSyntax(f"expected {token}")
 
     def sum(self) -> Node:
         self.depth += 1
         if self.depth > DEPTH_LIMIT:
-            raise Unsupported("nested too deeply")
+            raise UnsupportedSyntax("nested too deeply")
         node = self.product()
         while self.peek() in ("+", "-"):
             node = (self.next(), node, self.product())
@@ -135,7 +135,7 @@ class _Parser:
     def primary(self) -> Node:
         token = self.next()
         if not token:
-            raise Unsupported("ends early")
+            raise UnsupportedSyntax("ends early")
         if token in _SHAPES:
             node = self.sum()
             self.expect(_SHAPES[token])
@@ -153,11 +153,11 @@ class _Parser:
             return self.call(name)
         if name in _CONSTANTS or len(token) == 1 or name in _GREEK:
             return self.symbol(name)
-        raise Unsupported(f"unknown {token}")
+        raise UnsupportedSyntax(f"unknown {token}")
 
     def number(self, token: str) -> Node:
         if len(token) > 400:
-            raise Unsupported("a number too long")
+            raise UnsupportedSyntax("a number too long")
         value = Fraction(f"0{token}" if token[0] == "." else token.rstrip("."))
         # 2\frac{1}{2} is a mixed number, not a product.
         if "." not in token and self.peek() == "\\frac":
@@ -195,7 +195,7 @@ class _Parser:
         if power == ("neg", ("num", Fraction(1))):
             name, power = _INVERSES.get(name, ""), None
             if not name:
-                raise Unsupported("an unknown inverse")
+                raise UnsupportedSyntax("an unknown inverse")
         self.calls += 1
         node: Node = ("call", name, self.operand())
         self.calls -= 1
@@ -234,11 +234,11 @@ def parse(text: str) -> Node:
     while at < len(text.rstrip()):
         match = _TOKEN.match(text, at)
         if match is None or len(tokens) > TOKEN_LIMIT:
-            raise Unsupported("not an expression")
+            raise UnsupportedSyntax("not an expression")
         word = match[3]
         if word is not None and word not in (*_NAMED, "pi"):
             if len(word) > 2:
-                raise Unsupported(f"a word, {word}")
+                raise UnsupportedSyntax(f"a word, {word}")
             tokens.extend(word)
         else:
             tokens.append(match[1] or match[2] or word or match[4])
@@ -247,7 +247,7 @@ def parse(text: str) -> Node:
     parser = _Parser(tokens)
     node = parser.sum()
     if parser.at != len(parser.tokens):
-        raise Unsupported(f"unexpected {parser.peek()}")
+        raise UnsupportedSyntax(f"unexpected {parser.peek()}")
     return node
 
 
@@ -262,9 +262,9 @@ def evaluate(node: Node, point: Mapping[str, Value]) -> Value:
     try:
         return _evaluate(node, point)
     except ZeroDivisionError as error:
-        raise Undefined(str(error)) from error
+        raise UndefinedValue(str(error)) from error
     except (OverflowError, ValueError) as error:
-        raise Unsupported(str(error)) from error
+        raise UnsupportedSyntax(str(error)) from error
 
 
 def _evaluate(node: Node, point: Mapping[str, Value]) -> Value:
@@ -296,7 +296,7 @@ def _power(base: Value, exponent: Value) -> Value:
         if exponent.denominator == 1:
             bits = max(base.numerator.bit_length(), base.denominator.bit_length())
             if bits * abs(exponent.numerator) > BITS_LIMIT:
-                raise Unsupported("a power too large")
+                raise UnsupportedSyntax("a power too large")
             return base**exponent.numerator
         if base >= 0 and (root := _exact_root(base, exponent.denominator)) is not None:
             return _power(root, Fraction(exponent.numerator))
@@ -323,18 +323,18 @@ def _exact_root(value: Fraction, degree: int) -> Fraction | None:
 def _factorial(value: Value) -> Value:
     if isinstance(value, Fraction) and value.denominator == 1:
         if not 0 <= value <= FACTORIAL_LIMIT:
-            raise Unsupported("a factorial too large, or of no natural number")
+            raise UnsupportedSyntax("a factorial too large, or of no natural number")
         return Fraction(math.factorial(value.numerator))
     # Of an unknown, at a point between whole numbers.
     if value.imag or not 0 < value.real < 100:
-        raise Unsupported("a factorial of no positive number")
+        raise UnsupportedSyntax("a factorial of no positive number")
     return complex(math.gamma(float(value.real) + 1))
 
 
 def _binomial(n: Value, k: Value) -> Value:
     whole = [part for part in (n, k) if isinstance(part, Fraction) and part.denominator == 1]
     if len(whole) != 2 or not 0 <= whole[1] <= whole[0] <= FACTORIAL_LIMIT:
-        raise Unsupported("no binomial coefficient")
+        raise UnsupportedSyntax("no binomial coefficient")
     return Fraction(math.comb(whole[0].numerator, whole[1].numerator))
 
 
@@ -342,7 +342,7 @@ def _rounded(value: Value, how: Callable[[Fraction | float], int]) -> Value:
     if isinstance(value, Fraction):
         return Fraction(how(value))
     if abs(value.imag) > 1e-12:
-        raise Unsupported("the floor of a complex number")
+        raise UnsupportedSyntax("the floor of a complex number")
     return Fraction(how(value.real))
 
 

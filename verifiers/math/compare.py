@@ -202,7 +202,7 @@ def _is_name(side: str) -> bool:
 def _free_symbols(text: str) -> frozenset[str]:
     try:
         return algebra.symbols(algebra.parse(text))
-    except algebra.Unsupported:
+    except algebra.UnsupportedSyntax:
         return frozenset(["?"])
 
 
@@ -213,7 +213,7 @@ def _same_up_to_scale(first: Sequence[str], second: Sequence[str]) -> bool | Non
     try:
         trees = [("-", algebra.parse(a), algebra.parse(b)) for a, b in (first, second)]
         return identity.same_up_to_scale(*trees)
-    except algebra.Unsupported:
+    except algebra.UnsupportedSyntax:
         return None
 
 
@@ -331,14 +331,14 @@ def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
         if verdict is False and not algebra.symbols(first) | algebra.symbols(second):
             return _gives(left.text, second, rules.places) or _gives(right.text, first, rules.places)
         return verdict
-    except algebra.Undefined:
+    except algebra.UndefinedValue:
         return False
-    except algebra.Unsupported:
+    except algebra.UnsupportedSyntax:
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Valued:
+class _ValuedText:
     """An expression, and the percent sign or the unit after it."""
 
     text: str
@@ -346,7 +346,7 @@ class _Valued:
     unit: Unit
 
 
-def _valued(text: str) -> _Valued | None:
+def _valued(text: str) -> _ValuedText | None:
     text, unit = _UPRIGHT.sub(r"\1", text), NO_UNIT
     if TEXT_OPEN in text:
         text, _, tail = text.partition(TEXT_OPEN)
@@ -355,7 +355,7 @@ def _valued(text: str) -> _Valued | None:
             return None
         unit = found
     text = text.rstrip()
-    return _Valued(text.removesuffix("%").rstrip(), text.endswith("%"), unit)
+    return _ValuedText(text.removesuffix("%").rstrip(), text.endswith("%"), unit)
 
 
 def _tree(text: str) -> algebra.Node:

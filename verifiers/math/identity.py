@@ -9,7 +9,7 @@ import cmath
 import functools
 from fractions import Fraction
 
-from verifiers.math.algebra import Node, Unsupported, Value, evaluate, symbols
+from verifiers.math.algebra import Node, UnsupportedSyntax, Value, evaluate, symbols
 
 # Points without special meaning; the positive ones lie in the domain of roots and logarithms. Fractions, so that
 # polynomials are compared exactly: (x+2)^5 and its expansion differ in floats near -2.
@@ -44,7 +44,7 @@ def same_expression(first: Node, second: Node) -> bool | None:
         for point in _points(names, which):
             try:
                 is_same = _close(evaluate(first, point), evaluate(second, point))
-            except Unsupported:
+            except UnsupportedSyntax:
                 continue
             if not is_same:
                 # Elsewhere the branches of roots and logarithms may differ where the expressions do not.
@@ -59,9 +59,9 @@ def _close(first: Value, second: Value) -> bool:
     try:
         a, b = complex(first), complex(second)
     except OverflowError as error:
-        raise Unsupported("too large for a float") from error
+        raise UnsupportedSyntax("too large for a float") from error
     if cmath.isnan(a) or cmath.isnan(b) or cmath.isinf(a) or cmath.isinf(b):
-        raise Unsupported("not finite")
+        raise UnsupportedSyntax("not finite")
     # Relative only: 1e-7 is not 2e-7. What cancels to nearly nothing, as sin(pi) does, is nothing.
     return abs(a - b) <= 1e-10 * max(abs(a), abs(b)) or (not a * b and max(abs(a), abs(b)) < 1e-14)
 
@@ -80,7 +80,7 @@ def same_up_to_scale(first: Node, second: Node) -> bool | None:
             if abs(complex(b)) < 1e-9 or abs(complex(a)) < 1e-9:
                 return None
             ratios.append(a / b if isinstance(a, Fraction) and isinstance(b, Fraction) else complex(a) / complex(b))
-        except (Unsupported, OverflowError):
+        except (UnsupportedSyntax, OverflowError):
             continue
     if len(ratios) < 4:
         return None

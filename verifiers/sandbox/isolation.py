@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Rung = Literal["jail", "confined", "unsafe"]
+Level = Literal["jail", "confined", "unsafe"]
 
 _INSIDE = Path(__file__).resolve().parent / "inside"
 _JAILED_INSIDE = "/judge"
@@ -45,9 +45,9 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to start a jail: the rung it reaches and, for `jail`, how it becomes a user without rights."""
+    """One way to start a jail: the level it reaches and, for `jail`, how it becomes a user without rights."""
 
-    rung: Rung
+    level: Level
     uid: int | None = None
     has_user_namespace: bool = False
 
@@ -69,7 +69,7 @@ def bubblewrap() -> str | None:
 
 
 def advice() -> str:
-    """Return what would raise this machine to the highest rung, or let it climb the ladder at all."""
+    """Return what would raise this machine to the highest level, or let it climb the ladder at all."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         return "run on Linux (x86_64 or aarch64), in a container for example"
     if bubblewrap() is None:
@@ -103,7 +103,7 @@ def interpreter() -> str:
 
 def packages(way: Way) -> list[str]:
     """Return the folders of the installed packages, as programs and tests may import from them."""
-    return [_inside_path(folder) if way.rung == "jail" else folder for folder in _package_folders()]
+    return [_inside_path(folder) if way.level == "jail" else folder for folder in _package_folders()]
 
 
 def _package_folders() -> list[str]:
@@ -119,7 +119,7 @@ def readable(way: Way) -> list[str]:
     """Return what a candidate may read under Landlock: Python, its libraries, and in a jail its own /proc."""
     stdlib = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     python = [*stdlib, os.path.join(os.path.realpath(sys.base_prefix), "lib"), *packages(way)]
-    return [*_LIBRARIES, *_DEVICES, *python, *(["/proc"] if way.rung == "jail" else [])]
+    return [*_LIBRARIES, *_DEVICES, *python, *(["/proc"] if way.level == "jail" else [])]
 
 
 @functools.cache
@@ -136,7 +136,7 @@ def compile_inside() -> None:
 def command(way: Way, *, socket_fd: int, settings: str) -> list[str]:
     """Return the command that starts the zygote."""
     python = [interpreter(), "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT]
-    if way.rung != "jail":
+    if way.level != "jail":
         return [*python, str(_INSIDE), str(socket_fd), settings]
     bwrap = bubblewrap()
     assert bwrap is not None

@@ -39,10 +39,10 @@ _FIRST_PRIVATE_UID, _PRIVATE_UIDS = 200_000_000, 1_000_000
 
 
 class NoSandbox(RuntimeError):
-    """No rung of the ladder holds on this machine; the text says why and what would help."""
+    """No level of the ladder holds on this machine; the text says why and what would help."""
 
 
-class JailBroken(RuntimeError):
+class JailFailure(RuntimeError):
     """The jail died or did not answer: a fault of the verifier, not of the candidate."""
 
 
@@ -70,8 +70,8 @@ class Jail:
 
     def __init__(self, settings: Settings, way: Way) -> None:
         self.way, self._settings = way, settings
-        self._scratch = "/tmp" if way.rung == "jail" else _new_scratch()
-        if way.uid is not None and way.rung != "jail":
+        self._scratch = "/tmp" if way.level == "jail" else _new_scratch()
+        if way.uid is not None and way.level != "jail":
             os.chown(self._scratch, way.uid, way.uid)
         self._socket, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         user = way.uid if way.becomes_private_first else None
@@ -95,23 +95,23 @@ class Jail:
         try:
             self._say("hello")
             self.facts = self._reply(_START_LIMIT)
-        except JailBroken:
+        except JailFailure:
             error = self.close()
-            raise JailBroken(f"{way.rung}: {error or 'the zygote did not start'}") from None
+            raise JailFailure(f"{way.level}: {error or 'the zygote did not start'}") from None
 
     def _for_zygote(self) -> dict[str, Any]:
-        is_locked = self.way.rung != "unsafe"
+        is_locked = self.way.level != "unsafe"
         return {
             "uid": None if self.way.becomes_private_first else self.way.uid,
             "scratch": self._scratch,
             "seconds": self._settings.time_limit,
             "memory_mb": self._settings.memory_mb,
-            "landlock": is_locked and (_has_landlock() or self.way.rung == "confined"),
+            "landlock": is_locked and (_has_landlock() or self.way.level == "confined"),
             "seccomp": is_locked,
             "readable": isolation.readable(self.way),
             "packages": isolation.packages(self.way),
             "preload": self._settings.preload,
-            "tasks_of_others": 0 if self.way.rung == "jail" or self.way.uid else _own_tasks(),
+            "tasks_of_others": 0 if self.way.level == "jail" or self.way.uid else _own_tasks(),
         }
 
     @property
@@ -136,7 +136,7 @@ class Jail:
                 judge.sendall(body)
             except OSError as error:
                 self._drop_judge()
-                raise JailBroken(f"the judge is gone: {error}") from None
+                raise JailFailure(f"the judge is gone: {error}") from None
             with _text_file(program) as text:
                 self._say("call", fds=[text, calls_read, returns_write])
         outcome = self._verdict(judge, deadline + _JUDGE_GRACE)
@@ -187,7 +187,7 @@ class Jail:
             part = judge.recv(size - len(body))
             if not part:
                 self._drop_judge()
-                raise JailBroken("the judge died")
+                raise JailFailure("the judge died")
             body += part
             if len(body) == _HEADER.size:
                 size += _HEADER.unpack(body)[0]
@@ -216,17 +216,17 @@ class Jail:
         try:
             socket.send_fds(self._socket, [json.dumps({"do": do, **values}).encode()], fds)
         except OSError as error:
-            raise JailBroken(f"the jail is gone: {error}") from None
+            raise JailFailure(f"the jail is gone: {error}") from None
 
     def _reply(self, limit: float) -> dict[str, Any]:
         if not _is_readable(self._socket.fileno(), limit):
-            raise JailBroken(f"the jail did not answer within {limit:g} s")
+            raise JailFailure(f"the jail did not answer within {limit:g} s")
         try:
             body = self._socket.recv(4096)
         except ConnectionResetError:
             body = b""
         if not body:
-            raise JailBroken("the jail is gone")
+            raise JailFailure("the jail is gone")
         reply: dict[str, Any] = json.loads(body)
         return reply
 
@@ -240,7 +240,7 @@ class Jail:
         assert self._process.stderr is not None
         with self._process.stderr as stream:
             error = stream.read().decode(errors="replace").strip() if _is_readable(stream.fileno(), 0.2) else ""
-        if self.way.rung != "jail":
+        if self.way.level != "jail":
             _remove(self._scratch)
         return error.rpartition("\n")[2]
 
@@ -354,26 +354,26 @@ def borrowed(settings: Settings) -> Iterator[Jail]:
 
 
 def open_jail(settings: Settings) -> Jail:
-    """Start a jail on the highest rung that holds here; raise NoSandbox."""
+    """Start a jail on the highest level that holds here; raise NoSandbox."""
     refusals = []
     isolation.compile_inside()
     uid = _FIRST_PRIVATE_UID + os.getpid() % _PRIVATE_UIDS
     for way in isolation.ways(is_unsafe=settings.is_unsafe, uid=uid):
         try:
             return Jail(settings, way)
-        except (JailBroken, OSError) as error:
+        except (JailFailure, OSError) as error:
             refusals.append(str(error))
     raise NoSandbox(f"no sandbox holds here; {isolation.advice()} ({'; '.join(refusals) or 'nothing to try'})")
 
 
 def reached() -> tuple[str | None, str]:
-    """Return (the rung that this machine reaches or None, what would raise it): for `star-rft doctor`."""
+    """Return (the level that this machine reaches or None, what would raise it): for `star-rft doctor`."""
     try:
         jail = open_jail(Settings())
     except NoSandbox as error:
         return None, str(error)
     jail.close()
-    return jail.way.rung, "" if jail.way.rung == "jail" else isolation.advice()
+    return jail.way.level, "" if jail.way.level == "jail" else isolation.advice()
 
 
 @atexit.register

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
-from star_rft.data.generators.word_topics import MEN, TOPICS, WOMEN, Ending, Topic
+from star_rft.data.generators.word_topics import MEN, TOPICS, WOMEN, Conclusion, Topic
 
 WordSplit = Literal["pretrain", "train", "dev", "test"]
 
@@ -110,7 +110,7 @@ def _split_of_equations(equations: Sequence[str]) -> WordSplit:
     return next(split for split, buckets in BUCKETS.items() if bucket in buckets)
 
 
-def _draw_story(rng: random.Random, topic: Topic, steps: int) -> tuple[list[Move], Ending | None]:
+def _draw_story(rng: random.Random, topic: Topic, steps: int) -> tuple[list[Move], Conclusion | None]:
     """Return an opening and moves with `steps` equations in all, and the ending if the last move is one."""
     moves = [_draw_opening(rng, topic, may_have_groups=steps >= 2)]
     left = steps - len(moves[0].equations)
@@ -173,7 +173,7 @@ def _apply(kind: str, left: int, right: int) -> int | None:
     return result if 1 <= result < LIMIT else None
 
 
-def _tell(rng: random.Random, topic: Topic, moves: Sequence[Move], ending: Ending | None) -> WordProblem:
+def _tell(rng: random.Random, topic: Topic, moves: Sequence[Move], ending: Conclusion | None) -> WordProblem:
     """Put people and things into the sentences."""
     is_woman = rng.random() < 0.5
     name = _pick(rng, WOMEN if is_woman else MEN)

@@ -14,7 +14,7 @@ Groups = tuple[str, str]  # a sentence about `{a}` groups of `{b}`, and the line
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Conclusion:
     """A last step that asks about something else than the running quantity."""
 
     operator: str
@@ -38,7 +38,7 @@ class Topic:
     subtract_groups: tuple[Groups, ...]
     lines: tuple[str, ...]
     questions: tuple[str, ...]
-    endings: tuple[Ending, ...]
+    endings: tuple[Conclusion, ...]
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -83,19 +83,19 @@ COLLECTION = Topic(
     lines=("{She} has {eq} {things}.", "Then {she} has {eq} {things}.", "That makes {eq} {things}."),
     questions=("How many {things} does {name} have now?", "How many {things} does {she} have in the end?"),
     endings=(
-        Ending(
+        Conclusion(
             "+",
             "{other} has {a} {things}.",
             "How many {things} do they have together?",
             "Together they have {eq} {things}.",
         ),
-        Ending(
+        Conclusion(
             "*",
             "{other} has {a} times as many {things} as {name}.",
             "How many {things} does {other} have?",
             "{other} has {eq} {things}.",
         ),
-        Ending("/", "{She} lays them in rows of {a}.", "How many rows does {she} lay?", "{She} lays {eq} rows."),
+        Conclusion("/", "{She} lays them in rows of {a}.", "How many rows does {she} lay?", "{She} lays {eq} rows."),
     ),
 )
 
@@ -137,19 +137,19 @@ MONEY = Topic(
     lines=("{She} has {eq} {things}.", "Then {she} has {eq} {things}.", "Now {she} has {eq} {things}."),
     questions=("How many {things} does {name} have now?", "How much money in {things} does {she} have?"),
     endings=(
-        Ending(
+        Conclusion(
             "+",
             "{other} has {a} {things} more than {name}.",
             "How many {things} does {other} have?",
             "{other} has {eq} {things}.",
         ),
-        Ending(
+        Conclusion(
             "-",
             "{She} wants to keep {a} {things}.",
             "How many {things} can {she} still spend?",
             "{She} can spend {eq} {things}.",
         ),
-        Ending("/", "A toy costs {a} {things}.", "How many toys can {she} buy?", "{She} can buy {eq} toys."),
+        Conclusion("/", "A toy costs {a} {things}.", "How many toys can {she} buy?", "{She} can buy {eq} toys."),
     ),
 )
 
@@ -186,13 +186,13 @@ SHOP = Topic(
     lines=("There are {eq} {things}.", "Then there are {eq} {things}.", "The bakery has {eq} {things}."),
     questions=("How many {things} are there now?", "How many {things} are left at closing time?"),
     endings=(
-        Ending(
+        Conclusion(
             "*",
             "All are sold at {a} dollars each.",
             "How many dollars does {she} get?",
             "{She} gets {eq} dollars.",
         ),
-        Ending(
+        Conclusion(
             "/",
             "{She} packs them into boxes of {a}.",
             "How many boxes are packed?",
@@ -234,13 +234,13 @@ PRACTICE = Topic(
     lines=("It takes {eq} {things}.", "Then it takes {eq} {things}.", "Now that is {eq} {things}."),
     questions=("How many {things} does it take now?", "How long does it take {name} in {things}?"),
     endings=(
-        Ending(
+        Conclusion(
             "*",
             "{She} does this on {a} days.",
             "How many {things} is that in all?",
             "In all that is {eq} {things}.",
         ),
-        Ending(
+        Conclusion(
             "+",
             "{other} needs {a} {things} longer.",
             "How many {things} does {other} need?",
@@ -283,8 +283,8 @@ TRANSPORT = Topic(
     lines=("There are {eq} {things}.", "Then there are {eq} {things}.", "That leaves {eq} {things}."),
     questions=("How many {things} are there now?", "How many {things} arrive?"),
     endings=(
-        Ending("*", "Each of them pays {a} dollars.", "How many dollars is that?", "They pay {eq} dollars."),
-        Ending("/", "They sit down at tables for {a}.", "How many tables do they need?", "They need {eq} tables."),
+        Conclusion("*", "Each of them pays {a} dollars.", "How many dollars is that?", "They pay {eq} dollars."),
+        Conclusion("/", "They sit down at tables for {a}.", "How many tables do they need?", "They need {eq} tables."),
     ),
 )
 
@@ -318,13 +318,13 @@ FARM = Topic(
     lines=("There are {eq} {things}.", "The farm has {eq} {things}.", "Then there are {eq} {things}."),
     questions=("How many {things} are there now?", "How many {things} does the farm have?"),
     endings=(
-        Ending(
+        Conclusion(
             "+",
             "The next farm has {a} {things} more.",
             "How many {things} live there?",
             "The next farm has {eq} {things}.",
         ),
-        Ending(
+        Conclusion(
             "*",
             "Each of them eats {a} kilos of food a day.",
             "How many kilos do they eat a day?",
@@ -359,13 +359,13 @@ WATER = Topic(
     lines=("There are {eq} {things}.", "Then there are {eq} {things}.", "It holds {eq} {things}."),
     questions=("How many {things} are in it now?", "How many {things} of water remain?"),
     endings=(
-        Ending(
+        Conclusion(
             "/",
             "It is filled into bottles of {a} {things}.",
             "How many bottles are filled?",
             "They fill {eq} bottles.",
         ),
-        Ending(
+        Conclusion(
             "+",
             "There is a second one with {a} {things}.",
             "How many {things} do both hold?",

@@ -20,7 +20,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from star_rft.engines.hf.decoding import draw, uniforms
-from star_rft.engines.hf.kv_cache import Prefix, SlotCache, Written
+from star_rft.engines.hf.kv_cache import Prefix, SlotCache, SlotWrite
 from star_rft.engines.tokenize import Prompt
 from star_rft.types import Decoding, Request
 
@@ -28,7 +28,7 @@ PREFILL_TOKENS = 2048  # a forward of this many tokens keeps the cores busy; mor
 
 
 @dataclass(slots=True)
-class Prefilled:
+class Prefill:
     """All but the last token of a prompt, run through the model: row `index` of `cache`."""
 
     prompt: Prompt
@@ -71,7 +71,7 @@ def cache_argument(model: torch.nn.Module) -> str:
 
 
 @torch.inference_mode()
-def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefilled]:
+def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefill]:
     """Run all but the last token of each prompt through the model in one forward.
 
     Padding on the right is never seen by a causal model's real tokens, so no mask is needed.
@@ -85,11 +85,11 @@ def prefill(model: Any, prompts: Sequence[Prompt]) -> list[Prefilled]:
         # Logits of a whole prompt, which nothing reads, would be the largest tensor of all.
         keep = {"logits_to_keep": 1} if takes(model, "logits_to_keep") else {}
         model(input_ids=ids_N_T, position_ids=positions_N_T, use_cache=True, **{cache_argument(model): cache}, **keep)
-    return [Prefilled(prompt, cache, index) for index, prompt in enumerate(prompts)]
+    return [Prefill(prompt, cache, index) for index, prompt in enumerate(prompts)]
 
 
 @torch.inference_mode()
-def next_logits(model: Any, cache: SlotCache, tokens: Sequence[int], rows: Sequence[Written]) -> torch.Tensor:
+def next_logits(model: Any, cache: SlotCache, tokens: Sequence[int], rows: Sequence[SlotWrite]) -> torch.Tensor:
     """Feed one token a row, row i in slot i, and return logits_N_V for the token after it."""
     positions_N = torch.tensor([row.prefix.length + row.written for row in rows], device=model.device)
     with cache.aim(rows):
@@ -113,7 +113,7 @@ class Batch:
         self._model = model
         self._decoding = decoding
         self._todo = deque(prompts)
-        self._waiting: deque[tuple[Request, Prefilled]] = deque()
+        self._waiting: deque[tuple[Request, Prefill]] = deque()
         self._rows: list[Row | None] = [None] * slots  # None is a free slot
         self._prefixes: list[Prefix] = []  # in the order of their slots
         longest = max(len(prompt.ids) for prompt in prompts) - 1
@@ -190,7 +190,7 @@ class Batch:
             self._model,
             self._cache,
             [row.next_input for row in rows],
-            [Written(row.prefix, len(row.token_ids)) for row in rows],
+            [SlotWrite(row.prefix, len(row.token_ids)) for row in rows],
         )
         uniform_N = torch.tensor(
             [row.uniforms[len(row.token_ids)] for row in rows], dtype=torch.float64, device=logits_N_V.device

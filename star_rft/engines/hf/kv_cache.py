@@ -34,7 +34,7 @@ class Prefix:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class SlotWrite:
     """A row before a step: how many suffix positions it has written after its prefix."""
 
     prefix: Prefix
@@ -85,7 +85,7 @@ class SlotCache(Cache):
         super().__init__(layers=[*self.slots])
 
     @contextmanager
-    def aim(self, rows: Sequence[Written]) -> Iterator[None]:
+    def aim(self, rows: Sequence[SlotWrite]) -> Iterator[None]:
         """Let row n write its next position in the forward inside of this context: attention and masks find it."""
         members: Counter[int] = Counter()
         place = []  # the how-manieth row of its prefix a row is

@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from star_rft.engines.hf.batch import next_logits, prefill
-from star_rft.engines.hf.kv_cache import Prefix, SlotCache, Written
+from star_rft.engines.hf.kv_cache import Prefix, SlotCache, SlotWrite
 from star_rft.engines.hf.slot_attention import ATTENTION
 from star_rft.engines.tokenize import Prompt
 from star_rft.models import Longest, ModelError, auto_class, first_line, longest_sequence, read_config, text_config
@@ -51,7 +51,7 @@ FAR = 2**20  # positions, where a config states no limit
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Proofline:
     """A cache with the shapes of the model's keys and values, and the longest sequence for which decoding is exact."""
 
     shapes: DynamicCache
@@ -127,7 +127,7 @@ def _refusal(name: str, reason: str) -> str:
 
 
 @torch.inference_mode()
-def prove_slots(model: Any) -> Proof:
+def prove_slots(model: Any) -> Proofline:
     """Switch the model to slot attention, and return what it then decodes exactly.
 
     ModelError if it decodes ragged rows differently from a plain forward of each, in fp32 where memory allows.
@@ -146,7 +146,7 @@ def prove_slots(model: Any) -> Proof:
         raise ModelError(_refusal(name, f"{type(error).__name__}: {first_line(error)}")) from error
 
 
-def _compare(model: Any) -> Proof:
+def _compare(model: Any) -> Proofline:
     rows = _rows(model)
     with _float32(model) as dtype:
         model.set_attn_implementation("eager")
@@ -168,7 +168,7 @@ def _compare(model: Any) -> Proof:
         shapes, slots = _slot_logits(model, rows)
         if not slots.isfinite().all():
             raise ModelError(f"its logits are not finite in {str(model.dtype).removeprefix('torch.')}")
-    return Proof(shapes, longest)
+    return Proofline(shapes, longest)
 
 
 def _rows(model: Any) -> Rows:
@@ -232,7 +232,7 @@ def _slot_logits(model: Any, rows: Rows, *, pretended_length: int | None = None)
     for step in range(len(rows.suffixes[0]) + 1):
         active = [row for row, joins in enumerate(JOINS) if joins <= step]
         tokens = [(rows.prompts[ROWS[row]][-1], *rows.suffixes[row])[step - JOINS[row]] for row in active]
-        written = [Written(prefixes[ROWS[row]], step - JOINS[row]) for row in active]
+        written = [SlotWrite(prefixes[ROWS[row]], step - JOINS[row]) for row in active]
         for row, logits_V in zip(active, next_logits(model, cache, tokens, written), strict=True):
             logits[row].append(logits_V.float())
     return shapes, torch.stack([logits_V for of_row in logits for logits_V in of_row])

@@ -55,8 +55,8 @@ class HFSampler:
         self.version: str = transformers.__version__
         self.batch_size = batch_size
         self._ends = ends_by(tokenizer, model.generation_config)
-        proof = prove_slots(model)
-        self._shapes, self._longest = proof.shapes, proof.longest
+        proofline = prove_slots(model)
+        self._shapes, self._longest = proofline.shapes, proofline.longest
         self._token_bytes = _bytes_per_token(self._shapes)
 
     def sample(

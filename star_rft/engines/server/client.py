@@ -19,7 +19,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from star_rft.addresses import Key, require_address
-from star_rft.engines.server.http import BEHIND, LONGEST_WAIT, MENDABLE, Passing, problem_with, wait_asked
+from star_rft.engines.server.http import BEHIND, LONGEST_WAIT, MENDABLE, TransientError, problem_with, wait_asked
 from star_rft.errors import RunFailure, UserError
 
 if TYPE_CHECKING:
@@ -190,12 +190,12 @@ class Fleet:
         tries = AsyncRetrying(
             stop=stop_after_attempt(self._retries + 1),
             wait=self._wait,
-            retry=retry_if_exception_type(Passing),
+            retry=retry_if_exception_type(TransientError),
             reraise=True,
         )
         try:
             return await tries(once)
-        except Passing as fault:
+        except TransientError as fault:
             raise self._failure(f"{last.url if last else ''} failed {self._retries + 1} times", fault) from None
 
     async def _post(
@@ -206,7 +206,7 @@ class Fleet:
             return response
         problem = problem_with(response, self._key)
         if response.status_code in MENDABLE:
-            raise Passing(problem, is_lost=response.status_code in BEHIND, wait=wait_asked(response))
+            raise TransientError(problem, is_lost=response.status_code in BEHIND, wait=wait_asked(response))
         raise UserError(f"{address.url}{path} refused a request: {problem}")
 
     async def _is_admitted(self, address: Address, client: httpx.AsyncClient) -> bool:
@@ -227,7 +227,7 @@ class Fleet:
         try:
             yield address
             address.absences = 0
-        except Passing as fault:
+        except TransientError as fault:
             self._note(address, fault, began)
             raise
         finally:
@@ -254,7 +254,7 @@ class Fleet:
         """One request finds out for all others whether a server is there and the right one."""
         return self._concurrency if address.is_admitted and not address.absences else 1
 
-    def _note(self, address: Address, fault: Passing, began: float) -> None:
+    def _note(self, address: Address, fault: TransientError, began: float) -> None:
         """Let an address rest that asked for it, or where nobody listens; give up when that is so of all of them."""
         now = asyncio.get_running_loop().time()
         address.problem = str(fault)
@@ -278,7 +278,7 @@ class Fleet:
         address.rests_until = max(address.rests_until, now + rest)
         log.warning(f"WARNING: {address.url} is away ({fault}); it is tried again in {rest:.3g} s")
 
-    def _failure(self, what: str, fault: Passing) -> RunFailure:
+    def _failure(self, what: str, fault: TransientError) -> RunFailure:
         others = [f"{a.url}: {a.problem or a.refused_for}" for a in self.addresses if a.problem or a.refused_for]
         all_of_them = f" (last of each: {'; '.join(others)})" if len(self.addresses) > 1 else ""
         return RunFailure(f"{what}, the last time with: {fault}{all_of_them}; {self._advice}")
@@ -288,7 +288,7 @@ class Fleet:
         from tenacity import wait_exponential_jitter
 
         fault = state.outcome.exception() if state.outcome else None
-        if isinstance(fault, Passing) and fault.wait is not None:
+        if isinstance(fault, TransientError) and fault.wait is not None:
             return fault.wait
         return wait_exponential_jitter(multiplier=self._backoff, jitter=self._backoff, max=LONGEST_WAIT)(state)
 
@@ -301,10 +301,10 @@ async def reached(request: Awaitable[httpx.Response], address: Address, *, timeo
         async with asyncio.timeout(timeout):
             response = await request
     except TimeoutError:
-        raise Passing(f"no answer within {timeout:g} s") from None
+        raise TransientError(f"no answer within {timeout:g} s") from None
     except httpx.TransportError as error:
         is_away = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        raise Passing(f"{type(error).__name__} {error}".rstrip(), is_away=is_away, is_lost=True) from None
+        raise TransientError(f"{type(error).__name__} {error}".rstrip(), is_away=is_away, is_lost=True) from None
     address.was_reached = True
     return response
 

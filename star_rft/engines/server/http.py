@@ -15,7 +15,7 @@ LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
 SHOWN = 200  # characters of a refusal
 
 
-class Passing(Exception):
+class TransientError(Exception):
     """A fault that another try may mend, in words. `is_away`: nobody took the request at all; `is_lost`: who took it
     went away, and another may stand there now. `wait` is how many seconds the server asked to be left alone.
     """
@@ -49,5 +49,5 @@ def parsed(response: httpx.Response, key: Key) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise Passing(f"an answer that is no JSON object: {shown(response, key)}")
+        raise TransientError(f"an answer that is no JSON object: {shown(response, key)}")
     return found

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from star_rft.engines.server.http import Passing
+from star_rft.engines.server.http import TransientError
 from star_rft.engines.stopping import Endings
 from star_rft.errors import UserError
 from star_rft.types import Decoding, FinishReason
@@ -109,13 +109,13 @@ def answer(found: Mapping[str, Any]) -> Answer:
     choices = found.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         count = len(choices) if isinstance(choices, list) else "no"
-        raise Passing(f"an answer with {count} choices where one was asked for")
+        raise TransientError(f"an answer with {count} choices where one was asked for")
     choice = choices[0]
     text, reason = choice.get("text"), choice.get("finish_reason")
     if not isinstance(text, str):
-        raise Passing(f"a completion without text: {str(choice)[:100]}")
+        raise TransientError(f"a completion without text: {str(choice)[:100]}")
     if reason not in ("stop", "length"):
-        raise Passing(f"a completion that was not finished (finish_reason {reason!r})")
+        raise TransientError(f"a completion that was not finished (finish_reason {reason!r})")
     usage = found.get("usage")
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     ids, logprobs = _tokens(choice)

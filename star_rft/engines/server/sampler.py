@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from star_rft import models
 from star_rft.addresses import key_from
 from star_rft.engines.server.client import Address, Fleet, reached
-from star_rft.engines.server.http import MENDABLE, Passing, parsed, problem_with, wait_asked
+from star_rft.engines.server.http import MENDABLE, TransientError, parsed, problem_with, wait_asked
 from star_rft.engines.server.launch import OwnServer
 from star_rft.engines.server.protocols import DIALECTS, VERSION, Answer, Dialect, answer
 from star_rft.engines.stopping import Endings
@@ -154,7 +154,7 @@ class ServerSampler:
         """Return what speaks against a server: it does not list our model."""
         response = await reached(client.get(address.url + MODELS), address, timeout=self._patience["timeout"])
         if response.status_code in MENDABLE:
-            raise Passing(problem_with(response, self._key), wait=wait_asked(response))
+            raise TransientError(problem_with(response, self._key), wait=wait_asked(response))
         if not response.is_success:
             raise UserError(f"{address.url}{MODELS} refused a request: {problem_with(response, self._key)}")
         listed = parsed(response, self._key).get("data")

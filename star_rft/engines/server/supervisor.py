@@ -40,7 +40,7 @@ def main(parent: int, log: str, hidden: str, command: list[str]) -> int:
             preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # safe: there is one thread
         )
         assert server.stdout is not None
-        copied = Copied(server.stdout, written, secret)
+        copied = LogCopy(server.stdout, written, secret)
         while not stopped and server.poll() is None and os.getppid() == parent:
             copied.some()
         end_descendants()
@@ -48,7 +48,7 @@ def main(parent: int, log: str, hidden: str, command: list[str]) -> int:
     return server.wait()
 
 
-class Copied:
+class LogCopy:
     """What the server prints, in its log; whole lines, so that a secret in one is found."""
 
     def __init__(self, source: IO[bytes], target: IO[bytes], secret: bytes) -> None:

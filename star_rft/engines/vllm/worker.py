@@ -35,7 +35,7 @@ CPU_CACHE_BYTES = 4 * 2**30  # the key/value cache on a machine without GPU, at 
 Message = dict[str, Any]
 
 
-class Refused(Exception):
+class InvalidRequest(Exception):
     """Something that the user asked for and vLLM does not take."""
 
 
@@ -83,7 +83,7 @@ def give_up(wire: Wire, kind: type[BaseException], error: BaseException, trace: 
     """Tell of an exception and leave at once: what Python and vLLM do at exit may wait for an engine that is dead."""
     sys.__excepthook__(kind, error, trace)
     why = " ".join(str(error).split())[:LONGEST_WHY]
-    is_refusal = issubclass(kind, Refused)
+    is_refusal = issubclass(kind, InvalidRequest)
     wire.send({"is": "refused", "why": why} if is_refusal else {"is": "failed", "why": f"{kind.__name__}: {why}"})
     sys.stdout.flush()
     os._exit(1)
@@ -103,7 +103,7 @@ def start(arguments: Message) -> Any:
     known = {field.name for field in dataclasses.fields(EngineArgs)}
     for name in arguments.keys() - known:
         near = difflib.get_close_matches(name, known, n=3)
-        raise Refused(f"vllm.options.{name} is no engine argument; close to it: {', '.join(near) or 'none'}")
+        raise InvalidRequest(f"vllm.options.{name} is no engine argument; close to it: {', '.join(near) or 'none'}")
     is_cpu = current_platform.is_cpu()
     if arguments["dtype"] == "auto":  # as the hf backend: whatever the checkpoint was saved in
         arguments["dtype"] = "float32" if is_cpu else "bfloat16"
@@ -114,7 +114,7 @@ def start(arguments: Message) -> Any:
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except ValueError as error:
-        raise Refused(f"vLLM refuses: {error}") from error
+        raise InvalidRequest(f"vLLM refuses: {error}") from error
 
 
 def _free_bytes() -> int:
@@ -151,7 +151,7 @@ def draw(engine: Any, message: Message, lora: Any) -> None:
             params = SamplingParams(**fixed, seed=seed)
             engine.add_request(key, {"prompt_token_ids": message["ids"]}, params, lora_request=lora)
     except ValueError as error:
-        raise Refused(f"vLLM refuses: {error}") from error
+        raise InvalidRequest(f"vLLM refuses: {error}") from error
 
 
 def report(wire: Wire, output: Any) -> None:

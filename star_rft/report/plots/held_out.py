@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from star_rft.report.data import Measured
+from star_rft.report.data import HeldOutCurve
 from star_rft.report.plots.base import (
     BLUE,
     GREEN,
@@ -23,7 +23,7 @@ from star_rft.report.plots.base import (
 SPREAD = 0.05  # rounds between neighbouring measures, so that their intervals do not hide each other
 
 
-def by_round(found: Sequence[Measured]) -> Plot:
+def by_round(found: Sequence[HeldOutCurve]) -> Plot:
     """pass@k, maj@k of the largest k, and greedy, by round."""
     names = _measures(found)
     rounds = [measured.round for measured in found]
@@ -55,7 +55,7 @@ def by_round(found: Sequence[Measured]) -> Plot:
     return Plot("by_round", label, drawn, ("round", *names), rows)
 
 
-def _measures(found: Sequence[Measured]) -> list[str]:
+def _measures(found: Sequence[HeldOutCurve]) -> list[str]:
     """pass@k of each k, greedy, and the vote of the largest k: more lines than these cannot be told apart."""
     names = {name for measured in found for name in measured.named}
     passes = sorted((name for name in names if name.startswith("pass@")), key=_k)
@@ -83,7 +83,7 @@ def _symbol(name: str) -> str:
     return "square" if name.startswith("maj@") else "circle" if name == "pass@1" else "triangle-up"
 
 
-def curves(found: Sequence[Measured], *, chosen: int) -> Plot:
+def curves(found: Sequence[HeldOutCurve], *, chosen: int) -> Plot:
     """pass@k against k: the model that the loop started from, the chosen round's, and the others faintly."""
     first = found[0].round
     drawn = figure(height=380)
@@ -117,7 +117,7 @@ def curves(found: Sequence[Measured], *, chosen: int) -> Plot:
     return Plot("curves", "pass@k against k for each round; bands are 95% intervals", drawn, columns, rows)
 
 
-def _band(measured: Measured, colour: str) -> dict[str, object]:
+def _band(measured: HeldOutCurve, colour: str) -> dict[str, object]:
     ks = list(measured.curve)
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     lows, highs = ([getattr(measured.curve[k], end) for k in ks] for end in ("low", "high"))
@@ -144,7 +144,7 @@ def _few(ks: Sequence[int]) -> list[int]:
     return sorted({k for k in ks if k & (k - 1) == 0} | {ks[0], ks[-1]}) if ks else []
 
 
-def by_group(found: Sequence[Measured], *, what: str) -> Plot:
+def by_group(found: Sequence[HeldOutCurve], *, what: str) -> Plot:
     """pass@1 of each group, a row, in each round, a column."""
     import plotly.graph_objects as go
 
@@ -183,7 +183,7 @@ def _cell(percent: float | None) -> str:
     return "-" if percent is None else f"{percent:.1f}%"
 
 
-def held_out_plots(found: Sequence[Measured], *, chosen: int, what: str) -> Iterator[Plot]:
+def held_out_plots(found: Sequence[HeldOutCurve], *, chosen: int, what: str) -> Iterator[Plot]:
     """Yield the figures that this run has figures for."""
     if not found:
         return

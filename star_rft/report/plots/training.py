@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from star_rft.report.data import Facts, Kept
+from star_rft.report.data import Facts, FunnelStep
 from star_rft.report.labels import plain
 from star_rft.report.plots.base import BLUE, GREEN, GREY, VERMILLION, Plot, figure, round_axis
 
@@ -18,7 +18,7 @@ def training_plots(facts: Facts) -> Iterator[Plot]:
     yield from variety(facts)
 
 
-def funnel(by_round: Mapping[int, Sequence[Kept]]) -> Plot:
+def funnel(by_round: Mapping[int, Sequence[FunnelStep]]) -> Plot:
     """From what was sampled to what was trained on; a menu chooses the round, the newest is shown."""
     rounds = list(by_round)
     tallest = max(map(len, by_round.values()))
@@ -38,7 +38,7 @@ def funnel(by_round: Mapping[int, Sequence[Kept]]) -> Plot:
     return Plot("funnel", label, drawn, ("round", "step", "traces left", "dropped", "because"), rows)
 
 
-def _bars(steps: Sequence[Kept]) -> dict[str, Any]:
+def _bars(steps: Sequence[FunnelStep]) -> dict[str, Any]:
     return {
         "y": [step.what for step in steps],
         "x": [step.traces for step in steps],

@@ -1,4 +1,4 @@
-"""Programs that cheat or harm: each test attacks one property of the sandbox, in every rung that this machine has."""
+"""Programs that cheat or harm: each test attacks one property of the sandbox, in every level that this machine has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.shared_data import shared
 from tests.tiers import fast_only
 from verifiers.sandbox import isolation
 from verifiers.sandbox import jail as jails
-from verifiers.sandbox.jail import Jail, JailBroken, NoSandbox, Outcome, Settings
+from verifiers.sandbox.jail import Jail, JailFailure, NoSandbox, Outcome, Settings
 
 LIMIT = 1.0  # seconds until a program that hangs is ended
 TESTS = (
@@ -51,23 +51,23 @@ def hasty(request: pytest.FixtureRequest) -> Iterator[Jail]:
 
 
 @contextlib.contextmanager
-def jail_of(rung: str, *, time_limit: float) -> Iterator[Jail]:
-    """Open a jail of a rung. Root cannot confine a Python in its own home, but the system's."""
+def jail_of(level: str, *, time_limit: float) -> Iterator[Jail]:
+    """Open a jail of a level. Root cannot confine a Python in its own home, but the system's."""
     refusals = []
     for python in (isolation.interpreter(), "/usr/bin/python3"):
         for way in isolation.ways(is_unsafe=False, uid=200_123_456):
-            if way.rung == rung:
+            if way.level == level:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(isolation, "interpreter", lambda python=python: python)
                     try:
                         opened = Jail(Settings(time_limit=time_limit), way)
-                    except (JailBroken, OSError) as error:
+                    except (JailFailure, OSError) as error:
                         refusals.append(str(error))
                         continue
                 yield opened
                 opened.close()
                 return
-    pytest.skip(f"the rung {rung!r} cannot be reached here: {refusals or 'no bubblewrap'}")
+    pytest.skip(f"the level {level!r} cannot be reached here: {refusals or 'no bubblewrap'}")
 
 
 def judge(jail: Jail, program: str, tests: str = TESTS) -> Outcome:
@@ -521,7 +521,7 @@ def jail_processes(jail: Jail) -> list[psutil.Process]:
 def test_packages_below_tmp_are_seen_although_a_jail_has_a_tmp_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    way = next((way for way in isolation.ways(is_unsafe=False, uid=200_123_456) if way.rung == "jail"), None)
+    way = next((way for way in isolation.ways(is_unsafe=False, uid=200_123_456) if way.level == "jail"), None)
     if way is None or not str(tmp_path).startswith("/tmp/"):
         pytest.skip("needs bubblewrap and a temporary folder below /tmp")
     (tmp_path / "packaged.py").write_text("FOUND = 7\n")
@@ -570,9 +570,9 @@ def test_threads_of_one_process_share_its_jail() -> None:
 
 def test_each_verdict_says_how_it_was_run() -> None:
     reference = {"tests": TESTS, "entry_point": "solve"}
-    rung, _ = jails.reached()
-    assert verifiers.verify("code", RIGHT, reference).version == f"1+{rung}"
-    assert verifiers.verify_many("code", [(RIGHT, reference)], workers=1)[0].version == f"1+{rung}"
+    level, _ = jails.reached()
+    assert verifiers.verify("code", RIGHT, reference).version == f"1+{level}"
+    assert verifiers.verify_many("code", [(RIGHT, reference)], workers=1)[0].version == f"1+{level}"
     unsafe = verifiers.verify("code", RIGHT, reference, unsafe=True)
     assert (unsafe.status, unsafe.version) == ("correct", "1+unsafe")
 

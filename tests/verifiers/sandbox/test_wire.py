@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifiers.sandbox.inside import wire
-from verifiers.sandbox.inside.wire import HEADER, Channel, Gone, Late, decode, encode
+from verifiers.sandbox.inside.wire import HEADER, Channel, ClosedPeer, Late, decode, encode
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.fractions()
@@ -132,7 +132,7 @@ def test_what_no_encoder_wrote_is_refused(frame: Any) -> None:
     def find(value: Any) -> Any:
         raise ValueError(value)
 
-    with pytest.raises(Gone):
+    with pytest.raises(ClosedPeer):
         decode(frame, find)
 
 
@@ -142,7 +142,7 @@ def test_a_broken_frame_ends_the_conversation(sent: bytes) -> None:
     os.write(write, sent)
     os.close(write)
     channel = Channel(read, os.open(os.devnull, os.O_WRONLY))
-    with pytest.raises(Gone):
+    with pytest.raises(ClosedPeer):
         channel.receive()
     channel.close()
 
@@ -153,7 +153,7 @@ def test_a_deep_frame_is_refused_and_not_a_crash() -> None:
     os.set_blocking(write, False)
     channel = Channel(read, os.open(os.devnull, os.O_WRONLY))
     assert os.write(write, struct.pack("<I", 60_000) + body[:60_000]) == 60_004
-    with pytest.raises(Gone):
+    with pytest.raises(ClosedPeer):
         channel.receive()
     os.close(write)
     channel.close()

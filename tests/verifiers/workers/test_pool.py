@@ -235,13 +235,13 @@ def test_close_kills_the_workers_even_in_a_hang() -> None:
 def test_a_pool_closes_after_a_signal_that_came_while_a_lock_was_taken() -> None:
     """Its exception may leave a method of Python's own `threading` with the lock taken that the method is about."""
 
-    class Stopped(BaseException):
+    class Interruption(BaseException):
         pass
 
     def stopping(frame: FrameType, event: str, argument: object) -> Any:
         if frame.f_code.co_name == "__enter__" and frame.f_globals["__name__"] == "threading" and event == "return":
             sys.settrace(None)
-            raise Stopped
+            raise Interruption
         traced = ("threading", "verifiers.workers.engine", "verifiers.workers.pool")
         return stopping if frame.f_globals["__name__"] in traced else None
 
@@ -249,7 +249,7 @@ def test_a_pool_closes_after_a_signal_that_came_while_a_lock_was_taken() -> None
     tracer = sys.gettrace()
     sys.settrace(stopping)
     try:
-        with suppress(Stopped):
+        with suppress(Interruption):
             assert next(pool.verify_iter([("#### 1", "1")])).status == "correct"
     finally:
         sys.settrace(tracer)

@@ -10,7 +10,7 @@ import types
 from typing import Any, NoReturn
 
 from verifiers.sandbox.inside.remote_objects import Peer
-from verifiers.sandbox.inside.wire import Channel, Gone
+from verifiers.sandbox.inside.wire import Channel, ClosedPeer
 
 MODULE = "solution"
 
@@ -33,7 +33,7 @@ def serve_calls(program_fd: int, read_fd: int, write_fd: int) -> NoReturn:
     gc.enable()
     try:
         answer_calls(read_all(program_fd), Channel(read_fd, write_fd))
-    except Gone:  # the judge has seen enough
+    except ClosedPeer:  # the judge has seen enough
         os._exit(0)
     except BaseException:  # noqa: BLE001  # SystemExit and its kind end the process, and so the trial
         os._exit(1)

@@ -100,7 +100,7 @@ class ContainerProxy(Proxy):
         return super().__ne__(other) if self._peer.may_mix(other) else not self == other
 
 
-class Mixed(Proxy):
+class MixedNumber(Proxy):
     """What an operator made of an object and a number; it is never plain data again.
 
     Else a program could answer `abs(candidate(2) - 5) < 1e-6` with an object whose difference to anything is 0.
@@ -144,7 +144,7 @@ FAR = {base: type(f"Far_{base.__name__}", (Far, base), {}) for base in (int, flo
 def _unary(name: str) -> Callable[[Proxy], Any]:
     def operate(self: Proxy) -> Any:
         result = self._peer.request(name, self)
-        return _mixed(result, name) if isinstance(self, Mixed) and name in _NUMERIC else result
+        return _mixed(result, name) if isinstance(self, MixedNumber) and name in _NUMERIC else result
 
     return operate
 
@@ -165,15 +165,15 @@ def _binary(name: str, *, is_reflected: bool = False) -> Callable[[Proxy, Any], 
             return NotImplemented
         operands = (other, self) if is_reflected else (self, other)
         result = self._peer.request(name, *operands)
-        return result if may_mix and Mixed not in map(type, operands) else _mixed(result, name)
+        return result if may_mix and MixedNumber not in map(type, operands) else _mixed(result, name)
 
     return operate
 
 
-def _mixed(result: Any, name: str) -> Mixed:
+def _mixed(result: Any, name: str) -> MixedNumber:
     if not isinstance(result, Proxy):
         raise TypeError(f"{name!r} of an object of the program and a number is no object of the program")
-    return Mixed(result._peer, result._number)
+    return MixedNumber(result._peer, result._number)
 
 
 _NUMERIC = ("bool", "int", "float", "index", "neg", "pos", "invert", "abs")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from verifiers.sandbox.inside.proxies import FAR, PROXIES, Far, FarError, Proxy
-from verifiers.sandbox.inside.wire import CHANGEABLE, Channel, Gone, Late, decode, deeply, encode, plain
+from verifiers.sandbox.inside.wire import CHANGEABLE, Channel, ClosedPeer, Late, decode, deeply, encode, plain
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
@@ -121,7 +121,7 @@ class Peer:
         """Wait until the candidate's program has run; raise what it raised."""
         try:
             self._result(self._message(), None)
-        except Gone:
+        except ClosedPeer:
             self.is_gone = True
             raise
 
@@ -135,14 +135,14 @@ class Peer:
                 while "q" in (message := self._message()):
                     self._serve(message)
                 return self._result(message, mutable)
-        except Gone:
+        except ClosedPeer:
             self.is_gone = True
             raise
 
     def _message(self) -> dict[str, Any]:
         message = self.channel.receive()
         if type(message) is not dict:
-            raise Gone("no message")
+            raise ClosedPeer("no message")
         return message
 
     def _result(self, message: dict[str, Any], mutable: list[Any] | None) -> Any:
@@ -163,7 +163,7 @@ class Peer:
         while True:
             try:
                 message = self._message()
-            except Gone:
+            except ClosedPeer:
                 return
             self._serve(message)
 
@@ -367,4 +367,4 @@ def _overwrite(target: Any, content: Any) -> None:
         target.update(content)
 
 
-__all__ = ["Gone", "Late", "Peer", "Proxy", "RemoteError"]
+__all__ = ["ClosedPeer", "Late", "Peer", "Proxy", "RemoteError"]

@@ -45,7 +45,7 @@ _BY_NAME = {**TYPES, **FUNCTIONS}
 _NAME_OF = {id(value): name for name, value in _BY_NAME.items()}
 
 
-class Gone(Exception):
+class ClosedPeer(Exception):
     """The other side closed the pipe, or wrote what is no frame."""
 
 
@@ -90,7 +90,7 @@ class Channel:
             except BlockingIOError:
                 self._wait(self._writable())
             except OSError as error:
-                raise Gone(str(error)) from None
+                raise ClosedPeer(str(error)) from None
 
     def receive(self) -> Any:
         """Return the next message; raise Gone for what is none, and at the end of the pipe."""
@@ -100,7 +100,7 @@ class Channel:
         try:
             message = deeply(_from_json, inbox[HEADER.size : end].decode())
         except (ValueError, RecursionError) as error:
-            raise Gone(f"no JSON: {error}") from None
+            raise ClosedPeer(f"no JSON: {error}") from None
         del inbox[:end]
         return message
 
@@ -109,7 +109,7 @@ class Channel:
             return HEADER.size
         (size,) = HEADER.unpack_from(self._inbox)
         if size > FRAME_LIMIT:
-            raise Gone(f"a frame of {size} bytes")
+            raise ClosedPeer(f"a frame of {size} bytes")
         return HEADER.size + int(size)
 
     def _read(self) -> bytes:
@@ -118,9 +118,9 @@ class Channel:
         try:
             part = os.read(self._read_fd, _READ_SIZE)
         except OSError as error:
-            raise Gone(str(error)) from None
+            raise ClosedPeer(str(error)) from None
         if not part:
-            raise Gone("the pipe is closed")
+            raise ClosedPeer("the pipe is closed")
         return part
 
     def _writable(self) -> select.poll:
@@ -282,7 +282,7 @@ def decode(value: Any, find: Find) -> Any:
     try:
         return deeply(_decode, value, find, 0)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, ArithmeticError, RecursionError) as error:
-        raise Gone(f"no value: {error}") from None
+        raise ClosedPeer(f"no value: {error}") from None
 
 
 def _decode(value: Any, find: Find, depth: int) -> Any:
