@@ -19,7 +19,7 @@ from star_rft.runs.reports import read_report
 
 def columns(run: RunFolder) -> list[list[str]]:
     """Return a run's columns, each with its head first and then a cell a round."""
-    reports = [read_report(run.metrics(round)) for round in run.finished_rounds()]
+    reports = [read_report(run.metrics(round_index)) for round_index in run.finished_rounds()]
     held_out = [report.held_out for report in reports if report.held_out is not None]
     digits = sorted(held_out[0].by_group)
     query = "select round, count(*) from traces where split = 'train' and hinted and status = 'correct' group by round"

@@ -238,27 +238,27 @@ def record(folder: Path, *, problems: int, n: int) -> None:
             print(do_stage(stages, stage))
 
 
-def recorded(folder: Path, *, round: int, key: str) -> tuple[Attempts, int]:
+def recorded(folder: Path, *, round_index: int, key: str) -> tuple[Attempts, int]:
     """Return the attempts of a run's round, as many as every prompt has, and the token limit they were drawn with."""
     from star_rft.ledger import Ledger
 
     con = Ledger(folder).connect()
     of_round = "from traces where split = 'train' and not hinted and round = ?"
     depth, most = con.execute(
-        f"select min(n), max(n) from (select count(*) as n {of_round} group by problem_id)", [round]
+        f"select min(n), max(n) from (select count(*) as n {of_round} group by problem_id)", [round_index]
     ).fetchall()[0]
     if not depth:
-        raise SystemExit(f"{folder}: round {round} has no samples")
+        raise SystemExit(f"{folder}: round {round_index} has no samples")
     if depth < most:
         print(f"prompts have {depth} to {most} samples: the first {depth} of each are replayed")
     columns = con.execute(
         f"select problem_id, row_number() over (partition by problem_id order by attempt, sample_id) as place,"
         f" status = 'correct' and finish_reason = 'stop' as is_correct, {key} as key, tokens"
         f" {of_round} qualify place <= {depth} order by problem_id, place",
-        [round],
+        [round_index],
     ).fetchnumpy()
     limit = con.execute(
-        f"select max(max_tokens) from decodings where decode_id in (select decode_id {of_round})", [round]
+        f"select max(max_tokens) from decodings where decode_id in (select decode_id {of_round})", [round_index]
     ).fetchall()[0][0]
     is_correct = np.asarray(columns["is_correct"], dtype=bool)
     pairs = zip(columns["problem_id"], columns["key"], is_correct, strict=True)
@@ -269,13 +269,13 @@ def recorded(folder: Path, *, round: int, key: str) -> tuple[Attempts, int]:
     return Attempts.of(is_correct.reshape(shape), is_new.reshape(shape), tokens_N_A), int(limit)
 
 
-def replay(folder: Path, *, round: int, cap: int, ks: Sequence[int]) -> None:
+def replay(folder: Path, *, round_index: int, cap: int, ks: Sequence[int]) -> None:
     for key in ("equation_key", "text_key"):
-        attempts, max_tokens = recorded(folder, round=round, key=key)
+        attempts, max_tokens = recorded(folder, round_index=round_index, key=key)
         prompts, depth = len(attempts.tokens_N_A), attempts.tokens_N_A.shape[1] - 1
         for k in (k for k in ks if k <= depth):
             rows, _ = compare(attempts, k=k, cap=cap, max_tokens=max_tokens)
-            show(f"{folder}, distinct by {key}: {prompts:,} prompts x {depth} samples of round {round}", rows)
+            show(f"{folder}, distinct by {key}: {prompts:,} prompts x {depth} samples of round {round_index}", rows)
 
 
 # The planner's own cost
@@ -357,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.record:
         record(args.record, problems=args.problems, n=args.n)
     elif args.replay:
-        replay(args.replay, round=args.round, cap=args.cap, ks=args.k)
+        replay(args.replay, round_index=args.round, cap=args.cap, ks=args.k)
     elif args.plan:
         plan(args.plan)
     elif args.run:

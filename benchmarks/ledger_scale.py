@@ -97,12 +97,12 @@ def write(folder: Path, traces: int) -> float:
     rng = np.random.default_rng(0)
     rate_P = rng.beta(0.7, 1.3, prompts)
     spent = 0.0
-    for round in range(ROUNDS + 1):
-        for start in range(0, prompts, CHUNK) if round else ():
-            rows = made.train_rows(round, rate_P[start : start + CHUNK], EACH // ROUNDS, rng, first=start)
-            spent += _timed(lambda: made.write_units(ledger, rows, f"r{round:03d}-train-{start:07d}"))  # noqa: B023
-        rows = made.dev_rows(round, rng)
-        spent += _timed(lambda: made.write_units(ledger, rows, f"r{round:03d}-dev"))  # noqa: B023
+    for round_index in range(ROUNDS + 1):
+        for start in range(0, prompts, CHUNK) if round_index else ():
+            rows = made.train_rows(round_index, rate_P[start : start + CHUNK], EACH // ROUNDS, rng, first=start)
+            spent += _timed(lambda: made.write_units(ledger, rows, f"r{round_index:03d}-train-{start:07d}"))  # noqa: B023
+        rows = made.dev_rows(round_index, rng)
+        spent += _timed(lambda: made.write_units(ledger, rows, f"r{round_index:03d}-dev"))  # noqa: B023
         spent += _timed(ledger.compact)
     return spent
 
@@ -157,7 +157,9 @@ def select(folder: Path, traces: int) -> float:
 
     def chosen() -> None:
         con = Ledger(folder).connect()
-        found = select(con, round=ROUNDS, rounds="all", rules=made.RULES, weighting="uniform", seed=0, quarantines=True)
+        found = select(
+            con, round_index=ROUNDS, rounds="all", rules=made.RULES, weighting="uniform", seed=0, quarantines=True
+        )
         write_batches(RunFolder(folder).selection(ROUNDS), found.traces.to_arrow_reader(BATCH))
 
     return _timed(chosen)

@@ -56,12 +56,12 @@ def write_run(folder: Path, *, traces: int, prompts: int, rounds: int) -> None:
     rate_P = rng.beta(0.7, 1.3, prompts)
     each = traces // prompts // rounds
     history: list[Any] = []
-    for round in range(rounds + 1):
-        if round:
-            write_units(ledger, train_rows(round, rate_P, each, rng), f"r{round:03d}-train")
-            _select(ledger, run, round)
-        write_units(ledger, dev_rows(round, rng), f"r{round:03d}-dev")
-        _record(ledger, run, round, prompts, history)
+    for round_index in range(rounds + 1):
+        if round_index:
+            write_units(ledger, train_rows(round_index, rate_P, each, rng), f"r{round_index:03d}-train")
+            _select(ledger, run, round_index)
+        write_units(ledger, dev_rows(round_index, rng), f"r{round_index:03d}-dev")
+        _record(ledger, run, round_index, prompts, history)
 
 
 def write_config(run: RunFolder, rounds: int) -> None:
@@ -112,29 +112,29 @@ def _answer(p: int) -> int:
 
 
 def train_rows(
-    round: int, rate_P: npt.NDArray[np.float64], each: int, rng: np.random.Generator, *, first: int = 0
+    round_index: int, rate_P: npt.NDArray[np.float64], each: int, rng: np.random.Generator, *, first: int = 0
 ) -> tuple[pa.Table, pa.Table]:
     """Return samples and verdicts of the prompts from number `first` on, whose pass rates these are."""
     problem_N = first + np.repeat(np.arange(len(rate_P)), each)
-    right_N = rng.random(len(problem_N)) < np.repeat(np.minimum(0.98, rate_P * (1 + 0.4 * round)), each)
+    right_N = rng.random(len(problem_N)) < np.repeat(np.minimum(0.98, rate_P * (1 + 0.4 * round_index)), each)
     sample_index_N = np.tile(np.arange(each), len(rate_P))
-    hinted_N = (sample_index_N == each - 1) & (problem_N % 40 == 0) & (round > 1)
-    return _rows("train", round, problem_N, sample_index_N, right_N, hinted_N, SAMPLED, rng)
+    hinted_N = (sample_index_N == each - 1) & (problem_N % 40 == 0) & (round_index > 1)
+    return _rows("train", round_index, problem_N, sample_index_N, right_N, hinted_N, SAMPLED, rng)
 
 
-def dev_rows(round: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
+def dev_rows(round_index: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
     found = []
     for decoding, each in ((SAMPLED, DEV_SAMPLES), (GREEDY, 1)):
         problem_N = np.repeat(np.arange(DEV), each)
-        right_N = rng.random(DEV * each) < 0.3 + 0.1 * round
+        right_N = rng.random(DEV * each) < 0.3 + 0.1 * round_index
         sample_index_N = np.tile(np.arange(each), DEV)
-        found.append(_rows("dev", round, problem_N, sample_index_N, right_N, right_N & False, decoding, rng))
+        found.append(_rows("dev", round_index, problem_N, sample_index_N, right_N, right_N & False, decoding, rng))
     return pa.concat_tables([samples for samples, _ in found]), pa.concat_tables([verdicts for _, verdicts in found])
 
 
 def _rows(
     split: str,
-    round: int,
+    round_index: int,
     problem_N: Ints,
     sample_index_N: Ints,
     right_N: npt.NDArray[np.bool_],
@@ -156,9 +156,9 @@ def _rows(
         "sample_id": ids,
         "problem_id": [_problem_id(split, int(p)) for p in problem_N],
         "split": [split] * count,
-        "round": np.full(count, round),
+        "round": np.full(count, round_index),
         "sample_index": sample_index_N,
-        "model": [f"{0xABC0000000000000 + round:x}"] * count,
+        "model": [f"{0xABC0000000000000 + round_index:x}"] * count,
         "decode_id": [decoding.id] * count,
         "prompt_sha": ["p"] * count,
         "seed": np.arange(count).astype(np.uint64),
@@ -216,45 +216,49 @@ def _token_ids(tokens_N: npt.NDArray[np.int32], rng: np.random.Generator) -> pa.
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(rng.integers(0, 4096, int(ends[-1])).astype(np.int32)))
 
 
-def _select(ledger: Ledger, run: RunFolder, round: int) -> None:
+def _select(ledger: Ledger, run: RunFolder, round_index: int) -> None:
     con = ledger.connect()
-    write_table(run.frontier(round), classify(con, through_round=round))
+    write_table(run.frontier(round_index), classify(con, through_round=round_index))
     con = ledger.connect()
-    chosen = select(con, round=round, rounds="last", rules=RULES, weighting="uniform", seed=0, quarantines=True)
-    write_table(run.selection(round), chosen.traces.to_arrow_table())
-    write_table(run.preferences(round), chosen.preferences.to_arrow_table())
+    chosen = select(
+        con, round_index=round_index, rounds="last", rules=RULES, weighting="uniform", seed=0, quarantines=True
+    )
+    write_table(run.selection(round_index), chosen.traces.to_arrow_table())
+    write_table(run.preferences(round_index), chosen.preferences.to_arrow_table())
     con = ledger.connect()
-    kept = f"from selection s join verdicts using (sample_id) where in_round = {round} and is_selected"
+    kept = f"from selection s join verdicts using (sample_id) where in_round = {round_index} and is_selected"
     flagged = con.sql(
         "select in_round, sample_id, s.problem_id, 'invalid_step' as kind, 'an equation that does not hold' as detail"
         f" {kept} and invalid_steps > 0 union all"
         " select in_round, sample_id, s.problem_id, 'underived' as kind, 'no equation comes to the answer' as detail"
         f" {kept} and hash(sample_id) % 50 = 0 order by sample_id, kind"
     )
-    write_table(run.flagged(round), flagged.to_arrow_table().cast(FLAGGED))
+    write_table(run.flagged(round_index), flagged.to_arrow_table().cast(FLAGGED))
 
 
-def _record(ledger: Ledger, run: RunFolder, round: int, prompts: int, history: list[Any]) -> None:
+def _record(ledger: Ledger, run: RunFolder, round_index: int, prompts: int, history: list[Any]) -> None:
     con = ledger.connect()
-    rows = evaluate.per_problem(con, round=round, sampled_id=SAMPLED.id, greedy_id=GREEDY.id, group_by="steps")
-    write_table(run.eval(round), rows)
-    past = [evaluate.read(run.eval(number), "dev") for number in range(round)]
-    now = evaluate.read(run.eval(round), "dev")
+    rows = evaluate.per_problem(
+        con, round_index=round_index, sampled_id=SAMPLED.id, greedy_id=GREEDY.id, group_by="steps"
+    )
+    write_table(run.eval(round_index), rows)
+    past = [evaluate.read(run.eval(number), "dev") for number in range(round_index)]
+    now = evaluate.read(run.eval(round_index), "dev")
     scores = evaluate.scores(now, split="dev", ks=KS, base=past[0] if past else None, last=past[-1] if past else None)
     figures: dict[str, Any] = {}
-    if round:
-        figures = train_figures(con, round=round, group_by="steps")
-        figures |= selection_figures(con, round=round, problems=prompts)
-        figures |= frontier_figures(con, round=round) | {"waves": 1}
-        figures["diversity"] = diversity(con, round=round, seed=0)
-    history.append(evaluated(round, now))
+    if round_index:
+        figures = train_figures(con, round_index=round_index, group_by="steps")
+        figures |= selection_figures(con, round_index=round_index, problems=prompts)
+        figures |= frontier_figures(con, round_index=round_index) | {"waves": 1}
+        figures["diversity"] = diversity(con, round_index=round_index, seed=0)
+    history.append(evaluated(round_index, now))
     report = RoundReport(
-        round=round,
-        model=f"{0xABC0000000000001 + round:x}",
+        round=round_index,
+        model=f"{0xABC0000000000001 + round_index:x}",
         problems=prompts,
         held_out=scores,
-        gate=asdict(decide(Gate(), round, history)),
+        gate=asdict(decide(Gate(), round_index, history)),
         seconds={"sample": 3000.0, "verify": 90.0, "select": 9.0, "train": 900.0, "evaluate": 120.0, "other": 5.0},
         **figures,
     )
-    write_report(run.metrics(round), report)
+    write_report(run.metrics(round_index), report)

@@ -119,15 +119,15 @@ def forked(source: RunFolder, name: str, changes: Mapping[str, Any], *, seed: in
     return finish(folder.path, {})
 
 
-def rates(folder: RunFolder, round: int, split: Split) -> Floats:
+def rates(folder: RunFolder, round_index: int, split: Split) -> Floats:
     """Return each held-out problem's accuracy, in the order of the problems."""
-    rows = sorted(read(folder.eval(round), split), key=lambda row: row["problem_id"])
+    rows = sorted(read(folder.eval(round_index), split), key=lambda row: row["problem_id"])
     greedy = [row["greedy_correct"] for row in rows]
     return np.array([row["correct"] / row["n"] if one is None else one for one, row in zip(greedy, rows, strict=True)])
 
 
-def everywhere(folder: RunFolder, round: int) -> Floats:
-    return np.concatenate([rates(folder, round, split) for split in SPLITS])
+def everywhere(folder: RunFolder, round_index: int) -> Floats:
+    return np.concatenate([rates(folder, round_index, split) for split in SPLITS])
 
 
 @dataclass(frozen=True, slots=True)

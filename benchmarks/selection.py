@@ -133,7 +133,7 @@ def timed_selection(folder: Path) -> dict[str, float]:
 
     ledger = Ledger(folder)
     began = time.perf_counter()
-    chosen = select(ledger.connect(), round=1, rounds="all", rules=RULES, weighting="per_prompt", seed=0)
+    chosen = select(ledger.connect(), round_index=1, rounds="all", rules=RULES, weighting="per_prompt", seed=0)
     table = chosen.traces.to_arrow_table()
     write_table(folder / "selection.parquet", table)
     return {

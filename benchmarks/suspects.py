@@ -109,11 +109,12 @@ def found(run: Path, seed: int | None) -> list[Counter[str]]:
     prompts = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
     true_answers = {problem: true for problem, prompt in prompts if (true := true_by_question[prompt]) is not None}
     rounds = []
-    for round in range(1, newest_round(con) + 1):
-        classes = classify(con, through_round=round).select(["problem_id", "class"]).to_pylist()
+    for round_index in range(1, newest_round(con) + 1):
+        classes = classify(con, through_round=round_index).select(["problem_id", "class"]).to_pylist()
         flagged = {row["problem_id"] for row in classes if row["class"] == "label_error"}
         cast = con.execute(
-            "select problem_id, answer, count(*) from traces where split = 'train' and round = ? group by all", [round]
+            "select problem_id, answer, count(*) from traces where split = 'train' and round = ? group by all",
+            [round_index],
         ).fetchall()
         votes = {(problem, answer): count for problem, answer, count in cast}
         held = {problem for problem, true in true_answers.items() if 2 * votes.get((problem, true), 0) >= SAMPLES}
@@ -147,11 +148,16 @@ def measure(folder: Path, seeds: Sequence[int | None]) -> None:
     runs = {seed: found(sampled(folder, seed), seed) for seed in seeds}
     print(f"{'':<22} {'false':>6} {'precision':>16} {'recall':>16} {'recall, half':>16}")
     for seed, rounds in runs.items():
-        for round, counts in enumerate(rounds, start=1):
-            print(line(f"seed {seed}, round {round}" if seed is not None else f"unharmed, round {round}", counts))
+        for round_index, counts in enumerate(rounds, start=1):
+            print(
+                line(
+                    f"seed {seed}, round {round_index}" if seed is not None else f"unharmed, round {round_index}",
+                    counts,
+                )
+            )
     harmed = [rounds for seed, rounds in runs.items() if seed is not None]
-    for round in range(len(harmed[0]) if harmed else 0):
-        print(line(f"all seeds, round {round + 1}", sum((rounds[round] for rounds in harmed), Counter())))
+    for round_index in range(len(harmed[0]) if harmed else 0):
+        print(line(f"all seeds, round {round_index + 1}", sum((rounds[round_index] for rounds in harmed), Counter())))
     print(line("all seeds and rounds", sum((counts for rounds in harmed for counts in rounds), Counter())))
 
 
@@ -193,8 +199,12 @@ def worth(
     )
     for name in (name for name in names if name in ("corrupted", "held-out")):
         by_seed = [spent(runs[name, seed], rows_of(seed, share=share), rounds) for seed in seeds]
-        for round in range(rounds):
-            print(spent_line(f"{name}, round {round + 1}", sum((found[round] for found in by_seed), Counter())))
+        for round_index in range(rounds):
+            print(
+                spent_line(
+                    f"{name}, round {round_index + 1}", sum((found[round_index] for found in by_seed), Counter())
+                )
+            )
 
 
 def trained(
@@ -222,12 +232,12 @@ def trained(
     return run
 
 
-def pass_rates(run: Path, round: int) -> list[float]:
+def pass_rates(run: Path, round_index: int) -> list[float]:
     """Return the share of correct samples of each dev problem, in the order of their ids."""
     from star_rft.evaluation.evaluate import read
     from star_rft.runs.folder import RunFolder
 
-    rows = read(RunFolder(run).eval(round), "dev")
+    rows = read(RunFolder(run).eval(round_index), "dev")
     return [row["correct"] / row["n"] for row in sorted(rows, key=lambda row: str(row["problem_id"]))]
 
 
@@ -245,14 +255,14 @@ def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counte
     before: set[str] = set()
     so_far: set[str] = set()
     counted = []
-    for round in range(1, rounds + 1):
-        classes = pq.read_table(RunFolder(run).frontier(round), columns=["problem_id", "class"]).to_pylist()
+    for round_index in range(1, rounds + 1):
+        classes = pq.read_table(RunFolder(run).frontier(round_index), columns=["problem_id", "class"]).to_pylist()
         flagged = {row["problem_id"] for row in classes if row["class"] == "label_error"}
         so_far |= flagged
         tokens = dict(
             con.execute(
                 "select problem_id, sum(tokens)::int from samples where split = 'train' and round = ? group by all",
-                [round],
+                [round_index],
             ).fetchall()
         )
         counted.append(

@@ -29,19 +29,19 @@ class Sampling(Protocol):
 
 
 class Progress(Protocol):
-    """`title` says what is done; `round`, where there is one, for which round of the run."""
+    """`title` says what is done; `round_index`, where there is one, for which round of the run."""
 
-    def stage(self, title: str, total: int, *, round: int | None = None) -> AbstractContextManager[Advance]:
+    def stage(self, title: str, total: int, *, round_index: int | None = None) -> AbstractContextManager[Advance]:
         """Open one piece of work of `total` items."""
         ...
 
     def sampling(
-        self, title: str, total: int, *, done: int = 0, round: int | None = None
+        self, title: str, total: int, *, done: int = 0, round_index: int | None = None
     ) -> AbstractContextManager[Sampling]:
         """Open the drawing of `total` completions, of which `done` are in the ledger already."""
         ...
 
-    def training(self, title: str, *, round: int | None = None) -> AbstractContextManager[OnStep]: ...
+    def training(self, title: str, *, round_index: int | None = None) -> AbstractContextManager[OnStep]: ...
 
     def say(self, line: str) -> None: ...
 
@@ -60,15 +60,15 @@ class Unseen:
 class Silent:
     """Show nothing: what Python callers get unless they ask for more."""
 
-    def stage(self, title: str, total: int, *, round: int | None = None) -> AbstractContextManager[Advance]:
+    def stage(self, title: str, total: int, *, round_index: int | None = None) -> AbstractContextManager[Advance]:
         return nullcontext(lambda items, tokens: None)
 
     def sampling(
-        self, title: str, total: int, *, done: int = 0, round: int | None = None
+        self, title: str, total: int, *, done: int = 0, round_index: int | None = None
     ) -> AbstractContextManager[Sampling]:
         return nullcontext(Unseen())
 
-    def training(self, title: str, *, round: int | None = None) -> AbstractContextManager[OnStep]:
+    def training(self, title: str, *, round_index: int | None = None) -> AbstractContextManager[OnStep]:
         return nullcontext(lambda step, steps, loss, tokens_per_second, lr: None)
 
     def say(self, line: str) -> None:

@@ -29,7 +29,7 @@ def sample(
     sample_index: int,
     text: str = "1 + 1 = 2",
     *,
-    round: int = 1,
+    round_index: int = 1,
     split: Split = "train",
     tokens: int = 3,
     finish: str = "stop",
@@ -40,7 +40,7 @@ def sample(
     return Sample(
         problem_id=problem,
         split=split,
-        round=round,
+        round=round_index,
         sample_index=sample_index,
         model="m",
         decode_id=decode_id,
@@ -88,13 +88,13 @@ def everything(ledger: Ledger) -> list[tuple[Any, ...]]:
 
 def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selection:
     """What the rules select in round 1 from the traces of all rounds, unless the options say otherwise."""
-    defaults: dict[str, Any] = {"round": 1, "rounds": "all", "weighting": "uniform", "seed": 0}
+    defaults: dict[str, Any] = {"round_index": 1, "rounds": "all", "weighting": "uniform", "seed": 0}
     return select(ledger.connect(), rules=rules, **defaults | options)
 
 
-def finish_round(ledger: Ledger, round: int, *, rounds: str = "last") -> None:
+def finish_round(ledger: Ledger, round_index: int, *, rounds: str = "last") -> None:
     """Class the prompts of a round and select from its traces, as the loop does."""
     folder = RunFolder(ledger.run_dir)
-    write_table(folder.frontier(round), classify(ledger.connect(), through_round=round))
-    chosen = selection(ledger, *RULES, round=round, rounds=rounds)
-    write_table(folder.selection(round), chosen.traces.to_arrow_table())
+    write_table(folder.frontier(round_index), classify(ledger.connect(), through_round=round_index))
+    chosen = selection(ledger, *RULES, round_index=round_index, rounds=rounds)
+    write_table(folder.selection(round_index), chosen.traces.to_arrow_table())

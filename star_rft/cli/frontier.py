@@ -90,7 +90,7 @@ def review(
 @app.command(epilog=example("star-rft flagged runs/quickstart --kind no_derivation"))
 def flagged(
     run: RunDir,
-    round: Annotated[int | None, typer.Option(help="The round; the last one unless given.")] = None,
+    round_index: Annotated[int | None, typer.Option("--round", help="The round; the last one unless given.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only flags of this kind.")] = None,
     limit: Annotated[int, typer.Option(help="How many traces to draw.", min=0)] = 5,
     as_json: AsJson = False,
@@ -107,9 +107,11 @@ def flagged(
         raise UserError(f"--kind {kind!r} is unknown; valid: {', '.join(KINDS)}")
     folder = RunFolder(run_folder(run))
     selected = [int(path.parent.name) for path in folder.path.glob("rounds/*/flagged.parquet")]
-    if not selected or (round is not None and round not in selected):
-        raise RunFailure(f"{run}: round {round or 1} has selected nothing yet; selected: {sorted(selected) or 'none'}")
-    table = pq.read_table(folder.flagged(max(selected) if round is None else round))
+    if not selected or (round_index is not None and round_index not in selected):
+        raise RunFailure(
+            f"{run}: round {round_index or 1} has selected nothing yet; selected: {sorted(selected) or 'none'}"
+        )
+    table = pq.read_table(folder.flagged(max(selected) if round_index is None else round_index))
     rows = drawn(table, count=table.num_rows if as_json else limit, kind=kind)
     texts = _texts(Ledger(run), [row["sample_id"] for row in rows])
     rows = [row | texts[row["sample_id"]] for row in rows]

@@ -150,10 +150,10 @@ class TerminalProgress:
         self._round_seconds += [sum(report.seconds.values()) for report in reports if report.round > 0]
 
     @contextmanager
-    def stage(self, title: str, total: int, *, round: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    def stage(self, title: str, total: int, *, round_index: int | None = None) -> Iterator[Callable[[int, int], None]]:
         """Show `total` items, with tokens a second where there are tokens."""
         row = Row(title, total)
-        with self._shown(round, row) as finish:
+        with self._shown(round_index, row) as finish:
 
             def advance(items: int, tokens: int) -> None:
                 row.move(items, tokens)
@@ -163,21 +163,21 @@ class TerminalProgress:
             finish(f"{row.done:,}", f", {row.tokens:,} tokens" if row.tokens else "")
 
     @contextmanager
-    def sampling(self, title: str, total: int, *, done: int = 0, round: int | None = None) -> Iterator[TwoRows]:
+    def sampling(self, title: str, total: int, *, done: int = 0, round_index: int | None = None) -> Iterator[TwoRows]:
         """Show what is drawn, with tokens a second, and what of it has its verdict."""
         verifying = Row("verifying", total, already=done, is_timed=False)
         rows = TwoRows(Row(title, total, already=done), verifying, self._line)
-        with self._shown(round, rows.drawing, rows.verifying) as finish:
+        with self._shown(round_index, rows.drawing, rows.verifying) as finish:
             yield rows
             already = f" ({done:,} of them before)" if done else ""
             finish(f"{rows.drawing.done:,}{already}", f", {rows.drawing.tokens:,} tokens")
 
     @contextmanager
     def training(
-        self, title: str, *, round: int | None = None
+        self, title: str, *, round_index: int | None = None
     ) -> Iterator[Callable[[int, int, float, float, float], None]]:
         row, last_loss = Row(title, None), None
-        with self._shown(round, row) as finish:
+        with self._shown(round_index, row) as finish:
 
             def on_step(step: int, steps: int, loss: float, tokens_per_second: float, lr: float) -> None:
                 nonlocal last_loss
@@ -191,11 +191,11 @@ class TerminalProgress:
             finish(f"{row.done:,} steps", "" if last_loss is None else f", loss {last_loss:.3f}")
 
     @contextmanager
-    def _shown(self, round: int | None, *rows: Row) -> Iterator[Callable[[str, str], None]]:
-        self._rows, self._round = rows, round if round is not None else self._round
+    def _shown(self, round_index: int | None, *rows: Row) -> Iterator[Callable[[str, str], None]]:
+        self._rows, self._round = rows, round_index if round_index is not None else self._round
         self._widths = [0] * len(JUSTIFIED)
         self._said = began = monotonic()
-        where = f"round {round}: " if round is not None else ""
+        where = f"round {round_index}: " if round_index is not None else ""
 
         def finish(what: str, more: str) -> None:
             self._print(f"  {where}{rows[0].title}: {what} in {monotonic() - began:.1f} s{more}", style="dim")

@@ -53,7 +53,7 @@ def run(
         progress_of(quiet, name=settled.name, rounds=settled.rounds) as progress,
         open_run(settled, progress=progress) as stages,
     ):
-        before = [stages.recorded(round) for round in stages.context.folder.finished_rounds()]
+        before = [stages.recorded(round_index) for round_index in stages.context.folder.finished_rounds()]
         progress.known([report for report in before if report is not None])
         progress.say(_beginning(settled, len(before)))
         for report in run_rounds(stages, rounds=settled.rounds):

@@ -21,7 +21,7 @@ with answered as (
         -- Right answers are one answer, however they are written, as in a majority vote.
         case when status = 'correct' then struct_pack(right := true, said := '')
             when answer is not null then struct_pack(right := false, said := answer) end as answer
-    from traces where split = 'train' and round = $round and not hinted
+    from traces where split = 'train' and round = $round_index and not hinted
 ), counted as (
     select problem_id, count(*) as n, sum(tokens) as tokens,
         count(*) filter (status = 'correct') as correct,
@@ -46,11 +46,11 @@ from counted left join entropies using (problem_id)
 
 _WORDS = """
 with drawn as (
-    select distinct problem_id from samples where split = 'train' and round = $round and not hinted
+    select distinct problem_id from samples where split = 'train' and round = $round_index and not hinted
     order by md5(concat($seed, ' ', problem_id)), problem_id limit $prompts
 ), texts as (
     select problem_id, string_split_regex(trim(lower(text)), '\\s+') as words
-    from samples semi join drawn using (problem_id) where split = 'train' and round = $round and not hinted
+    from samples semi join drawn using (problem_id) where split = 'train' and round = $round_index and not hinted
     qualify row_number() over (partition by problem_id order by sample_index, sample_id) <= $samples
 ), grams as (
     select problem_id, unnest([words[i : i + $n - 1] for i in range(1, len(words) - $n + 2)]) as gram from texts
@@ -62,7 +62,7 @@ select avg(share), count(*) from shares
 
 
 def diversity(
-    con: duckdb.DuckDBPyConnection, *, round: int, prompts: int = 256, samples: int = 32, seed: int = 0
+    con: duckdb.DuckDBPyConnection, *, round_index: int, prompts: int = 256, samples: int = 32, seed: int = 0
 ) -> dict[str, float]:
     """Return figures of a round's train samples; empty without samples, and a figure is left out that has no value.
 
@@ -83,12 +83,12 @@ def diversity(
 
     All but the shares of `saturated` fall with more samples a prompt, so compare rounds of equal n.
     """
-    found = _row(con, _PROMPTS + _FIGURES, round=round)
+    found = _row(con, _PROMPTS + _FIGURES, round_index=round_index)
     if found[0] == 0:
         return {}
     count, n, tokens, ways, ways_per_correct, entropy, right, wrong = found
     drawn = {"prompts": prompts, "samples": samples, "seed": str(seed), "n": N_GRAM}
-    ngrams, ngram_prompts = _row(con, _WORDS, round=round, **drawn)
+    ngrams, ngram_prompts = _row(con, _WORDS, round_index=round_index, **drawn)
     figures = {
         "prompts": count,
         "samples": n,

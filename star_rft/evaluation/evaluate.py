@@ -50,7 +50,7 @@ class HeldOut:
 def per_problem(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     sampled_id: str,
     greedy_id: str | None,
     group_by: str | None,
@@ -69,7 +69,7 @@ def per_problem(
         " bool_or(status = 'correct') filter (decode_id = $greedy) as greedy_correct"
         " from traces where split in ('dev', 'test') and round = $round group by split, problem_id"
         " order by split, problem_id",
-        params={"round": round, "sampled": sampled_id, "greedy": greedy_id or ""},
+        params={"round": round_index, "sampled": sampled_id, "greedy": greedy_id or ""},
     ).to_arrow_table()
     return table.cast(EVAL)
 

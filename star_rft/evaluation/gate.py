@@ -130,27 +130,27 @@ class Change:
 
 
 def evaluated(
-    round: int, rows: Sequence[Mapping[str, Any]], *, rolled_back: bool = False, signs: Signs | None = None
+    round_index: int, rows: Sequence[Mapping[str, Any]], *, rolled_back: bool = False, signs: Signs | None = None
 ) -> RoundEvidence:
     """Make the record of a round from its rows of eval.parquet (`evaluate.read(path, "dev")`)."""
     names = ("n", "correct", "unknown", "truncated")
     outcomes = {row["problem_id"]: Outcome(*(row[name] for name in names)) for row in rows}
-    return RoundEvidence(round, outcomes, rolled_back, signs or Signs())
+    return RoundEvidence(round_index, outcomes, rolled_back, signs or Signs())
 
 
-def decide(gate: Gate, round: int, history: Sequence[RoundEvidence]) -> Decision:
+def decide(gate: Gate, round_index: int, history: Sequence[RoundEvidence]) -> Decision:
     """Decide on a round; `history` holds the evaluated rounds in order, the first (the base) to this one.
 
     Raises ValueError where two rounds have no problem in common.
     """
     if not history:
-        return Decision("keep", "there is no evaluation on data.dev to decide by", {}, round)
+        return Decision("keep", "there is no evaluation on data.dev to decide by", {}, round_index)
     *earlier, now = history
-    if now.round != round:
-        return Decision("keep", f"round {round} was not evaluated: it is kept unseen", {}, round)
+    if now.round != round_index:
+        return Decision("keep", f"round {round_index} was not evaluated: it is kept unseen", {}, round_index)
     if not earlier:
         rule = "the first evaluated round: there is nothing to compare it with"
-        return Decision("keep", rule, {"best": round, "without_gain": 0}, round)
+        return Decision("keep", rule, {"best": round_index, "without_gain": 0}, round_index)
     return _decide(gate, now, earlier)
 
 

@@ -119,7 +119,7 @@ def _kl(p_T_V: torch.Tensor, q_T_V: torch.Tensor) -> torch.Tensor:
 def own_samples(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     split: Split,
     model: str,
     problems: Mapping[str, Problem],
@@ -139,7 +139,7 @@ def own_samples(
         "select problem_id, text, token_ids, finish_reason, ids_are_sampled"
         " from samples where split = ? and round = ? and model = ? and not hinted"
         " order by md5(concat(?, ' ', sample_id)), sample_id limit ?",
-        [split, round, model, str(seed), traces],
+        [split, round_index, model, str(seed), traces],
     ).fetchall()
     tokenised = {pid: prompts.prompt_ids(prompts.render(problems[pid])) for pid in {pid for pid, *_ in rows}}
     found = []
@@ -160,7 +160,7 @@ def reference_solutions(
     return reference_examples(drawn, prompts=prompts)
 
 
-def length_change(con: duckdb.DuckDBPyConnection, *, round: int, split: Split) -> dict[str, float]:
+def length_change(con: duckdb.DuckDBPyConnection, *, round_index: int, split: Split) -> dict[str, float]:
     """Return the mean tokens of a completion in this round, in the first that sampled this split, and their ratio.
 
     On held-out splits the first is the base's. Empty where the round has no samples there.
@@ -168,9 +168,9 @@ def length_change(con: duckdb.DuckDBPyConnection, *, round: int, split: Split) -
     means = con.execute(
         "select round, sum(tokens) / count(*) from samples where split = ? and not hinted and round <= ?"
         " group by round order by round",
-        [split, round],
+        [split, round_index],
     ).fetchall()
-    if not means or means[-1][0] != round:
+    if not means or means[-1][0] != round_index:
         return {}
     (first, then), now = means[0], means[-1][1]
     figures = {"tokens": now, "first_round": first, "first_tokens": then}

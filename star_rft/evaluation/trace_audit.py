@@ -69,7 +69,7 @@ class Doubts:
 def flagged_traces(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     references: Mapping[str, Any] | None = None,
     second: VerifierPool | None = None,
 ) -> Doubts:
@@ -84,12 +84,12 @@ def flagged_traces(
     traces = 0
     query = (
         "select t.sample_id, t.problem_id, t.text, t.answer, t.verifier, t.finish_reason, t.invalid_steps"
-        f" from selection s join traces t using (sample_id) where s.in_round = {int(round)} and s.is_selected"
+        f" from selection s join traces t using (sample_id) where s.in_round = {int(round_index)} and s.is_selected"
     )
     for rows in batches(con, query):
         verdicts = _second_verdicts(rows, second, references or {})
         for row, verdict in zip(rows, verdicts, strict=True):
-            where = {"in_round": round, "sample_id": row["sample_id"], "problem_id": row["problem_id"]}
+            where = {"in_round": round_index, "sample_id": row["sample_id"], "problem_id": row["problem_id"]}
             found += [where | {"kind": kind, "detail": detail} for kind, detail in of_trace(row, verdict)]
         traces += len(rows)
     found.sort(key=lambda flag: (flag["sample_id"], flag["kind"]))

@@ -77,34 +77,36 @@ def compare(
     folder: RunFolder,
     lineage: Lineage,
     *,
-    round: int,
+    round_index: int,
     names: Sequence[str],
     seeds: Sequence[int],
     run_seed: int,
     batch_size: int,
 ) -> Comparison:
     """Read what `controls.make` left; nothing is loaded or drawn."""
-    split, rows = held_out_rows(folder, round)
-    k = max(map(int, read_report(folder.metrics(round)).pass_at_k))
-    homes = {name: [RunFolder(folder.control(name, round, seed)) for seed in seeds] for name in names}
-    of_round = _cost_of(folder, lineage, range(round, round + 1), [round], seed=run_seed)
-    loop = _cost_of(folder, lineage, range(1, round + 1), lineage.rounds(round), seed=run_seed)
+    split, rows = held_out_rows(folder, round_index)
+    k = max(map(int, read_report(folder.metrics(round_index)).pass_at_k))
+    homes = {name: [RunFolder(folder.control(name, round_index, seed)) for seed in seeds] for name in names}
+    of_round = _cost_of(folder, lineage, range(round_index, round_index + 1), [round_index], seed=run_seed)
+    loop = _cost_of(folder, lineage, range(1, round_index + 1), lineage.rounds(round_index), seed=run_seed)
     begun = of_round.started_from
     return Comparison(
         run=str(folder.path),
-        round=round,
+        round=round_index,
         split=split,
         problems=len(rows),
         n=rows[0]["n"],
         k=k,
         batch_size=batch_size,
-        compares=folder.supervised(round).exists(),
+        compares=folder.supervised(round_index).exists(),
         start=None if begun is None else bootstrap(list(_rates(folder, begun, 1).values())),
         start_at_k=None if begun is None else bootstrap(list(_rates(folder, begun, k).values())),
         of_round=_row(folder, folder, of_round, k),
         loop=loop,
         controls=tuple(_row(folder, home, read_cost(home), k) for name in names for home in homes[name]),
-        contributions=tuple(_contribution(folder, name, homes[name], seeds, round=round, k=k) for name in names),
+        contributions=tuple(
+            _contribution(folder, name, homes[name], seeds, round_index=round_index, k=k) for name in names
+        ),
     )
 
 
@@ -120,14 +122,14 @@ def _cost_of(folder: RunFolder, lineage: Lineage, sampled: range, trained: Seque
     )
     con = Ledger(folder.path).connect()
     ((samples, tokens),) = con.execute(query, [sampled[0], sampled[-1]]).fetchall()
-    round = sampled[-1]
+    round_index = sampled[-1]
     reports = [fit_of(folder, number) for number in trained]
     return Cost(
-        name=f"round {round}" if len(sampled) == 1 else f"rounds 1-{round}",
-        round=round,
+        name=f"round {round_index}" if len(sampled) == 1 else f"rounds 1-{round_index}",
+        round=round_index,
         seed=seed,
-        model=read_report(folder.metrics(round)).model,
-        started_from=lineage.before(round) if len(sampled) == 1 else lineage.first,
+        model=read_report(folder.metrics(round_index)).model,
+        started_from=lineage.before(round_index) if len(sampled) == 1 else lineage.first,
         samples=samples,
         tokens=tokens,
         examples=sum(report.examples for report in reports),
@@ -148,17 +150,17 @@ def _row(folder: RunFolder, home: RunFolder, cost: Cost, k: int) -> Row:
 
 
 def _contribution(
-    folder: RunFolder, name: str, homes: Sequence[RunFolder], seeds: Sequence[int], *, round: int, k: int
+    folder: RunFolder, name: str, homes: Sequence[RunFolder], seeds: Sequence[int], *, round_index: int, k: int
 ) -> Contribution:
     def lead(at: int) -> Interval:
-        return _difference(_rates(folder, round, at), _mean([_rates(home, round, at) for home in homes]))
+        return _difference(_rates(folder, round_index, at), _mean([_rates(home, round_index, at) for home in homes]))
 
     of, against = MEANINGS[name]
     return Contribution(name, of, against, tuple(seeds), lead(1), lead(k))
 
 
-def _rates(folder: RunFolder, round: int, k: int) -> Rates:
-    _, rows = held_out_rows(folder, round)
+def _rates(folder: RunFolder, round_index: int, k: int) -> Rates:
+    _, rows = held_out_rows(folder, round_index)
     return {row["problem_id"]: pass_at_k(row["correct"], row["n"], k) for row in rows}
 
 

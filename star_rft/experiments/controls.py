@@ -80,10 +80,10 @@ class Lineage:
     start: str
     warms_up: bool
 
-    def before(self, round: int) -> int | None:
+    def before(self, round_index: int) -> int | None:
         """Return the round whose evaluation is that of the model it started from; None: that was never evaluated."""
         if self.start == "last":
-            earlier = read_report(self.folder.metrics(round - 1))
+            earlier = read_report(self.folder.metrics(round_index - 1))
             return earlier.round if earlier.gate is None else int(earlier.gate["model_round"])
         return self.first
 
@@ -92,9 +92,9 @@ class Lineage:
         """Return the same for the first round."""
         return None if self.start == "base" and self.warms_up else 0
 
-    def rounds(self, round: int) -> list[int]:
+    def rounds(self, round_index: int) -> list[int]:
         """Return the rounds whose training led from the loop's first model to this one's, newest first."""
-        found = [round]
+        found = [round_index]
         while before := self.before(found[-1]):
             found.append(before)
         return found
@@ -105,7 +105,7 @@ class Lineage:
 
 def chosen_round(folder: RunFolder, number: int | None) -> int:
     """Return the round to compare with: the last finished one unless given. Raises RunError."""
-    finished = [round for round in folder.finished_rounds() if round > 0]
+    finished = [round_index for round_index in folder.finished_rounds() if round_index > 0]
     if not finished:
         raise RunError(f"{folder.path}: no round has trained and finished yet: star-rft run {folder.path} first")
     if number is None:
@@ -118,14 +118,14 @@ def chosen_round(folder: RunFolder, number: int | None) -> int:
     return number
 
 
-def impossible(folder: RunFolder, round: int, *, is_greedy: bool) -> dict[str, str]:
+def impossible(folder: RunFolder, round_index: int, *, is_greedy: bool) -> dict[str, str]:
     """Return the controls that make no sense for a round, with the reason."""
     found = {}
     query = "select count(*) from problems where split = 'train' and solution is not null"
     ((with_solution,),) = Ledger(folder.path).connect().sql(query).fetchall()
     if not with_solution:
         found["reference_solutions"] = "no train problem has a reference solution"
-    if round == 1:
+    if round_index == 1:
         found["at_once"] = "round 1 is one round with all samples at once"
     elif is_greedy:
         found["at_once"] = "temperature 0 draws the same completion again"
@@ -145,14 +145,14 @@ def chosen_names(only: str | None, without: Mapping[str, str]) -> list[str]:
     return names
 
 
-def is_done(folder: RunFolder, *, round: int, names: Sequence[str], seeds: Sequence[int]) -> bool:
-    return all((folder.control(name, round, seed) / METRICS).exists() for name in names for seed in seeds)
+def is_done(folder: RunFolder, *, round_index: int, names: Sequence[str], seeds: Sequence[int]) -> bool:
+    return all((folder.control(name, round_index, seed) / METRICS).exists() for name in names for seed in seeds)
 
 
 # Training and evaluating them
 
 
-def make(stages: Stages, *, round: int, names: Sequence[str], seeds: Sequence[int], at_once: OpenAtOnce) -> None:
+def make(stages: Stages, *, round_index: int, names: Sequence[str], seeds: Sequence[int], at_once: OpenAtOnce) -> None:
     """Train and evaluate what is missing; the caller holds the run. Raises RunError where there is no such training."""
     if stages.training.round_training.supervised is None:
         raise RunError(
@@ -161,27 +161,27 @@ def make(stages: Stages, *, round: int, names: Sequence[str], seeds: Sequence[in
         )
     for seed in seeds:
         for name in names:
-            home = RunFolder(stages.context.folder.control(name, round, seed))
+            home = RunFolder(stages.context.folder.control(name, round_index, seed))
             if (home.path / METRICS).exists():
                 continue
-            stages.context.progress.say(f"round {round}, control {name}, seed {seed}")
+            stages.context.progress.say(f"round {round_index}, control {name}, seed {seed}")
             _share(stages.context.folder, home)
             if name == "at_once":
-                cost = _train_at_once(stages, home, round=round, seed=seed, open_run=at_once)
+                cost = _train_at_once(stages, home, round_index=round_index, seed=seed, open_run=at_once)
                 model: Model = home.checkpoint(1)
             else:
-                cost = _train(stages, home, name=name, round=round, seed=seed)
-                model = home.checkpoint(round)
-            _evaluate(stages, home, round, model)
-            split, rows = held_out_rows(home, round)
+                cost = _train(stages, home, name=name, round_index=round_index, seed=seed)
+                model = home.checkpoint(round_index)
+            _evaluate(stages, home, round_index, model)
+            split, rows = held_out_rows(home, round_index)
             held_out = evaluate.scores(rows, split=split, ks=stages.evaluation.held_out.ks)
             write_json(home.path / METRICS, {**asdict(cost), "held_out": asdict(held_out)})
 
 
-def held_out_rows(folder: RunFolder, round: int) -> tuple[Split, list[dict[str, Any]]]:
+def held_out_rows(folder: RunFolder, round_index: int) -> tuple[Split, list[dict[str, Any]]]:
     """Return the rows of an evaluation that decide: those of dev, or of test where there is no dev."""
-    dev = evaluate.read(folder.eval(round), "dev")
-    return ("dev", dev) if dev else ("test", evaluate.read(folder.eval(round), "test"))
+    dev = evaluate.read(folder.eval(round_index), "dev")
+    return ("dev", dev) if dev else ("test", evaluate.read(folder.eval(round_index), "test"))
 
 
 def _share(folder: RunFolder, home: RunFolder) -> None:
@@ -193,10 +193,10 @@ def _share(folder: RunFolder, home: RunFolder) -> None:
             link.symlink_to(os.path.relpath(folder.path / name, home.path))
 
 
-def _train(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int) -> Cost:
-    out = home.checkpoint(round)
+def _train(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed: int) -> Cost:
+    out = home.checkpoint(round_index)
     if not out.exists():
-        policy, taken = _policy_before(stages, round), fit_of(stages.context.folder, round)
+        policy, taken = _policy_before(stages, round_index), fit_of(stages.context.folder, round_index)
         round_training = stages.training.round_training
         supervised, preference = round_training.supervised, round_training.preference
 
@@ -206,50 +206,60 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int)
                 options["max_steps"] = taken.steps  # with as many examples the config's own length gives these steps
             work = home.work / into.name
             with stages.context.progress.training(f"{name}: {title}") as on_step:
-                fit(items, model_path=start, out_dir=into, work_dir=work, seed=seed + round, on_step=on_step, **options)
+                fit(
+                    items,
+                    model_path=start,
+                    out_dir=into,
+                    work_dir=work,
+                    seed=seed + round_index,
+                    on_step=on_step,
+                    **options,
+                )
 
         stages.context.engine.release()
         if preference is not None and preference.makes_verifier:
             preference = None  # it stands beside the policy, and nothing here reads it
         replace(round_training, preference=preference).run(
-            round,
+            round_index,
             starts={"base": stages.training.base, "warm_start": stages.context.folder.warm_start, "last": policy},
-            places=Places(stages.context.folder.path, out, home.supervised(round), home.verifier(round)),
-            examples=lambda: _examples(stages, home, name=name, round=round, seed=seed),
-            preferences=lambda: stages.training.preferences(round),
+            places=Places(stages.context.folder.path, out, home.supervised(round_index), home.verifier(round_index)),
+            examples=lambda: _examples(stages, home, name=name, round_index=round_index, seed=seed),
+            preferences=lambda: stages.training.preferences(round_index),
             do=do,
         )
-    return _cost(stages, home, name=name, round=round, seed=seed, trained=round, samples=(0, 0))
+    return _cost(stages, home, name=name, round_index=round_index, seed=seed, trained=round_index, samples=(0, 0))
 
 
-def _examples(stages: Stages, home: RunFolder, *, name: str, round: int, seed: int) -> list[Example]:
+def _examples(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed: int) -> list[Example]:
     if name == "reference_solutions":
-        left_out = stages.context.quarantined(round)
+        left_out = stages.context.quarantined(round_index)
         with_solution = [p for p in stages.context.train_problems if p.solution is not None and p.id not in left_out]
         return reference_examples(with_solution, prompts=stages.training.prompts)
-    con, path = stages.context.ledger.connect(), home.selection(round)
+    con, path = stages.context.ledger.connect(), home.selection(round_index)
     if not path.exists():
-        _select(con, path, settings=stages.selection.settings_of(round), name=name, round=round, seed=seed)
+        _select(
+            con, path, settings=stages.selection.settings_of(round_index), name=name, round_index=round_index, seed=seed
+        )
     con.read_parquet(str(path)).create_view("selection", replace=True)
-    return corpus(con, **stages.training.corpus_settings(round))
+    return corpus(con, **stages.training.corpus_settings(round_index))
 
 
 def _select(
-    con: duckdb.DuckDBPyConnection, path: Path, *, settings: Mapping[str, Any], name: str, round: int, seed: int
+    con: duckdb.DuckDBPyConnection, path: Path, *, settings: Mapping[str, Any], name: str, round_index: int, seed: int
 ) -> None:
     """Exchange what the round's rules select. A score says who is right, so random traces are not weighed by it."""
     rules = [*settings["rules"], {"control": DRAWN_FROM[name]}]
     is_blind = name == "random" and settings["weighting"] == "score"
     weighting = "uniform" if is_blind else settings["weighting"]
-    chosen = select(con, round=round, **{**settings, "rules": rules, "weighting": weighting, "seed": seed})
+    chosen = select(con, round_index=round_index, **{**settings, "rules": rules, "weighting": weighting, "seed": seed})
     write_table(path, chosen.traces.to_arrow_table())
 
 
-def _train_at_once(stages: Stages, home: RunFolder, *, round: int, seed: int, open_run: OpenAtOnce) -> Cost:
+def _train_at_once(stages: Stages, home: RunFolder, *, round_index: int, seed: int, open_run: OpenAtOnce) -> Cost:
     """Do one round of a run of its own, up to its checkpoint: that run resumes as any does."""
-    steps = sum(fit_of(stages.context.folder, number).steps for number in _lineage(stages).rounds(round))
+    steps = sum(fit_of(stages.context.folder, number).steps for number in _lineage(stages).rounds(round_index))
     stages.context.engine.release()
-    with open_run(AtOnce(home.path, seed, round, steps)) as alone:
+    with open_run(AtOnce(home.path, seed, round_index, steps)) as alone:
         policy = alone.training.start()
         if not home.checkpoint(1).exists():
             sample_round(alone, 1, policy)
@@ -257,34 +267,34 @@ def _train_at_once(stages: Stages, home: RunFolder, *, round: int, seed: int, op
             alone.training.train(1, policy)
         query = "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train'"
         (samples,) = alone.context.ledger.connect().sql(query).fetchall()
-    return _cost(stages, home, name="at_once", round=round, seed=seed, trained=1, samples=samples)
+    return _cost(stages, home, name="at_once", round_index=round_index, seed=seed, trained=1, samples=samples)
 
 
-def _evaluate(stages: Stages, home: RunFolder, round: int, model: Model) -> None:
+def _evaluate(stages: Stages, home: RunFolder, round_index: int, model: Model) -> None:
     """Ask what the round was asked, by the same plan, into the ledger of the control."""
-    plan = home.eval_plan(round)
+    plan = home.eval_plan(round_index)
     if not plan.exists():
         with whole(plan) as temporary:
-            copyfile(stages.context.folder.eval_plan(round), temporary)
+            copyfile(stages.context.folder.eval_plan(round_index), temporary)
     ledger, timing = Ledger(home.path, is_writer=True), Timing(Timeline(home.timeline).note)
     context = replace(stages.context, folder=home, ledger=ledger, timing=timing)
     rollout = replace(stages.evaluation.rollout, context=context)
-    replace(stages.evaluation, rollout=rollout, rounds=round).evaluate(round, model)
+    replace(stages.evaluation, rollout=rollout, rounds=round_index).evaluate(round_index, model)
 
 
-def _policy_before(stages: Stages, round: int) -> Model:
+def _policy_before(stages: Stages, round_index: int) -> Model:
     """Return the model that the loop had when this round began: not the last round's, where that was rolled back."""
-    before = stages.recorded(round - 1)
+    before = stages.recorded(round_index - 1)
     if before is None:
         path = stages.context.folder.path
-        raise RunError(f"{path}: round {round - 1} has no metrics.json, so round {round} has no start")
+        raise RunError(f"{path}: round {round_index - 1} has no metrics.json, so round {round_index} has no start")
     return stages.training.policy_after(before)
 
 
-def fit_of(folder: RunFolder, round: int) -> FitReport:
+def fit_of(folder: RunFolder, round_index: int) -> FitReport:
     """Return what a round's supervised training took."""
-    between = folder.supervised(round)
-    made = between if between.exists() else folder.checkpoint(round)
+    between = folder.supervised(round_index)
+    made = between if between.exists() else folder.checkpoint(round_index)
     return FitReport(**read_json(made / "fit.json")["report"])
 
 
@@ -295,16 +305,16 @@ def _lineage(stages: Stages) -> Lineage:
 
 
 def _cost(
-    stages: Stages, home: RunFolder, *, name: str, round: int, seed: int, trained: int, samples: tuple[int, int]
+    stages: Stages, home: RunFolder, *, name: str, round_index: int, seed: int, trained: int, samples: tuple[int, int]
 ) -> Cost:
     """Sum up a model that was trained as round `trained` of its folder."""
     report, lineage = fit_of(home, trained), _lineage(stages)
     return Cost(
         name=name,
-        round=round,
+        round=round_index,
         seed=seed,
         model=stages.context.engine.fingerprint(home.checkpoint(trained)),
-        started_from=lineage.first if name == "at_once" else lineage.before(round),
+        started_from=lineage.first if name == "at_once" else lineage.before(round_index),
         samples=samples[0],
         tokens=samples[1],
         examples=report.examples,

@@ -58,8 +58,8 @@ def fork(source: RunFolder, config: Config) -> int:
             for path in [] if draws else drawn:
                 _share(path, folder / path.relative_to(source.path))
 
-            def keeps_row(round: int, split: str) -> bool:
-                return round == 0 or (round == 1 and split == "train" and not draws)
+            def keeps_row(round_index: int, split: str) -> bool:
+                return round_index == 0 or (round_index == 1 and split == "train" and not draws)
 
             def keeps_unit(name: str) -> bool:
                 """Newer verdicts of samples are kept too, whosever they are."""

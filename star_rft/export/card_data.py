@@ -123,43 +123,43 @@ def lineage(folder: RunFolder, config: Mapping[str, Any]) -> Lineage:
     return Lineage(folder, start, config["warm_start"] is not None)
 
 
-def started_from(folder: RunFolder, config: Mapping[str, Any], round: int) -> str:
+def started_from(folder: RunFolder, config: Mapping[str, Any], round_index: int) -> str:
     """Say which model a round's training started from."""
     found = lineage(folder, config)
-    before = found.before(round)
+    before = found.before(round_index)
     warmed = "the base model after its warm start"
     if before:
         return f"the model of round {before}"
     return "the base model" if before is None or not found.warms_up else warmed
 
 
-def trainings(folder: RunFolder, config: Mapping[str, Any], round: int) -> dict[str, FitReport]:
+def trainings(folder: RunFolder, config: Mapping[str, Any], round_index: int) -> dict[str, FitReport]:
     """Return what a round's trainings took, by their section of the config; none of a checkpoint that is not there."""
-    places = {} if round else {"warm_start": folder.warm_start}
-    if round and config["train"]:
-        between = folder.supervised(round)
-        places["train"] = between if between.exists() else folder.checkpoint(round)
-    if round and config["preference"]:
+    places = {} if round_index else {"warm_start": folder.warm_start}
+    if round_index and config["train"]:
+        between = folder.supervised(round_index)
+        places["train"] = between if between.exists() else folder.checkpoint(round_index)
+    if round_index and config["preference"]:
         is_verifier = config["preference"]["makes"] == "verifier"
-        places["preference"] = folder.verifier(round) if is_verifier else folder.checkpoint(round)
+        places["preference"] = folder.verifier(round_index) if is_verifier else folder.checkpoint(round_index)
     notes = {name: place / "fit.json" for name, place in places.items()}
     return {name: FitReport(**read_json(note)["report"]) for name, note in notes.items() if note.exists()}
 
 
-def held_out(folder: RunFolder, round: int, *, split: Split, ks: Sequence[int]) -> HeldOutFigures | None:
+def held_out(folder: RunFolder, round_index: int, *, split: Split, ks: Sequence[int]) -> HeldOutFigures | None:
     """Return a round's figures on a split against the first evaluated round's; None where it was not evaluated."""
-    rows = _rows(folder, round, split)
+    rows = _rows(folder, round_index, split)
     if not rows:
         return None
-    first = next(number for number in range(round + 1) if _rows(folder, number, split))
-    earlier = _rows(folder, first, split) if first != round else []
+    first = next(number for number in range(round_index + 1) if _rows(folder, number, split))
+    earlier = _rows(folder, first, split) if first != round_index else []
     now, then = (_columns(some, ks) for some in (rows, earlier))
     figures = [_figure(name, values, then.get(name, {})) for name, values in now.items()]
     return HeldOutFigures(split, len(rows), rows[0]["n"], first if earlier else None, figures)
 
 
-def _rows(folder: RunFolder, round: int, split: Split) -> list[dict[str, Any]]:
-    return evaluate.read(folder.eval(round), split) if folder.eval(round).exists() else []
+def _rows(folder: RunFolder, round_index: int, split: Split) -> list[dict[str, Any]]:
+    return evaluate.read(folder.eval(round_index), split) if folder.eval(round_index).exists() else []
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, dict[str, float]]:

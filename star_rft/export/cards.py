@@ -139,13 +139,13 @@ def write_model_card(folder: RunFolder, told: CardConfig, report: RoundReport) -
 
 
 def model_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: CardConfig, report: RoundReport) -> str:
-    config, round = told.config, report.round
+    config, round_index = told.config, report.round
     held_out = [
         found
         for split in ("dev", "test")
-        if (found := card_data.held_out(folder, round, split=split, ks=config["eval"]["k"])) is not None
+        if (found := card_data.held_out(folder, round_index, split=split, ks=config["eval"]["k"])) is not None
     ]
-    title = f"{config['name']}, round {round}" if round else f"{config['name']} after its warm start"
+    title = f"{config['name']}, round {round_index}" if round_index else f"{config['name']} after its warm start"
     return card(
         "model_card.md",
         _model_header(title, config, held_out),
@@ -154,13 +154,13 @@ def model_card(folder: RunFolder, con: duckdb.DuckDBPyConnection, told: CardConf
         verdict=_verdict(report),
         held_out=[(card_text.held_out_words(it, config), card_text.held_out_table(it)) for it in held_out],
         told=told,
-        made=card_text.how_it_was_made(told, card_data.verifiers_of(con, [round]) if round else []),
+        made=card_text.how_it_was_made(told, card_data.verifiers_of(con, [round_index]) if round_index else []),
         trained=_trained(folder, config, report),
-        dropped=card_text.dropped_table([round], {round: report}),
+        dropped=card_text.dropped_table([round_index], {round_index: report}),
         prompt_said=_prompt_said(told),
         usage=_usage(told),
         limits=card_text.limits(told, [report]),
-        command=f"star-rft run config.yaml rounds={round}",
+        command=f"star-rft run config.yaml rounds={round_index}",
     )
 
 

@@ -164,7 +164,7 @@ def _examples(work: Work, name: str) -> File:
 
     def items() -> Iterator[ExampleRow]:
         for number in work.job.rounds:
-            yield from imitated(material, round=number, **share, **more)
+            yield from imitated(material, round_index=number, **share, **more)
 
     layout = for_examples(
         work.job.tool,
@@ -180,10 +180,10 @@ def _examples(work: Work, name: str) -> File:
     return describe.examples_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
 
 
-def _count_of_examples(material: Material, round: int, *, reference_share: float, mix: float) -> int:
+def _count_of_examples(material: Material, round_index: int, *, reference_share: float, mix: float) -> int:
     query = "select count(*) from selection where in_round = ? and is_selected"
-    ((selected,),) = material.con.execute(query, [round]).fetchall()
-    out = quarantined(material, round)
+    ((selected,),) = material.con.execute(query, [round_index]).fetchall()
+    out = quarantined(material, round_index)
     anchor = sum(problem.id not in out for problem in material.anchor)
     problems = sum(problem not in out for problem in material.problems)
     return int(selected) + sum(
@@ -199,7 +199,7 @@ def _preferences(work: Work, name: str) -> File:
     def items() -> Iterator[PreferenceRow]:
         for number in work.job.rounds:
             most = section["max_tokens"] if section else None
-            yield from compared(material, round=number, max_tokens=most, tally=work.tally)
+            yield from compared(material, round_index=number, max_tokens=most, tally=work.tally)
 
     total = count_of_pairs(work.con, work.job.rounds)
     layout = for_preferences(

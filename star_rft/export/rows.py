@@ -80,13 +80,20 @@ class Tally:
 
 
 def imitated(
-    material: Material, *, round: int, reference_share: float, mix: float, seed: int, max_tokens: int, tally: Tally
+    material: Material,
+    *,
+    round_index: int,
+    reference_share: float,
+    mix: float,
+    seed: int,
+    max_tokens: int,
+    tally: Tally,
 ) -> Iterator[ExampleRow]:
     """Yield what a round's supervised training saw, in the order of its corpus."""
     asked, stops = _asked(material.prompts), material.sampling.stops
     found = rows(
         material.con,
-        round=round,
+        round_index=round_index,
         problems=material.problems,
         prompts=material.prompts,
         reference_share=reference_share,
@@ -94,7 +101,7 @@ def imitated(
         mix=mix,
         seed=seed,
         sampling=material.sampling,
-        quarantined=quarantined(material, round),
+        quarantined=quarantined(material, round_index),
     )
     for row in found:
         prompt, length = asked(row.problem)
@@ -103,15 +110,15 @@ def imitated(
             tally.too_long += 1
             continue
         tally.add(row.problem.id, length, tokens, kind=row.kind, weight=row.weight)
-        yield ExampleRow(round, row, prompt)
+        yield ExampleRow(round_index, row, prompt)
 
 
-def compared(material: Material, *, round: int, max_tokens: int | None, tally: Tally) -> Iterator[PreferenceRow]:
+def compared(material: Material, *, round_index: int, max_tokens: int | None, tally: Tally) -> Iterator[PreferenceRow]:
     """Yield every pair of unequal scores of a round's preferences: what DPO and RSO train on, and RRHF's lists hold."""
     asked, stops = _asked(material.prompts), material.sampling.stops
     for places in ranked(
         material.con,
-        round=round,
+        round_index=round_index,
         problems=material.problems,
         prompts=material.prompts,
         sampling=material.sampling,
@@ -124,7 +131,7 @@ def compared(material: Material, *, round: int, max_tokens: int | None, tally: T
         for (better, chosen, first), (worse, rejected, second) in combinations(kept, 2):
             if better > worse:
                 tally.add(problem.id, length, first + second, kind="pair")
-                yield PreferenceRow(round, prompt, chosen, rejected, (better, worse))
+                yield PreferenceRow(round_index, prompt, chosen, rejected, (better, worse))
 
 
 def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, int]]:
@@ -159,15 +166,15 @@ def set_against_incorrect(
         "create or replace temp table made (in_round integer, preference bigint, problem_id varchar, place integer,"
         " sample_id varchar, score double)"
     )
-    for round in rounds:
-        pool = candidates(con, round=round, rounds=candidates_of, seed=seed, scorer_decides=scorer_decides)
+    for round_index in rounds:
+        pool = candidates(con, round_index=round_index, rounds=candidates_of, seed=seed, scorer_decides=scorer_decides)
         con.execute(
             "create or replace temp table pool as"
             " select pool.* replace (case when s.is_selected then null else s.why end as why) from pool"
-            f" join (select * from selection where in_round = {int(round)}) s using (sample_id)"
+            f" join (select * from selection where in_round = {int(round_index)}) s using (sample_id)"
         )
         rank(pool, of="correct_incorrect", limit=limit)
-        con.execute(f"insert into made select {int(round)}, * from ranked")
+        con.execute(f"insert into made select {int(round_index)}, * from ranked")
     con.execute("create or replace temp view preferences as select * from made")
 
 
@@ -181,12 +188,12 @@ def count_of_pairs(con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> int
     return int(found)
 
 
-def quarantined(material: Material, round: int) -> frozenset[str]:
+def quarantined(material: Material, round_index: int) -> frozenset[str]:
     """Return the problems whose reference solutions a round left out of its training."""
     if not material.quarantines:
         return frozenset()
     query = "select problem_id from frontier where in_round = ? and \"class\" = 'label_error'"
-    return frozenset(problem_id for (problem_id,) in material.con.execute(query, [round]).fetchall())
+    return frozenset(problem_id for (problem_id,) in material.con.execute(query, [round_index]).fetchall())
 
 
 def foreign_models(con: duckdb.DuckDBPyConnection, own: range) -> list[str]:

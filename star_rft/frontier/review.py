@@ -99,10 +99,10 @@ def class_counts(con: duckdb.DuckDBPyConnection, classed: pa.Table) -> dict[Prom
 def classes_by_round(con: duckdb.DuckDBPyConnection) -> dict[str, list[int]]:
     """Return how many prompts were of each class after each round that recorded it, oldest first."""
     rows = con.sql('select in_round, "class", count(*) from frontier group by all order by in_round').fetchall()
-    rounds = sorted({round for round, *_ in rows})
-    counted = {(name, round): count for round, name, count in rows}
+    rounds = sorted({round_index for round_index, *_ in rows})
+    counted = {(name, round_index): count for round_index, name, count in rows}
     names = sorted({name for _, name, _ in rows})
-    return {name: [counted.get((name, round), 0) for round in rounds] for name in names}
+    return {name: [counted.get((name, round_index), 0) for round_index in rounds] for name in names}
 
 
 def moved(con: duckdb.DuckDBPyConnection, classed: pa.Table, *, was: PromptClass) -> tuple[int, dict[str, int]]:

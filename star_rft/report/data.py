@@ -213,15 +213,15 @@ def _lengths(con: duckdb.DuckDBPyConnection) -> list[Length]:
 def _tokens(con: duckdb.DuckDBPyConnection) -> dict[tuple[int, str], int]:
     kinds = "case when split <> 'train' then 'held-out' when hinted then 'with hints' else 'training' end"
     rows = con.execute(f"select round, {kinds}, sum(tokens)::bigint from samples group by all order by all").fetchall()
-    return {(round, kind): tokens for round, kind, tokens in rows}
+    return {(round_index, kind): tokens for round_index, kind, tokens in rows}
 
 
 def _controls(folder: RunFolder, config: Mapping[str, Any]) -> Comparison | None:
     """Return the newest round that has finished controls, with those of the seeds that all its controls have."""
     found: dict[int, dict[str, set[int]]] = {}
     for path in folder.path.glob("controls/*/metrics.json"):
-        name, round, seed = path.parent.name.rsplit("-", 2)
-        found.setdefault(int(round[1:]), {}).setdefault(name, set()).add(int(seed[1:]))
+        name, round_index, seed = path.parent.name.rsplit("-", 2)
+        found.setdefault(int(round_index[1:]), {}).setdefault(name, set()).add(int(seed[1:]))
     if not found or config["train"] is None:
         return None
     newest = max(found)
@@ -231,7 +231,7 @@ def _controls(folder: RunFolder, config: Mapping[str, Any]) -> Comparison | None
         return None
     lineage = Lineage(folder, config["train"]["from"], config["warm_start"] is not None)
     sizes = {"run_seed": config["seed"], "batch_size": config["train"]["batch_size"]}
-    return compare(folder, lineage, round=newest, names=names, seeds=seeds, **sizes)
+    return compare(folder, lineage, round_index=newest, names=names, seeds=seeds, **sizes)
 
 
 def open_ledger(run_dir: Path, *, memory: str) -> duckdb.DuckDBPyConnection:
@@ -299,7 +299,7 @@ def crossing(later: HeldOutCurve, earlier: HeldOutCurve) -> int | None:
     return next((k for k in both if later.curve[k].value < earlier.curve[k].value - 1e-9), None)
 
 
-def _measured(round: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> HeldOutCurve:
+def _measured(round_index: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> HeldOutCurve:
     n = min(row["n"] for row in rows)
     points = _points(n)
     asked = [k for k in sorted(ks) if k <= n]
@@ -311,7 +311,7 @@ def _measured(round: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str
         columns["greedy"] = [float(row["greedy_correct"]) for row in rows]
     intervals = dict(zip(columns, bootstrap_columns(np.array(list(columns.values())).T), strict=True))
     return HeldOutCurve(
-        round=round,
+        round=round_index,
         problems=len(rows),
         n=n,
         named={name: found for name, found in intervals.items() if _is_named(name, asked)},

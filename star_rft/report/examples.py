@@ -127,15 +127,15 @@ def traces_to_show(ids: Sequence[str], kinds: Sequence[tuple[int, str, str]], mu
     `kinds` are each sample's round, status and text: first one of each status in the newest and the oldest round, then
     the others, and no text twice while there are different ones.
     """
-    rounds = sorted({round for round, _, _ in kinds}, reverse=True)
+    rounds = sorted({round_index for round_index, _, _ in kinds}, reverse=True)
     order = [rounds[0], *([rounds[-1]] if len(rounds) > 1 else []), *rounds[1:-1]] if rounds else []
     ranked: list[tuple[int, int, int, str]] = []
     seen_texts: set[str] = set()
     seen_kinds: dict[tuple[int, str], int] = {}
-    for sample, (round, status, text) in zip(ids, kinds, strict=True):
-        turn = seen_kinds[round, status] = seen_kinds.get((round, status), -1) + 1
+    for sample, (round_index, status, text) in zip(ids, kinds, strict=True):
+        turn = seen_kinds[round_index, status] = seen_kinds.get((round_index, status), -1) + 1
         is_again = text in seen_texts
         seen_texts.add(text)
-        ranked.append((0 if sample in must else 1, turn + (100 if is_again else 0), order.index(round), sample))
+        ranked.append((0 if sample in must else 1, turn + (100 if is_again else 0), order.index(round_index), sample))
     best = {sample for *_, sample in sorted(ranked)[:TRACES_A_PROMPT]}
     return [sample for sample in ids if sample in best]

@@ -347,5 +347,5 @@ def _rounds(numbers: Sequence[int]) -> str:
     return f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {', '.join(map(str, numbers))}"
 
 
-def _name(round: int, sample_index: int, hinted: bool) -> str:
-    return f"round {round}, sample {sample_index}{' with a hint' if hinted else ''}"
+def _name(round_index: int, sample_index: int, hinted: bool) -> str:
+    return f"round {round_index}, sample {sample_index}{' with a hint' if hinted else ''}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str | None) -> dict[str, Any]:
+def train_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, group_by: str | None) -> dict[str, Any]:
     """Count this round's train samples, as fields of RoundReport; those with a hint apart."""
     group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null"
     rows = con.execute(
@@ -26,7 +26,7 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
         " (count(distinct equation_key) filter (status = 'correct'))::int, sum(tokens)::bigint,"
         f" {group} as g from traces where split = 'train' and round = ? and not hinted"
         " group by problem_id order by problem_id",
-        [round],
+        [round_index],
     ).fetchall()
     missed = [float(correct == 0) for _, correct, *_ in rows]
     groups: dict[str, list[float]] = {}
@@ -38,13 +38,13 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
         con,
         "select count(*), count(*) filter (status = 'correct') from traces"
         " where split = 'train' and round = ? and hinted",
-        round,
+        round_index,
     )
     invalid_steps_share = _one(
         con,
         "select avg((invalid_steps > 0)::int) from traces"
         " where split = 'train' and round = ? and status = 'correct' and not hinted",
-        round,
+        round_index,
     )
     return {
         "hinted": hinted,
@@ -63,16 +63,16 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round: int, group_by: str |
     }
 
 
-def selection_figures(con: duckdb.DuckDBPyConnection, *, round: int, problems: int) -> dict[str, Any]:
+def selection_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, problems: int) -> dict[str, Any]:
     """Count what was selected for training in this round and why the rest was dropped."""
     selected, covered = _one(
         con,
         "select count(*), count(distinct problem_id) from selection where in_round = ? and is_selected",
-        round,
+        round_index,
     )
     dropped = con.execute(
         "select why, count(*) from selection where in_round = ? and not is_selected group by why order by why",
-        [round],
+        [round_index],
     ).fetchall()
     return {
         "selected": selected,
@@ -81,14 +81,14 @@ def selection_figures(con: duckdb.DuckDBPyConnection, *, round: int, problems: i
     }
 
 
-def frontier_figures(con: duckdb.DuckDBPyConnection, *, round: int) -> dict[str, Any]:
+def frontier_figures(con: duckdb.DuckDBPyConnection, *, round_index: int) -> dict[str, Any]:
     """Count the classes and the transitions of the train problems, and the selected traces that are flagged."""
 
     def counted(what: str, source: str) -> dict[str, int]:
         query = f"select {what}, count(*) from {source} where in_round = ? and {what} is not null group by 1 order by 1"
-        return dict(con.execute(query, [round]).fetchall())
+        return dict(con.execute(query, [round_index]).fetchall())
 
-    traces = _one(con, "select count(distinct sample_id) from flagged where in_round = ?", round)
+    traces = _one(con, "select count(distinct sample_id) from flagged where in_round = ?", round_index)
     return {
         "classes": counted('"class"', "frontier"),
         "transitions": counted("transition", "frontier"),

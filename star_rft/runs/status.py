@@ -39,31 +39,31 @@ class RunStatus:
 def status_of(folder: RunFolder, *, rounds: int, is_ended: bool = False) -> RunStatus:
     """Look at the files of the first round without metrics.json; `is_ended`: the gate ended the run early."""
     finished = tuple(folder.finished_rounds())
-    round = finished[-1] + 1 if finished else 0
-    if is_ended or round > rounds:
+    round_index = finished[-1] + 1 if finished else 0
+    if is_ended or round_index > rounds:
         return RunStatus(rounds, finished, None, None)
-    stage = _stage(folder, round)
-    done, planned = _units(folder, round, stage)
-    return RunStatus(rounds, finished, round, stage, done, planned)
+    stage = _stage(folder, round_index)
+    done, planned = _units(folder, round_index, stage)
+    return RunStatus(rounds, finished, round_index, stage, done, planned)
 
 
-def _stage(folder: RunFolder, round: int) -> str:
-    if round == 0:
+def _stage(folder: RunFolder, round_index: int) -> str:
+    if round_index == 0:
         return "evaluating"
     reached = [
-        (folder.checkpoint(round), "evaluating"),
-        (folder.selection(round), "training"),
-        (folder.frontier(round), "selecting"),
-        (folder.hints(round), "sampling with hints"),
+        (folder.checkpoint(round_index), "evaluating"),
+        (folder.selection(round_index), "training"),
+        (folder.frontier(round_index), "selecting"),
+        (folder.hints(round_index), "sampling with hints"),
     ]
     return next((stage for path, stage in reached if path.exists()), "sampling")
 
 
-def _units(folder: RunFolder, round: int, stage: str) -> tuple[int, int]:
+def _units(folder: RunFolder, round_index: int, stage: str) -> tuple[int, int]:
     plans = {
-        "evaluating": [folder.eval_plan(round)],
-        "sampling with hints": [folder.hints(round)],
-        "sampling": sorted(folder.round(round).glob("plan*.parquet")),
+        "evaluating": [folder.eval_plan(round_index)],
+        "sampling with hints": [folder.hints(round_index)],
+        "sampling": sorted(folder.round(round_index).glob("plan*.parquet")),
     }
     found = [path for path in plans.get(stage, ()) if path.exists()]
     names = {name for path in found for name in pq.read_table(path, columns=["unit"])["unit"].unique().to_pylist()}

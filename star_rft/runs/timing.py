@@ -57,22 +57,22 @@ class Timing:
     _round_began: float = field(default_factory=perf_counter)
 
     @contextmanager
-    def timed(self, round: int, stage: str) -> Iterator[None]:
+    def timed(self, round_index: int, stage: str) -> Iterator[None]:
         started = perf_counter()
         try:
-            with noted(self.note, RESOURCE_OF[stage], stage, round) if stage in RESOURCE_OF else nullcontext():
+            with noted(self.note, RESOURCE_OF[stage], stage, round_index) if stage in RESOURCE_OF else nullcontext():
                 yield
         finally:
-            self.add(round, {stage: perf_counter() - started})
+            self.add(round_index, {stage: perf_counter() - started})
 
-    def add(self, round: int, seconds: Mapping[str, float]) -> None:
-        spent = self._spent.setdefault(round, {})
+    def add(self, round_index: int, seconds: Mapping[str, float]) -> None:
+        spent = self._spent.setdefault(round_index, {})
         for stage, more in seconds.items():
             spent[stage] = spent.get(stage, 0.0) + more
 
-    def finish(self, round: int, stages: Sequence[str]) -> dict[str, float]:
+    def finish(self, round_index: int, stages: Sequence[str]) -> dict[str, float]:
         """Return the seconds of a round by stage, `other` being what no stage spent; the next round begins."""
-        spent = {stage: self._spent.get(round, {}).get(stage, 0.0) for stage in stages}
+        spent = {stage: self._spent.get(round_index, {}).get(stage, 0.0) for stage in stages}
         now = perf_counter()
         spent["other"] = now - self._round_began - sum(spent.values())
         self._round_began = now
@@ -95,14 +95,14 @@ class Timeline:
 
 
 @contextmanager
-def noted(note: Note, resource: Resource, stage: str, round: int) -> Iterator[None]:
+def noted(note: Note, resource: Resource, stage: str, round_index: int) -> Iterator[None]:
     """Note a resource as busy for as long as the block takes."""
     began = time.time()
     try:
         yield
     finally:
         ended = time.time()
-        note(Span(resource, stage, round, began, ended, ended - began))
+        note(Span(resource, stage, round_index, began, ended, ended - began))
 
 
 def read_spans(path: Path) -> list[Span]:

@@ -111,11 +111,11 @@ def leaks(text: str, problem: Problem) -> bool:
     return answer not in asked and next(numbers, None) is not None
 
 
-def unsolved_problems(con: duckdb.DuckDBPyConnection, *, round: int) -> list[str]:
+def unsolved_problems(con: duckdb.DuckDBPyConnection, *, round_index: int) -> list[str]:
     """Return the train problems that no sample of this round solved without a hint, in a fixed order."""
     rows = con.execute(
         "select problem_id from traces where split = 'train' and round = ? and not hinted group by problem_id"
         " having not bool_or(status = 'correct') order by problem_id",
-        [round],
+        [round_index],
     ).fetchall()
     return [str(problem_id) for (problem_id,) in rows]

@@ -48,7 +48,7 @@ def jobs_of(
     units: Sequence[Unit],
     sources: Sequence[Source],
     *,
-    round: int,
+    round_index: int,
     stage: str,
     policy: Model,
     model_id: Callable[[Model], str],
@@ -62,7 +62,7 @@ def jobs_of(
         requests = requests_of(unit, source, problems[unit.split])
         yield UnitJob(
             unit=unit,
-            round=round,
+            round=round_index,
             stage=stage,
             policy=model,
             model_id=model_id(model),

@@ -102,7 +102,7 @@ class Rollout:
 
     def planned(
         self,
-        round: int,
+        round_index: int,
         split: Split,
         source: Source,
         policy: Model,
@@ -119,7 +119,7 @@ class Rollout:
             return PLAN.empty_table()
         longest = source.longest_prompt(asked)
         asking = PlanSpec(
-            round,
+            round_index,
             split,
             source.name,
             [decoding.id for decoding in source.decodings],
@@ -142,14 +142,14 @@ class Rollout:
         jobs = jobs_of(
             missing,
             sources,
-            round=round_index,
+            round_index=round_index,
             stage=title,
             policy=policy,
             model_id=context.engine.fingerprint,
             problems={split: {p.id: p for p in context.problems_of(split)} for split in {u.split for u in missing}},
         )
         total, left = sum(map(len, units)), sum(map(len, missing))
-        with context.progress.sampling(title, total, done=total - left, round=round_index) as watched:
+        with context.progress.sampling(title, total, done=total - left, round_index=round_index) as watched:
             seconds = self._drawn(jobs, watched) if missing else {}
         context.ledger.compact()
         if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation

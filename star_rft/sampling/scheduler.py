@@ -41,13 +41,15 @@ class Scheduler:
     def context(self) -> RunContext:
         return self.rollout.context
 
-    def next(self, round: int, policy: Model, problems: Sequence[Problem], sources: Sequence[Source]) -> list[Unit]:
+    def next(
+        self, round_index: int, policy: Model, problems: Sequence[Problem], sources: Sequence[Source]
+    ) -> list[Unit]:
         """Return the units of the first wave that is not drawn yet, planning it if need be; none: all is drawn."""
         committed = self.context.ledger.units().keys()
         for wave in count():
-            path = self.context.folder.plan(round, wave)
+            path = self.context.folder.plan(round_index, wave)
             if not path.exists():
-                tables = self._tables(round, wave, policy, problems, sources)
+                tables = self._tables(round_index, wave, policy, problems, sources)
                 if wave > 0 and not any(table.num_rows for table in tables):
                     return []
                 write_plan(path, tables)
@@ -56,25 +58,25 @@ class Scheduler:
                 return units
         raise AssertionError("unreachable: count() does not end")
 
-    def tokens_left(self, round: int) -> int | None:
+    def tokens_left(self, round_index: int) -> int | None:
         """Return what is left of the round's tokens; None where there is no limit."""
         if self.tokens is None:
             return None
         query = "select coalesce(sum(tokens), 0) from samples where split = 'train' and round = ?"
-        ((spent,),) = self.context.ledger.connect().execute(query, [round]).fetchall()
+        ((spent,),) = self.context.ledger.connect().execute(query, [round_index]).fetchall()
         return self.tokens - int(spent)
 
     def _tables(
-        self, round: int, wave: int, policy: Model, problems: Sequence[Problem], sources: Sequence[Source]
+        self, round_index: int, wave: int, policy: Model, problems: Sequence[Problem], sources: Sequence[Source]
     ) -> list[pa.Table]:
         con = self.context.ledger.connect()
-        tokens_left = self.tokens_left(round)
+        tokens_left = self.tokens_left(round_index)
         tables = []
         for source in sources:
             counts = seen(
                 con,
                 [problem.id for problem in problems],
-                round=round,
+                round_index=round_index,
                 sample_indices=source.sample_indices,
                 key=self.key,
                 rounds=self.rounds,
@@ -86,7 +88,7 @@ class Scheduler:
             begins = counts.samples_N
             tables.append(
                 self.rollout.planned(
-                    round, "train", source, policy, problems, counts=allotted_N, begins=begins, wave=wave
+                    round_index, "train", source, policy, problems, counts=allotted_N, begins=begins, wave=wave
                 )
             )
             if tokens_left is not None:
@@ -107,7 +109,7 @@ def seen(
     con: duckdb.DuckDBPyConnection,
     problem_ids: Sequence[str],
     *,
-    round: int,
+    round_index: int,
     sample_indices: range,
     key: str,
     rounds: str,
@@ -144,7 +146,7 @@ def seen(
         " (select problem_id from frontier where in_round = $round - 1 and class = 'label_error') as is_label_error,"
         " (md5_number_lower(problem_id || $salt) >> 1)::bigint as rank"
         " from planned_problems left join counts using (problem_id) order by place",
-        params={"round": round, "salt": f":{seed}:{round}"},
+        params={"round": round_index, "salt": f":{seed}:{round_index}"},
     ).to_arrow_table()
     con.unregister("planned_problems")
     columns = {name: found[name].to_numpy() for name in found.column_names}

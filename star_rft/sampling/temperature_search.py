@@ -41,7 +41,7 @@ class Trial:
 def scores(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     temperature_of: dict[str, float],
     thresholds: Sequence[float | None],
     target: int,
@@ -58,7 +58,7 @@ def scores(
                 f" count(distinct t.equation_key) filter (({kept}) and t.status = 'correct') as distinct_correct"
                 " from traces t left join scores x using (sample_id)"
                 " where t.split = 'probe' and t.round = ? and t.decode_id = ? group by problem_id)",
-                [target, round, decode_id],
+                [target, round_index, decode_id],
             ).fetchall()
             tried.append(Trial(temperature, threshold, float(score or 0.0)))
     return tried

@@ -167,24 +167,24 @@ def scored(
     scorer: Scorer,
     scoring: ScorerSettings,
     *,
-    round: int,
+    round_index: int,
     split: Split,
     problems: Mapping[str, Problem],
     advance: Advance,
 ) -> Iterator[tuple[str, float | None, str]]:
     """Yield (sample id, score, status) for the traces of one split and round, problem by problem."""
-    for traces in _chunks(con, round=round, split=split, problems=problems):
+    for traces in _chunks(con, round_index=round_index, split=split, problems=problems):
         for trace, score in zip(traces, scorer.score(traces), strict=True):
             yield trace.sample.id, score, scoring.status(score)
         advance(len(traces), 0)
 
 
 def _chunks(
-    con: duckdb.DuckDBPyConnection, *, round: int, split: Split, problems: Mapping[str, Problem]
+    con: duckdb.DuckDBPyConnection, *, round_index: int, split: Split, problems: Mapping[str, Problem]
 ) -> Iterator[Sequence[Trace]]:
     rows = con.sql(
-        f"select * from traces where split = '{split}' and round = {int(round)} order by problem_id, sample_index,"
-        f" sample_id"
+        f"select * from traces where split = '{split}' and round = {int(round_index)}"
+        " order by problem_id, sample_index, sample_id"
     )
     waiting: list[Trace] = []
     for batch in rows.to_arrow_reader(CHUNK):

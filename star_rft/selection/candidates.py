@@ -106,13 +106,13 @@ class Pool:
 
 
 def candidates(
-    con: duckdb.DuckDBPyConnection, *, round: int, rounds: str, seed: int, scorer_decides: bool = False
+    con: duckdb.DuckDBPyConnection, *, round_index: int, rounds: str, seed: int, scorer_decides: bool = False
 ) -> Pool:
     """Fill `pool` with the train traces of this round, or of all rounds so far.
 
     Where a scorer has scored a trace, that is its score; with `scorer_decides` its status too.
     """
-    span = f"round = {int(round)}" if rounds == "last" else f"round between 1 and {int(round)}"
+    span = f"round = {int(round_index)}" if rounds == "last" else f"round between 1 and {int(round_index)}"
     status = "coalesce(x.status, 'unknown')" if scorer_decides else "t.status"
     con.execute(
         "create or replace temp table pool as"
@@ -125,7 +125,7 @@ def candidates(
         "create or replace temp table ranked"
         " (preference bigint, problem_id varchar, place integer, sample_id varchar, score double)"
     )
-    return Pool(con, round, seed)
+    return Pool(con, round_index, seed)
 
 
 def finish(pool: Pool, *, weighting: str) -> duckdb.DuckDBPyRelation:

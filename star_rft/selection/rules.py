@@ -233,7 +233,7 @@ class Selection:
 def select(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     rounds: str,
     rules: Sequence[str | Mapping[str, Any]],
     weighting: str,
@@ -243,15 +243,15 @@ def select(
 ) -> Selection:
     """Apply the rules of one round, left to right; label errors are left out before them."""
     calls = bound(rules)
-    pool = candidates(con, round=round, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
+    pool = candidates(con, round_index=round_index, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
     if quarantines:
-        of_class = f"select problem_id from frontier where in_round = {int(round)} and class = 'label_error'"
+        of_class = f"select problem_id from frontier where in_round = {int(round_index)} and class = 'label_error'"
         pool.drop(f"problem_id in ({of_class})", "'quarantined'")
     for call in calls:
         call(pool)
     traces = finish(pool, weighting=weighting)
     return Selection(
-        traces, con.sql(f"select {int(round)}::integer as in_round, * from ranked order by preference, place")
+        traces, con.sql(f"select {int(round_index)}::integer as in_round, * from ranked order by preference, place")
     )
 
 

@@ -57,7 +57,7 @@ class EvaluationStage:
             self.rollout.draw("evaluating", round_index, read_plan(plan), policy, self._sources())
             table = evaluate.per_problem(
                 self.context.ledger.connect(),
-                round=round_index,
+                round_index=round_index,
                 sampled_id=held_out.sampled.id,
                 greedy_id=held_out.greedy.id if held_out.greedy else None,
                 group_by=held_out.group_by,

@@ -43,14 +43,16 @@ class RoundMetrics:
     mixture: Mapping[str, float]
     anchor: Sequence[Problem]
 
-    def report(self, round: int, policy: Model) -> RoundReport:
+    def report(self, round_index: int, policy: Model) -> RoundReport:
         """Sum a round up, its seconds aside."""
-        scored = {split: self._scores(round, split) for split in ("dev", "test") if self.context.problems.get(split)}
-        figures = self._of_training(round) if round > 0 else {}
-        figures["kl"] = self._kl(round, policy)
-        decision = self._decision(round, figures)
+        scored = {
+            split: self._scores(round_index, split) for split in ("dev", "test") if self.context.problems.get(split)
+        }
+        figures = self._of_training(round_index) if round_index > 0 else {}
+        figures["kl"] = self._kl(round_index, policy)
+        decision = self._decision(round_index, figures)
         return RoundReport(
-            round=round,
+            round=round_index,
             model=self.context.engine.fingerprint(policy),
             problems=len(self.context.train_problems),
             held_out=scored.get("dev", scored.get("test")),
@@ -59,8 +61,8 @@ class RoundMetrics:
             **figures,
         )
 
-    def recorded(self, round: int) -> RoundReport | None:
-        path = self.context.folder.metrics(round)
+    def recorded(self, round_index: int) -> RoundReport | None:
+        path = self.context.folder.metrics(round_index)
         return read_report(path) if path.exists() else None
 
     def ends(self, report: RoundReport) -> bool:
@@ -69,34 +71,34 @@ class RoundMetrics:
             return False
         return bool(report.gate["evidence"].get("without_gain", 0) >= self.gate.patience)
 
-    def _of_training(self, round: int) -> dict[str, Any]:
+    def _of_training(self, round_index: int) -> dict[str, Any]:
         con, problems = self.context.ledger.connect(), self.context.train_problems
-        quarantined = self.context.quarantined(round)
-        figures = train_figures(con, round=round, group_by=self.held_out.group_by)
-        figures |= selection_figures(con, round=round, problems=len(problems))
-        figures |= frontier_figures(con, round=round)
+        quarantined = self.context.quarantined(round_index)
+        figures = train_figures(con, round_index=round_index, group_by=self.held_out.group_by)
+        figures |= selection_figures(con, round_index=round_index, problems=len(problems))
+        figures |= frontier_figures(con, round_index=round_index)
         anchor = sum(problem.id not in quarantined for problem in self.anchor)
         with_solution = sum(problem.id not in quarantined for problem in problems)
         references, anchors = mixture(figures["selected"], problems=with_solution, anchor=anchor, **self.mixture)
         figures |= {
             "reference_solutions": references,
             "anchor": anchors,
-            "temperature_search": temperature_search.chosen(self.context.folder.temperature_search(round)),
+            "temperature_search": temperature_search.chosen(self.context.folder.temperature_search(round_index)),
         }
-        figures["waves"] = len(list(self.context.folder.round(round).glob("plan*.parquet")))
-        figures["diversity"] = diversity(con, round=round, seed=self.context.seed)
+        figures["waves"] = len(list(self.context.folder.round(round_index).glob("plan*.parquet")))
+        figures["diversity"] = diversity(con, round_index=round_index, seed=self.context.seed)
         return figures
 
-    def _kl(self, round: int, policy: Model) -> dict[str, float]:
+    def _kl(self, round_index: int, policy: Model) -> dict[str, float]:
         """Measure on held-out samples, which the new policy drew; a round's train samples are still of the old one."""
         split = self.context.held_out_split
-        if self.kl.traces == 0 or not self.context.folder.eval(round).exists():
+        if self.kl.traces == 0 or not self.context.folder.eval(round_index).exists():
             return {}
         con, problems = self.context.ledger.connect(), self.context.problems[split]
         settings: dict[str, Any] = {"prompts": self.prompts, "traces": self.kl.traces, "seed": self.context.seed}
         own = own_samples(
             con,
-            round=round,
+            round_index=round_index,
             split=split,
             model=self.context.engine.fingerprint(policy),
             problems={problem.id: problem for problem in problems},
@@ -106,28 +108,28 @@ class RoundMetrics:
         self.context.engine.release()
         items = {"own": own, "reference": reference_solutions(problems, **settings)}
         found = kl_to_base(policy, self.start, items, **self.kl.loading)
-        lengths = length_change(con, round=round, split=split)
+        lengths = length_change(con, round_index=round_index, split=split)
         return found | ({"length_ratio": lengths["ratio"]} if "ratio" in lengths else {})
 
-    def _decision(self, round: int, figures: Mapping[str, Any]) -> Decision | None:
+    def _decision(self, round_index: int, figures: Mapping[str, Any]) -> Decision | None:
         if self.gate is None:
             return None
         history = []
-        for earlier in range(round + 1):
+        for earlier in range(round_index + 1):
             if not self.context.folder.eval(earlier).exists() or not self.context.problems.get("dev"):
                 continue
             rows = evaluate.read(self.context.folder.eval(earlier), "dev")
-            past = None if earlier == round else self.recorded(earlier)
+            past = None if earlier == round_index else self.recorded(earlier)
             measured = figures if past is None else {"diversity": past.diversity, "kl": past.kl}
             is_out = past is not None and past.gate is not None and past.gate["rolled_back"]
             history.append(evaluated(earlier, rows, rolled_back=is_out, signs=_signs(measured)))
-        return decide(self.gate, round, history)
+        return decide(self.gate, round_index, history)
 
-    def _scores(self, round: int, split: Split) -> Scores | None:
-        path = self.context.folder.eval(round)
+    def _scores(self, round_index: int, split: Split) -> Scores | None:
+        path = self.context.folder.eval(round_index)
         if not path.exists():
             return None
-        earlier = [r for r in range(round) if self.context.folder.eval(r).exists()]
+        earlier = [r for r in range(round_index) if self.context.folder.eval(r).exists()]
         rows = [evaluate.read(self.context.folder.eval(r), split) for r in (*earlier[:1], *earlier[-1:])]
         return evaluate.scores(
             evaluate.read(path, split),

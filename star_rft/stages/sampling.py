@@ -53,7 +53,7 @@ class SamplingStage:
             return
         path = self.context.folder.hints(round_index)
         if not path.exists():
-            missed = set(unsolved_problems(self.context.ledger.connect(), round=round_index))
+            missed = set(unsolved_problems(self.context.ledger.connect(), round_index=round_index))
             missed -= self.context.quarantined(round_index - 1)  # a wrong answer is no hint
             problems = affordable(
                 [problem for problem in self.context.train_problems if problem.id in missed],
@@ -77,9 +77,9 @@ class SamplingStage:
             if self.scoring.frees_policy:
                 context.engine.release()
             scorer = self.scoring.make(policy)
-            with context.progress.stage("scoring", count, round=round_index) as advance:
+            with context.progress.stage("scoring", count, round_index=round_index) as advance:
                 rows = scored(
-                    con, scorer, self.scoring, round=round_index, split=split, problems=problems, advance=advance
+                    con, scorer, self.scoring, round_index=round_index, split=split, problems=problems, advance=advance
                 )
                 context.ledger.score(name, self.scoring.name, scorer.version, list(rows))
             scorer.close()
@@ -138,7 +138,7 @@ class SamplingStage:
         self.score(round_index, policy, "probe")
         tried = temperature_search.scores(
             self.context.ledger.connect(),
-            round=round_index,
+            round_index=round_index,
             temperature_of={s.decodings[0].id: s.decodings[0].temperature for s in tries},
             thresholds=search.thresholds,
             target=search.target,

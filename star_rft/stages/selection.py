@@ -58,7 +58,7 @@ class SelectionStage:
         if path.exists() and flagged_path.exists():
             return
         with context.timing.timed(round_index, "select"):
-            chosen = select(context.ledger.connect(), round=round_index, **self.settings_of(round_index))
+            chosen = select(context.ledger.connect(), round_index=round_index, **self.settings_of(round_index))
             write_batches(
                 context.folder.preferences(round_index), chosen.preferences.to_arrow_reader(BATCH), PREFERENCES
             )
@@ -66,6 +66,6 @@ class SelectionStage:
             with self.second() as second:
                 references = {problem.id: problem.reference for problem in context.train_problems}
                 flagged = flagged_traces(
-                    context.ledger.connect(), round=round_index, references=references, second=second
+                    context.ledger.connect(), round_index=round_index, references=references, second=second
                 )
             write_table(flagged_path, flagged.table)

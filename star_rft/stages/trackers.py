@@ -204,13 +204,13 @@ class Trackers:
         for tracker in self.trackers:
             tracker.round(report)
 
-    def training(self, title: str, round: int, then: OnStep) -> OnStep:
+    def training(self, title: str, round_index: int, then: OnStep) -> OnStep:
         """Return what tells the trackers of each step, at a step that goes on over all trainings, and then `then`."""
-        name, prefix = f"round {round}: {title}", PREFIXES[title]
+        name, prefix = f"round {round_index}: {title}", PREFIXES[title]
 
         def on_step(step: int, steps: int, loss: float, tokens_per_second: float, lr: float) -> None:
             then(step, steps, loss, tokens_per_second, lr)
-            values = {"loss": loss, "learning_rate": lr, "tokens_per_second": tokens_per_second, "round": round}
+            values = {"loss": loss, "learning_rate": lr, "tokens_per_second": tokens_per_second, "round": round_index}
             for tracker in self.trackers:
                 tracker.step(name, prefix, step, steps, values)
 

@@ -100,7 +100,7 @@ class TrainingStage:
     def material(self, round_index: int) -> dict[str, Any]:
         """Return what turns the rows of a round into examples and preferences."""
         return {
-            "round": round_index,
+            "round_index": round_index,
             "problems": {problem.id: problem for problem in self.context.train_problems},
             "prompts": self.prompts,
             "sampling": self.sampled(),
@@ -121,7 +121,7 @@ class TrainingStage:
     ) -> None:
         context = self.context
         context.engine.release()
-        with context.progress.training(title, round=round_index or None) as on_step:
+        with context.progress.training(title, round_index=round_index or None) as on_step:
             work = context.folder.work / f"{out.parent.name}-{out.name}"
             tell = {"on_step": self.tracking.training(title, round_index, on_step), "say": context.progress.say}
             # What its completions end with: an engine that reads the checkpoint's files alone stops there, too.

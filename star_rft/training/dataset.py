@@ -79,7 +79,7 @@ def corpus(con: duckdb.DuckDBPyConnection, *, prompts: Prompts, **options: Any) 
 def rows(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
     reference_share: float,
@@ -96,7 +96,7 @@ def rows(
     problems are left out of both.
     """
     selected = 0
-    for row in _selected(con, round=round, problems=problems, sampling=sampling):
+    for row in _selected(con, round_index=round_index, problems=problems, sampling=sampling):
         selected += 1
         yield row
     with_solution = [problem_id for problem_id in problems if problem_id not in quarantined]
@@ -106,7 +106,7 @@ def rows(
     )
     for problem_id in _draw(with_solution, references, "gold", seed):
         yield Row("reference", problems[problem_id], prompts.target(problems[problem_id]))
-    for problem_id in _draw(list(by_id), anchors, "anchor", seed, round):
+    for problem_id in _draw(list(by_id), anchors, "anchor", seed, round_index):
         yield Row("anchor", by_id[problem_id], prompts.target(by_id[problem_id]))
 
 
@@ -123,14 +123,14 @@ def reference_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list
 def preferences(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
     sampling: Sampling,
 ) -> list[Preference]:
     """Build what a round's objective compares, in a fixed order."""
     found = []
-    for places in ranked(con, round=round, problems=problems, prompts=prompts, sampling=sampling):
+    for places in ranked(con, round_index=round_index, problems=problems, prompts=prompts, sampling=sampling):
         examples = [example_of(row, prompts=prompts, stops=sampling.stops) for _, row in places]
         completions = tuple(example.completion_ids for example in examples)
         found.append(Preference(examples[0].prompt_ids, completions, tuple(score for score, _ in places)))
@@ -140,7 +140,7 @@ def preferences(
 def ranked(
     con: duckdb.DuckDBPyConnection,
     *,
-    round: int,
+    round_index: int,
     problems: Mapping[str, Problem],
     prompts: Prompts,
     sampling: Sampling,
@@ -151,7 +151,7 @@ def ranked(
     """
     query = (
         f"select r.preference, r.problem_id, r.score, r.sample_id, {_OF_SAMPLE}"
-        f" from preferences r left join samples s using (sample_id) where r.in_round = {int(round)}"
+        f" from preferences r left join samples s using (sample_id) where r.in_round = {int(round_index)}"
         " order by r.preference, r.place"
     )
     places = (place for batch in batches(con, query) for place in batch)
@@ -167,12 +167,12 @@ def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: 
 
 
 def _selected(
-    con: duckdb.DuckDBPyConnection, *, round: int, problems: Mapping[str, Problem], sampling: Sampling
+    con: duckdb.DuckDBPyConnection, *, round_index: int, problems: Mapping[str, Problem], sampling: Sampling
 ) -> Iterator[Row]:
     query = (
         f"select s.problem_id, s.sample_id, {_OF_SAMPLE}, sel.weight"
         " from selection sel join samples s using (sample_id)"
-        f" where sel.in_round = {int(round)} and sel.is_selected order by s.problem_id, s.sample_id"
+        f" where sel.in_round = {int(round_index)} and sel.is_selected order by s.problem_id, s.sample_id"
     )
     for batch in batches(con, query):
         yield from (_trace(found, problems[found["problem_id"]], sampling, found["weight"]) for found in batch)

@@ -26,11 +26,11 @@ class SupervisedTraining:
     step_growth: float
     continues_optimizer: bool
 
-    def options(self, round: int, last: Model | None) -> dict[str, Any]:
+    def options(self, round_index: int, last: Model | None) -> dict[str, Any]:
         """Return what changes from round to round; `last` is the round's model that it goes on from, if it is one."""
         options: dict[str, Any] = {}
         if self.max_steps is not None:
-            options["max_steps"] = growing(self.max_steps, self.step_growth, round)
+            options["max_steps"] = growing(self.max_steps, self.step_growth, round_index)
         if self.continues_optimizer:
             options |= {"save_optimizer": True, "optimizer_from": None if last is None else Path(last)}
         return options
@@ -64,7 +64,7 @@ class RoundTraining:
 
     def run(
         self,
-        round: int,
+        round_index: int,
         *,
         starts: Mapping[str, Model],
         places: Places,
@@ -79,7 +79,7 @@ class RoundTraining:
         """
         preference, supervised = self.preference, self.supervised
         if preference is not None and preference.makes_verifier and not places.verifier.exists():
-            pairs = _required(preferences(), places, round, "no trace was set against another")
+            pairs = _required(preferences(), places, round_index, "no trace was set against another")
             start = starts[preference.start]
             do(preference.fit, "training the verifier", pairs, start, places.verifier, **_weights_of(start))
         prefers_policy = preference is not None and not preference.makes_verifier
@@ -87,15 +87,15 @@ class RoundTraining:
         if supervised is not None:
             trained = places.supervised if prefers_policy else places.policy
             if not trained.exists():
-                chosen = _required(examples(), places, round, "no sample was verified as correct and selected")
+                chosen = _required(examples(), places, round_index, "no sample was verified as correct and selected")
                 # After a roll-back to where the loop began there are no moments to go on with, as in round 1.
                 is_start = starts["last"] in (starts["base"], starts["warm_start"])
-                options = supervised.options(round, None if is_start else starts["last"])
+                options = supervised.options(round_index, None if is_start else starts["last"])
                 start = starts[supervised.start]
                 options |= _weights_of(start) | self._copy_of(trained, places)
                 do(supervised.fit, "training", chosen, start, trained, **options)
         if preference is not None and prefers_policy:
-            pairs = _required(preferences(), places, round, "no trace was set against another")
+            pairs = _required(preferences(), places, round_index, "no trace was set against another")
             start = {**starts, "trained": trained}[preference.start]
             options = _weights_of(start) | self._copy_of(places.policy, places)
             do(preference.fit, "preference training", pairs, start, places.policy, **options)
@@ -119,15 +119,15 @@ def _weights_of(start: Model) -> dict[str, Any]:
     return {"weights_from": found} if found.is_dir() else {}
 
 
-def growing(steps: int, growth: float, round: int) -> int:
+def growing(steps: int, growth: float, round_index: int) -> int:
     """Return the steps of a round that trains `growth` times as long as the one before (STaR: 40, then 1.2x)."""
-    return int(steps * growth ** (round - 1))
+    return int(steps * growth ** (round_index - 1))
 
 
-def _required(items: Sequence[Any], places: Places, round: int, what: str) -> Sequence[Any]:
+def _required(items: Sequence[Any], places: Places, round_index: int, what: str) -> Sequence[Any]:
     if not items:
         raise RunFailure(
-            f"round {round}: nothing to train on: {what}. Look with"
+            f"round {round_index}: nothing to train on: {what}. Look with"
             f' `star-rft sql {places.run} "select why, count(*) from selection group by all"` and'
             f' `star-rft sql {places.run} "select reason, answer, text from traces limit 20"`;'
             " then raise sample.n, begin with a warm_start, or use easier problems"

@@ -203,15 +203,15 @@ def _columns(traces: Iterable[ShownTrace]) -> list[Column]:
     by_round: dict[tuple[int, str], list[ShownTrace]] = {}
     for trace in traces:
         by_round.setdefault((trace.round, trace.split), []).append(trace)
-    return [_column(round, split, found) for (round, split), found in by_round.items()]
+    return [_column(round_index, split, found) for (round_index, split), found in by_round.items()]
 
 
-def _column(round: int, split: str, traces: Sequence[ShownTrace]) -> Column:
+def _column(round_index: int, split: str, traces: Sequence[ShownTrace]) -> Column:
     own = [trace for trace in traces if not trace.hinted]
     return Column(
-        round=round,
+        round=round_index,
         split=split,
-        label=f"Round {round}" + (" (probe)" if split == "probe" else ""),
+        label=f"Round {round_index}" + (" (probe)" if split == "probe" else ""),
         models=list(dict.fromkeys(trace.model for trace in traces)),
         samples=len(own),
         correct=sum(trace.status == "correct" for trace in own),
@@ -250,7 +250,7 @@ def _bars(index: Index, number: int) -> list[Bar]:
         key = (int(traces.round_N[row]), traces.columns["split"][row] or "")
         samples, correct = counted.get(key, (0, 0))
         counted[key] = (samples + 1, correct + (traces.columns["status"][row] == "correct"))
-    return [Bar(round, split, *counts) for (round, split), counts in sorted(counted.items())]
+    return [Bar(round_index, split, *counts) for (round_index, split), counts in sorted(counted.items())]
 
 
 def _first_hit(index: Index, found: SearchResult, number: int) -> int | None:

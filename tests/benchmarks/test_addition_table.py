@@ -12,9 +12,9 @@ from tests.programs import benchmark
 def test_a_run_that_ended_earlier_has_empty_cells(finished: Path, tmp_path: Path) -> None:
     addition = benchmark("addition")
     short = RunFolder(tmp_path / "short")
-    for round in (0, 1):
-        short.round(round).mkdir(parents=True)
-        short.metrics(round).write_bytes(RunFolder(finished).metrics(round).read_bytes())
+    for round_index in (0, 1):
+        short.round(round_index).mkdir(parents=True)
+        short.metrics(round_index).write_bytes(RunFolder(finished).metrics(round_index).read_bytes())
     head, _, *rows = addition.table([RunFolder(finished), short]).splitlines()
     assert head == "| round | run: 1 | 2 | all | alone | short: 1 | 2 | all | alone |"
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]

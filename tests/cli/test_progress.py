@@ -30,7 +30,7 @@ SAMPLING = """
 import sys
 from star_rft.cli.app import progress_of
 with progress_of("-q" in sys.argv, name="mine", rounds=2) as progress:
-    with progress.sampling("sampling", 4, done=1, round=1) as watched:
+    with progress.sampling("sampling", 4, done=1, round_index=1) as watched:
         for _ in range(3):
             watched.drawn(10)
             watched.judged()
@@ -150,7 +150,7 @@ def test_groups_that_a_user_named_are_shown_as_they_are(
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_the_display_never_wraps(width: int) -> None:
     progress = TerminalProgress(console(width), is_live=True, name="a-rather-long-name-of-a-run", rounds=12)
-    with progress.sampling("trying temperatures", 4_000_000, round=11) as watched:
+    with progress.sampling("trying temperatures", 4_000_000, round_index=11) as watched:
         for row in (watched.drawing, watched.verifying):
             row.pace.began = row.token_pace.began = row.pace.began - 1000
             row.move(1_234_567, 99_999_999)
@@ -164,7 +164,7 @@ def test_the_display_never_wraps(width: int) -> None:
 
 def test_sampling_and_verification_stand_side_by_side() -> None:
     progress = TerminalProgress(console(100), is_live=True, name="mine", rounds=3)
-    with progress.sampling("sampling", 8, round=2) as watched:
+    with progress.sampling("sampling", 8, round_index=2) as watched:
         for _ in range(4):
             watched.drawn(25)
         watched.judged()
@@ -179,7 +179,7 @@ def test_sampling_and_verification_stand_side_by_side() -> None:
 
 def test_a_training_that_is_resumed_is_timed_by_its_own_steps() -> None:
     progress = TerminalProgress(console(100), is_live=True)
-    with progress.training("training", round=1) as on_step:
+    with progress.training("training", round_index=1) as on_step:
         on_step(91, 100, 0.5, 1000.0, 1e-4)
         (row,) = progress._rows
         row.pace.began -= 10  # ten seconds for one step, so ninety for nine
@@ -190,7 +190,7 @@ def test_a_training_that_is_resumed_is_timed_by_its_own_steps() -> None:
 
 def test_a_log_gets_a_line_now_and_then_with_the_time_left() -> None:
     progress = TerminalProgress(Console(file=io.StringIO(), width=80), is_live=False, name="mine", rounds=4)
-    with progress.sampling("sampling", 100, done=50, round=2) as watched:
+    with progress.sampling("sampling", 100, done=50, round_index=2) as watched:
         for row in (watched.drawing, watched.verifying):
             row.pace.began = row.token_pace.began = row.pace.began - 25
         progress._said -= 25

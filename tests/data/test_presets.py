@@ -192,7 +192,7 @@ def test_unknown_columns_list_every_preset() -> None:
 
 
 def test_columns_reach_into_objects_and_lists() -> None:
-    row = {"q": {"stem": "1 + 1?"}, "turns": [{"text": "Two."}], "reference_solutions": 2, "a.b": "dotted"}
+    row = {"q": {"stem": "1 + 1?"}, "turns": [{"text": "Two."}], "gold": 2, "a.b": "dotted"}
     columns = {"prompt": "q.stem", "reference": "gold", "solution": "turns.0.text", "id": "a.b"}
     problem = one(row, columns=columns)
     assert (problem.prompt, problem.reference, problem.solution) == ("1 + 1?", "2", "Two.")

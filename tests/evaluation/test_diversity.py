@@ -13,7 +13,7 @@ from tests.small_ledgers import commit, ledger_of, sample, verdict
 
 
 def figures(folder: Path, *pairs: object, **options: int) -> dict[str, float]:
-    return diversity(ledger_of(folder, pairs).connect(), **{"round": 1, **options})  # type: ignore[arg-type]
+    return diversity(ledger_of(folder, pairs).connect(), **{"round_index": 1, **options})  # type: ignore[arg-type]
 
 
 def right(problem: str, sample_index: int, text: str, **options: object) -> object:
@@ -25,7 +25,7 @@ def wrong(problem: str, sample_index: int, text: str, answer: str | None) -> obj
 
 
 def test_a_round_without_samples_has_no_figures(tmp_path: Path) -> None:
-    assert diversity(Ledger(tmp_path, is_writer=True).connect(), round=1) == {}
+    assert diversity(Ledger(tmp_path, is_writer=True).connect(), round_index=1) == {}
 
 
 def test_ways_are_distinct_equation_lists_of_correct_samples(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_entropy_is_of_the_answers_given_with_right_ones_as_one(tmp_path: Path) 
         ],
     )
     expected = -(0.5 * log(0.5) + 2 * 0.25 * log(0.25))
-    assert diversity(ledger.connect(), round=1)["answer_entropy"] == pytest.approx(expected)
+    assert diversity(ledger.connect(), round_index=1)["answer_entropy"] == pytest.approx(expected)
 
 
 def test_one_answer_has_no_entropy(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_texts_of_few_words_have_no_n_grams(tmp_path: Path) -> None:
 def test_n_grams_are_of_a_seeded_part(tmp_path: Path) -> None:
     pairs = [right(f"p{i}", a, " ".join(["w"] * (4 + i))) for i in range(30) for a in range(3)]
     ledger = ledger_of(tmp_path, pairs)  # type: ignore[arg-type]
-    parts = [diversity(ledger.connect(), round=1, prompts=5, samples=1, seed=s) for s in (0, 0, 1)]
+    parts = [diversity(ledger.connect(), round_index=1, prompts=5, samples=1, seed=s) for s in (0, 0, 1)]
     assert parts[0] == parts[1]
     assert parts[0]["distinct_ngrams"] != parts[2]["distinct_ngrams"]
     assert parts[0]["ngram_prompts"] == 5
@@ -100,14 +100,14 @@ def test_n_grams_are_of_a_seeded_part(tmp_path: Path) -> None:
 
 def test_other_rounds_splits_and_hints_do_not_count(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [right("a", 0, "1 + 1 = 2")])  # type: ignore[list-item]
-    alone = diversity(ledger.connect(), round=1)
+    alone = diversity(ledger.connect(), round_index=1)
     others = [
-        right("a", 1, "3 - 1 = 2 and much more", round=2),
+        right("a", 1, "3 - 1 = 2 and much more", round_index=2),
         right("a", 0, "3 - 1 = 2 and much more", split="dev"),
         right("a", 2, "3 - 1 = 2 and much more", hinted=True),
     ]
     commit(ledger, "u1", others)  # type: ignore[arg-type]
-    assert diversity(ledger.connect(), round=1) == alone
+    assert diversity(ledger.connect(), round_index=1) == alone
 
 
 def test_figures_do_not_depend_on_how_many_threads_add(tmp_path: Path) -> None:
@@ -124,5 +124,5 @@ def test_figures_do_not_depend_on_how_many_threads_add(tmp_path: Path) -> None:
     for threads in (1, 4, 4):
         con = ledger.connect()
         con.execute(f"set threads to {threads}")
-        found.append(diversity(con, round=1))
+        found.append(diversity(con, round_index=1))
     assert found[0] == found[1] == found[2]

@@ -20,7 +20,7 @@ def held_out_ledger(folder: Path) -> Path:
     pairs += [(sample("c", 0), verdict())]
     ledger = ledger_of(folder, pairs)
     path = folder / "eval.parquet"
-    table = evaluate.per_problem(ledger.connect(), round=1, sampled_id="d", greedy_id="g", group_by=None)
+    table = evaluate.per_problem(ledger.connect(), round_index=1, sampled_id="d", greedy_id="g", group_by=None)
     pq.write_table(table, path)
     return path
 

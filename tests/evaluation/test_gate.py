@@ -37,7 +37,7 @@ N = 8
 
 
 def evaluation(
-    round: int,
+    round_index: int,
     correct: Sequence[int],
     *,
     n: int = N,
@@ -48,7 +48,7 @@ def evaluation(
 ) -> RoundEvidence:
     unknowns = [unknown] * len(correct) if isinstance(unknown, int) else unknown
     outcomes = {f"p{i:03}": Outcome(n, c, u, truncated) for i, (c, u) in enumerate(zip(correct, unknowns, strict=True))}
-    return RoundEvidence(round, outcomes, rolled_back, signs or Signs())
+    return RoundEvidence(round_index, outcomes, rolled_back, signs or Signs())
 
 
 def last(gate: Gate, *history: RoundEvidence) -> Decision:
@@ -59,9 +59,9 @@ def decisions_of(gate: Gate, *rounds: Sequence[int]) -> list[Decision]:
     """Decide round after round, each decision's roll-back being known to the next, until one stops."""
     history: list[RoundEvidence] = []
     decisions: list[Decision] = []
-    for round, correct in enumerate(rounds):
-        decisions.append(decide(gate, round, [*history, evaluation(round, correct)]))
-        history.append(evaluation(round, correct, rolled_back=decisions[-1].rolled_back))
+    for round_index, correct in enumerate(rounds):
+        decisions.append(decide(gate, round_index, [*history, evaluation(round_index, correct)]))
+        history.append(evaluation(round_index, correct, rolled_back=decisions[-1].rolled_back))
         if decisions[-1].action == "stop":
             break
     return decisions
@@ -332,11 +332,11 @@ def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_p
         "eval.kl_traces": 0,
     }
     with open_run(configs.load(MINIATURE, changes)) as stages:
-        for round, correct in rounds.items():
-            write_table(stages.context.folder.eval(round), eval_table(correct))
-            if round < 2:
-                report = stages.evaluation.metrics.report(round, stages.training.base)
-                write_report(stages.context.folder.metrics(round), report)
+        for round_index, correct in rounds.items():
+            write_table(stages.context.folder.eval(round_index), eval_table(correct))
+            if round_index < 2:
+                report = stages.evaluation.metrics.report(round_index, stages.training.base)
+                write_report(stages.context.folder.metrics(round_index), report)
         first, last = report.gate, stages.evaluation.metrics.report(2, stages.training.base).gate
     assert first is not None
     assert last is not None
@@ -349,10 +349,10 @@ def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_p
 def test_decisions_are_deterministic_and_a_roll_back_goes_to_a_kept_round(rounds: list[list[int]], gate: Gate) -> None:
     decisions = decisions_of(gate, *rounds)
     assert decisions == decisions_of(gate, *rounds)
-    for round, decision in enumerate(decisions):
+    for round_index, decision in enumerate(decisions):
         assert not decisions[decision.model_round].rolled_back
-        assert decision.model_round <= round
-        assert (decision.model_round == round) or decision.action in ("stop", "roll_back")
+        assert decision.model_round <= round_index
+        assert (decision.model_round == round_index) or decision.action in ("stop", "roll_back")
         assert decision.action != "keep" or not decision.warnings
 
 

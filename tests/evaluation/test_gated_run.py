@@ -49,7 +49,7 @@ def models(folder: Path) -> list[str]:
     """Return the model that drew the train samples of each round."""
     con = Ledger(folder).connect()
     rows = con.sql("select distinct round, model from samples where split = 'train' order by round").fetchall()
-    assert [round for round, _ in rows] == list(range(1, len(rows) + 1))
+    assert [round_index for round_index, _ in rows] == list(range(1, len(rows) + 1))
     return [model for _, model in rows]
 
 

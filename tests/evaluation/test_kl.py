@@ -137,13 +137,17 @@ def prompter() -> Prompter:
 
 def test_own_samples_are_the_tokens_that_the_model_sampled(tmp_path: Path) -> None:
     pairs = [(sample(f"p{i}", a, tokens=i + 1), verdict()) for i in range(6) for a in range(3)]
-    pairs += [(sample("p0", 9, tokens=99, hinted=True), verdict()), (sample("p0", 0, tokens=98, round=2), verdict())]
+    pairs += [
+        (sample("p0", 9, tokens=99, hinted=True), verdict()),
+        (sample("p0", 0, tokens=98, round_index=2), verdict()),
+    ]
     con = ledger_of(tmp_path, pairs).connect()
     problems = {f"p{i}": Problem(f"p{i}", f"What is {i}?", "1", "math") for i in range(6)}
     prompts = prompter()
 
     def drawn(**changes: Any) -> list[Example]:
-        options: dict[str, Any] = {"round": 1, "split": "train", "model": "m", "problems": problems, "prompts": prompts}
+        options: dict[str, Any] = {"round_index": 1, "split": "train", "model": "m"}
+        options |= {"problems": problems, "prompts": prompts}
         return own_samples(con, **options | changes)
 
     every = drawn()
@@ -166,13 +170,13 @@ def test_reference_solutions_are_those_that_there_are() -> None:
 
 def test_length_is_compared_with_the_first_round_of_the_split(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", i, tokens=10 + 10 * i), verdict()) for i in range(2)])
-    commit(ledger, "u1", [(sample("a", 0, tokens=30, round=3), verdict())])
-    commit(ledger, "u2", [(sample("a", 1, tokens=500, round=3, hinted=True), verdict())])
-    commit(ledger, "u3", [(sample("a", 0, tokens=40, round=0, split="dev"), verdict())])
+    commit(ledger, "u1", [(sample("a", 0, tokens=30, round_index=3), verdict())])
+    commit(ledger, "u2", [(sample("a", 1, tokens=500, round_index=3, hinted=True), verdict())])
+    commit(ledger, "u3", [(sample("a", 0, tokens=40, round_index=0, split="dev"), verdict())])
     con = ledger.connect()
-    assert length_change(con, round=3, split="train") == {
+    assert length_change(con, round_index=3, split="train") == {
         "tokens": 30, "first_round": 1, "first_tokens": 15, "ratio": 2
     }  # fmt: skip
-    assert length_change(con, round=0, split="dev")["ratio"] == 1
-    assert length_change(con, round=2, split="train") == {}
-    assert length_change(Ledger(tmp_path / "empty", is_writer=True).connect(), round=1, split="train") == {}
+    assert length_change(con, round_index=0, split="dev")["ratio"] == 1
+    assert length_change(con, round_index=2, split="train") == {}
+    assert length_change(Ledger(tmp_path / "empty", is_writer=True).connect(), round_index=1, split="train") == {}

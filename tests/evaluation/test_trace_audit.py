@@ -182,11 +182,11 @@ def correct(problem: str, sample_index: int, text: str) -> tuple[Sample, Verdict
 def test_only_selected_traces_are_looked_at_and_every_kind_is_counted(tmp_path: Path) -> None:
     pairs = [correct("a", 0, HONEST), correct("a", 1, "#### 7"), correct("b", 0, "3 + 5 = 7\n#### 7")]
     pairs += [correct("b", 1, "#### 7")]
-    found = flagged_traces(selected(tmp_path, pairs, dropped=1).connect(), round=1)
+    found = flagged_traces(selected(tmp_path, pairs, dropped=1).connect(), round_index=1)
     assert (found.traces, found.flagged) == (3, 2)
     assert found.counts == {kind: int(kind in ("no_derivation", "invalid_step")) for kind in KINDS}
     assert found.table.schema == FLAGGED
-    assert flagged_traces(Ledger(tmp_path).connect(), round=2).traces == 0
+    assert flagged_traces(Ledger(tmp_path).connect(), round_index=2).traces == 0
 
 
 def test_a_second_verifier_judges_against_the_references(tmp_path: Path) -> None:
@@ -194,18 +194,18 @@ def test_a_second_verifier_judges_against_the_references(tmp_path: Path) -> None
     pairs = [correct("a", 0, HONEST), correct("a", 1, "3 + 4 = 7\nThe answer is 7.")]
     con = selected(tmp_path, pairs).connect()
     with verifiers.Pool("regex", workers=0) as pool:
-        found = flagged_traces(con, round=1, references={"a": "#### 7"}, second=pool)
+        found = flagged_traces(con, round_index=1, references={"a": "#### 7"}, second=pool)
     assert found.counts["disagrees"] == 1
     (row,) = found.table.to_pylist()
     assert row["sample_id"] == pairs[1][0].id
     assert "regex says incorrect" in row["detail"]
     with verifiers.Pool("regex", workers=0) as pool, pytest.raises(ValueError, match="references"):
-        flagged_traces(con, round=1, second=pool)
+        flagged_traces(con, round_index=1, second=pool)
 
 
 def test_a_drawn_sample_is_seeded_and_can_be_of_one_kind(tmp_path: Path) -> None:
     pairs = [correct(f"p{i}", a, "#### 7" if a else "3 + 5 = 7\n#### 7") for i in range(10) for a in range(2)]
-    table = flagged_traces(selected(tmp_path, pairs).connect(), round=1).table
+    table = flagged_traces(selected(tmp_path, pairs).connect(), round_index=1).table
     first, again = drawn(table, count=4), drawn(table.take(list(reversed(range(table.num_rows)))), count=4)
     assert first == again
     assert first != drawn(table, count=4, seed=1)
@@ -222,7 +222,7 @@ def test_traces_of_the_tiny_model_that_were_right_by_luck_are_found(tmp_path: Pa
     changes: dict[str, Any] = {"rounds": 1, "run_dir": str(tmp_path / "run"), "data": data, "train": {"max_steps": 1}}
     list(star_rft.run(MINIATURE | changes))
     con = Ledger(tmp_path / "run").connect()
-    found = flagged_traces(con, round=1)
+    found = flagged_traces(con, round_index=1)
     assert found.traces == con.sql("select count(*) from selection where is_selected").fetchall()[0][0]
     stored = con.sql(
         "select count(*) from selection join traces using (sample_id) where is_selected and invalid_steps > 0"

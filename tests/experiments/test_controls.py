@@ -62,8 +62,8 @@ def controls(folder: Path, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def selected(home: Path, round: int) -> list[str]:
-    table = pq.read_table(RunFolder(home).selection(round), filters=[("is_selected", "=", True)])
+def selected(home: Path, round_index: int) -> list[str]:
+    table = pq.read_table(RunFolder(home).selection(round_index), filters=[("is_selected", "=", True)])
     return sorted(table["sample_id"].to_pylist())
 
 
@@ -140,7 +140,7 @@ def test_each_control_is_asked_exactly_what_the_round_was_asked(run: Path) -> No
 @pytest.mark.full
 def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> None:
     lineage = Lineage(RunFolder(run), "last", False)
-    found = compare(RunFolder(run), lineage, round=2, names=NAMES, seeds=[0], run_seed=0, batch_size=16)
+    found = compare(RunFolder(run), lineage, round_index=2, names=NAMES, seeds=[0], run_seed=0, batch_size=16)
     assert len({found.of_round.cost.model, *(row.cost.model for row in found.controls)}) == 5
     for row, contribution in zip(found.controls, found.contributions, strict=True):
         lead = found.of_round.pass_at_1.value - row.pass_at_1.value
@@ -152,7 +152,7 @@ def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> Non
     assert found.of_round.vs_start is not None
     assert found.of_round.vs_start.value == pytest.approx(gain)
     assert found.loop.samples == 2 * TRAIN * 4
-    assert found.loop.examples == sum(len(selected(run, round)) for round in (1, 2))
+    assert found.loop.examples == sum(len(selected(run, round_index)) for round_index in (1, 2))
 
 
 @pytest.mark.full
@@ -211,13 +211,13 @@ def test_another_seed_draws_and_trains_anew_and_the_sentence_is_of_their_mean(ru
 @pytest.mark.full
 def test_a_round_after_a_rolled_back_one_starts_from_the_better_model(run: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    for round, model_round in ((0, None), (1, 0), (2, 2), (3, 3)):
-        raw = json.loads(RunFolder(run).metrics(min(round, 2)).read_text())
+    for round_index, model_round in ((0, None), (1, 0), (2, 2), (3, 3)):
+        raw = json.loads(RunFolder(run).metrics(min(round_index, 2)).read_text())
         gate = None if model_round is None else {"model_round": model_round}
-        folder.round(round).mkdir(parents=True)
-        folder.metrics(round).write_text(json.dumps(raw | {"round": round, "gate": gate}))
+        folder.round(round_index).mkdir(parents=True)
+        folder.metrics(round_index).write_text(json.dumps(raw | {"round": round_index, "gate": gate}))
     from_last = Lineage(folder, "last", True)
-    assert [from_last.before(round) for round in (1, 2, 3)] == [0, 0, 2]
+    assert [from_last.before(round_index) for round_index in (1, 2, 3)] == [0, 0, 2]
     assert (from_last.rounds(3), from_last.rounds(1)) == ([3, 2], [1])
     assert Lineage(folder, "base", True).before(3) is None
     assert (Lineage(folder, "warm_start", True).before(3), Lineage(folder, "base", False).rounds(3)) == (0, [3])
@@ -253,15 +253,15 @@ def test_without_reference_solutions_that_control_is_left_out(run: Path, tmp_pat
     }
 
 
-def test_a_run_that_trains_on_comparisons_only_is_told_so(tmp_path: Path) -> None:
+def test_a_run_that_trains_by_preference_only_is_told_so(tmp_path: Path) -> None:
     changes = {"train": None, "preference": {"from": "last"}, "select.rules": ["correct", {"pairs": {}}]}
     config = settle(QUICKSTART, SMALL | changes | {"run_dir": str(tmp_path / "run")})
 
     def never(asked: AtOnce) -> Any:
         raise AssertionError(asked)
 
-    with open_run(config) as stages, pytest.raises(RunError, match="trains on comparisons only"):
-        make(stages, round=1, names=["random"], seeds=[0], at_once=never)
+    with open_run(config) as stages, pytest.raises(RunError, match="trains by preference only"):
+        make(stages, round_index=1, names=["random"], seeds=[0], at_once=never)
 
 
 def test_the_command_has_help_with_an_example() -> None:

@@ -138,7 +138,7 @@ def test_a_fork_whose_held_out_samples_would_be_others_is_refused(finished: Path
         done = call("fork", str(source), "other", change, cwd=tmp_path)
         assert done.returncode == 2
         assert said in done.stderr
-        assert "seed, select, train, preference, sample, budget, balance and rationalize" in done.stderr
+        assert "seed, select, train, preference, sample, budget, temperature_search and rationalize" in done.stderr
         assert not (tmp_path / "other").exists()
 
 

@@ -78,7 +78,7 @@ def make_run(path: Path, model: Path = ASSETS / "tiny", **changes: Any) -> Path:
     write_table(folder.frontier(1), classify(con, through_round=1, own=range(4), reviews={"suspect": False}))
     chosen = select(
         Ledger(path).connect(),
-        round=1,
+        round_index=1,
         rounds="all",
         rules=config.select.rules,
         weighting=config.train.weighting if config.train else "uniform",

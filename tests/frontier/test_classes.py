@@ -23,9 +23,9 @@ VERDICTS = {
 }
 
 
-def drawn(problem: str, outcomes: str, *, round: int = 1, **more: Any) -> list[tuple[Sample, Verdict]]:
+def drawn(problem: str, outcomes: str, *, round_index: int = 1, **more: Any) -> list[tuple[Sample, Verdict]]:
     """One sample a letter: c correct, i without an answer, u unknown, t truncated, 9 that answer."""
-    return [(sample(problem, i, round=round, **more), VERDICTS[o]) for i, o in enumerate(outcomes)]
+    return [(sample(problem, i, round_index=round_index, **more), VERDICTS[o]) for i, o in enumerate(outcomes)]
 
 
 def rows_of(folder: Path, pairs: Sequence[tuple[Sample, Verdict]], *, through_round: int = 1) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_a_healthy_run_has_no_suspects(tmp_path: Path) -> None:
 
 
 def test_only_what_was_known_after_a_round_makes_its_classes(tmp_path: Path) -> None:
-    con = ledger_of(tmp_path, [*drawn("a", "iiii"), *drawn("a", "c" * 12, round=2)]).connect()
+    con = ledger_of(tmp_path, [*drawn("a", "iiii"), *drawn("a", "c" * 12, round_index=2)]).connect()
     first, second = (classify(con, through_round=r) for r in (1, 2))
     assert [(t["class"][0].as_py(), t["in_round"][0].as_py()) for t in (first, second)] == [
         ("no_survivors", 1),
@@ -151,8 +151,8 @@ def test_the_table_has_its_schema_and_the_same_rows_each_time(tmp_path: Path) ->
 def test_a_reference_that_earlier_samples_gave_is_no_suspect(tmp_path: Path) -> None:
     """A policy that has unlearned an answer says nothing about the reference, however sure its newest samples are."""
     lost = [*healthy(60), *drawn("a", "c" * 8)]
-    for round in range(2, 6):
-        lost += drawn("a", "9" * 6, round=round)
+    for round_index in range(2, 6):
+        lost += drawn("a", "9" * 6, round_index=round_index)
     row = rows_of(tmp_path, lost, through_round=5)["a"]
     assert (row["reference_votes"], row["other_votes"]) == (8, 24)
     assert row["label_error_probability"] > 0.7

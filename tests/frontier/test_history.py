@@ -17,7 +17,7 @@ from tests.small_ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict
 
 
-def drawn(problem: str, outcomes: str, *, round: int = 1, **more: bool) -> list[tuple[Sample, Verdict]]:
+def drawn(problem: str, outcomes: str, *, round_index: int = 1, **more: bool) -> list[tuple[Sample, Verdict]]:
     """One sample a letter: c correct, i incorrect, u unknown, t truncated."""
     verdicts = {
         "c": verdict(),
@@ -25,7 +25,7 @@ def drawn(problem: str, outcomes: str, *, round: int = 1, **more: bool) -> list[
         "u": verdict("unknown", None),
         "t": verdict("incorrect", None, "truncated"),
     }
-    return [(sample(problem, i, round=round, **more), verdicts[o]) for i, o in enumerate(outcomes)]  # type: ignore[arg-type]
+    return [(sample(problem, i, round_index=round_index, **more), verdicts[o]) for i, o in enumerate(outcomes)]  # type: ignore[arg-type]
 
 
 def only(table: pa.Table) -> dict[str, object]:
@@ -41,7 +41,7 @@ def rounds_of(folder: Path, *outcomes: str) -> Ledger:
         [
             pair
             for r, o in enumerate(outcomes, start=1)
-            for pair in [*drawn("a", o, round=r), *drawn("b", "c", round=r)]
+            for pair in [*drawn("a", o, round_index=r), *drawn("b", "c", round_index=r)]
         ],
     )
 
@@ -70,7 +70,7 @@ def test_a_transition_compares_the_last_two_rounds_in_which_a_prompt_was_asked(
 
 
 def test_an_older_round_counts_half(tmp_path: Path) -> None:
-    row = only(counts(ledger_of(tmp_path, [*drawn("a", "cccc"), *drawn("a", "iiiic", round=2)]).connect()))
+    row = only(counts(ledger_of(tmp_path, [*drawn("a", "cccc"), *drawn("a", "iiiic", round_index=2)]).connect()))
     a, b = 0.5 + 4 / 2 + 1, 0.5 + 4
     assert row["pass_mean"] == pytest.approx(a / (a + b))
     assert [row["pass_low"], row["pass_high"]] == pytest.approx(list(beta(a, b).ppf([0.025, 0.975])))

@@ -37,10 +37,15 @@ def votes_of(*prompts: tuple[float, float, float]) -> Votes:
     return Votes(*(np.array(column, dtype=np.float64) for column in zip(*prompts, strict=True)))
 
 
-def cast(problem: str, reference: str, answers: str, *, round: int = 1, **more: Any) -> list[tuple[Sample, Verdict]]:
+def cast(
+    problem: str, reference: str, answers: str, *, round_index: int = 1, **more: Any
+) -> list[tuple[Sample, Verdict]]:
     """One sample for each of the answers, which a space parts."""
     return [
-        (sample(problem, i, round=round, **more), verdict("correct" if answer == reference else "incorrect", answer))
+        (
+            sample(problem, i, round_index=round_index, **more),
+            verdict("correct" if answer == reference else "incorrect", answer),
+        )
         for i, answer in enumerate(answers.split())
     ]
 
@@ -162,7 +167,7 @@ def test_long_numbers_that_differ_in_the_last_digit_are_two_answers(tmp_path: Pa
 
 def test_an_answer_that_was_found_correct_once_is_never_held_against_the_reference(tmp_path: Path) -> None:
     """A verifier that contradicts itself is not a wrong reference."""
-    pairs = [*cast("a", "7", "7"), *cast("a", "-", "7.0 7.0 7.0 8", round=2)]
+    pairs = [*cast("a", "7", "7"), *cast("a", "-", "7.0 7.0 7.0 8", round_index=2)]
     row = row_of(tmp_path, pairs)
     assert [row[name] for name in ("answer", "votes", "reference_votes")] == ["8", 1, 4]
 
@@ -179,11 +184,11 @@ def test_an_answer_spelt_like_the_reference_is_never_held_against_it(tmp_path: P
 def test_hinted_truncated_and_unknown_samples_have_no_vote(tmp_path: Path) -> None:
     pairs = [
         *cast("a", "7", "9"),
-        *cast("a", "7", "9 9", round=2, hinted=True),
-        (sample("a", 0, round=4), verdict("incorrect", "9", "truncated")),
-        (sample("a", 1, round=4), verdict("unknown", "9")),
-        (sample("a", 2, round=4), verdict("incorrect", None, "no_answer")),
-        (sample("a", 3, round=4), verdict("incorrect", "9, 8", "ambiguous")),
+        *cast("a", "7", "9 9", round_index=2, hinted=True),
+        (sample("a", 0, round_index=4), verdict("incorrect", "9", "truncated")),
+        (sample("a", 1, round_index=4), verdict("unknown", "9")),
+        (sample("a", 2, round_index=4), verdict("incorrect", None, "no_answer")),
+        (sample("a", 3, round_index=4), verdict("incorrect", "9, 8", "ambiguous")),
     ]
     assert row_of(tmp_path, pairs)["all_votes"] == 1
 
@@ -202,8 +207,8 @@ def test_other_models_and_temperatures_have_a_vote(tmp_path: Path) -> None:
 
 def test_the_newest_round_counts_most(tmp_path: Path) -> None:
     """The same votes, but in one the policy has come from 9 to the reference, in the other from it to 9."""
-    to_reference = [*cast("a", "7", "9 9 9 9 9 9 9 9"), *cast("a", "7", "7 7 7 7 7 7 7 7", round=2)]
-    from_reference = [*cast("b", "7", "7 7 7 7 7 7 7 7"), *cast("b", "7", "9 9 9 9 9 9 9 9", round=2)]
+    to_reference = [*cast("a", "7", "9 9 9 9 9 9 9 9"), *cast("a", "7", "7 7 7 7 7 7 7 7", round_index=2)]
+    from_reference = [*cast("b", "7", "7 7 7 7 7 7 7 7"), *cast("b", "7", "9 9 9 9 9 9 9 9", round_index=2)]
     found = find_label_errors(
         ledger_of(tmp_path, [*to_reference, *from_reference]).connect(), through_round=2
     ).to_pylist()

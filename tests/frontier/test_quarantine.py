@@ -30,13 +30,13 @@ SMALL: dict[str, Any] = {
 }
 
 
-def why(run: Path, problem: str, round: int) -> set[str]:
+def why(run: Path, problem: str, round_index: int) -> set[str]:
     query = "select distinct why from selection where problem_id = ? and in_round = ?"
-    return {found for (found,) in Ledger(run).connect().execute(query, [problem, round]).fetchall()}
+    return {found for (found,) in Ledger(run).connect().execute(query, [problem, round_index]).fetchall()}
 
 
-def trained_on(run: Path, round: int) -> int:
-    note = json.loads((run / f"rounds/{round:03d}/checkpoint/fit.json").read_text())
+def trained_on(run: Path, round_index: int) -> int:
+    note = json.loads((run / f"rounds/{round_index:03d}/checkpoint/fit.json").read_text())
     return int(note["report"]["examples"]) + int(note["report"]["dropped_too_long"])
 
 

@@ -18,10 +18,10 @@ from tests.small_ledgers import ledger_of, sample, verdict
 def two_rounds(folder: Path) -> Ledger:
     """Problem a is solved in round 2, b never, c from the first."""
     right, wrong = verdict(), verdict("incorrect")
-    pairs = [(sample("a", i), wrong) for i in range(8)] + [(sample("a", i, round=2), right) for i in range(16)]
-    for round in (1, 2):
-        pairs += [(sample("b", i, round=round), wrong) for i in range(8)]
-        pairs += [(sample("c", i, round=round), right) for i in range(8)]
+    pairs = [(sample("a", i), wrong) for i in range(8)] + [(sample("a", i, round_index=2), right) for i in range(16)]
+    for round_index in (1, 2):
+        pairs += [(sample("b", i, round_index=round_index), wrong) for i in range(8)]
+        pairs += [(sample("c", i, round_index=round_index), right) for i in range(8)]
     return ledger_of(folder, pairs)
 
 

@@ -95,7 +95,7 @@ def test_a_verdict_of_a_fork_is_newer_than_those_that_it_began_with(tmp_path: Pa
     for number in range(3):
         ledger.supersede(f"again-{number}", [(first.id, first.text, verdict())])
     names = {"u0", "again-2"}
-    ledger.fork(tmp_path / "fork/ledger", keeps_unit=names.__contains__, keeps_row=lambda round, split: True)
+    ledger.fork(tmp_path / "fork/ledger", keeps_unit=names.__contains__, keeps_row=lambda round_index, split: True)
     fork = Ledger(tmp_path / "fork", is_writer=True)
     fork.supersede("mine", [(first.id, first.text, verdict("incorrect"))])
     rows = fork.connect().execute("select problem_id, status from traces order by problem_id").fetchall()

@@ -54,7 +54,7 @@ def test_what_is_unknown_comes_first(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, run)
     ledger = Ledger(run, is_writer=True)
     ((problem,),) = ledger.connect().sql("select min(problem_id) from problems where split = 'train'").fetchall()
-    commit(ledger, "odd", [(sample(problem, 99, round=2), verdict("unknown", None))])
+    commit(ledger, "odd", [(sample(problem, 99, round_index=2), verdict("unknown", None))])
     with open_ledger(run, memory="1GB") as con:
         found = gather(run, con)
     assert (found.reasons[0].status, found.reasons[0].reason, found.reasons[0].samples) == ("unknown", "fault", 1)
@@ -67,7 +67,7 @@ def test_lengths_are_those_of_samples_without_a_hint(finished: Path, tmp_path: P
     with open_ledger(run, memory="1GB") as con:
         before = gather(run, con).lengths
     ledger = Ledger(run, is_writer=True)
-    commit(ledger, "hinted", [(sample("any", 99, round=2, tokens=10_000, hinted=True), verdict())])
+    commit(ledger, "hinted", [(sample("any", 99, round_index=2, tokens=10_000, hinted=True), verdict())])
     with open_ledger(run, memory="1GB") as con:
         assert gather(run, con).lengths == before
 

@@ -61,14 +61,14 @@ def test_the_trace_that_a_prompt_was_chosen_for_is_shown() -> None:
 
 def test_each_round_and_status_is_shown_before_the_same_again() -> None:
     looks = [
-        (round, status, f"{round} {status} {n}")
-        for round in (1, 2, 3)
+        (round_index, status, f"{round_index} {status} {n}")
+        for round_index in (1, 2, 3)
         for status in ("correct", "incorrect")
         for n in range(4)
     ]
     ids = [f"s{at}" for at in range(len(looks))]
     shown = [looks[ids.index(sample)][:2] for sample in traces_to_show(ids, looks, [])]
-    assert sorted(shown) == [(round, status) for round in (1, 2, 3) for status in ("correct", "incorrect")]
+    assert sorted(shown) == [(round_index, status) for round_index in (1, 2, 3) for status in ("correct", "incorrect")]
 
 
 def test_a_text_is_not_shown_twice_while_there_are_others() -> None:

@@ -13,7 +13,7 @@ from star_rft.runs.status import RunStatus
 from star_rft.types import Interval, RoundReport, Scores
 
 
-def report(round: int, change: Interval | None = None) -> RoundReport:
+def report(round_index: int, change: Interval | None = None) -> RoundReport:
     scores = Scores(
         split="dev",
         problems=20,
@@ -29,7 +29,7 @@ def report(round: int, change: Interval | None = None) -> RoundReport:
         tokens=100,
         vs_base=change,
     )
-    return RoundReport(round=round, model=f"m{round}", problems=20, held_out=scores)
+    return RoundReport(round=round_index, model=f"m{round_index}", problems=20, held_out=scores)
 
 
 def facts(folder: Path, *reports: RoundReport) -> Facts:

@@ -160,7 +160,7 @@ def test_text_of_a_model_is_escaped_wherever_it_stands(run: Path) -> None:
     text = "<script>alert('from a trace')</script></pre><img src=x onerror=alert(1)>"
     ledger = Ledger(run, is_writer=True)
     ((problem,),) = ledger.connect().sql("select min(problem_id) from problems where split = 'train'").fetchall()
-    commit(ledger, "hostile", [(sample(problem, 99, text, round=2), verdict("unknown", text))])
+    commit(ledger, "hostile", [(sample(problem, 99, text, round_index=2), verdict("unknown", text))])
     html = write_page(run).read_text()
     assert "&lt;script&gt;alert(" in html
     for hostile in ("<script>alert", "<img src=x"):

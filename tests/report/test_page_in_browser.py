@@ -28,7 +28,7 @@ def report(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     ledger = Ledger(run, is_writer=True)
     ((problem,),) = ledger.connect().sql("select min(problem_id) from problems where split = 'train'").fetchall()
     text = "</pre><script>document.title = 'executed'</script><img src=x onerror=\"document.title = 'executed'\">"
-    commit(ledger, "hostile", [(sample(problem, 99, text, round=2), verdict("unknown", text))])
+    commit(ledger, "hostile", [(sample(problem, 99, text, round_index=2), verdict("unknown", text))])
     return write_page(run).as_uri()
 
 

@@ -31,7 +31,9 @@ def why(trace: ShownTrace) -> list[str]:
 
 
 def test_traces_come_by_round_and_index_for_many_prompts_at_once(tmp_path: Path) -> None:
-    pairs = [(sample(name, i, round=round), verdict()) for name in "ab" for round in (2, 1) for i in (1, 0)]
+    pairs = [
+        (sample(name, i, round_index=round_index), verdict()) for name in "ab" for round_index in (2, 1) for i in (1, 0)
+    ]
     found = traces_of(ledger_of(tmp_path, pairs).connect(), ["b", "nothing", "a"])
     assert list(found) == ["b", "nothing", "a"]
     assert [(a.problem_id, a.round, a.sample_index) for a in found["b"]] == [
@@ -64,7 +66,7 @@ def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> Non
 def test_a_trace_that_several_rounds_looked_at_says_so_once_a_reason(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict()), (sample("a", 1), verdict())])
     finish_round(ledger, 1)
-    commit(ledger, "u1", [(sample("a", 0, "2 + 2 = 4", round=2), verdict())])
+    commit(ledger, "u1", [(sample("a", 0, "2 + 2 = 4", round_index=2), verdict())])
     finish_round(ledger, 2, rounds="all")
     first, second, third = traces_at(ledger, "a")
     assert why(first) == ["selected: trained on in rounds 1, 2"]
@@ -82,7 +84,7 @@ def test_a_weight_other_than_one_is_said(tmp_path: Path) -> None:
 
 def test_held_out_traces_are_shown_too(tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.parquet", {"dev": [problem("d")]})
-    ledger = ledger_of(tmp_path, [(sample("d", 0, split="dev", round=0), verdict())])
+    ledger = ledger_of(tmp_path, [(sample("d", 0, split="dev", round_index=0), verdict())])
     con = ledger.connect()
     (trace,) = traces_of(con, ["d"])["d"]
     assert (trace.split, why(trace)) == ("dev", ["held out: it measures the model, and is never trained on"])
@@ -124,9 +126,9 @@ def test_whose_trace_it_is_can_be_told_where_the_policys_indices_are_known(tmp_p
 def test_a_flag_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0), verdict())])
     row = {"sample_id": sample("a", 0).id, "problem_id": "a", "kind": "invalid_step", "detail": "1 + 1 = 3"}
-    for round in (1, 2):
-        path = tmp_path / "rounds" / f"{round:03d}" / "flagged.parquet"
-        write_table(path, pa.Table.from_pylist([row | {"in_round": round}], schema=FLAGGED))
+    for round_index in (1, 2):
+        path = tmp_path / "rounds" / f"{round_index:03d}" / "flagged.parquet"
+        write_table(path, pa.Table.from_pylist([row | {"in_round": round_index}], schema=FLAGGED))
     (trace,) = traces_at(ledger, "a")
     assert [(flag.words, flag.detail) for flag in trace.flags_once] == [("an equation does not hold", "1 + 1 = 3")]
     assert len(trace.flags) == 2
@@ -137,8 +139,8 @@ def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.parquet", {"train": asked})
     ledger = ledger_of(tmp_path, [(sample("a", i), verdict("incorrect")) for i in range(4)])
     finish_round(ledger, 1)
-    second = [(sample("a", i, round=2), verdict()) for i in range(16)]
-    commit(ledger, "u1", [*second, (sample("a", 0, round=2, hinted=True), verdict())])
+    second = [(sample("a", i, round_index=2), verdict()) for i in range(16)]
+    commit(ledger, "u1", [*second, (sample("a", 0, round_index=2, hinted=True), verdict())])
     finish_round(ledger, 2)
     found = prompts_of(ledger.connect(), ["b", "a", "nothing"])
     assert list(found) == ["b", "a"]

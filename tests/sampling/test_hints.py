@@ -114,8 +114,8 @@ def test_unsolved_prompts_are_those_of_this_round_and_without_hint(tmp_path: Pat
         (sample("d", 0, split="dev"), verdict("incorrect")),
     ]
     con = ledger_of(tmp_path, pairs).connect()
-    assert unsolved_problems(con, round=1) == ["b", "c"]
-    assert unsolved_problems(con, round=2) == []
+    assert unsolved_problems(con, round_index=1) == ["b", "c"]
+    assert unsolved_problems(con, round_index=2) == []
 
 
 @pytest.mark.full

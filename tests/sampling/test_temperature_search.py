@@ -32,7 +32,7 @@ def probes(folder: Path) -> Ledger:
 def test_the_balance_score_by_hand(tmp_path: Path) -> None:
     con = probes(tmp_path).connect()
     tried = temperature_search.scores(
-        con, round=1, temperature_of={"cool": 0.5, "warm": 1.0}, thresholds=[None, 0.5], target=4
+        con, round_index=1, temperature_of={"cool": 0.5, "warm": 1.0}, thresholds=[None, 0.5], target=4
     )
     by_pair = {(t.temperature, t.threshold): t.score for t in tried}
     assert by_pair[0.5, None] == pytest.approx((min(2 / 4, 1) * 2 / 4 + 0) / 2)

@@ -45,7 +45,13 @@ def scored_ledger(folder: Path, *, threshold: float | None = None) -> tuple[Ledg
     scoring = ScorerSettings("lengths", lambda policy: scorer, threshold=threshold, decides=True)
     problems = {name: Problem(name, "?", "2", "math") for name in "ab"}
     rows = scored(
-        ledger.connect(), scorer, scoring, round=1, split="train", problems=problems, advance=lambda done, tokens: None
+        ledger.connect(),
+        scorer,
+        scoring,
+        round_index=1,
+        split="train",
+        problems=problems,
+        advance=lambda done, tokens: None,
     )
     ledger.score("score-train-001", "lengths", scorer.version, list(rows))
     return ledger, scorer

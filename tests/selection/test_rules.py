@@ -70,10 +70,10 @@ def test_among_equals_the_preferred_one_stays(tmp_path: Path, prefer: str, sampl
 
 def test_earlier_rounds_are_replayed_only_when_asked(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, [(sample("a", 0, "1 + 1 = 2"), verdict())])
-    commit(ledger, "u1", [(sample("a", 0, "3 - 1 = 2", round=2), verdict())])
-    assert len(chosen(ledger, round=2, rounds="all")) == 2
-    assert len(chosen(ledger, round=2, rounds="last")) == 1
-    assert len(chosen(ledger, round=1, rounds="all")) == 1
+    commit(ledger, "u1", [(sample("a", 0, "3 - 1 = 2", round_index=2), verdict())])
+    assert len(chosen(ledger, round_index=2, rounds="all")) == 2
+    assert len(chosen(ledger, round_index=2, rounds="last")) == 1
+    assert len(chosen(ledger, round_index=1, rounds="all")) == 1
 
 
 def test_per_prompt_weights_sum_to_one_a_problem(tmp_path: Path) -> None:

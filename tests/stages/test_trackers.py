@@ -80,8 +80,8 @@ def nothing(*step: float) -> None:
     return None
 
 
-def train(trackers: Trackers, *, round: int, steps: range, of: int) -> None:
-    on_step = trackers.training("training", round, nothing)
+def train(trackers: Trackers, *, round_index: int, steps: range, of: int) -> None:
+    on_step = trackers.training("training", round_index, nothing)
     for step in steps:
         on_step(step, of, 1 / step, 100.0, 1e-3)
 
@@ -149,11 +149,11 @@ def test_tensorboard_reads_what_a_run_and_its_resumption_logged_once(finished: P
 
 def test_steps_go_on_over_rounds_and_a_resumed_training_repeats_none(notebook: type[Notebook], tmp_path: Path) -> None:
     first = opened(tmp_path)
-    train(first, round=1, steps=range(1, 6), of=8)
+    train(first, round_index=1, steps=range(1, 6), of=8)
     first.close(is_broken_off=True)
     resumed = opened(tmp_path)
-    train(resumed, round=1, steps=range(4, 9), of=8)  # from the checkpoint after its third step
-    train(resumed, round=2, steps=range(1, 4), of=3)
+    train(resumed, round_index=1, steps=range(4, 9), of=8)  # from the checkpoint after its third step
+    train(resumed, round_index=2, steps=range(1, 4), of=3)
     resumed.round(RoundReport(round=2, model="", problems=1))
     resumed.round(RoundReport(round=2, model="", problems=1))
     resumed.close()
@@ -172,9 +172,9 @@ def test_a_tracker_that_fails_is_switched_off_with_one_warning(
 ) -> None:
     notebook.fails_at = moment
     trackers = opened(tmp_path)
-    train(trackers, round=1, steps=range(1, 4), of=3)
+    train(trackers, round_index=1, steps=range(1, 4), of=3)
     trackers.close()
-    train(trackers, round=2, steps=range(1, 4), of=3)
+    train(trackers, round_index=2, steps=range(1, 4), of=3)
     trackers.close()
     assert [r.getMessage() for r in caplog.records if r.name == "star_rft"] == [
         "WARNING: tracker notebook failed (ConnectionError: no route to the server);"
@@ -188,7 +188,7 @@ def test_a_tracker_that_hangs_holds_up_neither_a_step_nor_the_end(
     monkeypatch.setattr("star_rft.stages.trackers.PATIENCE", 0.2)
     notebook.hangs = threading.Event()
     trackers = opened(tmp_path)
-    train(trackers, round=1, steps=range(1, 2000), of=2000)
+    train(trackers, round_index=1, steps=range(1, 2000), of=2000)
     trackers.close()
     notebook.hangs.set()
     (line,) = [r.getMessage() for r in caplog.records if r.name == "star_rft"]

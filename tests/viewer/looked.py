@@ -40,14 +40,14 @@ HOSTILE_PATHS = [
 ]
 
 
-def finish_and_flag(ledger: Ledger, round: int) -> None:
+def finish_and_flag(ledger: Ledger, round_index: int) -> None:
     """Class the prompts, select and flag, as the loop does."""
-    finish_round(ledger, round)
+    finish_round(ledger, round_index)
     flagged = ledger.connect().sql(
         "select in_round, sample_id, s.problem_id, 'invalid_step' as kind, '1 + 1 = 3' as detail from selection s"
-        f" join verdicts using (sample_id) where is_selected and in_round = {round} and invalid_steps > 0"
+        f" join verdicts using (sample_id) where is_selected and in_round = {round_index} and invalid_steps > 0"
     )
-    write_table(RunFolder(ledger.run_dir).flagged(round), flagged.to_arrow_table().cast(FLAGGED))
+    write_table(RunFolder(ledger.run_dir).flagged(round_index), flagged.to_arrow_table().cast(FLAGGED))
 
 
 def write_run(folder: Path) -> Ledger:
@@ -60,20 +60,24 @@ def write_run(folder: Path) -> Ledger:
     write_problems(folder / "problems.parquet", {"train": asked, "dev": held_out})
     ledger = Ledger(folder, is_writer=True)
     right, wrong, broken = verdict(), verdict("incorrect", "3"), verdict("unknown", None, "undecided")
-    for round in (1, 2):
-        pairs = [(sample("a", i, f"Sum {i}: 1 + 1 = 2\n#### 2", round=round), right) for i in range(4)]
-        pairs += [(sample("b", i, f"1 + {i} = 3\n#### 3", round=round), wrong) for i in range(3)]
-        pairs += [(sample("c", 0, "1 + 1 = 3\n#### 2", round=round), right)]
-        pairs += [(sample("c", i, "#### 3", round=round), wrong) for i in (1, 2, 3)]
-        pairs += [(sample("c", 0, "A Hint. 1 + 1 = 2\n#### 2", round=round, hinted=True), right)]
-        pairs += [(sample("d", 0, "who knows", round=round), broken), (sample("d", 1, "#### 2", round=round), right)]
-        commit(ledger, f"r{round}-train", pairs)
-        finish_and_flag(ledger, round)
-    for round in (0, 1, 2):
-        pairs = [
-            (sample("h", i, "ÄPFEL #### 2", round=round, split="dev"), right if i < round else wrong) for i in (0, 1)
+    for round_index in (1, 2):
+        pairs = [(sample("a", i, f"Sum {i}: 1 + 1 = 2\n#### 2", round_index=round_index), right) for i in range(4)]
+        pairs += [(sample("b", i, f"1 + {i} = 3\n#### 3", round_index=round_index), wrong) for i in range(3)]
+        pairs += [(sample("c", 0, "1 + 1 = 3\n#### 2", round_index=round_index), right)]
+        pairs += [(sample("c", i, "#### 3", round_index=round_index), wrong) for i in (1, 2, 3)]
+        pairs += [(sample("c", 0, "A Hint. 1 + 1 = 2\n#### 2", round_index=round_index, hinted=True), right)]
+        pairs += [
+            (sample("d", 0, "who knows", round_index=round_index), broken),
+            (sample("d", 1, "#### 2", round_index=round_index), right),
         ]
-        commit(ledger, f"r{round}-dev", pairs)
+        commit(ledger, f"r{round_index}-train", pairs)
+        finish_and_flag(ledger, round_index)
+    for round_index in (0, 1, 2):
+        pairs = [
+            (sample("h", i, "ÄPFEL #### 2", round_index=round_index, split="dev"), right if i < round_index else wrong)
+            for i in (0, 1)
+        ]
+        commit(ledger, f"r{round_index}-dev", pairs)
     return ledger
 
 

@@ -95,7 +95,7 @@ def test_a_prompt_has_its_attempts_round_by_round(address: str) -> None:
 
 def test_a_duplicate_links_to_the_one_that_was_kept(address: str) -> None:
     html = get(address, "/prompt/a")
-    kept = sample("a", 0, round=2).id
+    kept = sample("a", 0, round_index=2).id
     assert f'duplicate of <a href="#t-{kept}">round 2, sample 0</a> (the same list of equations)' in html
     assert html.count(f'id="t-{kept}"') == 1
 
@@ -105,7 +105,7 @@ def test_a_prompt_that_is_not_in_the_list_says_so(address: str) -> None:
 
 
 def test_a_trace_leads_to_its_place_on_its_prompts_page(address: str) -> None:
-    one = sample("c", 1, round=2).id
+    one = sample("c", 1, round_index=2).id
     answer = httpx.get(f"{address}/trace/{one}?status=incorrect")
     assert answer.status_code == 307
     assert answer.headers["location"] == f"/prompt/c?status=incorrect#t-{one}"

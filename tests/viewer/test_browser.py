@@ -85,8 +85,8 @@ def test_columns_stand_side_by_side_where_there_is_room_and_below_each_other_whe
 
 def test_many_rounds_scroll_in_their_own_frame(chromium: Browser, tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path / "run", [(sample("a", 0), verdict())])
-    for round in range(2, 12):
-        commit(ledger, f"u{round}", [(sample("a", 0, round=round), verdict())])
+    for round_index in range(2, 12):
+        commit(ledger, f"u{round_index}", [(sample("a", 0, round_index=round_index), verdict())])
     with viewed(tmp_path / "run", tmp_path / "scratch") as (url, _), opened(chromium, f"{url}/prompt/a") as (page, _):
         assert overflow(page) == 0
         frame = page.locator(".rounds")
@@ -165,7 +165,7 @@ def test_what_has_the_focus_can_be_seen(chromium: Browser, address: str) -> None
 def test_a_link_to_a_trace_shows_it_also_behind_others_that_say_the_same(chromium: Browser, address: str) -> None:
     from playwright.sync_api import expect
 
-    hidden = sample("c", 3, round=2).id
+    hidden = sample("c", 3, round_index=2).id
     with opened(chromium, f"{address}/prompt/c") as (page, _):
         assert not page.locator(f"#t-{hidden}").is_visible()
     with opened(chromium, f"{address}/trace/{hidden}") as (page, complaints):
@@ -238,7 +238,7 @@ def test_a_run_that_grows_says_so_and_shows_the_rest(
         opened(chromium, f"{url}/?status=correct") as (page, _),
     ):
         assert page.locator(".notice").count() == 0
-        commit(ledger, "more", [(sample("new", 0, round=3), verdict())])
+        commit(ledger, "more", [(sample("new", 0, round_index=3), verdict())])
         page.reload()
         assert "has grown" in page.inner_text(".notice")
         for _ in range(100):

@@ -80,7 +80,7 @@ def test_a_row_says_how_many_of_a_prompts_traces_were_found_and_where(tmp_path: 
     assert (row.id, row.hits, row.traces, row.samples, row.correct) == ("a", 1, 8, 8, 8)
     assert [(bar.round, bar.samples, bar.correct) for bar in row.bars] == [(1, 4, 4), (2, 4, 4)]
     assert [bit.text for bit in row.example if bit.is_hit] == ["Sum 1"]
-    assert hits_of(index, found, "a") == {sample("a", 1, round=2).id}
+    assert hits_of(index, found, "a") == {sample("a", 1, round_index=2).id}
     assert hits_of(index, found, "nothing") == set()
 
 

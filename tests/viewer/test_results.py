@@ -145,7 +145,7 @@ def test_the_orders_of_prompts(looked: tuple[Index, list[dict[str, Any]]]) -> No
 def test_the_newest_solved_come_first(tmp_path: Path) -> None:
     pairs = [(sample("a", 0), verdict()), (sample("b", 0), verdict("incorrect"))]
     ledger = ledger_of(tmp_path, pairs)
-    commit(ledger, "u1", [(sample(name, 0, round=2), verdict()) for name in "ab"])
+    commit(ledger, "u1", [(sample(name, 0, round_index=2), verdict()) for name in "ab"])
     index = index_of(tmp_path, tmp_path, group_by=None)
     found = find(index, read([("sort", "solved")]))
     assert [index.prompts.ids[number] for number in found.prompts] == ["b", "a"]
@@ -232,8 +232,8 @@ def test_a_trace_that_one_round_kept_and_another_dropped_was_kept(tmp_path: Path
     con = ledger.connect()
     dropped = con.sql("select * replace (false as is_selected, 'over_cap' as why) from selection").to_arrow_table()
     kept = con.sql("select * replace (2 as in_round) from selection").to_arrow_table()
-    for round, table in ((1, dropped), (2, kept)):
-        write_table(tmp_path / "rounds" / f"{round:03d}" / "selection.parquet", table)
+    for round_index, table in ((1, dropped), (2, kept)):
+        write_table(tmp_path / "rounds" / f"{round_index:03d}" / "selection.parquet", table)
     index = index_of(tmp_path, tmp_path)
     assert find(index, read([("why", "selected")])).traces == 1
     assert find(index, read([("why", "over_cap")])).traces == 0

@@ -40,9 +40,9 @@ def seconds(facts: Facts) -> Plot:
 
 def tokens(facts: Facts) -> Plot:
     """Sampled tokens by round and purpose."""
-    rounds = sorted({round for round, _ in facts.tokens})
+    rounds = sorted({round_index for round_index, _ in facts.tokens})
     kinds = [kind for kind in TOKEN_COLOURS if any(found == kind for _, found in facts.tokens)]
-    spent = {kind: [float(facts.tokens.get((round, kind), 0)) for round in rounds] for kind in kinds}
+    spent = {kind: [float(facts.tokens.get((round_index, kind), 0)) for round_index in rounds] for kind in kinds}
     return _bars(
         "tokens", "sampled tokens by round and purpose", rounds, spent, TOKEN_COLOURS, unit="tokens", form=",.0f"
     )
@@ -71,11 +71,11 @@ def _bars(
     drawn.update_yaxes(title={"text": unit})
     rows = [
         [
-            str(round),
+            str(round_index),
             *(f"{values[at]:{form}}" for values in spent.values()),
             f"{sum(v[at] for v in spent.values()):{form}}",
         ]
-        for at, round in enumerate(rounds)
+        for at, round_index in enumerate(rounds)
     ]
     return Plot(name, label, drawn, ("round", *spent, "all"), rows)
 

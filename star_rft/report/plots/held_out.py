@@ -133,10 +133,10 @@ def _band(measured: HeldOutCurve, colour: str) -> dict[str, object]:
     }
 
 
-def _said(round: int, first: int, chosen: int) -> str:
-    if round == first:
-        return f"round {round} (before)"
-    return f"round {round} (the one to use)" if round == chosen else f"round {round}"
+def _said(round_index: int, first: int, chosen: int) -> str:
+    if round_index == first:
+        return f"round {round_index} (before)"
+    return f"round {round_index} (the one to use)" if round_index == chosen else f"round {round_index}"
 
 
 def _few(ks: Sequence[int]) -> list[int]:

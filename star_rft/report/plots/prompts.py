@@ -76,7 +76,7 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
         key=lambda node: (node[0], names.index(node[1])),
     )
     place = {node: number for number, node in enumerate(nodes)}
-    rounds = sorted({round for round, _ in nodes})
+    rounds = sorted({round_index for round_index, _ in nodes})
     totals = {
         node: sum(f.prompts for f in found if node in ((f.round, f.was), (f.later_round, f.now))) for node in nodes
     }
@@ -87,8 +87,8 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
             node={
                 "label": [plain(name) for _, name in nodes],
                 "color": [CLASS_COLOURS[name] for _, name in nodes],
-                "customdata": [f"after round {round}" for round, _ in nodes],
-                "x": [_across(rounds.index(round), len(rounds)) for round, _ in nodes],
+                "customdata": [f"after round {round_index}" for round_index, _ in nodes],
+                "x": [_across(rounds.index(round_index), len(rounds)) for round_index, _ in nodes],
                 "y": _heights(nodes, totals),
                 "pad": FLOW_PAD,
                 "thickness": 14,
@@ -103,7 +103,7 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
             },
         )
     )
-    for at, round in enumerate(rounds):
+    for at, round_index in enumerate(rounds):
         edge = "left" if at == 0 else "right" if at == len(rounds) - 1 else "center"
         drawn.add_annotation(
             x=at / (len(rounds) - 1),
@@ -112,11 +112,11 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
             yref="paper",
             showarrow=False,
             xanchor=edge,
-            text=f"round {round}",
+            text=f"round {round_index}",
         )
     rows = [[plain(name), *(f"{count.get(name, 0):,}" for _, count in counts)] for name in names]
     rows = [row for row in rows if any(cell != "0" for cell in row[1:])]
-    columns = ("class", *(f"round {round}" for round, _ in counts))
+    columns = ("class", *(f"round {round_index}" for round_index, _ in counts))
     label = "classes of train prompts after each round, and how prompts moved between them"
     return Plot("flows", label, drawn, columns, rows, width=300 + 130 * len(rounds))
 
@@ -128,15 +128,15 @@ def _across(at: int, of: int) -> float:
 
 def _heights(nodes: Sequence[tuple[int, str]], totals: Mapping[tuple[int, str], int]) -> list[float]:
     """Return each node's centre: a round's classes stacked from the top, so that a class stays at about one height."""
-    columns = {round: [node for node in nodes if node[0] == round] for round, _ in nodes}
+    columns = {round_index: [node for node in nodes if node[0] == round_index] for round_index, _ in nodes}
     gap = FLOW_PAD / FLOW_HEIGHT
     share = 1 - gap * (max(map(len, columns.values())) - 1)  # of the height, for nodes
     found = []
-    for round, name in nodes:
-        column = columns[round]
-        at, whole = column.index((round, name)), sum(totals[node] for node in column)
+    for round_index, name in nodes:
+        column = columns[round_index]
+        at, whole = column.index((round_index, name)), sum(totals[node] for node in column)
         above = sum(totals[node] for node in column[:at])
-        centre = share * (above + totals[round, name] / 2) / whole + at * gap
+        centre = share * (above + totals[round_index, name] / 2) / whole + at * gap
         found.append(min(max(centre, 0.001), 0.999))
     return found
 

@@ -30,8 +30,8 @@ def funnel(by_round: Mapping[int, Sequence[FunnelStep]]) -> Plot:
     if len(rounds) > 1:
         drawn.update_layout(updatemenus=[_menu(rounds)])
     rows = [
-        [str(round), step.what, f"{step.traces:,}", f"{step.dropped:,}" if step.why else "", plain(step.why)]
-        for round, steps in by_round.items()
+        [str(round_index), step.what, f"{step.traces:,}", f"{step.dropped:,}" if step.why else "", plain(step.why)]
+        for round_index, steps in by_round.items()
         for step in steps
     ]
     label = "traces from sampling to training, by the reason that they were dropped for"
@@ -53,8 +53,12 @@ def _bars(steps: Sequence[FunnelStep]) -> dict[str, Any]:
 
 def _menu(rounds: Sequence[int]) -> dict[str, Any]:
     buttons = [
-        {"label": f"round {round}", "method": "update", "args": [{"visible": [other == round for other in rounds]}]}
-        for round in rounds
+        {
+            "label": f"round {round_index}",
+            "method": "update",
+            "args": [{"visible": [other == round_index for other in rounds]}],
+        }
+        for round_index in rounds
     ]
     place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
     return {"buttons": buttons, "active": len(rounds) - 1, **place}
@@ -109,11 +113,14 @@ def _lines(name: str, label: str, lines: Sequence[Line]) -> Plot:
             marker={"size": 4 if line.is_aside else 7, "symbol": "square" if line.colour == BLUE else "circle"},
             hovertemplate=f"{line.name}, round %{{x}}: %{{y:.3g}}<extra></extra>",
         )
-    rounds = sorted({round for line in lines for round in line.points})
+    rounds = sorted({round_index for line in lines for round_index in line.points})
     drawn.update_xaxes(round_axis(rounds))
     drawn.update_yaxes(rangemode="tozero")
     rows = [
-        [str(round), *(f"{line.points[round]:.3g}" if round in line.points else "-" for line in lines)]
-        for round in rounds
+        [
+            str(round_index),
+            *(f"{line.points[round_index]:.3g}" if round_index in line.points else "-" for line in lines),
+        ]
+        for round_index in rounds
     ]
     return Plot(name, label, drawn, ("round", *(line.name for line in lines)), rows)

@@ -99,8 +99,8 @@ def test_the_optimizer_goes_on_from_shards_to_one_process_and_back(base: Path, t
     launched: Callable[..., FitReport] = partial(fit_launched, launch=WHERE["fsdp2"])
     for name, ways in (("a", (here, launched)), ("b", (launched, here)), ("c", (here, here))):
         last: Path | None = None
-        for round, way in enumerate(ways):
-            out = tmp_path / f"{name}{round}"
+        for round_index, way in enumerate(ways):
+            out = tmp_path / f"{name}{round_index}"
             way(
                 random_examples(16), model_path=last or base, out_dir=out, work_dir=tmp_path / "work", max_steps=3,
                 save_optimizer=True, optimizer_from=last, **COMMON,
