@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from star_rft.models.resolve import SMOLLM2_INSTALL
 from star_rft.runs import environment
 from star_rft.runs.environment import DISTRIBUTION, Torch
+from verifiers.workers.cores import usable_cores
 
 Level = Literal["ok", "note", "problem"]
 
@@ -66,7 +67,7 @@ def examine() -> list[Diagnosis]:
         *packages(needed, environment.installed, pip),
         device(*environment.torch_build(), driver=driver, hidden=hidden, pip=pip),
         processes(environment.torch_build()[0], environment.torch_backends(), pip),
-        cores(environment.usable_cores(), os.environ.get("OMP_NUM_THREADS")),
+        cores(usable_cores(), os.environ.get("OMP_NUM_THREADS")),
         memory(*environment.usable_memory()),
         disk(shutil.disk_usage(".").free),
         writable("working folder", Path.cwd(), environment.is_writable),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
 from math import comb, isnan, log
@@ -26,6 +28,21 @@ def pass_at_k(correct: int, n: int, k: int) -> float:
     if not 0 < k <= n:
         raise ValueError(f"pass@{k} needs at least {k} samples a problem, not {n}")
     return 1.0 - comb(n - correct, k) / comb(n, k)
+
+
+def summed_pass_at_k(outcomes_P: Sequence[tuple[int, int]], k: int) -> Fraction:
+    """Return the sum of pass@k over problems of (correct, n): exact, so that equal curves are equal."""
+    alike = Counter(outcomes_P)
+    return sum((m * (1 - Fraction(comb(n - c, k), comb(n, k))) for (c, n), m in alike.items()), Fraction())
+
+
+def falls_below(after_P: Sequence[tuple[int, int]], before_P: Sequence[tuple[int, int]], *, largest: int) -> int | None:
+    """Return the smallest k up to `largest` at which one curve of mean pass@k is below another; None where none is.
+
+    Both are (correct, n) of the same problems.
+    """
+    ks = range(1, largest + 1)
+    return next((k for k in ks if summed_pass_at_k(after_P, k) < summed_pass_at_k(before_P, k)), None)
 
 
 def majority_at_k(answers: Sequence[str | None], is_correct: Sequence[bool], k: int) -> float:

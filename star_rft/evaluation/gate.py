@@ -12,15 +12,13 @@ pass@1, of equals the earliest.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from math import comb
 from typing import Any, Literal
 
-from star_rft.statistics import bootstrap, pass_at_k
+from star_rft.statistics import bootstrap, falls_below, pass_at_k, summed_pass_at_k
 from star_rft.types import Interval
 
 Action = Literal["keep", "stop", "roll_back", "warn"]
@@ -213,9 +211,8 @@ def compare(now: RoundEvidence, then: RoundEvidence, k: int, tolerance: float = 
 def crossing(now: RoundEvidence, then: RoundEvidence, largest: int) -> int | None:
     """Return the smallest k at which a round's mean pass@k is below an earlier round's; None where it never is."""
     ids = now.outcomes.keys() & then.outcomes.keys()
-    alike = [Counter((past.outcomes[i].correct, past.outcomes[i].n) for i in ids) for past in (now, then)]
-    ks = range(1, largest + 1)
-    return next((k for k in ks if _exact_sum(alike[0], k) < _exact_sum(alike[1], k)), None)
+    after, before = ([(past.outcomes[i].correct, past.outcomes[i].n) for i in ids] for past in (now, then))
+    return falls_below(after, before, largest=largest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,14 +315,10 @@ def _at_k(outcome: Outcome, k: int, more: int = 0) -> float:
     return pass_at_k(outcome.correct + max(more, 0), outcome.n, k)
 
 
-def _exact_sum(alike: Mapping[tuple[int, int], int], k: int) -> Fraction:
-    """Sum pass@k over problems, given how many share (correct, n): exact, so that equal rounds are equal."""
-    return sum((m * (1 - Fraction(comb(n - c, k), comb(n, k))) for (c, n), m in alike.items()), Fraction())
-
-
 def _mean_rate(past: RoundEvidence) -> Fraction:
-    alike = Counter((outcome.correct, outcome.n) for outcome in past.outcomes.values())
-    return _exact_sum(alike, 1) / len(past.outcomes)
+    return summed_pass_at_k([(outcome.correct, outcome.n) for outcome in past.outcomes.values()], 1) / len(
+        past.outcomes
+    )
 
 
 def _largest_k(gate: Gate, history: Sequence[RoundEvidence]) -> int:

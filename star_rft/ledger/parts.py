@@ -19,6 +19,7 @@ from star_rft.ledger.manifest import Line, Manifest
 from star_rft.ledger.schemas import SAMPLES, SCORES, VERDICTS
 from star_rft.types import Sample
 from verifiers.types import Verdict
+from verifiers.workers.cores import usable_cores
 
 FIRST = 0  # the `part` of a sample's first verdict; those that supersede it have larger ones
 
@@ -126,7 +127,7 @@ def damaged(manifest: Manifest, *, reads_all: bool = False) -> list[Damage]:
     A part with the size and time of its writing is believed, unless `reads_all`; any other is read and its SHA-256
     compared, on all cores (hashing holds no lock of Python's).
     """
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
         found = threads.map(
             lambda item: next(_faults(manifest.folder, *item, reads_all=reads_all), None), manifest.groups.items()
         )

@@ -22,7 +22,7 @@ from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.runs.status import RunStatus, status_of
 from star_rft.runs.timing import Span, read_spans
-from star_rft.statistics import bootstrap_columns, majority_at_k, pass_at_k
+from star_rft.statistics import bootstrap_columns, falls_below, majority_at_k, pass_at_k
 from star_rft.types import Interval, RoundReport, Split
 
 if TYPE_CHECKING:
@@ -260,7 +260,10 @@ DIFFICULTY = (
 
 @dataclass(frozen=True, slots=True)
 class HeldOutCurve:
-    """One evaluated round on one split. `named` are pass@k and maj@k of the config's k; `curve` is pass@k by k."""
+    """One evaluated round on one split. `named` are pass@k and maj@k of the config's k; `curve` is pass@k by k.
+
+    `outcomes` are (correct, n) by problem id.
+    """
 
     round: int
     problems: int
@@ -268,6 +271,7 @@ class HeldOutCurve:
     named: dict[str, Interval]
     curve: dict[int, Interval]
     by_group: dict[str, float]
+    outcomes: dict[str, tuple[int, int]]
 
 
 def measured(folder: RunFolder, rounds: Sequence[int], *, split: Split, ks: Sequence[int]) -> list[HeldOutCurve]:
@@ -294,9 +298,10 @@ def is_by_difficulty(found: Sequence[HeldOutCurve]) -> bool:
 
 
 def crossing(later: HeldOutCurve, earlier: HeldOutCurve) -> int | None:
-    """Return the smallest k of the curves at which a round lies below an earlier one; None where it never does."""
-    both = sorted(later.curve.keys() & earlier.curve.keys())
-    return next((k for k in both if later.curve[k].value < earlier.curve[k].value - 1e-9), None)
+    """Return the smallest k that was drawn at which a round lies below an earlier one; None where it never does."""
+    ids = sorted(later.outcomes.keys() & earlier.outcomes.keys())
+    after, before = ([found.outcomes[i] for i in ids] for found in (later, earlier))
+    return falls_below(after, before, largest=min(later.n, earlier.n))
 
 
 def _measured(round_index: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> HeldOutCurve:
@@ -317,6 +322,7 @@ def _measured(round_index: int, rows: Rows, ks: Sequence[int], difficulty: Mappi
         named={name: found for name, found in intervals.items() if _is_named(name, asked)},
         curve={k: intervals[f"pass@{k}"] for k in points},
         by_group=_by_group(rows, difficulty),
+        outcomes={row["problem_id"]: (row["correct"], row["n"]) for row in rows},
     )
 
 

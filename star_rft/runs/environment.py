@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 from typing import NamedTuple
 
+from verifiers.workers.cores import usable_cores
+
 RECORDED = (
     "star-rft",
     "torch",
@@ -58,7 +60,7 @@ def _device() -> str:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-    return f"{_cpu()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    return f"{_cpu()}, {usable_cores()} cores"
 
 
 def _cpu() -> str:
@@ -119,13 +121,6 @@ def nvidia_driver() -> str | None:
         return None
     match = re.search(r"CUDA Version:\s*(\d+\.\d+)", done.stdout)
     return match[1] if done.returncode == 0 and match else None
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: of the machine, of its affinity, and of its container's share."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
-    return min(allowed, max(1, int(quota) // int(period))) if quota.isdecimal() and period else allowed
 
 
 def usable_memory() -> tuple[int, int]:

@@ -27,6 +27,19 @@ def test_a_funnel_loses_exactly_what_was_dropped() -> None:
     assert steps[-1].traces == 10
 
 
+def test_a_funnel_leaves_label_errors_out_before_it_counts_verdicts() -> None:
+    """Selection leaves them out first, whatever the verdicts on their samples are."""
+    dropped = {"duplicate": 1, "incorrect": 4, "quarantined": 3, "unknown": 2}
+    steps = funnel(RoundReport(round=1, model="m", problems=4, selected=10, dropped=dropped))
+    assert [(step.why, step.traces) for step in steps] == [
+        ("", 20),
+        ("quarantined", 17),
+        ("unknown", 15),
+        ("incorrect", 11),
+        ("duplicate", 10),
+    ]
+
+
 def test_the_funnels_of_a_run_end_at_what_is_selected(facts: Facts) -> None:
     assert set(facts.funnels) == {1, 2}
     for report in facts.trained:

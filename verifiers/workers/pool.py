@@ -7,7 +7,6 @@ own time limit itself, and returns `incorrect` with reason `timeout`.)
 
 from __future__ import annotations
 
-import os
 import sys
 import weakref
 from collections import deque
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers.registry import Check, VerifierError, get, importable_path
 from verifiers.types import Verdict
+from verifiers.workers.cores import usable_cores
 from verifiers.workers.worker import run_check
 
 if TYPE_CHECKING:  # they import subprocess, ctypes and more, 20 ms that `import verifiers` need not pay
@@ -102,7 +102,7 @@ class Pool:
             raise VerifierError(f"timeout must be above 0 seconds, not {timeout}")
         if workers == 0 and timeout is not None and self.check.time_option is None:
             raise VerifierError("workers=0 checks in this process, where nothing can be killed: drop the timeout")
-        self.workers = _cores() if workers is None else workers
+        self.workers = usable_cores() if workers is None else workers
         self.timeout = self._limit(timeout)
         self._engine: Engine | None = None
         if self.workers:
@@ -202,11 +202,6 @@ def _verify_here(check: Check, completion: str, reference: Any, options: dict[st
 
         logging.getLogger("verifiers").warning("verifier %r failed, the verdict is unknown: %s", check.name, message)
     return verdict
-
-
-def _cores() -> int:
-    """The cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _recipe(check: Check, options: dict[str, Any]) -> Recipe:

@@ -25,6 +25,7 @@ from star_rft.files import write_json, write_table
 from star_rft.progress import OnStep
 from star_rft.training.options import FitReport, LoraSpec, Say
 from star_rft.types import Example, Preference
+from verifiers.workers.cores import usable_cores
 
 # accelerate's configs in this package, by the names that `launch.config` takes.
 CONFIGS = {name: Path(__file__).parent / "accelerate" / f"{name}.yaml" for name in ("fsdp2", "ddp")}
@@ -129,8 +130,7 @@ def _environment(launch: Launch) -> dict[str, str]:
     """Return this process's environment, the cores shared out, and `star_rft` found where it was found here."""
     root = str(Path(__file__).parents[3])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // launch.processes))
+    threads = str(max(1, usable_cores() // launch.processes))
     # PYTHONSAFEPATH: a file of the working folder takes no library's name, as it cannot in this process either.
     ours = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     return {"OMP_NUM_THREADS": threads, **os.environ, **ours}
