@@ -2,8 +2,9 @@
 
     python benchmarks/plan.py                    # 1,000,000 prompts with 4 samples each, and a tenth of that
 
-The ledger is synthetic (benchmarks/suspects.py makes it). `Waves.next` counts it in DuckDB, asks the adaptive budget,
-and writes and reads the wave; the sampler is asked for its batch size only. Each size runs in a process of its own.
+The ledger is synthetic (benchmarks/label_errors.py makes it). `Scheduler.next` counts it in DuckDB, asks the adaptive
+budget, and writes and reads the wave; the sampler is asked for its batch size only. Each size runs in a process of its
+own.
 """
 
 from __future__ import annotations

@@ -39,6 +39,14 @@ CONFIG: Mapping[str, str] = {
     "eval.drift": "eval.kl_traces",
 }
 METRICS: Mapping[str, str] = {
+    "prompts": "problems_sampled",
+    "diversity.prompts": "diversity.problems",
+    "diversity.ways": "diversity.distinct_solutions",
+    "diversity.ways_per_correct": "diversity.distinct_solutions_per_correct",
+    "diversity.all_right": "diversity.all_correct_share",
+    "diversity.all_wrong": "diversity.all_incorrect_share",
+    "diversity.saturated": "diversity.saturated_share",
+    "diversity.ngram_prompts": "diversity.ngram_problems",
     "survivors": "selected",
     "no_survivors": "unsolved",
     "no_survivors_interval": "unsolved_share_interval",

@@ -65,7 +65,7 @@ def _sampling(config: Mapping[str, Any]) -> str:
     parts = [f"n={sample['n']}", f"T={_value(sample['temperature'])}"]
     parts += [f"top-p {_value(sample['top_p'])}"] if sample["top_p"] != 1.0 else []
     parts += [f"top-k {sample['top_k']}"] if sample["top_k"] else []
-    parts += [f"{sample['prompts']} prompts a round"] if sample.get("prompts") else []
+    parts += [f"{sample['problems']} problems a round"] if sample.get("problems") else []
     parts += [f"{len(sample['models'])} models"] if len(sample.get("models", ())) > 1 else []
     parts += ["temperature search"] if config["temperature_search"] else []
     parts += ["hints"] if config["rationalize"] else []

@@ -240,18 +240,18 @@ class RoundReport:
     """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
 
     Counts are of this round's train samples, hinted ones apart; `selected` are the distinct traces selected for
-    training, `prompts` the train problems that were sampled, `unsolved` those of them without a correct sample, and
-    `invalid_steps_share` the share of the correct samples that state a false equation. `temperature_search` is the
-    temperature and threshold that were chosen, with their score; `waves` how often the plan was asked. `classes` and
-    `transitions` count train problems (`frontier`), `flagged` selected traces that may be right by luck; `diversity`
-    and `kl` are the figures of the modules of these names, and `gate` is its decision (`gate.Decision`). None means not
-    measured.
+    training, `problems_sampled` the train problems that were sampled, `unsolved` those of them without a correct
+    sample, and `invalid_steps_share` the share of the correct samples that state a false equation. `temperature_search`
+    is the temperature and threshold that were chosen, with their score; `waves` how often the plan was asked. `classes`
+    and `transitions` count train problems (`frontier`), `flagged` selected traces that may be right by luck;
+    `diversity` and `kl` are the figures of the modules of these names, and `gate` is its decision (`gate.Decision`).
+    None means not measured.
     """
 
     round: int
     model: str
     problems: int
-    prompts: int = 0
+    problems_sampled: int = 0
     samples: int = 0
     correct: int = 0
     unknown: int = 0

@@ -61,7 +61,7 @@ def miniature(config: configs.Config, folder: Path) -> dict[str, Any]:
         ],
         "eval": EVAL,
     }
-    changes |= {"sample.prompts": 8} if sample.prompts else {}
+    changes |= {"sample.problems": 8} if sample.problems else {}
     changes |= (
         {"temperature_search.temperatures": [0.7, 1.1], "temperature_search.problems": 4, "temperature_search.n": 3}
         if config.temperature_search
@@ -117,7 +117,7 @@ def most_samples(small: configs.Config) -> int:
     """Return how many samples a round of a miniature draws if nothing is solved without a hint."""
     hints = small.rationalize.n if small.rationalize else 0
     probes = 2 * 4 * 3 if small.temperature_search else 0
-    return (small.sample.prompts or 12) * (small.sample.n * len(small.sample.models) + hints) + probes
+    return (small.sample.problems or 12) * (small.sample.n * len(small.sample.models) + hints) + probes
 
 
 def switches(value: Any, name: str) -> Iterator[str]:
@@ -167,9 +167,9 @@ def _holds(config: configs.Config, report: star_rft.RoundReport, folder: Path) -
     )
     assert set(statuses) <= {"correct"} or config.train is None or config.scorer is not None
     asked = traces(folder, "select count(distinct problem_id) from samples where split = 'train' and not hinted")
-    prompts = 8 if config.sample.prompts else 12
+    prompts = 8 if config.sample.problems else 12
     assert asked == [(prompts,)]
-    assert report.prompts == prompts
+    assert report.problems_sampled == prompts
     drawn = traces(folder, "select count(*) from samples where split = 'train' and not hinted group by model")
     assert drawn == [(prompts * min(config.sample.n, 4),)] * len(config.sample.models)
     assert (report.hinted > 0) == (config.rationalize is not None)

@@ -73,7 +73,7 @@ def preview(config: Config) -> Preview:
 
 def _samples_a_round(config: Config, problems: Mapping[Split, int]) -> int:
     """Return how many completions a round draws at most: hints only where nothing was solved, so fewer as a rule."""
-    prompts = min(problems["train"], config.sample.prompts or problems["train"])
+    prompts = min(problems["train"], config.sample.problems or problems["train"])
     samples = config.sample.n * len(config.sample.models)
     hints = config.rationalize.n if config.rationalize else 0
     probe = config.temperature_search

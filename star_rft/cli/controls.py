@@ -74,12 +74,12 @@ def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
     config, rounds = configs.load(folder.config), asked.rounds
     changes: dict[str, Any] = {"run_dir": str(asked.folder), "rounds": 1, "seed": asked.seed, "report_to": None}
     changes |= {"train.max_steps": asked.steps, "train.step_growth": 1.0}
-    n, prompts = config.sample.n * rounds, config.sample.prompts
+    n, prompts = config.sample.n * rounds, config.sample.problems
     if prompts is not None:
         problems = len(read_problems(folder.problems)["train"])
         together = min(prompts * rounds, problems)
         n = -(-config.sample.n * prompts * rounds // together)
-        changes["sample.prompts"] = together
+        changes["sample.problems"] = together
     changes["sample.n"] = n
     if config.budget.tokens is not None:
         changes["budget.tokens"] = config.budget.tokens * rounds

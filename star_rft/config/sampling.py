@@ -52,7 +52,7 @@ class SampleConfig(DecodingConfig):
     system: list[str] = []
     models: Annotated[list[str], Field(min_length=1)] = ["policy"]
     n: Positive = 8
-    prompts: Positive | None = None
+    problems: Positive | None = None
     backend: Literal["hf", "vllm", "server", "ray"] = "hf"
     batch_size: Positive | None = None
     unit: Positive = 1024

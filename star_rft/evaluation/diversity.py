@@ -26,7 +26,7 @@ with answered as (
     select problem_id, count(*) as n, sum(tokens) as tokens,
         count(*) filter (status = 'correct') as correct,
         count(*) filter (status = 'incorrect') as incorrect,
-        count(distinct equation_key) filter (status = 'correct') as ways
+        count(distinct equation_key) filter (status = 'correct') as distinct_solutions
     from answered group by problem_id
 ), ballots as (
     select problem_id, answer, count(*) as votes from answered where answer is not null group by problem_id, answer
@@ -38,8 +38,8 @@ with answered as (
 """
 
 _FIGURES = """
-select count(*), sum(n), sum(tokens) / sum(n), avg(ways),
-    avg((ways / nullif(correct, 0))::decimal(18, 9)), avg(entropy),
+select count(*), sum(n), sum(tokens) / sum(n), avg(distinct_solutions),
+    avg((distinct_solutions / nullif(correct, 0))::decimal(18, 9)), avg(entropy),
     avg((correct = n)::int), avg((incorrect = n)::int)
 from counted left join entropies using (problem_id)
 """
@@ -68,39 +68,39 @@ def diversity(
 
     Over all prompts, in one pass over the round's traces:
 
-    - `prompts`, `samples`, `tokens` (mean length of a completion)
-    - `ways`: distinct equation lists among a prompt's correct samples, mean over prompts
-    - `ways_per_correct`: the same as a share of its correct samples, mean over prompts that have any
+    - `problems`, `samples`, `tokens` (mean length of a completion)
+    - `distinct_solutions`: distinct equation lists among a prompt's correct samples, mean over prompts
+    - `distinct_solutions_per_correct`: the same as a share of its correct samples, mean over prompts that have any
     - `answer_entropy`: of a prompt's answers, -sum p ln p in nats, mean over prompts that were answered; right answers
       are one answer, and a sample without an answer has no say
-    - `all_right`, `all_wrong`, `saturated` (their sum): the share of prompts whose samples were all correct, or all
-      incorrect. Such a prompt says nothing about which trace is better.
+    - `all_correct_share`, `all_incorrect_share`, `saturated_share` (their sum): the share of prompts whose samples were
+      all correct, or all incorrect. Such a prompt says nothing about which trace is better.
 
     On a bounded part, so that it costs the same for a million traces: `distinct_ngrams` is the share of distinct ones
     among the word 4-grams of a prompt's samples (distinct-n, Li et al. 2016, arXiv 1510.03055), mean over
-    `ngram_prompts` prompts: `prompts` of them in the order of a hash of the seed, with the first `samples` samples of
+    `ngram_problems` prompts: `prompts` of them in the order of a hash of the seed, with the first `samples` samples of
     each; a prompt whose samples have fewer than four words has no share.
 
-    All but the shares of `saturated` fall with more samples a prompt, so compare rounds of equal n.
+    All but `saturated_share` and its two parts fall with more samples a prompt, so compare rounds of equal n.
     """
     found = _row(con, _PROMPTS + _FIGURES, round_index=round_index)
     if found[0] == 0:
         return {}
-    count, n, tokens, ways, ways_per_correct, entropy, right, wrong = found
+    count, n, tokens, distinct_solutions, distinct_solutions_per_correct, entropy, right, wrong = found
     drawn = {"prompts": prompts, "samples": samples, "seed": str(seed), "n": N_GRAM}
-    ngrams, ngram_prompts = _row(con, _WORDS, round_index=round_index, **drawn)
+    ngrams, ngram_problems = _row(con, _WORDS, round_index=round_index, **drawn)
     figures = {
-        "prompts": count,
+        "problems": count,
         "samples": n,
         "tokens": tokens,
-        "ways": ways,
-        "ways_per_correct": ways_per_correct,
+        "distinct_solutions": distinct_solutions,
+        "distinct_solutions_per_correct": distinct_solutions_per_correct,
         "answer_entropy": entropy,
-        "all_right": right,
-        "all_wrong": wrong,
-        "saturated": right + wrong,
+        "all_correct_share": right,
+        "all_incorrect_share": wrong,
+        "saturated_share": right + wrong,
         "distinct_ngrams": ngrams,
-        "ngram_prompts": ngram_prompts,
+        "ngram_problems": ngram_problems,
     }
     return {name: float(value) for name, value in figures.items() if value is not None}
 

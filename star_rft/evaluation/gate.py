@@ -67,8 +67,8 @@ class Signs:
     """What only warns; None, or no figure, is not measured.
 
     `saturated`: the share of train prompts whose samples were all right or all wrong. `diversity`: figures by name, of
-    which a better model has no less (`ways` of `diversity.py`; n-grams and entropy fall as answers become right).
-    `kl`: KL from the model of round 0 in nats a token.
+    which a better model has no less (`distinct_solutions` of `diversity.py`; n-grams and entropy fall as answers become
+    right). `kl`: KL from the model of round 0 in nats a token.
     """
 
     saturated: float | None = None

@@ -50,7 +50,8 @@ SUSPECTS = pa.schema(
 )
 # What one may expect of a data set that nobody has gone over; an argument where more is known.
 PRIOR = 0.05
-# Chosen on seeds 0 to 2 of benchmarks/suspects.py, so that nine in ten flags are right, and nine in ten of the wrong
+# Chosen on seeds 0 to 2 of benchmarks/label_errors.py, so that nine in ten flags are right, and nine in ten of the
+# wrong
 # references are found whose right answer half of the samples give. A flag holds a prompt out of training until someone
 # has looked.
 FLAG_AT = 0.7

@@ -27,7 +27,7 @@ WHY = {
     "prompt.chat": "auto: with the model's chat template if it has one. false: the text above and nothing else.",
     "prompt.completion_prefix": "What stands between the template and a reference solution that is trained on.",
     "sample.n": "Samples a problem and round. More find answers to harder problems, and cost as much more.",
-    "sample.prompts": "Train problems a round, drawn anew each round. Without this key all are sampled.",
+    "sample.problems": "Train problems a round, drawn anew each round. Without this key all are sampled.",
     "sample.temperature": "1.0 keeps samples different; try 0.7 if most of them are nonsense.",
     "sample.max_tokens": "Tokens a sample; what is cut off is never trained on. Raise it if many are truncated.",
     "sample.stop": "A base model goes on with a new question: its answer ends there.",
@@ -136,7 +136,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "verifier": {"name": plan.verifier},
         "sample": {
             "n": sizes.n,
-            "prompts": sizes.prompts,
+            "problems": sizes.prompts,
             **sampled,
             "unit": sizes.unit,
         },

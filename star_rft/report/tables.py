@@ -48,7 +48,7 @@ def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
             f"  {report.correct:,} of {report.samples:,} correct",
             f"{report.distinct:,} distinct",
             f"{report.selected + report.reference_solutions + report.anchor:,} trained on",
-            f"{report.unsolved} of {report.prompts} unsolved",
+            f"{report.unsolved} of {report.problems_sampled} unsolved",
         ]
     if gate is not None and (gate["action"] in ("roll_back", "stop") or gate["warnings"]):
         why = [gate["rule"]] if gate["action"] in ("roll_back", "stop") else []
@@ -96,7 +96,7 @@ def training_table(reports: Sequence[RoundReport]) -> Table | None:
             f"{r.distinct:,}",
             f"{r.unknown:,}",
             f"{r.selected + r.reference_solutions + r.anchor:,}",
-            f"{r.unsolved} of {r.prompts}",
+            f"{r.unsolved} of {r.problems_sampled}",
             f"{sum(r.seconds.values()):.0f}",
         )
     return table

@@ -50,7 +50,7 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, group_by:
         "hinted": hinted,
         "hinted_correct": hinted_correct,
         "invalid_steps_share": invalid_steps_share[0],
-        "prompts": len(rows),
+        "problems_sampled": len(rows),
         "samples": samples,
         "correct": correct,
         "unknown": unknown,

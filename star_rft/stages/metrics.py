@@ -144,8 +144,8 @@ def _signs(figures: Mapping[str, Any]) -> Signs:
     """Of the figures of diversity only the ways a prompt: n-grams and entropy fall when answers become right."""
     found: Mapping[str, float] = figures.get("diversity", {})
     return Signs(
-        saturated=found.get("saturated"),
-        diversity={"ways": found["ways"]} if "ways" in found else {},
+        saturated=found.get("saturated_share"),
+        diversity={"distinct_solutions": found["distinct_solutions"]} if "distinct_solutions" in found else {},
         kl=figures.get("kl", {}).get("own"),
     )
 

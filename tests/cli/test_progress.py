@@ -87,7 +87,7 @@ def report(finished: Path) -> RoundReport:
     )
     counts: dict[str, Any] = {"samples": 64, "correct": 56, "unknown": 0, "distinct": 18, "selected": 19}
     gate = found.gate | {"action": "keep", "warnings": [], "rolled_back": False}
-    return replace(found, held_out=held_out, gate=gate, prompts=16, unsolved=0, **counts)
+    return replace(found, held_out=held_out, gate=gate, problems_sampled=16, unsolved=0, **counts)
 
 
 def test_a_terminal_shows_bars_and_leaves_only_what_is_done() -> None:

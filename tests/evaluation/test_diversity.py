@@ -38,9 +38,9 @@ def test_ways_are_distinct_equation_lists_of_correct_samples(tmp_path: Path) -> 
         wrong("b", 0, "5 - 2 = 3", "3"),
         wrong("b", 1, "5 - 2 = 3", "3"),
     )
-    assert found["ways"] == (2 + 0) / 2
-    assert found["ways_per_correct"] == pytest.approx(2 / 3)
-    assert (found["prompts"], found["samples"], found["tokens"]) == (2, 6, 3)
+    assert found["distinct_solutions"] == (2 + 0) / 2
+    assert found["distinct_solutions_per_correct"] == pytest.approx(2 / 3)
+    assert (found["problems"], found["samples"], found["tokens"]) == (2, 6, 3)
 
 
 def test_entropy_is_of_the_answers_given_with_right_ones_as_one(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_saturated_prompts_are_all_right_or_all_wrong_and_unknown_is_neither(tmp
         wrong("c", 1, "x", "9"),
         *[(sample("d", i), verdict("unknown")) for i in range(2)],
     )
-    assert (found["all_right"], found["all_wrong"], found["saturated"]) == (0.25, 0.25, 0.5)
+    assert (found["all_correct_share"], found["all_incorrect_share"], found["saturated_share"]) == (0.25, 0.25, 0.5)
 
 
 def test_distinct_n_grams_count_a_repeated_phrase_once(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_distinct_n_grams_count_a_repeated_phrase_once(tmp_path: Path) -> None:
 def test_texts_of_few_words_have_no_n_grams(tmp_path: Path) -> None:
     found = figures(tmp_path, right("a", 0, "one two three"), right("b", 0, ""))
     assert "distinct_ngrams" not in found
-    assert found["ngram_prompts"] == 0
+    assert found["ngram_problems"] == 0
 
 
 def test_n_grams_are_of_a_seeded_part(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_n_grams_are_of_a_seeded_part(tmp_path: Path) -> None:
     parts = [diversity(ledger.connect(), round_index=1, prompts=5, samples=1, seed=s) for s in (0, 0, 1)]
     assert parts[0] == parts[1]
     assert parts[0]["distinct_ngrams"] != parts[2]["distinct_ngrams"]
-    assert parts[0]["ngram_prompts"] == 5
-    assert parts[0]["prompts"] == 30
+    assert parts[0]["ngram_problems"] == 5
+    assert parts[0]["problems"] == 30
 
 
 def test_other_rounds_splits_and_hints_do_not_count(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ QUICKSTART = next(path for path in recipe_files() if path.stem == "quickstart")
 # One step at a wild rate on one trace a prompt of six: the lucky few that the model happens to solve.
 COLLAPSING: dict[str, Any] = {
     "rounds": 2,
-    "sample.prompts": 6,
+    "sample.problems": 6,
     "sample.n": 4,
     "select.rules": ["correct", {"cap": 1}],
     "train.lr": 0.1,
@@ -77,5 +77,5 @@ def test_a_saturated_run_stops_and_goes_on_when_told_to(tmp_path: Path) -> None:
     assert last.gate["action"] == "stop"
     assert "2 evaluated rounds in a row without a significant gain" in last.gate["rule"]
     assert any("saturation" in warning for warning in last.gate["warnings"])
-    assert last.diversity["saturated"] > 0.8
+    assert last.diversity["saturated_share"] > 0.8
     assert [r.round for r in run(tmp_path / "run", **SATURATED | {"gate.patience": 3})] == [0, 1, 2, 3]

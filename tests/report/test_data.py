@@ -91,8 +91,8 @@ def test_controls_are_told_where_they_are_there(facts: Facts) -> None:
 
 def test_the_figures_of_variety_are_those_of_the_reports(facts: Facts) -> None:
     plots = {plot.name: plot for plot in variety(facts)}
-    assert set(plots) == {"ways", "kl", "lengths"}
-    (ways,) = plots["ways"].figure.data
-    assert list(ways.y) == [report.diversity["ways"] for report in facts.trained]
+    assert set(plots) == {"distinct_solutions", "kl", "lengths"}
+    (ways,) = plots["distinct_solutions"].figure.data
+    assert list(ways.y) == [report.diversity["distinct_solutions"] for report in facts.trained]
     own = next(line for line in plots["kl"].figure.data if line.name == "own samples")
     assert list(own.y) == [report.kl["own"] for report in facts.reports]

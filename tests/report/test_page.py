@@ -28,7 +28,7 @@ PLOTS = {
     "coverage",
     "flows",
     "funnel",
-    "ways",
+    "distinct_solutions",
     "kl",
     "lengths",
     "seconds",
@@ -118,7 +118,7 @@ def test_a_share_that_are_unsolved_is_of_the_prompts_that_were_sampled(run: Path
     for path in run.rglob("metrics.json"):
         metrics = json.loads(path.read_text())
         if metrics["round"]:
-            metrics |= {"problems": 10_000, "prompts": 16, "unsolved": 4}
+            metrics |= {"problems": 10_000, "problems_sampled": 16, "unsolved": 4}
             path.write_text(json.dumps(metrics))
     (solved, _) = plots(write_page(run).read_text())["coverage"]["data"]
     assert solved["y"] == [0.75, 0.75]

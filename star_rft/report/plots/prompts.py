@@ -24,7 +24,7 @@ FLOW_HEIGHT, FLOW_PAD = 380, 16
 
 def prompt_plots(facts: Facts) -> Iterator[Plot]:
     """Yield the figures that this run has figures for."""
-    if any(report.prompts for report in facts.trained):
+    if any(report.problems_sampled for report in facts.trained):
         yield coverage(facts)
     if facts.flows:
         yield flows(facts.flows, [(report.round, report.classes) for report in facts.trained])
@@ -32,9 +32,9 @@ def prompt_plots(facts: Facts) -> Iterator[Plot]:
 
 def coverage(facts: Facts) -> Plot:
     """The share of train prompts that were solved in a round, and that have ever been."""
-    rounds = [report for report in facts.trained if report.prompts]
+    rounds = [report for report in facts.trained if report.problems_sampled]
     drawn = figure(height=300)
-    solved = [1 - (report.unsolved or 0) / report.prompts for report in rounds]
+    solved = [1 - (report.unsolved or 0) / report.problems_sampled for report in rounds]
     trained = [report.coverage for report in rounds]
     series = (
         ("solved at least once in the round", solved, BLUE, "circle", "solid"),
@@ -55,7 +55,7 @@ def coverage(facts: Facts) -> Plot:
     rows = [
         [
             str(r.round),
-            f"{r.prompts:,}",
+            f"{r.problems_sampled:,}",
             f"{share:.1%}",
             "-" if kept is None else f"{kept:.1%}",
             f"{r.unsolved or 0:,}",

@@ -77,7 +77,11 @@ class Line:
 def variety(facts: Facts) -> Iterator[Plot]:
     """Yield diversity, KL from round 0, and length by round."""
     reports, lengths = facts.reports, facts.lengths
-    ways = Line("ways", {r.round: r.diversity["ways"] for r in reports if "ways" in r.diversity}, GREEN)
+    ways = Line(
+        "distinct solutions",
+        {r.round: r.diversity["distinct_solutions"] for r in reports if "distinct_solutions" in r.diversity},
+        GREEN,
+    )
     kl = [
         Line(name, {r.round: r.kl[key] for r in reports if key in r.kl}, colour)
         for name, key, colour in (("own samples", "own", VERMILLION), ("reference solutions", "reference", BLUE))
@@ -88,7 +92,7 @@ def variety(facts: Facts) -> Iterator[Plot]:
         Line("a tenth are shorter", {length.round: length.low for length in lengths}, GREY, is_aside=True),
     ]
     figures = (
-        ("ways", "distinct correct ways a prompt, by round", [ways]),
+        ("distinct_solutions", "distinct correct ways a prompt, by round", [ways]),
         ("kl", "KL from round 0 in nats a token, by round", kl),
         ("lengths", "tokens a train sample, by round", tokens),
     )

@@ -580,7 +580,7 @@ def test_each_verdict_says_how_it_was_run() -> None:
 def test_without_a_sandbox_nothing_runs_and_the_verdict_is_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(isolation, "ways", lambda **_: [])
+    monkeypatch.setattr(isolation, "distinct_solutions", lambda **_: [])
     marker = tmp_path / "ran"
     with caplog.at_level(logging.WARNING), pytest.raises(NoSandbox, match=r"no sandbox holds here; .*bubblewrap"):
         jails.open_jail(Settings(memory_mb=512))

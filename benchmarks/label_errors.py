@@ -1,9 +1,9 @@
 """How well wrong reference answers are found on real runs of the quickstart; how fast a million prompts are classed.
 
-    python benchmarks/suspects.py --seeds 3 4 5 none    # samples what is not there yet
-    python benchmarks/suspects.py --scale
-    python benchmarks/suspects.py --train --seeds 0 1 --share 0.05                       # minutes a run
-    python benchmarks/suspects.py --train --seeds 0 --share 0.25 --plan adaptive --conditions corrupted held-out
+    python benchmarks/label_errors.py --seeds 3 4 5 none    # samples what is not there yet
+    python benchmarks/label_errors.py --scale
+    python benchmarks/label_errors.py --train --seeds 0 1 --share 0.05                       # minutes a run
+    python benchmarks/label_errors.py --train --seeds 0 --share 0.25 --plan adaptive --conditions corrupted held-out
 
 A share of the 500 training references is replaced by plausible wrong numbers, in turn the answer plus or minus a few, a
 number of the question, and an intermediate result; the reference solution ends in the wrong number too. The loop runs
