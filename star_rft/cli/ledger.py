@@ -21,7 +21,7 @@ def ledger(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the ledger of a run up to date, set damaged parts aside, put small parts together, say what there is.
+    """Look after the ledger of a run: set damaged parts aside, put small parts together, say what there is.
 
     What was set aside is drawn again by star-rft run; the exit status is 1 as long as something is missing.
     """

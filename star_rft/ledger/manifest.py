@@ -15,7 +15,7 @@ from typing import Any
 from star_rft.errors import RunError
 from star_rft.files import append_line, read_lines
 
-SCHEMA = 4
+SCHEMA = 5
 
 Line = dict[str, Any]
 
@@ -33,11 +33,11 @@ class Manifest:
         self.groups: dict[str, Line] = {}
         self.lost: dict[str, Line] = {}
         lines = read_lines(self.path, mends=mends)
-        self.schema: int = lines[0].get("schema", 0) if lines else SCHEMA
-        if self.schema not in range(1, SCHEMA + 1):
+        self.schema = lines[0].get("schema", 0) if lines else SCHEMA
+        if self.schema != SCHEMA:
             raise RunError(
-                f"{self.path}: its schema is {self.schema!r}, and this star-rft knows those up to {SCHEMA}: a newer one"
-                " wrote it"
+                f"{self.path}: its schema is {self.schema!r}, and this star-rft reads {SCHEMA} only: another version wrote"
+                " it. Use that version, or begin another run"
             )
         for line in lines:
             self._take(line)

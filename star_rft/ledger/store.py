@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from star_rft.files import whole, write_text
-from star_rft.ledger import compaction, migration, parts, views
+from star_rft.ledger import compaction, parts, views
 from star_rft.ledger.manifest import SCHEMA, Line, Manifest
 from star_rft.ledger.parts import marks
 from star_rft.ledger.schemas import SAMPLES, VERDICTS
@@ -35,7 +35,7 @@ class Ledger:
     """The ledger of one run folder. Only the process that holds the run's lock may write; any of its threads may."""
 
     def __init__(self, run_dir: Path, *, is_writer: bool = False, reads_all: bool = False) -> None:
-        """Open it. A writer brings an older one up to date, sets damaged parts aside and removes what nothing names.
+        """Open it. A writer sets damaged parts aside and removes what nothing names.
 
         With `reads_all` it believes no part that it has not read.
         """
@@ -45,8 +45,6 @@ class Ledger:
         self._manifest = Manifest(self.folder, mends=is_writer)
         if is_writer:
             self._prepare(reads_all)
-        elif self._manifest.schema < SCHEMA:
-            migration.require_readable(self._manifest)
 
     @property
     def manifest(self) -> Path:
@@ -55,8 +53,6 @@ class Ledger:
     def _prepare(self, reads_all: bool) -> None:
         for name in TABLES:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        if self._manifest.lines and self._manifest.schema < SCHEMA:
-            self._manifest = migration.migrated(self._manifest)
         if not self._manifest.lines:
             self._manifest.append({"schema": SCHEMA})
         for damaged in parts.damaged(self._manifest, reads_all=reads_all):

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from star_rft.errors import RunError
 from star_rft.files import locked
-from star_rft.ledger import Ledger
+from star_rft.ledger import SCHEMA, Ledger
 from star_rft.types import Decoding
 from tests.small_ledgers import commit, ledger_of, sample, verdict
 
@@ -100,3 +101,14 @@ def test_a_verdict_of_a_fork_is_newer_than_those_that_it_began_with(tmp_path: Pa
     fork.supersede("mine", [(first.id, first.text, verdict("incorrect"))])
     rows = fork.connect().execute("select problem_id, status from traces order by problem_id").fetchall()
     assert rows == [("a", "incorrect"), ("b", "correct")]
+
+
+@pytest.mark.parametrize("schema", [SCHEMA - 1, SCHEMA + 1, "five", None])
+@pytest.mark.parametrize("is_writer", [False, True])
+def test_a_ledger_of_another_version_is_refused_and_left_alone(tmp_path: Path, schema: object, is_writer: bool) -> None:
+    ledger = Ledger(tmp_path, is_writer=True)
+    line = json.dumps({"schema": schema}) + "\n"
+    ledger.manifest.write_text(line)
+    with pytest.raises(RunError, match=f"reads {SCHEMA} only: another version wrote it"):
+        Ledger(tmp_path, is_writer=is_writer)
+    assert ledger.manifest.read_text() == line
