@@ -36,8 +36,8 @@ class Manifest:
         self.schema = lines[0].get("schema", 0) if lines else SCHEMA
         if self.schema != SCHEMA:
             raise RunError(
-                f"{self.path}: its schema is {self.schema!r}, and this star-rft reads {SCHEMA} only: another version wrote"
-                " it. Use that version, or begin another run"
+                f"{self.path}: its schema is {self.schema!r}, and this star-rft reads {SCHEMA} only: another version"
+                " wrote it. Use that version, or begin another run"
             )
         for line in lines:
             self._take(line)
