@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,8 @@ from hypothesis import strategies as st
 
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.frontier.gains import (
-    AHEAD_X,
-    SIGMA_T,
-    THETA_T,
     Ints,
     PromptCounts,
-    _at_most,
-    diversities,
-    expected_new,
-    gain_curves,
-    likelihoods,
-    mean_lengths,
-    pass_rate_prior,
 )
 
 MAX_TOKENS = 50
@@ -300,106 +289,3 @@ def test_prop2diff_wants_correct_ones_in_proportion_to_the_fail_rate_and_at_leas
 
 
 # What is believed
-
-
-def test_the_prior_of_pass_rates_is_found_again_also_where_sampling_stopped_at_success() -> None:
-    rng = np.random.default_rng(0)
-    rates = rng.beta(0.6, 1.8, 20_000)
-    first_N = rng.geometric(np.maximum(rates, 1e-9))
-    samples_N, correct_N = np.minimum(first_N, 16), (first_N <= 16).astype(np.int64)
-    a, b = pass_rate_prior(counts(list(samples_N), list(correct_N)))
-    assert a == pytest.approx(0.6, rel=0.1)
-    assert b == pytest.approx(1.8, rel=0.1)
-
-
-def test_with_nothing_to_learn_from_the_prior_is_weak() -> None:
-    a, b = pass_rate_prior(counts([0, 0], [0, 0]))
-    assert (a, b) == pytest.approx((1.0, 1.0))
-
-
-def test_the_likelihood_of_a_number_of_distinct_traces_is_the_sum_over_all_ways_to_it() -> None:
-    states = [(d, 5) for d in range(1, 6)]
-    exact = np.zeros((5, THETA_T.size))
-    for is_new in product([False, True], repeat=4):  # the first is always new
-        chance_T, d = np.ones(THETA_T.size), 1
-        for c, new in enumerate(is_new, start=1):
-            new_T = (THETA_T + SIGMA_T * d) / (THETA_T + c)
-            chance_T = chance_T * (new_T if new else 1 - new_T)
-            d += new
-        exact[d - 1] += chance_T
-    found = likelihoods(np.array([d for d, _ in states]), np.array([c for _, c in states]))
-    assert exact.sum(axis=0) == pytest.approx(1.0)
-    assert found == pytest.approx(exact / exact.max(axis=1, keepdims=True))
-
-
-def test_expected_new_traces_are_those_of_the_process_step_by_step() -> None:
-    for kind in (0, 7, THETA_T.size - 1):
-        theta, sigma = THETA_T[kind], SIGMA_T[kind]
-        expected, c, d = [], 6.0, 2.0
-        for _ in range(10):
-            d += (theta + sigma * d) / (theta + c)  # linear in d, so its mean may be carried along
-            c += 1
-            expected.append(d - 2)
-        weight_1_T = np.eye(THETA_T.size)[[kind]]
-        found_1_X = expected_new(np.array([2]), np.array([6]), weight_1_T, np.arange(1.0, 11.0))
-        assert found_1_X[0] == pytest.approx(expected)
-
-
-def test_the_first_correct_trace_is_always_new() -> None:
-    weight_1_T = np.full((1, THETA_T.size), 1 / THETA_T.size)
-    found_1_X = expected_new(np.array([0]), np.array([0]), weight_1_T, np.array([0.0, 1.0]))
-    assert found_1_X[0] == pytest.approx([0.0, 1.0])
-
-
-def test_kinds_of_diversity_are_told_apart() -> None:
-    """100 prompts that repeat themselves and 100 that never do: each is believed to go on as it did."""
-    d_P, c_P = np.array([1, 10]), np.array([10, 10])
-    weight_P_T = diversities(d_P, c_P, np.array([100, 100]))
-    assert weight_P_T.sum(axis=1) == pytest.approx(1.0)
-    repeats, varies = expected_new(d_P, c_P, weight_P_T, np.array([1.0]))[:, 0]
-    assert repeats < 0.05
-    assert varies > 0.7
-
-
-def test_the_poisson_mean_below_a_limit_is_that_of_its_sum() -> None:
-    from scipy.stats import poisson
-
-    for mean, limit in product([0.0, 0.3, 2.0, 9.0], [1, 2, 4, 40]):
-        exact = sum(poisson.sf(j, mean) for j in range(limit))
-        assert _at_most(np.array([mean]), np.array([limit]))[0] == pytest.approx(exact)
-
-
-def test_gain_curves_agree_with_sampling_from_the_posterior() -> None:
-    """Prompts of a known population: what 8 more samples brought on average, against what the curve expected."""
-    rng = np.random.default_rng(5)
-    size = 60_000
-    rates_N, theta = rng.beta(1.0, 1.0, size), 2.0
-
-    def draw(correct_N: Ints, distinct_N: Ints, samples: int) -> None:
-        for _ in range(samples):
-            is_correct_N = rng.random(size) < rates_N
-            distinct_N += is_correct_N & (rng.random(size) < theta / (theta + correct_N))
-            correct_N += is_correct_N
-
-    correct_N, distinct_N = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-    draw(correct_N, distinct_N, 8)
-    seen = counts([8] * size, list(correct_N), list(distinct_N))
-    open_N = np.flatnonzero(distinct_N < 4)
-    gains, state_N = gain_curves(seen, open_N, cap=4, most=64, first=0.0)
-    expected_N = (gains.rate_S_J * gains.size_J).cumsum(axis=1)[state_N, 3]  # steps of 1, 1, 2, 4: 8 samples
-    draw(correct_N, distinct_N, 8)
-    brought_N = np.minimum(distinct_N, 4)[open_N] - seen.distinct_N[open_N]
-    assert expected_N.mean() == pytest.approx(brought_N.mean(), rel=0.15)
-    for d in range(4):
-        of_d = seen.distinct_N[open_N] == d
-        assert expected_N[of_d].mean() == pytest.approx(brought_N[of_d].mean(), rel=0.25)
-
-
-def test_the_table_of_traces_ahead_reaches_beyond_any_round() -> None:
-    assert AHEAD_X[0] == 0
-    assert AHEAD_X[-1] >= 4096
-
-
-def test_a_prompts_length_is_shrunk_to_the_populations() -> None:
-    lengths = mean_lengths(counts([0, 2, 98], [0, 0, 0], tokens_N=np.array([0, 100, 900])))
-    assert lengths == pytest.approx([10.0, (100 + 20) / 4, (900 + 20) / 100])
