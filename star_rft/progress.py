@@ -1,4 +1,4 @@
-"""How long work tells how far it is; `report/live.py` shows it to people."""
+"""Progress of long work as its callers report it; `cli/progress.py` shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verifiers as reward functions of TRL trainers (GRPO, RLOO)."""
+"""Verifiers as reward functions of TRL trainers (GRPO, RLOO), and counts of verdicts."""
 
 from __future__ import annotations
 

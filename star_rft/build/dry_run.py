@@ -1,4 +1,4 @@
-"""What a run would do and may cost, before it does it."""
+"""What a run would do and may cost, before it does it; and the config of a benchmark without training."""
 
 from __future__ import annotations
 

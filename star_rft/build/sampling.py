@@ -1,4 +1,4 @@
-"""From a config to who is asked, and how: prompts, decodings, sources."""
+"""From a config to what samples: prompts, decodings, sources, engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking: at a run, and at what there is."""
+"""Commands that look: at a run, in the browser too, and at what verifiers and recipes there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping when asked to: SIGINT and SIGTERM end the work cleanly, and say what is saved and how it goes on."""
+"""SIGINT, SIGTERM and faults of the disk end the work cleanly, and say what is saved and how it goes on."""
 
 from __future__ import annotations
 

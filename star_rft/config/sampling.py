@@ -1,4 +1,4 @@
-"""The sections that say how completions are drawn and judged."""
+"""The config sections that say what draws completions, how, and what judges them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems of a run as one Parquet file: `problems.parquet`, columns as in `COLUMNS`."""
+"""Problems of a run as one Parquet file, `problems.parquet`; and whether a verifier can read their references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that cards share, as Markdown: how it was made, what it came to, what it does not say."""
+"""The parts that cards share, as Markdown from templates."""
 
 from __future__ import annotations
 

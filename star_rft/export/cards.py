@@ -1,4 +1,4 @@
-"""The card of exported data: what it is, how it was made, what it came to, how it is loaded."""
+"""The card of exported data, and the card of a round's model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multiple choice whose options stand in columns of their own: put under the question, as a model must see them."""
+"""Data that must be converted first: multiple choice in columns of its own, and tests of programs."""
 
 from __future__ import annotations
 

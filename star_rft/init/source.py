@@ -1,4 +1,4 @@
-"""Where the data of a new run comes from: a file, a folder, a hub name, or a generator in this package."""
+"""Where the data of a new run comes from, and its problems as the columns were understood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config that `star-rft init` writes: short, every key with what it means and when to change it."""
+"""The config that `star-rft init` writes, and the prompt in it: short, every key explained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger of one run folder: what is committed, and how more is."""
+"""The ledger of one run folder: reads what is committed, commits units, and copies a part of itself for a fork."""
 
 from __future__ import annotations
 

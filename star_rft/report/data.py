@@ -1,4 +1,4 @@
-"""Everything that the page says of a run, read from its folder once: records and counts, no pictures yet."""
+"""Reads what the page shows of a run from its folder, once: records, counts, held-out scores with intervals."""
 
 from __future__ import annotations
 

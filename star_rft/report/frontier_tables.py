@@ -1,4 +1,4 @@
-"""Terminal tables of the frontier."""
+"""Terminal tables of the frontier, of flagged traces, and of a round with its controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A round's report, summed up from the ledger and the selection, and its metrics.json."""
+"""Reads and writes metrics.json, sums a round up from the ledger, and finds the rounds that an export is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A round's samples, wave by wave: each is planned from the verdicts of those before it, and drawn whole."""
+"""Asks a budget for a round's samples, wave by wave, with what the ledger holds of each problem so far."""
 
 from __future__ import annotations
 

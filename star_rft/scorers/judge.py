@@ -1,4 +1,4 @@
-"""A language model as a judge: it is asked for a score in words, and the last one that it names counts."""
+"""A language model as a judge, in this process or behind an OpenAI-compatible server; the last score it names counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agreement among a problem's own samples (self-consistency): a score that needs neither a label nor a model."""
+"""Scorers without a model: agreement among a problem's own samples, and a verifier's own score."""
 
 from __future__ import annotations
 

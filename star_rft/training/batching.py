@@ -1,4 +1,4 @@
-"""Which examples meet in which optimizer step and micro-batch, and the tensors that they become."""
+"""The plan of a training's steps and micro-batches, and the tensors that they become."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading a model to train, and writing the trained one as a plain checkpoint."""
+"""Loads a model to train, with Liger's kernels where they run, and writes the trained one as a plain checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with our batches and losses. Imports torch, transformers and TRL: import it late."""
+"""TRL's SFTTrainer with our batches, losses, checkpoints and optimizer moments. Imports torch: import it late."""
 
 from __future__ import annotations
 

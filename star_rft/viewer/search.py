@@ -1,4 +1,4 @@
-"""What is looked for, as the address of a page says it: every view is a link."""
+"""A search as the address of a page says it, and what it finds in the index."""
 
 from __future__ import annotations
 

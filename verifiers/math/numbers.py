@@ -1,4 +1,4 @@
-"""Plain numerals, exactly: commas, percent, mixed numbers, scientific notation, scale words, units."""
+"""Numerals and numbers in words, exactly: commas, percent, mixed numbers, scientific notation, scales, units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the run spent: time and tokens by round."""
+"""Figures of what the run spent: time and tokens by round, and when each resource was at work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training in processes of its own: accelerate starts them, this one follows them, and none outlives it."""
+"""Starts a training in several processes by accelerate, follows it, and leaves none of them behind."""
 
 from __future__ import annotations
 
