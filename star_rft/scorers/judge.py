@@ -1,4 +1,4 @@
-"""A language model as a judge, in this process or behind an OpenAI-compatible server; the last score it names counts."""
+"""A language model as a judge, in this process or behind an OpenAI-compatible server: the last score named counts."""
 
 from __future__ import annotations
 
