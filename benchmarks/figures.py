@@ -18,17 +18,17 @@ Better = Literal["more", "less", "neither"]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One comparison: values of star-rft and of its peers, one a repeat. `better` "neither" has no ratio."""
+    """One comparison: values of star-rft and of its baselines, one a repeat. `better` "neither" has no ratio."""
 
     what: str
     unit: str
     better: Better
     ours: Sequence[float]
-    peers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    baselines: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
-    def ratio(self, peer: str) -> float | None:
+    def ratio(self, baseline: str) -> float | None:
         """Return by what factor star-rft's median is the better one; None where that says nothing."""
-        ours, theirs = statistics.median(self.ours), statistics.median(self.peers[peer])
+        ours, theirs = statistics.median(self.ours), statistics.median(self.baselines[baseline])
         above, below = (ours, theirs) if self.better == "more" else (theirs, ours)
         says_something = self.better != "neither" and below and math.isfinite(above) and math.isfinite(below)
         return above / below if says_something else None

@@ -15,9 +15,9 @@ Status = Literal["measured", "missing", "failed"]
 HEAD = """# Results
 
 Written by `make bench` (`python benchmarks/run_all.py`), which runs what follows one after the other on one machine;
-not to be edited. Values are medians (least to most) of repeats, which are interleaved with those of the peer in one
-process; those of vLLM come after. The last column says how many times better star-rft's median is: below 1 the peer is
-better.
+not to be edited. Values are medians (least to most) of repeats, which are interleaved with those of the baseline in one
+process; those of vLLM come after. The last column says how many times better star-rft's median is: below 1 the baseline
+is better.
 """
 BRIEF = "\n**A trial with small sizes: it shows that each row works, and its values say nothing.**\n"
 
@@ -93,18 +93,19 @@ def section(record: Record, usual_machine: Mapping[str, str]) -> Iterator[str]:
 
 
 def table(figures: Sequence[Figure]) -> Iterator[str]:
-    yield "| measured | star-rft | peer | star-rft is better by |"
+    yield "| measured | star-rft | baseline | star-rft is better by |"
     yield "|---|---|---|---|"
     for figure in figures:
         ours = spread(figure.ours, figure.unit)
-        for place, peer in enumerate(figure.peers or [None]):
+        for place, baseline in enumerate(figure.baselines or [None]):
             first = (cell(figure.what), ours) if place == 0 else ("", "")
-            if peer is None:
+            if baseline is None:
                 yield f"| {first[0]} | {first[1]} | | |"
                 continue
-            ratio = figure.ratio(peer)
+            ratio = figure.ratio(baseline)
             better = "" if ratio is None else f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
-            yield f"| {first[0]} | {first[1]} | {cell(peer)}: {spread(figure.peers[peer], figure.unit)} | {better} |"
+            theirs = f"{cell(baseline)}: {spread(figure.baselines[baseline], figure.unit)}"
+            yield f"| {first[0]} | {first[1]} | {theirs} | {better} |"
 
 
 def spread(values: Sequence[float], unit: str) -> str:

@@ -303,10 +303,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         found = measure(asked, asked.folder or Path(temporary))
     what = f"sampling {asked.model} in {found['dtype']}, K={asked.k}"
-    peers = {name: rates for name, rates in found["rates"].items() if name != "star-rft"} | {
+    baselines = {name: rates for name, rates in found["rates"].items() if name != "star-rft"} | {
         "roofline": found["rooflines"]
     }
-    figure = Figure(what, "tokens/s", "more", found["rates"]["star-rft"], peers)
+    figure = Figure(what, "tokens/s", "more", found["rates"]["star-rft"], baselines)
     if not write_json(asked.json, [figure], packages=["torch", "transformers"], notes=notes_of(found), **found):
         print(shown(found))
 

@@ -1,4 +1,4 @@
-"""All comparisons with peers that fit into half an hour on two cores, and benchmarks/RESULTS.md of what they found.
+"""All comparisons with baselines that fit into half an hour on two cores, and benchmarks/RESULTS.md of what they found.
 
     make bench                                                      # what needs no data
     make bench DATA=DIR                                             # DIR/gsm8k, DIR/humaneval, DIR/verifier

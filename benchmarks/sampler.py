@@ -170,7 +170,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         try:
             rate(engine, prompts=prompts[:2], rows=its_rows, seed=0)
             engines[name], rows[name] = engine, its_rows
-        except Exception as error:  # noqa: BLE001 a benchmark reports what a peer cannot do, whatever it raises
+        except Exception as error:  # noqa: BLE001 a benchmark reports what a baseline cannot do, whatever it raises
             report["continuous batching refused"] = f"{type(error).__name__}: {error}".splitlines()[0]
     rates: dict[str, list[float]] = {name: [] for name in engines}
     lengths: dict[str, Lengths] = {name: [] for name in engines}
@@ -219,12 +219,12 @@ def summary(
 def figure_of(report: Mapping[str, Any]) -> Figure:
     quartiles = ", ".join(str(q) for q in report["engines"]["star-rft"]["length_quartiles"])
     what = f"sampling {report['model']} in {report['dtype']}, K={report['k']}, lengths with quartiles {quartiles}"
-    peers = {name: rates for name, rates in report["rates"].items() if name != "star-rft"}
-    return Figure(what, "tokens/s", "more", report["rates"]["star-rft"], peers)
+    baselines = {name: rates for name, rates in report["rates"].items() if name != "star-rft"}
+    return Figure(what, "tokens/s", "more", report["rates"]["star-rft"], baselines)
 
 
 def notes_of(report: Mapping[str, Any]) -> list[str]:
-    """Say what the figure does not: batch sizes, threads, what a peer could not do."""
+    """Say what the figure does not: batch sizes, threads, what a baseline could not do."""
     rows = ", ".join(f"{name} {one['rows']}" for name, one in report["engines"].items() if one["rows"])
     refused = report.get("continuous batching refused")
     return [

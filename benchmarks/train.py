@@ -126,9 +126,9 @@ def main() -> None:
                 speeds[name].append(tokens_of[name] / seconds)
     if len(set(tokens_of.values())) != 1:
         raise SystemExit(f"not the same tokens for all: {tokens_of}")
-    peers = {name: values for name, values in speeds.items() if name.startswith("TRL")}
+    baselines = {name: values for name, values in speeds.items() if name.startswith("TRL")}
     what = f"training {asked.model}, {asked.examples} examples, batches of {asked.batch_size}"
-    figure = Figure(what, "tokens/s", "more", speeds["star-rft"], peers)
+    figure = Figure(what, "tokens/s", "more", speeds["star-rft"], baselines)
     notes = [f"{torch.get_num_threads()} torch threads"]
     if not write_json(asked.json, [figure], packages=["torch", "transformers", "trl"], notes=notes, speeds=speeds):
         show(asked, tokens_of["star-rft"], speeds)

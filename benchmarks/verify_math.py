@@ -38,7 +38,7 @@ PEER = "verifiers.audit:math_verify"
 WARM_UP = 20
 
 
-def peer(case: Case, gold: list[Any] | None = None) -> bool:
+def baseline(case: Case, gold: list[Any] | None = None) -> bool:
     """math-verify with its defaults; `gold` is the reference parsed beforehand."""
     import math_verify
 
@@ -70,18 +70,18 @@ def verify_rate(cases: Sequence[Case]) -> float:
     return len(cases) / (perf_counter() - began)
 
 
-def peer_rate(cases: Sequence[Case]) -> float:
+def baseline_rate(cases: Sequence[Case]) -> float:
     began = perf_counter()
     for case in cases:
-        peer(case)
+        baseline(case)
     return len(cases) / (perf_counter() - began)
 
 
-def peer_rate_without_references(cases: Sequence[Case]) -> float:
+def baseline_rate_without_references(cases: Sequence[Case]) -> float:
     references = [parsed_gold(case) for case in cases]
     began = perf_counter()
     for case, gold in zip(cases, references, strict=True):
-        peer(case, gold)
+        baseline(case, gold)
     return len(cases) / (perf_counter() - began)
 
 
@@ -96,19 +96,19 @@ def worker_rate(cases: Sequence[Case]) -> float:
 
 def speed(make: Callable[[int, int], list[Case]], *, ours: int, theirs: int, repeats: int) -> dict[str, list[float]]:
     """Return checks a second, one value a repeat; `make(size, seed)` draws fresh completions for every repeat."""
-    rates: dict[str, list[float]] = {"check": [], "verify": [], "worker": [], "peer": [], "peer_parsed": []}
+    rates: dict[str, list[float]] = {"check": [], "verify": [], "worker": [], "baseline": [], "baseline_parsed": []}
     ways = {"check": check_rate, "verify": verify_rate, "worker": worker_rate}
     for case in make(WARM_UP, 999):
         verifiers.verify("math", case.completion, case.reference)
-        peer(case)
+        baseline(case)
     for repeat in range(repeats):
         for number, (name, run) in enumerate(ways.items()):
             cases = make(ours, 10 * repeat + number)
             for case in cases:
                 verifiers.verify("math", "#### 0", case.reference)  # fills the cache of references
             rates[name].append(run(cases))
-        rates["peer"].append(peer_rate(make(theirs, 10 * repeat + 7)))
-        rates["peer_parsed"].append(peer_rate_without_references(make(theirs, 10 * repeat + 8)))
+        rates["baseline"].append(baseline_rate(make(theirs, 10 * repeat + 7)))
+        rates["baseline_parsed"].append(baseline_rate_without_references(make(theirs, 10 * repeat + 8)))
     return rates
 
 
@@ -201,8 +201,8 @@ def table(found: dict[str, Any]) -> str:
     ]
     for name, rates in found["checks_per_second"].items():
         ours = f"{rates['check']:,.0f} / {rates['verify']:,.0f} / {rates['worker']:,.0f}"
-        theirs = f"{rates['peer']:,.0f} / {rates['peer_parsed']:,.0f}"
-        ratio = f"{rates['check'] / rates['peer']:.0f}x / {rates['verify'] / rates['peer']:.0f}x"
+        theirs = f"{rates['baseline']:,.0f} / {rates['baseline_parsed']:,.0f}"
+        ratio = f"{rates['check'] / rates['baseline']:.0f}x / {rates['verify'] / rates['baseline']:.0f}x"
         lines.append(f"{name:26}  {ours:>36}  {theirs:>38}  {ratio:>12}")
     lines.append(f"\n{'accuracy':26}  {'verifiers':>36}  {'math-verify':>38}")
     for name, both in found["accuracy"].items():
@@ -227,7 +227,7 @@ def figures(found: dict[str, Any]) -> list[Figure]:
             "checks/s",
             "more",
             rates["check"],
-            {"math-verify": rates["peer"], "math-verify, references parsed before": rates["peer_parsed"]},
+            {"math-verify": rates["baseline"], "math-verify, references parsed before": rates["baseline_parsed"]},
         )
         for name, rates in found["rates"].items()
     ]

@@ -17,7 +17,7 @@ from verifiers.workers.heartbeat import uncounted
 from verifiers.workers.pool import verify_iter
 
 # Names that `--against` knows besides the registered verifiers.
-PEERS = {"math_verify": f"{__name__}:math_verify"}
+BASELINES = {"math_verify": f"{__name__}:math_verify"}
 SNIPPET_LENGTH = 160
 
 
@@ -97,7 +97,7 @@ def audit(
     kept = list(rows)
     pairs = [(row["completion"], row["reference"]) for row in kept]
     first, second = (
-        list(verify_iter(PEERS.get(one, one), pairs, workers=workers, timeout=timeout)) for one in (name, against)
+        list(verify_iter(BASELINES.get(one, one), pairs, workers=workers, timeout=timeout)) for one in (name, against)
     )
     found = tuple(
         Disagreement(row["id"], row["reference"], row["completion"], a, b)
@@ -110,19 +110,19 @@ def audit(
 def math_verify(completion: str, reference: Any) -> Verdict:
     """math-verify as it comes: parse both, then verify. What it cannot parse of a reference is a bad reference."""
     with uncounted():
-        import math_verify as peer
+        import math_verify as baseline
 
     answer = reference_answer(str(reference))
     is_delimited = "$" in answer or "\\(" in answer or "\\[" in answer or "\\boxed" in answer
-    expected = peer.parse(answer if is_delimited else f"${answer}$")
+    expected = baseline.parse(answer if is_delimited else f"${answer}$")
     if not expected:
         return Verdict("unknown", None, None, "bad_reference", "", "")
-    target = peer.parse(completion)
+    target = baseline.parse(completion)
     # The last of what it extracted is the text; the others are sympy's, whose str() may never end.
     text = next((part for part in reversed(target) if isinstance(part, str)), None)
     if not target:
         return Verdict("incorrect", 0.0, None, "no_answer", "", "")
-    is_same = bool(peer.verify(expected, target))
+    is_same = bool(baseline.verify(expected, target))
     return Verdict(
         "correct" if is_same else "incorrect", float(is_same), text, "match" if is_same else "mismatch", "", ""
     )
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--timeout", type=float, help="seconds an item (default: each verifier's own)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args(arguments)
-    for name in (args.name, PEERS.get(args.against, args.against)):
+    for name in (args.name, BASELINES.get(args.against, args.against)):
         registry.get(name)  # a misspelt name fails before anything is read
     found = audit(args.name, read_rows(args.file), against=args.against, workers=args.workers, timeout=args.timeout)
     print(json.dumps(found.as_json(), ensure_ascii=False) if args.json else found.as_text())

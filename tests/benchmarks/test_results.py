@@ -35,18 +35,18 @@ STORED = {
             "unit": "tokens/s",
             "better": "more",
             "ours": [9000.0, 7000.0, 8000.0],
-            "peers": {"TRL, defaults": [4000.0, 4100.0, 3900.0], "TRL, tuned": [16000.0]},
+            "baselines": {"TRL, defaults": [4000.0, 4100.0, 3900.0], "TRL, tuned": [16000.0]},
         },
         {
             "what": "tokens a correct trace",
             "unit": "tokens",
             "better": "less",
             "ours": [50.0],
-            "peers": {"fixed k": [75.0]},
+            "baselines": {"fixed k": [75.0]},
         },
-        {"what": "right", "unit": "%", "better": "neither", "ours": [99.24], "peers": {"another": [95.75]}},
-        {"what": "never as good", "unit": "s", "better": "less", "ours": [3.0], "peers": {"x": [float("inf")]}},
-        {"what": "alone", "unit": "s", "better": "less", "ours": [0.0123], "peers": {}},
+        {"what": "right", "unit": "%", "better": "neither", "ours": [99.24], "baselines": {"another": [95.75]}},
+        {"what": "never as good", "unit": "s", "better": "less", "ours": [3.0], "baselines": {"x": [float("inf")]}},
+        {"what": "alone", "unit": "s", "better": "less", "ours": [0.0123], "baselines": {}},
     ],
     "notes": ["1 torch threads"],
 }
@@ -69,7 +69,7 @@ def test_a_row_shows_medians_with_their_spread_and_how_many_times_better_we_are(
     assert "`python benchmarks/train.py --examples 300`" in lines
     ours = "8,000 (7,000 to 9,000) tokens/s"
     assert rf"| training \| tiny | {ours} | TRL, defaults: 4,000 (3,900 to 4,100) tokens/s | 2.00x |" in lines
-    assert "|  |  | TRL, tuned: 16,000 tokens/s | 0.50x |" in lines  # a peer that is better is not hidden
+    assert "|  |  | TRL, tuned: 16,000 tokens/s | 0.50x |" in lines  # a baseline that is better is not hidden
     assert "| tokens a correct trace | 50 tokens | fixed k: 75 tokens | 1.50x |" in lines  # less is better
     assert "| right | 99.2 % | another: 95.8 % |  |" in lines
     assert "| never as good | 3 s | x: not reached |  |" in lines
@@ -101,7 +101,7 @@ def test_what_is_missing_and_what_failed_are_rows_beside_the_others(
 
 def test_a_document_of_a_benchmark_is_read_as_it_was_written(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     figures = modules["figures"]
-    figure = figures.Figure("x", "s", "less", [1.0, 2.0], {"peer": [3.0]})
+    figure = figures.Figure("x", "s", "less", [1.0, 2.0], {"baseline": [3.0]})
     is_instead_of_text = figures.write_json(
         str(tmp_path / "x.json"), [figure], packages=["numpy", "no-such"], notes=["n"]
     )

@@ -32,7 +32,7 @@ _EXAMPLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ProgramTests:
     """What a program is judged by: tests of a function, or (standard input, expected output) pairs.
 
     `helpers`: what the prompt defines besides the function asked for, as source.
@@ -49,7 +49,7 @@ class BadReference(ValueError):
     """The reference describes no tests; the text says what is wrong."""
 
 
-def read_task(reference: Any) -> Task:
+def read_tests(reference: Any) -> ProgramTests:
     """Return the tests of a reference, which may be JSON text; raise BadReference."""
     if isinstance(reference, str) and reference.lstrip().startswith("{"):
         try:
@@ -63,12 +63,12 @@ def read_task(reference: Any) -> Task:
     if ("tests" in reference) == ("cases" in reference):
         raise BadReference(f"a reference needs either 'tests' or 'cases': {_SHAPES}")
     if "cases" in reference:
-        return Task(cases=tuple(_case(case) for case in _listed(reference["cases"])))
+        return ProgramTests(cases=tuple(_case(case) for case in _listed(reference["cases"])))
     tests = reference["tests"]
     text = tests if isinstance(tests, str) else "\n".join(map(str, _listed(tests)))
     prompt = reference.get("prompt") or ""
     entry_point = _entry_point(text, reference.get("entry_point"))
-    return Task(text, entry_point, prompt, _helpers(prompt, entry_point))
+    return ProgramTests(text, entry_point, prompt, _helpers(prompt, entry_point))
 
 
 def _listed(value: Any) -> Sequence[Any]:
@@ -148,7 +148,7 @@ def _is_test(node: ast.AST) -> bool:
 
 def reference_problem(reference: Any) -> str | None:
     try:
-        read_task(reference)
+        read_tests(reference)
     except (BadReference, json.JSONDecodeError) as error:
         return str(error)
     return None
@@ -187,15 +187,17 @@ def code(
     if time_limit <= 0 or memory_mb < 64:
         raise UnknownOption("options 'time_limit' and 'memory_mb' of 'code' must be above 0 seconds and at least 64 MB")
     try:
-        task = read_task(reference)
+        program_tests = read_tests(reference)
     except (BadReference, json.JSONDecodeError) as error:
         return Verdict("unknown", None, str(error), "bad_reference", "", "")
-    program = find_program(completion, name=task.entry_point or _asked_for(task.tests), prompt=task.prompt)
+    program = find_program(
+        completion, name=program_tests.entry_point or _asked_for(program_tests.tests), prompt=program_tests.prompt
+    )
     if program is None:
         return Verdict("incorrect", 0.0, None, "no_answer", "", "")
     settings = Settings(float(time_limit), memory_mb, tuple(preload.replace(",", " ").split()), unsafe)
     try:
-        outcome, level = _judged(program, task, settings)
+        outcome, level = _judged(program, program_tests, settings)
     except NoSandbox as error:
         _warn_once(str(error))
         return Verdict("unknown", None, str(error), "no_sandbox", "", "")
@@ -209,22 +211,22 @@ def _warn_once(text: str) -> None:
     logging.getLogger("verifiers").warning("%s. `unsafe` runs programs without a sandbox.", text)
 
 
-def _judged(program: str, task: Task, settings: Settings) -> tuple[Outcome, str]:
+def _judged(program: str, program_tests: ProgramTests, settings: Settings) -> tuple[Outcome, str]:
     """Judge in this process's jail; once more in a new one if it breaks, for the program before may have broken it."""
     try:
-        return _judged_once(program, task, settings)
+        return _judged_once(program, program_tests, settings)
     except JailFailure:
-        return _judged_once(program, task, settings)
+        return _judged_once(program, program_tests, settings)
 
 
-def _judged_once(program: str, task: Task, settings: Settings) -> tuple[Outcome, str]:
+def _judged_once(program: str, program_tests: ProgramTests, settings: Settings) -> tuple[Outcome, str]:
     with heartbeat.uncounted():
         warm(settings)
     with borrowed(settings) as jail:
         level = jail.way.level
-        if not task.cases:
-            return jail.test(program, task.tests, task.entry_point, task.helpers), level
-        for number, (stdin, expected) in enumerate(task.cases, start=1):
+        if not program_tests.cases:
+            return jail.test(program, program_tests.tests, program_tests.entry_point, program_tests.helpers), level
+        for number, (stdin, expected) in enumerate(program_tests.cases, start=1):
             heartbeat.renew()
             failure, printed = jail.run_case(program, stdin, limit=2 * len(expected.encode()) + _OUTPUT_SLACK)
             if failure is None and lines_of(printed) != lines_of(expected):
