@@ -21,7 +21,7 @@ from star_rft.files import read_json, whole, write_json, write_table
 from star_rft.ledger import Ledger
 from star_rft.loop import sample_round
 from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
-from star_rft.runs.reports import read_report
+from star_rft.runs.reports import read_report, round_to_use
 from star_rft.runs.timing import Timeline, Timing
 from star_rft.selection.rules import select
 from star_rft.training.dataset import corpus, reference_examples
@@ -84,7 +84,7 @@ class Lineage:
         """Return the round whose evaluation is that of the model it started from; None: that was never evaluated."""
         if self.start == "last":
             earlier = read_report(self.folder.metrics(round_index - 1))
-            return earlier.round if earlier.gate is None else int(earlier.gate["model_round"])
+            return round_to_use(earlier)
         return self.first
 
     @property

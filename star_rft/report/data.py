@@ -19,7 +19,7 @@ from star_rft.experiments.controls import NAMES as CONTROLS
 from star_rft.experiments.controls import Lineage
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import read_report
+from star_rft.runs.reports import is_ended, read_report
 from star_rft.runs.status import RunStatus, status_of
 from star_rft.runs.timing import Span, read_spans
 from star_rft.statistics import bootstrap_columns, falls_below, majority_at_k, pass_at_k
@@ -158,10 +158,10 @@ def funnel(report: RoundReport) -> list[FunnelStep]:
 
 
 def _is_ended(reports: Sequence[RoundReport]) -> bool:
-    gate = reports[-1].gate if reports else None
-    if gate is None or gate["evidence"].get("patience") is None:
+    """Whether the gate ended the run, by the patience that it had then."""
+    if not reports or reports[-1].gate is None:
         return False
-    return bool(gate["evidence"].get("without_gain", 0) >= gate["evidence"]["patience"])
+    return is_ended(reports[-1], reports[-1].gate["evidence"].get("patience"))
 
 
 def _held_out(

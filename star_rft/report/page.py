@@ -23,6 +23,7 @@ from star_rft.report.plots.prompts import prompt_plots
 from star_rft.report.plots.training import training_plots
 from star_rft.report.tables import verdict_lines
 from star_rft.report.traces import prompts_of, traces_of
+from star_rft.runs.reports import round_to_use
 from star_rft.types import Interval, RoundReport
 
 if TYPE_CHECKING:
@@ -172,8 +173,7 @@ def chosen_round(facts: Facts) -> int:
     """Return the round whose model is the one to use: the gate's, else the newest."""
     if not facts.reports:
         return 0
-    gate = facts.reports[-1].gate
-    return facts.reports[-1].round if gate is None else int(gate["model_round"])
+    return round_to_use(facts.reports[-1])
 
 
 def tiles(facts: Facts) -> Iterator[Tile]:

@@ -144,6 +144,18 @@ def _one(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> tuple[Any,
     return tuple(row)
 
 
+def round_to_use(report: RoundReport) -> int:
+    """Return the round whose model is to be used after a round: what the gate went on from, else its own."""
+    return report.round if report.gate is None else int(report.gate["model_round"])
+
+
+def is_ended(report: RoundReport, patience: int | None) -> bool:
+    """Whether the gate ends a run after a round: so many evaluations in a row, `patience`, brought no gain."""
+    if report.gate is None or patience is None:
+        return False
+    return bool(report.gate["evidence"].get("without_gain", 0) >= patience)
+
+
 def chosen_rounds(folder: RunFolder, *, number: int | None = None, every: bool = False) -> list[int]:
     """Return the round that was asked for, all that selected something, or the round of the model to use.
 
@@ -167,15 +179,15 @@ def chosen_rounds(folder: RunFolder, *, number: int | None = None, every: bool =
 
 def _of_the_model_to_use(folder: RunFolder, there: list[int]) -> int:
     finished = [found for found in folder.finished_rounds() if found > 0]
-    gate = read_report(folder.metrics(finished[-1])).gate if finished else None
-    if gate is None:
+    report = read_report(folder.metrics(finished[-1])) if finished else None
+    if report is None or report.gate is None:
         return there[-1]
-    if gate["model_round"] == 0:
+    if round_to_use(report) == 0:
         raise RunError(
             f"{folder.path}: every round was rolled back, so the model to use is the one that the loop began with, and"
             f" nothing was trained on for it; name a round: --round takes {_listed(there)}"
         )
-    return int(gate["model_round"])
+    return round_to_use(report)
 
 
 def _numbers(folder: RunFolder) -> list[int]:

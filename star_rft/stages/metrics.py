@@ -13,7 +13,7 @@ from star_rft.evaluation.diversity import diversity
 from star_rft.evaluation.evaluate import HeldOut
 from star_rft.evaluation.gate import Decision, Gate, Signs, decide, evaluated
 from star_rft.evaluation.kl import kl_to_base, length_change, own_samples, reference_solutions
-from star_rft.runs.reports import frontier_figures, read_report, selection_figures, train_figures
+from star_rft.runs.reports import frontier_figures, is_ended, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
 from star_rft.training.dataset import mixture
@@ -67,9 +67,7 @@ class RoundMetrics:
 
     def ends(self, report: RoundReport) -> bool:
         """Whether the run is over with this round, by the patience of now: it may be more than it was then."""
-        if self.gate is None or self.gate.patience is None or report.gate is None:
-            return False
-        return bool(report.gate["evidence"].get("without_gain", 0) >= self.gate.patience)
+        return is_ended(report, None if self.gate is None else self.gate.patience)
 
     def _of_training(self, round_index: int) -> dict[str, Any]:
         con, problems = self.context.ledger.connect(), self.context.train_problems

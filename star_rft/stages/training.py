@@ -10,7 +10,7 @@ from typing import Any
 
 from star_rft.data import Prompter
 from star_rft.runs.folder import float32_of
-from star_rft.runs.reports import read_report
+from star_rft.runs.reports import read_report, round_to_use
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
 from star_rft.stages.trackers import Trackers
@@ -55,7 +55,7 @@ class TrainingStage:
 
     def policy_after(self, report: RoundReport) -> Model:
         """Return the model that the next round goes on from."""
-        return self.model_of(report.round if report.gate is None else report.gate["model_round"])
+        return self.model_of(round_to_use(report))
 
     def policy_before(self, round_index: int) -> Model:
         """Return the model that a round samples with, those before it being finished."""
