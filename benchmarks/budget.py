@@ -1,27 +1,27 @@
-"""What a budget of samples brings when it goes where correct traces are, against as many samples for every prompt.
+"""What a budget of samples brings when it goes where correct traces are, against as many samples for every problem.
 
-    python benchmarks/budget.py                            # simulated prompts, seeds 0 1 2
+    python benchmarks/budget.py                            # simulated problems, seeds 0 1 2
     python benchmarks/budget.py --record RUN               # sample the quickstart's base deeply, once (minutes)
     python benchmarks/budget.py --replay RUN               # any run folder: attempt i is the i-th recorded sample
-    python benchmarks/budget.py --plan 1000000             # time and memory of one answer for so many prompts
+    python benchmarks/budget.py --plan 1000000             # time and memory of one answer for so many problems
     python benchmarks/budget.py --run "rounds=3 sample.n=8" \\
         --run "rounds=3 sample.n=32 budget.plan=adaptive budget.tokens=120000"   # the quickstart, for real, once each
 
-Counted are distinct correct traces, at most `--cap` a prompt; coverage is the share of prompts with one. In every
-comparison each plan is asked between waves as the loop asks it, and sees the same samples: attempt i of a prompt is the
-same one whichever plan draws it. Every plan has the budget that fixed k spends; DART's plans are the best of several
-targets. "tokens for as much" is the smallest budget, in twentieths of that, with which a plan has no fewer correct
-traces than fixed k and no lower coverage. Plans other than fixed k may draw 4k samples of a prompt.
+Counted are distinct correct traces, at most `--cap` a problem; coverage is the share of problems with one. In every
+comparison each plan is asked between waves as the loop asks it, and sees the same samples: attempt i of a problem is
+the same one whichever plan draws it. Every plan has the budget that fixed k spends; DART's plans are the best of
+several targets. "tokens for as much" is the smallest budget, in twentieths of that, with which a plan has no fewer
+correct traces than fixed k and no lower coverage. Plans other than fixed k may draw 4k samples of a problem.
 
 The simulated pass rates are mixtures of Betas whose means are the shares of correct traces that RFT published on
-GSM8K's train questions (2308.01825, k=100: 7B 53.3%, 33B 88.7%), a weak base and a set with unsolvable prompts. The
-distinct traces of a prompt are a Pitman-Yor process. For "equations" its discount is U(0, 0.65), its concentration 0:
+GSM8K's train questions (2308.01825, k=100: 7B 53.3%, 33B 88.7%), a weak base and a set with unsolvable problems. The
+distinct traces of a problem are a Pitman-Yor process. For "equations" its discount is U(0, 0.65), its concentration 0:
 so distinct equation lists grow as RFT's do, which the last table shows. For "texts", where nearly every correct trace
 is distinct, the discount is 0 and the concentration log-normal around 10. "paths" are no such process: 1 to 40 paths of
 Zipf-distributed probability, to see how much the planner's own assumption carries.
 
-The oracle knows each prompt's pass rate and process (not what it will draw), draws one sample at a time wherever the
-next correct trace is likeliest for its tokens, and tries every prompt without one as often as fixed k: about the least
+The oracle knows each problem's pass rate and process (not what it will draw), draws one sample at a time wherever the
+next correct trace is likeliest for its tokens, and tries every problem without one as often as fixed k: about the least
 that as many correct traces can cost.
 """
 
@@ -40,7 +40,7 @@ import numpy as np
 from budget_worlds import MAX_TOKENS, PASS_RATES, WORLDS, Attempts, Truth, simulated
 from figures import Figure, add_json_option, write_json
 
-from star_rft.frontier.budget import Adaptive, Budget, FixedK, Ints, PromptCounts, Prop2Diff, Uniform
+from star_rft.frontier.budget import Adaptive, Budget, FixedK, Ints, ProblemCounts, Prop2Diff, Uniform
 
 TWENTIETHS = range(4, 31)
 TARGETS = {Uniform: (4, 8, 16, 32), Prop2Diff: (8, 16, 32, 64)}
@@ -75,10 +75,10 @@ def play(plan: Budget, attempts: Attempts, *, cap: int, tokens: int | None, max_
     return Outcome(int(selected_N.sum()), float((selected_N > 0).mean()), spent, waves)
 
 
-def _seen(attempts: Attempts, samples_N: Ints) -> PromptCounts:
+def _seen(attempts: Attempts, samples_N: Ints) -> ProblemCounts:
     correct_N = attempts.at(attempts.correct_N_A, samples_N)
     none_N = np.zeros(samples_N.size)
-    return PromptCounts(
+    return ProblemCounts(
         samples_N=samples_N,
         correct_N=correct_N,
         distinct_N=attempts.at(attempts.distinct_N_A, samples_N),
@@ -176,12 +176,12 @@ def show(title: str, rows: dict[str, tuple[float, ...]]) -> None:
         print(f"{name:22}" + "".join(f"{cell.replace('nan', '-').replace('inf', '> 1.5'):>14}" for cell in cells))
 
 
-def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> list[Figure]:
+def simulations(seeds: Sequence[int], *, problems: int, cap: int) -> list[Figure]:
     from scipy.special import gammaln
 
     figures = []
     for rates, diversity in WORLDS:
-        worlds = [simulated(rates, diversity, prompts=prompts, seed=seed) for seed in seeds]
+        worlds = [simulated(rates, diversity, problems=problems, seed=seed) for seed in seeds]
         for k in (16, 64):
             found = [compare(attempts, k=k, cap=cap, max_tokens=MAX_TOKENS) for attempts, _ in worlds]
             figures.append(tokens_a_trace(f"{rates}, {diversity}, k={k}", [rows for rows, _ in found], k=k))
@@ -196,9 +196,9 @@ def simulations(seeds: Sequence[int], *, prompts: int, cap: int) -> list[Figure]
             ]
             if shares:
                 rows["oracle"] = (1.0, *[float("nan")] * 4, float(np.mean(shares)))
-            show(f"{rates}, {diversity}: {prompts:,} prompts, mean of seeds {list(seeds)}", rows)
+            show(f"{rates}, {diversity}: {problems:,} problems, mean of seeds {list(seeds)}", rows)
     published = {1: 1.17, 3: 1.44, 6: 1.74, 12: 2.20, 25: 2.93, 50: 3.94, 100: 5.25}
-    attempts, truth = simulated("7B", "equations", prompts=prompts, seed=seeds[0])
+    attempts, truth = simulated("7B", "equations", problems=problems, seed=seeds[0])
     assert truth is not None
     print(
         "\ndistinct equation lists a question after k samples, the reference solution among them: RFT 7B and this"
@@ -239,7 +239,7 @@ def record(folder: Path, *, problems: int, n: int) -> None:
 
 
 def recorded(folder: Path, *, round_index: int, key: str) -> tuple[Attempts, int]:
-    """Return the attempts of a run's round, as many as every prompt has, and the token limit they were drawn with."""
+    """Return the attempts of a run's round, as many as every problem has, and the token limit they were drawn with."""
     from star_rft.ledger import Ledger
 
     con = Ledger(folder).connect()
@@ -250,7 +250,7 @@ def recorded(folder: Path, *, round_index: int, key: str) -> tuple[Attempts, int
     if not depth:
         raise SystemExit(f"{folder}: round {round_index} has no samples")
     if depth < most:
-        print(f"prompts have {depth} to {most} samples: the first {depth} of each are replayed")
+        print(f"problems have {depth} to {most} samples: the first {depth} of each are replayed")
     columns = con.execute(
         f"select problem_id, row_number() over (partition by problem_id order by attempt, sample_id) as place,"
         f" status = 'correct' and finish_reason = 'stop' as is_correct, {key} as key, tokens"
@@ -272,19 +272,19 @@ def recorded(folder: Path, *, round_index: int, key: str) -> tuple[Attempts, int
 def replay(folder: Path, *, round_index: int, cap: int, ks: Sequence[int]) -> None:
     for key in ("equation_key", "text_key"):
         attempts, max_tokens = recorded(folder, round_index=round_index, key=key)
-        prompts, depth = len(attempts.tokens_N_A), attempts.tokens_N_A.shape[1] - 1
+        problems, depth = len(attempts.tokens_N_A), attempts.tokens_N_A.shape[1] - 1
         for k in (k for k in ks if k <= depth):
             rows, _ = compare(attempts, k=k, cap=cap, max_tokens=max_tokens)
-            show(f"{folder}, distinct by {key}: {prompts:,} prompts x {depth} samples of round {round_index}", rows)
+            show(f"{folder}, distinct by {key}: {problems:,} problems x {depth} samples of round {round_index}", rows)
 
 
 # The planner's own cost
 
 
-def plan(prompts: int) -> None:
+def plan(problems: int) -> None:
     """Ask for the waves of a first and of a later round; memory is that of the whole process."""
     rng = np.random.default_rng(0)
-    rate_N = PASS_RATES["7B"](rng, prompts)
+    rate_N = PASS_RATES["7B"](rng, problems)
     adaptive = Adaptive(cap=4, most=256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for title, mean_samples, past in (
@@ -292,28 +292,30 @@ def plan(prompts: int) -> None:
         ("middle of round 1", 16, 0.0),
         ("middle of round 3", 16, 1.5),
     ):
-        samples_N = np.maximum(4, rng.geometric(1 / mean_samples, prompts)) if mean_samples else np.zeros(prompts, int)
+        samples_N = (
+            np.maximum(4, rng.geometric(1 / mean_samples, problems)) if mean_samples else np.zeros(problems, int)
+        )
         samples_N = np.minimum(samples_N, 256)
         correct_N = rng.binomial(samples_N, rate_N)
         distinct_N = np.minimum(correct_N, 1 + rng.binomial(np.maximum(0, correct_N - 1), 0.2))
-        past_N = past * rng.choice([4.0, 8.0, 12.0, 30.0], prompts)
-        seen = PromptCounts(
+        past_N = past * rng.choice([4.0, 8.0, 12.0, 30.0], problems)
+        seen = ProblemCounts(
             samples_N=samples_N,
             correct_N=correct_N,
             distinct_N=distinct_N,
             distinct_of_N=correct_N,
-            tokens_N=samples_N * rng.integers(80, 200, prompts),
+            tokens_N=samples_N * rng.integers(80, 200, problems),
             past_samples_N=past_N,
             past_correct_N=past_N * np.round(rate_N, 1),
-            is_quarantined_N=np.zeros(prompts, dtype=bool),
-            order_N=rng.permutation(prompts),
+            is_quarantined_N=np.zeros(problems, dtype=bool),
+            order_N=rng.permutation(problems),
         )
-        for tokens_left in (None, 400 * prompts):
+        for tokens_left in (None, 400 * problems):
             began = time.perf_counter()
             more_N = adaptive.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)
             seconds = time.perf_counter() - began
             limit = "no budget" if tokens_left is None else f"{tokens_left:,} tokens left"
-            print(f"{prompts:,} prompts, {title}, {limit}: {more_N.sum():,} samples in {seconds:.2f} s")
+            print(f"{problems:,} problems, {title}, {limit}: {more_N.sum():,} samples in {seconds:.2f} s")
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {after:,.0f} MiB, of which {before:,.0f} before the first answer's input was made")
 
@@ -363,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif args.run:
         run(args.run)
     else:
-        figures = simulations(args.seeds, prompts=args.prompts, cap=args.cap)
+        figures = simulations(args.seeds, problems=args.prompts, cap=args.cap)
         write_json(args.json, figures, packages=["numpy"])
     return 0
 

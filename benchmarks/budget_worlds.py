@@ -1,4 +1,4 @@
-"""Simulated prompts for benchmarks/budget.py: pass rates, and how alike the correct traces of a prompt are."""
+"""Simulated problems for benchmarks/budget.py: pass rates, and how alike the correct traces of a problem are."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from star_rft.frontier.budget import Ints
 from star_rft.frontier.gains import Flags, Floats
 
-# Recorded attempts a prompt, and the limit of a sample's tokens.
+# Recorded attempts a problem, and the limit of a sample's tokens.
 DEPTH, MAX_TOKENS = 256, 400
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Of N prompts after n samples, in column n (0 to A): correct ones, distinct correct ones, tokens."""
+    """Of N problems after n samples, in column n (0 to A): correct ones, distinct correct ones, tokens."""
 
     correct_N_A: Ints
     distinct_N_A: Ints
@@ -34,12 +34,12 @@ class Attempts:
 
 
 def beta_mixture(*parts: tuple[float, float, float]) -> Callable[[np.random.Generator, int], Floats]:
-    """Return a draw of pass rates; each part is its share, a and b, where b = 0 stands for prompts never solved."""
+    """Return a draw of pass rates; each part is its share, a and b, where b = 0 stands for problems never solved."""
 
-    def draw(rng: np.random.Generator, prompts: int) -> Floats:
-        part_N = rng.choice(len(parts), prompts, p=[share for share, _, _ in parts])
-        rates_P_N = [rng.beta(a, b, prompts) if b else np.zeros(prompts) for _, a, b in parts]
-        rates_N: Floats = np.stack(rates_P_N)[part_N, np.arange(prompts)]
+    def draw(rng: np.random.Generator, problems: int) -> Floats:
+        part_N = rng.choice(len(parts), problems, p=[share for share, _, _ in parts])
+        rates_P_N = [rng.beta(a, b, problems) if b else np.zeros(problems) for _, a, b in parts]
+        rates_N: Floats = np.stack(rates_P_N)[part_N, np.arange(problems)]
         return rates_N
 
     return draw
@@ -55,7 +55,7 @@ PASS_RATES = {
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What only an oracle knows: pass rates, and the Pitman-Yor process of each prompt's correct traces."""
+    """What only an oracle knows: pass rates, and the Pitman-Yor process of each problem's correct traces."""
 
     rate_N: Floats
     theta_N: Floats
@@ -77,38 +77,38 @@ def is_new_by_pitman_yor(rng: np.random.Generator, is_correct_N_A: Flags, truth:
 
 
 def is_new_by_paths(rng: np.random.Generator, is_correct_N_A: Flags) -> Flags:
-    """Between 1 and 40 paths a prompt (log-uniform), the r-th with probability r ** -exponent, exponent U(0.8, 3)."""
-    prompts, depth = is_correct_N_A.shape
-    paths_N = np.exp(rng.uniform(0.0, np.log(41.0), prompts)).astype(np.int64)
+    """Between 1 and 40 paths a problem (log-uniform), the r-th with probability r ** -exponent, exponent U(0.8, 3)."""
+    problems, depth = is_correct_N_A.shape
+    paths_N = np.exp(rng.uniform(0.0, np.log(41.0), problems)).astype(np.int64)
     rank_R = np.arange(1, 41)
-    weight_N_R = rank_R ** -rng.uniform(0.8, 3.0, (prompts, 1)) * (rank_R <= paths_N[:, None])
+    weight_N_R = rank_R ** -rng.uniform(0.8, 3.0, (problems, 1)) * (rank_R <= paths_N[:, None])
     upto_N_R = weight_N_R.cumsum(axis=1) / weight_N_R.sum(axis=1, keepdims=True)
-    is_new_N_A = np.zeros((prompts, depth), dtype=bool)
-    is_seen_N_R = np.zeros((prompts, rank_R.size + 1), dtype=bool)
-    row_N = np.arange(prompts)
+    is_new_N_A = np.zeros((problems, depth), dtype=bool)
+    is_seen_N_R = np.zeros((problems, rank_R.size + 1), dtype=bool)
+    row_N = np.arange(problems)
     for attempt in range(depth):
-        path_N = (rng.random((prompts, 1)) > upto_N_R).sum(axis=1)
+        path_N = (rng.random((problems, 1)) > upto_N_R).sum(axis=1)
         is_correct_N = is_correct_N_A[:, attempt]
         is_new_N_A[:, attempt] = is_correct_N & ~is_seen_N_R[row_N, path_N]
         is_seen_N_R[row_N, path_N] |= is_correct_N
     return is_new_N_A
 
 
-def simulated(rates: str, diversity: str, *, prompts: int, seed: int) -> tuple[Attempts, Truth | None]:
-    """Harder prompts have longer solutions, and wrong attempts are a tenth longer."""
+def simulated(rates: str, diversity: str, *, problems: int, seed: int) -> tuple[Attempts, Truth | None]:
+    """Harder problems have longer solutions, and wrong attempts are a tenth longer."""
     rng = np.random.default_rng(seed)
-    rate_N = PASS_RATES[rates](rng, prompts)
-    is_correct_N_A = rng.random((prompts, DEPTH)) < rate_N[:, None]
-    length_N = 110.0 * (1.5 - 0.5 * rate_N) * np.exp(0.25 * rng.standard_normal(prompts))
-    noise_N_A = np.exp(0.25 * rng.standard_normal((prompts, DEPTH)))
+    rate_N = PASS_RATES[rates](rng, problems)
+    is_correct_N_A = rng.random((problems, DEPTH)) < rate_N[:, None]
+    length_N = 110.0 * (1.5 - 0.5 * rate_N) * np.exp(0.25 * rng.standard_normal(problems))
+    noise_N_A = np.exp(0.25 * rng.standard_normal((problems, DEPTH)))
     tokens_N_A = length_N[:, None] * noise_N_A * np.where(is_correct_N_A, 1.0, 1.1)
     whole_N_A: Ints = np.clip(tokens_N_A, 1, MAX_TOKENS).astype(np.int64)
     if diversity == "paths":
         return Attempts.of(is_correct_N_A, is_new_by_paths(rng, is_correct_N_A), whole_N_A), None
     if diversity == "texts":
-        truth = Truth(rate_N, 10.0 * np.exp(rng.standard_normal(prompts)), np.zeros(prompts))
+        truth = Truth(rate_N, 10.0 * np.exp(rng.standard_normal(problems)), np.zeros(problems))
     else:
-        truth = Truth(rate_N, np.zeros(prompts), rng.uniform(0.0, 0.65, prompts))
+        truth = Truth(rate_N, np.zeros(problems), rng.uniform(0.0, 0.65, problems))
     return Attempts.of(is_correct_N_A, is_new_by_pitman_yor(rng, is_correct_N_A, truth), whole_N_A), truth
 
 

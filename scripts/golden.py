@@ -77,6 +77,8 @@ VALUES: Mapping[str, str] = {
     "still_none": "still_unsolved",
     "kept": "still_solved",
 }
+# Old words inside a text of metrics.json: the new ones.
+PHRASES: Mapping[str, str] = {"of the train prompts": "of the train problems"}
 # They say when and how long, or count what was written when.
 NOT_COMPARED = frozenset({"seconds", "verify_seconds", "part"})
 
@@ -259,7 +261,11 @@ def _values(value: Any, values: Mapping[str, str]) -> Any:
         return {key: _values(below, values) for key, below in value.items() if key not in NOT_COMPARED}
     if isinstance(value, list):
         return [_values(below, values) for below in value]
-    return values.get(value, value) if isinstance(value, str) else value
+    if not isinstance(value, str) or not values:
+        return value
+    for old, new in PHRASES.items():
+        value = value.replace(old, new)
+    return values.get(value, value)
 
 
 def _unequal(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The frontier of a run: which prompts it learns from, which it does not reach, and which need someone to look."""
+"""The frontier of a run: which problems it learns from, which it does not reach, and which need someone to look."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from star_rft.config import Config
-    from star_rft.frontier.classes import PromptClass
+    from star_rft.frontier.classes import ProblemClass
 
 
 @app.command(epilog=example("star-rft frontier runs/quickstart --class no_survivors --export hard.jsonl"))
 def frontier(
     run: RunDir,
     problem: Annotated[str | None, typer.Argument(help="One problem's id, or its beginning: show it in full.")] = None,
-    classes: Annotated[list[str] | None, typer.Option("--class", help="Only prompts of this class.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All prompts, also those that are solved or learnable.")] = False,
-    limit: Annotated[int, typer.Option(help="How many prompts to show.", min=0)] = 20,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Only problems of this class.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All problems, also those that are solved or learnable.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="How many problems to show.", min=0)] = 20,
     export: Annotated[
         Path | None, typer.Option(help="Write all of them to a JSONL file, for review or as data.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each train prompt has come to: its class, its evidence, and what it gets next."""
+    """Show what each train problem has come to: its class, its evidence, and what it gets next."""
     from star_rft.build import settle
     from star_rft.frontier import review
     from star_rft.frontier.classes import CLASSES
@@ -42,15 +44,15 @@ def frontier(
     con, classed = Ledger(run).connect(), _classed(run, config)
     remedies = _remedies(config)
     if problem is not None:
-        row = review.prompt_in_full(con, classed, problem)
+        row = review.problem_in_full(con, classed, problem)
         text = json.dumps(row) if as_json else "\n".join(tables.prompt_lines(row, remedies[row["class"]]))
         typer.echo(text)
         return
     wanted = _wanted(classes, every)
     if export is not None:
-        _export(export, review.prompts(con, classed, classes=wanted))
+        _export(export, review.problems(con, classed, classes=wanted))
     if as_json:
-        typer.echo(json.dumps(list(review.prompts(con, classed, classes=wanted))))
+        typer.echo(json.dumps(list(review.problems(con, classed, classes=wanted))))
         return
     counts = review.class_counts(con, classed)
     console = results()
@@ -58,9 +60,9 @@ def frontier(
     since, now = review.moved(con, classed, was="no_survivors")
     if now:
         console.print(tables.moved_line("no_survivors", since, now))
-    for names, table in ((["label_error"], tables.label_errors_table), (CLASSES[1:], tables.prompts_table)):
-        asked: list[PromptClass] = [name for name in CLASSES if name in names and name in wanted]
-        shown = list(review.prompts(con, classed, classes=asked, most=limit))
+    for names, table in ((["label_error"], tables.label_errors_table), (CLASSES[1:], tables.problems_table)):
+        asked: list[ProblemClass] = [name for name in CLASSES if name in names and name in wanted]
+        shown = list(review.problems(con, classed, classes=asked, most=limit))
         if shown:
             console.print(table(shown, sum(counts.get(name, 0) for name in asked) - len(shown)))
 
@@ -125,7 +127,7 @@ def flagged(
 
 
 def _classed(run: Path, config: Config) -> pa.Table:
-    """Class the prompts by all that the ledger holds now."""
+    """Class the problems by all that the ledger holds now."""
     from star_rft.build.sampling import policy_sample_indices
     from star_rft.frontier.classes import classify
     from star_rft.frontier.history import newest_round
@@ -138,7 +140,7 @@ def _classed(run: Path, config: Config) -> pa.Table:
     return classify(con, through_round=newest_round(con), own=own, reviews=found)
 
 
-def _remedies(config: Config) -> Mapping[PromptClass, str]:
+def _remedies(config: Config) -> Mapping[ProblemClass, str]:
     from star_rft.build import quarantines
     from star_rft.frontier.review import remedies
 
@@ -161,7 +163,7 @@ def _wanted(classes: Sequence[str] | None, every: bool) -> Sequence[str]:
 
 
 def _export(path: Path, rows: Any) -> None:
-    """Write prompts as data that `data.train` and `star-rft review` read; `review` is for whoever looks."""
+    """Write problems as data that `data.train` and `star-rft review` read; `review` is for whoever looks."""
     from star_rft.files import whole
 
     count = 0
@@ -171,10 +173,10 @@ def _export(path: Path, rows: Any) -> None:
             line |= {"answer": row["reference"], "other_answer": row["other_answer"], "votes": row["other_votes"]}
             out.write(json.dumps(line | {"of": row["all_votes"], "review": None}, ensure_ascii=False) + "\n")
             count += 1
-    typer.echo(f"{count:,} prompts: {path}", err=True)
+    typer.echo(f"{count:,} problems: {path}", err=True)
 
 
 def _texts(ledger: Any, sample_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     query = "select sample_id, text, prompt, reference from traces where list_contains(?, sample_id)"
     rows = ledger.connect().execute(query, [list(sample_ids)]).fetchall()
-    return {sample_id: {"text": text, "prompt": prompt, "reference": ref} for sample_id, text, prompt, ref in rows}
+    return {sample_id: {"text": text, "prompt": problem, "reference": ref} for sample_id, text, problem, ref in rows}

@@ -1,6 +1,6 @@
 """How varied a round's train samples are, and whether they still teach anything.
 
-A policy that trains on its own samples gets surer of them: it solves the same prompts in fewer ways, and pass@k falls
+A policy that trains on its own samples gets surer of them: it solves the same problems in fewer ways, and pass@k falls
 behind pass@1. Samples with a hint are left out.
 """
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 N_GRAM = 4  # words: long enough to be phrasing and not vocabulary
 
-# What a round's samples of each prompt came to. Fractions are added as decimals, to nine places: the sum of doubles
+# What a round's samples of each problem came to. Fractions are added as decimals, to nine places: the sum of doubles
 # depends on the order in which threads add, and a resumed run must come to the very same figures.
 _PROMPTS = """
 with answered as (
@@ -47,7 +47,7 @@ from counted left join entropies using (problem_id)
 _WORDS = """
 with drawn as (
     select distinct problem_id from samples where split = 'train' and round = $round_index and not hinted
-    order by md5(concat($seed, ' ', problem_id)), problem_id limit $prompts
+    order by md5(concat($seed, ' ', problem_id)), problem_id limit $problems
 ), texts as (
     select problem_id, string_split_regex(trim(lower(text)), '\\s+') as words
     from samples semi join drawn using (problem_id) where split = 'train' and round = $round_index and not hinted
@@ -62,32 +62,34 @@ select avg(share), count(*) from shares
 
 
 def diversity(
-    con: duckdb.DuckDBPyConnection, *, round_index: int, prompts: int = 256, samples: int = 32, seed: int = 0
+    con: duckdb.DuckDBPyConnection, *, round_index: int, problems: int = 256, samples: int = 32, seed: int = 0
 ) -> dict[str, float]:
     """Return figures of a round's train samples; empty without samples, and a figure is left out that has no value.
 
-    Over all prompts, in one pass over the round's traces:
+    Over all problems, in one pass over the round's traces:
 
     - `problems`, `samples`, `tokens` (mean length of a completion)
-    - `distinct_solutions`: distinct equation lists among a prompt's correct samples, mean over prompts
-    - `distinct_solutions_per_correct`: the same as a share of its correct samples, mean over prompts that have any
-    - `answer_entropy`: of a prompt's answers, -sum p ln p in nats, mean over prompts that were answered; right answers
+    - `distinct_solutions`: distinct equation lists among a problem's correct samples, mean over problems
+    - `distinct_solutions_per_correct`: the same as a share of its correct samples, mean over problems that have any
+    - `answer_entropy`: of a problem's answers, -sum p ln p in nats, mean over problems that were answered; right
+    answers
       are one answer, and a sample without an answer has no say
-    - `all_correct_share`, `all_incorrect_share`, `saturated_share` (their sum): the share of prompts whose samples were
-      all correct, or all incorrect. Such a prompt says nothing about which trace is better.
+    - `all_correct_share`, `all_incorrect_share`, `saturated_share` (their sum): the share of problems whose samples
+    were
+      all correct, or all incorrect. Such a problem says nothing about which trace is better.
 
     On a bounded part, so that it costs the same for a million traces: `distinct_ngrams` is the share of distinct ones
-    among the word 4-grams of a prompt's samples (distinct-n, Li et al. 2016, arXiv 1510.03055), mean over
-    `ngram_problems` prompts: `prompts` of them in the order of a hash of the seed, with the first `samples` samples of
-    each; a prompt whose samples have fewer than four words has no share.
+    among the word 4-grams of a problem's samples (distinct-n, Li et al. 2016, arXiv 1510.03055), mean over
+    `ngram_problems` problems: `problems` of them in the order of a hash of the seed, with the first `samples` samples
+    of each; a problem whose samples have fewer than four words has no share.
 
-    All but `saturated_share` and its two parts fall with more samples a prompt, so compare rounds of equal n.
+    All but `saturated_share` and its two parts fall with more samples a problem, so compare rounds of equal n.
     """
     found = _row(con, _PROMPTS + _FIGURES, round_index=round_index)
     if found[0] == 0:
         return {}
     count, n, tokens, distinct_solutions, distinct_solutions_per_correct, entropy, right, wrong = found
-    drawn = {"prompts": prompts, "samples": samples, "seed": str(seed), "n": N_GRAM}
+    drawn = {"problems": problems, "samples": samples, "seed": str(seed), "n": N_GRAM}
     ngrams, ngram_problems = _row(con, _WORDS, round_index=round_index, **drawn)
     figures = {
         "problems": count,

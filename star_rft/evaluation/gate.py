@@ -38,7 +38,7 @@ class Gate:
     `rolls_back` every round is kept, and what would have been rolled back is a warning; without `collapse_rolls_back`
     that holds for pass@k alone.
 
-    The bounds of warnings: `saturation`, a share of train prompts; `diversity`, a share of what it was in the first
+    The bounds of warnings: `saturation`, a share of train problems; `diversity`, a share of what it was in the first
     round that measured it; `kl`, in nats a token. None turns one off.
     """
 
@@ -66,7 +66,7 @@ class Outcome:
 class Signs:
     """What only warns; None, or no figure, is not measured.
 
-    `saturated`: the share of train prompts whose samples were all right or all wrong. `diversity`: figures by name, of
+    `saturated`: the share of train problems whose samples were all right or all wrong. `diversity`: figures by name, of
     which a better model has no less (`distinct_solutions` of `diversity.py`; n-grams and entropy fall as answers become
     right). `kl`: KL from the model of round 0 in nats a token.
     """
@@ -273,7 +273,7 @@ def _warnings(gate: Gate, now: RoundEvidence, earlier: Sequence[RoundEvidence], 
     signs = now.signs
     if gate.saturation is not None and signs.saturated is not None and signs.saturated > gate.saturation:
         found.append(
-            f"saturation: all samples right, or all wrong, at {signs.saturated:.0%} of the train prompts, above"
+            f"saturation: all samples right, or all wrong, at {signs.saturated:.0%} of the train problems, above"
             f" {gate.saturation:.0%}: they teach nothing about which trace is better"
         )
     if gate.diversity is not None:

@@ -57,7 +57,7 @@ class Cost:
     """What a model took. `samples` and their `tokens` were drawn for it alone; a step sees a batch of its examples.
 
     `started_from` is the round whose evaluation is that of the model it started from (see `Lineage`), and
-    `trained_tokens` are prompts and completions over all steps.
+    `trained_tokens` are problems and completions over all steps.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""What each prompt has come to, and what it is asked next."""
+"""What each problem has come to, and what it is asked next."""

@@ -1,8 +1,8 @@
-"""How many more samples each prompt draws: asked between waves, from counts alone, until it allots nothing.
+"""How many more samples each problem draws: asked between waves, from counts alone, until it allots nothing.
 
 A wave is drawn and verified whole; the planner then sees the new counts and is asked again. Nothing here is random and
-nothing depends on the order of the prompts, so the same counts give the same wave. Arrays carry their axes: N prompts,
-S distinct states of belief, T concentrations, J steps of a gain curve.
+nothing depends on the order of the problems, so the same counts give the same wave. Arrays carry their axes: N
+problems, S distinct states of belief, T concentrations, J steps of a gain curve.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from star_rft.frontier.gains import Flags, Floats, Ints, PromptCounts, gain_curves, mean_lengths, pass_rate_prior
+from star_rft.frontier.gains import Flags, Floats, Ints, ProblemCounts, gain_curves, mean_lengths, pass_rate_prior
 
-__all__ = ["Adaptive", "Budget", "FixedK", "Ints", "PromptCounts", "Prop2Diff", "Uniform"]
+__all__ = ["Adaptive", "Budget", "FixedK", "Ints", "ProblemCounts", "Prop2Diff", "Uniform"]
 
 # A wave that the token budget cuts below this share of all samples so far is not worth waking an engine for.
 LEAST_WAVE = 0.005
-# A wave adds at most this share to what a prompt has drawn.
+# A wave adds at most this share to what a problem has drawn.
 GROWTH = 0.5
 # Bins of the histogram that takes the place of a sort.
 PRICE_BINS = 4096
 
 
 class Budget(Protocol):
-    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        """Return how many more samples each prompt draws now; all zeros: the round's sampling is finished.
+    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+        """Return how many more samples each problem draws now; all zeros: the round's sampling is finished.
 
         A sample can take up to `max_tokens`, so a wave holds at most `tokens_left // max_tokens` of them; what a wave
         leaves of that is there for the next. `tokens_left` None is no limit.
@@ -37,30 +37,30 @@ class Budget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedK:
-    """`n` samples for every prompt. Where tokens are short, whole prompts in the given order."""
+    """`n` samples for every problem. Where tokens are short, whole problems in the given order."""
 
     n: int
 
-    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         return _probe(seen, np.full(seen.samples_N.shape, self.n), tokens_left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """DART's uniform strategy (2407.13690): sample a prompt until it has `target` correct, at most `most` samples."""
+    """DART's uniform strategy (2407.13690): sample a problem until it has `target` correct, at most `most` samples."""
 
     target: int
     most: int
     probe: int = 4
 
-    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         target_N = np.full(seen.samples_N.shape, self.target)
         return _until(seen, target_N, self.most, self.probe, tokens_left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Prop2Diff:
-    """DART's prop2diff (2407.13690): sample a prompt until it has `target` x its fail rate correct, at least one.
+    """DART's prop2diff (2407.13690): sample a problem until it has `target` x its fail rate correct, at least one.
 
     The fail rate is that of all its samples so far, as the rule `balance` counts it, so it sharpens with every wave.
     """
@@ -69,7 +69,7 @@ class Prop2Diff:
     most: int
     probe: int = 4
 
-    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         samples_N = seen.samples_N + seen.past_samples_N
         correct_N = seen.correct_N + seen.past_correct_N
         fail_rate_N = 1.0 - correct_N / np.maximum(samples_N, 1e-9)
@@ -81,14 +81,14 @@ class Prop2Diff:
 class Adaptive:
     """Samples where the next distinct correct trace is likeliest for its tokens.
 
-    A prompt draws `probe` samples first; one that earlier rounds solved at a rate of `solved_at` or more, or that has
-    its correct traces from them, draws a single one, and goes on only if that fails. A prompt goes on until it has
+    A problem draws `probe` samples first; one that earlier rounds solved at a rate of `solved_at` or more, or that has
+    its correct traces from them, draws a single one, and goes on only if that fails. A problem goes on until it has
     `cap` distinct correct traces, has drawn `most` samples, or is not `worth` it: fewer new correct traces are expected
     than that a sample of mean length. One without a correct sample always goes on to `most` unless tokens run out.
 
-    Where tokens are short, a prompt without a correct sample may draw what an equal split among all prompts would give
-    it, so coverage is not bought with fewer samples at the hard; the rest goes to the highest expected gain a token,
-    for which a prompt's first correct trace counts as `first` more.
+    Where tokens are short, a problem without a correct sample may draw what an equal split among all problems would
+    give it, so coverage is not bought with fewer samples at the hard; the rest goes to the highest expected gain a
+    token, for which a problem's first correct trace counts as `first` more.
     """
 
     cap: int
@@ -98,7 +98,7 @@ class Adaptive:
     first: float = 0.0
     solved_at: float | None = 0.9
 
-    def allot(self, seen: PromptCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         is_solved_N = self._is_solved(seen)
         probe_N = np.where(is_solved_N | (seen.distinct_N >= self.cap), 1, min(self.probe, self.most))
         allotted_N = _probe(seen, probe_N, tokens_left, max_tokens)
@@ -127,7 +127,7 @@ class Adaptive:
         )
         return allotted_N
 
-    def _is_solved(self, seen: PromptCounts) -> Flags:
+    def _is_solved(self, seen: ProblemCounts) -> Flags:
         """By earlier rounds, with Jeffreys' half a sample of each kind, and nothing has failed in this one."""
         if self.solved_at is None:
             return np.zeros(seen.samples_N.shape, dtype=bool)
@@ -139,14 +139,16 @@ class Adaptive:
 # What a wave holds
 
 
-def _probe(seen: PromptCounts, probe_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
-    """What is missing of a first look at every prompt; where tokens are short, whole prompts by their order."""
+def _probe(seen: ProblemCounts, probe_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
+    """What is missing of a first look at every problem; where tokens are short, whole problems by their order."""
     missing_N = np.maximum(0, probe_N - seen.samples_N)
     return _afford(missing_N, np.zeros(missing_N.shape), seen.order_N, tokens_left, max_tokens)
 
 
-def _until(seen: PromptCounts, target_N: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int) -> Ints:
-    """Sample until each prompt has its target of correct ones; those with the fewest samples come first."""
+def _until(
+    seen: ProblemCounts, target_N: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int
+) -> Ints:
+    """Sample until each problem has its target of correct ones; those with the fewest samples come first."""
     probe_N = np.full(seen.samples_N.shape, min(probe, most))
     allotted_N = _probe(seen, probe_N, tokens_left, max_tokens)
     if (seen.samples_N < probe_N).any() or _is_spent(seen, tokens_left, max_tokens):
@@ -160,9 +162,9 @@ def _until(seen: PromptCounts, target_N: Ints, most: int, probe: int, tokens_lef
 
 
 def _wave(samples_N: Ints, needed_N: Floats | Ints, most: int) -> Ints:
-    """Round what a prompt needs to what one wave gives it: an eighth to a half of what it has drawn so far.
+    """Round what a problem needs to what one wave gives it: an eighth to a half of what it has drawn so far.
 
-    So a prompt that turns out easy has drawn at most half as much again as it had to, and one that goes on to `most`
+    So a problem that turns out easy has drawn at most half as much again as it had to, and one that goes on to `most`
     does so in few waves. Larger waves cost tokens, smaller ones time.
     """
     wished_N = np.clip(np.ceil(needed_N), np.ceil(samples_N / 8), np.ceil(samples_N * GROWTH))
@@ -170,7 +172,7 @@ def _wave(samples_N: Ints, needed_N: Floats | Ints, most: int) -> Ints:
     return wave_N
 
 
-def _is_spent(seen: PromptCounts, tokens_left: int | None, max_tokens: int) -> bool:
+def _is_spent(seen: ProblemCounts, tokens_left: int | None, max_tokens: int) -> bool:
     return tokens_left is not None and tokens_left // max_tokens < max(1.0, LEAST_WAVE * seen.samples_N.sum())
 
 
@@ -198,7 +200,7 @@ def _best(value_N_J: npt.NDArray[np.float32], tokens_N_J: Floats, tokens_left: i
     log_N_J = np.log(np.maximum(value_N_J, 1e-12))
     low, high = float(log_N_J.min()), float(log_N_J.max())
     bin_N_J = ((log_N_J - low) * ((PRICE_BINS - 1) / max(high - low, 1e-9))).astype(np.int64)
-    # Whole tokens, so that the sums do not depend on the order of the prompts.
+    # Whole tokens, so that the sums do not depend on the order of the problems.
     tokens_B = np.bincount(bin_N_J.ravel(), weights=tokens_N_J.ravel())
     from_above_B = tokens_B[::-1].cumsum()[::-1]
     lowest = min(int((from_above_B > tokens_left).sum()), tokens_B.size - 1)

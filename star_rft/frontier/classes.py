@@ -1,4 +1,4 @@
-"""The class of every train prompt, recomputed at any time from the ledger. The first that holds, in this order:
+"""The class of every train problem, recomputed at any time from the ledger. The first that holds, in this order:
 
     label_error   its samples contradict the reference by one other answer (`label_errors.py`), and a person should look
     unseen         the policy was never asked
@@ -29,10 +29,10 @@ from star_rft.ledger.schemas import FRONTIER
 if TYPE_CHECKING:
     import duckdb
 
-PromptClass = Literal[
+ProblemClass = Literal[
     "label_error", "unseen", "unverifiable", "solved", "truncated", "no_survivors", "hard", "learnable"
 ]
-CLASSES: tuple[PromptClass, ...] = get_args(PromptClass)
+CLASSES: tuple[ProblemClass, ...] = get_args(ProblemClass)
 
 # More often right than not, with 97.5% certainty: 4 of 4, 7 of 8 or 12 of 16 correct in the newest round get there.
 SOLVED_ABOVE = 0.5
@@ -101,7 +101,7 @@ def classify(
         return joined.to_arrow_table().select(FRONTIER.names).cast(FRONTIER)
 
 
-def problems_of_class(path: Path, name: PromptClass) -> frozenset[str]:
+def problems_of_class(path: Path, name: ProblemClass) -> frozenset[str]:
     """Return the ids of the problems that a round's frontier.parquet has in a class."""
     found = pq.read_table(path, columns=["problem_id"], filters=[("class", "=", name)])
     return frozenset(found["problem_id"].to_pylist())

@@ -1,6 +1,6 @@
-"""What further samples of a prompt are expected to bring: pass rates and diversity, learned from the run's own counts.
+"""What further samples of a problem are expected to bring: pass rates and diversity, learned from the run's own counts.
 
-Arrays carry their axes: N prompts, S distinct states of counts, T kinds of diversity, J steps of a gain curve.
+Arrays carry their axes: N problems, S distinct states of counts, T kinds of diversity, J steps of a gain curve.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Flags = npt.NDArray[np.bool_]
 
 # Counts with their discounted past are told apart to a quarter of a sample: few states, whatever the discounts.
 QUARTERS = 4
-# A prompt's mean length counts as so many samples of the population's mean length beside its own.
+# A problem's mean length counts as so many samples of the population's mean length beside its own.
 LENGTH_WEIGHT = 2.0
 # Kinds of diversity: concentrations from "nearly always the same trace" to "nearly always a new one", and discounts,
 # which say how fast that changes.
@@ -28,14 +28,14 @@ AHEAD_X = np.concatenate([[0.0], np.geomspace(0.25, 4096.0, 43)])
 
 
 @dataclass(frozen=True, slots=True)
-class PromptCounts:
-    """What the ledger holds of each prompt, one entry a prompt in every array.
+class ProblemCounts:
+    """What the ledger holds of each problem, one entry a problem in every array.
 
     `samples`, `correct` and `tokens` are this round's samples of the policy, without hints. `distinct` are the distinct
     correct traces that count towards the cap, among `distinct_of` correct ones: of this round, or of every round where
-    selection uses all. `past_samples` and `past_correct` are earlier rounds', discounted. A held-out prompt (suspect
-    label error) gets its probe and no more. `order` is any number a prompt, such as a hash with the run's seed: where a
-    budget does not reach everyone, equals are served by it.
+    selection uses all. `past_samples` and `past_correct` are earlier rounds', discounted. A held-out problem (suspect
+    label error) gets its probe and no more. `order` is any number a problem, such as a hash with the run's seed: where
+    a budget does not reach everyone, equals are served by it.
     """
 
     samples_N: Ints
@@ -51,20 +51,20 @@ class PromptCounts:
     def __post_init__(self) -> None:
         sizes = {field.name: getattr(self, field.name).shape for field in fields(self)}
         if len(set(sizes.values())) > 1 or self.samples_N.ndim != 1:
-            raise ValueError(f"every array has one entry a prompt: {sizes}")
+            raise ValueError(f"every array has one entry a problem: {sizes}")
 
 
-def mean_lengths(seen: PromptCounts) -> Floats:
-    """Return each prompt's mean tokens a sample, its own shrunk to the population's."""
+def mean_lengths(seen: ProblemCounts) -> Floats:
+    """Return each problem's mean tokens a sample, its own shrunk to the population's."""
     mean = seen.tokens_N.sum() / max(1, seen.samples_N.sum())
     length_N: Floats = np.maximum(1.0, (seen.tokens_N + LENGTH_WEIGHT * mean) / (seen.samples_N + LENGTH_WEIGHT))
     return length_N
 
 
-def pass_rate_prior(seen: PromptCounts) -> tuple[float, float]:
+def pass_rate_prior(seen: ProblemCounts) -> tuple[float, float]:
     """Return a, b of the Beta(a, b) of pass rates over the population, by maximum likelihood over all counts.
 
-    A prompt with c of n correct has the likelihood B(a + c, b + n - c) / B(a, b). Where sampling stopped because of
+    A problem with c of n correct has the likelihood B(a + c, b + n - c) / B(a, b). Where sampling stopped because of
     what it saw this is still right, and moments would be biased: a stopping rule is a factor without a and b. log a
     and log b have a normal prior of deviation 2 around 0, which holds only where there is almost nothing to fit.
     """
@@ -115,9 +115,9 @@ def likelihoods(distinct_S: Ints, among_S: Ints) -> Floats:
 
 
 def diversities(distinct_P: Ints, among_P: Ints, count_P: Ints, *, iterations: int = 50) -> Floats:
-    """Return the posterior weight of each kind of diversity for prompts in these states, of which there are so many.
+    """Return the posterior weight of each kind of diversity for problems in these states, of which there are so many.
 
-    The kinds' shares of the population are found by expectation maximisation; one prompt's weight, spread over all
+    The kinds' shares of the population are found by expectation maximisation; one problem's weight, spread over all
     kinds, keeps any from being ruled out.
     """
     likelihood_P_T = likelihoods(distinct_P, among_P)
@@ -164,8 +164,8 @@ class Gains:
     needed_S: Floats
 
 
-def gain_curves(seen: PromptCounts, open_N: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
-    """Return what further samples are expected to bring, and the state of each of the prompts `open_N`.
+def gain_curves(seen: ProblemCounts, open_N: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
+    """Return what further samples are expected to bring, and the state of each of the problems `open_N`.
 
     The posterior Beta(alpha, beta) of the pass rate is replaced by two points with its first two moments: 0, and with
     probability r = p / q the rate q = (alpha + 1) / (alpha + beta + 1), where p = alpha / (alpha + beta). At q, m
@@ -225,7 +225,7 @@ def _until_filled(new_S_J: Floats, need_S: Ints, end_J: Ints) -> Floats:
     return needed_S
 
 
-def _evidence(seen: PromptCounts) -> tuple[Ints, Ints]:
+def _evidence(seen: ProblemCounts) -> tuple[Ints, Ints]:
     """Return samples and correct ones with their past, in quarters."""
     samples_N = seen.samples_N * QUARTERS + np.rint(seen.past_samples_N * QUARTERS).astype(np.int64)
     correct_N = seen.correct_N * QUARTERS + np.rint(seen.past_correct_N * QUARTERS).astype(np.int64)

@@ -1,10 +1,10 @@
-"""What each train prompt has come to: its counts, the policy's pass rate on it, and how that moved.
+"""What each train problem has come to: its counts, the policy's pass rate on it, and how that moved.
 
 Only the policy's own samples without a hint tell its pass rate; hinted ones and those of foreign models are counted
 apart. All of it is one DuckDB query over columns and a few numpy calls, linear in the traces.
 
 The pass rate has the posterior Beta(1/2 + c, 1/2 + m) from Jeffreys' prior, with c correct and m incorrect samples;
-what is unknown counts as neither. A round r counts `DISCOUNT ** (through_round - r)`, so a prompt that has not been
+what is unknown counts as neither. A round r counts `DISCOUNT ** (through_round - r)`, so a problem that has not been
 sampled for some rounds becomes uncertain again. `pass_rate_at_most` is the one-sided 95% upper bound (Clopper and
 Pearson 1934) over all rounds alike; after 0 of k it is near 3/k.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import duckdb
 
 Floats = npt.NDArray[np.float64]
-# From the last round but one in which the prompt was sampled to the last: the first correct sample ever; correct again
+# From the last round but one in which the problem was sampled to the last: the first correct sample ever; correct again
 # after none; correct in both; none after some; none in both.
 Transition = Literal["newly_solved", "regained", "still_solved", "lost", "still_unsolved"]
 
@@ -90,7 +90,7 @@ told as (
 
 
 def counts(con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, own: range | None = None) -> pa.Table:
-    """Return `HISTORY`, one row a train prompt with a sample of any kind, in the order of their ids.
+    """Return `HISTORY`, one row a train problem with a sample of any kind, in the order of their ids.
 
     `through_round` is the last round that counts (None: the newest); `own` are the samples that the policy draws
     (None: all), those beyond are foreign models'. `transition` and the rates are null where the policy itself was never
@@ -142,7 +142,7 @@ def _with_rates(table: pa.Table) -> pa.Table:
 
 
 def _upper_bounds(correct_P: npt.NDArray[Any], judged_P: npt.NDArray[Any]) -> Floats:
-    """Return `upper_bound` of each prompt; only as often as there are different pairs of counts."""
+    """Return `upper_bound` of each problem; only as often as there are different pairs of counts."""
     pairs, where = np.unique(correct_P + 1j * judged_P, return_inverse=True)
     bounds = [upper_bound(int(pair.real), int(pair.imag)) for pair in pairs]
     return np.asarray(bounds, dtype=np.float64)[where]

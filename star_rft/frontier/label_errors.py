@@ -1,7 +1,7 @@
 r"""Suspected label errors: references that the samples contradict far beyond what chance explains.
 
 A vote is the one answer of a sample of any round, model or temperature that was judged right or wrong, and not
-hinted. A prompt has n of them: g for the reference, v for the most frequent other answer, and w = n - g that are wrong
+hinted. A problem has n of them: g for the reference, v for the most frequent other answer, and w = n - g that are wrong
 if the reference is right. Two stories tell how they came about:
 
     the reference is right:  R(g; n) · BB(v-1; w-1, c, d)
@@ -15,9 +15,9 @@ that the reference is wrong.
 R and (c, d) are fitted to the run itself, by expectation maximisation over which references are wrong (Dempster,
 Laird, Rubin 1977): where a model's wrong answers often agree, more votes are needed. R takes any shape: the density of
 pass rates is a mixture of Bernstein's polynomials, Beta(j, J + 1 - j) for j = 1..J (Petrone 1999). For what counts most
-is how many prompts nothing gets right, and a single Beta has too few of them. Weak priors hold the fit in small runs.
+is how many problems nothing gets right, and a single Beta has too few of them. Weak priors hold the fit in small runs.
 
-Votes need not be whole: a round counts half of the next one in which the prompt was sampled, and the newest always
+Votes need not be whole: a round counts half of the next one in which the problem was sampled, and the newest always
 counts 1, whenever it was. So a suspect that is no longer sampled stays one.
 """
 
@@ -52,7 +52,7 @@ SUSPECTS = pa.schema(
 PRIOR = 0.05
 # Chosen on seeds 0 to 2 of benchmarks/label_errors.py, so that nine in ten flags are right, and nine in ten of the
 # wrong
-# references are found whose right answer half of the samples give. A flag holds a prompt out of training until someone
+# references are found whose right answer half of the samples give. A flag holds a problem out of training until someone
 # has looked.
 FLAG_AT = 0.7
 # Fewer agree by accident, whatever a fitted model says of its own tails.
@@ -61,11 +61,11 @@ MIN_VOTES = 5
 COMPLAINING = ("code", "json_schema", "steps")
 # A reference that is wrong gets 1 in 20 of the other votes, most often none.
 STRAY: Shape = (0.5, 9.5)
-# Before there are data, all pass rates are as probable, as if (1/4 a shape) five prompts had been seen; and a wrong
+# Before there are data, all pass rates are as probable, as if (1/4 a shape) five problems had been seen; and a wrong
 # answer is repeated by 1 in 5 of the other wrong ones, give or take a factor e ** 1.5 in c and d.
 SHAPES, SEEN = 20, 0.25
 REPEATED, SPREAD = (0.5, 2.0), 1.5
-# A few parameters are settled by far fewer prompts than this; ids are hashes, so every n-th prompt is a random one.
+# A few parameters are settled by far fewer problems than this; ids are hashes, so every n-th problem is a random one.
 FIT_ON = 5_000
 STEPS, STEPS_OF_RATES, SETTLED = 50, 10, 1e-3
 
@@ -108,7 +108,7 @@ from parties group by problem_id order by problem_id
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """Discounted votes, an entry a prompt: for the reference, for the first of the others, for all others."""
+    """Discounted votes, an entry a problem: for the reference, for the first of the others, for all others."""
 
     reference: Floats
     other: Floats
@@ -124,14 +124,16 @@ class Votes:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """How the samples of a run answer: shares of prompts over the shapes of R, and (c, d) of the module's docstring."""
+    """How the samples of a run answer: shares of problems over the shapes of R, and (c, d) of the module's
+    docstring.
+    """
 
     rates: tuple[float, ...] = (1 / SHAPES,) * SHAPES
     repeated: Shape = REPEATED
 
 
 def find_label_errors(con: duckdb.DuckDBPyConnection, *, through_round: int, prior: float = PRIOR) -> pa.Table:
-    """Return `SUSPECTS`: one row a train prompt with votes for another answer than the reference, by their ids.
+    """Return `SUSPECTS`: one row a train problem with votes for another answer than the reference, by their ids.
 
     `votes`, `reference_votes` and `all_votes` are whole counts over the rounds; `probability` is that the reference is
     wrong. Answers count as one that are the same number in another spelling, and as the reference if  reference is
@@ -148,7 +150,7 @@ def find_label_errors(con: duckdb.DuckDBPyConnection, *, through_round: int, pri
 
 
 def error_probability(votes: Votes, population: Population, *, prior: float = PRIOR) -> Floats:
-    """Return the probability that the reference is wrong, a prompt."""
+    """Return the probability that the reference is wrong, a problem."""
     from scipy.special import expit
 
     repeats, others = _repeats(votes)

@@ -1,4 +1,4 @@
-"""What people found when they looked at suspected label errors: kept with the run, read when prompts are classed
+"""What people found when they looked at suspected label errors: kept with the run, read when problems are classed
 again.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from star_rft.errors import UserError
 from star_rft.files import append_line, read_lines
-from star_rft.frontier.classes import CLASSES, PromptClass
+from star_rft.frontier.classes import CLASSES, ProblemClass
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,11 +61,11 @@ def read_findings(source: Path, *, known: Collection[str]) -> dict[str, Finding]
 
 
 # What needs someone, or something, beyond more of the same.
-OPEN: tuple[PromptClass, ...] = ("label_error", "unverifiable", "truncated", "no_survivors", "hard", "unseen")
+OPEN: tuple[ProblemClass, ...] = ("label_error", "unverifiable", "truncated", "no_survivors", "hard", "unseen")
 
 
 def by_round(of: str) -> str:
-    """Return SQL for what the prompts came to in each round, without hinted samples, which are no measure of it.
+    """Return SQL for what the problems came to in each round, without hinted samples, which are no measure of it.
 
     `of` is a condition on samples.
     """
@@ -89,7 +89,7 @@ order by list_position($classes, f.class), f.pass_mean nulls first, problem_id l
 """
 
 
-def class_counts(con: duckdb.DuckDBPyConnection, classed: pa.Table) -> dict[PromptClass, int]:
+def class_counts(con: duckdb.DuckDBPyConnection, classed: pa.Table) -> dict[ProblemClass, int]:
     """Return how many train problems are of each class, in the order in which the classes are asked for."""
     con.register("classed", classed)
     found = dict(con.execute('select "class", count(*) from classed group by 1').fetchall())
@@ -97,7 +97,7 @@ def class_counts(con: duckdb.DuckDBPyConnection, classed: pa.Table) -> dict[Prom
 
 
 def classes_by_round(con: duckdb.DuckDBPyConnection) -> dict[str, list[int]]:
-    """Return how many prompts were of each class after each round that recorded it, oldest first."""
+    """Return how many problems were of each class after each round that recorded it, oldest first."""
     rows = con.sql('select in_round, "class", count(*) from frontier group by all order by in_round').fetchall()
     rounds = sorted({round_index for round_index, *_ in rows})
     counted = {(name, round_index): count for round_index, name, count in rows}
@@ -105,8 +105,8 @@ def classes_by_round(con: duckdb.DuckDBPyConnection) -> dict[str, list[int]]:
     return {name: [counted.get((name, round_index), 0) for round_index in rounds] for name in names}
 
 
-def moved(con: duckdb.DuckDBPyConnection, classed: pa.Table, *, was: PromptClass) -> tuple[int, dict[str, int]]:
-    """Return the first round that was recorded, and what the prompts that were of a class then are now."""
+def moved(con: duckdb.DuckDBPyConnection, classed: pa.Table, *, was: ProblemClass) -> tuple[int, dict[str, int]]:
+    """Return the first round that was recorded, and what the problems that were of a class then are now."""
     con.register("classed", classed)
     rows = con.execute(
         'select first.in_round, now."class", count(*) from frontier first join classed now using (problem_id)'
@@ -117,18 +117,20 @@ def moved(con: duckdb.DuckDBPyConnection, classed: pa.Table, *, was: PromptClass
     return (rows[0][0] if rows else 0), {name: count for _, name, count in rows}
 
 
-def prompts(
+def problems(
     con: duckdb.DuckDBPyConnection, classed: pa.Table, *, classes: Sequence[str], most: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the prompts of these classes, class by class, hardest first: `FRONTIER` with rounds, prompt, reference."""
+    """Yield the problems of these classes, class by class, hardest first: `FRONTIER` with rounds, problem,
+    reference.
+    """
     con.register("classed", classed)
     settings = {"classes": list(classes), "most": 2**62 if most is None else most}
     for batch in con.sql(_ROWS, params=settings).to_arrow_reader(8192):
         yield from batch.to_pylist()
 
 
-def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: str) -> dict[str, Any]:
-    """Return one prompt (by its id, or the beginning of it) with its samples. Raises UserError for none or several."""
+def problem_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: str) -> dict[str, Any]:
+    """Return one problem (by its id, or the beginning of it) with its samples. Raises UserError for none or several."""
     con.register("classed", classed)
     ids = con.execute(
         "select problem_id from classed where starts_with(problem_id, ?) order by 1 limit 5", [problem]
@@ -137,7 +139,7 @@ def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: s
         some = ", ".join(found for (found,) in ids)
         raise UserError(f"{problem!r} begins the id of no train problem" if not ids else f"{problem!r} could be {some}")
     ((problem_id,),) = ids
-    (row,) = (row for row in prompts(con, classed, classes=CLASSES) if row["problem_id"] == problem_id)
+    (row,) = (row for row in problems(con, classed, classes=CLASSES) if row["problem_id"] == problem_id)
     traces = con.sql(
         "select round, sample_index, hinted, status, reason, answer, tokens, invalid_steps, text, coalesce(s.why,"
         " '') as why"
@@ -149,7 +151,7 @@ def prompt_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: s
     return row | {"traces": traces.to_arrow_table().to_pylist()}
 
 
-def remedies(*, plan: str, most: int, models: int, has_hints: bool, quarantines: bool) -> dict[PromptClass, str]:
+def remedies(*, plan: str, most: int, models: int, has_hints: bool, quarantines: bool) -> dict[ProblemClass, str]:
     """Say what a run's settings do next about each class."""
     adaptive = plan == "adaptive"
     further = [f"up to {most} samples a round"]

@@ -39,7 +39,7 @@ KEPT_AFTER = {
     "truncated": "ended by themselves",
     "invalid_step": "without an invalid step",
     "duplicate": "distinct",
-    "over_cap": "within the cap a prompt",
+    "over_cap": "within the cap a problem",
 }
 LATE = ("duplicate", "over_cap", "not_drawn", "below_top", "rejected", "loser")
 
@@ -56,13 +56,13 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How many train prompts were of a class after one round and of another after a later one."""
+    """How many train problems were of a class after one round and of another after a later one."""
 
     round: int
     was: str
     later_round: int
     now: str
-    prompts: int
+    problems: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from star_rft.experiments.compare import Comparison, Contribution
-from star_rft.frontier.classes import PromptClass
+from star_rft.frontier.classes import ProblemClass
 from star_rft.report.tables import PROMPT_SHOWN, slim_table
 from star_rft.types import Interval
 
@@ -21,10 +21,10 @@ ID_SHOWN = 8
 
 
 def classes_table(
-    counts: Mapping[PromptClass, int], by_round: Mapping[str, Sequence[int]], remedies: Mapping[PromptClass, str]
+    counts: Mapping[ProblemClass, int], by_round: Mapping[str, Sequence[int]], remedies: Mapping[ProblemClass, str]
 ) -> Table:
-    """How many prompts are of each class now and were after the last rounds, and what is being done about them."""
-    table = slim_table("Train prompts by class", "class", "prompts", "after each round")
+    """How many problems are of each class now and were after the last rounds, and what is being done about them."""
+    table = slim_table("Train problems by class", "class", "problems", "after each round")
     table.add_column("what they get next")
     for name, count in counts.items():
         table.add_row(name, f"{count:,}", _series(by_round.get(name, ())), remedies[name])
@@ -32,18 +32,18 @@ def classes_table(
 
 
 def moved_line(was: str, since: int, now: Mapping[str, int]) -> str:
-    """Where the prompts of a class went."""
+    """Where the problems of a class went."""
     parts = ", ".join(f"{count} {name}" for name, count in now.items())
-    return f"Of the {sum(now.values())} prompts that were {was} after round {since}, now: {parts}."
+    return f"Of the {sum(now.values())} problems that were {was} after round {since}, now: {parts}."
 
 
-def prompts_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
+def problems_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
     """Prompts with their class, their history and the 95% interval of their pass rate."""
     table = slim_table("Prompts, class by class, hardest first", "problem", "class", "by round", "pass rate")
     table.add_column("prompt", no_wrap=True)
     for row in rows:
-        prompt = shorten(row["prompt"] or "", PROMPT_SHOWN, placeholder="...")
-        table.add_row(row["problem_id"][:ID_SHOWN], row["class"], _history(row), _rate(row), Text(prompt))
+        problem = shorten(row["prompt"] or "", PROMPT_SHOWN, placeholder="...")
+        table.add_row(row["problem_id"][:ID_SHOWN], row["class"], _history(row), _rate(row), Text(problem))
     return _whole(table, more)
 
 
@@ -73,7 +73,7 @@ def _whole(table: Table, more: int) -> Table:
 
 
 def prompt_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
-    """One prompt in full: what it is, what it came to, what it gets next, and its traces."""
+    """One problem in full: what it is, what it came to, what it gets next, and its traces."""
     yield f"{row['problem_id']}: {row['class']}; {remedy}"
     yield f"{row['prompt']}"
     yield f"reference: {_reference(row)}"

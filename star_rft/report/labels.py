@@ -45,10 +45,10 @@ DROPS = {
     "long_paragraph": "a paragraph is too long",
     "code_block": "it holds a code block",
     "invalid_step": "it states an equation that does not hold",
-    "not_mixed": "all samples of the prompt are right, or all wrong",
+    "not_mixed": "all samples of the problem are right, or all wrong",
     "over_hinted_share": "enough hinted traces were selected",
     "loser": "it is the worse side of a comparison, not something to imitate",
-    "quarantined": "the prompt's reference is probably wrong, so it is not trained on",
+    "quarantined": "the problem's reference is probably wrong, so it is not trained on",
     "not_drawn": "not drawn",
 }
 

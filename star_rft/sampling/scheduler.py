@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from star_rft.frontier.budget import Budget, PromptCounts
+from star_rft.frontier.budget import Budget, ProblemCounts
 from star_rft.frontier.history import DISCOUNT
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.plan import Unit, read_plan, write_plan
@@ -115,7 +115,7 @@ def seen(
     rounds: str,
     seed: int,
     quarantines: bool,
-) -> PromptCounts:
+) -> ProblemCounts:
     """Count what these problems have come to with the source that draws these samples.
 
     Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
@@ -150,7 +150,7 @@ def seen(
     ).to_arrow_table()
     con.unregister("planned_problems")
     columns = {name: found[name].to_numpy() for name in found.column_names}
-    return PromptCounts(
+    return ProblemCounts(
         samples_N=columns["samples"],
         correct_N=columns["correct"],
         distinct_N=columns["uniq"],

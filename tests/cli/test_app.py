@@ -117,7 +117,7 @@ def test_the_frontier_shows_classes_and_what_they_get_next(run_folder: Path) -> 
     assert "valid: label_error, unseen" in wrong.stderr
 
 
-def test_one_prompt_is_shown_in_full_with_its_samples(run_folder: Path) -> None:
+def test_one_problem_is_shown_in_full_with_its_samples(run_folder: Path) -> None:
     shown = call("frontier", str(run_folder), "ha", cwd=run_folder).stdout
     assert shown.startswith("hard: no_survivors")
     assert shown.count("[round 1, sample ") == 4

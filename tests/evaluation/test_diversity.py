@@ -63,7 +63,7 @@ def test_one_answer_has_no_entropy(tmp_path: Path) -> None:
     assert figures(tmp_path, right("a", 0, "x"), right("a", 1, "y"))["answer_entropy"] == 0
 
 
-def test_saturated_prompts_are_all_right_or_all_wrong_and_unknown_is_neither(tmp_path: Path) -> None:
+def test_saturated_problems_are_all_right_or_all_wrong_and_unknown_is_neither(tmp_path: Path) -> None:
     found = figures(
         tmp_path,
         *[right("a", i, "x") for i in range(2)],
@@ -91,7 +91,7 @@ def test_texts_of_few_words_have_no_n_grams(tmp_path: Path) -> None:
 def test_n_grams_are_of_a_seeded_part(tmp_path: Path) -> None:
     pairs = [right(f"p{i}", a, " ".join(["w"] * (4 + i))) for i in range(30) for a in range(3)]
     ledger = ledger_of(tmp_path, pairs)  # type: ignore[arg-type]
-    parts = [diversity(ledger.connect(), round_index=1, prompts=5, samples=1, seed=s) for s in (0, 0, 1)]
+    parts = [diversity(ledger.connect(), round_index=1, problems=5, samples=1, seed=s) for s in (0, 0, 1)]
     assert parts[0] == parts[1]
     assert parts[0]["distinct_ngrams"] != parts[2]["distinct_ngrams"]
     assert parts[0]["ngram_problems"] == 5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.frontier.gains import (
     Ints,
-    PromptCounts,
+    ProblemCounts,
 )
 
 MAX_TOKENS = 50
@@ -24,9 +24,9 @@ PLANS: list[Budget] = [
 ]
 
 
-def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: Any) -> PromptCounts:
+def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: Any) -> ProblemCounts:
     size = len(samples)
-    seen = PromptCounts(
+    seen = ProblemCounts(
         samples_N=np.array(samples),
         correct_N=np.array(correct),
         distinct_N=np.array(correct if distinct is None else distinct),
@@ -49,13 +49,13 @@ class Prompts:
         self.tokens_N = np.zeros(len(rates), dtype=np.int64)
 
     def draw(self, more_N: Ints) -> None:
-        for prompt, more in enumerate(more_N):
+        for problem, more in enumerate(more_N):
             for _ in range(int(more)):
-                is_correct = self.rng.random() < self.rates[prompt]
-                self.drawn[prompt].append(int(self.rng.integers(self.paths[prompt])) if is_correct else None)
-                self.tokens_N[prompt] += self.rng.integers(1, MAX_TOKENS + 1)
+                is_correct = self.rng.random() < self.rates[problem]
+                self.drawn[problem].append(int(self.rng.integers(self.paths[problem])) if is_correct else None)
+                self.tokens_N[problem] += self.rng.integers(1, MAX_TOKENS + 1)
 
-    def seen(self) -> PromptCounts:
+    def seen(self) -> ProblemCounts:
         correct = [sum(path is not None for path in drawn) for drawn in self.drawn]
         distinct = [len(set(drawn) - {None}) for drawn in self.drawn]
         return counts([len(drawn) for drawn in self.drawn], correct, distinct, tokens_N=self.tokens_N.copy())
@@ -84,24 +84,24 @@ class Prompts:
     seed=st.integers(0, 5),
 )
 @settings(max_examples=60)
-def test_a_token_budget_is_never_exceeded_whatever_the_prompts(
+def test_a_token_budget_is_never_exceeded_whatever_the_problems(
     plan: Budget, rates: list[float], paths: int, tokens: int, seed: int
 ) -> None:
-    prompts = Prompts(rates, [paths] * len(rates), seed)
-    prompts.sample_with(plan, tokens)
-    assert prompts.tokens_N.sum() <= tokens
+    problems = Prompts(rates, [paths] * len(rates), seed)
+    problems.sample_with(plan, tokens)
+    assert problems.tokens_N.sum() <= tokens
 
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_short_budget_is_used_until_no_request_is_certain_to_fit(plan: Budget) -> None:
-    prompts = Prompts([0.3] * 10, [50] * 10)
-    prompts.sample_with(plan, tokens=1000)
-    assert 1000 - prompts.tokens_N.sum() < MAX_TOKENS
+    problems = Prompts([0.3] * 10, [50] * 10)
+    problems.sample_with(plan, tokens=1000)
+    assert 1000 - problems.tokens_N.sum() < MAX_TOKENS
 
 
-def test_fixed_k_gives_every_prompt_k_in_one_wave_and_then_nothing() -> None:
-    prompts = Prompts([0.0, 0.5, 1.0], [3, 3, 3])
-    assert [list(wave) for wave in prompts.sample_with(FixedK(7))] == [[7, 7, 7]]
+def test_fixed_k_gives_every_problem_k_in_one_wave_and_then_nothing() -> None:
+    problems = Prompts([0.0, 0.5, 1.0], [3, 3, 3])
+    assert [list(wave) for wave in problems.sample_with(FixedK(7))] == [[7, 7, 7]]
 
 
 def test_fixed_k_tops_up_what_a_larger_k_lacks() -> None:
@@ -110,7 +110,7 @@ def test_fixed_k_tops_up_what_a_larger_k_lacks() -> None:
 
 
 @pytest.mark.parametrize("plan", PLANS[1:])
-def test_every_prompt_gets_its_probe_first(plan: Budget) -> None:
+def test_every_problem_gets_its_probe_first(plan: Budget) -> None:
     first_N = plan.allot(counts([0] * 5, [0] * 5), tokens_left=None, max_tokens=MAX_TOKENS)
     assert list(first_N) == [4] * 5
 
@@ -123,7 +123,7 @@ def test_a_budget_too_short_for_all_probes_pays_for_whole_ones_in_the_given_orde
 
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("tokens_left", [None, 2000, 300])
-def test_the_order_of_the_prompts_changes_nothing(plan: Budget, tokens_left: int | None) -> None:
+def test_the_order_of_the_problems_changes_nothing(plan: Budget, tokens_left: int | None) -> None:
     rng = np.random.default_rng(1)
     samples_N = rng.integers(4, 12, 40)
     correct_N = rng.binomial(samples_N, rng.random(40))
@@ -139,7 +139,7 @@ def test_the_order_of_the_prompts_changes_nothing(plan: Budget, tokens_left: int
         order_N=rng.permutation(40),
     )
     shuffled = rng.permutation(40)
-    other = PromptCounts(**{name: getattr(seen, name)[shuffled] for name in PromptCounts.__slots__})
+    other = ProblemCounts(**{name: getattr(seen, name)[shuffled] for name in ProblemCounts.__slots__})
     allotted_N = plan.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)
     assert allotted_N.any()
     assert list(plan.allot(other, tokens_left=tokens_left, max_tokens=MAX_TOKENS)) == list(allotted_N[shuffled])
@@ -147,46 +147,46 @@ def test_the_order_of_the_prompts_changes_nothing(plan: Budget, tokens_left: int
 
 
 def test_arrays_of_other_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="one entry a prompt"):
+    with pytest.raises(ValueError, match="one entry a problem"):
         counts([1, 2], [0, 0], order_N=np.arange(3))
 
 
 # Adaptive
 
 
-def test_a_prompt_stops_at_its_cap_of_distinct_correct_traces() -> None:
-    prompts = Prompts([0.9] * 20 + [0.2] * 20, [1000] * 40)
-    prompts.sample_with(Adaptive(cap=4, most=200, worth=0.0))
-    seen = prompts.seen()
+def test_a_problem_stops_at_its_cap_of_distinct_correct_traces() -> None:
+    problems = Prompts([0.9] * 20 + [0.2] * 20, [1000] * 40)
+    problems.sample_with(Adaptive(cap=4, most=200, worth=0.0))
+    seen = problems.seen()
     assert seen.distinct_N.min() == 4
-    # A wave is at most half of what came before it, so no prompt has half as many again as it had to.
+    # A wave is at most half of what came before it, so no problem has half as many again as it had to.
     needed_N = [
-        next(n for n in range(1, len(drawn) + 1) if len(set(drawn[:n]) - {None}) == 4) for drawn in prompts.drawn
+        next(n for n in range(1, len(drawn) + 1) if len(set(drawn[:n]) - {None}) == 4) for drawn in problems.drawn
     ]
     assert (seen.samples_N <= np.maximum(6, np.ceil(1.5 * np.array(needed_N)))).all()
 
 
-def test_prompts_that_are_unsolved_go_on_to_most() -> None:
-    prompts = Prompts([0.0] * 5 + [0.8] * 15, [9] * 20)
-    waves = prompts.sample_with(Adaptive(cap=4, most=64))
-    samples_N = prompts.seen().samples_N
+def test_problems_that_are_unsolved_go_on_to_most() -> None:
+    problems = Prompts([0.0] * 5 + [0.8] * 15, [9] * 20)
+    waves = problems.sample_with(Adaptive(cap=4, most=64))
+    samples_N = problems.seen().samples_N
     assert list(samples_N[:5]) == [64] * 5
     assert samples_N[5:].max() < 64
     assert len(waves) < 20
 
 
-def test_a_prompt_that_always_solves_the_same_way_is_left_alone() -> None:
-    prompts = Prompts([0.9] * 20, [1] * 20)
-    prompts.sample_with(Adaptive(cap=4, most=1000))
-    assert prompts.seen().samples_N.max() < 200
+def test_a_problem_that_always_solves_the_same_way_is_left_alone() -> None:
+    problems = Prompts([0.9] * 20, [1] * 20)
+    problems.sample_with(Adaptive(cap=4, most=1000))
+    assert problems.seen().samples_N.max() < 200
 
 
 def test_a_higher_worth_stops_earlier() -> None:
     totals = []
     for worth in (0.0, 0.01, 0.1):
-        prompts = Prompts([0.7] * 30, [3] * 30)
-        prompts.sample_with(Adaptive(cap=4, most=100, worth=worth))
-        totals.append(int(prompts.seen().samples_N.sum()))
+        problems = Prompts([0.7] * 30, [3] * 30)
+        problems.sample_with(Adaptive(cap=4, most=100, worth=worth))
+        totals.append(int(problems.seen().samples_N.sum()))
     assert totals[0] == 30 * 100 > totals[1] > totals[2]
 
 
@@ -212,7 +212,7 @@ def test_traces_of_earlier_rounds_fill_the_cap_where_selection_uses_all() -> Non
 
 
 @pytest.mark.parametrize("plan", PLANS[1:])
-def test_a_held_out_prompt_gets_its_probe_and_no_more(plan: Budget) -> None:
+def test_a_held_out_problem_gets_its_probe_and_no_more(plan: Budget) -> None:
     held_out: dict[str, Any] = {"is_quarantined_N": np.array([True, False])}
     first = plan.allot(counts([0, 0], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
     then = plan.allot(counts([4, 4], [0, 0], **held_out), tokens_left=None, max_tokens=MAX_TOKENS)
@@ -233,7 +233,7 @@ def test_among_equals_the_shorter_solutions_are_sampled_first() -> None:
     assert list(allotted_N) == [0, 2, 0]
 
 
-def test_a_prompt_without_a_correct_sample_is_owed_what_an_equal_split_would_give_it() -> None:
+def test_a_problem_without_a_correct_sample_is_owed_what_an_equal_split_would_give_it() -> None:
     """However hopeless beside the others: what is left is 64 samples, so 8 more for each of the 8."""
     seen = counts([8] * 8, [0] + [8] * 7, [0] + [3] * 7)
     allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=640, max_tokens=10)
@@ -269,9 +269,9 @@ def test_adaptive_covers_no_less_and_finds_more_correct_traces_than_fixed_k_for_
 
 
 def test_uniform_samples_until_the_target_is_reached_or_most_is_drawn() -> None:
-    prompts = Prompts([1.0, 0.5, 0.0], [50, 50, 50])
-    prompts.sample_with(Uniform(target=10, most=60))
-    seen = prompts.seen()
+    problems = Prompts([1.0, 0.5, 0.0], [50, 50, 50])
+    problems.sample_with(Uniform(target=10, most=60))
+    seen = problems.seen()
     assert seen.correct_N[0] >= 10
     assert seen.correct_N[1] >= 10
     assert seen.samples_N[0] < 20
@@ -279,9 +279,9 @@ def test_uniform_samples_until_the_target_is_reached_or_most_is_drawn() -> None:
 
 
 def test_prop2diff_wants_correct_ones_in_proportion_to_the_fail_rate_and_at_least_one() -> None:
-    prompts = Prompts([1.0, 0.75, 0.25], [50] * 3, seed=2)
-    prompts.sample_with(Prop2Diff(target=40, most=400))
-    seen = prompts.seen()
+    problems = Prompts([1.0, 0.75, 0.25], [50] * 3, seed=2)
+    problems.sample_with(Prop2Diff(target=40, most=400))
+    seen = problems.seen()
     assert seen.samples_N[0] == 4  # the probe was enough
     fail_rate_N = 1 - seen.correct_N / seen.samples_N
     assert (seen.correct_N >= np.rint(40 * fail_rate_N)).all()

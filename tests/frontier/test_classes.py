@@ -70,16 +70,16 @@ def test_every_train_problem_has_a_row_also_one_that_was_never_sampled(tmp_path:
     assert [rows["a"][name] for name in ("pass_mean", "transition", "other_answer")] == [None] * 3
 
 
-def test_a_prompt_that_was_only_asked_with_a_hint_is_unseen(tmp_path: Path) -> None:
+def test_a_problem_that_was_only_asked_with_a_hint_is_unseen(tmp_path: Path) -> None:
     row = rows_of(tmp_path, drawn("a", "cc", hinted=True))["a"]
     assert (row["class"], row["hinted"], row["hinted_correct"]) == ("unseen", 2, 2)
 
 
-def healthy(prompts: int = 60) -> list[tuple[Sample, Verdict]]:
+def healthy(problems: int = 60) -> list[tuple[Sample, Verdict]]:
     """Prompts of all pass rates whose wrong answers seldom agree, as where references are right."""
     return [
         (sample(f"h{i:02d}", k), VERDICTS["c"] if k < i % 17 else verdict("incorrect", str(100 + k)))
-        for i in range(prompts)
+        for i in range(problems)
         for k in range(16)
     ]
 
@@ -97,7 +97,7 @@ def test_a_handful_of_votes_is_needed_whatever_their_unity(tmp_path: Path) -> No
     assert rows["a"]["label_error_probability"] > 0.5
 
 
-def test_a_prompt_with_some_right_samples_is_not_suspect(tmp_path: Path) -> None:
+def test_a_problem_with_some_right_samples_is_not_suspect(tmp_path: Path) -> None:
     assert rows_of(tmp_path, [*healthy(), *drawn("a", "9" * 10 + "c" * 6)])["a"]["class"] == "learnable"
 
 

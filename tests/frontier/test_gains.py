@@ -1,4 +1,4 @@
-"""What further samples of a prompt are expected to bring, against processes that are simulated or summed by hand."""
+"""What further samples of a problem are expected to bring, against processes that are simulated or summed by hand."""
 
 from itertools import product
 
@@ -71,7 +71,7 @@ def test_the_first_correct_trace_is_always_new() -> None:
 
 
 def test_kinds_of_diversity_are_told_apart() -> None:
-    """100 prompts that repeat themselves and 100 that never do: each is believed to go on as it did."""
+    """100 problems that repeat themselves and 100 that never do: each is believed to go on as it did."""
     d_P, c_P = np.array([1, 10]), np.array([10, 10])
     weight_P_T = diversities(d_P, c_P, np.array([100, 100]))
     assert weight_P_T.sum(axis=1) == pytest.approx(1.0)
@@ -119,6 +119,6 @@ def test_the_table_of_traces_ahead_reaches_beyond_any_round() -> None:
     assert AHEAD_X[-1] >= 4096
 
 
-def test_a_prompts_length_is_shrunk_to_the_populations() -> None:
+def test_a_problems_length_is_shrunk_to_the_populations() -> None:
     lengths = mean_lengths(counts([0, 2, 98], [0, 0, 0], tokens_N=np.array([0, 100, 900])))
     assert lengths == pytest.approx([10.0, (100 + 20) / 4, (900 + 20) / 100])

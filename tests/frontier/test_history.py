@@ -35,7 +35,7 @@ def only(table: pa.Table) -> dict[str, object]:
 
 
 def rounds_of(folder: Path, *outcomes: str) -> Ledger:
-    """A ledger of prompt `a`; an empty round is one in which it was not asked, but `b` was."""
+    """A ledger of problem `a`; an empty round is one in which it was not asked, but `b` was."""
     return ledger_of(
         folder,
         [
@@ -62,7 +62,7 @@ def rounds_of(folder: Path, *outcomes: str) -> Ledger:
         (["cc", ""], "newly_solved"),
     ],
 )
-def test_a_transition_compares_the_last_two_rounds_in_which_a_prompt_was_asked(
+def test_a_transition_compares_the_last_two_rounds_in_which_a_problem_was_asked(
     outcomes: list[str], transition: str, tmp_path: Path
 ) -> None:
     rows = counts(rounds_of(tmp_path, *outcomes).connect()).to_pylist()

@@ -32,9 +32,9 @@ from tests.small_ledgers import ledger_of, sample, verdict
 from verifiers.types import Verdict
 
 
-def votes_of(*prompts: tuple[float, float, float]) -> Votes:
+def votes_of(*problems: tuple[float, float, float]) -> Votes:
     """Each is (reference, other, wrong)."""
-    return Votes(*(np.array(column, dtype=np.float64) for column in zip(*prompts, strict=True)))
+    return Votes(*(np.array(column, dtype=np.float64) for column in zip(*problems, strict=True)))
 
 
 def cast(
@@ -57,13 +57,13 @@ def row_of(folder: Path, pairs: list[tuple[Sample, Verdict]], *, through_round: 
 
 
 def population(
-    rng: np.random.Generator, *, prompts: int, wrong: int, n: int = 16
+    rng: np.random.Generator, *, problems: int, wrong: int, n: int = 16
 ) -> tuple[Votes, np.ndarray[Any, Any]]:
     """Prompts that differ in how often they are right and how much errors agree; no sample gives a wrong reference."""
-    right = rng.binomial(n, rng.beta(1.5, 1.0, prompts))
-    repeated = rng.binomial(np.maximum(n - right - 1, 0), rng.beta(1.0, 6.0, prompts))
+    right = rng.binomial(n, rng.beta(1.5, 1.0, problems))
+    repeated = rng.binomial(np.maximum(n - right - 1, 0), rng.beta(1.0, 6.0, problems))
     other = np.minimum(repeated + 1, n - right)
-    is_wrong = np.arange(prompts) < wrong
+    is_wrong = np.arange(problems) < wrong
     reference = np.where(is_wrong, 0, right)
     most_wrong = np.where(is_wrong, np.maximum(right, other), other)
     return Votes(reference.astype(float), most_wrong.astype(float), (n - reference).astype(float)), is_wrong
@@ -103,14 +103,14 @@ def test_half_a_vote_lies_between_none_and_one() -> None:
 @settings(max_examples=50)
 @given(st.integers(2, 64), st.floats(0.1, 3), st.floats(2, 30))
 def test_a_probability_is_one_for_any_votes(n: int, c: float, d: float) -> None:
-    prompts = [(g, v, n - g) for g in range(n + 1) for v in range(min(1, n - g), n - g + 1)]
-    found = error_probability(votes_of(*prompts), Population(repeated=(c, d)))
+    problems = [(g, v, n - g) for g in range(n + 1) for v in range(min(1, n - g), n - g + 1)]
+    found = error_probability(votes_of(*problems), Population(repeated=(c, d)))
     assert np.isfinite(found).all()
     assert ((found >= 0) & (found <= 1)).all()
 
 
 def test_the_fit_finds_the_population_again_and_the_wrong_references_in_it() -> None:
-    votes, is_wrong = population(np.random.default_rng(0), prompts=4000, wrong=200)
+    votes, is_wrong = population(np.random.default_rng(0), problems=4000, wrong=200)
     drawn_of_16 = np.arange(17.0), np.full(17, 16.0)
     found = fit(votes)
     assert found.repeated == pytest.approx((1.0, 6.0), rel=0.2)
@@ -125,7 +125,7 @@ def test_the_fit_finds_the_population_again_and_the_wrong_references_in_it() -> 
 
 def test_the_probabilities_are_true_to_their_word() -> None:
     """Of references to which it gives about p, about p are wrong: over all of them the sums agree."""
-    votes, is_wrong = population(np.random.default_rng(1), prompts=20_000, wrong=1000)
+    votes, is_wrong = population(np.random.default_rng(1), problems=20_000, wrong=1000)
     probability = error_probability(votes, fit(votes))
     assert probability.sum() == pytest.approx(is_wrong.sum(), rel=0.25)
 
@@ -141,7 +141,7 @@ def test_where_wrong_answers_always_agree_it_takes_more_to_be_suspect() -> None:
     assert low < 0.5 < FLAG_AT < high
 
 
-def test_a_run_of_one_prompt_can_be_fitted() -> None:
+def test_a_run_of_one_problem_can_be_fitted() -> None:
     assert 0 < error_probability(votes_of((0, 8, 8)), fit(votes_of((0, 8, 8))))[0] < 1
     assert fit(votes_of((8, 0, 0))).rates[-1] > fit(votes_of((0, 1, 8))).rates[-1]
     assert fit(Votes(np.zeros(0), np.zeros(0), np.zeros(0))).rates == pytest.approx(Population().rates)
@@ -215,7 +215,7 @@ def test_the_newest_round_counts_most(tmp_path: Path) -> None:
     assert found[0]["probability"] < found[1]["probability"]
 
 
-def test_a_prompt_that_is_no_longer_sampled_stays_as_suspect_as_it_was(tmp_path: Path) -> None:
+def test_a_problem_that_is_no_longer_sampled_stays_as_suspect_as_it_was(tmp_path: Path) -> None:
     con = ledger_of(tmp_path, cast("a", "7", "9 9 9 9 9 9")).connect()
     first, later = (find_label_errors(con, through_round=r) for r in (1, 5))
     assert first.equals(later)

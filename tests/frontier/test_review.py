@@ -1,4 +1,4 @@
-"""The frontier as it is shown: where prompts went, and one prompt in full."""
+"""The frontier as it is shown: where problems went, and one problem in full."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def two_rounds(folder: Path) -> Ledger:
     return ledger_of(folder, pairs)
 
 
-def test_where_the_prompts_that_are_unsolved_went(tmp_path: Path) -> None:
+def test_where_the_problems_that_are_unsolved_went(tmp_path: Path) -> None:
     con = two_rounds(tmp_path).connect()
     first, now = classify(con, through_round=1), classify(con, through_round=2)
     con.register("recorded", pa.concat_tables([first, now]))
@@ -35,23 +35,23 @@ def test_where_the_prompts_that_are_unsolved_went(tmp_path: Path) -> None:
     assert review.moved(con, now, was="no_survivors") == (1, {"no_survivors": 1, "solved": 1})
 
 
-def test_prompts_come_class_by_class_with_their_rounds(tmp_path: Path) -> None:
+def test_problems_come_class_by_class_with_their_rounds(tmp_path: Path) -> None:
     con = two_rounds(tmp_path).connect()
     now = classify(con, through_round=2)
-    rows = list(review.prompts(con, now, classes=["no_survivors", "solved"], most=2))
+    rows = list(review.problems(con, now, classes=["no_survivors", "solved"], most=2))
     assert [row["problem_id"] for row in rows] == ["b", "a"]
     assert rows[1]["rounds"] == [{"round": 1, "samples": 8, "correct": 0}, {"round": 2, "samples": 16, "correct": 16}]
     assert set(FRONTIER.names) <= rows[0].keys()
 
 
-def test_one_prompt_in_full_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
+def test_one_problem_in_full_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     con = ledger_of(tmp_path, [(sample(name, 0), verdict()) for name in ("ab1", "ab2", "c")]).connect()
     now = classify(con, through_round=1)
-    assert [a["sample_index"] for a in review.prompt_in_full(con, now, "c")["traces"]] == [0]
+    assert [a["sample_index"] for a in review.problem_in_full(con, now, "c")["traces"]] == [0]
     with pytest.raises(UserError, match="'ab' could be ab1, ab2"):
-        review.prompt_in_full(con, now, "ab")
+        review.problem_in_full(con, now, "ab")
     with pytest.raises(UserError, match="begins the id of no train problem"):
-        review.prompt_in_full(con, now, "x")
+        review.problem_in_full(con, now, "x")
 
 
 @pytest.mark.parametrize("plan", ["fixed", "adaptive"])

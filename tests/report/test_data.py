@@ -48,10 +48,10 @@ def test_the_funnels_of_a_run_end_at_what_is_selected(facts: Facts) -> None:
 
 def test_the_flows_hold_every_prompt_once(facts: Facts) -> None:
     assert {(flow.round, flow.later_round) for flow in facts.flows} == {(1, 2)}
-    assert sum(flow.prompts for flow in facts.flows) == facts.reports[0].problems
+    assert sum(flow.problems for flow in facts.flows) == facts.reports[0].problems
     into: dict[str, int] = {}
     for flow in facts.flows:
-        into[flow.now] = into.get(flow.now, 0) + flow.prompts
+        into[flow.now] = into.get(flow.now, 0) + flow.problems
     assert into == facts.reports[2].classes
 
 

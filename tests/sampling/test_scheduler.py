@@ -50,7 +50,7 @@ def test_an_adaptive_round_stops_where_the_target_is_met_and_goes_on_elsewhere(t
     assert all(3 <= samples <= 12 for samples, _, _ in found)
     assert all(samples == 12 for samples, distinct, _ in found if distinct == 0)
     assert any(samples < 12 for samples, _, _ in found)
-    # At most twice what it has: a prompt that had its two by the probe was asked nothing more.
+    # At most twice what it has: a problem that had its two by the probe was asked nothing more.
     assert all(distinct >= 2 or samples > 3 for samples, distinct, _ in found)
 
 
@@ -70,13 +70,13 @@ def test_the_tokens_of_a_round_are_never_exceeded(plan: str, tmp_path: Path) -> 
     if plan == "adaptive":
         changes["rationalize"] = {"n": 3}
     con = Ledger(run(tmp_path, **changes)).connect()
-    ((tokens, prompts),) = con.sql(
+    ((tokens, problems),) = con.sql(
         "select sum(tokens), count(distinct problem_id) from samples where split = 'train'"
     ).fetchall()
     assert 400 < tokens <= 600
     # Not by luck: a wave reserves what its requests may take at most, of all models together.
     assert pq.read_metadata(tmp_path / "run/rounds/001/plan.parquet").num_rows * 48 <= 600
-    assert prompts == 8 or plan == "fixed"  # every prompt has its probe; fixed k serves whole prompts
+    assert problems == 8 or plan == "fixed"  # every problem has its probe; fixed k serves whole problems
 
 
 @pytest.mark.full

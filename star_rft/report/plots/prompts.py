@@ -1,4 +1,4 @@
-"""What became of the train prompts: figures by round."""
+"""What became of the train problems: figures by round."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def prompt_plots(facts: Facts) -> Iterator[Plot]:
 
 
 def coverage(facts: Facts) -> Plot:
-    """The share of train prompts that were solved in a round, and that have ever been."""
+    """The share of train problems that were solved in a round, and that have ever been."""
     rounds = [report for report in facts.trained if report.problems_sampled]
     drawn = figure(height=300)
     solved = [1 - (report.unsolved or 0) / report.problems_sampled for report in rounds]
@@ -51,7 +51,7 @@ def coverage(facts: Facts) -> Plot:
             hovertemplate=f"{name}, round %{{x}}: %{{y:.1%}}<extra></extra>",
         )
     drawn.update_xaxes(round_axis([report.round for report in rounds]))
-    drawn.update_yaxes(tickformat=".0%", range=[0, 1.02], title={"text": "train prompts"})
+    drawn.update_yaxes(tickformat=".0%", range=[0, 1.02], title={"text": "train problems"})
     rows = [
         [
             str(r.round),
@@ -62,12 +62,12 @@ def coverage(facts: Facts) -> Plot:
         ]
         for r, share, kept in zip(rounds, solved, trained, strict=True)
     ]
-    columns = ("round", "prompts sampled", "solved", "trained on", "unsolved")
-    return Plot("coverage", "share of train prompts solved in each round", drawn, columns, rows)
+    columns = ("round", "problems sampled", "solved", "trained on", "unsolved")
+    return Plot("coverage", "share of train problems solved in each round", drawn, columns, rows)
 
 
 def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -> Plot:
-    """Classes of train prompts after each round, and what flowed between them."""
+    """Classes of train problems after each round, and what flowed between them."""
     import plotly.graph_objects as go
 
     names = list(CLASS_COLOURS)
@@ -78,7 +78,7 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
     place = {node: number for number, node in enumerate(nodes)}
     rounds = sorted({round_index for round_index, _ in nodes})
     totals = {
-        node: sum(f.prompts for f in found if node in ((f.round, f.was), (f.later_round, f.now))) for node in nodes
+        node: sum(f.problems for f in found if node in ((f.round, f.was), (f.later_round, f.now))) for node in nodes
     }
     drawn = figure(height=FLOW_HEIGHT + 42, margin={"l": 8, "r": 8, "t": 30, "b": 12})
     drawn.add_trace(
@@ -92,14 +92,14 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
                 "y": _heights(nodes, totals),
                 "pad": FLOW_PAD,
                 "thickness": 14,
-                "hovertemplate": "%{label}, %{customdata}: %{value:,} prompts<extra></extra>",
+                "hovertemplate": "%{label}, %{customdata}: %{value:,} problems<extra></extra>",
             },
             link={
                 "source": [place[flow.round, flow.was] for flow in found],
                 "target": [place[flow.later_round, flow.now] for flow in found],
-                "value": [flow.prompts for flow in found],
+                "value": [flow.problems for flow in found],
                 "color": [_faint(CLASS_COLOURS[flow.was]) for flow in found],
-                "hovertemplate": "%{source.label} to %{target.label}: %{value:,} prompts<extra></extra>",
+                "hovertemplate": "%{source.label} to %{target.label}: %{value:,} problems<extra></extra>",
             },
         )
     )
@@ -117,7 +117,7 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
     rows = [[plain(name), *(f"{count.get(name, 0):,}" for _, count in counts)] for name in names]
     rows = [row for row in rows if any(cell != "0" for cell in row[1:])]
     columns = ("class", *(f"round {round_index}" for round_index, _ in counts))
-    label = "classes of train prompts after each round, and how prompts moved between them"
+    label = "classes of train problems after each round, and how problems moved between them"
     return Plot("flows", label, drawn, columns, rows, width=300 + 130 * len(rounds))
 
 

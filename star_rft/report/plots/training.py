@@ -92,7 +92,7 @@ def variety(facts: Facts) -> Iterator[Plot]:
         Line("a tenth are shorter", {length.round: length.low for length in lengths}, GREY, is_aside=True),
     ]
     figures = (
-        ("distinct_solutions", "distinct correct ways a prompt, by round", [ways]),
+        ("distinct_solutions", "distinct correct ways a problem, by round", [ways]),
         ("kl", "KL from round 0 in nats a token, by round", kl),
         ("lengths", "tokens a train sample, by round", tokens),
     )
