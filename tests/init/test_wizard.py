@@ -195,12 +195,12 @@ def test_ones_own_columns_and_verifier_are_taken(here: Path, monkeypatch: pytest
 
 
 @pytest.mark.full
-def test_a_base_model_with_gold_solutions_begins_with_a_warm_start(here: Path) -> None:
+def test_a_base_model_with_reference_solutions_begins_with_a_warm_start(here: Path) -> None:
     shutil.copytree(ASSETS / "tiny", here / "base")
     write_jsonl(here / "a.jsonl", gsm8k_like(40))
     done = init("a.jsonl", "--model", "base")
     assert done.exit_code == 0, done.output
-    assert preview(loaded("a")).training.startswith("a warm start on 20 gold solutions, all weights")
+    assert preview(loaded("a")).training.startswith("a warm start on 20 reference solutions, all weights")
     wrong = {"rationale": "I do not know it.", "answer": "1"}
     write_jsonl(here / "wrong.jsonl", [{"question": row["question"], **wrong} for row in gsm8k_like(40)])
     assert init("wrong.jsonl", "--model", "base").exit_code == 0

@@ -142,7 +142,7 @@ def test_tensorboard_reads_what_a_run_and_its_resumption_logged_once(finished: P
     assert scored == [(report.round, pytest.approx(report.pass_at_1)) for report in reports]
     steps = json.loads((run / "rounds/003/checkpoint/fit.json").read_text())["report"]["steps"]
     assert [event.step for event in events.Scalars("train/loss")] == list(range(1, steps + 1))
-    assert set(events.Tags()["scalars"]) >= {"train/learning_rate", "train/tokens_per_second", "drift/own"}
+    assert set(events.Tags()["scalars"]) >= {"train/learning_rate", "train/tokens_per_second", "kl/own"}
     assert "gate/action/text_summary" in events.Tags()["tensors"]
     assert "train.lr: 0.001" in next(run.glob("tracking/tensorboard/*/hparams.yml")).read_text()
 

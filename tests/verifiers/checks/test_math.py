@@ -176,7 +176,7 @@ def test_sympy_never_reads_text_as_python(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_sample_cases_are_judged_right_and_no_wrong_answer_passes(math_cases: list[dict[str, Any]]) -> None:
-    verdicts = verifiers.verify_many("math", ((case["completion"], case["expected"]) for case in math_cases), workers=2)
+    verdicts = verifiers.verify_many("math", ((case["completion"], case["gold"]) for case in math_cases), workers=2)
     judged = list(zip(math_cases, verdicts, strict=True))
     assert [case["id"] for case, v in judged if v.is_correct and not case["label"]] == []
     assert sum(v.is_correct == case["label"] for case, v in judged) / len(judged) >= 0.985
