@@ -14,7 +14,7 @@ class SelectConfig(Section):
     """`rules` are applied left to right (`star-rft recipes --rules` lists them).
 
     `reference_solutions` is the share of train problems whose reference solution is added (1: every one, as in RFT).
-    `label_errors` says what happens to problems whose samples contradict their reference by one other answer: until
+    `label_errors` says what happens to problems whose samples contradict their reference: until
     someone has looked (`star-rft review`), neither their traces nor their reference solutions are trained on, and they
     are sampled less.
     """

@@ -111,7 +111,7 @@ def limits(told: CardConfig, reports: Sequence[RoundReport]) -> str:
             for r in reports
             if r.unsolved is not None
         ),
-        f"**Suspected label errors**, which the samples contradict by one other answer, {suspects}"
+        f"**Suspected label errors**, which the samples contradict, {suspects}"
         + (f": {', '.join(counts)}." if counts else "."),
         "**Seen before?** Whether the base model knew the problems, the held-out ones too, is not known.",
         "**Written by a model.** It was checked for right answers alone: not for bias, harm or private data.",

@@ -1,6 +1,6 @@
 """The class of every train problem, recomputed at any time from the ledger. The first that holds, in this order:
 
-    label_error   its samples contradict the reference by one other answer (`label_errors.py`), and a person should look
+    label_error   its samples contradict the reference (`label_errors.py`), and a person should look
     unseen         the policy was never asked
     unverifiable   most verdicts are unknown: the verifier or the reference needs mending, not the model
     solved         the pass rate is above 1/2 for certain: the whole 95% interval is

@@ -50,7 +50,7 @@ def problems_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
 def label_errors_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
     """Suspected label errors, with the answer that the samples give instead."""
     names = ("problem", "reference", "samples say", "votes", "for it", "label error")
-    table = slim_table("References that the samples contradict by one other answer", *names)
+    table = slim_table("References that the samples contradict", *names)
     for row in rows:
         table.add_row(
             row["problem_id"][:ID_SHOWN],

@@ -167,7 +167,7 @@ def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
     yield from gate_lines(reports)
     if suspects := reports[-1].classes.get("label_error"):
         yield (
-            f"{suspects} references are contradicted by the samples by one other answer: look with `star-rft"
+            f"{suspects} references are contradicted by the samples: look with `star-rft"
             f" frontier RUN"
             " --class label_error`."
         )
