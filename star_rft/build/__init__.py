@@ -193,27 +193,10 @@ def _stages(
 ) -> Stages:
     from star_rft import models
 
-    base = models.resolve(
-        config.model.name,
-        gguf_file=config.model.gguf_file,
-        into=folder.base_model,
-        trust_remote_code=config.model.trust_remote_code,
-    )
-    if config.model.from_scratch:
-        trust = config.model.trust_remote_code
-        base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
+    base = _base(config, folder)
     prompts, sources = prompts_of(config, base), sources_of(config, base)
     engine = Engine(partial(open_sampler, config), lru_cache(maxsize=None)(models.fingerprint))
-    context = RunContext(
-        folder=folder,
-        ledger=Ledger(folder.path, is_writer=True),
-        problems=problems,
-        engine=engine,
-        progress=progress,
-        timing=Timing(Timeline(folder.timeline).note),
-        seed=config.seed,
-        quarantines=quarantines(config),
-    )
+    context = _context(config, folder, problems, engine, progress)
     rollout = Rollout(context, pool, config.sample.unit, open_cluster(config))
     tracking = _tracking(folder, config)
     return Stages(
@@ -254,6 +237,37 @@ def _stages(
             tracking=tracking,
             write_card=partial(write_model_card, folder, told(config, is_chat=prompts.is_chat)),
         ),
+    )
+
+
+def _base(config: Config, folder: RunFolder) -> Model:
+    """Return the model that the config names, as a folder or a name; with random weights where it asks for them."""
+    from star_rft import models
+
+    base = models.resolve(
+        config.model.name,
+        gguf_file=config.model.gguf_file,
+        into=folder.base_model,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    if config.model.from_scratch:
+        trust = config.model.trust_remote_code
+        base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
+    return base
+
+
+def _context(
+    config: Config, folder: RunFolder, problems: Mapping[Split, list[Problem]], engine: Engine, progress: Progress
+) -> RunContext:
+    return RunContext(
+        folder=folder,
+        ledger=Ledger(folder.path, is_writer=True),
+        problems=problems,
+        engine=engine,
+        progress=progress,
+        timing=Timing(Timeline(folder.timeline).note),
+        seed=config.seed,
+        quarantines=quarantines(config),
     )
 
 
