@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from star_rft.loop import Stages
 
-NAMES = ("random", "no_dedup", "reference_solutions", "at_once")  # what each says: `contributions.MEANINGS`
+NAMES = ("random", "no_dedup", "reference_solutions", "at_once")  # what each says: `compare.MEANINGS`
 DRAWN_FROM = {"random": "finished", "no_dedup": "correct"}  # the option `of` of the rule `control`
 METRICS = "metrics.json"
 

@@ -204,7 +204,7 @@ def dataset_info(name: str, file: str, *, is_chat: bool, is_preference: bool) ->
     elif not is_chat:
         columns |= {"response": "output"}
     entry: dict[str, Any] = {"file_name": file, "formatting": "sharegpt" if is_chat else "alpaca"}
-    entry |= {"preference": True} if is_preference else {}
+    entry |= {"ranking": True} if is_preference else {}  # LLaMA-Factory's word for pairs
     entry |= {"columns": columns}
     if is_chat:
         roles = {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}

@@ -44,7 +44,7 @@ KINDS = (
     Kind(
         "suspect",
         "References that may be wrong",
-        "The samples give another answer by one other answer, so these prompts are held out until someone has looked.",
+        "The samples give another answer than the reference: these problems are quarantined until someone has looked.",
         f"select problem_id, null from frontier where \"class\" = 'label_error' and {_NEWEST}",
     ),
     Kind(

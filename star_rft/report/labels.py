@@ -30,7 +30,7 @@ DROPS = {
     "unknown": "its verdict is unknown",
     "truncated": "it did not end by itself",
     "leaks_hint": "it gives its hint away",
-    "later_attempt": "a later trace than those that count",
+    "later_attempt": "a later sample than those that count",
     "duplicate": "another trace says the same",
     "over_cap": "over the cap",
     "below_top": "not among the best traces",

@@ -108,7 +108,7 @@ class ShownTrace:
     """A trace as it is shown. `choices` are of the rounds in which it could be selected, oldest first.
 
     `score` is the scorer's where `scorer` names one, else the verifier's. `is_foreign` is None where it cannot be told
-    whether the policy drew it. `keys` are those by which duplicates are found, see `wording.SAMENESS`.
+    whether the policy drew it. `keys` are those by which duplicates are found, see `labels.SAMENESS`.
     """
 
     sample_id: str

@@ -224,7 +224,7 @@ def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`traces` as `pool.finish` describes them; `preferences` its lists, best place first."""
+    """`traces` as `candidates.finish` describes them; `preferences` its lists, best place first."""
 
     traces: duckdb.DuckDBPyRelation
     preferences: duckdb.DuckDBPyRelation

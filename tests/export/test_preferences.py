@@ -22,7 +22,7 @@ from tests.export.calling import export, lines, snippet, trained_by_trl
 from tests.export.made_run import CONFIG
 
 
-def test_every_unequal_pair_of_the_runs_rankings_goes_out(comparing: Path, tmp_path: Path) -> None:
+def test_every_unequal_pair_of_the_runs_preferences_goes_out(comparing: Path, tmp_path: Path) -> None:
     out = export(comparing, tmp_path / "out", "--format", "dpo")
     rows = lines(out / "dpo.jsonl")
     places = (
@@ -114,7 +114,7 @@ def test_llama_factory_finds_the_columns_of_the_pairs(run: str, tmp_path: Path, 
     ((_, entry),) = json.loads((out / "dataset_info.json").read_text()).items()
     row = lines(out / entry["file_name"])[0]
     chosen: Any = row["chosen"]
-    assert entry["preference"] is True
+    assert entry["ranking"] is True  # LLaMA-Factory's word: without it the file is read as examples
     assert set(entry["columns"].values()) <= set(row)
     assert isinstance(chosen, dict if run == "chat" else str)
     if run == "plain":
