@@ -11,8 +11,8 @@ on that with 16 samples a prompt, and the prompts are classed after each round. 
 flag is then a false alarm. The statistic was chosen on seeds 0 to 2. `recall, half` is of the wrong references whose
 right answer at least half of the round's samples give. Round 1 is the same base model's for all seeds.
 
-`--train` asks what holding suspects out is worth. All reference solutions are mixed in, and a seed draws the harm, the
-samples and the training: of the clean rows; of `corrupted` ones with suspects kept; of the same with suspects
+`--train` asks what quarantine is worth. All reference solutions are mixed in, and a seed draws the harm, the
+samples and the training: of the clean rows; of `corrupted` ones with label errors kept; of the same with label errors
 `held-out`; and, if asked for, of those with just the wrong ones `left-out`, about the most that holding out can do.
 An interval resamples the held-out problems, the seeds' mean of each; what another seed would change, the seeds' own
 figures beside it tell. `so far`: flags of this or an earlier round. Tokens are of the wrong references' prompts, then
@@ -57,7 +57,7 @@ TRAINING = {
     "eval.kl_traces": 0,
     "eval.every": 1000,
 }
-# What is done with suspects under each condition.
+# What is done with suspected label errors under each condition.
 CONDITIONS = {"clean": "keep", "corrupted": "keep", "held-out": "quarantine", "left-out": "keep"}
 
 
@@ -149,12 +149,8 @@ def measure(folder: Path, seeds: Sequence[int | None]) -> None:
     print(f"{'':<22} {'false':>6} {'precision':>16} {'recall':>16} {'recall, half':>16}")
     for seed, rounds in runs.items():
         for round_index, counts in enumerate(rounds, start=1):
-            print(
-                line(
-                    f"seed {seed}, round {round_index}" if seed is not None else f"unharmed, round {round_index}",
-                    counts,
-                )
-            )
+            what = f"seed {seed}" if seed is not None else "unharmed"
+            print(line(f"{what}, round {round_index}", counts))
     harmed = [rounds for seed, rounds in runs.items() if seed is not None]
     for round_index in range(len(harmed[0]) if harmed else 0):
         print(line(f"all seeds, round {round_index + 1}", sum((rounds[round_index] for rounds in harmed), Counter())))
@@ -200,11 +196,8 @@ def worth(
     for name in (name for name in names if name in ("corrupted", "held-out")):
         by_seed = [spent(runs[name, seed], rows_of(seed, share=share), rounds) for seed in seeds]
         for round_index in range(rounds):
-            print(
-                spent_line(
-                    f"{name}, round {round_index + 1}", sum((found[round_index] for found in by_seed), Counter())
-                )
-            )
+            counts = sum((found[round_index] for found in by_seed), Counter())
+            print(spent_line(f"{name}, round {round_index + 1}", counts))
 
 
 def trained(
@@ -218,14 +211,8 @@ def trained(
     harmed = rows_of(None if name == "clean" else seed, share=share)
     kept = [row for row in harmed if name != "left-out" or row["true"] is None]
     rows = [{column: value for column, value in row.items() if column != "true"} for row in kept]
-    changes = {
-        "run_dir": str(run),
-        "seed": seed,
-        "rounds": rounds,
-        "budget.plan": plan,
-        "select.reference_solutions": references,
-    }
-    changes |= {"select.label_errors": CONDITIONS[name], "train.from": start}
+    changes = {"run_dir": str(run), "seed": seed, "rounds": rounds, "budget.plan": plan, "train.from": start}
+    changes |= {"select.reference_solutions": references, "select.label_errors": CONDITIONS[name]}
     for report in star_rft.run(str(CONFIG), TRAINING | changes, data={"train": rows}):
         took = sum(report.seconds.values())
         print(f"{run.name}: round {report.round}, pass@1 {report.pass_at_1}, {took:.0f} s", file=sys.stderr, flush=True)
@@ -326,10 +313,11 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
     con.execute(
         "create macro chance(i, salt) as (hash(i * 7 + salt) % 1000003) / 1000003.0;"
         "create macro pid(p) as printf('%016x', hash(p));"
-        "create macro right(p) as (p % 97)::varchar"
+        "create macro answer(p) as (p % 97)::varchar"
     )
     problems = con.sql(
-        "select 'train' as split, pid(p) as id, 'How many are there?' as prompt, '\"' || right(p) || '\"' as reference,"
+        "select 'train' as split, pid(p) as id, 'How many are there?' as prompt, '\"' || answer(p) || '\"'"
+        " as reference,"
         f" 'math' as verifier, null as solution, '{{}}' as meta from range({prompts}) t(p)"
     )
     write_table(folder / "problems.parquet", problems.to_arrow_table().cast(PROBLEMS))
@@ -337,7 +325,7 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
         stop = min(start + PART, prompts * each)
         con.execute(
             "create or replace temp table drawn as select *,"
-            " case when is_right then (case when chance(p, 2) < 0.05 then '-1' else right(p) end)"
+            " case when is_right then (case when chance(p, 2) < 0.05 then '-1' else answer(p) end)"
             "   else (100 + hash(i) % 12)::varchar end as answer"
             f" from (select i, i // {each} as p, chance(i, 0) < chance(i // {each}, 1) as is_right"
             f"   from range({start}, {stop}) t(i))"
@@ -346,15 +334,15 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
             "select printf('%016x', hash(i + 1000000007)) as sample_id, pid(p) as problem_id, 'train' as split,"
             f" (1 + 2 * (i % {each}) // {each})::int as round, (i % {each})::int as sample_index, 'm' as model,"
             " 'd' as decode_id, 'p' as prompt_sha, i::ubigint as seed, false as hinted, 'It is ' || answer as text,"
-            " [1, 2, 3] as token_ids, 3 as tokens, 'stop' as finish_reason, -1.0 as logprob, false as leaks_hint"
-            " from drawn"
+            " [1, 2, 3] as token_ids, 3 as tokens, 'stop' as finish_reason, -1.0 as logprob, false as leaks_hint,"
+            " true as ids_are_sampled from drawn"
         )
         verdicts = con.sql(
             "select printf('%016x', hash(i + 1000000007)) as sample_id, 'math' as verifier, '2' as version,"
-            " if(answer = right(p), 'correct', 'incorrect') as status, (answer = right(p))::double as score, answer,"
-            " if(answer = right(p), 'match', 'mismatch') as reason, 0.0 as verify_seconds,"
+            " if(answer = answer(p), 'correct', 'incorrect') as status, (answer = answer(p))::double as score, answer,"
+            " if(answer = answer(p), 'match', 'mismatch') as reason, 0.0 as verify_seconds,"
             " printf('%016x', hash(i)) as text_key, printf('%016x', hash(i // 2)) as equation_key,"
-            " printf('%016x', hash(i)) as program_key, (i % 10 = 0)::int as false_steps, 2 as key_version, 1 as part"
+            " printf('%016x', hash(i)) as program_key, (i % 10 = 0)::int as invalid_steps, 2 as key_version, 1 as part"
             " from drawn"
         )
         tables = {
@@ -387,14 +375,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="*", default=["3", "4", "5", "none"], help="seeds of the harm; none: no harm")
     parser.add_argument("--folder", type=Path, help="where the runs are kept, /tmp/suspects or /tmp/suspect-train")
-    parser.add_argument("--train", action="store_true", help="what holding suspects out is worth")
+    parser.add_argument("--train", action="store_true", help="what quarantine is worth")
     parser.add_argument("--share", type=float, default=SHARE, help="of the references: the wrong ones of --train")
     parser.add_argument("--plan", choices=["fixed", "uniform", "prop2diff", "adaptive"], default="fixed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=["clean", "corrupted", "held-out"])
-    parser.add_argument(
-        "--references", type=float, default=1.0, help="share of reference solutions that --train mixes in"
-    )
+    parser.add_argument("--references", type=float, default=1.0, help="share of reference solutions for --train")
     parser.add_argument("--start", choices=["last", "base"], default="last", help="where a round of --train begins")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--prompts", type=int, default=1_000_000)

@@ -169,6 +169,7 @@ def _rows(
         "finish_reason": np.where(cut_N, "length", "stop"),
         "logprob": -0.4 * tokens_N,
         "leaks_hint": hinted_N & (rng.random(count) < 0.1),
+        "ids_are_sampled": np.ones(count, bool),
     }
     verdicts = {
         "sample_id": ids,

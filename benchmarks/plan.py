@@ -85,7 +85,7 @@ def main() -> None:
         print(json.dumps(plan(args.run, args.prompts)))
         return
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    from suspects import write_ledger
+    from label_errors import write_ledger
 
     for prompts in (args.prompts // 10, args.prompts):
         with tempfile.TemporaryDirectory() as folder:

@@ -97,6 +97,7 @@ def _part(index: np.ndarray, *, prompts: int, traces: int, rng: np.random.Genera
             "finish_reason": np.where(rng.random(count) < 0.97, "stop", "length"),
             "logprob": -rng.random(count) * 100,
             "leaks_hint": [False] * count,
+            "ids_are_sampled": [True] * count,
         }
     ).cast(SAMPLES)
     verdicts = pa.table(
