@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from star_rft.errors import RunError
 from star_rft.sampling.context import RunContext
 from star_rft.stages.evaluation import EvaluationStage
+from star_rft.stages.metrics import checked
 from star_rft.stages.sampling import SamplingStage
 from star_rft.stages.selection import SelectionStage
 from star_rft.stages.training import TrainingStage
@@ -29,8 +30,12 @@ class Stages:
     evaluation: EvaluationStage
 
     def recorded(self, round_index: int) -> RoundReport | None:
-        """Return the report of a finished round, None for one that is not finished."""
-        return self.evaluation.recorded(round_index, self.training.model_of)
+        """Return the report of a finished round, else None. RunError where the round's model is another one now."""
+        report = self.evaluation.metrics.recorded(round_index)
+        if report is None:
+            return None
+        model = self.training.model_of(round_index)
+        return checked(report, model, self.context.engine.fingerprint(model))
 
 
 def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:

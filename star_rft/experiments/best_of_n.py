@@ -21,7 +21,7 @@ from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
 from star_rft.scorers.registry import SCORERS, ScorerContext, check_options, open_scorer, trace_of
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
 from star_rft.training.dataset import Sampling
-from star_rft.types import Interval, Scorer, Split, Trace, digest
+from star_rft.types import Interval, Scorer, Trace, digest
 
 CHUNK = 512  # traces that are scored and saved at once; what an interruption can cost
 
@@ -108,7 +108,7 @@ def measure(stages: Stages, chooser: Chooser) -> BestOfN:
 
 def held_out_traces(stages: Stages) -> list[Trace]:
     """Return the sampled completions of the model that a run starts from, problem by problem."""
-    split: Split = "dev" if stages.context.problems.get("dev") else "test"
+    split = stages.context.held_out_split
     problems = {problem.id: problem for problem in stages.context.problems[split]}
     rows = stages.context.ledger.connect().sql(
         "select * from traces where split = $split and round = 0 and decode_id = $decode_id"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from star_rft.progress import Sampling
 from star_rft.runs.timing import Note, Span, ignore
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.jobs import UnitJob, decoding_of, jobs_of
-from star_rft.sampling.plan import PLAN, Ints, PlanSpec, Unit, plan_table
+from star_rft.sampling.plan import PLAN, Ints, PlanSpec, Unit, plan_table, read_plan
 from star_rft.sampling.policy import Render, Source
 from star_rft.sampling.writer import CountedPool, OpenUnit, Store, VerifierPool, Writer
 from star_rft.types import Decoding, Model, Problem, Sampler, Split, digest
@@ -154,6 +155,14 @@ class Rollout:
         context.ledger.compact()
         if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
             context.timing.add(round_index, seconds)
+
+    def draw_again(
+        self, plan: Path, round_index: int, policy: Model, sources: Sequence[Source], lost: Collection[str]
+    ) -> None:
+        """Draw the units of a plan that are among the lost ones; a plan that was never made has none."""
+        units = [unit for unit in (read_plan(plan) if plan.exists() else []) if unit.name in lost]
+        if units:
+            self.draw("drawing damaged samples again", round_index, units, policy, sources)
 
     def _drawn(self, jobs: Iterable[UnitJob], watched: Sampling) -> dict[str, float]:
         context, note = self.context, self.context.timing.note

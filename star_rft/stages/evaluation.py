@@ -16,8 +16,7 @@ from star_rft.sampling.context import RunContext
 from star_rft.sampling.plan import read_plan, write_plan
 from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Rollout
-from star_rft.stages.metrics import RoundMetrics, checked
-from star_rft.stages.sampling import draw_damaged_again
+from star_rft.stages.metrics import RoundMetrics
 from star_rft.stages.trackers import Trackers
 from star_rft.types import Model, RoundReport, Split
 
@@ -67,7 +66,7 @@ class EvaluationStage:
     def draw_again(self, round_index: int, model: Model, lost: Collection[str]) -> None:
         """Draw again what was drawn for a round's evaluation and is among the damaged units."""
         plan = self.context.folder.eval_plan(round_index)
-        draw_damaged_again(self.rollout, plan, round_index, model, self._sources(), lost)
+        self.rollout.draw_again(plan, round_index, model, self._sources(), lost)
 
     def record(self, round_index: int, policy: Model) -> RoundReport:
         """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
@@ -80,14 +79,6 @@ class EvaluationStage:
         write_report(self.context.folder.metrics(round_index), report)
         self.tracking.round(report)
         return report
-
-    def recorded(self, round_index: int, policy: Callable[[int], Model]) -> RoundReport | None:
-        """Return the report of a finished round. RunError where its model is another one now."""
-        report = self.metrics.recorded(round_index)
-        if report is None:
-            return None
-        model = policy(round_index)
-        return checked(report, model, self.context.engine.fingerprint(model))
 
     def _sources(self) -> list[Source]:
         """Return the policy as the held-out problems ask it: sampled, and greedy where that is wanted."""

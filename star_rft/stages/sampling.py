@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
@@ -104,7 +103,7 @@ class SamplingStage:
         planned += [(folder.hints(round_index), [self.hint])] if self.hint is not None else []
         planned += [(folder.probes(round_index), self._tries(self.search))] if self.search is not None else []
         for path, sources in planned:
-            draw_damaged_again(self.rollout, path, round_index, policy, sources, lost)
+            self.rollout.draw_again(path, round_index, policy, sources, lost)
         if scores_name(round_index, "train") in lost:
             self.score(round_index, policy)
 
@@ -149,15 +148,6 @@ class SamplingStage:
         """Return the policy at each temperature that is tried."""
         own = next(source for source in self.sources if source.model is None)
         return [replace(own.at(t), sample_indices=range(search.n)) for t in search.temperatures]
-
-
-def draw_damaged_again(
-    rollout: Rollout, plan: Path, round_index: int, policy: Model, sources: Sequence[Source], lost: Collection[str]
-) -> None:
-    """Draw the units of a plan that are among the damaged ones; a plan that was never made has none."""
-    units = [unit for unit in (read_plan(plan) if plan.exists() else []) if unit.name in lost]
-    if units:
-        rollout.draw("drawing damaged samples again", round_index, units, policy, sources)
 
 
 def scores_name(round_index: int, split: Split) -> str:
