@@ -115,9 +115,9 @@ ROWS = (
     Row(
         "growth",
         "The loop itself, with a model that costs nothing",
-        ("benchmarks/loop_overhead.py", "--prompts", "1000"),
+        ("benchmarks/loop_overhead.py", "--problems", "1000"),
         limit_s=240,
-        brief=("--prompts", "20", "--repeats", "2"),
+        brief=("--problems", "20", "--repeats", "2"),
     ),
     Row(
         "overhead",
@@ -129,9 +129,9 @@ ROWS = (
     Row(
         "budget",
         "Tokens a distinct correct trace: an adaptive budget against a fixed k",
-        ("benchmarks/budget.py", "--prompts", "1000"),
+        ("benchmarks/budget.py", "--problems", "1000"),
         limit_s=300,
-        brief=("--prompts", "100", "--seeds", "0"),
+        brief=("--problems", "100", "--seeds", "0"),
     ),
     Row(
         "sampling-smollm2",

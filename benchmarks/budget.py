@@ -341,7 +341,7 @@ def run(overrides: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=2000)
+    parser.add_argument("--problems", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cap", type=int, default=4)
     parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 48])
@@ -365,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif args.run:
         run(args.run)
     else:
-        figures = simulations(args.seeds, problems=args.prompts, cap=args.cap)
+        figures = simulations(args.seeds, problems=args.problems, cap=args.cap)
         write_json(args.json, figures, packages=["numpy"])
     return 0
 

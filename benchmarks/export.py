@@ -1,6 +1,6 @@
 """How long exports of a large run take, and in how much memory.
 
-    python benchmarks/export.py --traces 1000000 --prompts 125000
+    python benchmarks/export.py --traces 1000000 --problems 125000
 
 The run is that of benchmarks/looking_run.py, of two rounds; each export is of all its traces or all that its rounds
 trained on, in a process of its own, whose peak memory is printed.
@@ -43,11 +43,11 @@ print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=int, default=1_000_000)
-    parser.add_argument("--prompts", type=int, default=125_000)
+    parser.add_argument("--problems", type=int, default=125_000)
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
-        write_run(run.path, traces=args.traces, prompts=args.prompts, rounds=ROUNDS)
+        write_run(run.path, traces=args.traces, problems=args.problems, rounds=ROUNDS)
         write_problems(run.warm_start_problems, {"train": []})
         for options in EXPORTS:
             print(line(run.path, Path(folder) / "out", options), flush=True)

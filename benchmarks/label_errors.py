@@ -1,4 +1,4 @@
-"""How well wrong reference answers are found on real runs of the quickstart; how fast a million prompts are classed.
+"""How well wrong reference answers are found on real runs of the quickstart; how fast a million problems are classed.
 
     python benchmarks/label_errors.py --seeds 3 4 5 none    # samples what is not there yet
     python benchmarks/label_errors.py --scale
@@ -7,15 +7,15 @@
 
 A share of the 500 training references is replaced by plausible wrong numbers, in turn the answer plus or minus a few, a
 number of the question, and an intermediate result; the reference solution ends in the wrong number too. The loop runs
-on that with 16 samples a prompt, and the prompts are classed after each round. Seed `none` is the data as it is: every
-flag is then a false alarm. The statistic was chosen on seeds 0 to 2. `recall, half` is of the wrong references whose
-right answer at least half of the round's samples give. Round 1 is the same base model's for all seeds.
+on that with 16 samples a problem, and the problems are classed after each round. Seed `none` is the data as it is:
+every flag is then a false alarm. The statistic was chosen on seeds 0 to 2. `recall, half` is of the wrong references
+whose right answer at least half of the round's samples give. Round 1 is the same base model's for all seeds.
 
 `--train` asks what quarantine is worth. All reference solutions are mixed in, and a seed draws the harm, the
 samples and the training: of the clean rows; of `corrupted` ones with label errors kept; of the same with label errors
 `held-out`; and, if asked for, of those with just the wrong ones `left-out`, about the most that holding out can do.
 An interval resamples the held-out problems, the seeds' mean of each; what another seed would change, the seeds' own
-figures beside it tell. `so far`: flags of this or an earlier round. Tokens are of the wrong references' prompts, then
+figures beside it tell. `so far`: flags of this or an earlier round. Tokens are of the wrong references' problems, then
 of those flagged after the round before (of round 1: none), each with its share of the round's.
 """
 
@@ -99,15 +99,15 @@ def sampled(folder: Path, seed: int | None) -> Path:
 
 
 def found(run: Path, seed: int | None) -> list[Counter[str]]:
-    """Class the prompts after each round, and count what was flagged: a round each."""
+    """Class the problems after each round, and count what was flagged: a round each."""
     from star_rft.frontier.classes import classify
     from star_rft.frontier.history import newest_round
     from star_rft.ledger import Ledger
 
     con = Ledger(run).connect()
     true_by_question = {row["question"]: row["true"] for row in rows_of(seed)}
-    prompts = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
-    true_answers = {problem: true for problem, prompt in prompts if (true := true_by_question[prompt]) is not None}
+    problems = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
+    true_answers = {problem: true for problem, prompt in problems if (true := true_by_question[prompt]) is not None}
     rounds = []
     for round_index in range(1, newest_round(con) + 1):
         classes = classify(con, through_round=round_index).select(["problem_id", "class"]).to_pylist()
@@ -229,7 +229,7 @@ def pass_rates(run: Path, round_index: int) -> list[float]:
 
 
 def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counter[str]]:
-    """Count, a round each, what was flagged as the loop itself saw it, and the tokens that flagged prompts took."""
+    """Count, a round each, what was flagged as the loop itself saw it, and the tokens that flagged problems took."""
     import pyarrow.parquet as pq
 
     from star_rft.ledger import Ledger
@@ -237,8 +237,8 @@ def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counte
 
     con = Ledger(run).connect()
     true_by_question = {row["question"]: row["true"] for row in rows}
-    prompts = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
-    wrong = {problem for problem, prompt in prompts if true_by_question[prompt] is not None}
+    problems = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
+    wrong = {problem for problem, prompt in problems if true_by_question[prompt] is not None}
     before: set[str] = set()
     so_far: set[str] = set()
     counted = []
@@ -284,26 +284,26 @@ def each(values: Sequence[float] | Floats, form: str) -> str:
     return " ".join(format(float(value), form) for value in values)
 
 
-# A million prompts
+# A million problems
 
 
-def scale(*, prompts: int, each: int) -> None:
-    """Class many prompts, and a tenth of them, each in a process of its own."""
-    for count in (prompts // 10, prompts):
+def scale(*, problems: int, each: int) -> None:
+    """Class many problems, and a tenth of them, each in a process of its own."""
+    for count in (problems // 10, problems):
         with tempfile.TemporaryDirectory() as folder:
-            write_ledger(Path(folder), prompts=count, each=each)
+            write_ledger(Path(folder), problems=count, each=each)
             done = subprocess.run(
                 [sys.executable, __file__, "--classify", folder], check=True, capture_output=True, text=True
             )
         figures = json.loads(done.stdout)
         print(
-            f"{count:>10,} prompts, {count * each:>10,} traces: classed in {figures['seconds']:6.2f} s,"
+            f"{count:>10,} problems, {count * each:>10,} traces: classed in {figures['seconds']:6.2f} s,"
             f" peak memory {figures['peak_mb']:,.0f} MiB; {figures['classes']}"
         )
 
 
-def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
-    """Two rounds, `each` samples a prompt in all; rates of their own, and one reference in 20 is wrong."""
+def write_ledger(folder: Path, *, problems: int, each: int) -> None:
+    """Two rounds, `each` samples a problem in all; rates of their own, and one reference in 20 is wrong."""
     import duckdb
 
     from star_rft.files import write_table
@@ -318,11 +318,11 @@ def write_ledger(folder: Path, *, prompts: int, each: int) -> None:
     problems = con.sql(
         "select 'train' as split, pid(p) as id, 'How many are there?' as prompt, '\"' || answer(p) || '\"'"
         " as reference,"
-        f" 'math' as verifier, null as solution, '{{}}' as meta from range({prompts}) t(p)"
+        f" 'math' as verifier, null as solution, '{{}}' as meta from range({problems}) t(p)"
     )
     write_table(folder / "problems.parquet", problems.to_arrow_table().cast(PROBLEMS))
-    for start in range(0, prompts * each, PART):
-        stop = min(start + PART, prompts * each)
+    for start in range(0, problems * each, PART):
+        stop = min(start + PART, problems * each)
         con.execute(
             "create or replace temp table drawn as select *,"
             " case when is_right then (case when chance(p, 2) < 0.05 then '-1' else answer(p) end)"
@@ -383,14 +383,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--references", type=float, default=1.0, help="share of reference solutions for --train")
     parser.add_argument("--start", choices=["last", "base"], default="last", help="where a round of --train begins")
     parser.add_argument("--scale", action="store_true")
-    parser.add_argument("--prompts", type=int, default=1_000_000)
-    parser.add_argument("--each", type=int, default=4, help="samples a prompt")
+    parser.add_argument("--problems", type=int, default=1_000_000)
+    parser.add_argument("--each", type=int, default=4, help="samples a problem")
     parser.add_argument("--classify", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.classify:
         print(json.dumps(timed_classes(args.classify)))
     elif args.scale:
-        scale(prompts=args.prompts, each=args.each)
+        scale(problems=args.problems, each=args.each)
     elif args.train:
         settings = {"share": args.share, "plan": args.plan, "rounds": args.rounds, "references": args.references}
         settings["start"] = args.start

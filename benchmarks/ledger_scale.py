@@ -3,13 +3,13 @@
     python benchmarks/ledger_scale.py                              # 1e5, 1e6 and 1e7 traces, in a temporary folder
     python benchmarks/ledger_scale.py --traces 100000 1000000 --keep /tmp/ledgers
 
-The traces are made (benchmarks/looking_run.py: about 250 characters and 80 tokens each, 20 of a prompt in 4 rounds) and
-committed in units of 2,048. Each step is a process of its own, whose peak memory is the kernel's (VmHWM):
+The traces are made (benchmarks/looking_run.py: about 250 characters and 80 tokens each, 20 of a problem in 4 rounds)
+and committed in units of 2,048. Each step is a process of its own, whose peak memory is the kernel's (VmHWM):
 
     write      parts and manifest of all units, small parts put together; without the making of the traces
     open       what a run does that goes on: a torn line cut off, a truncated part set aside, all others looked at
     check      every byte read and its SHA-256 compared
-    classify   the class of every prompt, from its whole history
+    classify   the class of every problem, from its whole history
     select     dedup by text and equations, cap, of the traces of all rounds
     report     the page
 
@@ -31,7 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS, EACH = 4, 20
-CHUNK = 5_000  # prompts that are made at once
+CHUNK = 5_000  # problems that are made at once
 MEMORY_MB = 4096
 
 
@@ -87,18 +87,18 @@ def write(folder: Path, traces: int) -> float:
     from star_rft.ledger import Ledger
     from star_rft.runs.folder import RunFolder
 
-    prompts, run = traces // EACH, RunFolder(folder)
+    problems, run = traces // EACH, RunFolder(folder)
     folder.mkdir(parents=True)
     made.write_config(run, ROUNDS)
-    made.write_problems(run, prompts)
+    made.write_problems(run, problems)
     ledger = Ledger(folder, is_writer=True)
     for decoding in (made.SAMPLED, made.GREEDY):
         ledger.record_decoding(decoding)
     rng = np.random.default_rng(0)
-    rate_P = rng.beta(0.7, 1.3, prompts)
+    rate_P = rng.beta(0.7, 1.3, problems)
     spent = 0.0
     for round_index in range(ROUNDS + 1):
-        for start in range(0, prompts, CHUNK) if round_index else ():
+        for start in range(0, problems, CHUNK) if round_index else ():
             rows = made.train_rows(round_index, rate_P[start : start + CHUNK], EACH // ROUNDS, rng, first=start)
             spent += _timed(lambda: made.write_units(ledger, rows, f"r{round_index:03d}-train-{start:07d}"))  # noqa: B023
         rows = made.dev_rows(round_index, rng)

@@ -1,7 +1,7 @@
 """How fast a run of a million traces can be looked at: its report, and every kind of view of the viewer.
 
-    python benchmarks/looking.py                     # 1,000,000 traces of 50,000 prompts in 4 rounds, 45,000 held out
-    python benchmarks/looking.py --traces 100000 --prompts 5000 --keep /tmp/looked
+    python benchmarks/looking.py                     # 1,000,000 traces of 50,000 problems in 4 rounds, 45,000 held out
+    python benchmarks/looking.py --traces 100000 --problems 5000 --keep /tmp/looked
 
 The run is made (benchmarks/looking_run.py) in a temporary folder, or in --keep, where it stays and is used again. The
 report is written by `write_page` and the viewer is `star-rft view`, each in a process of its own whose peak memory is
@@ -32,7 +32,7 @@ VIEW_SECONDS = 1.0
 
 # Ids and the numbers of the last pages are filled in from the run itself.
 VIEWS = {
-    "all prompts": ["/", "/?sort=samples", "/?sort=solved", "/?sort=id"],
+    "all problems": ["/", "/?sort=samples", "/?sort=solved", "/?sort=id"],
     "all traces": ["/?by=trace", "/?by=trace&sort=samples", "/?by=trace&sort=solved"],
     "last pages": ["/?page=999999", "/?by=trace&page=999999", "/?by=trace&status=correct&page=999999"],
     "verdict": ["/?status=unknown", "/?status=incorrect", "/?status=correct", "/?by=trace&status=incorrect"],
@@ -45,12 +45,12 @@ VIEWS = {
     "three filters": ["/?status=incorrect&round=4&class=hard", "/?by=trace&why=duplicate&group=2&round=2"],
     "text, rare": ["/?q=with+those+of+number+4711,", "/?by=trace&q=number+123,", "/?q=%23%23%23%23+1007"],
     "text, common": ["/?q=the+morning", "/?by=trace&q=e", "/?q=Then+there+are"],
-    "text, in prompts": ["/?q=tourists", "/?by=trace&q=by+noon"],
+    "text, in problems": ["/?q=tourists", "/?by=trace&q=by+noon"],
     "text, absent": ["/?q=no+such+words", "/?by=trace&q=%25"],
     "text and filters": ["/?q=tickets&status=incorrect&round=2", "/?by=trace&q=TABLE&why=selected&class=hard"],
     "text, again": ["/?q=with+those+of+number+4711,", "/?by=trace&q=e&page=2"],
-    "one prompt": ["/prompt/{a}", "/prompt/{b}", "/prompt/{c}"],
-    "one prompt, filtered": ["/prompt/{a}?status=incorrect", "/prompt/{b}?q=morning&round=2"],
+    "one problem": ["/problem/{a}", "/problem/{b}", "/problem/{c}"],
+    "one problem, filtered": ["/problem/{a}?status=incorrect", "/problem/{b}?q=morning&round=2"],
     "one trace": ["/trace/{t}", "/trace/{t}?status=correct"],
 }
 
@@ -58,7 +58,7 @@ VIEWS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=int, default=1_000_000)
-    parser.add_argument("--prompts", type=int, default=50_000)
+    parser.add_argument("--problems", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="where the run is made once and stays")
     parser.add_argument("--only", choices=["report", "view"], help="one of the two")
@@ -68,17 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.make:
         from looking_run import write_run
 
-        write_run(args.make.resolve(), traces=args.traces, prompts=args.prompts, rounds=ROUNDS)
+        write_run(args.make.resolve(), traces=args.traces, problems=args.problems, rounds=ROUNDS)
         return 0
     if args.report:
         print(json.dumps(written(args.report)))
         return 0
     with nullcontext(args.keep) if args.keep else tempfile.TemporaryDirectory() as kept:
-        run = Path(kept) / f"run-{args.traces}-{args.prompts}"
+        run = Path(kept) / f"run-{args.traces}-{args.problems}"
         if not (run / "rounds" / f"{ROUNDS:03d}" / "metrics.json").exists():
             began = time.perf_counter()
-            make(run, args.traces, args.prompts)
-            print(f"made {args.traces:,} traces of {args.prompts:,} prompts in {time.perf_counter() - began:.0f} s\n")
+            make(run, args.traces, args.problems)
+            print(f"made {args.traces:,} traces of {args.problems:,} problems in {time.perf_counter() - began:.0f} s\n")
         if args.only != "view":
             report(run)
         if args.only != "report":
@@ -86,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make(run: Path, traces: int, prompts: int) -> None:
+def make(run: Path, traces: int, problems: int) -> None:
     """In a process of its own, so that its memory is given back."""
-    command = [sys.executable, __file__, "--make", str(run), "--traces", str(traces), "--prompts", str(prompts)]
+    command = [sys.executable, __file__, "--make", str(run), "--traces", str(traces), "--problems", str(problems)]
     subprocess.run(command, check=True, cwd=ROOT, env=_environment())
 
 

@@ -43,25 +43,25 @@ WORDS = [a + b + c for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES]
 Ints = npt.NDArray[np.int64]
 
 
-def write_run(folder: Path, *, traces: int, prompts: int, rounds: int) -> None:
-    """Write a finished run of `traces` train samples of `prompts` prompts, as many in each round."""
+def write_run(folder: Path, *, traces: int, problems: int, rounds: int) -> None:
+    """Write a finished run of `traces` train samples of `problems` problems, as many in each round."""
     run = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_config(run, rounds)
-    write_problems(run, prompts)
+    write_problems(run, problems)
     ledger = Ledger(folder, is_writer=True)
     for decoding in (SAMPLED, GREEDY):
         ledger.record_decoding(decoding)
     rng = np.random.default_rng(0)
-    rate_P = rng.beta(0.7, 1.3, prompts)
-    each = traces // prompts // rounds
+    rate_P = rng.beta(0.7, 1.3, problems)
+    each = traces // problems // rounds
     history: list[Any] = []
     for round_index in range(rounds + 1):
         if round_index:
             write_units(ledger, train_rows(round_index, rate_P, each, rng), f"r{round_index:03d}-train")
             _select(ledger, run, round_index)
         write_units(ledger, dev_rows(round_index, rng), f"r{round_index:03d}-dev")
-        _record(ledger, run, round_index, prompts, history)
+        _record(ledger, run, round_index, problems, history)
 
 
 def write_config(run: RunFolder, rounds: int) -> None:
@@ -71,7 +71,7 @@ def write_config(run: RunFolder, rounds: int) -> None:
     run.config.write_text(yaml.safe_dump(settled.model_dump(mode="json", by_alias=True), sort_keys=False))
 
 
-def write_problems(run: RunFolder, prompts: int) -> None:
+def write_problems(run: RunFolder, problems: int) -> None:
     rows = [
         {
             "split": split,
@@ -83,7 +83,7 @@ def write_problems(run: RunFolder, prompts: int) -> None:
             "solution": f"{p % 97} + {p % 89} = {p % 97 + p % 89}\n#### {_answer(p)}",
             "meta": json.dumps({"steps": 1 + p % 7}),
         }
-        for split, count in (("train", prompts), ("dev", DEV))
+        for split, count in (("train", problems), ("dev", DEV))
         for p in range(count)
     ]
     write_table(run.problems, pa.Table.from_pylist(rows, schema=PROBLEMS))
@@ -114,7 +114,7 @@ def _answer(p: int) -> int:
 def train_rows(
     round_index: int, rate_P: npt.NDArray[np.float64], each: int, rng: np.random.Generator, *, first: int = 0
 ) -> tuple[pa.Table, pa.Table]:
-    """Return samples and verdicts of the prompts from number `first` on, whose pass rates these are."""
+    """Return samples and verdicts of the problems from number `first` on, whose pass rates these are."""
     problem_N = first + np.repeat(np.arange(len(rate_P)), each)
     right_N = rng.random(len(problem_N)) < np.repeat(np.minimum(0.98, rate_P * (1 + 0.4 * round_index)), each)
     sample_index_N = np.tile(np.arange(each), len(rate_P))
@@ -237,7 +237,7 @@ def _select(ledger: Ledger, run: RunFolder, round_index: int) -> None:
     write_table(run.flagged(round_index), flagged.to_arrow_table().cast(FLAGGED))
 
 
-def _record(ledger: Ledger, run: RunFolder, round_index: int, prompts: int, history: list[Any]) -> None:
+def _record(ledger: Ledger, run: RunFolder, round_index: int, problems: int, history: list[Any]) -> None:
     con = ledger.connect()
     rows = evaluate.per_problem(
         con, round_index=round_index, sampled_id=SAMPLED.id, greedy_id=GREEDY.id, group_by="steps"
@@ -249,14 +249,14 @@ def _record(ledger: Ledger, run: RunFolder, round_index: int, prompts: int, hist
     figures: dict[str, Any] = {}
     if round_index:
         figures = train_figures(con, round_index=round_index, group_by="steps")
-        figures |= selection_figures(con, round_index=round_index, problems=prompts)
+        figures |= selection_figures(con, round_index=round_index, problems=problems)
         figures |= frontier_figures(con, round_index=round_index) | {"waves": 1}
         figures["diversity"] = diversity(con, round_index=round_index, seed=0)
     history.append(evaluated(round_index, now))
     report = RoundReport(
         round=round_index,
         model=f"{0xABC0000000000001 + round_index:x}",
-        problems=prompts,
+        problems=problems,
         held_out=scores,
         gate=asdict(decide(Gate(), round_index, history)),
         seconds={"sample": 3000.0, "verify": 90.0, "select": 9.0, "train": 900.0, "evaluate": 120.0, "other": 5.0},

@@ -1,8 +1,8 @@
-"""What the loop itself costs: time outside the model, as a share of a run and as it grows with the prompts.
+"""What the loop itself costs: time outside the model, as a share of a run and as it grows with the problems.
 
     python benchmarks/loop_overhead.py --run runs/quickstart     # the share, from a finished run
     python benchmarks/loop_overhead.py --quickstart              # the same, from a quickstart that it runs first
-    python benchmarks/loop_overhead.py --prompts 1000            # the growth, 1,000 against 10,000 prompts
+    python benchmarks/loop_overhead.py --problems 1000            # the growth, 1,000 against 10,000 problems
 
 The growth is measured with a sampler that answers at once and a trainer that copies its start, so that all the
 time is the loop's: planning, verification, the ledger, selection, building the training set, evaluation.
@@ -56,10 +56,10 @@ def canned_fit(examples: Sequence[Any], *, model_path: Path, out_dir: Path, **_:
     shutil.copytree(model_path, out_dir)
 
 
-def outside_the_model(prompts: int, folder: Path) -> dict[str, float]:
-    """Run one round over so many prompts with a model that costs nothing; return seconds."""
+def outside_the_model(problems: int, folder: Path) -> dict[str, float]:
+    """Run one round over so many problems with a model that costs nothing; return seconds."""
     rows = [
-        {"question": f"How many are there in the box number {i} of {i * 7919}?", "answer": "8"} for i in range(prompts)
+        {"question": f"How many are there in the box number {i} of {i * 7919}?", "answer": "8"} for i in range(problems)
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "dev.jsonl").write_text('{"question": "And how many in the last one?", "answer": "8"}\n')
@@ -121,9 +121,9 @@ def show_share(found: dict[str, Any]) -> None:
     print(f"verification adds {found['verify_over_sample']:.1%} to the wall time of sampling")
 
 
-def growth(prompts: int, repeats: int) -> dict[int, list[float]]:
-    """Return the seconds outside the model of each repeat, for so many prompts and for ten times as many."""
-    seconds: dict[int, list[float]] = {prompts: [], 10 * prompts: []}
+def growth(problems: int, repeats: int) -> dict[int, list[float]]:
+    """Return the seconds outside the model of each repeat, for so many problems and for ten times as many."""
+    seconds: dict[int, list[float]] = {problems: [], 10 * problems: []}
     for _ in range(repeats):
         for count, values in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -133,9 +133,9 @@ def growth(prompts: int, repeats: int) -> dict[int, list[float]]:
 
 def show_growth(seconds: dict[int, list[float]]) -> None:
     small, large = (median(values) for values in seconds.values())
-    for prompts, values in seconds.items():
-        print(f"{prompts:7,} prompts x 8: median {median(values):6.2f} s of {[f'{v:.2f}' for v in values]}")
-    print(f"10x the prompts take {large / small:.1f}x the time outside the model")
+    for problems, values in seconds.items():
+        print(f"{problems:7,} problems x 8: median {median(values):6.2f} s of {[f'{v:.2f}' for v in values]}")
+    print(f"10x the problems take {large / small:.1f}x the time outside the model")
 
 
 def figures(share: dict[str, Any] | None, seconds: dict[int, list[float]]) -> list[Figure]:
@@ -148,15 +148,15 @@ def figures(share: dict[str, Any] | None, seconds: dict[int, list[float]]) -> li
         if "process_share" in share:
             what = f"the first, of the process of {share['process_seconds']:.0f} s: start, imports and report included"
             found.insert(1, Figure(what, "%", "neither", [100 * share["process_share"]]))
-    for prompts, values in seconds.items():
-        found.append(Figure(f"one round outside the model, {prompts:,} prompts x 8", "s", "neither", values))
+    for problems, values in seconds.items():
+        found.append(Figure(f"one round outside the model, {problems:,} problems x 8", "s", "neither", values))
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="a finished run folder")
-    parser.add_argument("--prompts", type=int, help="compare so many prompts with ten times as many")
+    parser.add_argument("--problems", type=int, help="compare so many problems with ten times as many")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quickstart", nargs="*", metavar="KEY=VALUE", help="run the quickstart, changed so, and look")
     add_json_option(parser)
@@ -166,8 +166,8 @@ def main() -> None:
         share = share_of(arguments.run)
     if arguments.quickstart is not None:
         share = quickstart(arguments.quickstart)
-    if arguments.prompts:
-        seconds = growth(arguments.prompts, arguments.repeats)
+    if arguments.problems:
+        seconds = growth(arguments.problems, arguments.repeats)
     if write_json(arguments.json, figures(share, seconds), packages=["torch", "pyarrow", "duckdb"], share=share):
         return
     if share is not None:

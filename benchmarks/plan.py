@@ -1,6 +1,6 @@
 """How long the next wave of a round takes to plan, from the ledger to the plan file, and with how much memory.
 
-    python benchmarks/plan.py                    # 1,000,000 prompts with 4 samples each, and a tenth of that
+    python benchmarks/plan.py                    # 1,000,000 problems with 4 samples each, and a tenth of that
 
 The ledger is synthetic (benchmarks/label_errors.py makes it). `Scheduler.next` counts it in DuckDB, asks the adaptive
 budget, and writes and reads the wave; the sampler is asked for its batch size only. Each size runs in a process of its
@@ -36,7 +36,7 @@ class Counting:
         pass
 
 
-def plan(run: Path, prompts: int) -> dict[str, float]:
+def plan(run: Path, problems: int) -> dict[str, float]:
     sys.path.insert(0, str(ROOT))
     from star_rft.frontier.budget import Adaptive
     from star_rft.ledger import Ledger
@@ -51,9 +51,9 @@ def plan(run: Path, prompts: int) -> dict[str, float]:
 
     ledger, folder, stub = Ledger(run), RunFolder(run), Counting()
     ids = [pid for (pid,) in ledger.connect().sql("select problem_id from problems order by problem_id").fetchall()]
-    problems = [Problem(id=pid, prompt="How many are there?", reference="1", verifier="math") for pid in ids]
+    sampled = [Problem(id=pid, prompt="How many are there?", reference="1", verifier="math") for pid in ids]
     engine = Engine(lambda model: stub, str)
-    context = RunContext(folder, ledger, {"train": problems}, engine, Silent(), Timing(), 0, quarantines=True)
+    context = RunContext(folder, ledger, {"train": sampled}, engine, Silent(), Timing(), 0, quarantines=True)
     rollout = Rollout(context, None, 4096)  # type: ignore[arg-type]
     source = Source(stub, range(64), (Decoding(1.0, 256),), (lambda problem: problem.prompt,))  # type: ignore[arg-type]
     scheduler = Scheduler(rollout, Adaptive(4, 64), None, "equation_key", "last", True)
@@ -61,7 +61,7 @@ def plan(run: Path, prompts: int) -> dict[str, float]:
     (folder.plan(2)).write_bytes(b"")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    tables = scheduler._tables(2, 1, "policy", problems, [source])
+    tables = scheduler._tables(2, 1, "policy", sampled, [source])
     planned = time.perf_counter() - began
     from star_rft.sampling.plan import read_plan, write_plan
 
@@ -71,29 +71,30 @@ def plan(run: Path, prompts: int) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     requests = sum(map(len, units))
     return {
-        "prompts": prompts, "requests": requests, "planned": planned, "seconds": seconds,
+        "problems": problems, "requests": requests, "planned": planned, "seconds": seconds,
         "peak_mb": peak / 1024, "problems_mb": before / 1024,
     }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=1_000_000)
+    parser.add_argument("--problems", type=int, default=1_000_000)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run is not None:
-        print(json.dumps(plan(args.run, args.prompts)))
+        print(json.dumps(plan(args.run, args.problems)))
         return
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from label_errors import write_ledger
 
-    for prompts in (args.prompts // 10, args.prompts):
+    for problems in (args.problems // 10, args.problems):
         with tempfile.TemporaryDirectory() as folder:
-            write_ledger(Path(folder), prompts=prompts, each=EACH)
-            command = [sys.executable, __file__, "--run", folder, "--prompts", str(prompts)]
+            write_ledger(Path(folder), problems=problems, each=EACH)
+            command = [sys.executable, __file__, "--run", folder, "--problems", str(problems)]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(
-            f"{prompts:>10,} prompts: a wave of {found['requests']:>10,} requests planned in {found['planned']:5.2f} s,"
+            f"{problems:>10,} problems: a wave of {found['requests']:>10,} requests planned in"
+            f" {found['planned']:5.2f} s,"
             f" written and read again in {found['seconds'] - found['planned']:5.2f} s; peak memory"
             f" {found['peak_mb']:,.0f} MiB, of it before planning (the problems) {found['problems_mb']:,.0f} MiB"
         )

@@ -70,7 +70,7 @@ def arms(ks: Sequence[int], config: Config, *, tokens: int, steps: int) -> list[
         Arm(f"k={n}", n, {}),
         Arm("random", n, {"select.rules": [*rules, {"control": "finished"}]}),
         Arm("no dedup", n, {"select.rules": [rule for rule in rules if "dedup" not in rule]}),
-        Arm("weights 1/|Y+|", n, {"train.weighting": "per_prompt"}),
+        Arm("weights 1/|Y+|", n, {"train.weighting": "per_problem"}),
         Arm(f"at most {CAP}", n, capped),
         Arm("adaptive", 4 * n, {**capped, **budget}, draws=True),
     ]

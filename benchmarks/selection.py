@@ -1,6 +1,6 @@
 """How fast selection is, and in how much memory: a synthetic ledger of many traces, equation dedup and a cap.
 
-    python benchmarks/selection.py --traces 1000000 --prompts 50000
+    python benchmarks/selection.py --traces 1000000 --problems 50000
 
 The ledger is written as the real one writes it (Parquet parts and a manifest), and a tenth of it: the last line says
 how the time grows. Selection runs in a process of its own, whose peak memory is printed.
@@ -33,7 +33,7 @@ TEXT = "She has {a} + {b} = {c} apples in the morning and sells them all, each f
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=int, default=1_000_000)
-    parser.add_argument("--prompts", type=int, default=50_000)
+    parser.add_argument("--problems", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--select", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for share in (10, 1):
         traces = args.traces // share
         with tempfile.TemporaryDirectory() as folder:
-            write_ledger(Path(folder), traces=traces, prompts=max(1, args.prompts // share))
+            write_ledger(Path(folder), traces=traces, problems=max(1, args.problems // share))
             runs = [_in_process(Path(folder)) for _ in range(args.repeats)]
         runs.sort(key=lambda run: run["seconds"])
         median = runs[len(runs) // 2]
@@ -57,21 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_ledger(folder: Path, *, traces: int, prompts: int) -> None:
+def write_ledger(folder: Path, *, traces: int, problems: int) -> None:
     ledger = Ledger(folder, is_writer=True)
     rng = np.random.default_rng(0)
     for start in range(0, traces, PART):
         index = np.arange(start, min(start + PART, traces))
         unit = f"u{start:09d}"
-        samples, verdicts = _part(index, prompts=prompts, traces=traces, rng=rng)
+        samples, verdicts = _part(index, problems=problems, traces=traces, rng=rng)
         write_table(folder / "ledger" / "samples" / f"{unit}.parquet", samples)
         write_table(folder / "ledger" / "verdicts" / f"{unit}.parquet", verdicts)
         parts = {name: f"{name}/{unit}.parquet" for name in ("samples", "verdicts")}
         ledger.adopt(described(ledger.folder, unit, parts, rows=len(index), tokens=0, seconds={}))
 
 
-def _part(index: np.ndarray, *, prompts: int, traces: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
-    count, each = len(index), max(1, traces // prompts)
+def _part(index: np.ndarray, *, problems: int, traces: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
+    count, each = len(index), max(1, traces // problems)
     problem = [f"{n:016x}" for n in index // each]
     ids = [f"{int(n) * 2654435761 % 2**64:016x}" for n in index]
     text_keys = [f"{n:016x}" for n in index // 2 * 7919]
@@ -134,7 +134,7 @@ def timed_selection(folder: Path) -> dict[str, float]:
 
     ledger = Ledger(folder)
     began = time.perf_counter()
-    chosen = select(ledger.connect(), round_index=1, rounds="all", rules=RULES, weighting="per_prompt", seed=0)
+    chosen = select(ledger.connect(), round_index=1, rounds="all", rules=RULES, weighting="per_problem", seed=0)
     table = chosen.traces.to_arrow_table()
     write_table(folder / "selection.parquet", table)
     return {

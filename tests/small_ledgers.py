@@ -93,7 +93,7 @@ def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selection:
 
 
 def finish_round(ledger: Ledger, round_index: int, *, rounds: str = "last") -> None:
-    """Class the prompts of a round and select from its traces, as the loop does."""
+    """Class the problems of a round and select from its traces, as the loop does."""
     folder = RunFolder(ledger.run_dir)
     write_table(folder.frontier(round_index), classify(ledger.connect(), through_round=round_index))
     chosen = selection(ledger, *RULES, round_index=round_index, rounds=rounds)

@@ -246,7 +246,7 @@ def test_reference_solutions_and_an_anchor_are_mixed_in_at_their_shares(tmp_path
         "rounds": 1,
         "warm_start": {"lr": 1e-4, "max_steps": 2, "batch_size": 8},
         "select": {"reference_solutions": 0.5},
-        "train": MINIATURE["train"] | {"from": "warm_start", "mix": 0.25, "weighting": "per_prompt"},
+        "train": MINIATURE["train"] | {"from": "warm_start", "mix": 0.25, "weighting": "per_problem"},
         "eval": {"n": 1, "k": [1], "max_tokens": 96},
     }
     start, report = star_rft.run(settings)

@@ -206,7 +206,7 @@ def _stages(
             scheduler=_scheduler(config, rollout),
             sources=sources,
             hint=hint_source(config, base),
-            prompts_per_round=config.sample.problems,
+            problems_per_round=config.sample.problems,
             search=_temperature_search(config),
             scoring=_scoring(config, prompts, engine, sources),
         ),

@@ -66,7 +66,7 @@ def controls(
 def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
     """Return the config of a run that draws in one round what the run drew in several.
 
-    Where a round samples some of the prompts, more of them are sampled first, and then more often.
+    Where a round samples some of the problems, more of them are sampled first, and then more often.
     """
     from star_rft import config as configs
     from star_rft.data import read_problems
@@ -74,11 +74,11 @@ def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
     config, rounds = configs.load(folder.config), asked.rounds
     changes: dict[str, Any] = {"run_dir": str(asked.folder), "rounds": 1, "seed": asked.seed, "report_to": None}
     changes |= {"train.max_steps": asked.steps, "train.step_growth": 1.0}
-    n, prompts = config.sample.n * rounds, config.sample.problems
-    if prompts is not None:
+    n, per_round = config.sample.n * rounds, config.sample.problems
+    if per_round is not None:
         problems = len(read_problems(folder.problems)["train"])
-        together = min(prompts * rounds, problems)
-        n = -(-config.sample.n * prompts * rounds // together)
+        together = min(per_round * rounds, problems)
+        n = -(-config.sample.n * per_round * rounds // together)
         changes["sample.problems"] = together
     changes["sample.n"] = n
     if config.budget.tokens is not None:

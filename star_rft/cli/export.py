@@ -56,7 +56,7 @@ def export(
         bool, typer.Option("--tokens", help="With the ids: sampled ones of traces, trained ones of sft and dpo.")
     ] = False,
     pairs: Annotated[
-        int | None, typer.Option(help="dpo, where the run compared nothing: pairs a prompt; 1 unless given.", min=1)
+        int | None, typer.Option(help="dpo, where the run compared nothing: pairs a problem; 1 unless given.", min=1)
     ] = None,
     licence: Annotated[str | None, typer.Option("--license", help="The card's; star-rft does not know it.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder; one in RUN/export unless given.")] = None,

@@ -45,7 +45,7 @@ def frontier(
     remedies = _remedies(config)
     if problem is not None:
         row = review.problem_in_full(con, classed, problem)
-        text = json.dumps(row) if as_json else "\n".join(tables.prompt_lines(row, remedies[row["class"]]))
+        text = json.dumps(row) if as_json else "\n".join(tables.problem_lines(row, remedies[row["class"]]))
         typer.echo(text)
         return
     wanted = _wanted(classes, every)

@@ -111,7 +111,7 @@ def view(
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Show every trace in the browser: search, filters, a prompt's samples side by side. For this machine only."""
+    """Show every trace in the browser: search, filters, a problem's samples side by side. For this machine only."""
     from star_rft.build import settle
     from star_rft.build.sampling import policy_sample_indices
     from star_rft.cli.interrupts import Interruption

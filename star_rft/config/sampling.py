@@ -39,10 +39,10 @@ class DecodingConfig(Section):
 
 
 class SampleConfig(DecodingConfig):
-    """`n` completions a prompt and model; `unit` is how many commit at once: what a crash can cost.
+    """`n` completions a problem and model; `unit` is how many commit at once: what a crash can cost.
 
     `temperature`, `top_p` and `system` may be lists, whose entries the samples take in turn. `models` are names,
-    folders or `policy`, the model that is trained; all sample the same prompts into one ledger. `prompts` is how many
+    folders or `policy`, the model that is trained; all sample the same problems into one ledger. `problems` is how many
     train problems a round samples, drawn anew each round; all of them unless given. `backend` draws everything,
     held-out samples too; the sections of the same names say how.
     """
@@ -80,12 +80,12 @@ class SampleConfig(DecodingConfig):
 
 
 class BudgetConfig(Section):
-    """Who is sampled how often; `sample.n` is the most that a prompt gets of a model in a round.
+    """Who is sampled how often; `sample.n` is the most that a problem gets of a model in a round.
 
-    `fixed` gives everyone that. `uniform` and `prop2diff` (DART) go on until a prompt has `target` correct traces, or
-    `target` times its fail rate. `adaptive` goes on until a prompt has `target` distinct ones, spends where the next is
-    likeliest, and asks another of `sample.models` only for what those before it leave unsolved. `probe` is what every
-    prompt gets first; `tokens` is what a round's sampling may take in all.
+    `fixed` gives everyone that. `uniform` and `prop2diff` (DART) go on until a problem has `target` correct traces, or
+    `target` times its fail rate. `adaptive` goes on until a problem has `target` distinct ones, spends where the next
+    is likeliest, and asks another of `sample.models` only for what those before it leave unsolved. `probe` is what
+    every problem gets first; `tokens` is what a round's sampling may take in all.
     """
 
     plan: Literal["fixed", "uniform", "prop2diff", "adaptive"] = "fixed"
@@ -95,7 +95,7 @@ class BudgetConfig(Section):
 
 
 class RationalizeConfig(Section):
-    """Prompts that nothing solved are sampled again with the answer as a hint (STaR).
+    """Problems that nothing solved are sampled again with the answer as a hint (STaR).
 
     `template` is the whole prompt with {question} and {answer}; by default the answer follows the question in
     brackets. `mark` follows the right one of listed choices instead. The rule `hinted` bounds their share.

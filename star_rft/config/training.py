@@ -96,7 +96,7 @@ class TrainConfig(FitConfig):
     start: Literal["base", "warm_start", "last"] = Field(default="last", alias="from")
     step_growth: Annotated[float, Field(ge=1.0)] = 1.0
     optimizer: Literal["restart", "continue"] = "restart"
-    weighting: Literal["uniform", "per_prompt", "score"] = "uniform"
+    weighting: Literal["uniform", "per_problem", "score"] = "uniform"
     mix: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
-"""Does the training set hold problems of the held-out set? Exact, normalised and 13-gram overlap of prompts.
+"""Does the training set hold problems of the held-out set? Exact, normalised and 13-gram overlap of questions.
 
 The 13-gram check indexes the held-out side only and streams the training side, so it is linear in both; the
-index takes about 200 bytes for a word of the held-out prompts.
+index takes about 200 bytes for a word of the held-out questions.
 
 Sharing thirteen words is not yet holding a problem: "At the same rate, how many additional hours would it
 take to travel an additional" stands in unrelated GSM8K problems, and templates repeat whole sentences. So a
@@ -88,7 +88,7 @@ class ContaminationReport:
 
 @dataclass(slots=True)
 class _HeldOut:
-    """The index over the held-out side: everything that a training prompt is looked up in."""
+    """The index over the held-out side: everything that a training problem is looked up in."""
 
     problems: Sequence[Problem]
     exact: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -101,7 +101,7 @@ class _HeldOut:
 
 
 def overlaps(train: Iterable[Problem], held_out: Iterable[Problem]) -> ContaminationReport:
-    """Compare prompts. `train` is read once and may be a stream."""
+    """Compare questions. `train` is read once and may be a stream."""
     index = _index(list(held_out))
     best: dict[int, Overlap] = {}
     train_ids = set()
@@ -160,7 +160,7 @@ def _index(problems: Sequence[Problem]) -> _HeldOut:
         tokens = _tokens(problem.prompt)
         words = _words(tokens)
         index.exact[problem.prompt].append(position)
-        if tokens:  # two prompts of nothing but punctuation are not therefore one
+        if tokens:  # two questions of nothing but punctuation are not therefore one
             index.normalised[" ".join(tokens)].append(position)
         index.words.append(len(words))
         index.key.append(_key(words, problem.reference))

@@ -70,8 +70,8 @@ def load(
 
     `preset` says what the columns mean (None: detected from the first row); `columns` names them instead
     (`{"prompt": "question.stem", "reference": ...}`), or with a preset maps its columns to yours.
-    `share` (low, high) keeps the problems whose prompt hashes into that part of the unit interval: shares
-    that do not overlap are disjoint splits of a file, whatever its order, and variants of a prompt in case,
+    `share` (low, high) keeps the problems whose question hashes into that part of the unit interval: shares
+    that do not overlap are disjoint splits of a file, whatever its order, and variants of a question in case,
     punctuation or space stay on one side. `limit` takes the first n, after the shuffle if there is one; the
     shuffle orders by a hash of seed and id, so it does not depend on the order of the file either.
     `max_solution_chars` drops problems whose reference solution is longer, or missing.
@@ -105,7 +105,7 @@ def problem_id(prompt: str, reference: Any) -> str:
 
 
 def unit_hash(prompt: str) -> float:
-    """Return where in [0, 1) a prompt falls. Spelling variants fall together, or a split would leak them."""
+    """Return where in [0, 1) a question falls. Spelling variants fall together, or a split would leak them."""
     return (int(digest("share", normalised(prompt)), 16) >> 11) / 2**53
 
 
@@ -310,5 +310,5 @@ def _distinct(problems: Iterable[Problem], *, name: str, at_most: int | None) ->
         log.warning("%s: dropped %d duplicates of %d problems", name, seen - len(kept), seen)
     prompts = {problem.prompt for problem in kept.values()}
     if len(prompts) < len(kept):
-        log.warning("%s: %d prompts occur with more than one reference", name, len(kept) - len(prompts))
+        log.warning("%s: %d questions occur with more than one reference", name, len(kept) - len(prompts))
     return list(kept.values())

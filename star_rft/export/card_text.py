@@ -107,7 +107,7 @@ def limits(told: CardConfig, reports: Sequence[RoundReport]) -> str:
         + "".join(f" {_doubts(report)}" for report in reports if report.invalid_steps_share is not None),
         "**What the model could not solve is missing.**"
         + "".join(
-            f" Round {r.round} had no correct sample for {r.unsolved:,} of {r.problems_sampled:,} prompts."
+            f" Round {r.round} had no correct sample for {r.unsolved:,} of {r.problems_sampled:,} problems."
             for r in reports
             if r.unsolved is not None
         ),

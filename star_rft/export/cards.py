@@ -220,7 +220,7 @@ def _trained(folder: RunFolder, config: Mapping[str, Any], report: RoundReport) 
     lines = [f"**Began from** {card_data.started_from(folder, config, report.round)}."] if report.round else []
     if report.round:
         lines.append(
-            f"**Drawn for it**: {counted(report.samples, 'sample')} of {counted(report.problems_sampled, 'prompt')},"
+            f"**Drawn for it**: {counted(report.samples, 'sample')} of {counted(report.problems_sampled, 'problem')},"
             f" {report.correct:,} correct, {report.unknown:,} unknown"
             + (
                 f"; {report.hinted:,} more with a hint, {report.hinted_correct:,} of them correct"

@@ -135,9 +135,9 @@ def _lead_of_examples(told: CardConfig, tally: Tally) -> str:
     kinds = {"trace": "selected trace", "reference": "reference solution", "anchor": "example of the warm start"}
     made_of = [counted(tally.kinds[kind], said) for kind, said in kinds.items() if tally.kinds[kind]]
     total = sum(tally.kinds[kind] for kind in kinds)
-    prompts = counted(len(tally.prompts), "prompt")
+    problems = counted(len(tally.problems), "problem")
     lines = [
-        f"**What supervised training saw**: {counted(total, 'example')} of {prompts} ({', '.join(made_of)}), with"
+        f"**What supervised training saw**: {counted(total, 'example')} of {problems} ({', '.join(made_of)}), with"
         f" {tally.prompt_tokens:,} tokens of prompts and {tally.completion_tokens:,} of completions"
         " in the model's own tokens.",
         "It was trained on the very tokens that were sampled; as text they may be cut into tokens otherwise"
@@ -166,12 +166,12 @@ def _lead_of_preferences(told: CardConfig, job: Job, tally: Tally) -> str:
     else:
         how = (
             "The run itself compared nothing: traces that it trained on were set against incorrect ones of the same"
-            f" prompt that ended by themselves (the rule `pairs`), at most {counted(job.pairs, 'pair')} a prompt."
+            f" problem that ended by themselves (the rule `pairs`), at most {counted(job.pairs, 'pair')} a problem."
         )
     more = (
         f" {tally.too_long:,} completions were too long for the training, and are left out." if tally.too_long else ""
     )
-    return f"**Preferences**: {pairs} of a better and a worse completion of one prompt. {how}{more}"
+    return f"**Preferences**: {pairs} of a better and a worse completion of one problem. {how}{more}"
 
 
 def _lead_of_traces(job: Job, rows: int) -> str:

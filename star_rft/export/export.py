@@ -47,7 +47,7 @@ class ExportResult:
     out: Path
     rounds: Sequence[int]
     files: dict[str, int]
-    prompts: int
+    problems: int
     tokens: int
     too_long: int
 
@@ -97,7 +97,7 @@ def export(
         (into / CARD).write_text(data_card(folder, con, told, exported), encoding="utf-8")
     files = {file.name: file.rows for file in exported.files}
     tokens = tally.prompt_tokens + tally.completion_tokens
-    return ExportResult(out, job.rounds, files, len(tally.prompts), tokens, tally.too_long)
+    return ExportResult(out, job.rounds, files, len(tally.problems), tokens, tally.too_long)
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def _preferences(work: Work, name: str) -> File:
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
     if not rows:
         raise RunError(
-            f"{work.folder.path}: round {work.rounds}: no selected trace can be set against a worse one of its prompt"
+            f"{work.folder.path}: round {work.rounds}: no selected trace can be set against a worse one of its problem"
         )
     return describe.preferences_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
 

@@ -259,7 +259,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to export. `pairs` is how many preferences a prompt may have where the run made none itself."""
+    """What to export. `pairs` is how many preferences a problem may have where the run made none itself."""
 
     format: Format
     rounds: Sequence[int]

@@ -41,7 +41,7 @@ class ExampleRow:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRow:
-    """Two completions of one prompt, of which a round preferred the first, or would: they have unequal scores."""
+    """Two completions of one problem, of which a round preferred the first, or would: they have unequal scores."""
 
     round: int
     prompt: str
@@ -63,14 +63,14 @@ class Tally:
     completion_tokens: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     weights: set[float] = field(default_factory=set)
-    prompts: set[str] = field(default_factory=set)
+    problems: set[str] = field(default_factory=set)
 
     def add(self, problem_id: str, prompt: int, completion: int, *, kind: str = "trace", weight: float = 1.0) -> None:
         self.rows += 1
         self.prompt_tokens += prompt
         self.completion_tokens += completion
         self.kinds[kind] += 1
-        self.prompts.add(problem_id)
+        self.problems.add(problem_id)
         if len(self.weights) < 2:  # one is enough to know, and a million scores are no set to keep
             self.weights.add(weight)
 
@@ -159,7 +159,7 @@ def set_against_incorrect(
 ) -> None:
     """Make the view `preferences` hold what the rule `pairs` would have made of rounds that compared nothing.
 
-    Traces that a round selected are set against incorrect ones of their prompt, at most `limit` pairs a prompt;
+    Traces that a round selected are set against incorrect ones of their problem, at most `limit` pairs a problem;
     `candidates_of` says, as the config does, whether a round could take the traces of all rounds.
     """
     con.execute(

@@ -26,13 +26,13 @@ CHARACTERS_A_TOKEN = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`prompts` is how many train problems a round samples, `held_out` how many are evaluated, `warm_start` how many
+    """`problems` is how many train problems a round samples, `held_out` how many are evaluated, `warm_start` how many
     reference solutions a warm start takes; None: all."""
 
     why: str
     rounds: int
     n: int
-    prompts: int | None
+    problems: int | None
     max_tokens: int
     unit: int
     lr: float
@@ -51,7 +51,7 @@ OF_TINY = Sizes(
     why="the tiny model: a round takes seconds to a minute",
     rounds=2,
     n=8,
-    prompts=500,
+    problems=500,
     max_tokens=160,
     unit=1024,
     lr=1e-3,
@@ -60,10 +60,10 @@ OF_TINY = Sizes(
     ks=(1, 4),
 )
 OF_CPU = Sizes(
-    why="a CPU: small, so that the first round ends; raise n, prompts and rounds where there is time",
+    why="a CPU: small, so that the first round ends; raise n, problems and rounds where there is time",
     rounds=2,
     n=4,
-    prompts=100,
+    problems=100,
     held_out=100,
     warm_start=500,
     max_tokens=320,
@@ -77,7 +77,7 @@ OF_GPU = Sizes(
     why="a GPU",
     rounds=3,
     n=16,
-    prompts=4000,
+    problems=4000,
     max_tokens=1024,
     unit=4096,
     lr=2e-5,
@@ -111,7 +111,7 @@ def _fitted(base: Sizes, model: ModelFacts, problems: Sequence[Problem], longest
     most = _fitting(model, longest, wanted)
     return replace(
         base,
-        prompts=base.prompts if base.prompts is not None and len(problems) > base.prompts else None,
+        problems=base.problems if base.problems is not None and len(problems) > base.problems else None,
         max_tokens=most,
         train_tokens=_training_tokens(model, longest, most),
         batch_size=base.batch_size if len(problems) >= FEW else min(base.batch_size, 16),

@@ -145,7 +145,7 @@ class LoadedProblems:
 
     @property
     def contradictions(self) -> int:
-        """How many problems share their prompt with another that has another answer."""
+        """How many problems share their question with another that has another answer."""
         return len(self.problems) - len({problem.prompt for problem in self.problems})
 
 

@@ -20,7 +20,7 @@ WHY = {
     "rounds": "How often to sample, select and train. Raise it later, and run again.",
     "model.name": "A folder or a hub name. For another model make this config again: prompt and sizes depend on it.",
     "data.train": "What is sampled and trained on. A path counts from where star-rft runs.",
-    "data.dev": "Held out: decisions are made on it. share: a part of the data, by a hash of the prompts.",
+    "data.dev": "Held out: decisions are made on it. share: a part of the data, by a hash of the questions.",
     "data.test": "Reported and never decided on. Remove it to save time.",
     "data.contamination": "Train problems that are held-out ones, or nearly: drop leaves them out, stop refuses.",
     "prompt.template": "What the model sees; {question} is the problem. It must ask for what the verifier reads.",
@@ -136,7 +136,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "verifier": {"name": plan.verifier},
         "sample": {
             "n": sizes.n,
-            "problems": sizes.prompts,
+            "problems": sizes.problems,
             **sampled,
             "unit": sizes.unit,
         },

@@ -204,7 +204,7 @@ def held_out(talk: Dialogue, data: Data, dev: str | None, hold_out: float | None
         own = [p for p in data.problems if low <= unit_hash(p.prompt) < high]
         splits[role] = Split(data.source, own, {**_generated(data.source, "train"), "share": [low, high]})
     talk.say(
-        f"Held out: {len(splits['dev'].problems):,} of {len(data.problems):,} problems, by a hash of each prompt "
+        f"Held out: {len(splits['dev'].problems):,} of {len(data.problems):,} problems, by a hash of each question "
         f"(--hold-out changes how many, --dev names a set of its own)."
     )
     return splits

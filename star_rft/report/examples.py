@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-# Of one prompt so many traces are shown: beyond that they repeat themselves, and `star-rft view` has the rest.
-TRACES_A_PROMPT = 6
+# Of one problem so many traces are shown: beyond that they repeat themselves, and `star-rft view` has the rest.
+TRACES_A_PROBLEM = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A reason to read traces. `query` gives (problem_id, sample_id or null) of train prompts, any number of rows."""
+    """A reason to read traces. `query` gives (problem_id, sample_id or null) of train problems, any number of rows."""
 
     name: str
     title: str
@@ -25,7 +25,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class ExampleKind:
-    """Prompts that were chosen for one reason, and the samples of each that must be shown."""
+    """Problems that were chosen for one reason, and the samples of each that must be shown."""
 
     kind: Kind
     samples: dict[str, list[str]]
@@ -49,7 +49,7 @@ KINDS = (
     ),
     Kind(
         "hard",
-        "Hard prompts",
+        "Hard problems",
         "Seldom or never solved after the newest round.",
         f"select problem_id, null from frontier where \"class\" in ('no_survivors', 'hard') and {_NEWEST}",
     ),
@@ -87,15 +87,16 @@ KINDS = (
 
 
 def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[ExampleKind]:
-    """Choose prompts for about so many traces in all, each prompt once, for the first reason that it is worth reading.
+    """Choose problems for about so many traces in all, each problem once, for the first reason that it is worth
+    reading.
 
     What a kind has too little of goes to the kinds after it. Ordered by a hash of the seed, so that it does not depend
     on the order in which the ledger was written.
     """
-    found, taken, left = [], set[str](), -(-traces // TRACES_A_PROMPT)
+    found, taken, left = [], set[str](), -(-traces // TRACES_A_PROBLEM)
     for number, kind in enumerate(KINDS):
         share = -(-left // (len(KINDS) - number))
-        chosen = ExampleKind(kind, dict(_prompts(con, kind, taken, share, seed)))
+        chosen = ExampleKind(kind, dict(_problems(con, kind, taken, share, seed)))
         taken |= chosen.samples.keys()
         left -= len(chosen.samples)
         if chosen.samples:
@@ -103,13 +104,13 @@ def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[Ex
     return found
 
 
-def _prompts(
+def _problems(
     con: duckdb.DuckDBPyConnection, kind: Kind, taken: set[str], most: int, seed: int
 ) -> Iterator[tuple[str, list[str]]]:
     if most <= 0:
         return
     rows = con.execute(
-        f"select problem_id, list(sample_id order by sample_id)[:{TRACES_A_PROMPT}]"
+        f"select problem_id, list(sample_id order by sample_id)[:{TRACES_A_PROBLEM}]"
         f" from ({kind.query}) t(problem_id, sample_id)"
         " where not list_contains(?::varchar[], problem_id)"
         " and exists (from samples where samples.problem_id = t.problem_id and split = 'train')"
@@ -121,7 +122,7 @@ def _prompts(
 
 
 def traces_to_show(ids: Sequence[str], kinds: Sequence[tuple[int, str, str]], must: Sequence[str]) -> list[str]:
-    """Return at most `TRACES_A_PROMPT` of a prompt's samples, in their order: those that must be, then some of each
+    """Return at most `TRACES_A_PROBLEM` of a problem's samples, in their order: those that must be, then some of each
     round.
 
     `kinds` are each sample's round, status and text: first one of each status in the newest and the oldest round, then
@@ -137,5 +138,5 @@ def traces_to_show(ids: Sequence[str], kinds: Sequence[tuple[int, str, str]], mu
         is_again = text in seen_texts
         seen_texts.add(text)
         ranked.append((0 if sample in must else 1, turn + (100 if is_again else 0), order.index(round_index), sample))
-    best = {sample for *_, sample in sorted(ranked)[:TRACES_A_PROMPT]}
+    best = {sample for *_, sample in sorted(ranked)[:TRACES_A_PROBLEM]}
     return [sample for sample in ids if sample in best]

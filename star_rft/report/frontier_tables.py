@@ -12,7 +12,7 @@ from rich.text import Text
 
 from star_rft.experiments.compare import Comparison, Contribution
 from star_rft.frontier.classes import ProblemClass
-from star_rft.report.tables import PROMPT_SHOWN, slim_table
+from star_rft.report.tables import QUESTION_SHOWN, slim_table
 from star_rft.types import Interval
 
 ANSWER_SHOWN, ROUNDS_SHOWN = 20, 4
@@ -38,12 +38,12 @@ def moved_line(was: str, since: int, now: Mapping[str, int]) -> str:
 
 
 def problems_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
-    """Prompts with their class, their history and the 95% interval of their pass rate."""
-    table = slim_table("Prompts, class by class, hardest first", "problem", "class", "by round", "pass rate")
-    table.add_column("prompt", no_wrap=True)
+    """Problems with their class, their history and the 95% interval of their pass rate."""
+    table = slim_table("Problems, class by class, hardest first", "problem", "class", "by round", "pass rate")
+    table.add_column("question", no_wrap=True)
     for row in rows:
-        problem = shorten(row["prompt"] or "", PROMPT_SHOWN, placeholder="...")
-        table.add_row(row["problem_id"][:ID_SHOWN], row["class"], _history(row), _rate(row), Text(problem))
+        question = shorten(row["prompt"] or "", QUESTION_SHOWN, placeholder="...")
+        table.add_row(row["problem_id"][:ID_SHOWN], row["class"], _history(row), _rate(row), Text(question))
     return _whole(table, more)
 
 
@@ -72,10 +72,10 @@ def _whole(table: Table, more: int) -> Table:
     return table
 
 
-def prompt_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
+def problem_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
     """One problem in full: what it is, what it came to, what it gets next, and its traces."""
     yield f"{row['problem_id']}: {row['class']}; {remedy}"
-    yield f"{row['prompt']}"
+    yield f"{row['problem']}"
     yield f"reference: {_reference(row)}"
     if row["other_answer"] is not None:
         votes = f"{row['other_votes']} of {row['all_votes']} samples, {row['reference_votes']} the reference"
@@ -94,7 +94,7 @@ def flagged_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         where = f"{row['sample_id']} (problem {row['problem_id']}, round {row['in_round']})"
         yield f"\n{where}: {row['kind']}: {row['detail']}"
-        yield f"question: {row['prompt']}"
+        yield f"question: {row['problem']}"
         yield f"reference: {_reference(row)}"
         yield row["text"].strip()
 

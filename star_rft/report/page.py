@@ -19,10 +19,10 @@ from star_rft.report.labels import SYMBOLS
 from star_rft.report.plots.base import Plot
 from star_rft.report.plots.cost import cost_plots, timeline_plots
 from star_rft.report.plots.held_out import held_out_plots
-from star_rft.report.plots.prompts import prompt_plots
+from star_rft.report.plots.problems import problem_plots
 from star_rft.report.plots.training import training_plots
 from star_rft.report.tables import verdict_lines
-from star_rft.report.traces import prompts_of, traces_of
+from star_rft.report.traces import problems_of, traces_of
 from star_rft.runs.reports import round_to_use
 from star_rft.types import Interval, RoundReport
 
@@ -54,7 +54,7 @@ def write_page(run_dir: Path, *, out: Path | None = None, traces: int = TRACES_S
         run_dir=shlex.quote(str(run_dir)),
         plots={plot.name: plot for plot in _plots(facts)},
         chosen=chosen,
-        trace_count=sum(len(traces) for part in chosen for _, traces in part["prompts"]),
+        trace_count=sum(len(traces) for part in chosen for _, traces in part["problems"]),
         sample_count=samples,
         **_assets(),
     )
@@ -74,7 +74,7 @@ def _template() -> Template:
 
 def _plots(facts: Facts) -> Iterator[Plot]:
     yield from held_out_plots(facts.dev or facts.test, chosen=chosen_round(facts), what=_group_name(facts))
-    yield from prompt_plots(facts)
+    yield from problem_plots(facts)
     yield from training_plots(facts)
     yield from cost_plots(facts)
     yield from timeline_plots(facts.timeline)
@@ -128,17 +128,17 @@ def _crossing(facts: Facts) -> str:
 
 
 def _with_texts(con: duckdb.DuckDBPyConnection, chosen: Sequence[ExampleKind]) -> Iterator[dict[str, Any]]:
-    """Yield each kind with its prompts and the traces of each that are shown."""
+    """Yield each kind with its problems and the traces of each that are shown."""
     ids = [problem for part in chosen for problem in part.samples]
-    prompts, traces = prompts_of(con, ids), traces_of(con, ids)
+    problems, traces = problems_of(con, ids), traces_of(con, ids)
     for part in chosen:
         rows = []
         for problem, must in part.samples.items():
             found = traces[problem]
             looks = [(trace.round, trace.status, trace.text) for trace in found]
             wanted = set(traces_to_show([trace.sample_id for trace in found], looks, must))
-            rows.append((prompts[problem], [trace for trace in found if trace.sample_id in wanted]))
-        yield {"kind": part.kind, "prompts": rows}
+            rows.append((problems[problem], [trace for trace in found if trace.sample_id in wanted]))
+        yield {"kind": part.kind, "problems": rows}
 
 
 @cache
@@ -187,7 +187,7 @@ def tiles(facts: Facts) -> Iterator[Tile]:
     if trained:
         first, last = trained[0], trained[-1]
         way = _way(first.unsolved_share_interval, last.unsolved_share_interval, ".1%")
-        yield Tile("unsolved prompts", way, f"{_rounds(first.round, last.round)}, of those sampled")
+        yield Tile("unsolved problems", way, f"{_rounds(first.round, last.round)}, of those sampled")
     tokens, seconds = sum(facts.tokens.values()), sum(sum(report.seconds.values()) for report in facts.reports)
     if tokens:
         yield Tile("cost", duration(seconds) if seconds else "-", f"{tokens:,} tokens sampled{_where(facts)}")

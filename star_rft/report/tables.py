@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SPARE = ("greedy", "distinct", "s", "unknown", "correct")  # columns that a narrow terminal can do without
 WIDEST = 10_000
 NO_BREAK = "\u00a0"
-PROMPT_SHOWN = 24  # characters, so that a row fits into 80 columns
+QUESTION_SHOWN = 24  # characters, so that a row fits into 80 columns
 
 
 def round_lines(report: RoundReport, *, rounds: int, width: int | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Prompts and their traces as they are shown: everything about a trace in one record, for many prompts at once."""
+"""Problems and their traces as they are shown: everything about a trace in one record, for many problems at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ where s.problem_id in (from wanted)
 order by s.problem_id, s.round, s.split, s.hinted, s.sample_index, s.sample_id
 """
 
-_PROMPTS = f"""
+_PROBLEMS = f"""
 with wanted as (select unnest($ids::varchar[]) as problem_id),
 history as (
   select problem_id, list({{split: split, round: round, samples: samples, correct: correct}} order by round) as rounds
@@ -186,7 +186,7 @@ class RoundCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ShownProblem:
     """A problem as it is shown. `evidence` is its row of the newest frontier, None where it has none.
 
     `text` is empty for a problem that the run folder no longer holds.
@@ -203,7 +203,7 @@ class Prompt:
 
     @property
     def class_name(self) -> str:
-        """The class of a train prompt, else empty."""
+        """The class of a train problem, else empty."""
         return str(self.evidence["class"]) if self.evidence else ""
 
     @property
@@ -233,13 +233,13 @@ def traces_of(
     return found
 
 
-def prompts_of(con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str]) -> dict[str, Prompt]:
+def problems_of(con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str]) -> dict[str, ShownProblem]:
     """Return what is known of these problems, in the order asked for; those that the run does not know are left out."""
     ids = {"ids": list(dict.fromkeys(problem_ids))}
-    rows = {row["id"]: row for row in con.sql(_PROMPTS, params=ids).to_arrow_table().to_pylist()}
+    rows = {row["id"]: row for row in con.sql(_PROBLEMS, params=ids).to_arrow_table().to_pylist()}
     evidence = {row["problem_id"]: row for row in con.sql(_EVIDENCE, params=ids).to_arrow_table().to_pylist()}
     return {
-        problem_id: _prompt(rows[problem_id], evidence.get(problem_id))
+        problem_id: _shown_problem(rows[problem_id], evidence.get(problem_id))
         for problem_id in ids["ids"]
         if problem_id in rows
     }
@@ -253,10 +253,10 @@ def reference_text(reference: str | None) -> str:
     return found if isinstance(found, str) else json.dumps(found, indent=1, ensure_ascii=False)
 
 
-def _prompt(row: Mapping[str, Any], evidence: Mapping[str, Any] | None) -> Prompt:
+def _shown_problem(row: Mapping[str, Any], evidence: Mapping[str, Any] | None) -> ShownProblem:
     history = tuple(RoundCount(**count) for count in row["rounds"])
     split = row["split"] or history[0].split
-    return Prompt(
+    return ShownProblem(
         id=row["id"],
         split=split,
         text=row["prompt"] or "",

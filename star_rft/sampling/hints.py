@@ -1,4 +1,4 @@
-"""Hints for prompts that nothing solved (STaR, 2203.14465): the answer goes into the prompt, never the reference
+"""Hints for problems that nothing solved (STaR, 2203.14465): the answer goes into the prompt, never the reference
 solution.
 
 What was sampled with a hint is marked `hinted` in the ledger for ever and trained on without the hint. A trace that

@@ -1,6 +1,6 @@
 """Which requests a round draws, in which units: fixed before anything is drawn.
 
-A plan is a table with a row a request, made and kept in columns: a million prompts never become Python objects.
+A plan is a table with a row a request, made and kept in columns: a million problems never become Python objects.
 """
 
 from __future__ import annotations

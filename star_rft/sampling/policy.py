@@ -1,4 +1,4 @@
-"""Who samples a prompt, and how it is asked."""
+"""Where samples come from: an engine, its models, decodings and prompts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Source:
     def longest_prompt(self, problems: Sequence[Problem]) -> int:
         """Return the tokens of the longest prompt, in whichever way it is asked.
 
-        Only the longest problems in characters are rendered and counted: a million prompts would take minutes.
+        Only the longest problems in characters are rendered and counted: a million problems would take minutes.
         """
         longest = nlargest(COUNTED, problems, key=lambda problem: len(problem.prompt))
         texts = [render(problem) for render in self.renders for problem in longest]

@@ -131,12 +131,12 @@ def candidates(
 def finish(pool: Pool, *, weighting: str) -> duckdb.DuckDBPyRelation:
     """Return the selection: every candidate with its reason and weight, in a fixed order.
 
-    Weight 1/|Y+| (`per_prompt`) is the policy gradient's view of RFT: each problem counts once, however many
+    Weight 1/|Y+| (`per_problem`) is the policy gradient's view of RFT: each problem counts once, however many
     traces of it survived. `score` weighs a trace by its score, which must be above 0.
     """
     weights = {
         "uniform": "1.0",
-        "per_prompt": "1.0 / count(*) over (partition by problem_id, why is null)",
+        "per_problem": "1.0 / count(*) over (partition by problem_id, why is null)",
         "score": "score",
     }
     if weighting == "score":

@@ -139,7 +139,9 @@ class RoundMetrics:
 
 
 def _signs(figures: Mapping[str, Any]) -> Signs:
-    """Of the figures of diversity only the ways a prompt: n-grams and entropy fall when answers become right."""
+    """Of the figures of diversity only the distinct solutions a problem: n-grams and entropy fall when
+    answers become right.
+    """
     found: Mapping[str, float] = figures.get("diversity", {})
     return Signs(
         saturated=found.get("saturated_share"),

@@ -21,7 +21,7 @@ from star_rft.types import Model, Problem, Split, digest
 class SamplingStage:
     """Who samples a round's train problems, and how.
 
-    `hint` asks again for what no sample solved. `prompts_per_round` is how many problems a round draws; all unless
+    `hint` asks again for what no sample solved. `problems_per_round` is how many problems a round draws; all unless
     given. `search` looks for each round's temperature, and `scoring` scores what was sampled.
     """
 
@@ -29,7 +29,7 @@ class SamplingStage:
     scheduler: Scheduler
     sources: Sequence[Source]
     hint: Source | None
-    prompts_per_round: int | None
+    problems_per_round: int | None
     search: TemperatureSearch | None
     scoring: ScorerSettings | None
 
@@ -110,10 +110,10 @@ class SamplingStage:
     def _problems_of(self, round_index: int) -> Sequence[Problem]:
         """Return the train problems that a round samples: all, or so many drawn anew each round."""
         problems, seed = self.context.train_problems, self.context.seed
-        if self.prompts_per_round is None:
+        if self.problems_per_round is None:
             return problems
         drawn = sorted(problems, key=lambda problem: digest("prompts", seed, round_index, problem.id))
-        taken = {problem.id for problem in drawn[: self.prompts_per_round]}
+        taken = {problem.id for problem in drawn[: self.problems_per_round]}
         return [problem for problem in problems if problem.id in taken]
 
     def _sources_of(self, round_index: int, policy: Model) -> Sequence[Source]:

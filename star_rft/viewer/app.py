@@ -1,4 +1,4 @@
-"""The viewer as an application: a list, a prompt with its traces, and a link to each trace."""
+"""The viewer as an application: a list, a problem with its traces, and a link to each trace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_rft.viewer.access import Guard
-from star_rft.viewer.pages import hits_of, prompt_page, prompt_rows, trace_rows
+from star_rft.viewer.pages import hits_of, problem_page, problem_rows, trace_rows
 from star_rft.viewer.reload import Shelf
 from star_rft.viewer.search import FILTERS, SORTS, Query, find, label, place, read
 
@@ -57,7 +57,7 @@ class Viewer:
         index, has_grown = self.shelf.current()
         found = find(index, query, group_title=self.groups)
         page = min(query.page, found.pages(query))
-        rows = trace_rows if query.by == "trace" else prompt_rows
+        rows = trace_rows if query.by == "trace" else problem_rows
         return self._page(
             request,
             "overview.html",
@@ -67,22 +67,22 @@ class Viewer:
             page=page,
             pages=found.pages(query),
             all_traces=index.traces.count,
-            all_prompts=len(index.prompts.ids),
+            all_problems=len(index.problems.ids),
         )
 
-    def prompt(self, request: Request) -> Response:
+    def problem(self, request: Request) -> Response:
         query = read(request.query_params.multi_items())
         index, has_grown = self.shelf.current()
         problem_id = request.path_params["id"]
-        shown = prompt_page(index, problem_id, own=self.own)
+        shown = problem_page(index, problem_id, own=self.own)
         if shown is None:
-            return self.missing(request, f"a prompt {problem_id}")
+            return self.missing(request, f"a problem {problem_id}")
         found = find(index, query, group_title=self.groups)
         return self._page(
             request,
-            "prompt.html",
+            "problem.html",
             here=query.below(problem_id) if has_grown else None,
-            prompt=shown[0],
+            problem=shown[0],
             columns=shown[1],
             hits=hits_of(index, found, problem_id) if query.is_filtered else set(),
             place=place(index, found, problem_id),
@@ -96,7 +96,7 @@ class Viewer:
         row = index.row_of(sample_id)
         if row is None:
             return self.missing(request, f"a trace {sample_id}")
-        problem_id = index.prompts.ids[int(index.traces.problem_N[row])]
+        problem_id = index.problems.ids[int(index.traces.problem_N[row])]
         query = read(request.query_params.multi_items())
         return RedirectResponse(f"{query.below(problem_id)}#t-{sample_id}", 307)
 
@@ -141,7 +141,7 @@ def application(viewer: Viewer, *, hosts: frozenset[str]) -> Starlette:
     return Starlette(
         routes=[
             Route("/", viewer.overview),
-            Route("/prompt/{id}", viewer.prompt),
+            Route("/problem/{id}", viewer.problem),
             Route("/trace/{id}", viewer.trace),
             Route("/icon.svg", icon),
         ],

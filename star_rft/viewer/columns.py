@@ -1,4 +1,4 @@
-"""The index's columns: a small number a trace for every filter, and the orders in which prompts are listed."""
+"""The index's columns: a small number a trace for every filter, and the orders in which problems are listed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[Any]  # of the smallest unsigned integers that hold the values
 
 OF_TRACES = ("status", "reason", "why", "round", "split", "hinted", "invalid_step")
-OF_PROMPTS = ("class", "group")
+OF_PROBLEMS = ("class", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class CodedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """The columns of all `count` traces (N), and behind them of one row a prompt that was never sampled.
+    """The columns of all `count` traces (N), and behind them of one row a problem that was never sampled.
 
-    `problem_N` is the prompt's number, `unit_N` that of the part that holds the sample. `flags` has a row a flag, and
-    `flagged` the trace that it is of. `listed[first_P[p] : first_P[p + 1]]` are the rows of prompt p by round and
+    `problem_N` is the problem's number, `unit_N` that of the part that holds the sample. `flags` has a row a flag, and
+    `flagged` the trace that it is of. `listed[first_P[p] : first_P[p + 1]]` are the rows of problem p by round and
     trace.
     """
 
@@ -63,15 +63,15 @@ class Traces:
     def rows(self) -> int:
         return len(self.problem_N)
 
-    def of_prompt(self, number: int) -> Ints:
-        """Return the rows of a prompt, by round and index."""
+    def of_problem(self, number: int) -> Ints:
+        """Return the rows of a problem, by round and index."""
         rows = self.listed[self.first_P[number] : self.first_P[number + 1]]
         return rows[rows < self.count]
 
 
 @dataclass(frozen=True, slots=True)
-class Prompts:
-    """The prompts (P) by id, and what each has come to over all rounds; hinted samples are no measure of it.
+class Problems:
+    """The problems (P) by id, and what each has come to over all rounds; hinted samples are no measure of it.
 
     `rate_P` is the newest class's pass rate where there is one, else the share of correct samples; NaN without any.
     `solved_P` is the first round with a correct sample, -1 without.
@@ -90,7 +90,7 @@ class Prompts:
         return at if at < len(self.ids) and self.ids[at] == problem_id else None
 
     def order(self, sort: str) -> Ints:
-        """Return the numbers of all prompts in an order: hardest, traces, solved or id. Equals stand by id."""
+        """Return the numbers of all problems in an order: hardest, traces, solved or id. Equals stand by id."""
         numbers = np.arange(len(self.ids))
         keys: dict[str, tuple[npt.NDArray[Any], ...]] = {
             "hardest": (numbers, self.rate_P),  # NaN comes last
@@ -131,17 +131,17 @@ class Coder:
         coded: npt.NDArray[np.uint32] = np.append(codes, np.uint32(0))[places]
         return coded
 
-    def traces(self, prompts: pa.Table) -> Traces:
-        """Return all that was gathered; `prompts` has the columns split, class and group, a row a prompt in order."""
+    def traces(self, problems: pa.Table) -> Traces:
+        """Return all that was gathered; `problems` has the columns split, class and group, a row a problem in order."""
         sampled = _joined(self._numbers["p"])
-        unseen = np.setdiff1d(np.arange(prompts.num_rows), sampled)
+        unseen = np.setdiff1d(np.arange(problems.num_rows), sampled)
         problem_N = np.concatenate([sampled, unseen])
         columns = {name: self._column(name, len(unseen)) for name in OF_TRACES}
-        of_split = coded(prompts["split"])
+        of_split = coded(problems["split"])
         columns["split"] = _with_unseen(columns["split"], [of_split[int(p)] for p in unseen])
-        for name in OF_PROMPTS:
-            of_prompt = coded(prompts[name])
-            columns[name] = CodedColumn(of_prompt.values, of_prompt.codes[problem_N])
+        for name in OF_PROBLEMS:
+            of_problem = coded(problems[name])
+            columns[name] = CodedColumn(of_problem.values, of_problem.codes[problem_N])
         numbers = {
             name: np.concatenate([_joined(self._numbers[name]), np.zeros(len(unseen), np.int64)])
             for name in ("round", "sample_index", "unit")
@@ -157,7 +157,7 @@ class Coder:
             flags=self._column("flag", 0),
             flagged=_joined(self._flagged),
             listed=listed,
-            first_P=np.searchsorted(problem_N[listed], np.arange(prompts.num_rows + 1)),
+            first_P=np.searchsorted(problem_N[listed], np.arange(problems.num_rows + 1)),
         )
 
     def _column(self, name: str, more: int) -> CodedColumn:
@@ -186,8 +186,8 @@ def _joined(pieces: Sequence[npt.NDArray[Any]]) -> Ints:
     return np.concatenate([np.zeros(0, np.int64), *pieces])
 
 
-def prompts_of(table: pa.Table, traces: Traces) -> Prompts:
-    """Count what each prompt has come to; `table` has problem_id, split and pass_mean in the order of their `p`."""
+def tally_problems(table: pa.Table, traces: Traces) -> Problems:
+    """Count what each problem has come to; `table` has problem_id, split and pass_mean in the order of their `p`."""
     count = table.num_rows
     is_own = traces.columns["hinted"].equals("no")
     is_right = is_own & traces.columns["status"].equals("correct")
@@ -197,7 +197,7 @@ def prompts_of(table: pa.Table, traces: Traces) -> Prompts:
     np.minimum.at(solved_P, traces.problem_N[is_right], traces.round_N[is_right])
     pass_mean_P = table["pass_mean"].to_numpy().astype(np.float64)
     share_P = np.where(samples_P > 0, (correct_P + 0.5) / (samples_P + 1), np.nan)
-    return Prompts(
+    return Problems(
         ids=table["problem_id"].to_pylist(),
         split=coded(table["split"]),
         samples_P=samples_P,

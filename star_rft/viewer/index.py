@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from star_rft.ledger import Ledger
-from star_rft.viewer.columns import Coder, Ints, Prompts, Traces, prompts_of
+from star_rft.viewer.columns import Coder, Ints, Problems, Traces, tally_problems
 
 if TYPE_CHECKING:
     import duckdb
@@ -34,8 +34,8 @@ OF_ROUNDS = ("selection.parquet", "frontier.parquet", "flagged.parquet")
 # Set off from the text before it, so that nobody finds the end of a text and the beginning of an answer at once.
 _END = "chr(31)"
 
-_PROMPTS = """
-create table prompt as
+_PROBLEMS = """
+create table problem as
 with named as (
   select problem_id, split, prompt, meta from problems
   qualify row_number() over (partition by problem_id order by list_position(['train', 'dev', 'test'], split)) = 1
@@ -65,7 +65,7 @@ create or replace temp table reading as
 select (row_number() over () + $before - 1)::int as n, p.p, unit.unit, s.sample_id, s.round, s.sample_index, s.split,
   v.status, v.reason, chosen.why, if(s.hinted, 'yes', 'no') as hinted, if(v.invalid_steps > 0, 'yes', 'no') as
   invalid_step, flags.kinds, lower(s.text) || {_END} || coalesce(lower(v.answer), '') as hay
-from drawn s join judged v using (sample_id) join prompt p using (problem_id)
+from drawn s join judged v using (sample_id) join problem p using (problem_id)
 join unit on unit.file = s.filename
 left join chosen using (sample_id) left join flags using (sample_id)
 """
@@ -93,7 +93,7 @@ class Index:
     con: duckdb.DuckDBPyConnection
     stamp: Stamp
     traces: Traces
-    prompts: Prompts
+    problems: Problems
     units: tuple[tuple[str, str], ...]
     judged_again: tuple[str, ...]
     _searched: dict[str, tuple[Ints, Ints]] = field(default_factory=dict)
@@ -128,9 +128,9 @@ class Index:
         return None if found is None else int(found[0])
 
     def with_text(self, text: str) -> tuple[Ints, Ints]:
-        """Return the rows of traces and the numbers of prompts that hold a text, in any case, as it stands.
+        """Return the rows of traces and the numbers of problems that hold a text, in any case, as it stands.
 
-        The id of a trace, or the first eight characters and more of a prompt's, find them too. The last few texts are
+        The id of a trace, or the first eight characters and more of a problem's, find them too. The last few texts are
         remembered: one pages through what was found, filters it and opens it.
         """
         with self._searching:
@@ -146,10 +146,10 @@ class Index:
             rows = cursor.execute(
                 "select n from trace where contains(hay, lower($1)) or sample_id = $1", [text]
             ).fetchnumpy()["n"]
-            prompts = cursor.execute(
-                f"select p from prompt where contains(hay, lower($1)) or {_IS_ID}", [text]
+            problems = cursor.execute(
+                f"select p from problem where contains(hay, lower($1)) or {_IS_ID}", [text]
             ).fetchnumpy()["p"]
-        return np.asarray(rows, np.int64), np.asarray(prompts, np.int64)
+        return np.asarray(rows, np.int64), np.asarray(problems, np.int64)
 
 
 def stamp_of(run_dir: Path) -> Stamp:
@@ -181,7 +181,7 @@ def build(
     con.execute("set memory_limit = $1", [MEMORY])
     con.execute("set temp_directory = $1", [str(scratch)])
     _keep_registered(con)
-    con.execute(_PROMPTS, {"group": None if group_by is None else f'$."{group_by}"'})
+    con.execute(_PROBLEMS, {"group": None if group_by is None else f'$."{group_by}"'})
     con.execute(_CHOSEN)
     if units:
         con.executemany("insert into unit values ($1, $2)", [[file, number] for number, (file, _) in enumerate(units)])
@@ -191,9 +191,9 @@ def build(
         coder.add(_read(con, some, judged_again, before=coder.rows))
         advance(len(some), 0)
     con.execute("drop table if exists reading; drop table chosen; drop table flags; drop table unit")
-    table = con.sql('select problem_id, split, "class", pass_mean, "group" from prompt order by p').to_arrow_table()
+    table = con.sql('select problem_id, split, "class", pass_mean, "group" from problem order by p').to_arrow_table()
     traces = coder.traces(table)
-    return Index(con, stamp, traces, prompts_of(table, traces), tuple(units), tuple(judged_again))
+    return Index(con, stamp, traces, tally_problems(table, traces), tuple(units), tuple(judged_again))
 
 
 def _read(

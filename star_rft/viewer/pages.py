@@ -1,4 +1,4 @@
-"""What the pages show: rows of the index with their texts, and one prompt with its traces side by side."""
+"""What the pages show: rows of the index with their texts, and one problem with its traces side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.report.labels import CLASSES, DROPS, SPLITS, SYMBOLS, plain
-from star_rft.report.traces import Prompt, ShownTrace, prompts_of, traces_of
+from star_rft.report.traces import ShownProblem, ShownTrace, problems_of, traces_of
 from star_rft.viewer.index import Index
 from star_rft.viewer.search import Query, SearchResult
 
@@ -26,7 +26,7 @@ class Bit:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a prompt came to in one round: samples without a hint, of one split."""
+    """What a problem came to in one round: samples without a hint, of one split."""
 
     round: int
     split: str
@@ -35,8 +35,8 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptRow:
-    """A prompt in a list. `hits` of its traces were found; `example` is from the first, where text was searched."""
+class ProblemRow:
+    """A problem in a list. `hits` of its traces were found; `example` is from the first, where text was searched."""
 
     id: str
     text: Sequence[Bit]
@@ -59,7 +59,7 @@ class TraceRow:
 
     id: str
     problem_id: str
-    prompt: Sequence[Bit]
+    problem: Sequence[Bit]
     text: Sequence[Bit]
     name: str
     split: str
@@ -82,7 +82,7 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A round's traces at a prompt. `samples` and `correct` count those without a hint."""
+    """A round's traces at a problem. `samples` and `correct` count those without a hint."""
 
     round: int
     split: str
@@ -114,31 +114,31 @@ def bits(text: str, wanted: str, *, shown: int = SHOWN) -> list[Bit]:
     return found + ([Bit(" ...")] if start + shown < len(text) else [])
 
 
-def prompt_rows(index: Index, query: Query, found: SearchResult, page: int) -> list[PromptRow]:
-    numbers = found.prompts_on(page)
-    texts = _prompt_texts(index, [index.prompts.ids[number] for number in numbers])
+def problem_rows(index: Index, query: Query, found: SearchResult, page: int) -> list[ProblemRow]:
+    numbers = found.problems_on(page)
+    texts = _problem_texts(index, [index.problems.ids[number] for number in numbers])
     first = {number: _first_hit(index, found, number) for number in numbers} if query.text else {}
     examples = _texts(index, [row for row in first.values() if row is not None])
     columns = index.traces.columns
     rows = []
     for number in numbers:
-        problem_id = index.prompts.ids[number]
-        of_prompt = index.traces.listed[index.traces.first_P[number]]
-        class_name = columns["class"][of_prompt] or ""
+        problem_id = index.problems.ids[number]
+        of_problem = index.traces.listed[index.traces.first_P[number]]
+        class_name = columns["class"][of_problem] or ""
         _, text, answer, _ = examples.get(first.get(number), ("", "", None, ""))
         rows.append(
-            PromptRow(
+            ProblemRow(
                 id=problem_id,
                 text=bits(texts.get(problem_id, ""), query.text),
-                split=SPLITS.get(index.prompts.split[number] or "", ""),
+                split=SPLITS.get(index.problems.split[number] or "", ""),
                 class_name=class_name,
                 class_label=plain(class_name),
                 class_words=CLASSES.get(class_name, ""),
-                group=columns["group"][of_prompt],
+                group=columns["group"][of_problem],
                 bars=_bars(index, number),
-                samples=int(index.prompts.samples_P[number]),
-                correct=int(index.prompts.correct_P[number]),
-                traces=int(index.prompts.traces_P[number]),
+                samples=int(index.problems.samples_P[number]),
+                correct=int(index.problems.correct_P[number]),
+                traces=int(index.problems.traces_P[number]),
                 hits=int(found.hits_P[number]),
                 example=_where(text, answer, query.text),
             )
@@ -149,9 +149,9 @@ def prompt_rows(index: Index, query: Query, found: SearchResult, page: int) -> l
 def trace_rows(index: Index, query: Query, found: SearchResult, page: int) -> list[TraceRow]:
     shown = found.traces_on(index, page)
     texts = _texts(index, shown)
-    traces, ids = index.traces, index.prompts.ids
+    traces, ids = index.traces, index.problems.ids
     problem_ids = {row: ids[int(traces.problem_N[row])] for row in shown}
-    prompts = _prompt_texts(index, list(problem_ids.values()))
+    problems = _problem_texts(index, list(problem_ids.values()))
     rows = []
     for row in shown:
         sample_id, text, answer, verifier = texts[row]
@@ -161,7 +161,7 @@ def trace_rows(index: Index, query: Query, found: SearchResult, page: int) -> li
             TraceRow(
                 id=sample_id,
                 problem_id=problem_ids[row],
-                prompt=bits(prompts.get(problem_ids[row], ""), query.text, shown=200),
+                problem=bits(problems.get(problem_ids[row], ""), query.text, shown=200),
                 text=bits(text, query.text),
                 name=f"round {traces.round_N[row]}, sample {traces.sample_index_N[row]}{hint}",
                 split=value["split"],
@@ -177,25 +177,25 @@ def trace_rows(index: Index, query: Query, found: SearchResult, page: int) -> li
     return rows
 
 
-def prompt_page(index: Index, problem_id: str, *, own: range | None) -> tuple[Prompt, list[Column]] | None:
-    """Return a prompt with its traces, a column a round; None for a prompt that the index does not know."""
-    number = index.prompts.number(problem_id)
+def problem_page(index: Index, problem_id: str, *, own: range | None) -> tuple[ShownProblem, list[Column]] | None:
+    """Return a problem with its traces, a column a round; None for a problem that the index does not know."""
+    number = index.problems.number(problem_id)
     if number is None:
         return None
-    units = [int(unit) for unit in index.traces.unit_N[index.traces.of_prompt(number)]]
+    units = [int(unit) for unit in index.traces.unit_N[index.traces.of_problem(number)]]
     with index.cursor() as cursor:
         index.near(cursor, units)
-        prompts = prompts_of(cursor, [problem_id])
+        problems = problems_of(cursor, [problem_id])
         traces = traces_of(cursor, [problem_id], own=own)[problem_id]
-    return (prompts[problem_id], _columns(traces)) if problem_id in prompts else None
+    return (problems[problem_id], _columns(traces)) if problem_id in problems else None
 
 
 def hits_of(index: Index, found: SearchResult, problem_id: str) -> set[str]:
-    """Return the ids of a prompt's samples that are among what was found."""
-    number = index.prompts.number(problem_id)
+    """Return the ids of a problem's samples that are among what was found."""
+    number = index.problems.number(problem_id)
     if number is None:
         return set()
-    rows = index.traces.of_prompt(number)
+    rows = index.traces.of_problem(number)
     return set(index.ids_of([int(row) for row in rows[found.is_found_N[rows]]]).values())
 
 
@@ -244,7 +244,7 @@ def _why(why: str, split: str) -> str:
 def _bars(index: Index, number: int) -> list[Bar]:
     traces = index.traces
     counted: dict[tuple[int, str], tuple[int, int]] = {}
-    for row in traces.of_prompt(number):
+    for row in traces.of_problem(number):
         if traces.columns["hinted"][row] == "yes":
             continue
         key = (int(traces.round_N[row]), traces.columns["split"][row] or "")
@@ -254,19 +254,19 @@ def _bars(index: Index, number: int) -> list[Bar]:
 
 
 def _first_hit(index: Index, found: SearchResult, number: int) -> int | None:
-    rows = index.traces.of_prompt(number)
+    rows = index.traces.of_problem(number)
     hits = rows[found.is_found_N[rows]]
     return int(hits[0]) if len(hits) else None
 
 
 def _where(text: str, answer: str | None, wanted: str) -> list[Bit]:
-    """Show where a trace says what was searched for; nothing where it was the prompt that did."""
+    """Show where a trace says what was searched for; nothing where it was the problem that did."""
     if not wanted or wanted.lower() not in text.lower():
         return [] if not wanted or wanted.lower() not in (answer or "").lower() else bits(answer or "", wanted)
     return bits(text, wanted)
 
 
-def _prompt_texts(index: Index, problem_ids: Sequence[str]) -> dict[str, str]:
+def _problem_texts(index: Index, problem_ids: Sequence[str]) -> dict[str, str]:
     with index.cursor() as cursor:
         rows = cursor.execute(
             "select problem_id, prompt from problems where problem_id in (select unnest($1::varchar[]))",

@@ -14,7 +14,7 @@ from star_rft.report import labels
 from star_rft.viewer.columns import Bools, Ints
 from star_rft.viewer.index import Index
 
-By = Literal["prompt", "trace"]
+By = Literal["problem", "trace"]
 Sort = Literal["hardest", "traces", "solved", "id"]
 
 SORTS: Final[Mapping[Sort, str]] = {
@@ -48,7 +48,7 @@ class Filter:
 FILTERS = (
     Filter("status", "Verdict"),
     Filter("reason", "Reason of the verdict"),
-    Filter("class", "Class of the prompt"),
+    Filter("class", "Class of the problem"),
     Filter("why", "Kept or dropped"),
     Filter("round", "Round"),
     Filter("split", "Split"),
@@ -67,7 +67,7 @@ class Query:
     chosen: tuple[tuple[str, str], ...] = ()
     text: str = ""
     sort: Sort = "hardest"
-    by: By = "prompt"
+    by: By = "problem"
     page: int = 1
 
     @property
@@ -93,7 +93,7 @@ class Query:
         found = [("q", self.text)] if self.text else []
         found += self.chosen
         found += [("sort", self.sort)] if self.sort != "hardest" else []
-        found += [("by", self.by)] if self.by != "prompt" else []
+        found += [("by", self.by)] if self.by != "problem" else []
         return found + ([("page", str(self.page))] if self.page > 1 else [])
 
     def link(self, path: str = "/") -> str:
@@ -102,8 +102,8 @@ class Query:
         return f"{quote(path)}?{urlencode(pairs)}" if pairs else quote(path)
 
     def below(self, name: str) -> str:
-        """Return the address of a prompt's page, from which one comes back to this view."""
-        return self.link(f"/prompt/{name}")
+        """Return the address of a problem's page, from which one comes back to this view."""
+        return self.link(f"/problem/{name}")
 
 
 def read(pairs: Iterable[tuple[str, str]]) -> Query:
@@ -115,7 +115,7 @@ def read(pairs: Iterable[tuple[str, str]]) -> Query:
         chosen=_ordered({name: given[name] for name in NAMES if given.get(name)}),
         text=given.get("q", "").strip()[:TEXT_LIMIT],
         sort=next((name for name in SORTS if name == sort), "hardest"),
-        by="trace" if by == "trace" else "prompt",
+        by="trace" if by == "trace" else "problem",
         page=max(1, int(page)) if page.isascii() and page.isdigit() and len(page) < 9 else 1,
     )
 
@@ -127,16 +127,16 @@ def _ordered(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 PAGE = 25
 # A filter with more choices than these shows the first ones, and the one that is chosen.
 CHOICES_SHOWN = 12
-# Above so many cells, a table of which value each prompt has would take more memory than sorting.
+# Above so many cells, a table of which value each problem has would take more memory than sorting.
 CELLS = 20_000_000
 TEXT = "q"
-# What also a prompt has that was never sampled.
+# What also a problem has that was never sampled.
 OF_UNSEEN = ("split", "class", "group")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One value of a filter, with how many prompts or traces there are of it when all other filters hold."""
+    """One value of a filter, with how many problems or traces there are of it when all other filters hold."""
 
     value: str
     label: str
@@ -156,12 +156,12 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a query finds, in the order that it asks for: the prompts, and of each how many traces.
+    """What a query finds, in the order that it asks for: the problems, and of each how many traces.
 
-    `is_found_N` are the rows of the index, also those of prompts that were never sampled.
+    `is_found_N` are the rows of the index, also those of problems that were never sampled.
     """
 
-    prompts: Ints
+    problems: Ints
     hits_P: Ints
     is_found_N: Bools
     filters: tuple[Choices, ...]
@@ -171,21 +171,21 @@ class SearchResult:
         return int(self.hits_P.sum())
 
     def pages(self, query: Query) -> int:
-        return max(1, -(-(self.traces if query.by == "trace" else len(self.prompts)) // PAGE))
+        return max(1, -(-(self.traces if query.by == "trace" else len(self.problems)) // PAGE))
 
-    def prompts_on(self, page: int) -> list[int]:
-        return [int(number) for number in self.prompts[PAGE * (page - 1) : PAGE * page]]
+    def problems_on(self, page: int) -> list[int]:
+        return [int(number) for number in self.problems[PAGE * (page - 1) : PAGE * page]]
 
     def traces_on(self, index: Index, page: int) -> list[int]:
-        """Return the rows of the traces of a page: prompt by prompt, each by round and index."""
+        """Return the rows of the traces of a page: problem by problem, each by round and index."""
         first, last = PAGE * (page - 1), PAGE * page
-        ends = np.cumsum(self.hits_P[self.prompts])
+        ends = np.cumsum(self.hits_P[self.problems])
         rows: list[int] = []
         at = int(np.searchsorted(ends, first, side="right"))
         place = int(ends[at - 1]) if at else 0
-        for number in self.prompts[at:]:
-            of_prompt = index.traces.of_prompt(int(number))
-            found = of_prompt[self.is_found_N[of_prompt]]
+        for number in self.problems[at:]:
+            of_problem = index.traces.of_problem(int(number))
+            found = of_problem[self.is_found_N[of_problem]]
             rows += [int(row) for row in found[max(0, first - place) : last - place]]
             place += len(found)
             if place >= last:
@@ -195,7 +195,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a prompt stands among those that were found: its number from 1, and the ids beside it."""
+    """Where a problem stands among those that were found: its number from 1, and the ids beside it."""
 
     number: int
     of: int
@@ -208,24 +208,24 @@ def find(index: Index, query: Query, *, group_title: str | None = None) -> Searc
     passes = _passes(index, query)
     is_found_N = _all_of(index, passes)
     sampled_N = is_found_N[: index.traces.count]
-    hits_P = np.bincount(index.traces.problem_N[: index.traces.count][sampled_N], minlength=len(index.prompts.ids))
-    is_found_P = np.zeros(len(index.prompts.ids), bool)
+    hits_P = np.bincount(index.traces.problem_N[: index.traces.count][sampled_N], minlength=len(index.problems.ids))
+    is_found_P = np.zeros(len(index.problems.ids), bool)
     is_found_P[index.traces.problem_N[is_found_N]] = True
-    order = index.prompts.order(query.sort)
+    order = index.problems.order(query.sort)
     filters = _filters(index, query, passes, is_found_N, group_title)
     return SearchResult(order[is_found_P[order]], hits_P, is_found_N, filters)
 
 
 def place(index: Index, found: SearchResult, problem_id: str) -> Place | None:
-    """Return where a prompt stands among those that were found; None if it is not among them."""
-    number = index.prompts.number(problem_id)
-    places = np.flatnonzero(found.prompts == number) if number is not None else np.zeros(0, np.int64)
+    """Return where a problem stands among those that were found; None if it is not among them."""
+    number = index.problems.number(problem_id)
+    places = np.flatnonzero(found.problems == number) if number is not None else np.zeros(0, np.int64)
     if len(places) == 0:
         return None
-    at, last = int(places[0]), len(found.prompts) - 1
-    before = index.prompts.ids[int(found.prompts[at - 1])] if at > 0 else None
-    after = index.prompts.ids[int(found.prompts[at + 1])] if at < last else None
-    return Place(at + 1, len(found.prompts), before, after)
+    at, last = int(places[0]), len(found.problems) - 1
+    before = index.problems.ids[int(found.problems[at - 1])] if at > 0 else None
+    after = index.problems.ids[int(found.problems[at + 1])] if at < last else None
+    return Place(at + 1, len(found.problems), before, after)
 
 
 # Which rows pass
@@ -235,9 +235,9 @@ def _passes(index: Index, query: Query) -> dict[str, Bools]:
     """Return, by the name of each filter that is set, which rows pass it; the text has the name `TEXT`."""
     found = {name: _passing(index, name, value) for name, value in query.chosen}
     if query.text:
-        rows, prompts = index.with_text(query.text)
-        has_text_P = np.zeros(len(index.prompts.ids), bool)
-        has_text_P[prompts] = True
+        rows, problems = index.with_text(query.text)
+        has_text_P = np.zeros(len(index.problems.ids), bool)
+        has_text_P[problems] = True
         found[TEXT] = has_text_P[index.traces.problem_N]
         found[TEXT][rows] = True
     return found
@@ -285,7 +285,7 @@ def _filters(
 
 
 def _counted(index: Index, name: str, rows: Ints, *, is_by_trace: bool) -> list[tuple[str, int]]:
-    """Count rows by the values of a filter: traces, or the prompts that they are of."""
+    """Count rows by the values of a filter: traces, or the problems that they are of."""
     traces = index.traces
     if is_by_trace or name not in OF_UNSEEN:
         rows = rows[: np.searchsorted(rows, traces.count)]
@@ -301,23 +301,23 @@ def _counted(index: Index, name: str, rows: Ints, *, is_by_trace: bool) -> list[
     if is_by_trace:
         numbers = np.bincount(codes, minlength=count)
     else:
-        numbers = _distinct(codes, traces.problem_N[rows], count, len(index.prompts.ids))
+        numbers = _distinct(codes, traces.problem_N[rows], count, len(index.problems.ids))
     return [(NOTHING if value is None else value, int(n)) for value, n in zip(column.values, numbers, strict=True) if n]
 
 
-def _distinct(codes: Any, problem: Ints, count: int, prompts: int) -> Ints:
-    """Return, of each code, how many prompts it occurs with."""
-    if count * prompts > CELLS:
-        pairs = np.unique(codes.astype(np.int64) * prompts + problem)
-        return np.bincount(pairs // prompts, minlength=count)
-    occurs = np.zeros(count * prompts, bool)
-    occurs[codes.astype(np.int64) * prompts + problem] = True
-    found: Ints = np.count_nonzero(occurs.reshape(count, prompts), axis=1)
+def _distinct(codes: Any, problem: Ints, count: int, problems: int) -> Ints:
+    """Return, of each code, how many problems it occurs with."""
+    if count * problems > CELLS:
+        pairs = np.unique(codes.astype(np.int64) * problems + problem)
+        return np.bincount(pairs // problems, minlength=count)
+    occurs = np.zeros(count * problems, bool)
+    occurs[codes.astype(np.int64) * problems + problem] = True
+    found: Ints = np.count_nonzero(occurs.reshape(count, problems), axis=1)
     return found
 
 
 def _choices(name: str, title: str, counted: Sequence[tuple[str, int]], chosen: str | None) -> Choices:
-    # Held-out prompts have no class, and prompts without traces no verdict.
+    # Held-out problems have no class, and problems without traces no verdict.
     rows = [row for row in counted if row[0] != NOTHING or name == "why"]
     if chosen is not None and chosen not in [value for value, _ in rows]:
         rows.append((chosen, 0))

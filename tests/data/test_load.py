@@ -38,7 +38,7 @@ def test_duplicates_are_dropped_and_counted(caplog: pytest.LogCaptureFixture) ->
 def test_one_prompt_with_two_references_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     problems = read([{"question": "1 + 1?", "answer": "2"}, {"question": "1 + 1?", "answer": "3"}])
     assert len(problems) == 2
-    assert "1 prompts occur with more than one reference" in caplog.text
+    assert "1 questions occur with more than one reference" in caplog.text
 
 
 def test_filters_never_shift_a_reference_to_another_prompt() -> None:

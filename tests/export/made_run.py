@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
     "prompt": {"template": "Question: {question}\nAnswer:", "completion_prefix": " "},
     "sample": {"n": 4, "models": ["policy", "another/model"], "max_tokens": 64},
     "select": {"rules": ["correct", {"dedup": "exact"}], "reference_solutions": 0.5},
-    "train": {"max_tokens": 100, "weighting": "per_prompt", "mix": 0.25},
+    "train": {"max_tokens": 100, "weighting": "per_problem", "mix": 0.25},
     "warm_start": {"max_steps": 1},
     "rationalize": {"n": 1},
 }

@@ -74,7 +74,7 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], says: str, plain: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_pairs_a_prompt_are_not_for_a_run_with_preferences(comparing: Path, tmp_path: Path) -> None:
+def test_pairs_a_problem_are_not_for_a_run_with_preferences(comparing: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="this run compared traces itself"):
         export(comparing, tmp_path / "out", "--format", "dpo", "--pairs", "2")
 
@@ -96,7 +96,7 @@ def test_from_the_command_line_a_mistake_has_status_2_and_success_one_json_docum
     made = json.loads(done.stdout)
     rows = lines(run / "export/sft-001/sft.jsonl")
     assert (made["out"], made["rounds"], made["files"]) == ("run/export/sft-001", [1], {"sft.jsonl": len(rows)})
-    assert (made["prompts"], made["too_long"]) == (len({row["problem_id"] for row in rows}), 1)
+    assert (made["problems"], made["too_long"]) == (len({row["problem_id"] for row in rows}), 1)
     done = call("export", "run", "--format", "sft", cwd=tmp_path)
     assert done.returncode == 2
     assert (

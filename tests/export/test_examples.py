@@ -57,7 +57,7 @@ def test_every_kind_of_row_goes_out_as_it_is_trained_on(plain: Path, tmp_path: P
     card = (out / "README.md").read_text()
     assert "8 examples of" in card
     assert "Without 1 example of more than 100 tokens" in card
-    assert "weighted (per_prompt)" in card
+    assert "weighted (per_problem)" in card
     assert len({row["id"] for row in rows}) == len(rows)
     # The tokens are this model's, also where another one sampled.
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny")

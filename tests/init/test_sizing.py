@@ -174,5 +174,5 @@ def test_a_cpu_gets_less_to_do_than_a_gpu() -> None:
     model = ModelFacts("m", True, "", 1e8)
     small, large = (sizes_for(model, device, problems(5_000), None) for device in (cpu, gpu))
     assert small.n < large.n
-    assert (small.prompts, large.prompts) == (100, 4_000)
-    assert sizes_for(model, cpu, problems(50), None).prompts is None
+    assert (small.problems, large.problems) == (100, 4_000)
+    assert sizes_for(model, cpu, problems(50), None).problems is None

@@ -46,7 +46,7 @@ def test_the_funnels_of_a_run_end_at_what_is_selected(facts: Facts) -> None:
         assert facts.funnels[report.round][-1].traces == report.selected
 
 
-def test_the_flows_hold_every_prompt_once(facts: Facts) -> None:
+def test_the_flows_hold_every_problem_once(facts: Facts) -> None:
     assert {(flow.round, flow.later_round) for flow in facts.flows} == {(1, 2)}
     assert sum(flow.problems for flow in facts.flows) == facts.reports[0].problems
     into: dict[str, int] = {}

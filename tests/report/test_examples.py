@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from star_rft.ledger import Ledger
-from star_rft.report.examples import KINDS, TRACES_A_PROMPT, choose, traces_to_show
+from star_rft.report.examples import KINDS, TRACES_A_PROBLEM, choose, traces_to_show
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def con(finished: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
-def test_a_prompt_is_chosen_once_for_the_first_reason_that_it_has(con: duckdb.DuckDBPyConnection) -> None:
+def test_a_problem_is_chosen_once_for_the_first_reason_that_it_has(con: duckdb.DuckDBPyConnection) -> None:
     chosen = choose(con, traces=10_000, seed=0)
     counts = Counter(problem for part in chosen for problem in part.samples)
     assert set(counts.values()) == {1}
@@ -29,7 +29,7 @@ def test_a_prompt_is_chosen_once_for_the_first_reason_that_it_has(con: duckdb.Du
 
 def test_what_a_kind_has_too_little_of_goes_to_others(con: duckdb.DuckDBPyConnection) -> None:
     wanted = 8
-    chosen = choose(con, traces=wanted * TRACES_A_PROMPT, seed=0)
+    chosen = choose(con, traces=wanted * TRACES_A_PROBLEM, seed=0)
     assert sum(len(part.samples) for part in chosen) == wanted
 
 
@@ -41,22 +41,22 @@ def test_the_choice_depends_on_the_seed_alone(con: duckdb.DuckDBPyConnection) ->
     assert drawn(1) != drawn(2)
 
 
-def test_no_traces_are_no_prompts(con: duckdb.DuckDBPyConnection) -> None:
+def test_no_traces_are_no_problems(con: duckdb.DuckDBPyConnection) -> None:
     assert choose(con, traces=0, seed=0) == []
 
 
-def test_flagged_traces_are_named_with_their_prompts(con: duckdb.DuckDBPyConnection) -> None:
+def test_flagged_traces_are_named_with_their_problems(con: duckdb.DuckDBPyConnection) -> None:
     flagged = set(con.sql("select sample_id from flagged").fetchall())
     for part in choose(con, traces=10_000, seed=0):
         named = {(sample,) for samples in part.samples.values() for sample in samples}
         assert named <= flagged
 
 
-def test_the_trace_that_a_prompt_was_chosen_for_is_shown() -> None:
+def test_the_trace_that_a_problem_was_chosen_for_is_shown() -> None:
     ids = [f"s{at}" for at in range(20)]
     looks = [(1, "correct", "the same")] * 20
     assert "s17" in traces_to_show(ids, looks, ["s17"])
-    assert len(traces_to_show(ids, looks, ["s17"])) == TRACES_A_PROMPT
+    assert len(traces_to_show(ids, looks, ["s17"])) == TRACES_A_PROBLEM
 
 
 def test_each_round_and_status_is_shown_before_the_same_again() -> None:
@@ -75,7 +75,7 @@ def test_a_text_is_not_shown_twice_while_there_are_others() -> None:
     looks = [(1, "correct", "a")] * 6 + [(1, "correct", f"b{at}") for at in range(5)]
     ids = [f"s{at}" for at in range(len(looks))]
     texts = [looks[ids.index(sample)][2] for sample in traces_to_show(ids, looks, [])]
-    assert len(set(texts)) == TRACES_A_PROMPT
+    assert len(set(texts)) == TRACES_A_PROBLEM
 
 
 def test_they_stay_in_the_order_in_which_they_were_drawn() -> None:

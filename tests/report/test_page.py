@@ -114,7 +114,7 @@ def test_problems_without_groups_are_grouped_by_difficulty(run: Path) -> None:
     assert "sorted by luck as well as by difficulty" in html
 
 
-def test_a_share_that_are_unsolved_is_of_the_prompts_that_were_sampled(run: Path) -> None:
+def test_a_share_that_are_unsolved_is_of_the_problems_that_were_sampled(run: Path) -> None:
     for path in run.rglob("metrics.json"):
         metrics = json.loads(path.read_text())
         if metrics["round"]:

@@ -1,4 +1,4 @@
-"""Prompts and traces as they are shown, from a ledger: what was drawn, judged, selected or dropped, and why in
+"""Problems and traces as they are shown, from a ledger: what was drawn, judged, selected or dropped, and why in
 words.
 """
 
@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader
 
 from star_rft.data import write_problems
 from star_rft.files import write_table
-from star_rft.frontier.classes import CLASSES as PROMPT_CLASSES
+from star_rft.frontier.classes import CLASSES
 from star_rft.ledger import FLAGGED, SELECTION, Ledger
 from star_rft.report import labels, page
-from star_rft.report.traces import Prompt, ShownTrace, prompts_of, traces_of
+from star_rft.report.traces import ShownProblem, ShownTrace, problems_of, traces_of
 from star_rft.types import Decoding
 from tests.small_ledgers import commit, finish_round, ledger_of, problem, sample, scored, verdict
 from verifiers.types import REASONS
@@ -30,7 +30,7 @@ def why(trace: ShownTrace) -> list[str]:
     return [line.text + line.other + line.rest for line in trace.why_lines()]
 
 
-def test_traces_come_by_round_and_index_for_many_prompts_at_once(tmp_path: Path) -> None:
+def test_traces_come_by_round_and_index_for_many_problems_at_once(tmp_path: Path) -> None:
     pairs = [
         (sample(name, i, round_index=round_index), verdict()) for name in "ab" for round_index in (2, 1) for i in (1, 0)
     ]
@@ -88,8 +88,8 @@ def test_held_out_traces_are_shown_too(tmp_path: Path) -> None:
     con = ledger.connect()
     (trace,) = traces_of(con, ["d"])["d"]
     assert (trace.split, why(trace)) == ("dev", ["held out: it measures the model, and is never trained on"])
-    prompt = prompts_of(con, ["d"])["d"]
-    assert (prompt.split, prompt.class_name, prompt.evidence) == ("dev", "", None)
+    held_out = problems_of(con, ["d"])["d"]
+    assert (held_out.split, held_out.class_name, held_out.evidence) == ("dev", "", None)
 
 
 def test_the_newest_verdict_and_the_scorers_score_are_shown(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_flag_is_said_once_however_many_rounds_had_it(tmp_path: Path) -> None:
     assert len(trace.flags) == 2
 
 
-def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
+def test_a_problem_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
     asked = [problem("a", meta={"steps": 3}), problem("b", reference={"tests": ["assert f()"]})]
     write_problems(tmp_path / "problems.parquet", {"train": asked})
     ledger = ledger_of(tmp_path, [(sample("a", i), verdict("incorrect")) for i in range(4)])
@@ -142,7 +142,7 @@ def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
     second = [(sample("a", i, round_index=2), verdict()) for i in range(16)]
     commit(ledger, "u1", [*second, (sample("a", 0, round_index=2, hinted=True), verdict())])
     finish_round(ledger, 2)
-    found = prompts_of(ledger.connect(), ["b", "a", "nothing"])
+    found = problems_of(ledger.connect(), ["b", "a", "nothing"])
     assert list(found) == ["b", "a"]
     a, b = found["a"], found["b"]
     assert (a.text, a.reference, a.solution, a.meta, a.split) == (
@@ -159,8 +159,8 @@ def test_a_prompt_has_its_history_and_its_newest_class(tmp_path: Path) -> None:
     assert b.reference == '{\n "tests": [\n  "assert f()"\n ]\n}'
 
 
-def test_a_prompt_whose_text_is_gone_still_has_its_attempts(tmp_path: Path) -> None:
-    found = prompts_of(ledger_of(tmp_path, [(sample("a", 0), verdict())]).connect(), ["a"])["a"]
+def test_a_problem_whose_text_is_gone_still_has_its_samples(tmp_path: Path) -> None:
+    found = problems_of(ledger_of(tmp_path, [(sample("a", 0), verdict())]).connect(), ["a"])["a"]
     assert (found.text, found.reference, found.split) == ("", "", "train")
 
 
@@ -168,7 +168,7 @@ def test_every_reason_class_and_flag_has_words() -> None:
     from star_rft.evaluation.trace_audit import KINDS
 
     assert set(labels.VERDICTS) == set(REASONS)
-    assert set(labels.CLASSES) == set(PROMPT_CLASSES)
+    assert set(labels.CLASSES) == set(CLASSES)
     assert set(labels.FLAGGED) == set(KINDS)
 
 
@@ -180,9 +180,9 @@ def card(trace: ShownTrace, macro: str = "trace_card") -> str:
     return str(getattr(environment.get_template("traces.html").module, macro)(trace))
 
 
-def head(prompt: Prompt) -> str:
+def head(problem: ShownProblem) -> str:
     environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
-    return str(environment.get_template("traces.html").module.prompt_head(prompt))  # type: ignore[attr-defined]
+    return str(environment.get_template("traces.html").module.problem_head(problem))  # type: ignore[attr-defined]
 
 
 def test_a_card_marks_the_answer_and_what_is_false(tmp_path: Path) -> None:
@@ -198,13 +198,13 @@ def test_a_card_marks_the_answer_and_what_is_false(tmp_path: Path) -> None:
 HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'"
 
 
-def test_whatever_a_card_and_a_prompt_show_is_escaped(tmp_path: Path) -> None:
+def test_whatever_a_card_and_a_problem_show_is_escaped(tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.parquet", {"train": [problem("a", reference=HOSTILE, meta={HOSTILE: HOSTILE})]})
     ledger = ledger_of(tmp_path, [(sample("a", 0, f"{HOSTILE}\n#### {HOSTILE}"), verdict("incorrect", HOSTILE))])
     row = {"in_round": 1, "sample_id": sample("a", 0).id, "problem_id": "a", "kind": HOSTILE, "detail": HOSTILE}
     write_table(tmp_path / "rounds" / "001" / "flagged.parquet", pa.Table.from_pylist([row], schema=FLAGGED))
     con = ledger.connect()
-    html = card(traces_of(con, ["a"])["a"][0]) + head(prompts_of(con, ["a"])["a"])
+    html = card(traces_of(con, ["a"])["a"][0]) + head(problems_of(con, ["a"])["a"])
     assert html.count("&lt;script&gt;") >= 6
     for part in ("<script", "<img", '"><img'):
         assert part not in html

@@ -76,10 +76,10 @@ def test_earlier_rounds_are_replayed_only_when_asked(tmp_path: Path) -> None:
     assert len(chosen(ledger, round_index=1, rounds="all")) == 1
 
 
-def test_per_prompt_weights_sum_to_one_a_problem(tmp_path: Path) -> None:
+def test_per_problem_weights_sum_to_one_a_problem(tmp_path: Path) -> None:
     pairs = [(sample("a", i, f"{i} + 1 = {i + 1}"), verdict()) for i in range(3)]
     pairs += [(sample("a", 9), verdict("incorrect")), (sample("b", 0), verdict())]
-    rows = chosen(ledger_of(tmp_path, pairs), weighting="per_prompt")
+    rows = chosen(ledger_of(tmp_path, pairs), weighting="per_problem")
     weights: Counter[str] = Counter()
     for row in rows:
         weights[row["problem_id"]] += row["weight"]

@@ -32,16 +32,16 @@ HOSTILE_PATHS = [
     f"/?q={ASKED}",
     f"/?by=trace&q={ASKED}",
     f"/?status={ASKED}&group={ASKED}&why={ASKED}&flag={ASKED}&sort={ASKED}&by={ASKED}&page={ASKED}&{ASKED}={ASKED}",
-    "/prompt/p",
-    f"/prompt/p?q={ASKED}&why={ASKED}",
-    f"/prompt/{ASKED}",
+    "/problem/p",
+    f"/problem/p?q={ASKED}&why={ASKED}",
+    f"/problem/{ASKED}",
     f"/trace/{ASKED}",
     f"/{ASKED}",
 ]
 
 
 def finish_and_flag(ledger: Ledger, round_index: int) -> None:
-    """Class the prompts, select and flag, as the loop does."""
+    """Class the problems, select and flag, as the loop does."""
     finish_round(ledger, round_index)
     flagged = ledger.connect().sql(
         "select in_round, sample_id, s.problem_id, 'invalid_step' as kind, '1 + 1 = 3' as detail from selection s"
@@ -51,7 +51,7 @@ def finish_and_flag(ledger: Ledger, round_index: int) -> None:
 
 
 def write_run(folder: Path) -> Ledger:
-    """Six prompts, of which one is held out and one never sampled, two rounds, 3 to 5 traces each."""
+    """Six problems, of which one is held out and one never sampled, two rounds, 3 to 5 traces each."""
     steps = (1, 2, 2, 10, 3)
     asked = [
         problem(name, f"What is {name}?", meta={"steps": count}) for name, count in zip("abcdu", steps, strict=True)
@@ -82,7 +82,7 @@ def write_run(folder: Path) -> Ledger:
 
 
 def write_hostile_run(folder: Path) -> None:
-    """Whatever a run can hold is hostile: prompt, reference, solution, meta, completion, answer, names, reasons."""
+    """Whatever a run can hold is hostile: problem, reference, solution, meta, completion, answer, names, reasons."""
     asked = Problem("p", HOSTILE, HOSTILE, HOSTILE, HOSTILE, {"steps": HOSTILE, HOSTILE: HOSTILE})
     write_problems(folder / "problems.parquet", {"train": [asked]})
     found = replace(verdict("incorrect", HOSTILE), verifier=HOSTILE, version=HOSTILE)

@@ -26,10 +26,10 @@ def rows(html: str) -> list[str]:
     return re.findall(r'<li class="row.*?</li>', html, re.DOTALL)
 
 
-def test_the_list_shows_prompts_with_their_class_and_history(address: str) -> None:
+def test_the_list_shows_problems_with_their_class_and_history(address: str) -> None:
     html = get(address)
-    assert "6 prompts with 34 sampled traces" in html
-    found = {re.search(r"/prompt/(\w+)", row)[1]: row for row in rows(html)}  # type: ignore[index]
+    assert "6 problems with 34 sampled traces" in html
+    found = {re.search(r"/problem/(\w+)", row)[1]: row for row in rows(html)}  # type: ignore[index]
     assert set(found) == set("abcdhu")
     assert "no survivors" in found["b"]
     assert "round 1 0 of 3, round 2 0 of 3" in found["b"]
@@ -50,8 +50,8 @@ def test_the_list_of_traces_says_what_each_was_and_why_it_was_dropped(address: s
 
 def test_a_filter_narrows_and_its_choice_is_marked(address: str) -> None:
     html = get(address, "/?status=incorrect&round=2")
-    assert {re.search(r"/prompt/(\w+)", row)[1] for row in rows(html)} == {"b", "c"}  # type: ignore[index]
-    assert '<b class="number">2</b> prompts, <b class="number">6</b> traces' in html
+    assert {re.search(r"/problem/(\w+)", row)[1] for row in rows(html)} == {"b", "c"}  # type: ignore[index]
+    assert '<b class="number">2</b> problems, <b class="number">6</b> traces' in html
     assert 'aria-current="true"><span class="value">incorrect</span>' in html
     assert "3 of 6 traces match" in html
     assert 'aria-label="remove Verdict: incorrect"' in html
@@ -76,8 +76,8 @@ def test_what_was_searched_for_is_marked_in_the_list(address: str) -> None:
     assert "Nothing is like that" in get(address, "/?q=zzz")
 
 
-def test_a_prompt_has_its_attempts_round_by_round(address: str) -> None:
-    html = get(address, "/prompt/c?status=incorrect&sort=id")
+def test_a_problem_has_its_samples_round_by_round(address: str) -> None:
+    html = get(address, "/problem/c?status=incorrect&sort=id")
     columns = html.split('<section class="round"')[1:]
     assert ["Round 1" in columns[0], "Round 2" in columns[1], len(columns)] == [True, True, 2]
     assert "1 of 4 correct, 2 trained on" in columns[0]
@@ -87,32 +87,34 @@ def test_a_prompt_has_its_attempts_round_by_round(address: str) -> None:
     assert "2 more say exactly this" in columns[0]
     assert columns[0].count(">matches<") == 3
     assert "2 of 3" in html
-    assert 'rel="prev" href="/prompt/b?status=incorrect&amp;sort=id"' in html
-    assert 'rel="next" href="/prompt/h?status=incorrect&amp;sort=id"' in html
+    assert 'rel="prev" href="/problem/b?status=incorrect&amp;sort=id"' in html
+    assert 'rel="next" href="/problem/h?status=incorrect&amp;sort=id"' in html
     assert 'href="/?status=incorrect&amp;sort=id">← all in the list' in html
     assert "reference solution" in html
 
 
 def test_a_duplicate_links_to_the_one_that_was_kept(address: str) -> None:
-    html = get(address, "/prompt/a")
+    html = get(address, "/problem/a")
     kept = sample("a", 0, round_index=2).id
     assert f'duplicate of <a href="#t-{kept}">round 2, sample 0</a> (the same list of equations)' in html
     assert html.count(f'id="t-{kept}"') == 1
 
 
-def test_a_prompt_that_is_not_in_the_list_says_so(address: str) -> None:
-    assert "not in the list" in get(address, "/prompt/a?status=incorrect")
+def test_a_problem_that_is_not_in_the_list_says_so(address: str) -> None:
+    assert "not in the list" in get(address, "/problem/a?status=incorrect")
 
 
-def test_a_trace_leads_to_its_place_on_its_prompts_page(address: str) -> None:
+def test_a_trace_leads_to_its_place_on_its_problems_page(address: str) -> None:
     one = sample("c", 1, round_index=2).id
     answer = httpx.get(f"{address}/trace/{one}?status=incorrect")
     assert answer.status_code == 307
-    assert answer.headers["location"] == f"/prompt/c?status=incorrect#t-{one}"
-    assert f'id="t-{one}"' in get(address, "/prompt/c")
+    assert answer.headers["location"] == f"/problem/c?status=incorrect#t-{one}"
+    assert f'id="t-{one}"' in get(address, "/problem/c")
 
 
-@pytest.mark.parametrize("path", ["/prompt/nothing", "/trace/nothing", "/elsewhere", "/prompt/a/b", "//evil.example/x"])
+@pytest.mark.parametrize(
+    "path", ["/problem/nothing", "/trace/nothing", "/elsewhere", "/problem/a/b", "//evil.example/x"]
+)
 def test_what_is_not_there_is_a_page_that_names_it(address: str, path: str) -> None:
     with closing(http.client.HTTPConnection(urlsplit(address).netloc)) as connection:
         connection.request("GET", path)
@@ -130,7 +132,7 @@ def test_pages_beyond_the_last_show_the_last(address: str) -> None:
 
 @pytest.mark.full
 def test_many_requests_at_once_are_answered_as_one_after_the_other(address: str) -> None:
-    paths = ["/prompt/c", "/?q=sum", "/?by=trace&status=incorrect", "/prompt/a?q=apples", "/?sort=solved&round=2"] * 6
+    paths = ["/problem/c", "/?q=sum", "/?by=trace&status=incorrect", "/problem/a?q=apples", "/?sort=solved&round=2"] * 6
 
     def main_of(path: str) -> str:
         return get(address, path).partition("<main")[2].partition("</main>")[0]
@@ -144,7 +146,7 @@ def test_many_requests_at_once_are_answered_as_one_after_the_other(address: str)
 
 
 def test_every_answer_says_what_a_page_may_do(address: str) -> None:
-    for path in ("/", "/prompt/a", "/prompt/nothing", "/icon.svg"):
+    for path in ("/", "/problem/a", "/problem/nothing", "/icon.svg"):
         headers = httpx.get(address + path).headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none';")
@@ -172,7 +174,7 @@ def test_a_page_from_elsewhere_whose_name_leads_here_is_refused(address: str, ho
     port = urlsplit(address).port
     answer = httpx.get(address, headers={"Host": host.format(port=port)})
     assert answer.status_code == 421
-    assert "prompts" not in answer.text
+    assert "problems" not in answer.text
     assert f"http://localhost:{port}" in answer.text
 
 
@@ -189,7 +191,7 @@ def test_there_is_nothing_but_looking(address: str, method: str) -> None:
 
 
 def test_head_is_get_without_the_page(address: str) -> None:
-    answer = httpx.head(f"{address}/prompt/a")
+    answer = httpx.head(f"{address}/problem/a")
     assert (answer.status_code, answer.text) == (200, "")
 
 
@@ -209,6 +211,6 @@ def test_a_run_folder_that_is_gone_is_a_page_that_says_so(tmp_path: Path) -> Non
     write_run(tmp_path / "run")
     with viewed(tmp_path / "run", tmp_path / "scratch") as (address, _):
         (tmp_path / "run").rename(tmp_path / "elsewhere")
-        answer = httpx.get(f"{address}/prompt/a")
+        answer = httpx.get(f"{address}/problem/a")
     assert answer.status_code == 500
     assert "The run folder cannot be read" in answer.text

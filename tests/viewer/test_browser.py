@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.full
 
-PATHS = ["/", "/?by=trace&status=incorrect&q=%23", "/?q=zzz", "/prompt/c?status=incorrect", "/prompt/u"]
+PATHS = ["/", "/?by=trace&status=incorrect&q=%23", "/?q=zzz", "/problem/c?status=incorrect", "/problem/u"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_page_complains_of_nothing_fits_and_can_be_read(
 def test_a_real_run_is_listed_searched_and_opened(chromium: Browser, of_finished: str) -> None:
     with opened(chromium, of_finished) as (page, complaints):
         assert page.locator(".row").count() == 25
-        assert "26 prompts" in page.inner_text(".page-head")
+        assert "26 problems" in page.inner_text(".page-head")
         page.locator(".filters a", has_text="held out (dev)").click()
         page.wait_for_url("**/?split=dev")
         assert page.locator(".row").count() == 10
@@ -58,7 +58,7 @@ def test_a_real_run_is_listed_searched_and_opened(chromium: Browser, of_finished
         page.wait_for_url("**/?q=how+many&split=dev*")
         assert page.locator("mark.hit").count() >= page.locator(".row").count() > 5
         page.locator(".row a.open").first.click()
-        page.wait_for_url("**/prompt/**")
+        page.wait_for_url("**/problem/**")
         assert [heading.inner_text() for heading in page.locator(".round h3").all()] == [
             "Round 0",
             "Round 1",
@@ -72,7 +72,7 @@ def test_columns_stand_side_by_side_where_there_is_room_and_below_each_other_whe
     chromium: Browser, address: str
 ) -> None:
     def corners(size: tuple[int, int]) -> list[dict[str, float]]:
-        with opened(chromium, f"{address}/prompt/c", size=size) as (page, _):
+        with opened(chromium, f"{address}/problem/c", size=size) as (page, _):
             return [column.bounding_box() for column in page.locator("section.round").all()]  # type: ignore[misc]
 
     left, right = corners(WIDE)
@@ -87,7 +87,7 @@ def test_many_rounds_scroll_in_their_own_frame(chromium: Browser, tmp_path: Path
     ledger = ledger_of(tmp_path / "run", [(sample("a", 0), verdict())])
     for round_index in range(2, 12):
         commit(ledger, f"u{round_index}", [(sample("a", 0, round_index=round_index), verdict())])
-    with viewed(tmp_path / "run", tmp_path / "scratch") as (url, _), opened(chromium, f"{url}/prompt/a") as (page, _):
+    with viewed(tmp_path / "run", tmp_path / "scratch") as (url, _), opened(chromium, f"{url}/problem/a") as (page, _):
         assert overflow(page) == 0
         frame = page.locator(".rounds")
         assert frame.evaluate("element => element.scrollWidth > element.clientWidth")
@@ -118,7 +118,7 @@ def test_choosing_an_order_is_enough_with_script_and_without_there_is_a_button(c
         assert "sort=id" in page.url
         assert page.locator(".row").count() == 5
         page.locator(".row a.open").first.click()
-        assert "/prompt/a" in page.url
+        assert "/problem/a" in page.url
         assert not page.locator("#open-help").is_visible()
 
 
@@ -142,11 +142,11 @@ def test_keys_move_search_and_help(chromium: Browser, address: str) -> None:
         page.keyboard.press("Escape")
         page.keyboard.press("j")
         page.keyboard.press("Enter")
-        page.wait_for_url("**/prompt/a?sort=id")
+        page.wait_for_url("**/problem/a?sort=id")
         page.keyboard.press("j")
-        page.wait_for_url("**/prompt/b?sort=id")
+        page.wait_for_url("**/problem/b?sort=id")
         page.keyboard.press("k")
-        page.wait_for_url("**/prompt/a?sort=id")
+        page.wait_for_url("**/problem/a?sort=id")
         page.keyboard.press("u")
         page.wait_for_url("**/?sort=id")
         assert complaints.all == []
@@ -166,7 +166,7 @@ def test_a_link_to_a_trace_shows_it_also_behind_others_that_say_the_same(chromiu
     from playwright.sync_api import expect
 
     hidden = sample("c", 3, round_index=2).id
-    with opened(chromium, f"{address}/prompt/c") as (page, _):
+    with opened(chromium, f"{address}/problem/c") as (page, _):
         assert not page.locator(f"#t-{hidden}").is_visible()
     with opened(chromium, f"{address}/trace/{hidden}") as (page, complaints):
         assert page.locator(f"#t-{hidden}").is_visible()
@@ -175,7 +175,7 @@ def test_a_link_to_a_trace_shows_it_also_behind_others_that_say_the_same(chromiu
 
 
 def test_landmarks_and_labels_are_there(chromium: Browser, address: str) -> None:
-    for path in ("/", "/prompt/c"):
+    for path in ("/", "/problem/c"):
         with opened(chromium, address + path) as (page, _):
             assert page.locator("main").count() == page.locator("h1").count() == 1
             assert page.get_attribute("html", "lang") == "en"
@@ -196,13 +196,13 @@ def test_a_long_text_has_a_frame_of_its_own_that_keys_can_scroll(chromium: Brows
     )
     ledger_of(tmp_path / "run", [(sample("a", 0, text), verdict())])
     with viewed(tmp_path / "run", tmp_path / "scratch") as (url, _):
-        for path in ("/", "/?by=trace", "/prompt/a"):
+        for path in ("/", "/?by=trace", "/problem/a"):
             with opened(chromium, url + path, size=NARROW) as (page, complaints):
                 open_all(page)
                 assert overflow(page) == 0, path
                 assert complaints.all == []
                 assert page.locator("body").evaluate("e => e.scrollHeight") < 4000
-        with opened(chromium, f"{url}/prompt/a") as (page, _):
+        with opened(chromium, f"{url}/problem/a") as (page, _):
             assert page.locator("pre.long").get_attribute("tabindex") == "0"
 
 
@@ -246,4 +246,4 @@ def test_a_run_that_grows_says_so_and_shows_the_rest(
             if page.locator(".notice").count() == 0:
                 break
         assert page.url.endswith("/?status=correct")
-        assert "7 prompts" in page.inner_text(".page-head")
+        assert "7 problems" in page.inner_text(".page-head")

@@ -14,7 +14,7 @@ from star_rft.ledger import Ledger
 from star_rft.viewer import index as indexing
 from star_rft.viewer import reload as shelves
 from star_rft.viewer.index import Index, stamp_of
-from star_rft.viewer.pages import prompt_page, trace_rows
+from star_rft.viewer.pages import problem_page, trace_rows
 from star_rft.viewer.reload import Shelf
 from star_rft.viewer.search import Query, find, read
 from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
@@ -54,7 +54,7 @@ def test_the_newest_verdict_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert index.traces.count == 2
     assert [counted(index, status=status) for status in ("correct", "incorrect", "unknown")] == [1, 1, 0]
     assert counted(index, q="SEVEN") == 1
-    shown = prompt_page(index, "a", own=None)
+    shown = problem_page(index, "a", own=None)
     assert shown is not None
     (column,) = shown[1]
     assert [(same.trace.status, same.trace.answer) for same in column.groups] == [
@@ -63,13 +63,13 @@ def test_the_newest_verdict_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_a_prompt_that_was_never_sampled_is_there(tmp_path: Path) -> None:
+def test_a_problem_that_was_never_sampled_is_there(tmp_path: Path) -> None:
     write_run(tmp_path)
     index = index_of(tmp_path, tmp_path)
     found = find(index, read([("class", "unseen")]))
-    assert [index.prompts.ids[number] for number in found.prompts] == ["u"]
+    assert [index.problems.ids[number] for number in found.problems] == ["u"]
     assert found.traces == 0
-    shown = prompt_page(index, "u", own=None)
+    shown = problem_page(index, "u", own=None)
     assert shown is not None
     assert (shown[0].text, shown[1]) == ("What is u?", [])
 
@@ -77,14 +77,14 @@ def test_a_prompt_that_was_never_sampled_is_there(tmp_path: Path) -> None:
 def test_a_run_that_has_sampled_nothing_yet_can_be_looked_at(tmp_path: Path) -> None:
     write_problems(tmp_path / "problems.parquet", {"train": [problem("a")]})
     index = index_of(tmp_path, tmp_path)
-    assert (index.traces.count, len(find(index, Query()).prompts), find(index, Query()).pages(Query())) == (0, 1, 1)
-    assert prompt_page(index, "a", own=None) is not None
+    assert (index.traces.count, len(find(index, Query()).problems), find(index, Query()).pages(Query())) == (0, 1, 1)
+    assert problem_page(index, "a", own=None) is not None
     assert trace_rows(index, Query(by="trace"), find(index, Query(by="trace")), 1) == []
 
 
 def test_a_ledger_without_a_file_of_problems_can_be_looked_at(tmp_path: Path) -> None:
     index = index_of(ledger_of(tmp_path, [(sample("a", 0), verdict())]).run_dir, tmp_path)
-    assert [index.prompts.ids[number] for number in find(index, Query()).prompts] == ["a"]
+    assert [index.problems.ids[number] for number in find(index, Query()).problems] == ["a"]
 
 
 def test_a_group_with_quotes_in_its_name_is_a_name_and_no_path(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_run_folder_is_left_alone_also_where_its_last_line_is_just_being_wri
     before = files_of(run)
     index = index_of(run, scratch)
     find(index, read([("q", "apples")]))
-    prompt_page(index, "c", own=None)
+    problem_page(index, "c", own=None)
     assert files_of(run) == before
     assert index.traces.count == 34
 
@@ -110,7 +110,7 @@ def test_names_with_quotes_are_names(tmp_path: Path) -> None:
     run = tmp_path / "it's a 'run'"
     write_run(run)
     index = index_of(run, tmp_path / "s'cratch")
-    assert prompt_page(index, "a", own=None) is not None
+    assert problem_page(index, "a", own=None) is not None
 
 
 def waiting_for(shelf: Shelf, index: Index) -> Index:

@@ -1,4 +1,4 @@
-"""What a page shows of a text, and how a prompt's traces stand side by side."""
+"""What a page shows of a text, and how a problem's traces stand side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.viewer.pages import bits, hits_of, prompt_page, prompt_rows, trace_rows
+from star_rft.viewer.pages import bits, hits_of, problem_page, problem_rows, trace_rows
 from star_rft.viewer.search import Query, find, read
 from tests.small_ledgers import commit, ledger_of, sample, verdict
 from tests.viewer.looked import finish_and_flag, index_of, write_run
@@ -63,7 +63,7 @@ def test_those_who_say_the_same_stand_behind_the_one_that_was_kept(tmp_path: Pat
     pairs.append((replace(sample("a", 5, "1 + 1 = 2"), hinted=True), verdict()))
     ledger = ledger_of(tmp_path, pairs)
     finish_and_flag(ledger, 1)
-    shown = prompt_page(index_of(tmp_path, tmp_path), "a", own=None)
+    shown = problem_page(index_of(tmp_path, tmp_path), "a", own=None)
     assert shown is not None
     (column,) = shown[1]
     groups = [[same.trace.sample_index, *(other.sample_index for other in same.others)] for same in column.groups]
@@ -71,12 +71,12 @@ def test_those_who_say_the_same_stand_behind_the_one_that_was_kept(tmp_path: Pat
     assert (column.samples, column.correct, column.selected) == (5, 3, 1)
 
 
-def test_a_row_says_how_many_of_a_prompts_traces_were_found_and_where(tmp_path: Path) -> None:
+def test_a_row_says_how_many_of_a_problems_traces_were_found_and_where(tmp_path: Path) -> None:
     write_run(tmp_path)
     index = index_of(tmp_path, tmp_path)
     query = read([("q", "sum 1"), ("round", "2")])
     found = find(index, query)
-    (row,) = prompt_rows(index, query, found, 1)
+    (row,) = problem_rows(index, query, found, 1)
     assert (row.id, row.hits, row.traces, row.samples, row.correct) == ("a", 1, 8, 8, 8)
     assert [(bar.round, bar.samples, bar.correct) for bar in row.bars] == [(1, 4, 4), (2, 4, 4)]
     assert [bit.text for bit in row.example if bit.is_hit] == ["Sum 1"]
@@ -84,10 +84,10 @@ def test_a_row_says_how_many_of_a_prompts_traces_were_found_and_where(tmp_path: 
     assert hits_of(index, found, "nothing") == set()
 
 
-def test_hinted_samples_are_no_measure_of_a_prompt(tmp_path: Path) -> None:
+def test_hinted_samples_are_no_measure_of_a_problem(tmp_path: Path) -> None:
     write_run(tmp_path)
     index = index_of(tmp_path, tmp_path)
-    (row,) = (row for row in prompt_rows(index, Query(), find(index, Query()), 1) if row.id == "c")
+    (row,) = (row for row in problem_rows(index, Query(), find(index, Query()), 1) if row.id == "c")
     assert (row.traces, row.samples, row.correct) == (10, 8, 2)
     assert [bar.samples for bar in row.bars] == [4, 4]
 
@@ -98,7 +98,7 @@ def test_what_a_verifier_complains_of_is_not_called_an_answer(tmp_path: Path) ->
     query = Query(by="trace")
     (row,) = trace_rows(index, query, find(index, query), 1)
     assert (row.answer_label, row.answer) == ("says", "test 3 failed")
-    shown = prompt_page(index, "a", own=None)
+    shown = problem_page(index, "a", own=None)
     assert shown is not None
     assert shown[1][0].groups[0].trace.answer_label == "verifier says"
 

@@ -16,7 +16,7 @@ from star_rft.viewer.search import Query, find, place, read
 from tests.small_ledgers import commit, ledger_of, problem, sample, verdict
 from tests.viewer.looked import finish_and_flag, index_of, write_run
 
-# One row a trace, as SQL over the ledger's views says it; and one without a trace for the prompt never sampled.
+# One row a trace, as SQL over the ledger's views says it; and one without a trace for the problem never sampled.
 BY_HAND = """
 with chosen as (
   select sample_id, case when bool_or(is_selected) then 'selected' else arg_min(why, in_round) end as why
@@ -26,7 +26,7 @@ class as (select problem_id, "class" from frontier where in_round = 2)
 select p.problem_id, t.sample_id, coalesce(t.split, p.split) as split, t.status, t.reason, t.round::varchar as round,
   coalesce(why, if(t.sample_id is null, null, 'none')) as why, flag, "class",
   if(hinted, 'yes', 'no') as hinted, if(invalid_steps > 0, 'yes', 'no') as invalid_step, p.meta ->> '$.steps' as
-  "group", lower(p.prompt) as prompt_text, lower(t.text) || chr(31) || coalesce(lower(t.answer), '') as said
+  "group", lower(p.prompt) as problem_text, lower(t.text) || chr(31) || coalesce(lower(t.answer), '') as said
 from problems p left join traces t using (problem_id) left join chosen using (sample_id)
 left join flags using (sample_id) left join class using (problem_id)
 """
@@ -46,7 +46,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, list[dict[s
 def is_match(row: dict[str, Any], chosen: dict[str, str], text: str) -> bool:
     if any(row[name] != value for name, value in chosen.items()):
         return False
-    return not text or text in row["prompt_text"] or (row["said"] is not None and text in row["said"])
+    return not text or text in row["problem_text"] or (row["said"] is not None and text in row["said"])
 
 
 def by_hand(rows: list[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ EACH = [{name: value} for name, values in VALUES.items() for value in values]
 PAIRS = [one | other for one, other in combinations(EACH[::2], 2) if set(one) != set(other)]
 
 
-@pytest.mark.parametrize("by", ["prompt", "trace"])
+@pytest.mark.parametrize("by", ["problem", "trace"])
 @pytest.mark.parametrize("text", ["", "#### 2", "apples", "what is c"])
 def test_every_filter_and_pair_finds_what_counting_by_hand_finds(
     looked: tuple[Index, list[dict[str, Any]]], text: str, by: str
@@ -79,12 +79,12 @@ def test_every_filter_and_pair_finds_what_counting_by_hand_finds(
         query = read([*chosen.items(), ("q", text), ("by", by)])
         found, expected = find(index, query, group_title="steps"), by_hand(rows, query)
         assert found.traces == sum(row["sample_id"] is not None for row in expected), chosen
-        assert {index.prompts.ids[number] for number in found.prompts} == {row["problem_id"] for row in expected}, (
+        assert {index.problems.ids[number] for number in found.problems} == {row["problem_id"] for row in expected}, (
             chosen
         )
 
 
-@pytest.mark.parametrize("by", ["prompt", "trace"])
+@pytest.mark.parametrize("by", ["problem", "trace"])
 @pytest.mark.parametrize(
     "chosen", [{}, {"status": "correct"}, {"round": "2", "why": "duplicate"}, {"flag": "invalid_step"}]
 )
@@ -127,11 +127,11 @@ def test_the_pages_hold_everything_found_once_and_in_order(
         )
 
 
-def test_the_orders_of_prompts(looked: tuple[Index, list[dict[str, Any]]]) -> None:
+def test_the_orders_of_problems(looked: tuple[Index, list[dict[str, Any]]]) -> None:
     index, _ = looked
 
     def ids(sort: str) -> str:
-        return "".join(index.prompts.ids[number] for number in find(index, read([("sort", sort)])).prompts)
+        return "".join(index.problems.ids[number] for number in find(index, read([("sort", sort)])).problems)
 
     assert ids("id") == "abcdhu"
     assert ids("traces") == "cabhdu"
@@ -148,14 +148,14 @@ def test_the_newest_solved_come_first(tmp_path: Path) -> None:
     commit(ledger, "u1", [(sample(name, 0, round_index=2), verdict()) for name in "ab"])
     index = index_of(tmp_path, tmp_path, group_by=None)
     found = find(index, read([("sort", "solved")]))
-    assert [index.prompts.ids[number] for number in found.prompts] == ["b", "a"]
+    assert [index.problems.ids[number] for number in found.problems] == ["b", "a"]
     assert [one.name for one in found.filters if one.name == "group"] == []
 
 
-def test_a_prompt_knows_its_neighbours_in_the_list(looked: tuple[Index, list[dict[str, Any]]]) -> None:
+def test_a_problem_knows_its_neighbours_in_the_list(looked: tuple[Index, list[dict[str, Any]]]) -> None:
     index, _ = looked
     found = find(index, read([("status", "correct"), ("sort", "id")]))
-    assert [index.prompts.ids[number] for number in found.prompts] == ["a", "c", "d", "h"]
+    assert [index.problems.ids[number] for number in found.problems] == ["a", "c", "d", "h"]
     first, middle = place(index, found, "a"), place(index, found, "c")
     assert first is not None
     assert middle is not None
@@ -182,7 +182,7 @@ def test_a_text_is_found_in_any_case_and_as_it_stands(
 ) -> None:
     index, _ = looked
     found = find(index, read([("q", text)]))
-    assert {index.prompts.ids[number] for number in found.prompts} == expected
+    assert {index.problems.ids[number] for number in found.problems} == expected
 
 
 def test_ids_are_found_too_but_not_a_few_digits_of_one(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_many_choices_are_counted_and_the_chosen_one_is_shown(tmp_path: Path) ->
     assert len(groups.choices) == search.CHOICES_SHOWN + 1
 
 
-def test_counting_prompts_is_the_same_where_there_are_too_many_values_for_a_table(
+def test_counting_problems_is_the_same_where_there_are_too_many_values_for_a_table(
     looked: tuple[Index, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index, _ = looked

@@ -70,5 +70,5 @@ def test_a_filter_stands_in_one_place_whatever_the_order_of_clicks() -> None:
     assert [name for name, _ in one.chosen] == [found.name for found in FILTERS if found.name in ("status", "round")]
 
 
-def test_a_prompts_page_remembers_the_list_and_quotes_its_id() -> None:
-    assert Query(text="x").below("a/b?c") == "/prompt/a/b%3Fc?q=x"
+def test_a_problems_page_remembers_the_list_and_quotes_its_id() -> None:
+    assert Query(text="x").below("a/b?c") == "/problem/a/b%3Fc?q=x"

@@ -51,7 +51,7 @@ def test_it_prints_its_address_answers_and_ends_cleanly_with_nothing_changed(fin
     with viewer(run, "--port", "0", temporary=temporary) as (address, process):
         page = httpx.get(address)
         assert page.status_code == 200
-        assert "26 prompts" in page.text
+        assert "26 problems" in page.text
         assert "steps" in page.text
         assert httpx.get(f"{address}?q=sells&by=trace").status_code == 200
         process.send_signal(signal.SIGINT)

@@ -37,17 +37,17 @@
   function filterTraces() {
     const form = document.getElementById("trace-filter");
     if (!form) return;
-    const prompts = [...document.querySelectorAll("[data-prompt]")];
+    const problems = [...document.querySelectorAll("[data-problem]")];
     const count = document.getElementById("trace-count");
     const wanted = (name) => form.elements[name].value;
     const apply = () => {
       const words = wanted("text").toLowerCase();
       let shown = 0;
-      for (const prompt of prompts) {
+      for (const problem of problems) {
         let visible = 0;
-        const hasKind = !wanted("kind") || prompt.dataset.kinds.split(" ").includes(wanted("kind"));
-        const inHead = prompt.querySelector("[data-head]").textContent.toLowerCase().includes(words);
-        for (const trace of prompt.querySelectorAll("[data-trace]")) {
+        const hasKind = !wanted("kind") || problem.dataset.kinds.split(" ").includes(wanted("kind"));
+        const inHead = problem.querySelector("[data-head]").textContent.toLowerCase().includes(words);
+        for (const trace of problem.querySelectorAll("[data-trace]")) {
           const fits =
             hasKind &&
             (!wanted("status") || trace.dataset.status === wanted("status")) &&
@@ -57,17 +57,17 @@
           trace.hidden = !fits;
           visible += fits;
         }
-        prompt.hidden = !visible;
+        problem.hidden = !visible;
         shown += visible;
       }
       const isFiltered = [...new FormData(form).values()].some(Boolean);
       for (const more of document.querySelectorAll("details.more")) {
         if (isFiltered && !more.open) { more.open = true; more.dataset.opened = ""; }
         if (!isFiltered && "opened" in more.dataset) { more.open = false; delete more.dataset.opened; }
-        more.hidden = !more.querySelector("[data-prompt]:not([hidden])");
+        more.hidden = !more.querySelector("[data-problem]:not([hidden])");
       }
       for (const part of document.querySelectorAll("[data-part]")) {
-        part.hidden = !part.querySelector("[data-prompt]:not([hidden])");
+        part.hidden = !part.querySelector("[data-problem]:not([hidden])");
       }
       count.textContent = shown ? `${shown} traces ${isFiltered ? "fit" : "in all"}` : "No trace fits; clear a filter.";
     };

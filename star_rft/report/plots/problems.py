@@ -1,4 +1,4 @@
-"""What became of the train problems: figures by round."""
+"""Plots of the train problems: how many were solved in each round, and how they moved between classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASS_COLOURS = {
 FLOW_HEIGHT, FLOW_PAD = 380, 16
 
 
-def prompt_plots(facts: Facts) -> Iterator[Plot]:
+def problem_plots(facts: Facts) -> Iterator[Plot]:
     """Yield the figures that this run has figures for."""
     if any(report.problems_sampled for report in facts.trained):
         yield coverage(facts)
