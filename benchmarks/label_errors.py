@@ -42,8 +42,7 @@ from star_rft.statistics import Floats, bootstrap, paired
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "star_rft" / "configs" / "quickstart.yaml"
-PROMPTS, SAMPLES, SHARE = 500, 16, 0.05
-PART = 500_000
+PROBLEMS, SAMPLES, SHARE = 500, 16, 0.05
 # Nothing is measured on held-out problems here, so few are sampled; training does not depend on them.
 OVERRIDES = {"sample.n": SAMPLES, "eval.n": 1, "eval.k": [1], "data.train.options": {}, "data.dev.options.n": 20}
 # Only the base and the last round are evaluated. No round is rolled back, so that all conditions train as often.
@@ -67,12 +66,12 @@ def rows_of(seed: int | None, *, share: float = SHARE) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = [
         {"question": p.question, "answer": p.answer, "steps": p.steps, "true": None}
-        for p in generate(PROMPTS, split="train", seed=1, steps=(1, 7))
+        for p in generate(PROBLEMS, split="train", seed=1, steps=(1, 7))
     ]
     if seed is None:
         return rows
     rng = random.Random(f"suspects {seed}")
-    for turn, index in enumerate(rng.sample(range(PROMPTS), round(share * PROMPTS))):
+    for turn, index in enumerate(rng.sample(range(PROBLEMS), round(share * PROBLEMS))):
         rows[index] = corrupted(rows[index], kind=turn % 3, rng=rng)
     return rows
 
@@ -289,9 +288,11 @@ def each(values: Sequence[float] | Floats, form: str) -> str:
 
 def scale(*, problems: int, each: int) -> None:
     """Class many problems, and a tenth of them, each in a process of its own."""
+    import ledger_of_votes
+
     for count in (problems // 10, problems):
         with tempfile.TemporaryDirectory() as folder:
-            write_ledger(Path(folder), problems=count, each=each)
+            ledger_of_votes.write(Path(folder), problems=count, each=each)
             done = subprocess.run(
                 [sys.executable, __file__, "--classify", folder], check=True, capture_output=True, text=True
             )
@@ -300,59 +301,6 @@ def scale(*, problems: int, each: int) -> None:
             f"{count:>10,} problems, {count * each:>10,} traces: classed in {figures['seconds']:6.2f} s,"
             f" peak memory {figures['peak_mb']:,.0f} MiB; {figures['classes']}"
         )
-
-
-def write_ledger(folder: Path, *, problems: int, each: int) -> None:
-    """Two rounds, `each` samples a problem in all; rates of their own, and one reference in 20 is wrong."""
-    import duckdb
-
-    from star_rft.files import write_table
-    from star_rft.ledger import PROBLEMS, SAMPLES, VERDICTS, Ledger, described
-
-    ledger, con = Ledger(folder, is_writer=True), duckdb.connect()
-    con.execute(
-        "create macro chance(i, salt) as (hash(i * 7 + salt) % 1000003) / 1000003.0;"
-        "create macro pid(p) as printf('%016x', hash(p));"
-        "create macro answer(p) as (p % 97)::varchar"
-    )
-    problems = con.sql(
-        "select 'train' as split, pid(p) as id, 'How many are there?' as prompt, '\"' || answer(p) || '\"'"
-        " as reference,"
-        f" 'math' as verifier, null as solution, '{{}}' as meta from range({problems}) t(p)"
-    )
-    write_table(folder / "problems.parquet", problems.to_arrow_table().cast(PROBLEMS))
-    for start in range(0, problems * each, PART):
-        stop = min(start + PART, problems * each)
-        con.execute(
-            "create or replace temp table drawn as select *,"
-            " case when is_right then (case when chance(p, 2) < 0.05 then '-1' else answer(p) end)"
-            "   else (100 + hash(i) % 12)::varchar end as answer"
-            f" from (select i, i // {each} as p, chance(i, 0) < chance(i // {each}, 1) as is_right"
-            f"   from range({start}, {stop}) t(i))"
-        )
-        samples = con.sql(
-            "select printf('%016x', hash(i + 1000000007)) as sample_id, pid(p) as problem_id, 'train' as split,"
-            f" (1 + 2 * (i % {each}) // {each})::int as round, (i % {each})::int as sample_index, 'm' as model,"
-            " 'd' as decode_id, 'p' as prompt_sha, i::ubigint as seed, false as hinted, 'It is ' || answer as text,"
-            " [1, 2, 3] as token_ids, 3 as tokens, 'stop' as finish_reason, -1.0 as logprob, false as leaks_hint,"
-            " true as ids_are_sampled from drawn"
-        )
-        verdicts = con.sql(
-            "select printf('%016x', hash(i + 1000000007)) as sample_id, 'math' as verifier, '2' as version,"
-            " if(answer = answer(p), 'correct', 'incorrect') as status, (answer = answer(p))::double as score, answer,"
-            " if(answer = answer(p), 'match', 'mismatch') as reason, 0.0 as verify_seconds,"
-            " printf('%016x', hash(i)) as text_key, printf('%016x', hash(i // 2)) as equation_key,"
-            " printf('%016x', hash(i)) as program_key, (i % 10 = 0)::int as invalid_steps, 2 as key_version, 1 as part"
-            " from drawn"
-        )
-        tables = {
-            "samples": samples.to_arrow_table().cast(SAMPLES),
-            "verdicts": verdicts.to_arrow_table().cast(VERDICTS),
-        }
-        parts = {name: f"{name}/u{start:09d}.parquet" for name in tables}
-        for name, table in tables.items():
-            write_table(folder / "ledger" / parts[name], table)
-        ledger.adopt(described(ledger.folder, f"u{start:09d}", parts, rows=stop - start, tokens=0, seconds={}))
 
 
 def timed_classes(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python benchmarks/plan.py                    # 1,000,000 problems with 4 samples each, and a tenth of that
 
-The ledger is synthetic (benchmarks/label_errors.py makes it). `Scheduler.next` counts it in DuckDB, asks the adaptive
+The ledger is synthetic (benchmarks/ledger_of_votes.py). `Scheduler.next` counts it in DuckDB, asks the adaptive
 budget, and writes and reads the wave; the sampler is asked for its batch size only. Each size runs in a process of its
 own.
 """
@@ -85,11 +85,11 @@ def main() -> None:
         print(json.dumps(plan(args.run, args.problems)))
         return
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    from label_errors import write_ledger
+    import ledger_of_votes
 
     for problems in (args.problems // 10, args.problems):
         with tempfile.TemporaryDirectory() as folder:
-            write_ledger(Path(folder), problems=problems, each=EACH)
+            ledger_of_votes.write(Path(folder), problems=problems, each=EACH)
             command = [sys.executable, __file__, "--run", folder, "--problems", str(problems)]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(

@@ -85,3 +85,18 @@ def copy_of_tiny(folder: Path, index: int) -> str:
     model.save_pretrained(folder / f"model-{index}")
     tokenizer.save_pretrained(folder / f"model-{index}")
     return str(folder / f"model-{index}")
+
+
+def letters_tokenizer(*, adds_bos: bool = True, chat_template: str | None = None) -> PreTrainedTokenizerFast:
+    """One token a character, with bos, eos and unk."""
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 {}:?.<>|_/\n"
+    made = tokenizer_of(
+        ["<s>", "</s>", "<unk>", *letters],
+        unknown="<unk>",
+        begins_with=["<s>"] if adds_bos else [],
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
+    made.chat_template = chat_template
+    return made

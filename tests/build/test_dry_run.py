@@ -11,7 +11,7 @@ from star_rft.build.dry_run import preview
 from star_rft.errors import UserError
 from star_rft.models import ASSETS, ModelError
 from tests.conventions import CLOSE, CONVENTIONS, save_turn_model
-from tests.engines.hf.test_architectures import REFUSED, random_model
+from tests.engines.hf.architectures import REFUSED, random_model
 from tests.small_models import saved
 from tests.small_runs import write_config
 

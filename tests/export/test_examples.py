@@ -20,8 +20,8 @@ from star_rft.models import ASSETS
 from star_rft.training.dataset import Row
 from star_rft.types import Problem
 from tests.conventions import BETWEEN, CLOSE, EOS, turn_tokenizer
-from tests.data.test_prompts import tokenizer as letters
 from tests.export.calling import export, lines, snippet, trained_by_trl
+from tests.small_models import letters_tokenizer
 
 
 def test_what_goes_out_is_what_training_saw(finished: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def pieces(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def test_a_beginning_that_a_tokenizer_adds_is_in_the_text_only_where_nobody_adds_it() -> None:
-    prompts = Prompter(letters(), template="Q: {question}\nA:")
+    prompts = Prompter(letters_tokenizer(), template="Q: {question}\nA:")
     problem = Problem("p", "What?", "2", "exact")
     item = ExampleRow(1, Row("trace", problem, " Two"), prompts.render(problem))
     assert for_examples("trl", prompts).row(item)["prompt"] == "Q: What?\nA:"

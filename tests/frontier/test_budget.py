@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from star_rft.frontier.gains import (
     Ints,
     ProblemCounts,
 )
+from tests.frontier.problem_counts import counts
 
 MAX_TOKENS = 50
 PLANS: list[Budget] = [
@@ -22,22 +22,6 @@ PLANS: list[Budget] = [
     Adaptive(cap=3, most=20),
     Adaptive(cap=3, most=20, worth=0.0, first=2.0),
 ]
-
-
-def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: Any) -> ProblemCounts:
-    size = len(samples)
-    seen = ProblemCounts(
-        samples_N=np.array(samples),
-        correct_N=np.array(correct),
-        distinct_N=np.array(correct if distinct is None else distinct),
-        distinct_of_N=np.array(correct),
-        tokens_N=10 * np.array(samples),
-        past_samples_N=np.zeros(size),
-        past_correct_N=np.zeros(size),
-        is_quarantined_N=np.zeros(size, dtype=bool),
-        order_N=np.arange(size),
-    )
-    return replace(seen, **changes)
 
 
 class Prompts:

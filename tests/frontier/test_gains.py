@@ -18,7 +18,7 @@ from star_rft.frontier.gains import (
     mean_lengths,
     pass_rate_prior,
 )
-from tests.frontier.test_budget import counts
+from tests.frontier.problem_counts import counts
 
 
 def test_the_prior_of_pass_rates_is_found_again_also_where_sampling_stopped_at_success() -> None:

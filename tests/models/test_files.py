@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GptOssConfig
 
 from star_rft.models import ModelError, check_model, initialise, load, load_tokenizer
-from tests.models.test_weights import SIZES, configured, rewritten, saved_random
+from tests.models.checkpoints import SIZES, configured, rewritten, saved_random
 from tests.small_models import save_random_llama
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n"

@@ -14,7 +14,7 @@ from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, initialise, load, longest_sequence, text_config
 from star_rft.training.memory import shape_of
-from tests.models.test_weights import SIZES, configured
+from tests.models.checkpoints import SIZES, configured
 from tests.small_models import character_tokenizer, saved
 from tests.tiers import fast_only
 

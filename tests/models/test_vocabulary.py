@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 from transformers import GenerationConfig
 
 from star_rft.models import ModelError, check_model, load
-from tests.models.test_weights import configured
+from tests.models.checkpoints import configured
 from tests.small_models import character_tokenizer, save_random_llama
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, load
-from tests.small_models import save_random_llama, saved
+from tests.models.checkpoints import SIZES, configured, rewritten, saved_random
+from tests.small_models import save_random_llama
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-}  # fmt: skip
 GPT2: dict[str, Any] = {
     "vocab_size": 40, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
@@ -44,23 +39,6 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "deepseek_v3": lambda: architectures.DeepseekV3Config(**SIZES | {"num_key_value_heads": 4}, **MLA),
     "mamba": lambda: architectures.MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, eos_token_id=2),
 }
-
-
-def saved_random(folder: Path, config: PreTrainedConfig) -> Path:
-    torch.manual_seed(0)
-    return saved(AutoModelForCausalLM.from_config(config), folder)
-
-
-def rewritten(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
-    file = folder / "model.safetensors"
-    save_file(change(load_file(file)), file, metadata={"format": "pt"})
-    return folder
-
-
-def configured(folder: Path, **values: Any) -> Path:
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
-    return folder
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,23 +18,8 @@ from star_rft.report.page import command, write_page
 from star_rft.report.plots.held_out import by_group
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
+from tests.report.plot_names import PLOTS
 from tests.small_ledgers import commit, sample, verdict
-
-# What a page of a finished run draws; `curves` need more than one sample a problem, `by_group` groups.
-PLOTS = {
-    "by_round",
-    "curves",
-    "by_group",
-    "coverage",
-    "flows",
-    "funnel",
-    "distinct_solutions",
-    "kl",
-    "lengths",
-    "seconds",
-    "tokens",
-    "timeline",
-}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 from star_rft.ledger import Ledger
 from star_rft.report.page import write_page
 from tests.browser import NARROW, WIDE, chromium, faint_texts, opened, overflow
-from tests.report.test_page import PLOTS
+from tests.report.plot_names import PLOTS
 from tests.small_ledgers import commit, sample, verdict
 
 pytestmark = pytest.mark.full

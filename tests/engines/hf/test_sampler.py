@@ -13,17 +13,9 @@ from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
 from star_rft.models import ASSETS
 from star_rft.types import Completion, Decoding, Request
+from tests.engines.hf.requests import PROMPTS, greedy_by_generate, requests_for
 
 PLAIN = Decoding(temperature=1.0, max_tokens=40)
-PROMPTS = ["once upon a time", "a", "the cat sat on the mat. ", "x.y", "hello there", "wx", "q" * 30]
-
-
-def requests_for(prompts: list[str], samples: int, *, base_seed: int = 0) -> list[Request]:
-    return [
-        Request(f"p{i}", sample_index, prompt, seed=(base_seed << 40) + (i << 20) + sample_index)
-        for i, prompt in enumerate(prompts)
-        for sample_index in range(samples)
-    ]
 
 
 def by_request(completions: list[Completion]) -> dict[tuple[str, int], Completion]:
@@ -34,19 +26,6 @@ def plain_model(checkpoint: Path) -> Any:
     """The model as transformers loads it; `generate` is not among what its type has."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     return model.eval()
-
-
-def greedy_by_generate(model: Any, ids: list[int], max_tokens: int) -> list[int]:
-    output = model.generate(
-        torch.tensor([ids]),
-        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        do_sample=False,
-        max_new_tokens=max_tokens,
-        temperature=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
-    )
-    return output[0, len(ids) :].tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])

@@ -8,23 +8,13 @@ from typing import Any
 import pytest
 
 import verifiers
-
-CHECK = "def check(candidate):\n"
+from tests.verifiers.checks.code_cases import CHECK, judge
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[verifiers.Pool]:
     with verifiers.Pool("code", workers=1, timeout=6.0) as pool:
         yield pool
-
-
-def judge(pool: verifiers.Pool, program: str, reference: Any) -> verifiers.Verdict:
-    (verdict,) = pool.verify_iter([(program, reference)])
-    return verdict
-
-
-def cases(*pairs: tuple[str, str]) -> dict[str, Any]:
-    return {"cases": [{"stdin": stdin, "stdout": stdout} for stdin, stdout in pairs]}
 
 
 # What a function may return and take

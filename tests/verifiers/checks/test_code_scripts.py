@@ -10,7 +10,7 @@ import pytest
 
 import verifiers
 from tests.shared_data import shared
-from tests.verifiers.checks.test_code import CHECK, cases, judge
+from tests.verifiers.checks.code_cases import CHECK, cases, judge
 from verifiers.checks.code import reference_problem
 
 
