@@ -239,8 +239,8 @@ class Scores:
 class RoundReport:
     """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
 
-    Counts are of this round's train samples, hinted ones apart; `selected` are the distinct traces selected for
-    training, `problems_sampled` the train problems that were sampled, `unsolved` those of them without a correct
+    Counts are of this round's train samples, hinted ones apart; `selected` counts the traces selected for
+    training, `distinct` the correct ones that differ in their list of equations, `problems_sampled` the train problems that were sampled, `unsolved` those of them without a correct
     sample, and `invalid_steps_share` the share of the correct samples that state a false equation. `temperature_search`
     is the temperature and threshold that were chosen, with their score; `waves` how often the plan was asked. `classes`
     and `transitions` count train problems (`frontier`), `flagged` selected traces that may be right by luck;

@@ -1,6 +1,6 @@
 """What a run is: a strict, typed config from YAML plus `key.sub=value` overrides.
 
-Nothing here does any work, and nothing below `build.py` sees these classes. Whatever can be refused without
+Nothing here does any work, and nothing below the folder `build` sees these classes. Whatever can be refused without
 touching data or a model is refused here, with the key, the value and what is valid.
 """
 

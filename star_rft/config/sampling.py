@@ -146,7 +146,7 @@ class TemperatureSearchConfig(Section):
 class EvalConfig(DecodingConfig):
     """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more.
 
-    `kl` is how many traces the KL divergence from the model of round 0 is measured on (0: it is not).
+    `kl_traces` is how many traces the KL divergence from the model of round 0 is measured on (0: it is not).
     """
 
     every: Positive = 1

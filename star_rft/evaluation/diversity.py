@@ -72,11 +72,9 @@ def diversity(
     - `distinct_solutions`: distinct equation lists among a problem's correct samples, mean over problems
     - `distinct_solutions_per_correct`: the same as a share of its correct samples, mean over problems that have any
     - `answer_entropy`: of a problem's answers, -sum p ln p in nats, mean over problems that were answered; right
-    answers
-      are one answer, and a sample without an answer has no say
-    - `all_correct_share`, `all_incorrect_share`, `saturated_share` (their sum): the share of problems whose samples
-    were
-      all correct, or all incorrect. Such a problem says nothing about which trace is better.
+      answers are one answer, and a sample without an answer has no say
+    - `all_correct_share`, `all_incorrect_share`, `saturated_share` (their sum): the share of problems whose
+      samples were all correct, or all incorrect. Such a problem says nothing about which trace is better.
 
     On a bounded part, so that it costs the same for a million traces: `distinct_ngrams` is the share of distinct ones
     among the word 4-grams of a problem's samples (distinct-n, Li et al. 2016, arXiv 1510.03055), mean over

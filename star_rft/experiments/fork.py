@@ -66,7 +66,7 @@ def fork(source: RunFolder, config: Config) -> int:
                 found = DRAWN.match(name) or SCORED.fullmatch(name)
                 return found is None or keeps_row(int(found["round"]), found["split"])
 
-            # A writer brings an older ledger up to date and sets damaged parts aside: the fork draws those itself.
+            # A writer sets damaged parts aside: the fork draws those itself.
             Ledger(source.path, is_writer=True).fork(folder / "ledger", keeps_unit=keeps_unit, keeps_row=keeps_row)
             write_text(folder / "config.yaml", configs.dump(config))
         query = "select count(*) from samples where round = 1"

@@ -51,9 +51,8 @@ SUSPECTS = pa.schema(
 # What one may expect of a data set that nobody has gone over; an argument where more is known.
 PRIOR = 0.05
 # Chosen on seeds 0 to 2 of benchmarks/label_errors.py, so that nine in ten flags are right, and nine in ten of the
-# wrong
-# references are found whose right answer half of the samples give. A flag holds a problem out of training until someone
-# has looked.
+# wrong references are found whose right answer half of the samples give. A flagged problem is left out of training until
+# it is reviewed.
 FLAG_AT = 0.7
 # Fewer agree by accident, whatever a fitted model says of its own tails.
 MIN_VOTES = 5
@@ -136,8 +135,8 @@ def find_label_errors(con: duckdb.DuckDBPyConnection, *, through_round: int, pri
     """Return `SUSPECTS`: one row a train problem with votes for another answer than the reference, by their ids.
 
     `votes`, `reference_votes` and `all_votes` are whole counts over the rounds; `probability` is that the reference is
-    wrong. Answers count as one that are the same number in another spelling, and as the reference if  reference is
-    spelt so or one of them was found correct: where a verifier contradicts itself, the reference is not what is
+    wrong. Answers count as one that are the same number in another spelling, and as the reference if the
+    reference is spelt so or one of them was found correct: where a verifier contradicts itself, the reference is not what is
     suspect.
     """
     query = _VOTES.format(answer=_key("ballots.answer"), reference=_key("text"))

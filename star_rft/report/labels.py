@@ -30,7 +30,7 @@ DROPS = {
     "unknown": "its verdict is unknown",
     "truncated": "it did not end by itself",
     "leaks_hint": "it gives its hint away",
-    "later_attempt": "a later sample than those that count",
+    "later_sample": "a later sample than those that count",
     "duplicate": "another trace says the same",
     "over_cap": "over the cap",
     "below_top": "not among the best traces",
@@ -78,7 +78,7 @@ SAMENESS = {"text_key": "text", "equation_key": "list of equations", "program_ke
 
 
 def plain(name: str) -> str:
-    """Return a short name as words: no_survivors -> no correct_traces."""
+    """Return a short name as words: over_cap -> over cap."""
     return name.replace("_", " ")
 
 

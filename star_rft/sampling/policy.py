@@ -23,7 +23,8 @@ COUNTED = 512
 class Source:
     """A model and its ways to be asked: sample i takes the i-th decoding and the i-th rendering, in turn.
 
-    `model` is None for the policy of the round. `samples` of the sources of one round do not overlap. `encode` gives
+    `model` is None for the policy of the round. `sample_indices` of the sources of one round do not
+    overlap. `encode` gives
     the tokens of a rendered prompt; without it the engine tokenises the text as it is.
     """
 

@@ -181,8 +181,8 @@ def hinted(pool: Pool, *, share: Share) -> None:
 def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> None:
     """Replace the selection by as many random traces: what training on this amount does by itself.
 
-    `finished` draws from right and wrong ones alike, `correct` from the correct ones; problems that are held
-    out of training stay out. All other traces are `not_drawn`.
+    `finished` draws from right and wrong ones alike, `correct` from the correct ones; quarantined
+    problems stay out. All other traces are `not_drawn`.
     """
     size = pool.count()
     condition = "finish_reason = 'stop' and why is distinct from 'quarantined'"

@@ -92,8 +92,8 @@ def rows(
     """Yield what a round trains on, in a fixed order. A hinted trace is trained on without its hint.
 
     `reference_share` is the share of the problems whose reference solution is added; `mix` the share of the whole set
-    that is drawn, without replacement and anew each round, from `anchor`. The reference solutions of `held_out`
-    problems are left out of both.
+    that is drawn, without replacement and anew each round, from `anchor`. The reference solutions of
+    `quarantined` problems are left out of both.
     """
     selected = 0
     for row in _selected(con, round_index=round_index, problems=problems, sampling=sampling):
