@@ -245,7 +245,9 @@ def _record(ledger: Ledger, run: RunFolder, round_index: int, problems: int, his
     write_table(run.eval(round_index), rows)
     past = [evaluate.read(run.eval(number), "dev") for number in range(round_index)]
     now = evaluate.read(run.eval(round_index), "dev")
-    scores = evaluate.scores(now, split="dev", ks=KS, base=past[0] if past else None, last=past[-1] if past else None)
+    scores = evaluate.held_out_scores(
+        now, split="dev", ks=KS, base=past[0] if past else None, last=past[-1] if past else None
+    )
     figures: dict[str, Any] = {}
     if round_index:
         figures = train_figures(con, round_index=round_index, group_by="steps")

@@ -16,7 +16,7 @@ Advance = Callable[[int, int], None]
 OnStep = Callable[[int, int, float, float, float], None]
 
 
-class Sampling(Protocol):
+class SamplingProgress(Protocol):
     """Completions are drawn, and judged while the next ones are drawn."""
 
     def drawn(self, tokens: int) -> None:
@@ -37,7 +37,7 @@ class Progress(Protocol):
 
     def sampling(
         self, title: str, total: int, *, done: int = 0, round_index: int | None = None
-    ) -> AbstractContextManager[Sampling]:
+    ) -> AbstractContextManager[SamplingProgress]:
         """Open the drawing of `total` completions, of which `done` are in the ledger already."""
         ...
 
@@ -65,7 +65,7 @@ class Silent:
 
     def sampling(
         self, title: str, total: int, *, done: int = 0, round_index: int | None = None
-    ) -> AbstractContextManager[Sampling]:
+    ) -> AbstractContextManager[SamplingProgress]:
         return nullcontext(Unseen())
 
     def training(self, title: str, *, round_index: int | None = None) -> AbstractContextManager[OnStep]:

@@ -212,7 +212,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class HeldOutScores:
     """How a model did on one held-out split.
 
     `pass_at_k` (k as text) is unbiased over `n` samples a problem and counts unknown as not correct;
@@ -240,12 +240,12 @@ class RoundReport:
     """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
 
     Counts are of this round's train samples, hinted ones apart; `selected` counts the traces selected for
-    training, `distinct` the correct ones that differ in their list of equations, `problems_sampled` the train problems that were sampled, `unsolved` those of them without a correct
-    sample, and `invalid_steps_share` the share of the correct samples that state a false equation. `temperature_search`
-    is the temperature and threshold that were chosen, with their score; `waves` how often the plan was asked. `classes`
-    and `transitions` count train problems (`frontier`), `flagged` selected traces that may be right by luck;
-    `diversity` and `kl` are the figures of the modules of these names, and `gate` is its decision (`gate.Decision`).
-    None means not measured.
+    training, `distinct` the correct ones that differ in their list of equations, `problems_sampled` the train problems
+    that were sampled, `unsolved` those of them without a correct sample, and `invalid_steps_share` the share of the
+    correct samples that state a false equation. `temperature_search` is the temperature and threshold that were chosen,
+    with their score; `waves` how often the plan was asked. `classes` and `transitions` count train problems
+    (`frontier`), `flagged` selected traces that may be right by luck; `diversity` and `kl` are the figures of the
+    modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
     """
 
     round: int
@@ -277,8 +277,8 @@ class RoundReport:
     flagged: dict[str, int] = field(default_factory=dict)
     gate: dict[str, Any] | None = None
     tokens: int = 0
-    held_out: Scores | None = None
-    test: Scores | None = None
+    held_out: HeldOutScores | None = None
+    test: HeldOutScores | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -11,15 +11,15 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
-from star_rft.build.problems import Rows, check_verifier, settled_problems
+from star_rft.build.problems import Rows, settled_problems, verifier_of
 from star_rft.build.sampling import (
-    held_out_of,
+    held_out_sampling_of,
     hint_source,
     open_cluster,
     open_pool,
     open_sampler,
     policy_sample_indices,
-    prompts_of,
+    prompter_of,
     sources_of,
     undeclared_end,
 )
@@ -55,7 +55,7 @@ from star_rft.stages.selection import SelectionStage
 from star_rft.stages.trackers import Trackers, open_trackers
 from star_rft.stages.trackers import check as check_trackers
 from star_rft.stages.training import TrainingStage, WarmStart
-from star_rft.training.dataset import Sampling
+from star_rft.training.dataset import SampleOrigin
 from star_rft.training.distributed.launch import config_file
 from star_rft.training.schedule import RoundTraining
 from star_rft.types import Model, Problem, Scorer, Split
@@ -90,13 +90,13 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
         write_text(folder.config, configs.dump(config))
         with open_pool(config) as pool:
             stages = _stages(folder, config, problems, warm_start, pool, progress or Silent())
-            prompts, tracking = stages.training.prompts, stages.training.tracking
+            prompter, tracking = stages.training.prompter, stages.training.tracking
             try:
-                if warning := undeclared_end(prompts, config.sample.stop_token_ids):
+                if warning := undeclared_end(prompter, config.sample.stop_token_ids):
                     stages.context.progress.say(warning)
-                for decoding in (stages.sampling.sources[0].decodings[0], stages.evaluation.held_out.sampled):
-                    prompts.stops(decoding)  # raises UserError for an end that the tokenizer cannot have
-                check_prompts(stages.context.ledger, problems, prompts.render)
+                for decoding in (stages.sampling.sources[0].decodings[0], stages.evaluation.sampling.sampled):
+                    prompter.stops(decoding)  # raises UserError for an end that the tokenizer cannot have
+                check_prompts(stages.context.ledger, problems, prompter.render)
                 for number in folder.finished_rounds():  # of which a tracker may be new
                     tracking.round(read_report(folder.metrics(number)))
                 yield stages
@@ -108,7 +108,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
 
 def check_names(config: Config) -> None:
     """Fail at load for a verifier, a rule or an option that does not exist."""
-    check_verifier(config)
+    verifier_of(config)
     if config.verifier.second is not None:
         verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
     check_rules(config.select.rules)
@@ -194,7 +194,7 @@ def _stages(
     from star_rft import models
 
     base = _base(config, folder)
-    prompts, sources = prompts_of(config, base), sources_of(config, base)
+    prompter, sources = prompter_of(config, base), sources_of(config, base)
     engine = Engine(partial(open_sampler, config), lru_cache(maxsize=None)(models.fingerprint))
     context = _context(config, folder, problems, engine, progress)
     rollout = Rollout(context, pool, config.sample.unit, open_cluster(config))
@@ -208,7 +208,7 @@ def _stages(
             hint=hint_source(config, base),
             problems_per_round=config.sample.problems,
             search=_temperature_search(config),
-            scoring=_scoring(config, prompts, engine, sources),
+            scoring=_scoring(config, prompter, engine, sources),
         ),
         selection=SelectionStage(
             context=context,
@@ -220,7 +220,7 @@ def _stages(
         training=TrainingStage(
             context=context,
             base=base,
-            prompts=prompts,
+            prompter=prompter,
             sources=sources,
             round_training=RoundTraining(supervised_of(config), preference_of(config)),
             warm_start=WarmStart(fit_of(config, config.warm_start), warm_start) if config.warm_start else None,
@@ -229,13 +229,13 @@ def _stages(
         ),
         evaluation=EvaluationStage(
             rollout=rollout,
-            prompts=prompts,
-            held_out=held_out_of(config),
+            prompter=prompter,
+            sampling=held_out_sampling_of(config),
             rounds=config.rounds,
             has_scores=config.scorer is not None,
-            metrics=_metrics(config, context, base=base, prompts=prompts, warm_start=warm_start),
+            metrics=_metrics(config, context, base=base, prompter=prompter, warm_start=warm_start),
             tracking=tracking,
-            write_card=partial(write_model_card, folder, told(config, is_chat=prompts.is_chat)),
+            write_card=partial(write_model_card, folder, told(config, is_chat=prompter.is_chat)),
         ),
     )
 
@@ -290,15 +290,15 @@ def _mixture(config: Config) -> dict[str, float]:
 
 
 def _metrics(
-    config: Config, context: RunContext, *, base: Model, prompts: Prompter, warm_start: list[Problem]
+    config: Config, context: RunContext, *, base: Model, prompter: Prompter, warm_start: list[Problem]
 ) -> RoundMetrics:
     section = config.model
     loading = {"dtype": section.dtype, "device": section.device, "trust_remote_code": section.trust_remote_code}
     return RoundMetrics(
         context=context,
         start=base if config.warm_start is None else context.folder.warm_start,
-        prompts=prompts,
-        held_out=held_out_of(config),
+        prompter=prompter,
+        sampling=held_out_sampling_of(config),
         gate=_gate(config),
         kl=KLSettings(config.eval.kl_traces, loading),
         mixture=_mixture(config),
@@ -336,7 +336,7 @@ def _temperature_search(config: Config) -> TemperatureSearch | None:
 
 def _scoring(
     config: Config,
-    prompts: Prompter,
+    prompter: Prompter,
     engine: Engine,
     sources: Sequence[Source],
 ) -> ScorerSettings | None:
@@ -350,8 +350,8 @@ def _scoring(
             policy=policy,
             sampler=engine.sampler,
             fingerprint=engine.fingerprint,
-            prompts=prompts,
-            sampling=Sampling(stops=prompts.stops(sources[0].decodings[0]), foreign=foreign),
+            prompter=prompter,
+            origin=SampleOrigin(stops=prompter.stops(sources[0].decodings[0]), foreign=foreign),
             into=RunFolder(config.folder).base_model / "scorer",
             seed=config.seed,
             trust_remote_code=config.model.trust_remote_code,

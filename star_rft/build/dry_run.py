@@ -11,7 +11,7 @@ from typing import Any
 from star_rft import config as configs
 from star_rft.build import check_names
 from star_rft.build.problems import check_data, load_all
-from star_rft.build.sampling import engine_name, prompts_of, train_decodings, undeclared_end
+from star_rft.build.sampling import engine_name, prompter_of, train_decodings, undeclared_end
 from star_rft.build.training import lora_of
 from star_rft.config import Config, FitConfig
 from star_rft.models import ASSETS
@@ -73,12 +73,12 @@ def preview(config: Config) -> Preview:
 
 def _samples_a_round(config: Config, problems: Mapping[Split, int]) -> int:
     """Return how many completions a round draws at most: hints only where nothing was solved, so fewer as a rule."""
-    prompts = min(problems["train"], config.sample.problems or problems["train"])
+    problems_a_round = min(problems["train"], config.sample.problems or problems["train"])
     samples = config.sample.n * len(config.sample.models)
     hints = config.rationalize.n if config.rationalize else 0
     probe = config.temperature_search
     probes = len(probe.temperatures) * probe.n * min(probe.problems, problems["dev"]) if probe else 0
-    return prompts * (samples + hints) + probes
+    return problems_a_round * (samples + hints) + probes
 
 
 def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
@@ -146,12 +146,12 @@ def _check_prompts(config: Config, problems: Mapping[Split, list[Problem]]) -> l
     folder = _model_here(config)
     if folder is None or not (folder / "config.json").is_file():
         return []
-    prompts = prompts_of(config, folder)
-    prompts.stops(train_decodings(config)[0])
+    prompter = prompter_of(config, folder)
+    prompter.stops(train_decodings(config)[0])
     for found in problems.values():
         for problem in found[:1]:
-            prompts.render(problem)
-    warning = undeclared_end(prompts, config.sample.stop_token_ids)
+            prompter.render(problem)
+    warning = undeclared_end(prompter, config.sample.stop_token_ids)
     return [warning] if warning else []
 
 

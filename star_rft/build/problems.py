@@ -18,7 +18,7 @@ from star_rft.types import Problem, Split
 Rows = Mapping[str, Iterable[Mapping[str, Any]]]
 
 
-def check_verifier(config: Config) -> verifiers.Check:
+def verifier_of(config: Config) -> verifiers.Check:
     """Return the verifier with its options."""
     return verifiers.get(config.verifier.name).bound(config.verifier.options)
 
@@ -44,7 +44,7 @@ def _load(
         else:
             where = source.split or _role(source.source, split)
             problems = load_problems(source.source, verifier=name, split=where, **flat)
-        check_references(problems, check_verifier(config))
+        check_references(problems, verifier_of(config))
     except DataError as error:
         raise ConfigError(f"{key}: {error}") from None
     return problems

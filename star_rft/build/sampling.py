@@ -13,7 +13,7 @@ import verifiers
 from star_rft.config import Config, DecodingConfig
 from star_rft.data import Prompter
 from star_rft.data.prompts import QUESTION
-from star_rft.evaluation.evaluate import HeldOut
+from star_rft.evaluation.evaluate import HeldOutSampling
 from star_rft.runs.folder import RunFolder
 from star_rft.sampling.hints import Hint
 from star_rft.sampling.plan import POLICY
@@ -24,7 +24,7 @@ from star_rft.types import Decoding, Model, Sampler
 HINTED_QUESTION = "{question} ({answer})"
 
 
-def prompts_of(config: Config, base: Model, *, system: str | None = None) -> Prompter:
+def prompter_of(config: Config, base: Model, *, system: str | None = None) -> Prompter:
     from star_rft import models
     from star_rft.models.ends import ends_of
 
@@ -43,16 +43,16 @@ def prompts_of(config: Config, base: Model, *, system: str | None = None) -> Pro
     )
 
 
-def undeclared_end(prompts: Prompter, confirmed: Sequence[int]) -> str | None:
+def undeclared_end(prompter: Prompter, confirmed: Sequence[int]) -> str | None:
     """Return a warning where the chat template ends a turn with a token that the model does not declare as an end.
 
     So it is for base models that carry a template: they may never write that token. `confirmed` are ids that the user
     has named as ends.
     """
-    ends = prompts.end_tokens
-    if not prompts.is_chat or ends.chat is None or ends.chat in ends.declared | set(confirmed):
+    ends = prompter.end_tokens
+    if not prompter.is_chat or ends.chat is None or ends.chat in ends.declared | set(confirmed):
         return None
-    token = prompts.tokenizer.convert_ids_to_tokens(ends.chat)
+    token = prompter.tokenizer.convert_ids_to_tokens(ends.chat)
     return (
         f"the chat template ends a turn with {token}, which neither the tokenizer nor generation_config.json names as"
         " an end: a base model may never write it, and run on. For a base model set prompt.chat=false; if the model"
@@ -71,13 +71,13 @@ def sources_of(config: Config, base: Model) -> list[Source]:
             into = RunFolder(config.folder).base_model / str(index)
             resolved = models.resolve(name, into=into, trust_remote_code=config.model.trust_remote_code)
         systems: Sequence[str | None] = section.system or [None]
-        asked = [prompts_of(config, resolved or base, system=system) for system in systems]
+        asked = [prompter_of(config, resolved or base, system=system) for system in systems]
         found.append(
             Source(
                 tokenizer=asked[0].tokenizer,
                 sample_indices=range(index * section.n, (index + 1) * section.n),
                 decodings=train_decodings(config),
-                renders=tuple(prompts.render for prompts in asked),
+                renders=tuple(prompter.render for prompter in asked),
                 encode=asked[0].prompt_ids,
                 name=name,
                 model=resolved,
@@ -99,18 +99,18 @@ def hint_source(config: Config, base: Model) -> Source | None:
     section = config.rationalize
     if section is None:
         return None
-    prompts = prompts_of(config, base)
+    prompter = prompter_of(config, base)
     template = section.template
     if template is None:
         template = config.prompt.template if section.mark else config.prompt.template.replace(QUESTION, HINTED_QUESTION)
     temperatures = config.sample.temperatures if section.temperature is None else [section.temperature]
     decoding = _decoding(config, config.sample, temperature=temperatures[0], top_p=config.sample.top_ps[0])
     return Source(
-        tokenizer=prompts.tokenizer,
+        tokenizer=prompter.tokenizer,
         sample_indices=range(section.n),
         decodings=(decoding,),
-        renders=(Hint(template, section.mark).renderer(prompts),),
-        encode=prompts.prompt_ids,
+        renders=(Hint(template, section.mark).renderer(prompter),),
+        encode=prompter.prompt_ids,
         name=f"{POLICY} with hints",
         is_hinted=True,
     )
@@ -141,8 +141,8 @@ def train_decodings(config: Config) -> tuple[Decoding, ...]:
     )
 
 
-def held_out_of(config: Config) -> HeldOut:
-    return HeldOut(
+def held_out_sampling_of(config: Config) -> HeldOutSampling:
+    return HeldOutSampling(
         ks=config.eval.k,
         n=config.eval.n,
         sampled=_decoding(config, config.eval, temperature=config.eval.temperature, top_p=config.eval.top_p),

@@ -85,7 +85,7 @@ def export(
     with progress_of(quiet or as_json) as progress:
         con = Ledger(folder.path).connect()
         material = _material(folder, config, con, rounds) if format in ("sft", "dpo", "hub-folder") else None
-        is_chat = material is not None and material.prompts.is_chat
+        is_chat = material is not None and material.prompter.is_chat
         made = make(
             folder, told(config, is_chat=is_chat), con, material, job, out=place, force=force, progress=progress
         )
@@ -140,19 +140,19 @@ def _name(job: Job, *, every: bool) -> str:
 
 def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> Material:
     from star_rft.build import quarantines
-    from star_rft.build.sampling import policy_sample_indices, prompts_of, train_decodings
+    from star_rft.build.sampling import policy_sample_indices, prompter_of, train_decodings
     from star_rft.data import read_problems
     from star_rft.export.rows import Material, foreign_models
-    from star_rft.training.dataset import Sampling
+    from star_rft.training.dataset import SampleOrigin
 
-    prompts = prompts_of(config, _tokenizer_home(folder, config, rounds))
+    prompter = prompter_of(config, _tokenizer_home(folder, config, rounds))
     return Material(
         con=con,
         problems={problem.id: problem for problem in read_problems(folder.problems)["train"]},
         anchor=read_problems(folder.warm_start_problems)["train"],
-        prompts=prompts,
-        sampling=Sampling(
-            stops=prompts.stops(train_decodings(config)[0]),
+        prompter=prompter,
+        origin=SampleOrigin(
+            stops=prompter.stops(train_decodings(config)[0]),
             foreign=foreign_models(con, policy_sample_indices(config)),
         ),
         quarantines=quarantines(config),

@@ -104,7 +104,7 @@ def problem_id(prompt: str, reference: Any) -> str:
     return digest("problem", prompt, reference)
 
 
-def unit_hash(prompt: str) -> float:
+def split_position(prompt: str) -> float:
     """Return where in [0, 1) a question falls. Spelling variants fall together, or a split would leak them."""
     return (int(digest("share", normalised(prompt)), 16) >> 11) / 2**53
 
@@ -230,7 +230,7 @@ def _chosen(
         if len(share) != 2 or not 0 <= share[0] < share[1] <= 1:
             raise DataError(f"share is {list(share)}; it must be [low, high] with 0 <= low < high <= 1")
         low, high = share
-        problems = (p for p in problems if low <= unit_hash(p.prompt) < high)
+        problems = (p for p in problems if low <= split_position(p.prompt) < high)
     if max_solution_chars is not None:
         longest = max_solution_chars
         problems = (p for p in problems if p.solution is not None and len(p.solution) <= longest)

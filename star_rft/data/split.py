@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from star_rft.data.load import unit_hash
+from star_rft.data.load import split_position
 from star_rft.data.readers import DataError
 from star_rft.types import Problem
 
@@ -31,7 +31,7 @@ def boundary(problems: Sequence[Problem], count: int) -> float:
 
     Variants of one prompt hash alike and stay on one side, so that the number may differ by them.
     """
-    hashes = sorted(unit_hash(problem.prompt) for problem in problems)
+    hashes = sorted(split_position(problem.prompt) for problem in problems)
     cuts = [i for i in range(1, len(hashes)) if hashes[i - 1] < hashes[i]]
     if not cuts:
         raise DataError("all prompts are the same up to case and punctuation, so none can be held out")

@@ -1,4 +1,4 @@
-"""Held-out sampling summed up: per problem into eval.parquet, per split into `Scores`."""
+"""Held-out sampling summed up: per problem into eval.parquet, per split into `HeldOutScores`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k
-from star_rft.types import Decoding, Interval, Scores, Split
+from star_rft.types import Decoding, HeldOutScores, Interval, Split
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,7 +36,7 @@ EVAL = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class HeldOutSampling:
     """How the held-out sets are sampled; `greedy` is None where no greedy completion is wanted."""
 
     ks: Sequence[int]
@@ -78,14 +78,14 @@ def read(path: Path, split: Split) -> list[dict[str, Any]]:
     return [row for row in pq.read_table(path).to_pylist() if row["split"] == split]
 
 
-def scores(
+def held_out_scores(
     rows: Sequence[dict[str, Any]],
     *,
     split: Split,
     ks: Sequence[int],
     base: Sequence[dict[str, Any]] | None = None,
     last: Sequence[dict[str, Any]] | None = None,
-) -> Scores:
+) -> HeldOutScores:
     """Sum up one split; `base` and `last` are the same problems' rows of earlier rounds, for paired intervals."""
     rates = np.array([row["correct"] / row["n"] for row in rows])
     uppers = [(row["correct"] + row["unknown"]) / row["n"] for row in rows]
@@ -94,7 +94,7 @@ def scores(
     for row, rate in zip(rows, rates, strict=True):
         if row["group"] is not None:
             groups[row["group"]].append(float(rate))
-    return Scores(
+    return HeldOutScores(
         split=split,
         problems=len(rows),
         n=rows[0]["n"],

@@ -11,7 +11,7 @@ from star_rft.models import device_of, load
 from star_rft.models.ends import Stops
 from star_rft.models.limits import longest_sequence
 from star_rft.scorers.likelihood import by_length, pad
-from star_rft.training.dataset import Prompts, reference_examples
+from star_rft.training.dataset import PrompterLike, reference_examples
 from star_rft.types import Example, Model, Problem, Split, digest
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def own_samples(
     split: Split,
     model: str,
     problems: Mapping[str, Problem],
-    prompts: Prompts,
+    prompter: PrompterLike,
     stops: Stops | None = None,
     traces: int = TRACES,
     seed: int = 0,
@@ -141,23 +141,23 @@ def own_samples(
         " order by md5(concat(?, ' ', sample_id)), sample_id limit ?",
         [split, round_index, model, str(seed), traces],
     ).fetchall()
-    tokenised = {pid: prompts.prompt_ids(prompts.render(problems[pid])) for pid in {pid for pid, *_ in rows}}
+    tokenised = {pid: prompter.prompt_ids(prompter.render(problems[pid])) for pid in {pid for pid, *_ in rows}}
     found = []
     for pid, text, ids, finish_reason, is_sampled in rows:
         sampled = ids if is_sampled else None
-        completion = prompts.completion_ids(text, sampled, finish_reason=finish_reason, stops=stops)
+        completion = prompter.completion_ids(text, sampled, finish_reason=finish_reason, stops=stops)
         found.append(Example(tokenised[pid], completion))
     return found
 
 
 def reference_solutions(
-    problems: Sequence[Problem], *, prompts: Prompts, traces: int = TRACES, seed: int = 0
+    problems: Sequence[Problem], *, prompter: PrompterLike, traces: int = TRACES, seed: int = 0
 ) -> list[Example]:
     """Draw reference solutions by a hash of the seed; none where the problems have none."""
     with_solution = [problem for problem in problems if problem.solution is not None]
     # The label decides which are drawn, and so what earlier runs measured: it is no name.
     drawn = sorted(with_solution, key=lambda problem: digest("drift", seed, problem.id))[:traces]
-    return reference_examples(drawn, prompts=prompts)
+    return reference_examples(drawn, prompter=prompter)
 
 
 def length_change(con: duckdb.DuckDBPyConnection, *, round_index: int, split: Split) -> dict[str, float]:

@@ -54,7 +54,7 @@ _IDENTITY = re.compile(r"(?:[-+] ?\$?0|[*/] ?\$?1) ?=")
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
+class FlaggedTraces:
     """`traces` were looked at, `flagged` of them for at least one reason; `counts` has every kind, also at 0.
 
     `table` (FLAGGED) holds a row a trace and kind, ordered by sample and kind.
@@ -72,7 +72,7 @@ def flagged_traces(
     round_index: int,
     references: Mapping[str, Any] | None = None,
     second: VerifierPool | None = None,
-) -> Doubts:
+) -> FlaggedTraces:
     """Look at the traces that a round selected, in batches: only what is flagged stays in memory.
 
     `second` is a pool of another verifier (or of the same with other options); it judges against `references`, by
@@ -94,7 +94,7 @@ def flagged_traces(
         traces += len(rows)
     found.sort(key=lambda flag: (flag["sample_id"], flag["kind"]))
     counts = Counter(flag["kind"] for flag in found)
-    return Doubts(
+    return FlaggedTraces(
         traces=traces,
         flagged=len({flag["sample_id"] for flag in found}),
         counts={kind: counts[kind] for kind in KINDS},

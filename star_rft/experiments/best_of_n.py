@@ -20,7 +20,7 @@ from star_rft.progress import Advance
 from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
 from star_rft.scorers.registry import SCORERS, ScorerContext, check_options, open_scorer, trace_of
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
-from star_rft.training.dataset import Sampling
+from star_rft.training.dataset import SampleOrigin
 from star_rft.types import Interval, Scorer, Trace, digest
 
 CHUNK = 512  # traces that are scored and saved at once; what an interruption can cost
@@ -113,7 +113,7 @@ def held_out_traces(stages: Stages) -> list[Trace]:
     rows = stages.context.ledger.connect().sql(
         "select * from traces where split = $split and round = 0 and decode_id = $decode_id"
         " order by problem_id, sample_index",
-        params={"split": split, "decode_id": stages.evaluation.held_out.sampled.id},
+        params={"split": split, "decode_id": stages.evaluation.sampling.sampled.id},
     )
     return [trace_of(row, problems[row["problem_id"]]) for row in rows.to_arrow_table().to_pylist()]
 
@@ -241,8 +241,8 @@ def open_chooser(
             policy=stages.training.start(),
             sampler=stages.context.engine.sampler,
             fingerprint=stages.context.engine.fingerprint,
-            prompts=stages.training.prompts,
-            sampling=Sampling(stops=stages.training.prompts.stops(stages.evaluation.held_out.sampled)),
+            prompter=stages.training.prompter,
+            origin=SampleOrigin(stops=stages.training.prompter.stops(stages.evaluation.sampling.sampled)),
             into=stages.context.folder.path / "scorer_model",
             seed=stages.context.seed,
         )

@@ -174,7 +174,7 @@ def make(stages: Stages, *, round_index: int, names: Sequence[str], seeds: Seque
                 model = home.checkpoint(round_index)
             _evaluate(stages, home, round_index, model)
             split, rows = held_out_rows(home, round_index)
-            held_out = evaluate.scores(rows, split=split, ks=stages.evaluation.held_out.ks)
+            held_out = evaluate.held_out_scores(rows, split=split, ks=stages.evaluation.sampling.ks)
             write_json(home.path / METRICS, {**asdict(cost), "held_out": asdict(held_out)})
 
 
@@ -234,7 +234,7 @@ def _examples(stages: Stages, home: RunFolder, *, name: str, round_index: int, s
     if name == "reference_solutions":
         left_out = stages.context.quarantined(round_index)
         with_solution = [p for p in stages.context.train_problems if p.solution is not None and p.id not in left_out]
-        return reference_examples(with_solution, prompts=stages.training.prompts)
+        return reference_examples(with_solution, prompter=stages.training.prompter)
     con, path = stages.context.ledger.connect(), home.selection(round_index)
     if not path.exists():
         _select(

@@ -168,8 +168,8 @@ def _examples(work: Work, name: str) -> File:
 
     layout = for_examples(
         work.job.tool,
-        material.prompts,
-        stops=material.sampling.stops,
+        material.prompter,
+        stops=material.origin.stops,
         joined=work.job.format == "hub-folder",
         tokens=work.job.tokens and work.job.format == "sft",
     )
@@ -204,8 +204,8 @@ def _preferences(work: Work, name: str) -> File:
     total = count_of_pairs(work.con, work.job.rounds)
     layout = for_preferences(
         work.job.tool,
-        material.prompts,
-        stops=material.sampling.stops,
+        material.prompter,
+        stops=material.origin.stops,
         tokens=work.job.tokens and work.job.format == "dpo",
     )
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)

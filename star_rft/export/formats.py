@@ -74,7 +74,7 @@ class Texts:
     what ended the samples.
     """
 
-    prompts: Prompter
+    prompter: Prompter
     begin: str
     stops: Stops
 
@@ -83,13 +83,13 @@ class Texts:
         return prompt.removeprefix(self.begin)
 
     def ids(self, row: Row) -> list[int]:
-        return list(completion_of(row, self.prompts, self.stops))
+        return list(completion_of(row, self.prompter, self.stops))
 
     def end(self, row: Row) -> str:
         """Return the text of the token that ends a completion; "" where it was cut off."""
         ids = self.ids(row)
         has_end = bool(ids) and ids[-1] in self.stops.ids
-        return str(self.prompts.tokenizer.convert_ids_to_tokens(ids[-1])) if has_end else ""
+        return str(self.prompter.tokenizer.convert_ids_to_tokens(ids[-1])) if has_end else ""
 
     def ended(self, row: Row) -> str:
         return row.text + self.end(row)
@@ -97,23 +97,23 @@ class Texts:
     def unended(self, row: Row) -> str:
         """Return a completion for a trainer that adds the tokenizer's end-of-sequence token where it is not there."""
         end = self.end(row)
-        return row.text if end == self.prompts.tokenizer.eos_token else row.text + end
+        return row.text if end == self.prompter.tokenizer.eos_token else row.text + end
 
     def asked(self, row: Row) -> list[dict[str, str]]:
-        return self.prompts.messages(row.problem.prompt)
+        return self.prompter.messages(row.problem.prompt)
 
 
 def for_examples(
-    tool: Tool, prompts: Prompter, *, stops: Stops | None = None, joined: bool = False, tokens: bool = False
+    tool: Tool, prompter: Prompter, *, stops: Stops | None = None, joined: bool = False, tokens: bool = False
 ) -> Layout[ExampleRow]:
     """Return the layout of supervised examples; with `tokens` also the ids that were trained on.
 
     `joined` adds the whole exchange as one list, `conversations`, to a chat's prompt and completion: for trainers that
     read no other.
     """
-    texts = Texts(prompts, bos_text(prompts.tokenizer), prompts.stops_or_ends(stops))
-    columns, told = _IMITATION[tool, prompts.is_chat]
-    has_exchange = joined and prompts.is_chat
+    texts = Texts(prompter, bos_text(prompter.tokenizer), prompter.stops_or_ends(stops))
+    columns, told = _IMITATION[tool, prompter.is_chat]
+    has_exchange = joined and prompter.is_chat
 
     def row(item: ExampleRow) -> dict[str, Any]:
         exchange = _exchange(texts, item, "conversations") if has_exchange else {}
@@ -124,11 +124,11 @@ def for_examples(
 
 
 def for_preferences(
-    tool: Tool, prompts: Prompter, *, stops: Stops | None = None, tokens: bool = False
+    tool: Tool, prompter: Prompter, *, stops: Stops | None = None, tokens: bool = False
 ) -> Layout[PreferenceRow]:
     """Return the layout of preferences: a prompt, the better and the worse completion."""
-    texts = Texts(prompts, bos_text(prompts.tokenizer), prompts.stops_or_ends(stops))
-    columns, told = _COMPARISON[tool, prompts.is_chat]
+    texts = Texts(prompter, bos_text(prompter.tokenizer), prompter.stops_or_ends(stops))
+    columns, told = _COMPARISON[tool, prompter.is_chat]
 
     def row(item: PreferenceRow) -> dict[str, Any]:
         return told(texts, item) | _of_compared(texts, item) | (_compared_ids(texts, item) if tokens else {})
@@ -223,12 +223,12 @@ def _of_imitated(texts: Texts, item: ExampleRow) -> dict[str, Any]:
 
 
 def _imitated_ids(texts: Texts, item: ExampleRow) -> dict[str, Any]:
-    prompt, completion = list(texts.prompts.prompt_ids(item.prompt)), texts.ids(item.row)
+    prompt, completion = list(texts.prompter.prompt_ids(item.prompt)), texts.ids(item.row)
     return {"input_ids": prompt + completion, "completion_mask": [0] * len(prompt) + [1] * len(completion)}
 
 
 def _compared_ids(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
-    prompt = list(texts.prompts.prompt_ids(item.prompt))
+    prompt = list(texts.prompter.prompt_ids(item.prompt))
     return {"prompt_ids": prompt, "chosen_ids": texts.ids(item.chosen), "rejected_ids": texts.ids(item.rejected)}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.data import Prompter
 from star_rft.selection.candidates import candidates
 from star_rft.selection.preferences import rank
-from star_rft.training.dataset import Row, Sampling, completion_of, ranked, rows
+from star_rft.training.dataset import Row, SampleOrigin, completion_of, ranked, rows
 from star_rft.types import Problem
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Material:
     con: duckdb.DuckDBPyConnection
     problems: Mapping[str, Problem]
     anchor: Sequence[Problem]
-    prompts: Prompter
-    sampling: Sampling
+    prompter: Prompter
+    origin: SampleOrigin
     quarantines: bool
 
 
@@ -90,22 +90,22 @@ def imitated(
     tally: Tally,
 ) -> Iterator[ExampleRow]:
     """Yield what a round's supervised training saw, in the order of its corpus."""
-    asked, stops = _asked(material.prompts), material.sampling.stops
+    asked, stops = _asked(material.prompter), material.origin.stops
     found = rows(
         material.con,
         round_index=round_index,
         problems=material.problems,
-        prompts=material.prompts,
+        prompter=material.prompter,
         reference_share=reference_share,
         anchor=material.anchor,
         mix=mix,
         seed=seed,
-        sampling=material.sampling,
+        origin=material.origin,
         quarantined=quarantined(material, round_index),
     )
     for row in found:
         prompt, length = asked(row.problem)
-        tokens = len(completion_of(row, material.prompts, stops))
+        tokens = len(completion_of(row, material.prompter, stops))
         if length + tokens > max_tokens:
             tally.too_long += 1
             continue
@@ -115,17 +115,17 @@ def imitated(
 
 def compared(material: Material, *, round_index: int, max_tokens: int | None, tally: Tally) -> Iterator[PreferenceRow]:
     """Yield every pair of unequal scores of a round's preferences: what DPO and RSO train on, and RRHF's lists hold."""
-    asked, stops = _asked(material.prompts), material.sampling.stops
+    asked, stops = _asked(material.prompter), material.origin.stops
     for places in ranked(
         material.con,
         round_index=round_index,
         problems=material.problems,
-        prompts=material.prompts,
-        sampling=material.sampling,
+        prompter=material.prompter,
+        origin=material.origin,
     ):
         problem = places[0][1].problem
         prompt, length = asked(problem)
-        sized = [(score, row, len(completion_of(row, material.prompts, stops))) for score, row in places]
+        sized = [(score, row, len(completion_of(row, material.prompter, stops))) for score, row in places]
         kept = [place for place in sized if max_tokens is None or length + place[2] <= max_tokens]
         tally.too_long += len(sized) - len(kept)
         for (better, chosen, first), (worse, rejected, second) in combinations(kept, 2):
@@ -134,15 +134,15 @@ def compared(material: Material, *, round_index: int, max_tokens: int | None, ta
                 yield PreferenceRow(round_index, prompt, chosen, rejected, (better, worse))
 
 
-def _asked(prompts: Prompter) -> Callable[[Problem], tuple[str, int]]:
+def _asked(prompter: Prompter) -> Callable[[Problem], tuple[str, int]]:
     """Return what gives a problem's prompt and its tokens: rows of one problem follow each other, so it keeps one."""
     last: tuple[str, str, int] = ("", "", 0)
 
     def asked(problem: Problem) -> tuple[str, int]:
         nonlocal last
         if last[0] != problem.id:
-            prompt = prompts.render(problem)
-            last = (problem.id, prompt, len(prompts.prompt_ids(prompt)))
+            prompt = prompter.render(problem)
+            last = (problem.id, prompt, len(prompter.prompt_ids(prompt)))
         return last[1:]
 
     return asked

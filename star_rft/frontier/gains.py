@@ -34,8 +34,8 @@ class ProblemCounts:
     `samples`, `correct` and `tokens` are this round's samples of the policy, without hints. `distinct` are the distinct
     correct traces that count towards the cap, among `distinct_of` correct ones: of this round, or of every round where
     selection uses all. `past_samples` and `past_correct` are earlier rounds', discounted. A quarantined
-    problem gets its first `probe` samples and no more. `order` is any number a problem, such as a hash with the run's seed: where
-    a budget does not reach everyone, equals are served by it.
+    problem gets its first `probe` samples and no more. `order` is any number a problem, such as a hash with the run's
+    seed: where a budget does not reach everyone, equals are served by it.
     """
 
     samples_N: Ints

@@ -51,7 +51,8 @@ SUSPECTS = pa.schema(
 # What one may expect of a data set that nobody has gone over; an argument where more is known.
 PRIOR = 0.05
 # Chosen on seeds 0 to 2 of benchmarks/label_errors.py, so that nine in ten flags are right, and nine in ten of the
-# wrong references are found whose right answer half of the samples give. A flagged problem is left out of training until
+# wrong references are found whose right answer half of the samples give. A flagged problem is left out of training
+# until
 # it is reviewed.
 FLAG_AT = 0.7
 # Fewer agree by accident, whatever a fitted model says of its own tails.
@@ -136,8 +137,8 @@ def find_label_errors(con: duckdb.DuckDBPyConnection, *, through_round: int, pri
 
     `votes`, `reference_votes` and `all_votes` are whole counts over the rounds; `probability` is that the reference is
     wrong. Answers count as one that are the same number in another spelling, and as the reference if the
-    reference is spelt so or one of them was found correct: where a verifier contradicts itself, the reference is not what is
-    suspect.
+    reference is spelt so or one of them was found correct: where a verifier contradicts itself, the reference is not
+    what is suspect.
     """
     query = _VOTES.format(answer=_key("ballots.answer"), reference=_key("text"))
     params = {"through_round": through_round, "discount": DISCOUNT, "complaining": list(COMPLAINING)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import verifiers
 from star_rft.data import DataError, overlaps
-from star_rft.data.load import unit_hash
+from star_rft.data.load import split_position
 from star_rft.data.split import boundary, wanted
 from star_rft.errors import UserError
 from star_rft.init import infer, verifier
@@ -201,7 +201,7 @@ def held_out(talk: Dialogue, data: Data, dev: str | None, hold_out: float | None
     cut = boundary(data.problems, count)
     parts = {"train": (0.0, cut), "dev": (cut, 1.0)}
     for role, (low, high) in parts.items():
-        own = [p for p in data.problems if low <= unit_hash(p.prompt) < high]
+        own = [p for p in data.problems if low <= split_position(p.prompt) < high]
         splits[role] = Split(data.source, own, {**_generated(data.source, "train"), "share": [low, high]})
     talk.say(
         f"Held out: {len(splits['dev'].problems):,} of {len(data.problems):,} problems, by a hash of each question "

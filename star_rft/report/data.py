@@ -87,7 +87,9 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A run as its folder tells it. `tokens` are of all samples by round and kind (training, held out, with hints); `config` is as it was settled."""
+    """A run as its folder tells it. `tokens` are of all samples by round and kind (training, held out, with hints);
+    `config` is as it was settled.
+    """
 
     folder: RunFolder
     config: Mapping[str, Any]

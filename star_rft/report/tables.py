@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from star_rft.recipes import Row
-from star_rft.types import Interval, RoundReport, Scores
+from star_rft.types import HeldOutScores, Interval, RoundReport
 
 if TYPE_CHECKING:
     from star_rft.experiments.best_of_n import BestOfN
@@ -186,7 +186,7 @@ def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
             yield f"Round {report.round} sampled at {chosen}: balance score {found['score']:.3f}."
 
 
-def scores_table(scores: Scores, title: str) -> Table:
+def scores_table(scores: HeldOutScores, title: str) -> Table:
     table = slim_table(title, "measure", "value")
     table.add_row("problems x samples", f"{scores.problems} x {scores.n}")
     if scores.greedy:

@@ -11,7 +11,7 @@ from star_rft.errors import RunError
 from star_rft.files import write_json
 from star_rft.runs.folder import RunFolder
 from star_rft.statistics import bootstrap
-from star_rft.types import Interval, RoundReport, Scores
+from star_rft.types import HeldOutScores, Interval, RoundReport
 
 if TYPE_CHECKING:
     import duckdb
@@ -130,11 +130,11 @@ def _interval(raw: dict[str, float] | None) -> Interval | None:
     return Interval(**raw) if raw else None
 
 
-def _scores(raw: dict[str, Any] | None) -> Scores | None:
+def _scores(raw: dict[str, Any] | None) -> HeldOutScores | None:
     if raw is None:
         return None
     names = ("pass_at_1_interval", "greedy", "vs_base", "vs_last")
-    return Scores(**raw | {name: _interval(raw[name]) for name in names})
+    return HeldOutScores(**raw | {name: _interval(raw[name]) for name in names})
 
 
 def _one(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> tuple[Any, ...]:

@@ -56,9 +56,9 @@ class Hint:
         if self.mark is None and ANSWER not in self.template:
             raise UserError(f"rationalize.template {self.template!r} has no {ANSWER}, and there is no mark: no hint")
 
-    def renderer(self, prompts: Prompter) -> Callable[[Problem], str]:
-        """Return what renders a problem with its hint, as `prompts` renders it without."""
-        hinting = replace(prompts, template=self.template.replace(ANSWER, _PLACE))
+    def renderer(self, prompter: Prompter) -> Callable[[Problem], str]:
+        """Return what renders a problem with its hint, as `prompter` renders it without."""
+        hinting = replace(prompter, template=self.template.replace(ANSWER, _PLACE))
 
         def render(problem: Problem) -> str:
             answer = answer_of(problem)

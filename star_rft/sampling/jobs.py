@@ -17,14 +17,14 @@ Problems = Mapping[Split, Mapping[str, Problem]]
 class UnitJob:
     """Everything that it takes to draw a unit, to verify it and to store it. It can be pickled.
 
-    `policy` is the model to load and `model_id` its fingerprint in the ledger; `problems` are those of the requests, by
+    `model` is the one to load and `model_id` its fingerprint in the ledger; `problems` are those of the requests, by
     id. `stage` is what the timeline calls the work.
     """
 
     unit: Unit
     round: int
     stage: str
-    policy: Model
+    model: Model
     model_id: str
     decoding: Decoding
     requests: tuple[Request, ...]
@@ -64,7 +64,7 @@ def jobs_of(
             unit=unit,
             round=round_index,
             stage=stage,
-            policy=model,
+            model=model,
             model_id=model_id(model),
             decoding=decoding_of(unit, sources),
             requests=requests,

@@ -24,7 +24,7 @@ from uuid import uuid4
 from star_rft.errors import RunFailure, UserError
 from star_rft.ledger import Ledger, write_unit
 from star_rft.models import first_line
-from star_rft.progress import Sampling, Silent
+from star_rft.progress import SamplingProgress, Silent
 from star_rft.runs.timing import Note, Span
 from star_rft.sampling.context import Engine
 from star_rft.sampling.jobs import UnitJob
@@ -55,7 +55,9 @@ class Cluster:
     make: Callable[[Model], Sampler]
     pool: Callable[[], AbstractContextManager[VerifierPool]]
 
-    def draw(self, jobs: Iterable[UnitJob], *, ledger: Ledger, watched: Sampling, note: Note) -> dict[str, float]:
+    def draw(
+        self, jobs: Iterable[UnitJob], *, ledger: Ledger, watched: SamplingProgress, note: Note
+    ) -> dict[str, float]:
         """Have every job drawn; return the actors' seconds, added up.
 
         As in one process it warns where too many verdicts are unknown.

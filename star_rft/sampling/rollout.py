@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from star_rft.errors import RunError, RunFailure
 from star_rft.ledger import Ledger
-from star_rft.progress import Sampling
+from star_rft.progress import SamplingProgress
 from star_rft.runs.timing import Note, Span, ignore
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.jobs import UnitJob, decoding_of, jobs_of
@@ -30,7 +30,7 @@ def draw(
     sampler: Callable[[Model], Sampler],
     pool: VerifierPool,
     store: Store,
-    watched: Sampling,
+    watched: SamplingProgress,
     note: Note = ignore,
 ) -> dict[str, float]:
     """Draw every job in turn. A unit commits whole or is drawn again whole.
@@ -44,7 +44,7 @@ def draw(
         turn = perf_counter()
         for job in jobs:
             rendering = perf_counter() - turn  # is part of a unit's time; loading a model is not
-            engine = sampler(job.policy)
+            engine = sampler(job.model)
             began, started = time.time() - rendering, perf_counter() - rendering
             blocked = _draw(job, engine, writer, watched, started=started)
             ended = perf_counter()
@@ -57,7 +57,7 @@ def draw(
     return spent
 
 
-def _draw(job: UnitJob, sampler: Sampler, writer: Writer, watched: Sampling, *, started: float) -> float:
+def _draw(job: UnitJob, sampler: Sampler, writer: Writer, watched: SamplingProgress, *, started: float) -> float:
     """Hand the completions of a unit over as they finish; return the seconds that this had to wait."""
     unit, blocked = OpenUnit(job), 0.0
     waiting = {(request.problem_id, request.sample_index) for request in job.requests}
@@ -83,7 +83,9 @@ class Cluster(Protocol):
     @property
     def batch_size(self) -> int: ...
 
-    def draw(self, jobs: Iterable[UnitJob], *, ledger: Ledger, watched: Sampling, note: Note) -> dict[str, float]: ...
+    def draw(
+        self, jobs: Iterable[UnitJob], *, ledger: Ledger, watched: SamplingProgress, note: Note
+    ) -> dict[str, float]: ...
 
 
 PROMPTS_COMPARED = 32  # with what was sampled, when a run is resumed
@@ -164,7 +166,7 @@ class Rollout:
         if units:
             self.draw("drawing damaged samples again", round_index, units, policy, sources)
 
-    def _drawn(self, jobs: Iterable[UnitJob], watched: Sampling) -> dict[str, float]:
+    def _drawn(self, jobs: Iterable[UnitJob], watched: SamplingProgress) -> dict[str, float]:
         context, note = self.context, self.context.timing.note
         if self.cluster is not None:
             return self.cluster.draw(jobs, ledger=context.ledger, watched=watched, note=note)

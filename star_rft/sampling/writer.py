@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from star_rft.ledger import batches
-from star_rft.progress import Sampling
+from star_rft.progress import SamplingProgress
 from star_rft.runs.timing import Note, Span
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.hints import leaks
@@ -46,7 +46,7 @@ class OpenUnit:
 
     job: UnitJob
     pairs: list[tuple[Sample, Verdict]] = field(default_factory=list)
-    first_verified: float = 0.0  # Unix time
+    verification_began: float = 0.0  # Unix time
     seconds: dict[str, float] = field(default_factory=dict)  # set before the last completion is handed over
 
 
@@ -56,10 +56,10 @@ class Writer:
     What goes wrong in the thread is raised in the one that hands over, at the next completion or in the end.
     """
 
-    def __init__(self, pool: VerifierPool, store: Store, watched: Sampling, note: Note) -> None:
+    def __init__(self, pool: VerifierPool, store: Store, watched: SamplingProgress, note: Note) -> None:
         self._pool, self._store, self._watched, self._note = pool, store, watched, note
         self._queue: queue.Queue[tuple[OpenUnit, Completion] | None] = queue.Queue(AHEAD)
-        self._verified: deque[tuple[OpenUnit, Completion]] = deque()
+        self._awaiting_verdict: deque[tuple[OpenUnit, Completion]] = deque()
         self._is_given_up = False
         self._threads = ThreadPoolExecutor(1, "writer")
         self._ending: Future[None] = Future()
@@ -118,7 +118,7 @@ class Writer:
 
     def _run(self) -> None:
         for verdict in self._pool.verify_iter(self._pairs()):
-            unit, completion = self._verified.popleft()
+            unit, completion = self._awaiting_verdict.popleft()
             self._watched.judged()
             unit.pairs.append((sample_of(completion, unit.job), final_verdict(verdict, completion.finish_reason)))
             if len(unit.pairs) == len(unit.job.requests) and not self._is_given_up:
@@ -132,15 +132,15 @@ class Writer:
             if item is None:
                 return
             unit, completion = item
-            unit.first_verified = unit.first_verified or time.time()
-            self._verified.append(item)
+            unit.verification_began = unit.verification_began or time.time()
+            self._awaiting_verdict.append(item)
             problem = unit.job.problems[completion.request.problem_id]
             yield judged_text(completion.text, completion.finish_reason), problem.reference
 
     def _commit(self, unit: OpenUnit) -> None:
         job, judged = unit.job, time.time()
         busy = sum(verdict.seconds for _, verdict in unit.pairs)
-        self._note(Span("verifier", job.stage, job.round, unit.first_verified, judged, busy))
+        self._note(Span("verifier", job.stage, job.round, unit.verification_began, judged, busy))
         unit.pairs.sort(key=lambda pair: (pair[0].problem_id, pair[0].sample_index))
         self._store.commit(job.unit.name, unit.pairs, seconds=unit.seconds)
         written = time.time()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from star_rft.data import Prompter
 from star_rft.errors import UserError
 from star_rft.progress import Advance
-from star_rft.training.dataset import Sampling, ids_of
+from star_rft.training.dataset import SampleOrigin, ids_of
 from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Scorer, Split, Trace, digest
 from verifiers.types import Verdict
 
@@ -82,8 +82,8 @@ class ScorerContext:
     policy: Model
     sampler: Callable[[Model], Sampler]
     fingerprint: Callable[[Model], str]
-    prompts: Prompter
-    sampling: Sampling
+    prompter: Prompter
+    origin: SampleOrigin
     into: Path
     seed: int
     trust_remote_code: bool = False
@@ -122,14 +122,14 @@ def _likelihood(path: Model, options: Mapping[str, Any], around: ScorerContext) 
     from star_rft import models
     from star_rft.scorers import Likelihood
 
-    prompts = around.prompts
+    prompter = around.prompter
     tokenizer = models.load_tokenizer(path, trust_remote_code=around.trust_remote_code)
-    is_same = tokenizer.get_vocab() == prompts.tokenizer.get_vocab()
+    is_same = tokenizer.get_vocab() == prompter.tokenizer.get_vocab()
     return Likelihood(
         path,
-        render=prompts.render,
-        ids=partial(ids_of, prompts=prompts, sampling=around.sampling) if is_same else None,
-        is_chat=prompts.is_chat,
+        render=prompter.render,
+        ids=partial(ids_of, prompter=prompter, origin=around.origin) if is_same else None,
+        is_chat=prompter.is_chat,
         **options,
     )
 

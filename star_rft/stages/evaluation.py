@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from star_rft.data import Prompter
 from star_rft.evaluation import evaluate
-from star_rft.evaluation.evaluate import HeldOut
+from star_rft.evaluation.evaluate import HeldOutSampling
 from star_rft.files import write_table
 from star_rft.runs.reports import write_report
 from star_rft.sampling.context import RunContext
@@ -31,8 +31,8 @@ class EvaluationStage:
     """
 
     rollout: Rollout
-    prompts: Prompter
-    held_out: HeldOut
+    prompter: Prompter
+    sampling: HeldOutSampling
     rounds: int
     has_scores: bool
     metrics: RoundMetrics
@@ -45,7 +45,7 @@ class EvaluationStage:
 
     def evaluate(self, round_index: int, policy: Model) -> None:
         """Draw the held-out samples of a round's model and sum them up by problem."""
-        path, held_out = self.context.folder.eval(round_index), self.held_out
+        path, held_out = self.context.folder.eval(round_index), self.sampling
         is_wanted = round_index % held_out.every == 0 or round_index == self.rounds
         if path.exists() or not is_wanted:
             return
@@ -82,8 +82,8 @@ class EvaluationStage:
 
     def _sources(self) -> list[Source]:
         """Return the policy as the held-out problems ask it: sampled, and greedy where that is wanted."""
-        wanted = [(self.held_out.sampled, self.held_out.n), (self.held_out.greedy, 1)]
-        tokenizer, render, encode = self.prompts.tokenizer, (self.prompts.render,), self.prompts.prompt_ids
+        wanted = [(self.sampling.sampled, self.sampling.n), (self.sampling.greedy, 1)]
+        tokenizer, render, encode = self.prompter.tokenizer, (self.prompter.render,), self.prompter.prompt_ids
         return [
             Source(tokenizer, range(n), (decoding,), render, encode=encode)
             for decoding, n in wanted

@@ -10,14 +10,14 @@ from star_rft.data import Prompter
 from star_rft.errors import RunError
 from star_rft.evaluation import evaluate
 from star_rft.evaluation.diversity import diversity
-from star_rft.evaluation.evaluate import HeldOut
+from star_rft.evaluation.evaluate import HeldOutSampling
 from star_rft.evaluation.gate import Decision, Gate, Signs, decide, evaluated
 from star_rft.evaluation.kl import kl_to_base, length_change, own_samples, reference_solutions
 from star_rft.runs.reports import frontier_figures, is_ended, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
 from star_rft.training.dataset import mixture
-from star_rft.types import Model, Problem, RoundReport, Scores, Split
+from star_rft.types import HeldOutScores, Model, Problem, RoundReport, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class RoundMetrics:
 
     context: RunContext
     start: Model
-    prompts: Prompter
-    held_out: HeldOut
+    prompter: Prompter
+    sampling: HeldOutSampling
     gate: Gate | None
     kl: KLSettings
     mixture: Mapping[str, float]
@@ -72,7 +72,7 @@ class RoundMetrics:
     def _of_training(self, round_index: int) -> dict[str, Any]:
         con, problems = self.context.ledger.connect(), self.context.train_problems
         quarantined = self.context.quarantined(round_index)
-        figures = train_figures(con, round_index=round_index, group_by=self.held_out.group_by)
+        figures = train_figures(con, round_index=round_index, group_by=self.sampling.group_by)
         figures |= selection_figures(con, round_index=round_index, problems=len(problems))
         figures |= frontier_figures(con, round_index=round_index)
         anchor = sum(problem.id not in quarantined for problem in self.anchor)
@@ -93,14 +93,14 @@ class RoundMetrics:
         if self.kl.traces == 0 or not self.context.folder.eval(round_index).exists():
             return {}
         con, problems = self.context.ledger.connect(), self.context.problems[split]
-        settings: dict[str, Any] = {"prompts": self.prompts, "traces": self.kl.traces, "seed": self.context.seed}
+        settings: dict[str, Any] = {"prompter": self.prompter, "traces": self.kl.traces, "seed": self.context.seed}
         own = own_samples(
             con,
             round_index=round_index,
             split=split,
             model=self.context.engine.fingerprint(policy),
             problems={problem.id: problem for problem in problems},
-            stops=self.prompts.stops(self.held_out.sampled),
+            stops=self.prompter.stops(self.sampling.sampled),
             **settings,
         )
         self.context.engine.release()
@@ -123,16 +123,16 @@ class RoundMetrics:
             history.append(evaluated(earlier, rows, rolled_back=is_out, signs=_signs(measured)))
         return decide(self.gate, round_index, history)
 
-    def _scores(self, round_index: int, split: Split) -> Scores | None:
+    def _scores(self, round_index: int, split: Split) -> HeldOutScores | None:
         path = self.context.folder.eval(round_index)
         if not path.exists():
             return None
         earlier = [r for r in range(round_index) if self.context.folder.eval(r).exists()]
         rows = [evaluate.read(self.context.folder.eval(r), split) for r in (*earlier[:1], *earlier[-1:])]
-        return evaluate.scores(
+        return evaluate.held_out_scores(
             evaluate.read(path, split),
             split=split,
-            ks=self.held_out.ks,
+            ks=self.sampling.ks,
             base=rows[0] if rows else None,
             last=rows[-1] if rows else None,
         )

@@ -14,7 +14,7 @@ from star_rft.runs.reports import read_report, round_to_use
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
 from star_rft.stages.trackers import Trackers
-from star_rft.training.dataset import Sampling, corpus, preferences, reference_examples
+from star_rft.training.dataset import SampleOrigin, corpus, preferences, reference_examples
 from star_rft.training.schedule import Fit, Places, RoundTraining
 from star_rft.types import Example, Model, Preference, Problem, RoundReport
 
@@ -33,7 +33,7 @@ class TrainingStage:
 
     context: RunContext
     base: Model
-    prompts: Prompter
+    prompter: Prompter
     sources: Sequence[Source]
     round_training: RoundTraining
     warm_start: WarmStart | None
@@ -46,7 +46,7 @@ class TrainingStage:
             return self.base
         out = self.context.folder.warm_start
         if not out.exists():
-            examples = reference_examples(self.warm_start.problems, prompts=self.prompts)
+            examples = reference_examples(self.warm_start.problems, prompter=self.prompter)
             self._fit(0, self.warm_start.fit, "warm start", examples, self.base, out, float32_dir=float32_of(out))
         return out
 
@@ -102,16 +102,16 @@ class TrainingStage:
         return {
             "round_index": round_index,
             "problems": {problem.id: problem for problem in self.context.train_problems},
-            "prompts": self.prompts,
-            "sampling": self.sampled(),
+            "prompter": self.prompter,
+            "origin": self.origin(),
         }
 
-    def sampled(self) -> Sampling:
+    def origin(self) -> SampleOrigin:
         """Return how train samples were drawn, as far as training on them depends on it."""
         asked = [render for source in self.sources if source.model is None for render in source.renders]
-        trained_on, fingerprint = self.prompts.render, self.context.engine.fingerprint
-        return Sampling(
-            stops=self.prompts.stops(self.sources[0].decodings[0]),
+        trained_on, fingerprint = self.prompter.render, self.context.engine.fingerprint
+        return SampleOrigin(
+            stops=self.prompter.stops(self.sources[0].decodings[0]),
             foreign=[fingerprint(source.model) for source in self.sources if source.model is not None],
             is_one_prompt=all(render(p) == trained_on(p) for render in asked for p in self.context.train_problems[:1]),
         )
@@ -125,6 +125,6 @@ class TrainingStage:
             work = context.folder.work / f"{out.parent.name}-{out.name}"
             tell = {"on_step": self.tracking.training(title, round_index, on_step), "say": context.progress.say}
             # What its completions end with: an engine that reads the checkpoint's files alone stops there, too.
-            ends = sorted(self.prompts.stops(self.sources[0].decodings[0]).ids)
+            ends = sorted(self.prompter.stops(self.sources[0].decodings[0]).ids)
             seed = context.seed + round_index
             fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, end_ids=ends, **tell, **options)

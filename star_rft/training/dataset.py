@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _OF_SAMPLE = "s.text, s.token_ids, s.model, s.finish_reason, s.ids_are_sampled, s.hinted, s.prompt_sha"
 
 
-class Prompts(Protocol):
+class PrompterLike(Protocol):
     """The part of `star_rft.data.Prompter` that training needs."""
 
     def render(self, problem: Problem) -> str: ...
@@ -56,7 +56,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SampleOrigin:
     """How the traces of a run were sampled, as far as training on them depends on it.
 
     `stops` is what ended them: the model's own end tokens where it is None. `foreign` are the fingerprints of models
@@ -69,11 +69,11 @@ class Sampling:
     is_one_prompt: bool = False
 
 
-def corpus(con: duckdb.DuckDBPyConnection, *, prompts: Prompts, **options: Any) -> list[Example]:
+def corpus(con: duckdb.DuckDBPyConnection, *, prompter: PrompterLike, **options: Any) -> list[Example]:
     """Build the training set of a round, in a fixed order: the examples of its `rows`, whose options it takes."""
-    sampling: Sampling = options["sampling"]
-    found = rows(con, prompts=prompts, **options)
-    return [example_of(row, prompts=prompts, stops=sampling.stops) for row in found]
+    origin: SampleOrigin = options["origin"]
+    found = rows(con, prompter=prompter, **options)
+    return [example_of(row, prompter=prompter, stops=origin.stops) for row in found]
 
 
 def rows(
@@ -81,12 +81,12 @@ def rows(
     *,
     round_index: int,
     problems: Mapping[str, Problem],
-    prompts: Prompts,
+    prompter: PrompterLike,
     reference_share: float,
     anchor: Sequence[Problem],
     mix: float,
     seed: int,
-    sampling: Sampling,
+    origin: SampleOrigin,
     quarantined: Collection[str] = (),
 ) -> Iterator[Row]:
     """Yield what a round trains on, in a fixed order. A hinted trace is trained on without its hint.
@@ -96,7 +96,7 @@ def rows(
     `quarantined` problems are left out of both.
     """
     selected = 0
-    for row in _selected(con, round_index=round_index, problems=problems, sampling=sampling):
+    for row in _selected(con, round_index=round_index, problems=problems, origin=origin):
         selected += 1
         yield row
     with_solution = [problem_id for problem_id in problems if problem_id not in quarantined]
@@ -105,9 +105,9 @@ def rows(
         selected, problems=len(with_solution), reference_share=reference_share, anchor=len(by_id), mix=mix
     )
     for problem_id in _draw(with_solution, references, "gold", seed):
-        yield Row("reference", problems[problem_id], prompts.target(problems[problem_id]))
+        yield Row("reference", problems[problem_id], prompter.target(problems[problem_id]))
     for problem_id in _draw(list(by_id), anchors, "anchor", seed, round_index):
-        yield Row("anchor", by_id[problem_id], prompts.target(by_id[problem_id]))
+        yield Row("anchor", by_id[problem_id], prompter.target(by_id[problem_id]))
 
 
 def mixture(selected: int, *, problems: int, reference_share: float, anchor: int, mix: float) -> tuple[int, int]:
@@ -116,8 +116,10 @@ def mixture(selected: int, *, problems: int, reference_share: float, anchor: int
     return references, min(anchor, round(mix / (1 - mix) * (selected + references)))
 
 
-def reference_examples(problems: Sequence[Problem], *, prompts: Prompts) -> list[Example]:
-    return [Example(prompts.prompt_ids(prompts.render(p)), prompts.completion_ids(prompts.target(p))) for p in problems]
+def reference_examples(problems: Sequence[Problem], *, prompter: PrompterLike) -> list[Example]:
+    return [
+        Example(prompter.prompt_ids(prompter.render(p)), prompter.completion_ids(prompter.target(p))) for p in problems
+    ]
 
 
 def preferences(
@@ -125,13 +127,13 @@ def preferences(
     *,
     round_index: int,
     problems: Mapping[str, Problem],
-    prompts: Prompts,
-    sampling: Sampling,
+    prompter: PrompterLike,
+    origin: SampleOrigin,
 ) -> list[Preference]:
     """Build what a round's objective compares, in a fixed order."""
     found = []
-    for places in ranked(con, round_index=round_index, problems=problems, prompts=prompts, sampling=sampling):
-        examples = [example_of(row, prompts=prompts, stops=sampling.stops) for _, row in places]
+    for places in ranked(con, round_index=round_index, problems=problems, prompter=prompter, origin=origin):
+        examples = [example_of(row, prompter=prompter, stops=origin.stops) for _, row in places]
         completions = tuple(example.completion_ids for example in examples)
         found.append(Preference(examples[0].prompt_ids, completions, tuple(score for score, _ in places)))
     return found
@@ -142,8 +144,8 @@ def ranked(
     *,
     round_index: int,
     problems: Mapping[str, Problem],
-    prompts: Prompts,
-    sampling: Sampling,
+    prompter: PrompterLike,
+    origin: SampleOrigin,
 ) -> Iterator[list[tuple[float, Row]]]:
     """Yield the places of one preference after the other, best first, with their scores.
 
@@ -156,18 +158,20 @@ def ranked(
     )
     places = (place for batch in batches(con, query) for place in batch)
     for _, preference in groupby(places, key=lambda place: place["preference"]):
-        yield [(float(place["score"]), _placed(place, problems, prompts, sampling)) for place in preference]
+        yield [(float(place["score"]), _placed(place, problems, prompter, origin)) for place in preference]
 
 
-def _placed(place: Mapping[str, Any], problems: Mapping[str, Problem], prompts: Prompts, sampling: Sampling) -> Row:
+def _placed(
+    place: Mapping[str, Any], problems: Mapping[str, Problem], prompter: PrompterLike, origin: SampleOrigin
+) -> Row:
     problem = problems[place["problem_id"]]
     if place["text"] is None:
-        return Row("reference", problem, prompts.target(problem))
-    return _trace(place, problem, sampling)
+        return Row("reference", problem, prompter.target(problem))
+    return _trace(place, problem, origin)
 
 
 def _selected(
-    con: duckdb.DuckDBPyConnection, *, round_index: int, problems: Mapping[str, Problem], sampling: Sampling
+    con: duckdb.DuckDBPyConnection, *, round_index: int, problems: Mapping[str, Problem], origin: SampleOrigin
 ) -> Iterator[Row]:
     query = (
         f"select s.problem_id, s.sample_id, {_OF_SAMPLE}, sel.weight"
@@ -175,12 +179,12 @@ def _selected(
         f" where sel.in_round = {int(round_index)} and sel.is_selected order by s.problem_id, s.sample_id"
     )
     for batch in batches(con, query):
-        yield from (_trace(found, problems[found["problem_id"]], sampling, found["weight"]) for found in batch)
+        yield from (_trace(found, problems[found["problem_id"]], origin, found["weight"]) for found in batch)
 
 
-def _trace(found: Mapping[str, Any], problem: Problem, sampling: Sampling, weight: float = 1.0) -> Row:
-    is_own = found["model"] not in sampling.foreign
-    compares = sampling.is_one_prompt and is_own and not found["hinted"]
+def _trace(found: Mapping[str, Any], problem: Problem, origin: SampleOrigin, weight: float = 1.0) -> Row:
+    is_own = found["model"] not in origin.foreign
+    compares = origin.is_one_prompt and is_own and not found["hinted"]
     return Row(
         "trace",
         problem,
@@ -193,34 +197,34 @@ def _trace(found: Mapping[str, Any], problem: Problem, sampling: Sampling, weigh
     )
 
 
-def example_of(row: Row, *, prompts: Prompts, stops: Stops | None) -> Example:
+def example_of(row: Row, *, prompter: PrompterLike, stops: Stops | None) -> Example:
     """Raises RunFailure where the prompt is no longer the one that the trace was sampled with."""
-    text = prompts.render(row.problem)
+    text = prompter.render(row.problem)
     if row.prompt_sha not in (None, digest(text)):
         raise RunFailure(
             f"problem {row.problem.id}: its prompt is rendered differently now than when sample {row.sample_id} was"
             " drawn: the model's chat template, or the version of transformers, has changed. Restore it, or begin"
             " another run"
         )
-    return Example(prompts.prompt_ids(text), completion_of(row, prompts, stops), row.weight)
+    return Example(prompter.prompt_ids(text), completion_of(row, prompter, stops), row.weight)
 
 
-def completion_of(row: Row, prompts: Prompts, stops: Stops | None) -> tuple[int, ...]:
+def completion_of(row: Row, prompter: PrompterLike, stops: Stops | None) -> tuple[int, ...]:
     """Return the very tokens that were sampled, where they are this model's; else those of the text."""
-    return prompts.completion_ids(row.text, row.token_ids, finish_reason=row.finish_reason, stops=stops)
+    return prompter.completion_ids(row.text, row.token_ids, finish_reason=row.finish_reason, stops=stops)
 
 
-def ids_of(trace: Trace, *, prompts: Prompts, sampling: Sampling) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def ids_of(trace: Trace, *, prompter: PrompterLike, origin: SampleOrigin) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the prompt and the completion of a trace as it would be trained on."""
     sample = trace.sample
-    is_own = sample.ids_are_sampled and sample.model not in sampling.foreign
-    completion = prompts.completion_ids(
+    is_own = sample.ids_are_sampled and sample.model not in origin.foreign
+    completion = prompter.completion_ids(
         sample.text,
         sample.token_ids if is_own else None,
         finish_reason=sample.finish_reason,
-        stops=sampling.stops,
+        stops=origin.stops,
     )
-    return prompts.prompt_ids(prompts.render(trace.problem)), completion
+    return prompter.prompt_ids(prompter.render(trace.problem)), completion
 
 
 def _draw(ids: Sequence[str], count: int, *key: object) -> list[str]:

@@ -63,7 +63,7 @@ def test_a_run_that_goes_on_another_day_asks_with_the_same_prompt(begun: Path, m
     config = config_of(begun, rounds=1)
     rounds(config, 1)
     with open_run(config) as stages:
-        assert stages.training.prompts.text("what?").startswith("01.01.2030")
+        assert stages.training.prompter.text("what?").startswith("01.01.2030")
         shas = stages.context.ledger.connect().sql("select count(distinct prompt_sha) from samples").fetchall()
         assert shas == [(6,)]
 
@@ -94,7 +94,7 @@ def test_what_was_sampled_with_another_prompt_is_not_trained_on(begun: Path) -> 
             stages.sampling.sample(1, units, policy)
         stages.selection.classify(1)
         stages.selection.select(1)
-        for tokenizer in (stages.training.prompts.tokenizer, stages.sampling.sources[0].tokenizer):
+        for tokenizer in (stages.training.prompter.tokenizer, stages.sampling.sources[0].tokenizer):
             tokenizer.chat_template = BETWEEN
         with pytest.raises(RunFailure, match="its prompt is rendered differently now"):
             stages.training.train(1, policy)

@@ -48,10 +48,10 @@ CHECK = """
 import yaml
 
 from star_rft import config as configs
-from star_rft.build.problems import check_verifier
+from star_rft.build.problems import verifier_of
 
 some = {"name": "x", "rounds": 0, "data": {"train": "words", "dev": "words"}}
-check_verifier(configs.load(some | yaml.safe_load(text)))
+verifier_of(configs.load(some | yaml.safe_load(text)))
 """
 
 

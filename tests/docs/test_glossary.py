@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from star_rft.config import Config
 from star_rft.ledger import schemas
-from star_rft.types import RoundReport, Scores
+from star_rft.types import HeldOutScores, RoundReport
 from tests.paths import ROOT
 
 PAGE = (ROOT / "docs" / "glossary.md").read_text()
@@ -52,7 +52,7 @@ def config_keys(section: type[BaseModel]) -> Iterator[str]:
 
 
 def metrics_keys() -> set[str]:
-    return {field.name for record in (RoundReport, Scores) for field in fields(record)}
+    return {field.name for record in (RoundReport, HeldOutScores) for field in fields(record)}
 
 
 def test_every_section_of_a_config_is_named() -> None:

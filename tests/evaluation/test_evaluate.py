@@ -26,7 +26,7 @@ def held_out_ledger(folder: Path) -> Path:
 
 
 def test_scores_are_unbiased_count_unknown_as_not_correct_and_show_the_upper_bound(tmp_path: Path) -> None:
-    scored = evaluate.scores(evaluate.read(held_out_ledger(tmp_path), "dev"), split="dev", ks=[1, 4])
+    scored = evaluate.held_out_scores(evaluate.read(held_out_ledger(tmp_path), "dev"), split="dev", ks=[1, 4])
     assert scored.pass_at_k == {"1": pytest.approx(1 / 8), "4": pytest.approx(0.5)}
     assert scored.pass_at_1_upper == pytest.approx(3 / 8)
     assert (scored.problems, scored.n, scored.unknown) == (2, 4, 2)
@@ -36,7 +36,7 @@ def test_scores_are_unbiased_count_unknown_as_not_correct_and_show_the_upper_bou
 
 def test_changes_are_paired_by_problem_not_by_position(tmp_path: Path) -> None:
     rows = evaluate.read(held_out_ledger(tmp_path), "dev")
-    scored = evaluate.scores(rows, split="dev", ks=[1], base=list(reversed(rows)), last=rows)
+    scored = evaluate.held_out_scores(rows, split="dev", ks=[1], base=list(reversed(rows)), last=rows)
     assert scored.vs_base is not None
     assert (scored.vs_base.value, scored.vs_base.low, scored.vs_base.high) == (0.0, 0.0, 0.0)
 
@@ -44,11 +44,11 @@ def test_changes_are_paired_by_problem_not_by_position(tmp_path: Path) -> None:
 def test_groups_are_ordered_as_numbers(tmp_path: Path) -> None:
     rows = evaluate.read(held_out_ledger(tmp_path), "dev")
     rows = [row | {"group": group} for row, group in zip(rows, ["10", "9"], strict=True)]
-    assert list(evaluate.scores(rows, split="dev", ks=[1]).by_group) == ["9", "10"]
+    assert list(evaluate.held_out_scores(rows, split="dev", ks=[1]).by_group) == ["9", "10"]
 
 
 def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    scored = evaluate.scores(evaluate.read(held_out_ledger(tmp_path), "dev"), split="dev", ks=[1, 4])
+    scored = evaluate.held_out_scores(evaluate.read(held_out_ledger(tmp_path), "dev"), split="dev", ks=[1, 4])
     report = RoundReport(
         round=3, model="m", problems=2, unsolved=1, unsolved_share_interval=scored.greedy, held_out=scored
     )

@@ -162,10 +162,10 @@ def test_own_samples_are_the_tokens_that_the_model_sampled(tmp_path: Path) -> No
 
 def test_reference_solutions_are_those_that_there_are() -> None:
     problems = [Problem(f"p{i}", f"What is {i}?", "1", "math", "It is 1." if i % 2 else None) for i in range(20)]
-    found = reference_solutions(problems, prompts=prompter(), traces=4)
+    found = reference_solutions(problems, prompter=prompter(), traces=4)
     assert len(found) == 4
-    assert reference_solutions(list(reversed(problems)), prompts=prompter(), traces=4) == found
-    assert len(reference_solutions(problems, prompts=prompter())) == 10
+    assert reference_solutions(list(reversed(problems)), prompter=prompter(), traces=4) == found
+    assert len(reference_solutions(problems, prompter=prompter())) == 10
 
 
 def test_length_is_compared_with_the_first_round_of_the_split(tmp_path: Path) -> None:

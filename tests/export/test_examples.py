@@ -29,7 +29,7 @@ def test_what_goes_out_is_what_training_saw(finished: Path, tmp_path: Path) -> N
     rows = lines(export(run, tmp_path / "out", "--format", "sft", "--round", "2") / "sft.jsonl")
     with open_run(settle(str(run))) as stages:
         trained = stages.training.examples(2)
-        tokenizer = stages.training.prompts.tokenizer
+        tokenizer = stages.training.prompter.tokenizer
     note = json.loads((run / "rounds/002/checkpoint/fit.json").read_text())
     assert len(rows) == len(trained) == note["report"]["examples"] > 0
     for row, example in zip(rows, trained, strict=True):

@@ -10,11 +10,11 @@ from star_rft.report.data import Facts
 from star_rft.report.page import tiles
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.status import RunStatus
-from star_rft.types import Interval, RoundReport, Scores
+from star_rft.types import HeldOutScores, Interval, RoundReport
 
 
 def report(round_index: int, change: Interval | None = None) -> RoundReport:
-    scores = Scores(
+    scores = HeldOutScores(
         split="dev",
         problems=20,
         n=4,

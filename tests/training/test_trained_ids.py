@@ -143,7 +143,7 @@ def test_a_round_trains_on_exactly_what_its_model_sampled(name: str, tmp_path: P
         rows = stages.context.ledger.connect().sql(
             "select t.prompt, t.token_ids from selection join traces t using (sample_id) where is_selected"
         )
-        prompts = stages.training.prompts
+        prompts = stages.training.prompter
         sampled = {(prompts.prompt_ids(prompts.text(prompt)), tuple(ids)) for prompt, ids in rows.fetchall()}
     listed = GenerationConfig.from_pretrained(tmp_path / "run/rounds/001/checkpoint").eos_token_id
     assert set(listed) == convention.ends

@@ -182,7 +182,7 @@ def test_a_config_takes_a_composition(tmp_path: Path) -> None:
         "data": {"train": "words", "test": "words"},
         "verifier": {"name": "all", "options": {"of": ["math", {"name": "steps", "options": {"at_least": 1}}]}},
     }
-    problem_sets.check_verifier(configs.load(raw))
+    problem_sets.verifier_of(configs.load(raw))
     raw["verifier"]["options"]["of"][1]["name"] = "stepps"  # type: ignore[index]
     with pytest.raises(verifiers.VerifierError, match="did you mean 'steps'"):
-        problem_sets.check_verifier(configs.load(raw))
+        problem_sets.verifier_of(configs.load(raw))

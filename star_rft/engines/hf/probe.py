@@ -51,7 +51,7 @@ FAR = 2**20  # positions, where a config states no limit
 
 
 @dataclass(frozen=True, slots=True)
-class Proofline:
+class VerifiedDecoding:
     """A cache with the shapes of the model's keys and values, and the longest sequence for which decoding is exact."""
 
     shapes: DynamicCache
@@ -127,7 +127,7 @@ def _refusal(name: str, reason: str) -> str:
 
 
 @torch.inference_mode()
-def prove_slots(model: Any) -> Proofline:
+def prove_slots(model: Any) -> VerifiedDecoding:
     """Switch the model to slot attention, and return what it then decodes exactly.
 
     ModelError if it decodes ragged rows differently from a plain forward of each, in fp32 where memory allows.
@@ -146,7 +146,7 @@ def prove_slots(model: Any) -> Proofline:
         raise ModelError(_refusal(name, f"{type(error).__name__}: {first_line(error)}")) from error
 
 
-def _compare(model: Any) -> Proofline:
+def _compare(model: Any) -> VerifiedDecoding:
     rows = _rows(model)
     with _float32(model) as dtype:
         model.set_attn_implementation("eager")
@@ -168,7 +168,7 @@ def _compare(model: Any) -> Proofline:
         shapes, slots = _slot_logits(model, rows)
         if not slots.isfinite().all():
             raise ModelError(f"its logits are not finite in {str(model.dtype).removeprefix('torch.')}")
-    return Proofline(shapes, longest)
+    return VerifiedDecoding(shapes, longest)
 
 
 def _rows(model: Any) -> Rows:

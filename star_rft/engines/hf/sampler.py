@@ -1,9 +1,9 @@
 """The sampler on transformers: continuous batching with one prefill a prompt.
 
 It calls only the public `forward` of a causal language model, through transformers' attention interface (`batch.py`
-holds the loop, `decoding.py` draws a token). A probe at the start (`probe.py`) compares that with a plain forward, so a model for which it does not
-hold is refused instead of sampled wrongly. Nothing of the checkpoint's generation_config is used but its
-end-of-sequence ids.
+holds the loop, `decoding.py` draws a token). A probe at the start (`probe.py`) compares that with a plain forward, so a
+model for which it does not hold is refused instead of sampled wrongly. Nothing of the checkpoint's generation_config is
+used but its end-of-sequence ids.
 """
 
 from __future__ import annotations
