@@ -40,7 +40,9 @@ import numpy as np
 from budget_worlds import MAX_TOKENS, PASS_RATES, WORLDS, Attempts, Truth, simulated
 from figures import Figure, add_json_option, write_json
 
-from star_rft.frontier.budget import Adaptive, Budget, FixedK, Ints, ProblemCounts, Prop2Diff, Uniform
+from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
+from star_rft.frontier.counts import ProblemCounts
+from star_rft.statistics import Ints
 
 TWENTIETHS = range(4, 31)
 TARGETS = {Uniform: (4, 8, 16, 32), Prop2Diff: (8, 16, 32, 64)}
@@ -285,7 +287,7 @@ def plan(problems: int) -> None:
     """Ask for the waves of a first and of a later round; memory is that of the whole process."""
     rng = np.random.default_rng(0)
     rate_N = PASS_RATES["7B"](rng, problems)
-    adaptive = Adaptive(cap=4, most=256)
+    adaptive = Adaptive(target=4, most=256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for title, mean_samples, past in (
         ("probe", 0, 0.0),

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from star_rft.frontier.budget import Ints
-from star_rft.frontier.gains import Flags, Floats
+from star_rft.statistics import Flags, Floats, Ints
 
 # Recorded attempts a problem, and the limit of a sample's tokens.
 DEPTH, MAX_TOKENS = 256, 400

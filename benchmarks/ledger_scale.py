@@ -152,7 +152,7 @@ def select(folder: Path, traces: int) -> float:
     from star_rft.files import write_batches
     from star_rft.ledger import Ledger
     from star_rft.runs.folder import RunFolder
-    from star_rft.selection.rules import select
+    from star_rft.selection.select import select
     from star_rft.stages.selection import BATCH
 
     def chosen() -> None:

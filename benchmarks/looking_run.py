@@ -26,7 +26,7 @@ from star_rft.frontier.classes import classify
 from star_rft.ledger import FLAGGED, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, selection_figures, train_figures, write_report
-from star_rft.selection.rules import select
+from star_rft.selection.select import select
 from star_rft.types import Decoding, RoundReport
 
 RULES: list[Any] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]

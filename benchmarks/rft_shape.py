@@ -39,7 +39,7 @@ from star_rft.experiments.controls import fit_of
 from star_rft.experiments.fork import fork
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from star_rft.selection.rules import dedup_key
+from star_rft.selection.select import dedup_key
 from star_rft.statistics import Floats, bootstrap, crossed, paired
 from star_rft.types import Split
 

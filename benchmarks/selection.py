@@ -130,7 +130,7 @@ def _in_process(folder: Path) -> dict[str, float]:
 
 
 def timed_selection(folder: Path) -> dict[str, float]:
-    from star_rft.selection.rules import select
+    from star_rft.selection.select import select
 
     ledger = Ledger(folder)
     began = time.perf_counter()

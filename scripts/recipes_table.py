@@ -12,7 +12,7 @@ from pathlib import Path
 from star_rft import config as configs
 from star_rft.recipes import Row, row
 from star_rft.selection.registry import RULES, signature
-from star_rft.selection.rules import check
+from star_rft.selection.select import check
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "recipes.md"

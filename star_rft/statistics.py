@@ -15,6 +15,8 @@ import numpy.typing as npt
 from star_rft.types import Interval
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 RESAMPLES = 2000
 SUBSETS = 2000  # of one problem's samples, beyond which a vote is averaged over random ones

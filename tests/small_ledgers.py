@@ -11,7 +11,7 @@ from star_rft.files import write_table
 from star_rft.frontier.classes import classify
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from star_rft.selection.rules import Selection, select
+from star_rft.selection.select import Selection, select
 from star_rft.types import Problem, Sample, Split
 from verifiers.types import Reason, Status, Verdict
 

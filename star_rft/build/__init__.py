@@ -46,8 +46,8 @@ from star_rft.sampling.rollout import Rollout, check_prompts
 from star_rft.sampling.scheduler import Scheduler
 from star_rft.sampling.temperature_search import TemperatureSearch
 from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_options, open_scorer
-from star_rft.selection.rules import check as check_rules
-from star_rft.selection.rules import dedup_key
+from star_rft.selection.select import check as check_rules
+from star_rft.selection.select import dedup_key
 from star_rft.stages.evaluation import EvaluationStage
 from star_rft.stages.metrics import KLSettings, RoundMetrics
 from star_rft.stages.sampling import SamplingStage
@@ -311,9 +311,9 @@ def _scheduler(config: Config, rollout: Rollout) -> Scheduler:
     probe = min(section.probe, most)
     budgets: dict[str, Budget] = {
         "fixed": FixedK(most),
-        "uniform": Uniform(section.target, most, probe),
-        "prop2diff": Prop2Diff(section.target, most, probe),
-        "adaptive": Adaptive(section.target, most, probe),
+        "uniform": Uniform(target=section.target, most=most, probe=probe),
+        "prop2diff": Prop2Diff(target=section.target, most=most, probe=probe),
+        "adaptive": Adaptive(target=section.target, most=most, probe=probe),
     }
     return Scheduler(
         rollout=rollout,

@@ -23,7 +23,7 @@ from star_rft.loop import sample_round
 from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.runs.reports import read_report, round_to_use
 from star_rft.runs.timing import Timeline, Timing
-from star_rft.selection.rules import select
+from star_rft.selection.select import select
 from star_rft.training.dataset import corpus, reference_examples
 from star_rft.training.options import FitReport
 from star_rft.training.schedule import Fit, Places

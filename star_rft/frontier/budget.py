@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from star_rft.frontier.gains import Flags, Floats, Ints, ProblemCounts, gain_curves, mean_lengths, pass_rate_prior
-
-__all__ = ["Adaptive", "Budget", "FixedK", "Ints", "ProblemCounts", "Prop2Diff", "Uniform"]
+from star_rft.frontier.counts import ProblemCounts
+from star_rft.frontier.gains import gain_curves, mean_lengths, pass_rate_prior
+from star_rft.statistics import Flags, Floats, Ints
 
 # A wave that the token budget cuts below this share of all samples so far is not worth waking an engine for.
 LEAST_WAVE = 0.005
@@ -26,7 +26,7 @@ PRICE_BINS = 4096
 
 
 class Budget(Protocol):
-    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+    def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         """Return how many more samples each problem draws now; all zeros: the round's sampling is finished.
 
         A sample can take up to `max_tokens`, so a wave holds at most `tokens_left // max_tokens` of them; what a wave
@@ -41,8 +41,8 @@ class FixedK:
 
     n: int
 
-    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        return _probe(seen, np.full(seen.samples_N.shape, self.n), tokens_left, max_tokens)
+    def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+        return _probe(counts, np.full(counts.samples_N.shape, self.n), tokens_left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Uniform:
     most: int
     probe: int = 4
 
-    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        target_N = np.full(seen.samples_N.shape, self.target)
-        return _until(seen, target_N, self.most, self.probe, tokens_left, max_tokens)
+    def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+        target_N = np.full(counts.samples_N.shape, self.target)
+        return _until(counts, target_N, self.most, self.probe, tokens_left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ class Prop2Diff:
     most: int
     probe: int = 4
 
-    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        samples_N = seen.samples_N + seen.past_samples_N
-        correct_N = seen.correct_N + seen.past_correct_N
+    def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+        samples_N = counts.samples_N + counts.past_samples_N
+        correct_N = counts.correct_N + counts.past_correct_N
         fail_rate_N = 1.0 - correct_N / np.maximum(samples_N, 1e-9)
         target_N = np.maximum(1, np.rint(self.target * fail_rate_N)).astype(np.int64)
-        return _until(seen, target_N, self.most, self.probe, tokens_left, max_tokens)
+        return _until(counts, target_N, self.most, self.probe, tokens_left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,82 +83,85 @@ class Adaptive:
 
     A problem draws `probe` samples first; one that earlier rounds solved at a rate of `solved_at` or more, or that has
     its correct traces from them, draws a single one, and goes on only if that fails. A problem goes on until it has
-    `cap` distinct correct traces, has drawn `most` samples, or is not `worth` it: fewer new correct traces are expected
-    than that a sample of mean length. One without a correct sample always goes on to `most` unless tokens run out.
+    `target` distinct correct traces, has drawn `most` samples, or is not `worth` it: fewer new correct traces are
+    expected than that a sample of mean length. One without a correct sample always goes on to `most` unless tokens run
+    out.
 
     Where tokens are short, a problem without a correct sample may draw what an equal split among all problems would
     give it, so coverage is not bought with fewer samples at the hard; the rest goes to the highest expected gain a
     token, for which a problem's first correct trace counts as `first` more.
     """
 
-    cap: int
+    target: int
     most: int
     probe: int = 4
     worth: float = 0.01
     first: float = 0.0
     solved_at: float | None = 0.9
 
-    def allot(self, seen: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        is_solved_N = self._is_solved(seen)
-        probe_N = np.where(is_solved_N | (seen.distinct_N >= self.cap), 1, min(self.probe, self.most))
-        allotted_N = _probe(seen, probe_N, tokens_left, max_tokens)
-        is_open_N = (seen.samples_N < self.most) & (seen.distinct_N < self.cap) & ~seen.is_quarantined_N & ~is_solved_N
-        if (seen.samples_N < probe_N).any() or not is_open_N.any() or _is_spent(seen, tokens_left, max_tokens):
+    def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+        is_solved_N = self._is_solved(counts)
+        probe_N = np.where(is_solved_N | (counts.distinct_N >= self.target), 1, min(self.probe, self.most))
+        allotted_N = _probe(counts, probe_N, tokens_left, max_tokens)
+        is_open_N = (
+            (counts.samples_N < self.most) & (counts.distinct_N < self.target) & ~counts.is_quarantined_N & ~is_solved_N
+        )
+        if (counts.samples_N < probe_N).any() or not is_open_N.any() or _is_spent(counts, tokens_left, max_tokens):
             return allotted_N
         open_N = np.flatnonzero(is_open_N)
-        gains, state_N = gain_curves(seen, open_N, cap=self.cap, most=self.most, first=self.first)
-        every_length_N = mean_lengths(seen)
-        length_N, samples_N = every_length_N[open_N], seen.samples_N[open_N]
+        gains, state_N = gain_curves(counts, open_N, cap=self.target, most=self.most, first=self.first)
+        every_length_N = mean_lengths(counts)
+        length_N, samples_N = every_length_N[open_N], counts.samples_N[open_N]
         value_N_J = (gains.rate_S_J[state_N] / length_N[:, None]).astype(np.float32)
-        is_first_N = seen.distinct_N[open_N] == 0
+        is_first_N = counts.distinct_N[open_N] == 0
         if tokens_left is not None:
-            share = (seen.tokens_N.sum() + tokens_left) / every_length_N.sum()
+            share = (counts.tokens_N.sum() + tokens_left) / every_length_N.sum()
             is_owed_N_J = is_first_N[:, None] & (samples_N[:, None] + gains.start_J < share)
             value_N_J[is_owed_N_J] = value_N_J.max()
         steps_N_J = np.clip((self.most - samples_N)[:, None] - gains.start_J, 0, gains.size_J)
-        least = self.worth * seen.samples_N.sum() / max(1, seen.tokens_N.sum())
+        least = self.worth * counts.samples_N.sum() / max(1, counts.tokens_N.sum())
         is_wanted_N_J = _best(value_N_J, np.ceil(steps_N_J * length_N[:, None]), tokens_left)
         is_wanted_N_J &= (value_N_J >= least) | is_first_N[:, None]
         wanted_N = (steps_N_J * is_wanted_N_J).sum(axis=1)
         wave_N = _wave(samples_N, np.minimum(wanted_N, gains.needed_S[state_N]), self.most)
         wave_N[wanted_N == 0] = 0
         allotted_N[open_N] = _afford(
-            wave_N, value_N_J[:, 0].astype(np.float64), seen.order_N[open_N], tokens_left, max_tokens
+            wave_N, value_N_J[:, 0].astype(np.float64), counts.order_N[open_N], tokens_left, max_tokens
         )
         return allotted_N
 
-    def _is_solved(self, seen: ProblemCounts) -> Flags:
+    def _is_solved(self, counts: ProblemCounts) -> Flags:
         """By earlier rounds, with Jeffreys' half a sample of each kind, and nothing has failed in this one."""
         if self.solved_at is None:
-            return np.zeros(seen.samples_N.shape, dtype=bool)
-        rate_N = (seen.past_correct_N + 0.5) / (seen.past_samples_N + 1.0)
-        is_solved_N: Flags = (rate_N >= self.solved_at) & (seen.correct_N == seen.samples_N)
+            return np.zeros(counts.samples_N.shape, dtype=bool)
+        rate_N = (counts.past_correct_N + 0.5) / (counts.past_samples_N + 1.0)
+        is_solved_N: Flags = (rate_N >= self.solved_at) & (counts.correct_N == counts.samples_N)
         return is_solved_N
 
 
 # What a wave holds
 
 
-def _probe(seen: ProblemCounts, probe_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
+def _probe(counts: ProblemCounts, probe_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
     """What is missing of a first look at every problem; where tokens are short, whole problems by their order."""
-    missing_N = np.maximum(0, probe_N - seen.samples_N)
-    return _afford(missing_N, np.zeros(missing_N.shape), seen.order_N, tokens_left, max_tokens)
+    missing_N = np.maximum(0, probe_N - counts.samples_N)
+    return _afford(missing_N, np.zeros(missing_N.shape), counts.order_N, tokens_left, max_tokens)
 
 
 def _until(
-    seen: ProblemCounts, target_N: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int
+    counts: ProblemCounts, target_N: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int
 ) -> Ints:
     """Sample until each problem has its target of correct ones; those with the fewest samples come first."""
-    probe_N = np.full(seen.samples_N.shape, min(probe, most))
-    allotted_N = _probe(seen, probe_N, tokens_left, max_tokens)
-    if (seen.samples_N < probe_N).any() or _is_spent(seen, tokens_left, max_tokens):
+    probe_N = np.full(counts.samples_N.shape, min(probe, most))
+    allotted_N = _probe(counts, probe_N, tokens_left, max_tokens)
+    if (counts.samples_N < probe_N).any() or _is_spent(counts, tokens_left, max_tokens):
         return allotted_N
-    a, b = pass_rate_prior(seen)
-    rate_N = (seen.past_correct_N + seen.correct_N + a) / (seen.past_samples_N + seen.samples_N + a + b)
-    missing_N = np.maximum(0, target_N - seen.correct_N)
-    wave_N = _wave(seen.samples_N, missing_N / rate_N, most)
-    wave_N[(missing_N == 0) | seen.is_quarantined_N] = 0
-    return _afford(wave_N, -seen.samples_N.astype(np.float64), seen.order_N, tokens_left, max_tokens)
+    a, b = pass_rate_prior(counts)
+    rate_N = (counts.past_correct_N + counts.correct_N + a) / (counts.past_samples_N + counts.samples_N + a + b)
+    missing_N = np.maximum(0, target_N - counts.correct_N)
+    wave_N = _wave(counts.samples_N, missing_N / rate_N, most)
+    wave_N[(missing_N == 0) | counts.is_quarantined_N] = 0
+    return _afford(wave_N, -counts.samples_N.astype(np.float64), counts.order_N, tokens_left, max_tokens)
 
 
 def _wave(samples_N: Ints, needed_N: Floats | Ints, most: int) -> Ints:
@@ -172,8 +175,8 @@ def _wave(samples_N: Ints, needed_N: Floats | Ints, most: int) -> Ints:
     return wave_N
 
 
-def _is_spent(seen: ProblemCounts, tokens_left: int | None, max_tokens: int) -> bool:
-    return tokens_left is not None and tokens_left // max_tokens < max(1.0, LEAST_WAVE * seen.samples_N.sum())
+def _is_spent(counts: ProblemCounts, tokens_left: int | None, max_tokens: int) -> bool:
+    return tokens_left is not None and tokens_left // max_tokens < max(1.0, LEAST_WAVE * counts.samples_N.sum())
 
 
 def _afford(wanted_N: Ints, value_N: Floats, order_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:

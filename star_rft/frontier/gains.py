@@ -5,14 +5,12 @@ Arrays carry their axes: N problems, S distinct states of counts, T kinds of div
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from star_rft.frontier.counts import ProblemCounts
+from star_rft.statistics import Floats, Ints
 
 # Counts with their discounted past are told apart to a quarter of a sample: few states, whatever the discounts.
 QUARTERS = 4
@@ -27,41 +25,14 @@ THETA_T, SIGMA_T = (
 AHEAD_X = np.concatenate([[0.0], np.geomspace(0.25, 4096.0, 43)])
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemCounts:
-    """What the ledger holds of each problem, one entry a problem in every array.
-
-    `samples`, `correct` and `tokens` are this round's samples of the policy, without hints. `distinct` are the distinct
-    correct traces that count towards the cap, among `distinct_of` correct ones: of this round, or of every round where
-    selection uses all. `past_samples` and `past_correct` are earlier rounds', discounted. A quarantined
-    problem gets its first `probe` samples and no more. `order` is any number a problem, such as a hash with the run's
-    seed: where a budget does not reach everyone, equals are served by it.
-    """
-
-    samples_N: Ints
-    correct_N: Ints
-    distinct_N: Ints
-    distinct_of_N: Ints
-    tokens_N: Ints
-    past_samples_N: Floats
-    past_correct_N: Floats
-    is_quarantined_N: Flags
-    order_N: Ints
-
-    def __post_init__(self) -> None:
-        sizes = {field.name: getattr(self, field.name).shape for field in fields(self)}
-        if len(set(sizes.values())) > 1 or self.samples_N.ndim != 1:
-            raise ValueError(f"every array has one entry a problem: {sizes}")
-
-
-def mean_lengths(seen: ProblemCounts) -> Floats:
+def mean_lengths(counts: ProblemCounts) -> Floats:
     """Return each problem's mean tokens a sample, its own shrunk to the population's."""
-    mean = seen.tokens_N.sum() / max(1, seen.samples_N.sum())
-    length_N: Floats = np.maximum(1.0, (seen.tokens_N + LENGTH_WEIGHT * mean) / (seen.samples_N + LENGTH_WEIGHT))
+    mean = counts.tokens_N.sum() / max(1, counts.samples_N.sum())
+    length_N: Floats = np.maximum(1.0, (counts.tokens_N + LENGTH_WEIGHT * mean) / (counts.samples_N + LENGTH_WEIGHT))
     return length_N
 
 
-def pass_rate_prior(seen: ProblemCounts) -> tuple[float, float]:
+def pass_rate_prior(counts: ProblemCounts) -> tuple[float, float]:
     """Return a, b of the Beta(a, b) of pass rates over the population, by maximum likelihood over all counts.
 
     A problem with c of n correct has the likelihood B(a + c, b + n - c) / B(a, b). Where sampling stopped because of
@@ -71,7 +42,7 @@ def pass_rate_prior(seen: ProblemCounts) -> tuple[float, float]:
     from scipy.optimize import minimize
     from scipy.special import betaln, digamma
 
-    (samples_S, correct_S), _, count_S = _states(*_evidence(seen))
+    (samples_S, correct_S), _, count_S = _states(*_evidence(counts))
     n_S, c_S = samples_S / QUARTERS, correct_S / QUARTERS
     total = float(count_S.sum())
 
@@ -164,7 +135,7 @@ class Gains:
     needed_S: Floats
 
 
-def gain_curves(seen: ProblemCounts, open_N: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
+def gain_curves(counts: ProblemCounts, open_N: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
     """Return what further samples are expected to bring, and the state of each of the problems `open_N`.
 
     The posterior Beta(alpha, beta) of the pass rate is replaced by two points with its first two moments: 0, and with
@@ -175,10 +146,10 @@ def gain_curves(seen: ProblemCounts, open_N: Ints, *, cap: int, most: int, first
     """
     from scipy.special import betaln
 
-    a, b = pass_rate_prior(seen)
-    n_N, k_N = _evidence(seen)
-    among_N = np.maximum(seen.distinct_of_N, seen.distinct_N)
-    (d_P, c_P), pair_N, count_P = _states(seen.distinct_N, among_N)
+    a, b = pass_rate_prior(counts)
+    n_N, k_N = _evidence(counts)
+    among_N = np.maximum(counts.distinct_of_N, counts.distinct_N)
+    (d_P, c_P), pair_N, count_P = _states(counts.distinct_N, among_N)
     new_P_X = expected_new(d_P, c_P, diversities(d_P, c_P, count_P), AHEAD_X)
     (n_S, k_S, pair_S), state_N, _ = _states(n_N[open_N], k_N[open_N], pair_N[open_N])
     d_S = d_P[pair_S]
@@ -225,10 +196,10 @@ def _until_filled(new_S_J: Floats, need_S: Ints, end_J: Ints) -> Floats:
     return needed_S
 
 
-def _evidence(seen: ProblemCounts) -> tuple[Ints, Ints]:
+def _evidence(counts: ProblemCounts) -> tuple[Ints, Ints]:
     """Return samples and correct ones with their past, in quarters."""
-    samples_N = seen.samples_N * QUARTERS + np.rint(seen.past_samples_N * QUARTERS).astype(np.int64)
-    correct_N = seen.correct_N * QUARTERS + np.rint(seen.past_correct_N * QUARTERS).astype(np.int64)
+    samples_N = counts.samples_N * QUARTERS + np.rint(counts.past_samples_N * QUARTERS).astype(np.int64)
+    correct_N = counts.correct_N * QUARTERS + np.rint(counts.past_correct_N * QUARTERS).astype(np.int64)
     return samples_N, np.minimum(correct_N, samples_N)
 
 

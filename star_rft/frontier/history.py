@@ -18,12 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from star_rft.ledger.schemas import HISTORY
-from star_rft.statistics import upper_bound
+from star_rft.statistics import Floats, upper_bound
 
 if TYPE_CHECKING:
     import duckdb
 
-Floats = npt.NDArray[np.float64]
 # From the last round but one in which the problem was sampled to the last: the first correct sample ever; correct again
 # after none; correct in both; none after some; none in both.
 Transition = Literal["newly_solved", "regained", "still_solved", "lost", "still_unsolved"]

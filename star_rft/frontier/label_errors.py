@@ -27,15 +27,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from star_rft.frontier.history import DISCOUNT
+from star_rft.statistics import Floats
 
 if TYPE_CHECKING:
     import duckdb
 
-Floats = npt.NDArray[np.float64]
 Shape = tuple[float, float]
 
 SUSPECTS = pa.schema(

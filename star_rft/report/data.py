@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
 from star_rft.errors import RunError
@@ -245,7 +244,6 @@ def open_ledger(run_dir: Path, *, memory: str) -> duckdb.DuckDBPyConnection:
     return con
 
 
-Floats = npt.NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 
 # Of so many values of k a curve is drawn, close together where k is small: its bends are there.

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from star_rft.files import write_table
+from star_rft.statistics import Ints
 from star_rft.types import Split, digest
 
-Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 POLICY = "policy"

@@ -28,7 +28,7 @@ from star_rft.progress import SamplingProgress, Silent
 from star_rft.runs.timing import Note, Span
 from star_rft.sampling.context import Engine
 from star_rft.sampling.jobs import UnitJob
-from star_rft.sampling.rollout import draw
+from star_rft.sampling.rollout import draw_jobs
 from star_rft.sampling.writer import CountedPool, VerifierPool
 from star_rft.types import Model, Sample, Sampler
 from verifiers.rewards import Tally
@@ -161,7 +161,7 @@ class Drawer:
         parts, counted, spans = _Parts(self._folder / "ledger"), CountedPool(self._pool), list[Span]()
         with Silent().sampling(job.stage, len(job.requests)) as watched:
             sampler = self._engine.sampler
-            draw([job], sampler=sampler, pool=counted, store=parts, watched=watched, note=spans.append)
+            draw_jobs([job], sampler_of=sampler, pool=counted, store=parts, watched=watched, note=spans.append)
         (line,) = parts.lines
         return {
             "line": line,

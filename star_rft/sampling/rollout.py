@@ -18,16 +18,17 @@ from star_rft.progress import SamplingProgress
 from star_rft.runs.timing import Note, Span, ignore
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.jobs import UnitJob, decoding_of, jobs_of
-from star_rft.sampling.plan import PLAN, Ints, PlanSpec, Unit, plan_table, read_plan
+from star_rft.sampling.plan import PLAN, PlanSpec, Unit, plan_table, read_plan
 from star_rft.sampling.policy import Render, Source
 from star_rft.sampling.writer import CountedPool, OpenUnit, Store, VerifierPool, Writer
+from star_rft.statistics import Ints
 from star_rft.types import Decoding, Model, Problem, Sampler, Split, digest
 
 
-def draw(
+def draw_jobs(
     jobs: Iterable[UnitJob],
     *,
-    sampler: Callable[[Model], Sampler],
+    sampler_of: Callable[[Model], Sampler],
     pool: VerifierPool,
     store: Store,
     watched: SamplingProgress,
@@ -44,9 +45,9 @@ def draw(
         turn = perf_counter()
         for job in jobs:
             rendering = perf_counter() - turn  # is part of a unit's time; loading a model is not
-            engine = sampler(job.model)
+            sampler = sampler_of(job.model)
             began, started = time.time() - rendering, perf_counter() - rendering
-            blocked = _draw(job, engine, writer, watched, started=started)
+            blocked = _draw_unit(job, sampler, writer, watched, started=started)
             ended = perf_counter()
             seconds = {"sample": ended - started - blocked, "verify": blocked}
             note(Span("model", job.stage, job.round, began, time.time(), seconds["sample"], blocked))
@@ -57,7 +58,7 @@ def draw(
     return spent
 
 
-def _draw(job: UnitJob, sampler: Sampler, writer: Writer, watched: SamplingProgress, *, started: float) -> float:
+def _draw_unit(job: UnitJob, sampler: Sampler, writer: Writer, watched: SamplingProgress, *, started: float) -> float:
     """Hand the completions of a unit over as they finish; return the seconds that this had to wait."""
     unit, blocked = OpenUnit(job), 0.0
     waiting = {(request.problem_id, request.sample_index) for request in job.requests}
@@ -153,7 +154,7 @@ class Rollout:
         )
         total, left = sum(map(len, units)), sum(map(len, missing))
         with context.progress.sampling(title, total, done=total - left, round_index=round_index) as watched:
-            seconds = self._drawn(jobs, watched) if missing else {}
+            seconds = self._draw_jobs(jobs, watched) if missing else {}
         context.ledger.compact()
         if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
             context.timing.add(round_index, seconds)
@@ -166,12 +167,14 @@ class Rollout:
         if units:
             self.draw("drawing damaged samples again", round_index, units, policy, sources)
 
-    def _drawn(self, jobs: Iterable[UnitJob], watched: SamplingProgress) -> dict[str, float]:
+    def _draw_jobs(self, jobs: Iterable[UnitJob], watched: SamplingProgress) -> dict[str, float]:
         context, note = self.context, self.context.timing.note
         if self.cluster is not None:
             return self.cluster.draw(jobs, ledger=context.ledger, watched=watched, note=note)
-        pool, sampler = CountedPool(self.pool), context.engine.sampler
-        seconds = draw(jobs, sampler=sampler, pool=pool, store=context.ledger, watched=watched, note=note)
+        pool = CountedPool(self.pool)
+        seconds = draw_jobs(
+            jobs, sampler_of=context.engine.sampler, pool=pool, store=context.ledger, watched=watched, note=note
+        )
         pool.tally.warn()
         return seconds
 

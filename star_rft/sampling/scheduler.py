@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
-from star_rft.frontier.budget import Budget, ProblemCounts
-from star_rft.frontier.history import DISCOUNT
+from star_rft.frontier.budget import Budget
+from star_rft.frontier.counts import count_samples
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.plan import Unit, read_plan, write_plan
 from star_rft.sampling.policy import Source
@@ -19,7 +18,7 @@ from star_rft.sampling.rollout import Rollout
 from star_rft.types import Model, Problem
 
 if TYPE_CHECKING:
-    import duckdb
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Scheduler:
         tokens_left = self.tokens_left(round_index)
         tables = []
         for source in sources:
-            counts = seen(
+            counts = count_samples(
                 con,
                 [problem.id for problem in problems],
                 round_index=round_index,
@@ -103,61 +102,3 @@ class Scheduler:
 def affordable(problems: Sequence[Problem], *, n: int, max_tokens: int, tokens_left: int | None) -> Sequence[Problem]:
     """Return as many of the problems as can be asked `n` times with what is left."""
     return problems if tokens_left is None else problems[: max(0, tokens_left) // (n * max_tokens)]
-
-
-def seen(
-    con: duckdb.DuckDBPyConnection,
-    problem_ids: Sequence[str],
-    *,
-    round_index: int,
-    sample_indices: range,
-    key: str,
-    rounds: str,
-    seed: int,
-    quarantines: bool,
-) -> ProblemCounts:
-    """Count what these problems have come to with the source that draws these samples.
-
-    Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
-    by whichever model: they all count towards the cap. Where tokens are short equals are served in an order that is
-    another one every round. With `quarantines`, label errors of the round before are left out.
-    """
-    ids = pa.table({"problem_id": pa.array(problem_ids, pa.string()), "place": np.arange(len(problem_ids))})
-    con.register("planned_problems", ids)
-    usable = "status = 'correct' and s.finish_reason = 'stop'"
-    span = "true" if rounds == "all" else "s.round = $round"
-    asked = f"s.sample_index between {sample_indices.start} and {sample_indices.stop - 1}"
-    earlier, now = f"s.round < $round and {asked}", f"s.round = $round and {asked}"
-    found = con.sql(
-        "with counts as (select s.problem_id,"
-        f" count(*) filter ({now}) as samples,"
-        f" count(*) filter ({now} and status = 'correct') as correct,"
-        f" sum(s.tokens) filter ({now}) as tokens,"
-        f" count(distinct {key}) filter ({usable} and {span}) as uniq,"
-        f" count(*) filter ({usable} and {span}) as uniq_of,"
-        f" sum(pow({DISCOUNT}, $round - s.round)) filter ({earlier}) as past,"
-        f" sum(pow({DISCOUNT}, $round - s.round)) filter ({earlier} and status = 'correct') as past_correct"
-        " from samples s join verdicts using (sample_id)"
-        " where s.split = 'train' and not s.hinted and s.round <= $round group by s.problem_id)"
-        " select coalesce(samples, 0)::bigint as samples, coalesce(correct, 0)::bigint as correct,"
-        " coalesce(uniq, 0)::bigint as uniq, coalesce(uniq_of, 0)::bigint as uniq_of,"
-        " coalesce(tokens, 0)::bigint as tokens, coalesce(past, 0)::double as past,"
-        " coalesce(past_correct, 0)::double as past_correct, problem_id in"
-        " (select problem_id from frontier where in_round = $round - 1 and class = 'label_error') as is_label_error,"
-        " (md5_number_lower(problem_id || $salt) >> 1)::bigint as rank"
-        " from planned_problems left join counts using (problem_id) order by place",
-        params={"round": round_index, "salt": f":{seed}:{round_index}"},
-    ).to_arrow_table()
-    con.unregister("planned_problems")
-    columns = {name: found[name].to_numpy() for name in found.column_names}
-    return ProblemCounts(
-        samples_N=columns["samples"],
-        correct_N=columns["correct"],
-        distinct_N=columns["uniq"],
-        distinct_of_N=columns["uniq_of"],
-        tokens_N=columns["tokens"],
-        past_samples_N=columns["past"],
-        past_correct_N=columns["past_correct"],
-        is_quarantined_N=columns["is_label_error"] & quarantines,
-        order_N=columns["rank"],
-    )

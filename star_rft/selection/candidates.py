@@ -31,7 +31,7 @@ class RuleError(UserError):
 
 
 @dataclass(slots=True)
-class Pool:
+class CandidateTable:
     """The working table of one selection, with what the rules need to know about it."""
 
     con: duckdb.DuckDBPyConnection
@@ -107,7 +107,7 @@ class Pool:
 
 def candidates(
     con: duckdb.DuckDBPyConnection, *, round_index: int, rounds: str, seed: int, scorer_decides: bool = False
-) -> Pool:
+) -> CandidateTable:
     """Fill `pool` with the train traces of this round, or of all rounds so far.
 
     Where a scorer has scored a trace, that is its score; with `scorer_decides` its status too.
@@ -125,10 +125,10 @@ def candidates(
         "create or replace temp table ranked"
         " (preference bigint, problem_id varchar, place integer, sample_id varchar, score double)"
     )
-    return Pool(con, round_index, seed)
+    return CandidateTable(con, round_index, seed)
 
 
-def finish(pool: Pool, *, weighting: str) -> duckdb.DuckDBPyRelation:
+def as_selection(pool: CandidateTable, *, weighting: str) -> duckdb.DuckDBPyRelation:
     """Return the selection: every candidate with its reason and weight, in a fixed order.
 
     Weight 1/|Y+| (`per_problem`) is the policy gradient's view of RFT: each problem counts once, however many

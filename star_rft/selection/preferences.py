@@ -5,13 +5,13 @@ The table `ranked` has one row a place. A pair is a ranking of two. The referenc
 
 from __future__ import annotations
 
-from star_rft.selection.candidates import ORDERS, Pool
+from star_rft.selection.candidates import ORDERS, CandidateTable
 
 # What a trace may lose against: traces that ended by themselves and that something has judged.
 _JUDGED = "finish_reason = 'stop' and status <> 'unknown' and score is not null"
 
 
-def rank(pool: Pool, *, of: str, limit: int) -> None:
+def rank(pool: CandidateTable, *, of: str, limit: int) -> None:
     query = {
         "correct_incorrect": _against_incorrect,
         "best_worst": _against_worst,

@@ -1,27 +1,26 @@
 """The selection rules. Each marks the traces that it drops, left to right in the order of the config's list.
 
-A rule is one function over `Pool`; add yours here. `first`, `shortest`, `most_likely` and `best` say which of several
-comes first; `best` is by score, which is the scorer's where a run has one, else the verifier's.
+A rule is one function over `CandidateTable`; add yours here. `first`, `shortest`, `most_likely` and `best` say which of
+several comes first; `best` is by score, which is the scorer's where a run has one, else the verifier's.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from star_rft.selection import preferences
-from star_rft.selection.candidates import ORDERS, Pool, candidates, finish
-from star_rft.selection.registry import bound, rule
+from star_rft.selection.candidates import ORDERS, CandidateTable
+from star_rft.selection.registry import rule
 from star_rft.types import digest
 
 if TYPE_CHECKING:
-    import duckdb
+    pass
 
 KEYS = {"exact": "text_key", "equations": "equation_key", "program": "program_key"}
 Script = Literal[
@@ -35,7 +34,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @rule
-def correct(pool: Pool) -> None:
+def correct(pool: CandidateTable) -> None:
     """Keep what was found correct and ended by itself: a cut-off trace would not teach to stop.
 
     A hinted trace that leaks its hint is no reasoning, and goes too.
@@ -46,20 +45,20 @@ def correct(pool: Pool) -> None:
 
 
 @rule
-def finished(pool: Pool) -> None:
+def finished(pool: CandidateTable) -> None:
     """Keep what ended by itself, right or wrong: for rules that compare."""
     pool.drop("finish_reason <> 'stop'", "'truncated'")
 
 
 @rule
-def first_samples(pool: Pool, *, limit: Positive) -> None:
+def first_samples(pool: CandidateTable, *, limit: Positive) -> None:
     """Keep a problem's first samples of each round, right or wrong: what a smaller `sample.n` would have drawn."""
     pool.drop(f"sample_index >= {limit}", "'later_sample'")
 
 
 @rule
 def dedup(
-    pool: Pool, *, by: Literal["exact", "equations", "program"], prefer: Literal[Prefer, "furthest"] = "first"
+    pool: CandidateTable, *, by: Literal["exact", "equations", "program"], prefer: Literal[Prefer, "furthest"] = "first"
 ) -> None:
     """Keep one trace a problem and key.
 
@@ -72,25 +71,25 @@ def dedup(
 
 
 @rule
-def cap(pool: Pool, *, limit: Positive, prefer: Prefer = "first") -> None:
+def cap(pool: CandidateTable, *, limit: Positive, prefer: Prefer = "first") -> None:
     """Keep at most so many traces a problem, so that easy problems do not drown the rest."""
     pool.keep_first(limit, order=ORDERS[prefer], why="'over_cap'")
 
 
 @rule
-def top(pool: Pool, *, limit: Positive) -> None:
+def top(pool: CandidateTable, *, limit: Positive) -> None:
     """Keep the so many best traces of all problems together."""
     pool.keep_first(limit, order=f"{ORDERS['best']}, problem_id", why="'below_top'", group="1")
 
 
 @rule
-def threshold(pool: Pool, *, at_least: float) -> None:
+def threshold(pool: CandidateTable, *, at_least: float) -> None:
     """Keep traces with this score or more; what has no score goes."""
     pool.drop(f"score is null or score < {float(at_least)}", "'below_threshold'")
 
 
 @rule
-def percentile(pool: Pool, *, at_least: Percent, of: Literal["all", "problem"] = "all") -> None:
+def percentile(pool: CandidateTable, *, at_least: Percent, of: Literal["all", "problem"] = "all") -> None:
     """Keep traces whose score reaches this percentile (0 to 100) of all that are still in, or of the problem's."""
     group = "partition by problem_id" if of == "problem" else ""
     bound = f"quantile_cont(score, {at_least / 100}) filter (where why is null) over ({group})"
@@ -98,7 +97,9 @@ def percentile(pool: Pool, *, at_least: Percent, of: Literal["all", "problem"] =
 
 
 @rule
-def balance(pool: Pool, *, target: Literal["uniform", "prop2diff"], limit: Positive, prefer: Prefer = "first") -> None:
+def balance(
+    pool: CandidateTable, *, target: Literal["uniform", "prop2diff"], limit: Positive, prefer: Prefer = "first"
+) -> None:
     """DART's two shapes (2407.13690): `limit` a problem, or `limit` times the problem's fail rate, at least 1."""
     fail_rate = "avg((status <> 'correct')::int) filter (where not hinted) over (partition by problem_id)"
     most = f"greatest(1, round({limit} * fail_rate))" if target == "prop2diff" else limit
@@ -106,7 +107,7 @@ def balance(pool: Pool, *, target: Literal["uniform", "prop2diff"], limit: Posit
 
 
 @rule
-def rejection_sampling(pool: Pool, *, n: Positive, beta: Annotated[float, Field(gt=0)]) -> None:
+def rejection_sampling(pool: CandidateTable, *, n: Positive, beta: Annotated[float, Field(gt=0)]) -> None:
     """Statistical rejection sampling (RSO, 2309.06657, algorithm 1): draw `n` a problem, likelier the higher the score.
 
     A trace is accepted with probability exp((score - best score left) / beta).
@@ -118,7 +119,7 @@ def rejection_sampling(pool: Pool, *, n: Positive, beta: Annotated[float, Field(
 
 
 @rule
-def tokens(pool: Pool, *, at_least: Annotated[int, Field(ge=0)] = 0, at_most: Positive | None = None) -> None:
+def tokens(pool: CandidateTable, *, at_least: Annotated[int, Field(ge=0)] = 0, at_most: Positive | None = None) -> None:
     """Keep traces of a length, in sampled tokens."""
     pool.drop(f"tokens < {int(at_least)}", "'too_short'")
     if at_most is not None:
@@ -127,7 +128,7 @@ def tokens(pool: Pool, *, at_least: Annotated[int, Field(ge=0)] = 0, at_most: Po
 
 @rule
 def readable(
-    pool: Pool,
+    pool: CandidateTable,
     *,
     scripts: list[Script] | None = None,
     paragraph_chars: Positive | None = None,
@@ -151,13 +152,13 @@ def _text_where(condition: str) -> str:
 
 
 @rule
-def valid_steps(pool: Pool) -> None:
+def valid_steps(pool: CandidateTable) -> None:
     """Drop traces that state an equation which does not hold: a right answer by wrong steps teaches the wrong steps."""
     pool.drop("invalid_steps > 0", "'invalid_step'")
 
 
 @rule
-def mixed(pool: Pool) -> None:
+def mixed(pool: CandidateTable) -> None:
     """Drop the problems whose samples are all correct or all not: there is nothing to tell apart (Reinforce-Rej)."""
 
     def of_problem(function: str) -> str:
@@ -167,7 +168,7 @@ def mixed(pool: Pool) -> None:
 
 
 @rule
-def hinted(pool: Pool, *, share: Share) -> None:
+def hinted(pool: CandidateTable, *, share: Share) -> None:
     """Let traces that were sampled with a hint be at most this share of what is selected."""
     pool.drop(
         f"hinted and place * {1 - share} > {share} * unhinted + 1e-9",
@@ -178,7 +179,7 @@ def hinted(pool: Pool, *, share: Share) -> None:
 
 
 @rule
-def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> None:
+def control(pool: CandidateTable, *, of: Literal["finished", "correct"] = "finished") -> None:
     """Replace the selection by as many random traces: what training on this amount does by itself.
 
     `finished` draws from right and wrong ones alike, `correct` from the correct ones; quarantined
@@ -194,7 +195,7 @@ def control(pool: Pool, *, of: Literal["finished", "correct"] = "finished") -> N
 
 @rule
 def pairs(
-    pool: Pool,
+    pool: CandidateTable,
     *,
     of: Literal["correct_incorrect", "best_worst", "all", "all_and_reference"] = "correct_incorrect",
     limit: Positive = 1,
@@ -208,58 +209,11 @@ def pairs(
     preferences.rank(pool, of=of, limit=limit)
 
 
-# One selection
-
-
-def check(rules: Sequence[str | Mapping[str, Any]]) -> None:
-    """Raise RuleError for a list that cannot be applied, before there is anything to apply it to."""
-    bound(rules)
-
-
-def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
-    """Return the column by which a list of rules tells traces apart in the end; without dedup each is its own."""
-    keys = [KEYS[call.keywords["by"]] for call in bound(rules) if call.func is dedup]
-    return keys[-1] if keys else "sample_id"
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """`traces` as `candidates.finish` describes them; `preferences` its lists, best place first."""
-
-    traces: duckdb.DuckDBPyRelation
-    preferences: duckdb.DuckDBPyRelation
-
-
-def select(
-    con: duckdb.DuckDBPyConnection,
-    *,
-    round_index: int,
-    rounds: str,
-    rules: Sequence[str | Mapping[str, Any]],
-    weighting: str,
-    seed: int,
-    scorer_decides: bool = False,
-    quarantines: bool = False,
-) -> Selection:
-    """Apply the rules of one round, left to right; label errors are left out before them."""
-    calls = bound(rules)
-    pool = candidates(con, round_index=round_index, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
-    if quarantines:
-        of_class = f"select problem_id from frontier where in_round = {int(round_index)} and class = 'label_error'"
-        pool.drop(f"problem_id in ({of_class})", "'quarantined'")
-    for call in calls:
-        call(pool)
-    traces = finish(pool, weighting=weighting)
-    return Selection(
-        traces, con.sql(f"select {int(round_index)}::integer as in_round, * from ranked order by preference, place")
-    )
-
-
 CHANGES = pa.schema([("sample_id", pa.string()), ("why", pa.string()), ("duplicate_of", pa.string())])
 Row = dict[str, Any]
 
 
-def keep_furthest(pool: Pool, column: str) -> None:
+def keep_furthest(pool: CandidateTable, column: str) -> None:
     """Keep, of the traces with one key, the one furthest in edit distance from what is kept of the other keys.
 
     The keys of a problem are taken in the order in which they first occur; the first of all has nothing to be far
@@ -309,5 +263,5 @@ def _rejected_of(rows: list[Row], *, n: int, beta: float, seed: int) -> Iterator
         yield {"sample_id": row["sample_id"], "why": "rejected", "duplicate_of": None}
 
 
-def _apply(pool: Pool, changes: Iterator[Row]) -> None:
+def _apply(pool: CandidateTable, changes: Iterator[Row]) -> None:
     pool.set_why(pa.Table.from_pylist(list(changes), schema=CHANGES))

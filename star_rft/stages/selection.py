@@ -15,14 +15,14 @@ from star_rft.ledger import PREFERENCES
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.writer import VerifierPool
-from star_rft.selection.rules import select
+from star_rft.selection.select import select
 
 BATCH = 100_000  # rows of a selection in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionStage:
-    """How a round selects. `settings` are options of `selection.rules.select`; `own` are the policy's samples.
+    """How a round selects. `settings` are options of `selection.select.select`; `own` are the policy's samples.
 
     `second` opens the verifier that judges selected traces once more, where there is one.
     """

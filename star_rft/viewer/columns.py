@@ -12,9 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from star_rft.statistics import Flags, Floats, Ints
+
 Codes = npt.NDArray[Any]  # of the smallest unsigned integers that hold the values
 
 OF_TRACES = ("status", "reason", "why", "round", "split", "hinted", "invalid_step")
@@ -31,11 +30,11 @@ class CodedColumn:
     def __getitem__(self, row: int) -> str | None:
         return self.values[int(self.codes[row])]
 
-    def equals(self, value: str | None) -> Bools:
+    def equals(self, value: str | None) -> Flags:
         """Return which rows have a value; none where it is no value of the column."""
         if value not in self.values:
             return np.zeros(len(self.codes), bool)
-        found: Bools = self.codes == self.values.index(value)
+        found: Flags = self.codes == self.values.index(value)
         return found
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from star_rft.ledger import Ledger
-from star_rft.viewer.columns import Coder, Ints, Problems, Traces, tally_problems
+from star_rft.statistics import Ints
+from star_rft.viewer.columns import Coder, Problems, Traces, tally_problems
 
 if TYPE_CHECKING:
     import duckdb

@@ -11,7 +11,7 @@ import numpy as np
 
 from star_rft.evaluation.evaluate import natural
 from star_rft.report import labels
-from star_rft.viewer.columns import Bools, Ints
+from star_rft.statistics import Flags, Ints
 from star_rft.viewer.index import Index
 
 By = Literal["problem", "trace"]
@@ -163,7 +163,7 @@ class SearchResult:
 
     problems: Ints
     hits_P: Ints
-    is_found_N: Bools
+    is_found_N: Flags
     filters: tuple[Choices, ...]
 
     @property
@@ -231,7 +231,7 @@ def place(index: Index, found: SearchResult, problem_id: str) -> Place | None:
 # Which rows pass
 
 
-def _passes(index: Index, query: Query) -> dict[str, Bools]:
+def _passes(index: Index, query: Query) -> dict[str, Flags]:
     """Return, by the name of each filter that is set, which rows pass it; the text has the name `TEXT`."""
     found = {name: _passing(index, name, value) for name, value in query.chosen}
     if query.text:
@@ -243,7 +243,7 @@ def _passes(index: Index, query: Query) -> dict[str, Bools]:
     return found
 
 
-def _passing(index: Index, name: str, value: str) -> Bools:
+def _passing(index: Index, name: str, value: str) -> Flags:
     traces = index.traces
     if name == "flag":
         is_flagged = np.zeros(traces.rows, bool)
@@ -258,7 +258,7 @@ def _passing(index: Index, name: str, value: str) -> Bools:
     return is_none
 
 
-def _all_of(index: Index, passes: dict[str, Bools], *, but: str = "") -> Bools:
+def _all_of(index: Index, passes: dict[str, Flags], *, but: str = "") -> Flags:
     found = np.ones(index.traces.rows, bool)
     for name, passing in passes.items():
         if name != but:
@@ -270,7 +270,7 @@ def _all_of(index: Index, passes: dict[str, Bools], *, but: str = "") -> Bools:
 
 
 def _filters(
-    index: Index, query: Query, passes: dict[str, Bools], is_found_N: Bools, group_title: str | None
+    index: Index, query: Query, passes: dict[str, Flags], is_found_N: Flags, group_title: str | None
 ) -> tuple[Choices, ...]:
     found = []
     in_all = np.flatnonzero(is_found_N)

@@ -15,7 +15,7 @@ from star_rft.errors import UserError
 from star_rft.ledger import Ledger
 from star_rft.progress import Unseen
 from star_rft.sampling.plan import PlannedRequest, PlanSpec, plan_table, read_plan, write_plan
-from star_rft.sampling.rollout import draw
+from star_rft.sampling.rollout import draw_jobs
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from tests.engines.conformance import (
     GREEDY,
@@ -288,7 +288,7 @@ def rolled_out(folder: Path, sampler: Sampler, decoding: Decoding) -> Ledger:
     write_plan(folder / "plan.parquet", [table])
     ledger.record_decoding(decoding)
     jobs = jobs_for(read_plan(folder / "plan.parquet"), problems, decoding, model_id="fingerprint")
-    draw(jobs, sampler=lambda model: sampler, pool=Pool(), store=ledger, watched=Unseen())
+    draw_jobs(jobs, sampler_of=lambda model: sampler, pool=Pool(), store=ledger, watched=Unseen())
     return ledger
 
 

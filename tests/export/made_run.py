@@ -17,7 +17,7 @@ from star_rft.ledger import PREFERENCES, Ledger
 from star_rft.models import ASSETS, CHATML
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import write_report
-from star_rft.selection.rules import select
+from star_rft.selection.select import select
 from star_rft.types import Decoding, Problem, RoundReport, Sample
 from tests.small_ledgers import commit, sample, verdict
 from verifiers.types import Verdict

@@ -17,7 +17,7 @@ from star_rft.errors import UserError
 from star_rft.export.rows import set_against_incorrect
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
-from star_rft.selection.rules import select
+from star_rft.selection.select import select
 from tests.export.calling import export, lines, snippet, trained_by_trl
 from tests.export.made_run import CONFIG
 

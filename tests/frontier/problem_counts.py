@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from star_rft.frontier.gains import ProblemCounts
+from star_rft.frontier.counts import ProblemCounts
 
 
 def counts(samples: list[int], correct: list[int], distinct: list[int] | None = None, **changes: Any) -> ProblemCounts:

@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
-from star_rft.frontier.gains import (
-    Ints,
-    ProblemCounts,
-)
+from star_rft.frontier.counts import ProblemCounts
+from star_rft.statistics import Ints
 from tests.frontier.problem_counts import counts
 
 MAX_TOKENS = 50
@@ -19,8 +17,8 @@ PLANS: list[Budget] = [
     FixedK(6),
     Uniform(target=3, most=20),
     Prop2Diff(target=6, most=20),
-    Adaptive(cap=3, most=20),
-    Adaptive(cap=3, most=20, worth=0.0, first=2.0),
+    Adaptive(target=3, most=20),
+    Adaptive(target=3, most=20, worth=0.0, first=2.0),
 ]
 
 
@@ -140,7 +138,7 @@ def test_arrays_of_other_lengths_are_refused() -> None:
 
 def test_a_problem_stops_at_its_cap_of_distinct_correct_traces() -> None:
     problems = Prompts([0.9] * 20 + [0.2] * 20, [1000] * 40)
-    problems.sample_with(Adaptive(cap=4, most=200, worth=0.0))
+    problems.sample_with(Adaptive(target=4, most=200, worth=0.0))
     seen = problems.seen()
     assert seen.distinct_N.min() == 4
     # A wave is at most half of what came before it, so no problem has half as many again as it had to.
@@ -152,7 +150,7 @@ def test_a_problem_stops_at_its_cap_of_distinct_correct_traces() -> None:
 
 def test_problems_that_are_unsolved_go_on_to_most() -> None:
     problems = Prompts([0.0] * 5 + [0.8] * 15, [9] * 20)
-    waves = problems.sample_with(Adaptive(cap=4, most=64))
+    waves = problems.sample_with(Adaptive(target=4, most=64))
     samples_N = problems.seen().samples_N
     assert list(samples_N[:5]) == [64] * 5
     assert samples_N[5:].max() < 64
@@ -161,7 +159,7 @@ def test_problems_that_are_unsolved_go_on_to_most() -> None:
 
 def test_a_problem_that_always_solves_the_same_way_is_left_alone() -> None:
     problems = Prompts([0.9] * 20, [1] * 20)
-    problems.sample_with(Adaptive(cap=4, most=1000))
+    problems.sample_with(Adaptive(target=4, most=1000))
     assert problems.seen().samples_N.max() < 200
 
 
@@ -169,14 +167,14 @@ def test_a_higher_worth_stops_earlier() -> None:
     totals = []
     for worth in (0.0, 0.01, 0.1):
         problems = Prompts([0.7] * 30, [3] * 30)
-        problems.sample_with(Adaptive(cap=4, most=100, worth=worth))
+        problems.sample_with(Adaptive(target=4, most=100, worth=worth))
         totals.append(int(problems.seen().samples_N.sum()))
     assert totals[0] == 30 * 100 > totals[1] > totals[2]
 
 
 def test_what_earlier_rounds_solved_gets_one_sample_unless_that_fails() -> None:
     past: dict[str, Any] = {"past_samples_N": np.array([16.0, 16.0]), "past_correct_N": np.array([16.0, 4.0])}
-    plan = Adaptive(cap=4, most=32)
+    plan = Adaptive(target=4, most=32)
 
     def allotted(samples: list[int], correct: list[int]) -> list[int]:
         return list(plan.allot(counts(samples, correct, **past), tokens_left=None, max_tokens=MAX_TOKENS))
@@ -184,14 +182,14 @@ def test_what_earlier_rounds_solved_gets_one_sample_unless_that_fails() -> None:
     assert allotted([0, 0], [0, 0]) == [1, 4]
     assert allotted([1, 4], [1, 4]) == [0, 0]
     assert allotted([1, 4], [0, 4]) == [3, 0]
-    assert Adaptive(cap=4, most=32, solved_at=None).allot(
+    assert Adaptive(target=4, most=32, solved_at=None).allot(
         counts([0, 0], [0, 0], **past), tokens_left=None, max_tokens=MAX_TOKENS
     ).tolist() == [4, 4]
 
 
 def test_traces_of_earlier_rounds_fill_the_cap_where_selection_uses_all() -> None:
     seen = counts([0, 0], [0, 0], distinct_N=np.array([4, 1]), distinct_of_N=np.array([9, 2]))
-    plan = Adaptive(cap=4, most=32)
+    plan = Adaptive(target=4, most=32)
     assert list(plan.allot(seen, tokens_left=None, max_tokens=MAX_TOKENS)) == [1, 4]
 
 
@@ -207,30 +205,30 @@ def test_a_held_out_problem_gets_its_probe_and_no_more(plan: Budget) -> None:
 
 def test_where_tokens_are_short_the_likelier_correct_trace_is_sampled_first() -> None:
     seen = counts([16] * 4, [1, 8, 16, 8], [1, 3, 1, 1])
-    allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=4 * MAX_TOKENS, max_tokens=MAX_TOKENS)
+    allotted_N = Adaptive(target=4, most=64).allot(seen, tokens_left=4 * MAX_TOKENS, max_tokens=MAX_TOKENS)
     assert list(np.flatnonzero(allotted_N)) == [1]
 
 
 def test_among_equals_the_shorter_solutions_are_sampled_first() -> None:
     seen = counts([16] * 3, [8] * 3, [2] * 3, tokens_N=np.array([600, 300, 600]))
-    allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=2 * MAX_TOKENS, max_tokens=MAX_TOKENS)
+    allotted_N = Adaptive(target=4, most=64).allot(seen, tokens_left=2 * MAX_TOKENS, max_tokens=MAX_TOKENS)
     assert list(allotted_N) == [0, 2, 0]
 
 
 def test_a_problem_without_a_correct_sample_is_owed_what_an_equal_split_would_give_it() -> None:
     """However hopeless beside the others: what is left is 64 samples, so 8 more for each of the 8."""
     seen = counts([8] * 8, [0] + [8] * 7, [0] + [3] * 7)
-    allotted_N = Adaptive(cap=4, most=64).allot(seen, tokens_left=640, max_tokens=10)
+    allotted_N = Adaptive(target=4, most=64).allot(seen, tokens_left=640, max_tokens=10)
     assert allotted_N[0] > 0
     spent = counts([48] + [8] * 7, [0] + [8] * 7, [0] + [3] * 7)
-    assert Adaptive(cap=4, most=64).allot(spent, tokens_left=60, max_tokens=10)[0] == 0
+    assert Adaptive(target=4, most=64).allot(spent, tokens_left=60, max_tokens=10)[0] == 0
 
 
 @pytest.mark.parametrize("length", range(21, 61))
 def test_more_owed_than_there_is_left_is_still_given_out(length: int) -> None:
     """Their price, rounded, was once above every value: nothing was worth it, and the round ended."""
     seen = counts([4] * 20, [0] * 19 + [2], tokens_N=np.full(20, length))
-    allotted_N = Adaptive(cap=4, most=256, first=1.0).allot(seen, tokens_left=10_000, max_tokens=MAX_TOKENS)
+    allotted_N = Adaptive(target=4, most=256, first=1.0).allot(seen, tokens_left=10_000, max_tokens=MAX_TOKENS)
     assert allotted_N[:19].all()
 
 
@@ -240,7 +238,7 @@ def test_adaptive_covers_no_less_and_finds_more_correct_traces_than_fixed_k_for_
     fixed = Prompts(rates, paths, seed=4)
     fixed.sample_with(FixedK(16))
     adaptive = Prompts(rates, paths, seed=4)
-    adaptive.sample_with(Adaptive(cap=4, most=64, worth=0.0), tokens=int(fixed.tokens_N.sum()))
+    adaptive.sample_with(Adaptive(target=4, most=64, worth=0.0), tokens=int(fixed.tokens_N.sum()))
 
     def correct_traces(prompts: Prompts) -> Ints:
         return np.minimum(prompts.seen().distinct_N, 4)

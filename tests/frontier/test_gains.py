@@ -9,7 +9,6 @@ from star_rft.frontier.gains import (
     AHEAD_X,
     SIGMA_T,
     THETA_T,
-    Ints,
     _at_most,
     diversities,
     expected_new,
@@ -18,6 +17,7 @@ from star_rft.frontier.gains import (
     mean_lengths,
     pass_rate_prior,
 )
+from star_rft.statistics import Ints
 from tests.frontier.problem_counts import counts
 
 

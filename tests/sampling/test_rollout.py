@@ -18,7 +18,7 @@ from star_rft.progress import Silent
 from star_rft.runs.timing import Span
 from star_rft.sampling import writer
 from star_rft.sampling.plan import POLICY, PlanSpec, Unit, plan_table, read_plan, write_plan
-from star_rft.sampling.rollout import draw
+from star_rft.sampling.rollout import draw_jobs
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
 from tests.small_jobs import jobs_for
 from verifiers.types import Verdict
@@ -75,7 +75,7 @@ def drawn(
         committed = ledger.units()
         left = [unit for unit in units_of(folder) if unit.name not in committed]
         jobs = jobs_for(left, PROBLEMS, DECODING)
-        draw(jobs, sampler=lambda model: sampler, pool=pool, store=ledger, watched=watched, note=note)
+        draw_jobs(jobs, sampler_of=lambda model: sampler, pool=pool, store=ledger, watched=watched, note=note)
     return ledger
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from star_rft.data import write_problems
 from star_rft.selection.candidates import RuleError
-from star_rft.selection.rules import check
+from star_rft.selection.select import check
 from star_rft.types import Problem, Sample
 from tests.small_ledgers import ledger_of, sample, scored, selection, verdict
 from verifiers.types import Verdict
