@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifiers.checks.math import compare, read_reference
+from verifiers.checks.math import matches_reference, read_reference
 from verifiers.extraction.answer import extract, plain_number
 from verifiers.math.compare import same_answer
 from verifiers.math.latex import clean
@@ -139,7 +139,7 @@ def of_a_digit(draw: random.Random, answer: str) -> Iterator[Diagnosis | None]:
     at = draw.choice(digits)
     changed = answer[:at] + draw.choice([d for d in "123456789" if d != answer[at]]) + answer[at + 1 :]
     gold = read_reference(answer)
-    if gold is not None and compare(gold, changed, symbolic=False) is True:
+    if gold is not None and matches_reference(gold, changed, symbolic=False) is True:
         yield Diagnosis("another digit is still correct", (answer, changed), "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,21 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
 
 def test_the_loop_and_the_single_stages_fit_on_two_screens() -> None:
     assert len((ROOT / "star_rft" / "loop.py").read_text().splitlines()) <= 120
+
+
+def test_a_file_that_a_docstring_or_comment_names_is_there() -> None:
+    """`probe.py` is a file of the same folder or of one above; `hf/probe.py` ends so somewhere in the tree."""
+    files = [
+        path
+        for part in ("star_rft", "verifiers", "benchmarks", "scripts", "tests")
+        for path in (ROOT / part).rglob("*.py")
+    ]
+    known = {path.relative_to(ROOT).as_posix() for path in files}
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        if path.relative_to(ROOT).parts[0] in ("star_rft", "verifiers")
+        for name in re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.py)`", path.read_text())
+        if not any(f"/{one}".endswith(f"/{name}") for one in known)
+    ]
+    assert not missing

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from star_rft.ledger import FLAGGED, batches
 from star_rft.ledger.keys import PROGRAM_VERIFIERS, TEXT_LIMIT
-from star_rft.sampling.writer import VerifierPool, judged_text
+from star_rft.sampling.verdicts import judged_text
+from star_rft.sampling.writer import VerifierPool
 from star_rft.types import digest
 from verifiers.math.latex import clean
 from verifiers.math.numbers import Numeral, parse_numeral

@@ -26,7 +26,7 @@ from star_rft.runs.timing import Timeline, Timing
 from star_rft.selection.select import select
 from star_rft.training.dataset import corpus, reference_examples
 from star_rft.training.options import FitReport
-from star_rft.training.schedule import Fit, Places
+from star_rft.training.schedule import Places
 from star_rft.types import Example, Model, Split
 
 if TYPE_CHECKING:
@@ -199,34 +199,23 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed
         policy, taken = _policy_before(stages, round_index), fit_of(stages.context.folder, round_index)
         round_training = stages.training.round_training
         supervised, preference = round_training.supervised, round_training.preference
-
-        def do(fit: Fit, title: str, items: Sequence[Any], start: Model, into: Path, **options: Any) -> None:
-            is_supervised = supervised is not None and fit is supervised.fit
-            if is_supervised and len(items) != taken.examples + taken.dropped_too_long:
-                options["max_steps"] = taken.steps  # with as many examples the config's own length gives these steps
-            work = home.work / into.name
-            with stages.context.progress.training(f"{name}: {title}") as on_step:
-                fit(
-                    items,
-                    model_path=start,
-                    out_dir=into,
-                    work_dir=work,
-                    seed=seed + round_index,
-                    on_step=on_step,
-                    **options,
-                )
-
         stages.context.engine.release()
         if preference is not None and preference.makes_verifier:
-            preference = None  # it stands beside the policy, and nothing here reads it
-        replace(round_training, preference=preference).run(
+            preference = None  # nothing here reads it
+        for job in replace(round_training, preference=preference).jobs(
             round_index,
             starts={"base": stages.training.base, "warm_start": stages.context.folder.warm_start, "last": policy},
             places=Places(stages.context.folder.path, out, home.supervised(round_index), home.verifier(round_index)),
             examples=lambda: _examples(stages, home, name=name, round_index=round_index, seed=seed),
             preferences=lambda: stages.training.preferences(round_index),
-            do=do,
-        )
+        ):
+            options = dict(job.options)
+            is_supervised = supervised is not None and job.fit is supervised.fit
+            if is_supervised and len(job.items) != taken.examples + taken.dropped_too_long:
+                options["max_steps"] = taken.steps  # with as many examples the config's own length gives these steps
+            where = {"model_path": job.start, "out_dir": job.out, "work_dir": home.work / job.out.name}
+            with stages.context.progress.training(f"{name}: {job.title}") as on_step:
+                job.fit(job.items, seed=seed + round_index, on_step=on_step, **where, **options)
     return _cost(stages, home, name=name, round_index=round_index, seed=seed, trained=round_index, samples=(0, 0))
 
 

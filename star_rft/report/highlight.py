@@ -13,7 +13,7 @@ from typing import Literal
 
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.ledger.keys import PROGRAM_VERIFIERS
-from star_rft.sampling.writer import judged_text
+from star_rft.sampling.verdicts import judged_text
 from verifiers.extraction.answer import SENTENCE_LIMIT, last_marker, visible
 from verifiers.prose.arithmetic import Number
 from verifiers.prose.equations import Equation, find_equations

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import queue
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Protocol
@@ -20,12 +19,12 @@ from star_rft.runs.timing import Note, Span
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.hints import leaks
 from star_rft.sampling.jobs import UnitJob
+from star_rft.sampling.verdicts import final_verdict, judged_text
 from star_rft.types import Completion, Sample, digest
 from verifiers.rewards import Tally
 from verifiers.types import Verdict
 
 AHEAD = 8192  # completions that may wait for their verdicts before the sampler has to wait as well
-_LAST_WORD = re.compile(r"\S+\Z")
 PATIENCE = 0.2  # seconds between two looks at whether the other thread still lives
 FAREWELL = 2.0  # seconds that a thread has to end when its work is given up
 
@@ -153,18 +152,6 @@ class _GivenUp(Exception):
 
 
 # From a completion to a sample and its verdict
-
-
-def judged_text(text: str, finish_reason: str) -> str:
-    """Leave out the last word of a completion that hit the token limit: `#### 1` may have been `#### 18`."""
-    return _LAST_WORD.sub("", text) if finish_reason == "length" else text
-
-
-def final_verdict(verdict: Verdict, finish_reason: str) -> Verdict:
-    """Call a cut-off completion `truncated` unless it had answered correctly before it ran on."""
-    if finish_reason == "length" and verdict.status == "incorrect":
-        return replace(verdict, reason="truncated")
-    return verdict
 
 
 def sample_of(completion: Completion, job: UnitJob) -> Sample:

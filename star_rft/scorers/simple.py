@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from star_rft.sampling.writer import final_verdict, judged_text
+from star_rft.sampling.verdicts import final_verdict, judged_text
 from star_rft.types import Trace, digest
 from verifiers.registry import get
 from verifiers.workers.pool import Pool

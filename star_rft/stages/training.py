@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from star_rft.data import Prompter
@@ -15,7 +13,7 @@ from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
 from star_rft.stages.trackers import Trackers
 from star_rft.training.dataset import SampleOrigin, corpus, preferences, reference_examples
-from star_rft.training.schedule import Fit, Places, RoundTraining
+from star_rft.training.schedule import Fit, Places, RoundTraining, TrainingJob
 from star_rft.types import Example, Model, Preference, Problem, RoundReport
 
 
@@ -47,7 +45,8 @@ class TrainingStage:
         out = self.context.folder.warm_start
         if not out.exists():
             examples = reference_examples(self.warm_start.problems, prompter=self.prompter)
-            self._fit(0, self.warm_start.fit, "warm start", examples, self.base, out, float32_dir=float32_of(out))
+            options = {"float32_dir": float32_of(out)}
+            self._fit(0, TrainingJob(self.warm_start.fit, "warm start", examples, self.base, out, options))
         return out
 
     def model_of(self, round_index: int) -> Model:
@@ -68,14 +67,14 @@ class TrainingStage:
         if not out.exists():
             context.engine.release()
             with context.timing.timed(round_index, "train"):
-                self.round_training.run(
+                for job in self.round_training.jobs(
                     round_index,
                     starts={"base": self.base, "warm_start": folder.warm_start, "last": policy},
                     places=Places(folder.path, out, between, folder.verifier(round_index), has_next=True),
                     examples=lambda: self.examples(round_index),
                     preferences=lambda: self.preferences(round_index),
-                    do=partial(self._fit, round_index),
-                )
+                ):
+                    self._fit(round_index, job)
         folder.remove_float32(round_index)
         return out
 
@@ -116,15 +115,14 @@ class TrainingStage:
             is_one_prompt=all(render(p) == trained_on(p) for render in asked for p in self.context.train_problems[:1]),
         )
 
-    def _fit(
-        self, round_index: int, fit: Fit, title: str, items: Sequence[Any], model: Model, out: Path, **options: Any
-    ) -> None:
-        context = self.context
+    def _fit(self, round_index: int, job: TrainingJob) -> None:
+        context, out = self.context, job.out
         context.engine.release()
-        with context.progress.training(title, round_index=round_index or None) as on_step:
+        with context.progress.training(job.title, round_index=round_index or None) as on_step:
             work = context.folder.work / f"{out.parent.name}-{out.name}"
-            tell = {"on_step": self.tracking.training(title, round_index, on_step), "say": context.progress.say}
+            tell = {"on_step": self.tracking.training(job.title, round_index, on_step), "say": context.progress.say}
             # What its completions end with: an engine that reads the checkpoint's files alone stops there, too.
             ends = sorted(self.prompter.stops(self.sources[0].decodings[0]).ids)
             seed = context.seed + round_index
-            fit(items, model_path=model, out_dir=out, work_dir=work, seed=seed, end_ids=ends, **tell, **options)
+            where = {"model_path": job.start, "out_dir": out, "work_dir": work}
+            job.fit(job.items, seed=seed, end_ids=ends, **where, **tell, **job.options)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,23 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One training: `fit` imitates or compares `items`, from the model `start` to the folder `out`."""
+
+    fit: Fit
+    title: str
+    items: Sequence[Any]
+    start: Model
+    out: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RoundTraining:
     supervised: SupervisedTraining | None
     preference: PreferenceTraining | None
 
-    def run(
+    def jobs(
         self,
         round_index: int,
         *,
@@ -70,18 +82,18 @@ class RoundTraining:
         places: Places,
         examples: Callable[[], Sequence[Example]],
         preferences: Callable[[], Sequence[Preference]],
-        do: Callable[..., None],
-    ) -> None:
-        """Train what is missing. `starts` are the base, the warm start and the last policy.
+    ) -> Iterator[TrainingJob]:
+        """Yield the trainings that are missing, each to be done before the next is asked for.
 
-        `do(fit, title, items, start, out, **options)` runs one training. The verifier comes first and the policy last:
-        with it the round's training is finished. A model that is trained on is kept in float32 as well, until then.
+        `starts` are the base, the warm start and the last policy. The verifier comes first and the policy last: with it
+        the round's training is finished. A model that is trained on is kept in float32 as well, until then.
         """
         preference, supervised = self.preference, self.supervised
         if preference is not None and preference.makes_verifier and not places.verifier.exists():
             pairs = _required(preferences(), places, round_index, "no trace was set against another")
             start = starts[preference.start]
-            do(preference.fit, "training the verifier", pairs, start, places.verifier, **_weights_of(start))
+            options = _weights_of(start)
+            yield TrainingJob(preference.fit, "training the verifier", pairs, start, places.verifier, options)
         prefers_policy = preference is not None and not preference.makes_verifier
         trained = starts["last"]
         if supervised is not None:
@@ -93,12 +105,12 @@ class RoundTraining:
                 options = supervised.options(round_index, None if is_start else starts["last"])
                 start = starts[supervised.start]
                 options |= _weights_of(start) | self._copy_of(trained, places)
-                do(supervised.fit, "training", chosen, start, trained, **options)
+                yield TrainingJob(supervised.fit, "training", chosen, start, trained, options)
         if preference is not None and prefers_policy:
             pairs = _required(preferences(), places, round_index, "no trace was set against another")
             start = {**starts, "trained": trained}[preference.start]
             options = _weights_of(start) | self._copy_of(places.policy, places)
-            do(preference.fit, "preference training", pairs, start, places.policy, **options)
+            yield TrainingJob(preference.fit, "preference training", pairs, start, places.policy, options)
             shutil.rmtree(float32_of(places.supervised), ignore_errors=True)
 
     @property

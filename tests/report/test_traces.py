@@ -1,9 +1,9 @@
-"""Problems and traces as they are shown, from a ledger: what was drawn, judged, selected or dropped, and why in
-words.
-"""
+"""Problems and traces as they are shown, from a ledger: what was drawn, judged, selected or dropped, and why."""
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from star_rft.ledger import FLAGGED, SELECTION, Ledger
 from star_rft.report import labels, page
 from star_rft.report.traces import ShownProblem, ShownTrace, problems_of, traces_of
 from star_rft.types import Decoding
+from tests.paths import ROOT
 from tests.small_ledgers import commit, finish_round, ledger_of, problem, sample, scored, verdict
 from verifiers.types import REASONS
 
@@ -170,6 +171,25 @@ def test_every_reason_class_and_flag_has_words() -> None:
     assert set(labels.VERDICTS) == set(REASONS)
     assert set(labels.CLASSES) == set(CLASSES)
     assert set(labels.FLAGGED) == set(KINDS)
+
+
+def test_every_reason_of_a_rule_has_words() -> None:
+    """A rule gives its reason to `drop`, `keep_first` or a changed row, as an SQL text or a plain one."""
+    reasons = set[str]()
+    for path in (ROOT / "star_rft" / "selection").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            given: list[ast.expr | None] = []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                given = [*node.args[1:2]] if node.func.attr == "drop" else []
+                given += [keyword.value for keyword in node.keywords if keyword.arg == "why"]
+            elif isinstance(node, ast.Dict):
+                pairs = zip(node.keys, node.values, strict=True)
+                given = [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "why"]
+            texts = [node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            reasons |= {text.strip("'") for text in texts if re.fullmatch(r"'?[a-z_]+'?", text)}
+    reasons -= {"status", "why"}  # columns: the verdict's own status
+    assert len(reasons) > 12
+    assert reasons <= set(labels.DROPS), reasons - set(labels.DROPS)
 
 
 # The pieces of HTML

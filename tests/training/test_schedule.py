@@ -28,35 +28,32 @@ def test_the_optimizer_goes_on_from_a_round_and_never_from_where_the_loop_began(
 ) -> None:
     """A roll-back to the base leaves no moments to go on with, whatever the number of the round."""
     told: dict[str, Any] = {}
-    RoundTraining(CONTINUING, None).run(
+    for job in RoundTraining(CONTINUING, None).jobs(
         3,
         starts={"base": "base", "warm_start": "warm", "last": last},
         places=Places(tmp_path, tmp_path / "policy", tmp_path / "supervised", tmp_path / "verifier"),
         examples=lambda: [EXAMPLE],
         preferences=list,
-        do=lambda fit, title, items, start, out, **options: told.update(options, start=start),
-    )
+    ):
+        told.update(job.options, start=job.start)
     assert told == {"start": last, "max_steps": 14, "save_optimizer": True, "optimizer_from": expected}
 
 
 def fits_of(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bool = True) -> list[dict[str, Any]]:
     """Run a round's training and return the float32 options of each fit, with what it started from."""
     found: list[dict[str, Any]] = []
-
-    def do(fit: object, title: str, items: object, start: Path, out: Path, **options: Any) -> None:
-        found.append({"start": start, **{k: v for k, v in options.items() if k in ("weights_from", "float32_dir")}})
-        for made in (out, options.get("float32_dir")):
-            if made is not None:
-                made.mkdir()
-
-    training.run(
+    for job in training.jobs(
         2,
         starts={"base": "base", "warm_start": "warm", "last": last},
         places=Places(tmp_path, tmp_path / "policy", tmp_path / "between", tmp_path / "verifier", has_next=has_next),
         examples=lambda: [EXAMPLE],
         preferences=lambda: [Preference((1,), ((2,), (3,)), (1.0, 0.0))],
-        do=do,
-    )
+    ):
+        kept = {name: job.options[name] for name in ("weights_from", "float32_dir") if name in job.options}
+        found.append({"start": job.start, **kept})
+        for made in (job.out, job.options.get("float32_dir")):
+            if made is not None:
+                made.mkdir()
     return found
 
 

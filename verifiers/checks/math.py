@@ -162,7 +162,7 @@ def math(
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
         return verdict(False, None, found.reason or "no_answer")
-    same = compare(expected, found.answer, symbolic=symbolic, rules=rules)
+    same = matches_reference(expected, found.answer, symbolic=symbolic, rules=rules)
     if same is None:
         return verdict(None, found.answer, "undecided")
     return verdict(same, found.answer, "match" if same else "mismatch")
@@ -186,10 +186,20 @@ def _conventions(
         raise UnknownOption(f"option 'units' must be one of {', '.join(UNITS)}, not {units!r}")
     if decimals < 0:
         raise UnknownOption(f"option 'decimals' must be 0 or more, not {decimals}")
-    return Conventions(percent, units, ordered, decimals, decimal_comma, case_sensitive, names)
+    return Conventions(
+        percent=percent,
+        units=units,
+        ordered=ordered,
+        decimals=decimals,
+        decimal_comma=decimal_comma,
+        case_sensitive=case_sensitive,
+        names=names,
+    )
 
 
-def compare(expected: Reference, answer: str, *, symbolic: bool = True, rules: Conventions = DEFAULT) -> bool | None:
+def matches_reference(
+    expected: Reference, answer: str, *, symbolic: bool = True, rules: Conventions = DEFAULT
+) -> bool | None:
     """Return whether the answer is the reference's; None if no tier can tell."""
     if len(answer) > LENGTH_LIMIT:
         return False

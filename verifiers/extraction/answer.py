@@ -28,7 +28,7 @@ __all__ = [
     "visible",
 ]
 
-Source = Literal["box", "hash", "tag", "prose", "fallback", "none"]
+MarkerKind = Literal["box", "hash", "tag", "prose", "fallback", "none"]
 Fallback = Literal["none", "sentence", "last_number"]
 FALLBACKS = ("none", "sentence", "last_number")
 
@@ -38,7 +38,7 @@ class Extraction:
     """`answer` is None exactly when `reason` (`no_answer` or `ambiguous`) says why."""
 
     answer: str | None
-    source: Source
+    source: MarkerKind
     reason: Reason | None = None
 
 
@@ -161,7 +161,7 @@ def plain_number(completion: str) -> tuple[str, int] | None:
     return match["answer"], int(match["whole"].replace(",", ""))
 
 
-def _sentence_value(content: str, rest: str, source: Source) -> Extraction:
+def _sentence_value(content: str, rest: str, source: MarkerKind) -> Extraction:
     """What a hash or a tag holds: a value as it stands, or a sentence that states one."""
     found = _checked(content, rest, source)
     if found.answer is None or not re.match(r"[A-Za-z]{2,}[ ,]", found.answer) or "\\" in found.answer:
@@ -213,7 +213,7 @@ def _is_heading(text: str, at: int, markers: int) -> bool:
     return markers > 1 and bool(below.strip()) and re.fullmatch(r"[A-Za-z ]{8,60}:?\s*", line) is not None
 
 
-def _checked(content: str, rest: str, source: Source) -> Extraction:
+def _checked(content: str, rest: str, source: MarkerKind) -> Extraction:
     """Refuse an empty answer, a hedge, and an answer that the rest of the text takes back."""
     if "<<" in content:
         content = _ANNOTATION.sub("", content)
@@ -297,7 +297,7 @@ def _prose(text: str, at: int) -> Extraction:
     return _stated_value(checked.answer, "prose")
 
 
-def _stated_value(sentence: str, source: Source) -> Extraction:
+def _stated_value(sentence: str, source: MarkerKind) -> Extraction:
     """Reduce "Jane has 3 apples left" to its one value; what is not a sentence is the answer as it stands."""
     sentence = _NEGATIVE.sub("-", without_afterthought(sentence).strip(" *`\"'"))
     if not re.match(r"[A-Za-z]{2,}[ ,]", sentence) or not _DIGIT.search(sentence):

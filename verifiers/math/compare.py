@@ -75,7 +75,7 @@ def same_answer(reference: str, answer: str, scope: Scope = _TOP) -> bool | None
         if verdict is not None:
             return verdict
     if is_words(reference) or is_words(answer):
-        return same_words(reference, answer, case=scope.rules.case)
+        return same_words(reference, answer, case=scope.rules.case_sensitive)
     return _same_value(reference, answer, scope.rules)
 
 
@@ -329,7 +329,7 @@ def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
             scaled = (("*", first, factor), second) if left.is_percent else (first, ("*", second, factor))
             verdict = identity.same_expression(*scaled)
         if verdict is False and not algebra.symbols(first) | algebra.symbols(second):
-            return _gives(left.text, second, rules.places) or _gives(right.text, first, rules.places)
+            return _gives(left.text, second, rules.decimals) or _gives(right.text, first, rules.decimals)
         return verdict
     except algebra.UndefinedValue:
         return False

@@ -14,9 +14,9 @@ class Conventions:
     percent: bool = True
     units: str = "optional"
     ordered: bool = False
-    places: int = 6
+    decimals: int = 6
     decimal_comma: bool = False
-    case: bool = False
+    case_sensitive: bool = False
     names: bool = True
 
 

@@ -241,4 +241,4 @@ def same_number(reference: Numeral, answer: Numeral, rules: Conventions = DEFAUL
         bare = answer.value * 100 if answer.is_percent else answer.value / 100
         if reference.value == bare:
             return True
-    return is_rounding(answer, reference.value, rules.places) or is_rounding(reference, answer.value, rules.places)
+    return is_rounding(answer, reference.value, rules.decimals) or is_rounding(reference, answer.value, rules.decimals)
