@@ -8,8 +8,8 @@ model, a scorer, a temperature search, reference solutions, an adaptive budget a
 samples, verdicts with their keys, scores, problems, every table of every round, every metrics.json (`seconds` aside)
 and the bytes of every weight file. Nothing is stored: sums of floating-point numbers differ between processors.
 
-What a commit renames on purpose stands in the maps below, old name first; a name that is missing on one side and is in
-no map is a difference. Ends with status 1 if anything differs.
+What a piece of work renames on purpose stands in the maps below until its last commit empties them; a name that is
+missing on one side and is in no map is a difference. Ends with status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -32,53 +32,13 @@ import pyarrow.parquet as pq
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-# Old dotted path of a key: the new one. For keys of a config, of metrics.json, and of the tables.
-CONFIG: Mapping[str, str] = {
-    "select.gold": "select.reference_solutions",
-    "balance": "temperature_search",
-    "eval.drift": "eval.kl_traces",
-}
-METRICS: Mapping[str, str] = {
-    "prompts": "problems_sampled",
-    "diversity.prompts": "diversity.problems",
-    "diversity.ways": "diversity.distinct_solutions",
-    "diversity.ways_per_correct": "diversity.distinct_solutions_per_correct",
-    "diversity.all_right": "diversity.all_correct_share",
-    "diversity.all_wrong": "diversity.all_incorrect_share",
-    "diversity.saturated": "diversity.saturated_share",
-    "diversity.ngram_prompts": "diversity.ngram_problems",
-    "survivors": "selected",
-    "no_survivors": "unsolved",
-    "no_survivors_interval": "unsolved_share_interval",
-    "no_survivors_by_group": "unsolved_share_by_group",
-    "wrong_steps": "invalid_steps_share",
-    "gold": "reference_solutions",
-    "drift.gold": "kl.reference",
-    "drift": "kl",
-    "balance": "temperature_search",
-    "transitions.kept": "transitions.still_solved",
-    "transitions.still_none": "transitions.still_unsolved",
-    "doubts.doubted": "flagged.traces",
-    "doubts": "flagged",
-}
-COLUMNS: Mapping[str, str] = {
-    "attempt": "sample_index",
-    "ranking": "preference",
-    "false_steps": "invalid_steps",
-    "gold_votes": "reference_votes",
-    "wrong_gold_probability": "label_error_probability",
-}
-# Old name of a file in the run folder: the new one.
-FILES: Mapping[str, str] = {"doubts.parquet": "flagged.parquet", "rankings.parquet": "preferences.parquet"}
-# Old text in a table's cell or in a value of metrics.json: the new one.
-VALUES: Mapping[str, str] = {
-    "false_step": "invalid_step",
-    "suspect_gold": "label_error",
-    "still_none": "still_unsolved",
-    "kept": "still_solved",
-}
-# Old words inside a text of metrics.json: the new ones.
-PHRASES: Mapping[str, str] = {"of the train prompts": "of the train problems"}
+# Old name: the new one, while a piece of work renames. Dotted paths of keys of a config and of metrics.json, columns of
+# tables, files of the run folder, and texts in a table's cell or in a value of metrics.json.
+CONFIG: Mapping[str, str] = {}
+METRICS: Mapping[str, str] = {}
+COLUMNS: Mapping[str, str] = {}
+FILES: Mapping[str, str] = {}
+VALUES: Mapping[str, str] = {}
 # They say when and how long, or count what was written when.
 NOT_COMPARED = frozenset({"seconds", "verify_seconds", "part"})
 
@@ -107,18 +67,18 @@ SMALL: dict[str, Any] = {
         "batch_size": 16,
     },
     "budget": {"plan": "adaptive", "probe": 2, "target": 3},
-    "balance": {"temperatures": [0.7, 1.1], "problems": 4, "n": 2, "target": 2},
+    "temperature_search": {"temperatures": [0.7, 1.1], "problems": 4, "n": 2, "target": 2},
     "rationalize": {"n": 2},
     "scorer": {"name": "majority"},
     "select": {
         "rules": ["correct", {"dedup": "equations"}, {"pairs": {"of": "all", "limit": 4}}, {"cap": 2}],
         "rounds": "all",
-        "gold": 0.25,
+        "reference_solutions": 0.25,
     },
     "warm_start": {"lr": 1e-4, **FIT},
     "train": {"lr": 1e-4, **FIT},
     "preference": {"objective": "dpo", "lr": 1e-5, **FIT},
-    "eval": {"n": 2, "k": [1, 2], "max_tokens": 64, "group_by": "steps", "drift": 4},
+    "eval": {"n": 2, "k": [1, 2], "max_tokens": 64, "group_by": "steps", "kl_traces": 4},
 }
 
 
@@ -261,11 +221,7 @@ def _values(value: Any, values: Mapping[str, str]) -> Any:
         return {key: _values(below, values) for key, below in value.items() if key not in NOT_COMPARED}
     if isinstance(value, list):
         return [_values(below, values) for below in value]
-    if not isinstance(value, str) or not values:
-        return value
-    for old, new in PHRASES.items():
-        value = value.replace(old, new)
-    return values.get(value, value)
+    return values.get(value, value) if isinstance(value, str) else value
 
 
 def _unequal(old: Any, new: Any, path: str = "") -> Iterator[str]:
