@@ -250,7 +250,7 @@ def _record(ledger: Ledger, run: RunFolder, round_index: int, problems: int, his
     )
     figures: dict[str, Any] = {}
     if round_index:
-        figures = train_figures(con, round_index=round_index, group_by="steps")
+        figures = train_figures(con, round_index=round_index, problems=problems, group_by="steps")
         figures |= selection_figures(con, round_index=round_index, problems=problems)
         figures |= frontier_figures(con, round_index=round_index) | {"waves": 1}
         figures["diversity"] = diversity(con, round_index=round_index, seed=0)

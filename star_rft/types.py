@@ -241,11 +241,12 @@ class RoundReport:
 
     Counts are of this round's train samples, hinted ones apart; `selected` counts the traces selected for
     training, `distinct` the correct ones that differ in their list of equations, `problems_sampled` the train problems
-    that were sampled, `unsolved` those of them without a correct sample, and `invalid_steps_share` the share of the
-    correct samples that state a false equation. `temperature_search` is the temperature and threshold that were chosen,
-    with their score; `waves` how often the plan was asked. `classes` and `transitions` count train problems
-    (`frontier`), `flagged` selected traces that may be right by luck; `diversity` and `kl` are the figures of the
-    modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
+    that were sampled, `unsolved` those of them without a correct sample, `coverage` the share of all train problems
+    with one, `trained_on_share` the share with a selected trace, of whichever round, and `invalid_steps_share` the
+    share of the correct samples that state a false equation. `temperature_search` is the temperature and threshold that
+    were chosen, with their score; `waves` how often the plan was asked. `classes` and `transitions` count train
+    problems (`frontier`), `flagged` selected traces that may be right by luck; `diversity` and `kl` are the figures of
+    the modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
     """
 
     round: int
@@ -264,6 +265,7 @@ class RoundReport:
     reference_solutions: int = 0
     anchor: int = 0
     coverage: float | None = None
+    trained_on_share: float | None = None
     unsolved: int | None = None
     unsolved_share_interval: Interval | None = None
     unsolved_share_by_group: dict[str, float] = field(default_factory=dict)

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def train_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, group_by: str | None) -> dict[str, Any]:
-    """Count this round's train samples, as fields of RoundReport; those with a hint apart."""
+def train_figures(
+    con: duckdb.DuckDBPyConnection, *, round_index: int, problems: int, group_by: str | None
+) -> dict[str, Any]:
+    """Count this round's train samples, as fields of RoundReport; those with a hint apart.
+
+    `problems` is how many train problems the run has; a round may sample some of them.
+    """
     group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null"
     rows = con.execute(
         "select count(*)::int, (count(*) filter (status = 'correct'))::int,"
@@ -57,6 +62,7 @@ def train_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, group_by:
         "truncated": truncated,
         "distinct": distinct,
         "tokens": tokens,
+        "coverage": (len(missed) - sum(missed)) / problems if problems else None,
         "unsolved": int(sum(missed)),
         "unsolved_share_interval": bootstrap(missed) if missed else None,
         "unsolved_share_by_group": {name: sum(m) / len(m) for name, m in sorted(groups.items())},
@@ -76,7 +82,7 @@ def selection_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, probl
     ).fetchall()
     return {
         "selected": selected,
-        "coverage": covered / problems if problems else None,
+        "trained_on_share": covered / problems if problems else None,
         "dropped": dict(dropped),
     }
 

@@ -72,8 +72,9 @@ class RoundMetrics:
     def _of_training(self, round_index: int) -> dict[str, Any]:
         con, problems = self.context.ledger.connect(), self.context.train_problems
         quarantined = self.context.quarantined(round_index)
-        figures = train_figures(con, round_index=round_index, group_by=self.sampling.group_by)
-        figures |= selection_figures(con, round_index=round_index, problems=len(problems))
+        count, group_by = len(problems), self.sampling.group_by
+        figures = train_figures(con, round_index=round_index, problems=count, group_by=group_by)
+        figures |= selection_figures(con, round_index=round_index, problems=count)
         figures |= frontier_figures(con, round_index=round_index)
         anchor = sum(problem.id not in quarantined for problem in self.anchor)
         with_solution = sum(problem.id not in quarantined for problem in problems)

@@ -31,14 +31,14 @@ def problem_plots(facts: Facts) -> Iterator[Plot]:
 
 
 def coverage(facts: Facts) -> Plot:
-    """The share of train problems that were solved in a round, and that have ever been."""
+    """The share of the sampled problems that were solved in a round, and of all that were trained on."""
     rounds = [report for report in facts.trained if report.problems_sampled]
     drawn = figure(height=300)
     solved = [1 - (report.unsolved or 0) / report.problems_sampled for report in rounds]
-    trained = [report.coverage for report in rounds]
+    trained = [report.trained_on_share for report in rounds]
     series = (
-        ("solved at least once in the round", solved, BLUE, "circle", "solid"),
-        ("with a trace that was trained on", trained, GREEN, "square", "dash"),
+        ("solved in the round, of those sampled", solved, BLUE, "circle", "solid"),
+        ("with a trace that was trained on, of all", trained, GREEN, "square", "dash"),
     )
     for name, values, colour, symbol, dash in series:
         drawn.add_scatter(
@@ -63,7 +63,7 @@ def coverage(facts: Facts) -> Plot:
         for r, share, kept in zip(rounds, solved, trained, strict=True)
     ]
     columns = ("round", "problems sampled", "solved", "trained on", "unsolved")
-    return Plot("coverage", "share of train problems solved in each round", drawn, columns, rows)
+    return Plot("coverage", "share of train problems solved and trained on in each round", drawn, columns, rows)
 
 
 def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -> Plot:
