@@ -25,10 +25,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH = 1280
 # The head of the page with its first two figures, which say whether it got better.
 HEAD = 1092
-# Bars that would lie over what is shown, and half of a prompt's samples, are left out.
+# Bars that would lie over what is shown, and half of a problem's samples, are left out.
 STYLE = """
 nav.top, .skip { display: none !important }
-.samples > :nth-child(n+2):nth-child(-n+4) { display: none !important }
+.problem .traces > :nth-child(n+2):nth-child(-n+4) { display: none !important }
 """
 # What of the page is shown where: a file and the element of the page.
 PARTS = {
