@@ -116,16 +116,14 @@ def math_verify(completion: str, reference: Any) -> Verdict:
     is_delimited = "$" in answer or "\\(" in answer or "\\[" in answer or "\\boxed" in answer
     expected = baseline.parse(answer if is_delimited else f"${answer}$")
     if not expected:
-        return Verdict("unknown", None, None, "bad_reference", "", "")
+        return Verdict.unknown("bad_reference")
     target = baseline.parse(completion)
     # The last of what it extracted is the text; the others are sympy's, whose str() may never end.
     text = next((part for part in reversed(target) if isinstance(part, str)), None)
     if not target:
-        return Verdict("incorrect", 0.0, None, "no_answer", "", "")
+        return Verdict.incorrect("no_answer")
     is_same = bool(baseline.verify(expected, target))
-    return Verdict(
-        "correct" if is_same else "incorrect", float(is_same), text, "match" if is_same else "mismatch", "", ""
-    )
+    return Verdict.correct(text) if is_same else Verdict.incorrect("mismatch", text)
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:

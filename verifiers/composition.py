@@ -31,7 +31,7 @@ class Part:
         """Run the part; what it raises makes its verdict unknown, with the error as the answer."""
         if self.reference is not None:
             if not isinstance(reference, Mapping) or self.reference not in reference:
-                return Verdict("unknown", None, f"{self.name}: no {self.reference!r}", "bad_reference", "", "")
+                return Verdict.unknown("bad_reference", f"{self.name}: no {self.reference!r}")
             reference = reference[self.reference]
         verdict, message = run_check(get(self.name), completion, reference, self.options)
         if message is not None:

@@ -26,12 +26,12 @@ def word_problem(reference: object) -> str | None:
 def acrostic(completion: str, reference: str, *, ignore_case: bool = True) -> verifiers.Verdict:
     """The first letters of the lines of a poem spell the reference."""
     if word_problem(reference):
-        return verifiers.Verdict("unknown", None, None, "bad_reference", "", "")
+        return verifiers.Verdict.unknown("bad_reference")
     lines = [line.strip() for line in completion.splitlines() if line.strip()]
     if not lines:
-        return verifiers.Verdict("incorrect", 0.0, None, "no_answer", "", "")
+        return verifiers.Verdict.incorrect("no_answer")
     spelt = "".join(line[0] for line in lines)
     same = spelt.lower() == reference.lower() if ignore_case else spelt == reference
     if same:
-        return verifiers.Verdict("correct", 1.0, spelt, "match", "", "")
-    return verifiers.Verdict("incorrect", 0.0, spelt, "mismatch", "", "")
+        return verifiers.Verdict.correct(spelt)
+    return verifiers.Verdict.incorrect("mismatch", spelt)

@@ -47,7 +47,7 @@ def own_verdict(completion: str, reference: Any) -> Verdict:
 
 def process_id(completion: str, reference: Any) -> Verdict:
     """Say which process checked."""
-    return Verdict("correct", 1.0, str(os.getpid()), "match", "", "")
+    return Verdict.correct(str(os.getpid()))
 
 
 def says_correct(completion: str, reference: Any) -> bool:
@@ -62,4 +62,4 @@ def says_incorrect(completion: str, reference: Any) -> bool:
 
 def says_unknown(completion: str, reference: Any) -> Verdict:
     """Always unknown."""
-    return Verdict("unknown", None, None, "undecided", "", "")
+    return Verdict.unknown("undecided")

@@ -81,22 +81,14 @@ def choice(completion: str, reference: Any) -> Verdict:
     """
     letter, options = _read(reference)
     if letter is None or reference_problem(reference) is not None:
-        return Verdict("unknown", None, None, "bad_reference", "", "")
+        return Verdict.unknown("bad_reference")
     chosen = _chosen(completion, options)
     if not chosen:
-        return Verdict("incorrect", 0.0, None, "no_answer", "", "")
+        return Verdict.incorrect("no_answer")
     if len(chosen) > 1:
-        return Verdict("incorrect", 0.0, ", ".join(sorted(chosen - {_HEDGED})) or None, "ambiguous", "", "")
+        return Verdict.incorrect("ambiguous", ", ".join(sorted(chosen - {_HEDGED})) or None)
     (answer,) = chosen
-    is_right = answer == letter
-    return Verdict(
-        "correct" if is_right else "incorrect",
-        float(is_right),
-        answer,
-        "match" if is_right else "mismatch",
-        "",
-        "",
-    )
+    return Verdict.correct(answer) if answer == letter else Verdict.incorrect("mismatch", answer)
 
 
 def _chosen(completion: str, options: Mapping[str, str]) -> frozenset[str]:

@@ -189,18 +189,18 @@ def code(
     try:
         program_tests = read_tests(reference)
     except (BadReference, json.JSONDecodeError) as error:
-        return Verdict("unknown", None, str(error), "bad_reference", "", "")
+        return Verdict.unknown("bad_reference", str(error))
     program = find_program(
         completion, name=program_tests.entry_point or _asked_for(program_tests.tests), prompt=program_tests.prompt
     )
     if program is None:
-        return Verdict("incorrect", 0.0, None, "no_answer", "", "")
+        return Verdict.incorrect("no_answer")
     settings = Settings(float(time_limit), memory_mb, tuple(preload.replace(",", " ").split()), unsafe)
     try:
         outcome, level = _judged(program, program_tests, settings)
     except NoSandbox as error:
         _warn_once(str(error))
-        return Verdict("unknown", None, str(error), "no_sandbox", "", "")
+        return Verdict.unknown("no_sandbox", str(error))
     return _verdict(outcome, level)
 
 
@@ -245,4 +245,4 @@ def _verdict(outcome: Outcome, level: str) -> Verdict:
     status: Status = outcome.status  # type: ignore[assignment]  # the judge's words are ours
     reason: Reason = outcome.reason  # type: ignore[assignment]
     score = None if status == "unknown" else float(status == "correct")
-    return Verdict(status, score, outcome.detail or None, reason, "", f"+{level}")
+    return Verdict(status, score, outcome.detail or None, reason, version=f"+{level}")

@@ -30,4 +30,4 @@ def disagree(completion: str, reference: Any, *, of: Any) -> Verdict:
         f"{part.name}: {verdict.status}, {verdict.reason}, {verdict.answer}"
         for part, verdict in zip(parts, (first, second), strict=True)
     )
-    return Verdict("unknown", None, said, "undecided", "", "")
+    return Verdict.unknown("undecided", said)

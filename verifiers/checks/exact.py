@@ -28,17 +28,16 @@ def exact(completion: str, reference: str, *, ignore_case: bool = True, whole: b
     `whole` compares the whole visible completion even where an answer is marked.
     """
     if reference_problem(reference) is not None:
-        return Verdict("unknown", None, None, "bad_reference", "", "")
+        return Verdict.unknown("bad_reference")
     found = None if whole else extract(completion)
     if found is not None and found.reason == "ambiguous":
-        return Verdict("incorrect", 0.0, None, "ambiguous", "", "")
+        return Verdict.incorrect("ambiguous")
     answer = found.answer if found is not None and found.answer is not None else visible(completion)
     if answer is None or not answer.strip():
-        return Verdict("incorrect", 0.0, None, "no_answer", "", "")
+        return Verdict.incorrect("no_answer")
     expected = reference if whole else reference_answer(reference)
     left, right = (_plain(text, ignore_case) for text in (answer, expected))
-    same = left == right
-    return Verdict("correct" if same else "incorrect", float(same), answer, "match" if same else "mismatch", "", "")
+    return Verdict.correct(answer) if left == right else Verdict.incorrect("mismatch", answer)
 
 
 def _plain(text: str, ignore_case: bool) -> str:

@@ -191,11 +191,11 @@ def json_schema(completion: str, reference: Any, *, strict: bool = False) -> Ver
     """
     schema = _read(reference)
     if schema.problem is not None:
-        return Verdict("unknown", None, schema.problem, "bad_reference", "", "")
+        return Verdict.unknown("bad_reference", schema.problem)
     try:
         value = _parse((visible(completion) or "").strip()) if strict else find_json(completion)
     except NoJSON as error:
-        return Verdict("incorrect", 0.0, str(error), "no_answer", "", "")
+        return Verdict.incorrect("no_answer", str(error))
     return _judge(schema, value)
 
 
@@ -205,9 +205,9 @@ def _judge(schema: Schema, value: Any) -> Verdict:
     try:
         error = next((error for validator in schema.validators for error in validator.iter_errors(value)), None)
     except Unresolvable as missing:
-        return Verdict("unknown", None, f"cannot resolve {missing.ref!r}", "bad_reference", "", "")
+        return Verdict.unknown("bad_reference", f"cannot resolve {missing.ref!r}")
     except RecursionError:  # the value is shallow, so it is the schema that has no end
-        return Verdict("unknown", None, "the schema refers to itself without end", "bad_reference", "", "")
+        return Verdict.unknown("bad_reference", "the schema refers to itself without end")
     if error is not None:
-        return Verdict("incorrect", 0.0, f"{error.json_path}: {error.message}", "mismatch", "", "")
-    return Verdict("correct", 1.0, json.dumps(value, ensure_ascii=False), "match", "", "")
+        return Verdict.incorrect("mismatch", f"{error.json_path}: {error.message}")
+    return Verdict.correct(json.dumps(value, ensure_ascii=False))

@@ -21,7 +21,7 @@ from verifiers.math.conventions import DEFAULT, UNITS, Conventions
 from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN, clean
 from verifiers.math.numbers import Numeral, parse_numeral, same_number
 from verifiers.registry import UnknownOption, register
-from verifiers.types import Reason, Verdict
+from verifiers.types import Verdict
 from verifiers.workers.heartbeat import uncounted
 
 # Answers beyond these cost more than they are worth, and no real answer comes near.
@@ -98,13 +98,6 @@ def warm_up() -> None:
         import math_verify  # noqa: F401
 
 
-def verdict(status: bool | None, answer: str | None, reason: Reason) -> Verdict:
-    """A Verdict whose name and version the registry fills in."""
-    if status is None:
-        return Verdict("unknown", None, answer, reason, "", "")
-    return Verdict("correct" if status else "incorrect", float(status), answer, reason, "", "")
-
-
 @register(
     "math",
     version="2",
@@ -152,20 +145,20 @@ def math(
     ):
         # The commonest case by far: a whole number behind a marker at the end.
         if plain[1] == expected.integer:
-            return Verdict("correct", 1.0, plain[0], "match", "math", "")
-        return Verdict("incorrect", 0.0, plain[0], "mismatch", "math", "")
+            return Verdict.correct(plain[0])
+        return Verdict.incorrect("mismatch", plain[0])
     rules = _conventions(fallback, percent, units, ordered, decimals, decimal_comma, case_sensitive, names)
     if reference_problem(reference) is not None:
-        return verdict(None, None, "bad_reference")
+        return Verdict.unknown("bad_reference")
     expected = read_with_decimal_commas(str(reference)) if decimal_comma else read_reference(str(reference))
     assert expected is not None
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
-        return verdict(False, None, found.reason or "no_answer")
+        return Verdict.incorrect(found.reason or "no_answer")
     same = matches_reference(expected, found.answer, symbolic=symbolic, rules=rules)
     if same is None:
-        return verdict(None, found.answer, "undecided")
-    return verdict(same, found.answer, "match" if same else "mismatch")
+        return Verdict.unknown("undecided", found.answer)
+    return Verdict.correct(found.answer) if same else Verdict.incorrect("mismatch", found.answer)
 
 
 @functools.lru_cache(maxsize=256)

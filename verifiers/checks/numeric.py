@@ -64,19 +64,17 @@ def numeric(
     `fallback` says what counts as the answer of a completion without a marker: none, sentence or last_number.
     """
     if reference_problem(reference) is not None:
-        return Verdict("unknown", None, None, "bad_reference", "", "")
+        return Verdict.unknown("bad_reference")
     expected = read_reference(str(reference))
     assert expected is not None
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
-        return Verdict("incorrect", 0.0, None, found.reason or "no_answer", "", "")
+        return Verdict.incorrect(found.reason or "no_answer")
     number = read_number(found.answer)
     if number is None:
-        return Verdict("incorrect", 0.0, found.answer, "no_answer", "", "")
+        return Verdict.incorrect("no_answer", found.answer)
     same = same_number(expected, number) or _within(expected, number, rel_tol, abs_tol)
-    return Verdict(
-        "correct" if same else "incorrect", float(same), found.answer, "match" if same else "mismatch", "", ""
-    )
+    return Verdict.correct(found.answer) if same else Verdict.incorrect("mismatch", found.answer)
 
 
 def _within(expected: Numeral, number: Numeral, rel_tol: float, abs_tol: float) -> bool:

@@ -37,13 +37,13 @@ def regex(completion: str, reference: str, *, full: bool = False, ignore_case: b
     Python's `re` backtracks: use `verify_many`, whose workers are killed at the time limit.
     """
     if reference_problem(reference) is not None:
-        return Verdict("unknown", None, None, "bad_reference", "", "")
+        return Verdict.unknown("bad_reference")
     pattern = _compiled(reference, ignore_case)
     assert pattern is not None
     text = visible(completion)
     if text is None or not text.strip():
-        return Verdict("incorrect", 0.0, None, "no_answer", "", "")
+        return Verdict.incorrect("no_answer")
     found = pattern.fullmatch(text.strip()) if full else pattern.search(text)
     if found is None:
-        return Verdict("incorrect", 0.0, None, "mismatch", "", "")
-    return Verdict("correct", 1.0, found[0], "match", "", "")
+        return Verdict.incorrect("mismatch")
+    return Verdict.correct(found[0])

@@ -95,16 +95,16 @@ def steps(completion: str, reference: str | int | float | None, *, derived: bool
     reaches the final answer: the reference's, or without a reference the completion's own.
     """
     if reference_problem(reference) is not None:
-        return Verdict("unknown", None, None, "bad_reference", "", "")
+        return Verdict.unknown("bad_reference")
     equations = tuple(find_equations(completion[-TEXT_LIMIT:]))
     found = Steps(equations, None, is_derived=False)
     if found.false:
-        return Verdict("incorrect", found.share_true, found.false[0].text, "mismatch", "", "")
+        return Verdict.incorrect("mismatch", found.false[0].text, score=found.share_true)
     if len(equations) < at_least:
-        return Verdict("incorrect", 0.0, f"{len(equations)} equations", "no_answer", "", "")
+        return Verdict.incorrect("no_answer", f"{len(equations)} equations")
     if derived:
         found = examine(completion, answer=None if reference in (None, "") else str(reference))
         if not found.is_derived:
             reason: Reason = "no_answer" if found.answer is None else "mismatch"
-            return Verdict("incorrect", 0.0, f"never derived: {found.answer}", reason, "", "")
-    return Verdict("correct", 1.0, None, "match", "", "")
+            return Verdict.incorrect(reason, f"never derived: {found.answer}")
+    return Verdict.correct()
