@@ -13,10 +13,10 @@ from star_rft.errors import RunFailure, UserError
 
 # isort: off
 # in the order in which --help lists their commands
-from star_rft.cli import init, run, frontier, controls, evaluate, inspect, ledger, export
+from star_rft.cli import init, run, compare, frontier, controls, evaluate, inspect, ledger, export
 # isort: on
 
-__all__ = ["app", "controls", "evaluate", "export", "frontier", "init", "inspect", "ledger", "main", "run"]
+__all__ = ["app", "compare", "controls", "evaluate", "export", "frontier", "init", "inspect", "ledger", "main", "run"]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from star_rft.cli.interrupts import stoppable
 
 if TYPE_CHECKING:
     from star_rft.config import Config
-    from star_rft.experiments.compare import Comparison
+    from star_rft.experiments.contributions import RoundContributions
     from star_rft.experiments.controls import AtOnce
     from star_rft.loop import Stages
     from star_rft.runs.folder import RunFolder
@@ -36,7 +36,7 @@ def controls(
     """Train a round again on other data at equal steps: what verification, dedup and iteration each contribute."""
     from star_rft.build import open_run, settle
     from star_rft.experiments import controls as beside
-    from star_rft.experiments.compare import compare
+    from star_rft.experiments.contributions import contributions_of
     from star_rft.runs.folder import RunFolder
 
     folder = RunFolder(run_folder(run))
@@ -59,7 +59,7 @@ def controls(
                 beside.make(stages, **wanted, at_once=at_once)
     assert config.train is not None  # else nothing could be made
     lineage = beside.Lineage(folder, config.train.start, config.warm_start is not None)
-    found = compare(folder, lineage, **wanted, run_seed=config.seed, batch_size=config.train.batch_size)
+    found = contributions_of(folder, lineage, **wanted, run_seed=config.seed, batch_size=config.train.batch_size)
     _show(found, without if only is None else {}, as_json)
 
 
@@ -89,7 +89,7 @@ def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
     return configs.load(folder.config, changes)
 
 
-def _show(found: Comparison, left_out: dict[str, str], as_json: bool) -> None:
+def _show(found: RoundContributions, left_out: dict[str, str], as_json: bool) -> None:
     from dataclasses import asdict
 
     from star_rft.report import frontier_tables as report

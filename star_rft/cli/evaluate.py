@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from star_rft.cli.app import AsJson, Quiet, app, example, progress_of, results
+from star_rft.cli.compare import numbers
 from star_rft.cli.interrupts import stoppable
 from star_rft.errors import RunFailure, UserError
 
@@ -74,7 +75,7 @@ def bench(
     from star_rft.build.dry_run import bench_config
     from star_rft.loop import run as run_rounds
 
-    settled = bench_config(model, data, ks=_numbers(k), n=n, limit=limit, overrides=settings or ())
+    settled = bench_config(model, data, ks=numbers(k), n=n, limit=limit, overrides=settings or ())
     with (
         stoppable(settled),
         progress_of(quiet, name=f"bench {model}") as progress,
@@ -157,10 +158,3 @@ def _show_best_of_n(measured: BestOfN, report: RoundReport, config: Config, as_j
     console.print(tables.best_of_n_table(measured, title))
     for line in [*tables.best_of_n_lines(measured), f"Samples and scores: {config.folder}"]:
         console.print(line)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise UserError(f"--k {text!r} must be whole numbers with commas, for example 1,4,16") from None

@@ -50,7 +50,7 @@ def fork(
     """Begin another run with what this one has already: its first round's samples, its warm start.
 
     Where seed, select, train or preference differ it selects and trains on the same samples; where sample, budget,
-    balance or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
+    temperature_search or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
     """
     from star_rft.config import load, pairs
     from star_rft.experiments.fork import fork as begin

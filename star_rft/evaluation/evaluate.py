@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k
+from star_rft.evaluation.by_problem import difference, measures, scores
+from star_rft.statistics import bootstrap
 from star_rft.types import Decoding, HeldOutScores, Interval, Split
 
 if TYPE_CHECKING:
@@ -94,20 +95,15 @@ def held_out_scores(
     for row, rate in zip(rows, rates, strict=True):
         if row["group"] is not None:
             groups[row["group"]].append(float(rate))
+    means = {name: float(np.mean(list(scores(rows, name).values()))) for name in measures(rows, ks) if "@" in name}
     return HeldOutScores(
         split=split,
         problems=len(rows),
         n=rows[0]["n"],
-        pass_at_k={
-            str(k): float(np.mean([pass_at_k(row["correct"], row["n"], k) for row in rows])) for k in sorted(ks)
-        },
+        pass_at_k={name.removeprefix("pass@"): mean for name, mean in means.items() if name.startswith("pass@")},
         pass_at_1_interval=bootstrap(rates),
         pass_at_1_upper=float(np.mean(uppers)),
-        maj_at_k={
-            str(k): float(np.mean([majority_at_k(row["answers"], row["is_correct"], k) for row in rows]))
-            for k in sorted(ks)
-            if k > 1
-        },
+        maj_at_k={name.removeprefix("maj@"): mean for name, mean in means.items() if name.startswith("maj@")},
         greedy=bootstrap(greedy) if greedy else None,
         by_group={
             name: float(np.mean(values)) for name, values in sorted(groups.items(), key=lambda item: natural(item[0]))
@@ -121,12 +117,7 @@ def held_out_scores(
 
 
 def _change(rows: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]] | None) -> Interval | None:
-    """Pair by problem id, never by position."""
-    if earlier is None:
-        return None
-    before = {row["problem_id"]: row["correct"] / row["n"] for row in earlier}
-    both = [row for row in rows if row["problem_id"] in before]
-    return paired([row["correct"] / row["n"] for row in both], [before[row["problem_id"]] for row in both])
+    return None if earlier is None else difference(scores(rows, "pass@1"), scores(earlier, "pass@1"))
 
 
 def natural(name: str) -> tuple[bool, float, str]:

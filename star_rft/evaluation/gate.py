@@ -18,7 +18,8 @@ from fractions import Fraction
 from functools import partial
 from typing import Any, Literal
 
-from star_rft.statistics import bootstrap, falls_below, pass_at_k, summed_pass_at_k
+from star_rft.evaluation import by_problem
+from star_rft.statistics import bootstrap, pass_at_k, summed_pass_at_k
 from star_rft.types import Interval
 
 Action = Literal["keep", "stop", "roll_back", "warn"]
@@ -210,9 +211,8 @@ def compare(now: RoundEvidence, then: RoundEvidence, k: int, tolerance: float = 
 
 def crossing(now: RoundEvidence, then: RoundEvidence, largest: int) -> int | None:
     """Return the smallest k at which a round's mean pass@k is below an earlier round's; None where it never is."""
-    ids = now.outcomes.keys() & then.outcomes.keys()
-    after, before = ([(past.outcomes[i].correct, past.outcomes[i].n) for i in ids] for past in (now, then))
-    return falls_below(after, before, largest=largest)
+    after, before = ({i: (one.correct, one.n) for i, one in past.outcomes.items()} for past in (now, then))
+    return by_problem.crossing(after, before, largest=largest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,174 +1,273 @@
-"""What a round's controls say: each against the round's model, paired by held-out problem."""
+"""Held-out scores of several runs or rounds, and how each differs from the first, paired by problem.
+
+Runs that differ by their seed only are one method trained several times: their scores are means over the seeds, and
+intervals are over problems and training seeds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
-from star_rft.experiments.controls import METRICS, Cost, Lineage, fit_of, held_out_rows
-from star_rft.files import read_json
-from star_rft.ledger import Ledger
+from star_rft.errors import UserError
+from star_rft.evaluation import by_problem, evaluate
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import read_report
-from star_rft.statistics import bootstrap, paired, pass_at_k
+from star_rft.runs.reports import read_report, round_to_use
+from star_rft.statistics import Floats, bootstrap, crossed, falls_below, paired
 from star_rft.types import Interval, Split
 
-# Of each control: what the round has and it has not, and what it has instead.
-MEANINGS = {
-    "random": ("verification", "as many random finished traces, right or wrong"),
-    "no_dedup": ("dedup and caps", "as many random correct traces"),
-    "reference_solutions": ("own traces", "reference solutions in their place"),
-    "at_once": ("iteration", "one round with all samples at once"),
-}
+# Keys that say nothing about the method: where a run lies, what it is called, what it ran on.
+NOT_THE_METHOD = frozenset(["name", "run_dir", "seed", "about", "forked_from", "versions", "machine", "report_to"])
+# Sections that decide what a held-out sample is: where they differ, so do the samples, and not the models alone.
+OF_SAMPLES = ("prompt", "verifier", "eval", "model.dtype", "sample.backend")
+NOT_OF_SAMPLES = frozenset({"eval.every", "eval.kl_traces", "verifier.workers", "verifier.timeout"})
+_ROUND = re.compile(r"(?P<run>.+?)(?:/rounds/|:)(?P<round>\d+)/?(?:checkpoint/?)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A model with its held-out scores: `vs_start` is its gain of pass@1 over the model that it started from."""
+class ComparedModel:
+    """A line of a comparison: a round's model, or those of several training seeds.
 
-    cost: Cost
-    pass_at_1: Interval
-    pass_at_k: Interval
-    vs_start: Interval | None
+    `scores` are by measure (`pass@1`, `maj@8`, `greedy`); `differences` are this model's minus the first one's, on the
+    same problems, and `below_from` the smallest k from which on its mean pass@k is the lower one. Both are empty, or
+    None, of the first model itself.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """The round's model minus a control: minus the mean of its seeds, problem by problem."""
-
-    control: str
-    of: str
-    against: str
+    name: str
+    runs: tuple[str, ...]
+    rounds: tuple[int, ...]
     seeds: tuple[int, ...]
-    pass_at_1: Interval
-    pass_at_k: Interval
+    scores: Mapping[str, Interval]
+    differences: Mapping[str, Interval] = field(default_factory=dict)
+    below_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A round beside its controls.
+    """What `compare` found. `problems` are those that all models were asked; `n` the fewest samples of one of them.
 
-    `start` is pass@1 of the model that it started from. `loop` is what its model cost from the first round on: at_once
-    is matched to that. `compares`: preference training followed, in the round and its controls; no cost counts it.
+    `notes` say what else differs than the models, such as how held-out samples are drawn.
     """
 
-    run: str
-    round: int
     split: Split
     problems: int
     n: int
-    k: int
-    batch_size: int
-    compares: bool
-    start: Interval | None
-    start_at_k: Interval | None
-    of_round: Row
-    loop: Cost
-    controls: tuple[Row, ...]
-    contributions: tuple[Contribution, ...]
+    measures: tuple[str, ...]
+    models: tuple[ComparedModel, ...]
+    notes: tuple[str, ...] = ()
 
 
-Rates = Mapping[str, float]  # pass@k by problem
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """A round of a run with its rows of a split."""
+
+    folder: RunFolder
+    round: int
+    config: Mapping[str, Any]
+    rows: Sequence[dict[str, Any]]
+
+    @property
+    def method(self) -> str:
+        settings = {key: value for key, value in _flat(self.config).items() if key.split(".")[0] not in NOT_THE_METHOD}
+        return repr(sorted(settings.items()))
 
 
-def compare(
-    folder: RunFolder,
-    lineage: Lineage,
-    *,
-    round_index: int,
-    names: Sequence[str],
-    seeds: Sequence[int],
-    run_seed: int,
-    batch_size: int,
-) -> Comparison:
-    """Read what `controls.make` left; nothing is loaded or drawn."""
-    split, rows = held_out_rows(folder, round_index)
-    k = max(map(int, read_report(folder.metrics(round_index)).pass_at_k))
-    homes = {name: [RunFolder(folder.control(name, round_index, seed)) for seed in seeds] for name in names}
-    of_round = _cost_of(folder, lineage, range(round_index, round_index + 1), [round_index], seed=run_seed)
-    loop = _cost_of(folder, lineage, range(1, round_index + 1), lineage.rounds(round_index), seed=run_seed)
-    begun = of_round.started_from
+def compare(runs: Sequence[str | Path], *, split: Split | None = None, ks: Sequence[int] | None = None) -> Comparison:
+    """Compare rounds by their held-out samples; nothing is loaded or drawn.
+
+    Args:
+        runs: Run folders, of each the model that its gate says to use; `RUN/rounds/003` or `RUN:3` is that round. A
+            single run folder stands for all its evaluated rounds.
+        split: `dev` or `test`; unless given `dev`, or `test` where a run has no `dev`.
+        ks: The k of pass@k and maj@k; unless given those of the first run's config.
+
+    Raises:
+        UserError: Something is no run, was not evaluated, or has no problem in common with the first.
+    """
+    chosen = [found for text in runs for found in _chosen(str(text), is_alone=len(runs) == 1)]
+    if len(chosen) < 2:
+        raise UserError("there is one model only: name two runs, or one run of which two rounds were evaluated")
+    split = split or _common_split([folder for folder, _ in chosen], [number for _, number in chosen])
+    evaluated = [_read(folder, number, split) for folder, number in chosen]
+    groups = _by_method(evaluated)
+    shared = _shared_problems(evaluated)
+    kept = [[_only(one, shared) for one in group] for group in groups]
+    first = kept[0][0]
+    asked = first.config["eval"]["k"] if ks is None else ks
+    n = min(row["n"] for group in kept for one in group for row in one.rows)
+    if ks is not None and max(ks) > n:
+        raise UserError(f"pass@{max(ks)} needs {max(ks)} samples a problem, and some have {n}")
+    possible = [by_problem.measures(one.rows, asked) for group in kept for one in group]
+    measures = tuple(name for name in possible[0] if all(name in found for found in possible))
     return Comparison(
-        run=str(folder.path),
-        round=round_index,
         split=split,
-        problems=len(rows),
-        n=rows[0]["n"],
-        k=k,
-        batch_size=batch_size,
-        compares=folder.supervised(round_index).exists(),
-        start=None if begun is None else bootstrap(list(_rates(folder, begun, 1).values())),
-        start_at_k=None if begun is None else bootstrap(list(_rates(folder, begun, k).values())),
-        of_round=_row(folder, folder, of_round, k),
-        loop=loop,
-        controls=tuple(_row(folder, home, read_cost(home), k) for name in names for home in homes[name]),
-        contributions=tuple(
-            _contribution(folder, name, homes[name], seeds, round_index=round_index, k=k) for name in names
-        ),
+        problems=len(shared),
+        n=n,
+        measures=measures,
+        models=tuple(_compared(group, kept[0], measures, names=_names(kept)) for group in kept),
+        notes=tuple(_notes(evaluated, len(shared))),
     )
 
 
-def read_cost(home: RunFolder) -> Cost:
-    found = read_json(home.path / METRICS)
-    return Cost(**{field.name: found[field.name] for field in fields(Cost)})
+# Which rounds
 
 
-def _cost_of(folder: RunFolder, lineage: Lineage, sampled: range, trained: Sequence[int], *, seed: int) -> Cost:
-    """Sum up what rounds drew and what rounds trained on."""
-    query = (
-        "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train' and round between ? and ?"
+def _chosen(text: str, *, is_alone: bool) -> Iterator[tuple[RunFolder, int]]:
+    path, number = Path(text), None
+    if not (path / "config.yaml").exists() and (found := _ROUND.fullmatch(text)):
+        path, number = Path(found["run"]), int(found["round"])
+    folder = RunFolder(path)
+    if not folder.config.exists():
+        raise UserError(f"{text}: is not a run folder: it has no config.yaml; a round is RUN/rounds/003 or RUN:3")
+    finished = folder.finished_rounds()
+    evaluated = [one for one in finished if folder.eval(one).exists()]
+    if not evaluated:
+        raise UserError(f"{path}: no round is evaluated yet: star-rft run {path}")
+    if number is None and is_alone:
+        yield from ((folder, one) for one in evaluated)
+        return
+    if number is None:
+        number = round_to_use(read_report(folder.metrics(finished[-1])))
+    if number not in evaluated:
+        raise UserError(f"{path}: round {number} was not evaluated; evaluated are {', '.join(map(str, evaluated))}")
+    yield folder, number
+
+
+def _common_split(folders: Sequence[RunFolder], rounds: Sequence[int]) -> Split:
+    dev = [bool(evaluate.read(folder.eval(number), "dev")) for folder, number in zip(folders, rounds, strict=True)]
+    return "dev" if all(dev) else "test"
+
+
+def _read(folder: RunFolder, number: int, split: Split) -> _Evaluated:
+    rows = evaluate.read(folder.eval(number), split)
+    if not rows:
+        raise UserError(f"{folder.path}: round {number} has no held-out samples of data.{split}")
+    return _Evaluated(folder, number, yaml.safe_load(folder.config.read_text()), rows)
+
+
+def _by_method(evaluated: Sequence[_Evaluated]) -> list[list[_Evaluated]]:
+    """Put rounds together whose runs differ by their seed only; several rounds of one run stay apart."""
+    groups: list[list[_Evaluated]] = []
+    for one in evaluated:
+        for group in groups:
+            seeds = {other.config["seed"] for other in group}
+            if one.method == group[0].method and one.config["seed"] not in seeds:
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    return groups
+
+
+def _shared_problems(evaluated: Sequence[_Evaluated]) -> set[str]:
+    ids = [{row["problem_id"] for row in one.rows} for one in evaluated]
+    shared = set.intersection(*ids)
+    if not shared:
+        first, other = evaluated[0], next(one for one, own in zip(evaluated, ids, strict=True) if not own & ids[0])
+        raise UserError(f"{first.folder.path} and {other.folder.path} have no held-out problem in common")
+    return shared
+
+
+def _only(one: _Evaluated, problems: set[str]) -> _Evaluated:
+    rows = sorted((row for row in one.rows if row["problem_id"] in problems), key=lambda row: str(row["problem_id"]))
+    return _Evaluated(one.folder, one.round, one.config, rows)
+
+
+# What they come to
+
+
+def _compared(
+    group: Sequence[_Evaluated], first: Sequence[_Evaluated], measures: Sequence[str], *, names: Mapping[int, str]
+) -> ComparedModel:
+    is_first = group is first
+    own_S_P, its_S_P = ({name: _scores(some, name) for name in measures} for some in (group, first))
+    return ComparedModel(
+        name=names[id(group)],
+        runs=tuple(str(one.folder.path) for one in group),
+        rounds=tuple(one.round for one in group),
+        seeds=tuple(one.config["seed"] for one in group),
+        scores={name: _mean(own_S_P[name]) for name in measures},
+        differences={} if is_first else {name: _difference(own_S_P[name], its_S_P[name]) for name in measures},
+        below_from=None if is_first else _below_from(group, first),
     )
-    con = Ledger(folder.path).connect()
-    ((samples, tokens),) = con.execute(query, [sampled[0], sampled[-1]]).fetchall()
-    round_index = sampled[-1]
-    reports = [fit_of(folder, number) for number in trained]
-    return Cost(
-        name=f"round {round_index}" if len(sampled) == 1 else f"rounds 1-{round_index}",
-        round=round_index,
-        seed=seed,
-        model=read_report(folder.metrics(round_index)).model,
-        started_from=lineage.before(round_index) if len(sampled) == 1 else lineage.first,
-        samples=samples,
-        tokens=tokens,
-        examples=sum(report.examples for report in reports),
-        steps=sum(report.steps for report in reports),
-        trained_tokens=sum(report.tokens for report in reports),
-    )
 
 
-def _row(folder: RunFolder, home: RunFolder, cost: Cost, k: int) -> Row:
-    at_1 = _rates(home, cost.round, 1)
-    begun = cost.started_from
-    return Row(
-        cost=cost,
-        pass_at_1=bootstrap(list(at_1.values())),
-        pass_at_k=bootstrap(list(_rates(home, cost.round, k).values())),
-        vs_start=None if begun is None else _difference(at_1, _rates(folder, begun, 1)),
-    )
+def _scores(group: Sequence[_Evaluated], measure: str) -> Floats:
+    """Return scores [S, P] of S seeds: every seed has the same problems in the same order."""
+    return np.array([list(by_problem.scores(one.rows, measure).values()) for one in group])
 
 
-def _contribution(
-    folder: RunFolder, name: str, homes: Sequence[RunFolder], seeds: Sequence[int], *, round_index: int, k: int
-) -> Contribution:
-    def lead(at: int) -> Interval:
-        return _difference(_rates(folder, round_index, at), _mean([_rates(home, round_index, at) for home in homes]))
-
-    of, against = MEANINGS[name]
-    return Contribution(name, of, against, tuple(seeds), lead(1), lead(k))
+def _mean(scores_S_P: Floats) -> Interval:
+    nothing_S_P = np.zeros((1, scores_S_P.shape[1]))
+    return bootstrap(scores_S_P[0]) if len(scores_S_P) == 1 else crossed(scores_S_P, nothing_S_P)
 
 
-def _rates(folder: RunFolder, round_index: int, k: int) -> Rates:
-    _, rows = held_out_rows(folder, round_index)
-    return {row["problem_id"]: pass_at_k(row["correct"], row["n"], k) for row in rows}
+def _difference(after_S_P: Floats, before_S_P: Floats) -> Interval:
+    """Pair over problems; where there are several seeds, over problems and training seeds."""
+    if len(after_S_P) == len(before_S_P) == 1:
+        return paired(after_S_P[0], before_S_P[0])
+    return crossed(after_S_P, before_S_P)
 
 
-def _mean(several: Sequence[Rates]) -> Rates:
-    return {problem: float(np.mean([rates[problem] for rates in several])) for problem in several[0]}
+def _below_from(group: Sequence[_Evaluated], first: Sequence[_Evaluated]) -> int | None:
+    """Return the smallest k at which the mean over problems and seeds is below the first model's."""
+    after, before = ([o for one in some for o in by_problem.outcomes(one.rows).values()] for some in (group, first))
+    largest = min(n for _, n in (*after, *before))
+    return falls_below(after * len(first), before * len(group), largest=largest)  # as many terms on both sides
 
 
-def _difference(after: Rates, before: Rates) -> Interval:
-    """Pair by problem, never by position."""
-    both = sorted(after.keys() & before.keys())
-    return paired([after[problem] for problem in both], [before[problem] for problem in both])
+def _names(groups: Sequence[Sequence[_Evaluated]]) -> dict[int, str]:
+    """Return a short name of each group that no other has: the run, with its round where that tells two apart."""
+    runs = [one.folder.path for group in groups for one in group]
+    is_one_run = len(set(runs)) == 1
+    shown = {path: path.name for path in runs}
+    if len(set(shown.values())) < len(set(runs)):
+        shown = {path: str(path) for path in runs}
+    names: dict[int, str] = {}
+    for group in groups:
+        one = group[0]
+        name = shown[one.folder.path]
+        if is_one_run:
+            name = f"round {one.round}"
+        elif runs.count(one.folder.path) > 1:
+            name = f"{name}, round {one.round}"
+        names[id(group)] = name if len(group) == 1 else f"{name} ({len(group)} seeds)"
+    return names
+
+
+def _notes(evaluated: Sequence[_Evaluated], shared: int) -> Iterator[str]:
+    """Say what else than the models differs."""
+    most = max(len(one.rows) for one in evaluated)
+    if shared < most:
+        yield f"only the {shared:,} problems that all were asked count, of up to {most:,}"
+    first = evaluated[0]
+    for one in evaluated[1:]:
+        was, now = _of_samples(first.config), _of_samples(one.config)
+        if differing := [f"{key} {was.get(key)!r} and {now.get(key)!r}" for key in was if was.get(key) != now.get(key)]:
+            yield (
+                f"{first.folder.path} and {one.folder.path} draw held-out samples differently, which is part of the"
+                f" difference: {'; '.join(differing)}"
+            )
+            return
+
+
+def _of_samples(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = _flat(config)
+    wanted = [key for key in found if key.startswith(OF_SAMPLES) and key not in NOT_OF_SAMPLES]
+    return {key: found[key] for key in wanted}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_rft.evaluation import evaluate
+from star_rft.evaluation import by_problem, evaluate
 from star_rft.experiments.controls import Lineage
 from star_rft.files import read_json
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
-from star_rft.statistics import bootstrap, majority_at_k, paired, pass_at_k
+from star_rft.statistics import bootstrap
 from star_rft.training.options import FitReport
 from star_rft.types import Interval, RoundReport, Split
 
@@ -153,8 +153,7 @@ def held_out(folder: RunFolder, round_index: int, *, split: Split, ks: Sequence[
         return None
     first = next(number for number in range(round_index + 1) if _rows(folder, number, split))
     earlier = _rows(folder, first, split) if first != round_index else []
-    now, then = (_columns(some, ks) for some in (rows, earlier))
-    figures = [_figure(name, values, then.get(name, {})) for name, values in now.items()]
+    figures = [_figure(measure, rows, earlier) for measure in by_problem.measures(rows, ks)]
     return HeldOutFigures(split, len(rows), rows[0]["n"], first if earlier else None, figures)
 
 
@@ -162,24 +161,12 @@ def _rows(folder: RunFolder, round_index: int, split: Split) -> list[dict[str, A
     return evaluate.read(folder.eval(round_index), split) if folder.eval(round_index).exists() else []
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Return each figure by problem."""
-    found = {f"pass@{k}": {r["problem_id"]: pass_at_k(r["correct"], r["n"], k) for r in rows} for k in sorted(ks)}
-    for k in sorted(ks):
-        if k > 1:
-            found[f"maj@{k}"] = {r["problem_id"]: majority_at_k(r["answers"], r["is_correct"], k) for r in rows}
-    greedy = {r["problem_id"]: float(r["greedy_correct"]) for r in rows if r["greedy_correct"] is not None}
-    return found | ({"greedy accuracy": greedy} if greedy else {})
-
-
-def _figure(name: str, now: Mapping[str, float], then: Mapping[str, float]) -> Figure:
-    """Pair by problem id, never by position."""
-    after = bootstrap(list(now.values()))
-    both = [problem for problem in now if problem in then]
-    if not both:
-        return Figure(name, after)
-    change = paired([now[problem] for problem in both], [then[problem] for problem in both])
-    return Figure(name, after, bootstrap(list(then.values())), change)
+def _figure(measure: str, rows: by_problem.Rows, earlier: by_problem.Rows) -> Figure:
+    name = "greedy accuracy" if measure == "greedy" else measure
+    now, then = (by_problem.scores(some, measure) for some in (rows, earlier))
+    change = by_problem.difference(now, then)
+    before = None if change is None else bootstrap(list(then.values()))
+    return Figure(name, bootstrap(list(now.values())), before, change)
 
 
 def verifiers_of(con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> list[str]:

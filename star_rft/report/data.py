@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 
 from star_rft.errors import RunError
-from star_rft.evaluation import evaluate
-from star_rft.experiments.compare import Comparison, compare
+from star_rft.evaluation import by_problem, evaluate
+from star_rft.experiments.contributions import RoundContributions, contributions_of
 from star_rft.experiments.controls import NAMES as CONTROLS
 from star_rft.experiments.controls import Lineage
 from star_rft.ledger import Ledger
@@ -21,7 +21,7 @@ from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import is_ended, read_report
 from star_rft.runs.status import RunStatus, status_of
 from star_rft.runs.timing import Span, read_spans
-from star_rft.statistics import bootstrap_columns, falls_below, majority_at_k, pass_at_k
+from star_rft.statistics import bootstrap_columns
 from star_rft.types import Interval, RoundReport, Split
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Facts:
     funnels: Mapping[int, Sequence[FunnelStep]]
     lengths: Sequence[Length]
     tokens: Mapping[tuple[int, str], int]
-    controls: Comparison | None
+    controls: RoundContributions | None
     timeline: Sequence[Span]
 
     @property
@@ -217,7 +217,7 @@ def _tokens(con: duckdb.DuckDBPyConnection) -> dict[tuple[int, str], int]:
     return {(round_index, kind): tokens for round_index, kind, tokens in rows}
 
 
-def _controls(folder: RunFolder, config: Mapping[str, Any]) -> Comparison | None:
+def _controls(folder: RunFolder, config: Mapping[str, Any]) -> RoundContributions | None:
     """Return the newest round that has finished controls, with those of the seeds that all its controls have."""
     found: dict[int, dict[str, set[int]]] = {}
     for path in folder.path.glob("controls/*/metrics.json"):
@@ -232,7 +232,7 @@ def _controls(folder: RunFolder, config: Mapping[str, Any]) -> Comparison | None
         return None
     lineage = Lineage(folder, config["train"]["from"], config["warm_start"] is not None)
     sizes = {"run_seed": config["seed"], "batch_size": config["train"]["batch_size"]}
-    return compare(folder, lineage, round_index=newest, names=names, seeds=seeds, **sizes)
+    return contributions_of(folder, lineage, round_index=newest, names=names, seeds=seeds, **sizes)
 
 
 def open_ledger(run_dir: Path, *, memory: str) -> duckdb.DuckDBPyConnection:
@@ -299,21 +299,15 @@ def is_by_difficulty(found: Sequence[HeldOutCurve]) -> bool:
 
 def crossing(later: HeldOutCurve, earlier: HeldOutCurve) -> int | None:
     """Return the smallest k that was drawn at which a round lies below an earlier one; None where it never does."""
-    ids = sorted(later.outcomes.keys() & earlier.outcomes.keys())
-    after, before = ([found.outcomes[i] for i in ids] for found in (later, earlier))
-    return falls_below(after, before, largest=min(later.n, earlier.n))
+    return by_problem.crossing(later.outcomes, earlier.outcomes)
 
 
 def _measured(round_index: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> HeldOutCurve:
     n = min(row["n"] for row in rows)
     points = _points(n)
     asked = [k for k in sorted(ks) if k <= n]
-    columns = {f"pass@{k}": [pass_at_k(row["correct"], row["n"], k) for row in rows] for k in {*asked, *points}}
-    columns |= {
-        f"maj@{k}": [majority_at_k(row["answers"], row["is_correct"], k) for row in rows] for k in asked if k > 1
-    }
-    if all(row["greedy_correct"] is not None for row in rows):
-        columns["greedy"] = [float(row["greedy_correct"]) for row in rows]
+    names = [*by_problem.measures(rows, asked), *(f"pass@{k}" for k in points)]
+    columns = {name: list(by_problem.scores(rows, name).values()) for name in names}
     intervals = dict(zip(columns, bootstrap_columns(np.array(list(columns.values())).T), strict=True))
     return HeldOutCurve(
         round=round_index,
@@ -322,7 +316,7 @@ def _measured(round_index: int, rows: Rows, ks: Sequence[int], difficulty: Mappi
         named={name: found for name, found in intervals.items() if _is_named(name, asked)},
         curve={k: intervals[f"pass@{k}"] for k in points},
         by_group=_by_group(rows, difficulty),
-        outcomes={row["problem_id"]: (row["correct"], row["n"]) for row in rows},
+        outcomes=by_problem.outcomes(rows),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from star_rft.experiments.compare import Comparison, Contribution
+from star_rft.experiments.contributions import Contribution, RoundContributions
 from star_rft.frontier.classes import ProblemClass
 from star_rft.report.tables import QUESTION_SHOWN, slim_table
 from star_rft.types import Interval
@@ -125,7 +125,7 @@ def _rate(row: Mapping[str, Any]) -> str:
 WORTH_SAYING = 0.005
 
 
-def scores_table(found: Comparison) -> Table:
+def scores_table(found: RoundContributions) -> Table:
     """Held-out scores of the round's model and of each control; fits 80 columns."""
     title = f"Round {found.round} and its controls: {found.problems} problems of {found.split} x {found.n} samples"
     table = slim_table(title, "trained on", "seed", "pass@1", f"pass@{found.k}", "change from its start")
@@ -143,7 +143,7 @@ def scores_table(found: Comparison) -> Table:
     return table
 
 
-def costs_table(found: Comparison) -> Table:
+def costs_table(found: RoundContributions) -> Table:
     """What each model took; samples that a control has from its round are not drawn again.
 
     `passes` is how often each example was seen, as if every step were full.
@@ -160,7 +160,7 @@ def costs_table(found: Comparison) -> Table:
     return table
 
 
-def contribution_lines(found: Comparison) -> list[str]:
+def contribution_lines(found: RoundContributions) -> list[str]:
     """Say what each control says of the round."""
     return [_said(one, found.k) for one in found.contributions]
 
@@ -172,7 +172,7 @@ def _said(one: Contribution, k: int) -> str:
     return f"{one.of}: {signed(one.pass_at_1)} pass@1{at_k} against {one.against}{seeds}{unclear}"
 
 
-def unmatched_lines(found: Comparison) -> Iterator[str]:
+def unmatched_lines(found: RoundContributions) -> Iterator[str]:
     """Say what is equal and what is not."""
     steps, loop = found.of_round.cost.steps, found.loop
     of_loop = f" (at_once: the loop's first model and all its {loop.steps} steps)" if _has_at_once(found) else ""
@@ -195,7 +195,7 @@ def unmatched_lines(found: Comparison) -> Iterator[str]:
         yield "Intervals are over problems. The round itself was trained once, with the seed of the run."
 
 
-def _more_tokens(found: Comparison, name: str) -> str | None:
+def _more_tokens(found: RoundContributions, name: str) -> str | None:
     """Say how many more tokens a control trained on, from its least seed to its most; None where hardly any."""
     match = found.loop if name == "at_once" else found.of_round.cost
     more = [row.cost.trained_tokens / match.trained_tokens - 1 for row in found.controls if row.cost.name == name]
@@ -210,7 +210,7 @@ def _span(counts: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _has_at_once(found: Comparison) -> bool:
+def _has_at_once(found: RoundContributions) -> bool:
     return any(row.cost.name == "at_once" for row in found.controls)
 
 

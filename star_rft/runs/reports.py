@@ -122,14 +122,17 @@ def read_report(path: Path) -> RoundReport:
     except (OSError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: cannot be read as a round's metrics: {error}") from None
     known = {name: raw[name] for name in RoundReport.__dataclass_fields__ if name in raw}
-    return RoundReport(
-        **known
-        | {
-            "unsolved_share_interval": _interval(raw["unsolved_share_interval"]),
-            "held_out": _scores(raw["held_out"]),
-            "test": _scores(raw["test"]),
-        }
-    )
+    try:
+        return RoundReport(
+            **known
+            | {
+                "unsolved_share_interval": _interval(raw["unsolved_share_interval"]),
+                "held_out": _scores(raw["held_out"]),
+                "test": _scores(raw["test"]),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path}: was written by another version of star-rft: {error}") from None
 
 
 def _interval(raw: dict[str, float] | None) -> Interval | None:

@@ -15,7 +15,7 @@ import star_rft
 from star_rft.build import open_run, settle
 from star_rft.cli import app
 from star_rft.errors import RunError, UserError
-from star_rft.experiments.compare import compare
+from star_rft.experiments.contributions import contributions_of
 from star_rft.experiments.controls import NAMES, AtOnce, Lineage, chosen_names, chosen_round, impossible, make
 from star_rft.files import locked
 from star_rft.ledger import Ledger
@@ -140,7 +140,7 @@ def test_each_control_is_asked_exactly_what_the_round_was_asked(run: Path) -> No
 @pytest.mark.full
 def test_models_differ_and_the_difference_is_paired_by_problem(run: Path) -> None:
     lineage = Lineage(RunFolder(run), "last", False)
-    found = compare(RunFolder(run), lineage, round_index=2, names=NAMES, seeds=[0], run_seed=0, batch_size=16)
+    found = contributions_of(RunFolder(run), lineage, round_index=2, names=NAMES, seeds=[0], run_seed=0, batch_size=16)
     assert len({found.of_round.cost.model, *(row.cost.model for row in found.controls)}) == 5
     for row, contribution in zip(found.controls, found.contributions, strict=True):
         lead = found.of_round.pass_at_1.value - row.pass_at_1.value
