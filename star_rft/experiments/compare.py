@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,14 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class _Evaluated:
-    """A round of a run with its rows of a split."""
+class _Evaluation:
+    """A round of a run with its rows of a split. `named` is its number where the caller named it, None where the gate
+    did.
+    """
 
     folder: RunFolder
     round: int
+    named: int | None
     config: Mapping[str, Any]
     rows: Sequence[dict[str, Any]]
 
@@ -93,8 +96,8 @@ def compare(runs: Sequence[str | Path], *, split: Split | None = None, ks: Seque
     chosen = [found for text in runs for found in _chosen(str(text), is_alone=len(runs) == 1)]
     if len(chosen) < 2:
         raise UserError("there is one model only: name two runs, or one run of which two rounds were evaluated")
-    split = split or _common_split([folder for folder, _ in chosen], [number for _, number in chosen])
-    evaluated = [_read(folder, number, split) for folder, number in chosen]
+    split = split or _common_split([(folder, number) for folder, number, _ in chosen])
+    evaluated = [_read(folder, number, named, split) for folder, number, named in chosen]
     groups = _by_method(evaluated)
     shared = _shared_problems(evaluated)
     kept = [[_only(one, shared) for one in group] for group in groups]
@@ -118,7 +121,7 @@ def compare(runs: Sequence[str | Path], *, split: Split | None = None, ks: Seque
 # Which rounds
 
 
-def _chosen(text: str, *, is_alone: bool) -> Iterator[tuple[RunFolder, int]]:
+def _chosen(text: str, *, is_alone: bool) -> Iterator[tuple[RunFolder, int, int | None]]:
     path, number = Path(text), None
     if not (path / "config.yaml").exists() and (found := _ROUND.fullmatch(text)):
         path, number = Path(found["run"]), int(found["round"])
@@ -130,34 +133,35 @@ def _chosen(text: str, *, is_alone: bool) -> Iterator[tuple[RunFolder, int]]:
     if not evaluated:
         raise UserError(f"{path}: no round is evaluated yet: star-rft run {path}")
     if number is None and is_alone:
-        yield from ((folder, one) for one in evaluated)
+        yield from ((folder, one, one) for one in evaluated)
         return
-    if number is None:
-        number = round_to_use(read_report(folder.metrics(finished[-1])))
-    if number not in evaluated:
-        raise UserError(f"{path}: round {number} was not evaluated; evaluated are {', '.join(map(str, evaluated))}")
-    yield folder, number
+    used = round_to_use(read_report(folder.metrics(finished[-1]))) if number is None else number
+    if used not in evaluated:
+        raise UserError(f"{path}: round {used} was not evaluated; evaluated are {', '.join(map(str, evaluated))}")
+    yield folder, used, number
 
 
-def _common_split(folders: Sequence[RunFolder], rounds: Sequence[int]) -> Split:
-    dev = [bool(evaluate.read(folder.eval(number), "dev")) for folder, number in zip(folders, rounds, strict=True)]
-    return "dev" if all(dev) else "test"
+def _common_split(rounds: Sequence[tuple[RunFolder, int]]) -> Split:
+    return "dev" if all(evaluate.read(folder.eval(number), "dev") for folder, number in rounds) else "test"
 
 
-def _read(folder: RunFolder, number: int, split: Split) -> _Evaluated:
+def _read(folder: RunFolder, number: int, named: int | None, split: Split) -> _Evaluation:
     rows = evaluate.read(folder.eval(number), split)
     if not rows:
         raise UserError(f"{folder.path}: round {number} has no held-out samples of data.{split}")
-    return _Evaluated(folder, number, yaml.safe_load(folder.config.read_text()), rows)
+    return _Evaluation(folder, number, named, yaml.safe_load(folder.config.read_text()), rows)
 
 
-def _by_method(evaluated: Sequence[_Evaluated]) -> list[list[_Evaluated]]:
-    """Put rounds together whose runs differ by their seed only; several rounds of one run stay apart."""
-    groups: list[list[_Evaluated]] = []
+def _by_method(evaluated: Sequence[_Evaluation]) -> list[list[_Evaluation]]:
+    """Put rounds together whose runs differ by their seed only: the same round of each, or that which each gate
+    chose.
+    """
+    groups: list[list[_Evaluation]] = []
     for one in evaluated:
         for group in groups:
             seeds = {other.config["seed"] for other in group}
-            if one.method == group[0].method and one.config["seed"] not in seeds:
+            is_same = (one.method, one.named) == (group[0].method, group[0].named)
+            if is_same and one.config["seed"] not in seeds:
                 group.append(one)
                 break
         else:
@@ -165,7 +169,7 @@ def _by_method(evaluated: Sequence[_Evaluated]) -> list[list[_Evaluated]]:
     return groups
 
 
-def _shared_problems(evaluated: Sequence[_Evaluated]) -> set[str]:
+def _shared_problems(evaluated: Sequence[_Evaluation]) -> set[str]:
     ids = [{row["problem_id"] for row in one.rows} for one in evaluated]
     shared = set.intersection(*ids)
     if not shared:
@@ -174,16 +178,16 @@ def _shared_problems(evaluated: Sequence[_Evaluated]) -> set[str]:
     return shared
 
 
-def _only(one: _Evaluated, problems: set[str]) -> _Evaluated:
+def _only(one: _Evaluation, problems: set[str]) -> _Evaluation:
     rows = sorted((row for row in one.rows if row["problem_id"] in problems), key=lambda row: str(row["problem_id"]))
-    return _Evaluated(one.folder, one.round, one.config, rows)
+    return replace(one, rows=rows)
 
 
 # What they come to
 
 
 def _compared(
-    group: Sequence[_Evaluated], first: Sequence[_Evaluated], measures: Sequence[str], *, names: Mapping[int, str]
+    group: Sequence[_Evaluation], first: Sequence[_Evaluation], measures: Sequence[str], *, names: Mapping[int, str]
 ) -> ComparedModel:
     is_first = group is first
     own_S_P, its_S_P = ({name: _scores(some, name) for name in measures} for some in (group, first))
@@ -198,7 +202,7 @@ def _compared(
     )
 
 
-def _scores(group: Sequence[_Evaluated], measure: str) -> Floats:
+def _scores(group: Sequence[_Evaluation], measure: str) -> Floats:
     """Return scores [S, P] of S seeds: every seed has the same problems in the same order."""
     return np.array([list(by_problem.scores(one.rows, measure).values()) for one in group])
 
@@ -215,14 +219,14 @@ def _difference(after_S_P: Floats, before_S_P: Floats) -> Interval:
     return crossed(after_S_P, before_S_P)
 
 
-def _below_from(group: Sequence[_Evaluated], first: Sequence[_Evaluated]) -> int | None:
+def _below_from(group: Sequence[_Evaluation], first: Sequence[_Evaluation]) -> int | None:
     """Return the smallest k at which the mean over problems and seeds is below the first model's."""
     after, before = ([o for one in some for o in by_problem.outcomes(one.rows).values()] for some in (group, first))
     largest = min(n for _, n in (*after, *before))
     return falls_below(after * len(first), before * len(group), largest=largest)  # as many terms on both sides
 
 
-def _names(groups: Sequence[Sequence[_Evaluated]]) -> dict[int, str]:
+def _names(groups: Sequence[Sequence[_Evaluation]]) -> dict[int, str]:
     """Return a short name of each group that no other has: the run, with its round where that tells two apart."""
     runs = [one.folder.path for group in groups for one in group]
     is_one_run = len(set(runs)) == 1
@@ -241,7 +245,7 @@ def _names(groups: Sequence[Sequence[_Evaluated]]) -> dict[int, str]:
     return names
 
 
-def _notes(evaluated: Sequence[_Evaluated], shared: int) -> Iterator[str]:
+def _notes(evaluated: Sequence[_Evaluation], shared: int) -> Iterator[str]:
     """Say what else than the models differs."""
     most = max(len(one.rows) for one in evaluated)
     if shared < most:

@@ -75,7 +75,7 @@ def _whole(table: Table, more: int) -> Table:
 def problem_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
     """One problem in full: what it is, what it came to, what it gets next, and its traces."""
     yield f"{row['problem_id']}: {row['class']}; {remedy}"
-    yield f"{row['problem']}"
+    yield f"{row['prompt']}"
     yield f"reference: {_reference(row)}"
     if row["other_answer"] is not None:
         votes = f"{row['other_votes']} of {row['all_votes']} samples, {row['reference_votes']} the reference"
@@ -94,7 +94,7 @@ def flagged_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         where = f"{row['sample_id']} (problem {row['problem_id']}, round {row['in_round']})"
         yield f"\n{where}: {row['kind']}: {row['detail']}"
-        yield f"question: {row['problem']}"
+        yield f"question: {row['prompt']}"
         yield f"reference: {_reference(row)}"
         yield row["text"].strip()
 

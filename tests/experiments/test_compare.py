@@ -105,6 +105,12 @@ def test_runs_that_differ_by_seed_only_are_one_method(tmp_path: Path) -> None:
     assert found.models[1].differences["pass@1"] == expected
 
 
+def test_unlike_rounds_of_two_seeds_are_not_one_method(tmp_path: Path) -> None:
+    first, other = (make(tmp_path / f"seed-{seed}", [BEFORE, AFTER], seed=seed) for seed in (0, 1))
+    assert [model.rounds for model in compare([f"{first}:0", other]).models] == [(0,), (1,)]
+    assert [model.rounds for model in compare([f"{first}:0", f"{other}:0", first]).models] == [(0, 0), (1,)]
+
+
 def test_a_crossing_of_means_over_seeds_does_not_depend_on_how_many_seeds_there_are(tmp_path: Path) -> None:
     """`flat` solves every second problem always, `steep` each one time in four: it overtakes at pass@3."""
     steep, flat = dict.fromkeys(BEFORE, 1), {p: N if i % 2 else 0 for i, p in enumerate(BEFORE)}
