@@ -213,7 +213,7 @@ def _scores(base: RoundReport, chosen: RoundReport) -> Iterator[Tile]:
     largest = max(map(int, after.pass_at_k))
     if largest > 1 and str(largest) in before.pass_at_k:
         values = [scores.pass_at_k[str(largest)] for scores in (before, after)]
-        yield Tile(f"pass@{largest}", f"{values[0]:.3f} → {values[1]:.3f}", "does it still find other ways?")
+        yield Tile(f"pass@{largest}", f"{values[0]:.3f} → {values[1]:.3f}", "does it still find other solutions?")
 
 
 def _way(before: Interval | None, after: Interval | None, form: str) -> str:
