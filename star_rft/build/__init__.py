@@ -28,8 +28,8 @@ from star_rft.config import Config
 from star_rft.data import Prompter
 from star_rft.errors import RunError
 from star_rft.evaluation.gate import Gate
-from star_rft.export.card_data import CardConfig
-from star_rft.export.cards import write_model_card
+from star_rft.exports.card_data import CardConfig
+from star_rft.exports.cards import write_model_card
 from star_rft.files import locked, write_text
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.ledger import Ledger

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import duckdb
 
     from star_rft.config import Config
-    from star_rft.export.export import ExportResult
-    from star_rft.export.formats import Job
-    from star_rft.export.rows import Material
+    from star_rft.exports.export import ExportResult
+    from star_rft.exports.formats import Job
+    from star_rft.exports.rows import Material
     from star_rft.runs.folder import RunFolder
     from star_rft.types import Model
 
@@ -66,8 +66,8 @@ def export(
 ) -> None:
     """Write what was trained on, with a data card, in the formats that TRL, axolotl and LLaMA-Factory read."""
     from star_rft.build import settle, told
-    from star_rft.export.export import export as make
-    from star_rft.export.files import refuse
+    from star_rft.exports.export import export as make
+    from star_rft.exports.files import refuse
     from star_rft.ledger import Ledger
     from star_rft.runs.folder import RunFolder
     from star_rft.runs.reports import chosen_rounds
@@ -111,7 +111,7 @@ def _check(format: str, given: Mapping[str, Any], *, is_pairing: bool) -> None:
 
 
 def _job(format: Any, rounds: Sequence[int], given: Mapping[str, Any], *, licence: str | None, every: bool) -> Job:
-    from star_rft.export.formats import Job
+    from star_rft.exports.formats import Job
 
     split = given.get("--split", "train")
     which = ["--all-rounds"] if every else ["--round", str(rounds[0])]
@@ -142,7 +142,7 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
     from star_rft.build import quarantines
     from star_rft.build.sampling import policy_sample_indices, prompter_of, train_decodings
     from star_rft.data import read_problems
-    from star_rft.export.rows import Material, foreign_models
+    from star_rft.exports.rows import Material, foreign_models
     from star_rft.training.dataset import SampleOrigin
 
     prompter = prompter_of(config, _tokenizer_home(folder, config, rounds))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.made_run import COMPARING, chat_model, make_run
+from tests.exports.made_run import COMPARING, chat_model, make_run
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from star_rft.errors import RunError
-from star_rft.export import describe, traces
-from star_rft.export.card_data import CardConfig
-from star_rft.export.cards import ExportCard, File, data_card
-from star_rft.export.files import CARD, INFO, in_batches, new_folder, opened
-from star_rft.export.formats import Format, Job, dataset_info, for_examples, for_preferences
-from star_rft.export.rows import (
+from star_rft.exports import describe, traces
+from star_rft.exports.card_data import CardConfig
+from star_rft.exports.cards import ExportCard, File, data_card
+from star_rft.exports.files import CARD, INFO, in_batches, new_folder, opened
+from star_rft.exports.formats import Format, Job, dataset_info, for_examples, for_preferences
+from star_rft.exports.rows import (
     ExampleRow,
     Material,
     PreferenceRow,

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from star_rft.export import card_data, card_text
-from star_rft.export.card_data import CardConfig, HeldOutFigures, hub_name
-from star_rft.export.card_text import bullets, card, code, counted, table
-from star_rft.export.loading_snippets import Snippet
+from star_rft.exports import card_data, card_text
+from star_rft.exports.card_data import CardConfig, HeldOutFigures, hub_name
+from star_rft.exports.card_text import bullets, card, code, counted, table
+from star_rft.exports.loading_snippets import Snippet
 from star_rft.files import write_text
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder

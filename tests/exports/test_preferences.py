@@ -14,12 +14,12 @@ import yaml
 from transformers import AutoTokenizer
 
 from star_rft.errors import UserError
-from star_rft.export.rows import set_against_incorrect
+from star_rft.exports.rows import set_against_incorrect
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
 from star_rft.selection.select import select
-from tests.export.calling import export, lines, snippet, trained_by_trl
-from tests.export.made_run import CONFIG
+from tests.exports.calling import export, lines, snippet, trained_by_trl
+from tests.exports.made_run import CONFIG
 
 
 def test_every_unequal_pair_of_the_runs_preferences_goes_out(comparing: Path, tmp_path: Path) -> None:

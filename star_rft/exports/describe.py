@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from star_rft.export import card_data, loading_snippets
-from star_rft.export.card_data import CardConfig
-from star_rft.export.card_text import code, counted
-from star_rft.export.cards import ExportCard, File
-from star_rft.export.formats import Layout
-from star_rft.export.loading_snippets import LoadingInfo
-from star_rft.export.rows import Tally
-from star_rft.export.traces import COLUMNS, TOKENS
+from star_rft.exports import card_data, loading_snippets
+from star_rft.exports.card_data import CardConfig
+from star_rft.exports.card_text import code, counted
+from star_rft.exports.cards import ExportCard, File
+from star_rft.exports.formats import Layout
+from star_rft.exports.loading_snippets import LoadingInfo
+from star_rft.exports.rows import Tally
+from star_rft.exports.traces import COLUMNS, TOKENS
 
 if TYPE_CHECKING:
-    from star_rft.export.formats import Job
+    from star_rft.exports.formats import Job
 
 _WORDS = {
     "prompt": "what the model saw",

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from star_rft import recipes
-from star_rft.export.card_data import CardConfig, HeldOutFigures, data_words, decision
+from star_rft.exports.card_data import CardConfig, HeldOutFigures, data_words, decision
 from star_rft.types import Interval, RoundReport
 
 CONTAMINATION = {

@@ -15,16 +15,16 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from star_rft import config as configs
 from star_rft.build import settle, told
-from star_rft.export.card_data import hub_name, without_paths
-from star_rft.export.card_text import code, fenced, table
-from star_rft.export.cards import model_card, write_model_card
+from star_rft.exports.card_data import hub_name, without_paths
+from star_rft.exports.card_text import code, fenced, table
+from star_rft.exports.cards import model_card, write_model_card
 from star_rft.ledger import Ledger
 from star_rft.models import fingerprint, load_tokenizer
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report
 from star_rft.types import RoundReport
-from tests.export.calling import export
-from tests.export.made_run import make_run
+from tests.exports.calling import export
+from tests.exports.made_run import make_run
 
 
 def test_a_card_stands_beside_each_checkpoint_and_moves_no_fingerprint(finished: Path) -> None:

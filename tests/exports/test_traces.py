@@ -9,9 +9,9 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from star_rft.export.traces import COLUMNS
+from star_rft.exports.traces import COLUMNS
 from star_rft.ledger import Ledger
-from tests.export.calling import export, lines, snippet
+from tests.exports.calling import export, lines, snippet
 
 
 def test_a_row_says_all_of_a_trace(plain: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from star_rft.export.formats import Tool, dataset_info
+from star_rft.exports.formats import Tool, dataset_info
 
 HUB = "ORG/NAME"
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from star_rft.errors import UserError
-from star_rft.export.files import new_folder
+from star_rft.exports.files import new_folder
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import chosen_rounds
-from tests.export.calling import export, lines
+from tests.exports.calling import export, lines
 from tests.small_runs import call
 
 
@@ -80,7 +80,7 @@ def test_pairs_a_problem_are_not_for_a_run_with_preferences(comparing: Path, tmp
 
 
 def test_examples_of_a_run_that_only_compares_are_refused(tmp_path: Path) -> None:
-    from tests.export.made_run import COMPARING, make_run
+    from tests.exports.made_run import COMPARING, make_run
 
     run = make_run(tmp_path / "run", **COMPARING, train=None, warm_start=None)
     with pytest.raises(UserError, match="trains on preferences only"):
@@ -160,7 +160,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 
 def test_rows_are_gathered_into_bounded_batches() -> None:
-    from star_rft.export.files import ROWS, in_batches
+    from star_rft.exports.files import ROWS, in_batches
 
     schema = pa.schema([("n", pa.int64())])
     sizes = [batch.num_rows for batch in in_batches(({"n": i} for i in range(2 * ROWS + 1)), schema)]

@@ -14,13 +14,13 @@ from transformers import AutoTokenizer
 
 from star_rft.build import open_run, settle
 from star_rft.data import Prompter
-from star_rft.export.formats import for_examples
-from star_rft.export.rows import ExampleRow
+from star_rft.exports.formats import for_examples
+from star_rft.exports.rows import ExampleRow
 from star_rft.models import ASSETS
 from star_rft.training.dataset import Row
 from star_rft.types import Problem
 from tests.conventions import BETWEEN, CLOSE, EOS, turn_tokenizer
-from tests.export.calling import export, lines, snippet, trained_by_trl
+from tests.exports.calling import export, lines, snippet, trained_by_trl
 from tests.small_models import letters_tokenizer
 
 

@@ -15,8 +15,8 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import pyarrow as pa
 
 from star_rft.data import Prompter
-from star_rft.export.rows import ExampleRow, PreferenceRow
-from star_rft.export.traces import Include
+from star_rft.exports.rows import ExampleRow, PreferenceRow
+from star_rft.exports.traces import Include
 from star_rft.models.ends import Stops
 from star_rft.models.tokens import bos_text
 from star_rft.training.dataset import Row, completion_of
