@@ -3,50 +3,121 @@
 >>> import star_rft
 >>> for report in star_rft.run("configs/rft.yaml", {"sample.n": 16}):
 ...     print(report.round, report.pass_at_1)
+
+Every name here is loaded when it is first used; importing `star_rft` loads no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.errors import RunFailure, UserError
 from star_rft.progress import import_tqdm
-from star_rft.types import Problem, RoundReport, Sample, Trace
 
 if TYPE_CHECKING:
+    from star_rft.api import (
+        Run,
+        evaluate,
+        export,
+        fork,
+        load_config,
+        load_problems,
+        open_run,
+        run,
+        sample,
+    )
+    from star_rft.config import Config
+    from star_rft.errors import RunError, RunFailure, UserError
+    from star_rft.experiments.compare import Comparison, compare
     from star_rft.progress import Progress
+    from star_rft.selection.registry import rule
+    from star_rft.statistics import paired, pass_at_k
+    from star_rft.types import (
+        Completion,
+        Decoding,
+        HeldOutScores,
+        Interval,
+        Problem,
+        Request,
+        RoundReport,
+        Sample,
+        Sampler,
+        Scorer,
+        Trace,
+    )
+    from verifiers import Verdict, Verifier
+    from verifiers import register as verifier
 
 __version__ = "0.1.0"
 
-__all__ = ["Problem", "RoundReport", "RunFailure", "Sample", "Trace", "UserError", "run"]
+# Where each public name lives; a name of its own there where it differs.
+_HOMES = {
+    "star_rft.api": "Run evaluate export fork load_config load_problems open_run run sample",
+    "star_rft.config": "Config",
+    "star_rft.errors": "RunError RunFailure UserError",
+    "star_rft.experiments.compare": "Comparison compare",
+    "star_rft.progress": "Progress",
+    "star_rft.selection.registry": "rule",
+    "star_rft.statistics": "paired pass_at_k",
+    "star_rft.types": (
+        "Completion Decoding HeldOutScores Interval Problem Request RoundReport Sample Sampler Scorer Trace"
+    ),
+    "verifiers": "Verdict Verifier verifier=register",
+}
+_PLACES = {
+    name.partition("=")[0]: (home, name.partition("=")[2] or name)
+    for home, names in _HOMES.items()
+    for name in names.split()
+}
+
+__all__ = [
+    "Comparison",
+    "Completion",
+    "Config",
+    "Decoding",
+    "HeldOutScores",
+    "Interval",
+    "Problem",
+    "Progress",
+    "Request",
+    "RoundReport",
+    "Run",
+    "RunError",
+    "RunFailure",
+    "Sample",
+    "Sampler",
+    "Scorer",
+    "Trace",
+    "UserError",
+    "Verdict",
+    "Verifier",
+    "compare",
+    "evaluate",
+    "export",
+    "fork",
+    "load_config",
+    "load_problems",
+    "open_run",
+    "paired",
+    "pass_at_k",
+    "rule",
+    "run",
+    "sample",
+    "verifier",
+]
 
 import_tqdm()
 
 
-def run(
-    config: str | Path | Mapping[str, Any],
-    overrides: Iterable[str] | Mapping[str, Any] = (),
-    *,
-    data: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
-    progress: Progress | None = None,
-) -> Iterator[RoundReport]:
-    """Run or resume the loop of a config (a file, a mapping, a recipe's name, a run folder).
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'star_rft' has no attribute {name!r}; it gives {', '.join(__all__)}")
+    from importlib import import_module
 
-    `data` holds data sets in memory, `{"train": rows, "dev": rows}`, which take the place of the config's; rows
-    are mappings with the columns that the config or a preset names. Yields a report a round, from round 0.
-    Raises UserError before any work if the config cannot be run.
-    """
-    from star_rft.build import open_run, settle
-    from star_rft.config import pairs
-    from star_rft.loop import run as run_rounds
+    home, own = _PLACES[name]
+    found = getattr(import_module(home), own)
+    globals()[name] = found
+    return found
 
-    in_memory = {f"data.{split}.source": "in memory" for split in data or {}}
-    settled = settle(config, pairs(overrides) | in_memory)
 
-    def rounds() -> Iterator[RoundReport]:
-        with open_run(settled, rows=data, progress=progress) as stages:
-            yield from run_rounds(stages, rounds=settled.rounds)
-
-    return rounds()
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -42,7 +42,7 @@ def _load(
         if rows is not None:
             problems = load_problems(rows, verifier=name, **flat)
         else:
-            where = source.split or _role(source.source, split)
+            where = source.split or role_of(source.source, split)
             problems = load_problems(source.source, verifier=name, split=where, **flat)
         check_references(problems, verifier_of(config))
     except DataError as error:
@@ -50,7 +50,7 @@ def _load(
     return problems
 
 
-def _role(source: str | list[str], split: str) -> str | None:
+def role_of(source: str | list[str], split: str) -> str | None:
     """Names and folders have splits, and the role is the natural one; files and globs have none."""
     is_files = not isinstance(source, str) or Path(source).is_file() or has_magic(source)
     return None if is_files else split

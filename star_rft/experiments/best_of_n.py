@@ -15,10 +15,11 @@ import numpy as np
 import verifiers
 from star_rft.errors import RunFailure, UserError
 from star_rft.files import append_line, read_lines
+from star_rft.ledger.traces import trace_of
 from star_rft.loop import Stages
 from star_rft.progress import Advance
 from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
-from star_rft.scorers.registry import SCORERS, ScorerContext, check_options, open_scorer, trace_of
+from star_rft.scorers.registry import SCORERS, ScorerContext, check_options, open_scorer
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
 from star_rft.training.dataset import SampleOrigin
 from star_rft.types import Interval, Scorer, Trace, digest

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.data import Prompter
 from star_rft.errors import UserError
+from star_rft.ledger.traces import trace_of
 from star_rft.progress import Advance
 from star_rft.training.dataset import SampleOrigin, ids_of
-from star_rft.types import Decoding, Model, Problem, Sample, Sampler, Scorer, Split, Trace, digest
-from verifiers.types import Verdict
+from star_rft.types import Decoding, Model, Problem, Sampler, Scorer, Split, Trace, digest
 
 if TYPE_CHECKING:
     import duckdb
@@ -196,18 +196,3 @@ def _chunks(
             waiting = waiting[len(whole) :]
     if waiting:
         yield waiting
-
-
-def trace_of(row: Mapping[str, Any], problem: Problem) -> Trace:
-    """Return a row of the ledger's view `traces` as a record."""
-    sample = {name: row[name] for name in Sample.__dataclass_fields__}
-    verdict = Verdict(
-        row["status"],
-        row["score"],
-        row["answer"],
-        row["reason"],
-        row["verifier"],
-        row["version"],
-        row["verify_seconds"],
-    )
-    return Trace(problem, Sample(**sample | {"token_ids": tuple(row["token_ids"])}), verdict)
