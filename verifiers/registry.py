@@ -1,4 +1,7 @@
-"""Names -> verifiers: decorated functions, files in `checks/`, entry points, "pkg.module:function"."""
+"""Plug-ins by name: decorated functions, files of a package, entry points, "pkg.module:function".
+
+`Registry` is what every kind of plug-in instantiates, in star_rft too; the verifiers are the first of them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import functools
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import FunctionType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 ENTRY_POINT_GROUP = "star_rft.verifiers"
 DEFAULT_TIMEOUT = 5.0
@@ -35,12 +38,192 @@ class WorkerLoadError(RuntimeError):
     """A worker process could not load the verifier."""
 
 
+# Plug-ins of any kind
+
+
 class _RequiredOption:
     def __repr__(self) -> str:
         return "(required)"
 
 
 REQUIRED = _RequiredOption()
+
+
+class Plugin(Protocol):
+    """What a registry holds: a function under a name."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def function(self) -> Callable[..., Any]: ...
+
+
+Item = TypeVar("Item", bound=Plugin)
+
+
+class Registry(Generic[Item]):
+    """The plug-ins of one kind, by name.
+
+    A name is one that was registered, a file of `package` that registers itself when it is imported, an entry point of
+    `group`, or "pkg.module:function". `describe(name, function)` makes an item of a function that was not registered.
+    `unknown` is raised for a name that is none of these, `error` for whatever else is wrong with it.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        group: str,
+        describe: Callable[[str, Callable[..., Any]], Item],
+        package: str | None = None,
+        error: type[Exception] = VerifierError,
+        unknown: type[Exception] = UnknownVerifier,
+    ) -> None:
+        self.kind, self.group, self.package = kind, group, package
+        self.items: dict[str, Item] = {}
+        self._describe, self._error, self._unknown = describe, error, unknown
+
+    def add(self, item: Item, *, replace: bool = False) -> None:
+        """Hold an item under its name; a name that another function holds is refused unless `replace` is true."""
+        name, function = item.name, item.function
+        if not name or ":" in name:
+            raise self._error(f"a {self.kind}'s name must not be empty or contain ':', but is {name!r}")
+        holder = path_of(self.items[name].function) if name in self.items else None
+        if holder is None and name in self.builtin_names():
+            holder = f"{self.package}.{name}:{name}"
+        # The same path again is a notebook cell that was run twice, or a module that was reloaded.
+        is_own = holder == path_of(function) or function.__module__ == f"{self.package}.{name}"
+        if holder is not None and not is_own and not replace:
+            raise self._error(f"the name {name!r} is taken by {holder}; pass replace=True to replace it")
+        self.items[name] = item
+
+    def names(self) -> list[str]:
+        """Every name that `get` accepts, sorted; "pkg.module:function" paths work besides."""
+        return sorted({*self.items, *self.builtin_names(), *self.entry_points()})
+
+    def get(self, name: str) -> Item:
+        """Return the item of this name, importing its module on first use."""
+        if name in self.items:
+            return self.items[name]
+        if ":" in name:
+            return self._from_path(name)
+        if name in self.builtin_names():
+            importlib.import_module(f"{self.package}.{name}")
+            return self.items[name]
+        if name in self.entry_points():
+            function = self._load(self.entry_points()[name])
+            # Importing the module may have registered the name by the decorator, with its version and threshold.
+            return self.items.get(name) or self.items.setdefault(name, self._known_or_described(name, function))
+        valid = self.names()
+        raise self._unknown(
+            f"unknown {self.kind} {name!r}{did_you_mean(name, valid)};"
+            f" valid: {', '.join(valid)}, or 'pkg.module:function'"
+        )
+
+    @functools.cache  # noqa: B019  # a registry lives as long as the program
+    def builtin_names(self) -> tuple[str, ...]:
+        """The files of the package; none of them is imported."""
+        if self.package is None:
+            return ()
+        (folder,) = importlib.import_module(self.package).__path__
+        return tuple(sorted(f[:-3] for f in os.listdir(folder) if f.endswith(".py") and not f.startswith("_")))
+
+    @functools.cache  # noqa: B019
+    def entry_points(self) -> Mapping[str, Any]:
+        from importlib.metadata import entry_points
+
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _load(self, point: Any) -> Callable[..., Any]:
+        """Return the function of an entry point; whatever its package raises becomes one line that names it."""
+        try:
+            function = point.load()
+        except Exception as error:  # another package's import may fail in any way
+            raise self._error(
+                f"{self.kind} {point.name!r}: the entry point {point.value} cannot be loaded:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+        if not callable(function):
+            raise self._error(f"{self.kind} {point.name!r}: the entry point {point.value} is no function")
+        loaded: Callable[..., Any] = function
+        return loaded
+
+    def _from_path(self, path: str) -> Item:
+        module_name, _, qualname = path.partition(":")
+        try:
+            target: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            # A module that is there but lacks a dependency of its own is not a misspelt path.
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise
+            raise self._unknown(f"{self.kind} {path!r}: no module named {error.name!r} can be imported") from error
+        for part in qualname.split("."):
+            if part not in vars(target):
+                functions = [key for key, value in vars(target).items() if isinstance(value, FunctionType)]
+                raise self._unknown(
+                    f"{self.kind} {path!r}: {module_name} has no {qualname!r}{did_you_mean(qualname, functions)}"
+                )
+            target = vars(target)[part]
+        return self._known_or_described(path, target)
+
+    def _known_or_described(self, name: str, function: Callable[..., Any]) -> Item:
+        """A function that was also decorated keeps what it was registered with under another name."""
+        for item in self.items.values():
+            if item.function is function:
+                return replace(item, name=name)  # type: ignore[type-var]  # every item is a dataclass
+        return self._describe(name, function)
+
+
+def options_of(parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:
+    """Return options by name with their defaults, `REQUIRED` where there is none."""
+    return {p.name: REQUIRED if p.default is p.empty else p.default for p in parameters}
+
+
+def option_faults(given: Mapping[str, Any], valid: Mapping[str, Any], *, owner: str, takes_any: bool) -> Iterator[str]:
+    """Yield what is wrong with options: a name that is not there, a value of another type, one that is missing."""
+    for option, value in given.items():
+        if option not in valid:
+            if not takes_any:
+                shown = ", ".join(f"{key}={default!r}" for key, default in valid.items()) or "none"
+                yield f"{owner} has no option {option!r}{did_you_mean(option, valid)}; valid options: {shown}"
+        elif not _fits(value, valid[option]):
+            yield f"option {option!r} of {owner} must be {_kind(valid[option])}, not {value!r}"
+    if missing := [key for key, default in valid.items() if default is REQUIRED and key not in given]:
+        yield f"{owner} needs the option {', '.join(map(repr, missing))}"
+
+
+def _kind(default: Any) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(
+        type(default), type(default).__name__
+    )
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """A value fits a default of the same simple type; other defaults say nothing about types."""
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, str):
+        return isinstance(value, str)
+    return True
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(str(word), list(valid), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def path_of(function: Callable[..., Any]) -> str:
+    name = function.__qualname__ if isinstance(function, FunctionType) else type(function).__qualname__
+    return f"{function.__module__}:{name}"
+
+
+# Verifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,52 +265,9 @@ class Check:
 
     def check_options(self, given: Mapping[str, Any]) -> None:
         """Raise UnknownOption for a misspelt, missing or mistyped option."""
-        for option, value in given.items():
-            if option not in self.options:
-                if self.takes_any_option:
-                    continue
-                valid = ", ".join(f"{key}={default!r}" for key, default in self.options.items())
-                raise UnknownOption(
-                    f"verifier {self.name!r} has no option {option!r}{_did_you_mean(option, self.options)}; "
-                    f"valid options: {valid or 'none'}"
-                )
-            default = self.options[option]
-            if not _fits(value, default):
-                raise UnknownOption(
-                    f"option {option!r} of verifier {self.name!r} must be {_kind(default)}, not {value!r}"
-                )
-        missing = [key for key, default in self.options.items() if default is REQUIRED and key not in given]
-        if missing:
-            raise UnknownOption(f"verifier {self.name!r} needs the option {', '.join(map(repr, missing))}")
-
-
-def _kind(default: Any) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(
-        type(default), type(default).__name__
-    )
-
-
-def _fits(value: Any, default: Any) -> bool:
-    """A value fits a default of the same simple type; other defaults say nothing about types."""
-    if isinstance(default, bool):
-        return isinstance(value, bool)
-    if isinstance(default, int):
-        return isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(default, str):
-        return isinstance(value, str)
-    return True
-
-
-def _did_you_mean(word: str, valid: Any) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, list(valid), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-_registered: dict[str, Check] = {}
+        owner = f"verifier {self.name!r}"
+        for fault in option_faults(given, self.options, owner=owner, takes_any=self.takes_any_option):
+            raise UnknownOption(fault)
 
 
 def register(
@@ -149,12 +289,9 @@ def register(
     of its docstring describes it. `example` is a completion and a reference that is `correct` with it, and options
     if it needs any. A name that another function holds is refused unless `replace` is true.
     """
-    if not name or ":" in name:
-        raise VerifierError(f"a verifier's name must not be empty or contain ':', but is {name!r}")
 
     def decorate(function: Function) -> Function:
-        _refuse_taken(name, function, replace)
-        _registered[name] = describe(
+        check = describe(
             name,
             function,
             version=version,
@@ -166,19 +303,10 @@ def register(
             time_option=time_option,
             bind=bind,
         )
+        VERIFIERS.add(check, replace=replace)
         return function
 
     return decorate
-
-
-def _refuse_taken(name: str, function: Callable[..., Any], may_replace: bool) -> None:
-    holder = _path_of(_registered[name].function) if name in _registered else None
-    if holder is None and name in builtin_names():
-        holder = f"verifiers.checks.{name}:{name}"
-    # The same path again is a notebook cell that was run twice, or a module that was reloaded.
-    is_own = holder == _path_of(function) or function.__module__ == f"verifiers.checks.{name}"
-    if holder is not None and not is_own and not may_replace:
-        raise VerifierError(f"the name {name!r} is taken by {holder}; pass replace=True to replace it")
 
 
 def describe(name: str, function: Callable[..., Any], **facts: Any) -> Check:
@@ -188,9 +316,9 @@ def describe(name: str, function: Callable[..., Any], **facts: Any) -> Check:
     if len(positional) != 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters):
         raise VerifierError(
             f"verifier {name!r} must be a function (completion, reference, *, options), "
-            f"but {_path_of(function)} is {inspect.signature(function)}"
+            f"but {path_of(function)} is {inspect.signature(function)}"
         )
-    options = {p.name: REQUIRED if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    options = options_of(p for p in parameters if p.kind is p.KEYWORD_ONLY)
     if taken := RESERVED_OPTIONS & set(options):
         raise VerifierError(f"verifier {name!r} cannot have an option called {', '.join(sorted(taken))}")
     doc = inspect.getdoc(function) or ""
@@ -204,102 +332,20 @@ def describe(name: str, function: Callable[..., Any], **facts: Any) -> Check:
     )
 
 
-def _path_of(function: Callable[..., Any]) -> str:
-    name = function.__qualname__ if isinstance(function, FunctionType) else type(function).__qualname__
-    return f"{function.__module__}:{name}"
-
-
-@functools.cache
-def builtin_names() -> tuple[str, ...]:
-    """The files in `verifiers/checks/`; reading the folder imports none of them."""
-    folder = os.path.join(os.path.dirname(__file__), "checks")
-    return tuple(sorted(f[:-3] for f in os.listdir(folder) if f.endswith(".py") and not f.startswith("_")))
-
-
-@functools.cache
-def _entry_points() -> Mapping[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-
-def names() -> list[str]:
-    """Every name that `get` accepts, sorted; "pkg.module:function" paths work besides."""
-    return sorted({*_registered, *builtin_names(), *_entry_points()})
-
-
-def get(name: str) -> Check:
-    """Return the verifier of this name, importing its module on first use; raise UnknownVerifier if none."""
-    if name in _registered:
-        return _registered[name]
-    if ":" in name:
-        return _from_path(name)
-    if name in builtin_names():
-        importlib.import_module(f"verifiers.checks.{name}")
-        return _registered[name]
-    if name in _entry_points():
-        function = _load(_entry_points()[name])
-        # Importing the module may have registered the name by the decorator, with its version and threshold.
-        return _registered.get(name) or _registered.setdefault(name, _known_or_described(name, function))
-    return _refuse_unknown(name)
-
-
-def _load(point: Any) -> Callable[..., Any]:
-    """Return the function of an entry point; whatever its package raises becomes one line that names it."""
-    try:
-        function = point.load()
-    except Exception as error:  # another package's import may fail in any way
-        raise VerifierError(
-            f"verifier {point.name!r}: the entry point {point.value} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
-    if not callable(function):
-        raise VerifierError(f"verifier {point.name!r}: the entry point {point.value} is no function")
-    loaded: Callable[..., Any] = function
-    return loaded
-
-
-def _refuse_unknown(name: str) -> NoReturn:
-    valid = names()
-    raise UnknownVerifier(
-        f"unknown verifier {name!r}{_did_you_mean(name, valid)}; valid: {', '.join(valid)}, or 'pkg.module:function'"
-    )
-
-
-def _from_path(path: str) -> Check:
-    module_name, _, qualname = path.partition(":")
-    try:
-        target: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A module that is there but lacks a dependency of its own is not a misspelt path.
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise UnknownVerifier(f"verifier {path!r}: no module named {error.name!r} can be imported") from error
-    for part in qualname.split("."):
-        if part not in vars(target):
-            functions = [key for key, value in vars(target).items() if isinstance(value, FunctionType)]
-            raise UnknownVerifier(
-                f"verifier {path!r}: {module_name} has no {qualname!r}{_did_you_mean(qualname, functions)}"
-            )
-        target = vars(target)[part]
-    return _known_or_described(path, target)
-
-
-def _known_or_described(name: str, function: Callable[..., Any]) -> Check:
-    """A function that was also decorated keeps its version, threshold and limits under another name."""
-    for check in _registered.values():
-        if check.function is function:
-            return replace(check, name=name)
-    return describe(name, function)
+VERIFIERS: Registry[Check] = Registry(
+    "verifier", group=ENTRY_POINT_GROUP, package="verifiers.checks", describe=describe
+)
+get, names = VERIFIERS.get, VERIFIERS.names
 
 
 def add(check: Check) -> None:
     """Hold a check under its name, as a worker does with the parts of a composition."""
-    _registered[check.name] = check
+    VERIFIERS.items[check.name] = check
 
 
 def importable_path(check: Check) -> str | None:
     """Return "pkg.module:function" if another process can import the check's function, else None."""
-    module, _, qualname = _path_of(check.function).partition(":")
+    module, _, qualname = path_of(check.function).partition(":")
     if module == "__main__" or not isinstance(check.function, FunctionType) or "<" in qualname:
         return None
     target: Any = importlib.import_module(module)

@@ -90,7 +90,7 @@ def test_the_list_shows_options_and_an_example(capsys: pytest.CaptureFixture[str
     for name in verifiers.names():
         assert f"\n{name}  (version" in f"\n{out}"
     assert 'with:      of=["math", "steps"]' in out
-    assert out.count("example:") == out.count("reference:") >= len(registry.builtin_names())
+    assert out.count("example:") == out.count("reference:") >= len(registry.VERIFIERS.builtin_names())
 
 
 def test_a_verifier_of_another_package_that_cannot_be_loaded_is_a_line_and_no_traceback(
@@ -100,7 +100,7 @@ def test_a_verifier_of_another_package_that_cannot_be_loaded_is_a_line_and_no_tr
         name: importlib.metadata.EntryPoint(name, value, registry.ENTRY_POINT_GROUP)
         for name, value in (("broken", "no_such_package:check"), ("empty", "sys:nothing"))
     }
-    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    monkeypatch.setattr(registry.VERIFIERS, "entry_points", lambda: points)
     assert main(["--list"]) == 0
     out = capsys.readouterr().out
     assert "broken\n    ERROR: verifier 'broken': the entry point no_such_package:check cannot be loaded" in out

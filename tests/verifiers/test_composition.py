@@ -20,7 +20,7 @@ OBEY, LENGTH = f"{CHECKS}:obey", f"{CHECKS}:length"
 @pytest.fixture(autouse=True)
 def _no_local_verifier_afterwards() -> Iterator[None]:
     yield
-    registry._registered.pop("local", None)
+    registry.VERIFIERS.items.pop("local", None)
 
 
 def status(name: str, *of: Any) -> str:

@@ -15,7 +15,7 @@ LIST = re.compile(r"(?<=<!-- builtins -->\n).*(?=<!-- /builtins -->)", re.DOTALL
 def list_of_verifiers() -> str:
     """Return the page's list: what each docstring says, and the options."""
     parts = []
-    for name in registry.builtin_names():
+    for name in registry.VERIFIERS.builtin_names():
         check = verifiers.get(name)
         text = re.sub(r"\n    ", "\n", (check.function.__doc__ or "").strip())
         text = re.sub(r"^(?=`\w+`: )", "- ", text, flags=re.MULTILINE)  # one line an option is a list

@@ -53,7 +53,7 @@ def test_everything_works_where_torch_cannot_be_imported(tmp_path: Path) -> None
     assert out.splitlines() == ["['correct', 'correct']", "[1.0]"]
 
 
-@pytest.mark.parametrize("name", registry.builtin_names())
+@pytest.mark.parametrize("name", registry.VERIFIERS.builtin_names())
 def test_every_built_in_works_where_torch_cannot_be_imported(name: str, tmp_path: Path) -> None:
     if name == "json_schema":
         pytest.importorskip("jsonschema", reason="needs the extra json-schema")

@@ -15,12 +15,12 @@ CHECKS = sample_checks.__name__
 
 @pytest.fixture(autouse=True)
 def _same_registry_afterwards() -> Iterator[None]:
-    for name in registry.builtin_names():
+    for name in registry.VERIFIERS.builtin_names():
         verifiers.get(name)  # their modules register them once, and not again after a test
-    before = dict(registry._registered)
+    before = dict(registry.VERIFIERS.items)
     yield
-    registry._registered.clear()
-    registry._registered.update(before)
+    registry.VERIFIERS.items.clear()
+    registry.VERIFIERS.items.update(before)
 
 
 def test_a_decorated_function_is_a_verifier_and_stays_a_function() -> None:
@@ -113,7 +113,7 @@ def test_a_wrong_path_says_what_is_wrong(path: str, message: str) -> None:
 
 def test_an_entry_point_of_another_package_is_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
     point = importlib.metadata.EntryPoint("theirs", f"{CHECKS}:obey", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "_entry_points", lambda: {"theirs": point})
+    monkeypatch.setattr(registry.VERIFIERS, "entry_points", lambda: {"theirs": point})
     assert "theirs" in verifiers.names()
     assert [v.is_correct for v in verifiers.verify_many("theirs", [("a", "a"), ("a", "b")], workers=1)] == [True, False]
 
@@ -142,7 +142,7 @@ def test_an_unknown_verdict_never_carries_a_score() -> None:
 
 
 def test_every_built_in_has_a_line_and_an_example_that_holds() -> None:
-    for name in registry.builtin_names():
+    for name in registry.VERIFIERS.builtin_names():
         check = verifiers.get(name)
         assert check.summary
         assert check.example
