@@ -147,7 +147,7 @@ def test_own_samples_are_the_tokens_that_the_model_sampled(tmp_path: Path) -> No
 
     def drawn(**changes: Any) -> list[Example]:
         options: dict[str, Any] = {"round_index": 1, "split": "train", "model": "m"}
-        options |= {"problems": problems, "prompts": prompts}
+        options |= {"problems": problems, "prompter": prompts}
         return own_samples(con, **options | changes)
 
     every = drawn()
