@@ -46,9 +46,8 @@ def _line(found: Row) -> str:
 def rules_table() -> str:
     check([])  # which loads the rules
     lines = ["| rule | options | what it does |", "|---|---|---|"]
-    for name in sorted(RULES):
-        about = " ".join((RULES[name].__doc__ or "").split("\n\n")[0].split())
-        lines.append(f"| `{name}` | {signature(name) or '-'} | {about} |")
+    for name in RULES.names():
+        lines.append(f"| `{name}` | {signature(name) or '-'} | {RULES.get(name).summary} |")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import functools
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import Any, Generic, Protocol, TypeVar
@@ -66,7 +66,8 @@ class Registry(Generic[Item]):
 
     A name is one that was registered, a file of `package` that registers itself when it is imported, an entry point of
     `group`, or "pkg.module:function". `describe(name, function)` makes an item of a function that was not registered.
-    `unknown` is raised for a name that is none of these, `error` for whatever else is wrong with it.
+    `unknown` is raised for a name that is none of these, `error` for whatever else is wrong with it. `besides` are
+    files of the package that are no plug-ins.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class Registry(Generic[Item]):
         group: str,
         describe: Callable[[str, Callable[..., Any]], Item],
         package: str | None = None,
+        besides: Collection[str] = (),
         error: type[Exception] = VerifierError,
         unknown: type[Exception] = UnknownVerifier,
     ) -> None:
-        self.kind, self.group, self.package = kind, group, package
+        self.kind, self.group, self.package, self._besides = kind, group, package, frozenset(besides)
         self.items: dict[str, Item] = {}
         self._describe, self._error, self._unknown = describe, error, unknown
 
@@ -126,7 +128,8 @@ class Registry(Generic[Item]):
         if self.package is None:
             return ()
         (folder,) = importlib.import_module(self.package).__path__
-        return tuple(sorted(f[:-3] for f in os.listdir(folder) if f.endswith(".py") and not f.startswith("_")))
+        modules = {name[:-3] for name in os.listdir(folder) if name.endswith(".py") and not name.startswith("_")}
+        return tuple(sorted(modules - self._besides))
 
     @functools.cache  # noqa: B019
     def entry_points(self) -> Mapping[str, Any]:
@@ -179,17 +182,41 @@ def options_of(parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:
     return {p.name: REQUIRED if p.default is p.empty else p.default for p in parameters}
 
 
-def option_faults(given: Mapping[str, Any], valid: Mapping[str, Any], *, owner: str, takes_any: bool) -> Iterator[str]:
-    """Yield what is wrong with options: a name that is not there, a value of another type, one that is missing."""
+def option_faults(
+    given: Mapping[str, Any],
+    valid: Mapping[str, Any],
+    *,
+    owner: str,
+    takes_any: bool = False,
+    annotations: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """Yield what is wrong with options: a name that is not there, a value of another type, one that is missing.
+
+    Types are those of the defaults; with `annotations` those, which pydantic checks without converting.
+    """
     for option, value in given.items():
         if option not in valid:
             if not takes_any:
                 shown = ", ".join(f"{key}={default!r}" for key, default in valid.items()) or "none"
                 yield f"{owner} has no option {option!r}{did_you_mean(option, valid)}; valid options: {shown}"
+        elif annotations is not None:
+            if fault := _annotation_fault(value, annotations.get(option, Any)):
+                yield f"option {option!r} of {owner}: {value!r} is not valid: {fault}"
         elif not _fits(value, valid[option]):
             yield f"option {option!r} of {owner} must be {_kind(valid[option])}, not {value!r}"
     if missing := [key for key, default in valid.items() if default is REQUIRED and key not in given]:
         yield f"{owner} needs the option {', '.join(map(repr, missing))}"
+
+
+def _annotation_fault(value: Any, annotation: Any) -> str | None:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        return message[0].lower() + message[1:]
+    return None
 
 
 def _kind(default: Any) -> str:

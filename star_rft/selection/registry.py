@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from star_rft.selection.candidates import RuleError
+from verifiers.registry import REQUIRED, Registry, option_faults, options_of
 
-Rule = Callable[..., None]
-RULES: dict[str, Rule] = {}
+Function = TypeVar("Function", bound=Callable[..., None])
 
 
-def rule(function: Rule) -> Rule:
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A selection rule: `function(pool, *, option=...)` over a `CandidateTable`."""
+
+    name: str
+    function: Callable[..., None]
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        return list(inspect.signature(self.function, eval_str=True).parameters.values())[1:]
+
+    @property
+    def summary(self) -> str:
+        return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
+
+
+RULES: Registry[Rule] = Registry("rule", group="star_rft.rules", describe=Rule, error=RuleError, unknown=RuleError)
+
+
+def rule(function: Function) -> Function:
     """Register a rule `name(pool, *, option=...)` under the name of its function.
 
-    The first option is the one that a config may give alone: `{cap: 4}` is `{cap: {limit: 4}}`.
+    The first option is the one that a config may give alone: `{cap: 4}` is `{cap: {limit: 4}}`. Without the decorator a
+    config names a rule by "pkg.module:function".
     """
-    RULES[function.__name__] = function
+    RULES.add(Rule(function.__name__, function))
     return function
 
 
@@ -41,39 +59,22 @@ def _bound(spec: Any) -> partial[None]:
             f"select.rules: {spec!r} is no rule; write a name, {{name: value}} or {{name: {{option: value}}}}"
         )
     ((name, given),) = spec.items()
-    if name not in RULES:
-        close = difflib.get_close_matches(str(name), RULES, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise RuleError(f"select.rules: there is no rule {name!r}{hint}; valid: {', '.join(sorted(RULES))}")
-    function = RULES[name]
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    try:
+        found = RULES.get(str(name))
+    except RuleError as error:
+        raise RuleError(f"select.rules: {error}") from error
+    parameters = found.parameters
     if not isinstance(given, Mapping):
         if not parameters:
-            raise RuleError(f"select.rules: {name} takes no options")
+            raise RuleError(f"select.rules: rule {name!r} takes no options")
         given = {parameters[0].name: given}
-    _check(name, given, parameters)
-    return partial(function, **given)
+    annotations = {parameter.name: parameter.annotation for parameter in parameters}
+    for fault in option_faults(given, options_of(parameters), owner=f"rule {name!r}", annotations=annotations):
+        raise RuleError(f"select.rules: {fault}")
+    return partial(found.function, **given)
 
 
 def signature(name: str) -> str:
     """Return a rule's options as one reads them: "limit, prefer = first"."""
-    parameters = list(inspect.signature(RULES[name]).parameters.values())[1:]
-    return ", ".join(p.name if p.default is p.empty else f"{p.name} = {p.default}" for p in parameters)
-
-
-def _check(name: str, given: Mapping[str, Any], parameters: Sequence[inspect.Parameter]) -> None:
-    """Hold options against the signature and its annotations, which are plain types or literals."""
-    valid = {parameter.name: parameter for parameter in parameters}
-    if unknown := [option for option in given if option not in valid]:
-        raise RuleError(f"select.rules: {name} has no option {unknown[0]!r}; valid: {', '.join(valid) or 'none'}")
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in given]
-    if missing:
-        raise RuleError(f"select.rules: {name} needs {missing[0]!r}, for example {{{name}: {{{missing[0]}: ...}}}}")
-    for option, value in given.items():
-        try:
-            TypeAdapter(valid[option].annotation).validate_python(value, strict=True)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise RuleError(
-                f"select.rules: {name}.{option}: {value!r} is not valid: {message[0].lower()}{message[1:]}"
-            ) from None
+    options = options_of(RULES.get(name).parameters)
+    return ", ".join(key if value is REQUIRED else f"{key} = {value}" for key, value in options.items())

@@ -252,12 +252,13 @@ def test_lists_hold_distinct_traces_best_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (["corect"], "there is no rule 'corect' (did you mean correct?)"),
-        ([{"cap": {"limits": 4}}], "cap has no option 'limits'; valid: limit, prefer"),
-        ([{"cap": "four"}], "cap.limit: 'four' is not valid"),
-        (["cap"], "cap needs 'limit'"),
-        ([{"correct": 1}], "correct takes no options"),
-        ([{"dedup": "meaning"}], "dedup.by: 'meaning' is not valid: input should be 'exact', 'equations' or 'program'"),
+        (["corect"], "unknown rule 'corect' (did you mean 'correct'?)"),
+        ([{"cap": {"limits": 4}}], "rule 'cap' has no option 'limits' (did you mean 'limit'?); valid options: limit"),
+        ([{"cap": "four"}], "option 'limit' of rule 'cap': 'four' is not valid"),
+        (["cap"], "rule 'cap' needs the option 'limit'"),
+        (["nothing:here"], "rule 'nothing:here': no module named 'nothing' can be imported"),
+        ([{"correct": 1}], "rule 'correct' takes no options"),
+        ([{"dedup": "meaning"}], "option 'by' of rule 'dedup': 'meaning' is not valid: input should be 'exact',"),
         ([{"cap": 1, "top": 2}], "is no rule"),
         ([3], "is no rule"),
     ],
@@ -281,7 +282,7 @@ def test_a_rule_that_cannot_be_meant_is_refused_at_once(rules: list[Any], messag
     ],
 )
 def test_a_value_out_of_range_is_refused_when_the_config_is_read(rule: Any) -> None:
-    with pytest.raises(RuleError, match=r"select\.rules: \w+\.\w+: .* is not valid: input should be"):
+    with pytest.raises(RuleError, match=r"select\.rules: option '\w+' of rule '\w+': .* is not valid: input should be"):
         check([rule])
 
 
