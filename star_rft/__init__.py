@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from star_rft.errors import RunError, RunFailure, UserError
     from star_rft.experiments.compare import Comparison, compare
     from star_rft.progress import Progress
+    from star_rft.scorers.registry import ScorerContext, scorer
     from star_rft.selection.registry import rule
     from star_rft.statistics import paired, pass_at_k
     from star_rft.types import (
@@ -56,6 +57,7 @@ _HOMES = {
     "star_rft.errors": "RunError RunFailure UserError",
     "star_rft.experiments.compare": "Comparison compare",
     "star_rft.progress": "Progress",
+    "star_rft.scorers.registry": "ScorerContext scorer",
     "star_rft.selection.registry": "rule",
     "star_rft.statistics": "paired pass_at_k",
     "star_rft.types": (
@@ -86,6 +88,7 @@ __all__ = [
     "Sample",
     "Sampler",
     "Scorer",
+    "ScorerContext",
     "Trace",
     "UserError",
     "Verdict",
@@ -102,6 +105,7 @@ __all__ = [
     "rule",
     "run",
     "sample",
+    "scorer",
     "verifier",
 ]
 

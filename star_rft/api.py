@@ -17,6 +17,7 @@ from star_rft.build.exports import export_run
 from star_rft.build.problems import load_split, role_of
 from star_rft.config import Config, pairs
 from star_rft.data import load, read_problems
+from star_rft.data.load import GENERATED
 from star_rft.errors import RunError, RunFailure, UserError
 from star_rft.experiments import fork as forks
 from star_rft.exports.export import ExportResult
@@ -179,7 +180,9 @@ def run(
         UserError: The config cannot be run. Raised here, before any work.
     """
     rows = {split: _rows(given) for split, given in (data or {}).items()}
-    settled = settle(_source(config), {**pairs(overrides), **_in_memory(rows)})
+    settled = settle(_source(config), pairs(overrides))
+    if rows:
+        settled = settle(_source(settled), _in_memory(rows, of=settled))
     return Run(settled.folder, _to_run=_ToRun(settled, {split: found for split, (found, _) in rows.items()}, progress))
 
 
@@ -337,10 +340,15 @@ def _rows(data: Data) -> tuple[list[Row], dict[str, str] | None]:
     return rows, columns or None
 
 
-def _in_memory(rows: Mapping[str, tuple[Sequence[Row], Mapping[str, str] | None]]) -> dict[str, Any]:
+def _in_memory(
+    rows: Mapping[str, tuple[Sequence[Row], Mapping[str, str] | None]], *, of: Config | None = None
+) -> dict[str, Any]:
     """Return what the config says of data in memory: with a digest, so that no run goes on with other data."""
     found: dict[str, Any] = {}
     for split, (given, columns) in rows.items():
+        source = None if of is None else getattr(of.data, split, None)
+        if source is not None and source.source in GENERATED:
+            found[f"data.{split}.options"] = {}  # they were the generator's
         text = json.dumps(list(map(dict, given)), default=str, sort_keys=True)
         found[f"data.{split}.source"] = f"{IN_MEMORY} ({len(given):,} rows, {digest(text)})"
         if columns is not None:

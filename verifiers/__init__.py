@@ -11,7 +11,10 @@ processes that can be killed; use them for anything that a model wrote.
 from __future__ import annotations
 
 from verifiers.clash import refuse_mixed_install
+from verifiers.extraction.answer import extract
+from verifiers.extraction.program import find_program
 from verifiers.file_scores import score_file
+from verifiers.prose.equations import find_equations
 from verifiers.registry import (
     Check,
     UnknownOption,
@@ -44,6 +47,9 @@ __all__ = [
     "WorkerLoadError",
     "as_reward",
     "averify_iter",
+    "extract",
+    "find_equations",
+    "find_program",
     "get",
     "names",
     "register",

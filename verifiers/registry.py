@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import os
+import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import FunctionType
@@ -197,7 +198,7 @@ def option_faults(
     for option, value in given.items():
         if option not in valid:
             if not takes_any:
-                shown = ", ".join(f"{key}={default!r}" for key, default in valid.items()) or "none"
+                shown = ", ".join(f"{key}={reprlib.repr(default)}" for key, default in valid.items()) or "none"
                 yield f"{owner} has no option {option!r}{did_you_mean(option, valid)}; valid options: {shown}"
         elif annotations is not None:
             if fault := _annotation_fault(value, annotations.get(option, Any)):

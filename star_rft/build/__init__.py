@@ -45,7 +45,7 @@ from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Rollout, check_prompts
 from star_rft.sampling.scheduler import Scheduler
 from star_rft.sampling.temperature_search import TemperatureSearch
-from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_options, open_scorer
+from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_scorer, open_scorer
 from star_rft.selection.select import check as check_rules
 from star_rft.selection.select import dedup_key
 from star_rft.stages.evaluation import EvaluationStage
@@ -113,7 +113,7 @@ def check_names(config: Config) -> None:
         verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
     check_rules(config.select.rules)
     if config.scorer is not None:
-        check_options(config.scorer.name, config.scorer.options)
+        check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
     check_trackers(config.report_to)
     if config.launch.config is not None:
         config_file(config.launch.config)
@@ -346,8 +346,8 @@ def _scoring(
 
     def make(policy: Model) -> Scorer:
         foreign = [engine.fingerprint(source.model) for source in sources if source.model is not None]
-        around = ScorerContext(
-            policy=policy,
+        context = ScorerContext(
+            model=policy,
             sampler=engine.sampler,
             fingerprint=engine.fingerprint,
             prompter=prompter,
@@ -356,7 +356,7 @@ def _scoring(
             seed=config.seed,
             trust_remote_code=config.model.trust_remote_code,
         )
-        return open_scorer(section.name, model=section.model, options=section.options, around=around)
+        return open_scorer(section.name, model=section.model, options=section.options, context=context)
 
     return ScorerSettings(
         section.name, make, section.threshold, section.decides, frees_policy=section.model is not None

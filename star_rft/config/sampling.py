@@ -115,7 +115,7 @@ class ScorerConfig(Section):
     counts as correct, and the verifier's verdict no longer decides what is selected.
     """
 
-    name: Literal["reward_model", "judge", "majority", "likelihood"]
+    name: str
     model: str | None = None
     decides: bool = False
     threshold: float | None = None
@@ -123,8 +123,6 @@ class ScorerConfig(Section):
 
     @model_validator(mode="after")
     def _has_its_model(self) -> ScorerConfig:
-        if self.name in ("reward_model", "likelihood") and self.model is None:
-            raise ValueError(f"scorer {self.name} needs a model: a folder or a hub name")
         if self.threshold is not None and not self.decides:
             raise ValueError("threshold is for decides: true; to drop low scores use the rule 'threshold'")
         return self

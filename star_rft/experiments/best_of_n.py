@@ -18,8 +18,11 @@ from star_rft.files import append_line, read_lines
 from star_rft.ledger.traces import trace_of
 from star_rft.loop import Stages
 from star_rft.progress import Advance
-from star_rft.scorers import Judge, Likelihood, RewardModel, VerifierScorer
-from star_rft.scorers.registry import SCORERS, ScorerContext, check_options, open_scorer
+from star_rft.scorers.judge import Judge
+from star_rft.scorers.likelihood import Likelihood
+from star_rft.scorers.registry import SCORERS, ScorerContext, check_scorer, open_scorer
+from star_rft.scorers.reward_model import RewardModel
+from star_rft.scorers.verdict import VerifierScorer
 from star_rft.statistics import chosen_at_k, kl_of_best_of_k, paired, pass_at_k, vote_at_k
 from star_rft.training.dataset import SampleOrigin
 from star_rft.types import Interval, Scorer, Trace, digest
@@ -231,15 +234,15 @@ def open_chooser(
     workers: int | None,
     timeout: float,
 ) -> Chooser:
-    """Return what chooses: a scorer of `SCORERS`, or a verifier. A mistake in its settings is raised here.
+    """Return what chooses: a scorer, or a verifier. A mistake in its settings is raised here.
 
     `verifier` is the one that measures; chosen by that one too, best-of-n is pass@k. Where `model` is None, the
     policy judges itself, and is the model of the likelihood.
     """
     check_chooser(by, model=model, options=options)
-    if by in SCORERS:
-        around = ScorerContext(
-            policy=stages.training.start(),
+    if by in SCORERS.names():
+        context = ScorerContext(
+            model=stages.training.start(),
             sampler=stages.context.engine.sampler,
             fingerprint=stages.context.engine.fingerprint,
             prompter=stages.training.prompter,
@@ -247,7 +250,7 @@ def open_chooser(
             into=stages.context.folder.path / "scorer_model",
             seed=stages.context.seed,
         )
-        scorer = open_scorer(by, model=model, options=options, around=around)
+        scorer = open_scorer(by, model=model, options=options, context=context)
         return Chooser(by, scorer, _weigh(scorer), is_kept=by != "majority")
     if by == verifier and not options:
         return Chooser(by, VerifierScorer(), _above(0.0), is_kept=False)
@@ -257,16 +260,20 @@ def open_chooser(
 
 def check_chooser(by: str, *, model: str | None, options: Mapping[str, Any]) -> None:
     """Refuse what cannot work before a single sample is drawn."""
-    if by not in SCORERS:
-        if by not in verifiers.names() and ":" not in by:
-            valid = ", ".join((*SCORERS, *verifiers.names()))
-            raise UserError(f"--by {by!r} is neither a scorer nor a verifier; valid are {valid}")
-        verifiers.get(by).check_options(options)
+    asks_model = False
+    if by in SCORERS.names():
+        asks_model = SCORERS.get(by).asks_model and "url" not in options
+        if by == "reward_model" and model is None:
+            raise UserError(
+                "--by reward_model needs --scorer-model: the folder of a sequence classifier with one output"
+            )
+        check_scorer(by, options, model=model or "the policy")
+    elif by not in verifiers.names() and ":" not in by:
+        valid = ", ".join((*SCORERS.names(), *verifiers.names()))
+        raise UserError(f"--by {by!r} is neither a scorer nor a verifier; valid are {valid}")
     else:
-        check_options(by, options)
-    if by == "reward_model" and model is None:
-        raise UserError("--by reward_model needs --scorer-model: the folder of a sequence classifier with one output")
-    if model is not None and (by not in ("reward_model", "likelihood", "judge") or "url" in options):
+        verifiers.get(by).check_options(options)
+    if model is not None and not asks_model:
         raise UserError(f"--scorer-model {model}: --by {by} asks no model in this process")
 
 

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from star_rft.addresses import key_from, require_address
+from star_rft.data import Prompter
 from star_rft.engines.server.client import Address, Fleet
 from star_rft.engines.server.http import shown
 from star_rft.errors import UserError
-from star_rft.types import Decoding, Request, Sampler, Trace, digest
+from star_rft.models import load_tokenizer
+from star_rft.scorers.registry import ScorerContext, scorer
+from star_rft.types import Decoding, Request, Sampler, Scorer, Trace, digest
 
 if TYPE_CHECKING:
     import httpx
@@ -39,7 +42,49 @@ First write your reasons in a few sentences. Then write the sum of the points in
 Score: <0 to 5>
 """
 SCORE = r"(?i)score:\s*\**\s*(-?\d+(?:\.\d+)?)"
+JUDGE_TOKENS = 512  # of a judge in this process
 _SLOT = re.compile(r"\{(question|answer)\}")
+
+
+@scorer(asks_model=True)
+def judge(
+    context: ScorerContext,
+    *,
+    template: str = ADDITIVE,
+    pattern: str = SCORE,
+    lowest: float | int = 0.0,
+    highest: float | int = 5.0,
+    max_tokens: int | None = None,
+    temperature: float | int | None = None,
+    url: str | None = None,
+    model: str | None = None,
+    key_variable: str | None = None,
+    concurrency: int | None = None,
+    timeout: float | int | None = None,
+    retries: int | None = None,
+) -> Scorer:
+    """What a language model says of a completion: one in this process, which may be the policy, or behind `url`."""
+    own: dict[str, Any] = {"template": template, "pattern": pattern, "lowest": lowest, "highest": highest}
+    asked: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+    served: dict[str, Any] = {"model": model, "key_variable": key_variable, "concurrency": concurrency}
+    served |= {"timeout": timeout, "retries": retries}
+    given = {name: value for name, value in {**asked, **served}.items() if value is not None}
+    if url is not None:
+        if model is None:
+            raise UserError("scorer.url needs scorer.model: the name of the model that the server is to ask")
+        endpoint = Endpoint(url, **given)
+        return Judge(endpoint, version=endpoint.version, **own)
+    if misplaced := sorted(given.keys() & served.keys()):
+        raise UserError(f"scorer.{misplaced[0]} is of a server: give scorer.url too, or leave it out")
+    decoding = Decoding(temperature=float(temperature or 0.0), max_tokens=max_tokens or JUDGE_TOKENS)
+    prompter = Prompter(load_tokenizer(context.model, trust_remote_code=context.trust_remote_code))
+
+    def complete(questions: Sequence[str]) -> Iterator[str | None]:
+        # Asked for only now: one model at a time is in memory, and a repeated command needs none.
+        sampler = context.sampler(context.model)
+        return policy(sampler, prompter, decoding=decoding, seed=context.seed, encode=prompter.prompt_ids)(questions)
+
+    return Judge(complete, version=digest(context.fingerprint(context.model), decoding.id), **own)
 
 
 class Renders(Protocol):

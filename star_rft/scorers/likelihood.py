@@ -17,7 +17,9 @@ from star_rft.models import fingerprint, load, load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.models.limits import longest_sequence
 from star_rft.models.tokens import continuation_ids, ended_text_ids, text_ids
-from star_rft.types import Problem, Trace, digest
+from star_rft.scorers.registry import ScorerContext, scorer
+from star_rft.training.dataset import ids_of
+from star_rft.types import Problem, Scorer, Trace, digest
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +28,39 @@ BATCH_TOKENS = 4096  # a batch's logits are this many vocabularies wide
 
 Row = tuple[Sequence[int], Sequence[int]]  # the ids of a prompt, and of its completion
 ENCODING = "likelihood of trained ids"  # part of the version: other ids of a trace are other scores
+
+
+@scorer(needs_model=True)
+def likelihood(
+    context: ScorerContext,
+    *,
+    reference: str | None = None,
+    per_token: bool = True,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_tokens: int = BATCH_TOKENS,
+    trust_remote_code: bool | None = None,
+) -> Scorer:
+    """The log-probability of a completion after its prompt.
+
+    Of the ids that the policy drew, where the model that scores has the policy's vocabulary; else of the texts.
+    """
+    trust = context.trust_remote_code if trust_remote_code is None else trust_remote_code
+    prompter = context.prompter
+    tokenizer = load_tokenizer(context.model, trust_remote_code=trust)
+    is_same = tokenizer.get_vocab() == prompter.tokenizer.get_vocab()
+    return Likelihood(
+        context.model,
+        render=prompter.render,
+        ids=partial(ids_of, prompter=prompter, origin=context.origin) if is_same else None,
+        is_chat=prompter.is_chat,
+        reference=reference,
+        per_token=per_token,
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust,
+    )
 
 
 class Likelihood:

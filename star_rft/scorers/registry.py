@@ -1,60 +1,24 @@
-"""Scorers by name, and a round's traces gone over by one; scores stand in the ledger beside the verdicts."""
+"""Scorers by name, and the scores of a round's traces by one of them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from star_rft.data import Prompter
 from star_rft.errors import UserError
 from star_rft.ledger.traces import trace_of
 from star_rft.progress import Advance
-from star_rft.training.dataset import SampleOrigin, ids_of
-from star_rft.types import Decoding, Model, Problem, Sampler, Scorer, Split, Trace, digest
+from star_rft.training.dataset import SampleOrigin
+from star_rft.types import Model, Problem, Sampler, Scorer, Split, Trace
+from verifiers.registry import Registry, option_faults, options_of
 
 if TYPE_CHECKING:
     import duckdb
 
-# The scorers by name, with what each takes and of which type; a number may be whole.
-OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
-    "reward_model": {
-        "batch_tokens": (int,),
-        "chat": (bool, str),
-        "template": (str,),
-        "device": (str,),
-        "dtype": (str,),
-        "trust_remote_code": (bool,),
-    },
-    "majority": {},
-    "likelihood": {
-        "reference": (str,),
-        "per_token": (bool,),
-        "batch_tokens": (int,),
-        "device": (str,),
-        "dtype": (str,),
-        "trust_remote_code": (bool,),
-    },
-    "judge": {
-        "template": (str,),
-        "pattern": (str,),
-        "lowest": (int, float),
-        "highest": (int, float),
-        "max_tokens": (int,),
-        "temperature": (int, float),
-        "url": (str,),
-        "model": (str,),
-        "key_variable": (str,),
-        "concurrency": (int,),
-        "timeout": (int, float),
-        "retries": (int,),
-    },
-}
-SCORERS = tuple(OPTIONS)
-JUDGE_OPTIONS = ("template", "pattern", "lowest", "highest")
-JUDGE_TOKENS = 512
 # Traces that are in memory at once, rounded up to whole problems.
 CHUNK = 4096
 
@@ -77,9 +41,13 @@ class ScorerSettings:
 
 @dataclass(frozen=True, slots=True)
 class ScorerContext:
-    """What a scorer may need of a run: the policy, how it is asked and was sampled, where a model is converted to."""
+    """What a scorer may need of a run. `model` is what scores: the policy, unless the config names another model.
 
-    policy: Model
+    `sampler(model)` draws from a model, `fingerprint(model)` is its id, `prompter` renders problems as they were
+    sampled and `origin` says how; `into` is where a model is converted to.
+    """
+
+    model: Model
     sampler: Callable[[Model], Sampler]
     fingerprint: Callable[[Model], str]
     prompter: Prompter
@@ -89,77 +57,69 @@ class ScorerContext:
     trust_remote_code: bool = False
 
 
-def check_options(by: str, options: Mapping[str, Any]) -> None:
-    """Raise UserError for an option that the scorer does not have, or of another type."""
-    valid = OPTIONS[by]
-    for name, value in options.items():
-        if name not in valid:
-            raise UserError(f"scorer.{name}: {by} has no such setting; valid are {', '.join(valid) or 'none'}")
-        if not isinstance(value, valid[name]) or (isinstance(value, bool) and bool not in valid[name]):
-            kinds = " or ".join(kind.__name__ for kind in valid[name])
-            raise UserError(f"scorer.{name}: {value!r} is not valid: it must be {kinds}")
+@dataclass(frozen=True, slots=True)
+class ScorerPlugin:
+    """A scorer by name: `function(context, *, option=...)` opens it.
+
+    `asks_model`: it may run a model, which `scorer.model` names; `needs_model`: it is nothing without.
+    """
+
+    name: str
+    function: Callable[..., Scorer]
+    asks_model: bool = False
+    needs_model: bool = False
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        return list(inspect.signature(self.function, eval_str=True).parameters.values())[1:]
 
 
-def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], around: ScorerContext) -> Scorer:
-    """Return a scorer by name; `model` is what scores, by default the policy. Raises UserError."""
+SCORERS: Registry[ScorerPlugin] = Registry(
+    "scorer",
+    group="star_rft.scorers",
+    package="star_rft.scorers",
+    besides=("registry", "verdict"),
+    describe=ScorerPlugin,
+    error=UserError,
+    unknown=UserError,
+)
+Function = TypeVar("Function", bound=Callable[..., Scorer])
+
+
+def scorer(*, asks_model: bool = False, needs_model: bool = False) -> Callable[[Function], Function]:
+    """Register `name(context, *, option=...) -> Scorer` as the scorer of that name.
+
+    `context` is a `ScorerContext`. Keyword arguments are the options that a config may give in `scorer.options`, with
+    the types of their annotations. Without the decorator a config names a scorer by "pkg.module:function".
+    """
+
+    def decorate(function: Function) -> Function:
+        SCORERS.add(ScorerPlugin(function.__name__, function, asks_model or needs_model, needs_model))
+        return function
+
+    return decorate
+
+
+def check_scorer(name: str, options: Mapping[str, Any], *, model: str | None) -> None:
+    """Raise UserError for a scorer that does not exist, options that it does not have, or a model that it lacks."""
+    plugin = SCORERS.get(name)
+    annotations = {parameter.name: parameter.annotation for parameter in plugin.parameters}
+    owner = f"scorer {name!r}"
+    for fault in option_faults(options, options_of(plugin.parameters), owner=owner, annotations=annotations):
+        raise UserError(fault)
+    if plugin.needs_model and model is None:
+        raise UserError(f"scorer {name} needs a model: a folder or a hub name")
+
+
+def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], context: ScorerContext) -> Scorer:
+    """Return a scorer whose options are checked; `model` is what scores, by default the policy. Raises UserError."""
     from star_rft import models
-    from star_rft.scorers import Majority, RewardModel
 
-    if name == "majority":
-        return Majority()
-    trust = around.trust_remote_code
-    options = options if name == "judge" else {"trust_remote_code": trust, **options}
-    path = around.policy if model is None else models.resolve(model, into=around.into, trust_remote_code=trust)
-    if name == "reward_model":
-        return RewardModel(path, **options)
-    if name == "likelihood":
-        return _likelihood(path, options, around)
-    return _judge(path, options, around)
-
-
-def _likelihood(path: Model, options: Mapping[str, Any], around: ScorerContext) -> Scorer:
-    """Score the ids that the policy drew, where the model that scores has the policy's vocabulary; else the texts."""
-    from star_rft import models
-    from star_rft.scorers import Likelihood
-
-    prompter = around.prompter
-    tokenizer = models.load_tokenizer(path, trust_remote_code=around.trust_remote_code)
-    is_same = tokenizer.get_vocab() == prompter.tokenizer.get_vocab()
-    return Likelihood(
-        path,
-        render=prompter.render,
-        ids=partial(ids_of, prompter=prompter, origin=around.origin) if is_same else None,
-        is_chat=prompter.is_chat,
-        **options,
-    )
-
-
-def _judge(path: Model, options: Mapping[str, Any], around: ScorerContext) -> Scorer:
-    """A judge behind an address, or a model in this process, which may be the policy."""
-    from star_rft import models
-    from star_rft.scorers import Endpoint, Judge, policy
-
-    own = {name: options[name] for name in JUDGE_OPTIONS if name in options}
-    asked = {name: value for name, value in options.items() if name not in own}
-    if "url" in asked:
-        if "model" not in asked:
-            raise UserError("scorer.url needs scorer.model: the name of the model that the server is to ask")
-        endpoint = Endpoint(asked.pop("url"), **asked)
-        return Judge(endpoint, version=endpoint.version, **own)
-    if misplaced := sorted(asked.keys() - {"max_tokens", "temperature"}):
-        raise UserError(f"scorer.{misplaced[0]} is of a server: give scorer.url too, or leave it out")
-    decoding = Decoding(
-        temperature=float(asked.get("temperature", 0.0)), max_tokens=asked.get("max_tokens", JUDGE_TOKENS)
-    )
-    tokenizer = models.load_tokenizer(path, trust_remote_code=around.trust_remote_code)
-    prompter = Prompter(tokenizer)
-
-    def complete(questions: Sequence[str]) -> Iterator[str | None]:
-        # Asked for only now: one model at a time is in memory, and a repeated command needs none.
-        asked = policy(around.sampler(path), prompter, decoding=decoding, seed=around.seed, encode=prompter.prompt_ids)
-        return asked(questions)
-
-    return Judge(complete, version=digest(around.fingerprint(path), decoding.id), **own)
+    if model is not None:
+        found = models.resolve(model, into=context.into, trust_remote_code=context.trust_remote_code)
+        context = replace(context, model=found)
+    opened: Scorer = SCORERS.get(name).function(context, **options)
+    return opened
 
 
 def scored(

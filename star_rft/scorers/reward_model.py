@@ -20,13 +20,31 @@ from star_rft.models import (
 )
 from star_rft.models.errors import explained, library_errors
 from star_rft.scorers.likelihood import by_length, pad
-from star_rft.types import Trace, digest
+from star_rft.scorers.registry import ScorerContext, scorer
+from star_rft.types import Scorer, Trace, digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH_TOKENS = 16_384
 PLAIN = "{prompt}\n{completion}"
+
+
+@scorer(needs_model=True)
+def reward_model(
+    context: ScorerContext,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_tokens: int = BATCH_TOKENS,
+    chat: Literal["auto"] | bool = "auto",
+    template: str = PLAIN,
+    trust_remote_code: bool | None = None,
+) -> Scorer:
+    """The output of a sequence classifier with one output."""
+    trust = context.trust_remote_code if trust_remote_code is None else trust_remote_code
+    settings: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
+    return RewardModel(context.model, chat=chat, template=template, trust_remote_code=trust, **settings)
 
 
 class RewardModel:

@@ -26,7 +26,9 @@ from star_rft.experiments.best_of_n import (
 )
 from star_rft.loop import run as run_rounds
 from star_rft.report.tables import best_of_n_lines, best_of_n_table
-from star_rft.scorers import Endpoint, Judge, Majority, RewardModel
+from star_rft.scorers.judge import Endpoint, Judge
+from star_rft.scorers.majority import Majority
+from star_rft.scorers.reward_model import RewardModel
 from star_rft.types import Trace
 from tests.scorers.conftest import save_reward_model
 from tests.scorers.traces import trace
@@ -216,15 +218,20 @@ def test_other_settings_of_a_scorer_have_another_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("by", "model", "options", "says"),
     [
-        ("rewards", None, {}, "--by 'rewards' is neither a scorer nor a verifier; valid are reward_model"),
+        ("rewards", None, {}, "--by 'rewards' is neither a scorer nor a verifier; valid are judge"),
         ("reward_model", None, {}, "needs --scorer-model"),
         ("majority", "m", {}, "--by majority asks no model"),
         ("math", "m", {}, "--by math asks no model"),
         ("judge", "m", {"url": "http://host"}, "asks no model in this process"),
-        ("reward_model", "m", {"batch": 3}, "scorer.batch: reward_model has no such setting; valid are batch_tokens"),
-        ("reward_model", "m", {"batch_tokens": "many"}, "scorer.batch_tokens: 'many' is not valid: it must be int"),
-        ("reward_model", "m", {"batch_tokens": True}, "it must be int"),
-        ("majority", None, {"x": 1}, "valid are none"),
+        ("reward_model", "m", {"batch": 3}, "scorer 'reward_model' has no option 'batch'; valid options: device"),
+        (
+            "reward_model",
+            "m",
+            {"batch_tokens": "many"},
+            "'many' is not valid: input should be a valid integer",
+        ),
+        ("reward_model", "m", {"batch_tokens": True}, "input should be a valid integer"),
+        ("majority", None, {"x": 1}, "valid options: none"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_drawn(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from star_rft.errors import RunFailure, UserError
-from star_rft.scorers import Endpoint, Judge
+from star_rft.scorers.judge import Endpoint, Judge
 from tests.scorers.traces import trace
 
 KEY = "secret-0123456789"

@@ -6,7 +6,7 @@ import pytest
 
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
-from star_rft.scorers import Judge, policy
+from star_rft.scorers.judge import Judge, policy
 from star_rft.types import Completion, Decoding, Request
 from tests.scorers.conftest import TINY
 from tests.scorers.traces import trace

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from star_rft.scorers import Majority, VerifierScorer
+from star_rft.scorers.majority import Majority
+from star_rft.scorers.verdict import VerifierScorer
 from star_rft.statistics import majority_at_k
 from star_rft.types import Trace
 from tests.scorers.traces import trace

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from star_rft.engines.hf.sampler import HFSampler
-from star_rft.scorers import Likelihood
+from star_rft.scorers.likelihood import Likelihood
 from star_rft.types import Decoding, Problem, Request, Trace
 from tests.scorers.conftest import TINY, save_tokenizer
 from tests.scorers.traces import of_many_lengths, too_long, trace

@@ -13,8 +13,8 @@ from star_rft import config as configs
 from star_rft.build import check_names
 from star_rft.errors import UserError
 from star_rft.ledger import Ledger
-from star_rft.scorers.registry import ScorerSettings, scored
-from star_rft.types import Problem, Trace
+from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_scorer, open_scorer, scored
+from star_rft.types import Problem, Scorer, Trace
 from tests.small_ledgers import ledger_of, sample, selection, verdict
 from tests.small_runs import MINIATURE
 from verifiers.types import Status
@@ -90,8 +90,9 @@ def test_what_has_no_score_is_unknown(tmp_path: Path) -> None:
     [
         ({"name": "reward_model"}, "needs a model"),
         ({"name": "majority", "threshold": 0.5}, "threshold is for decides"),
-        ({"name": "majority", "options": {"share": 1}}, "majority has no such setting"),
-        ({"name": "oracle"}, "reward_model"),
+        ({"name": "majority", "options": {"share": 1}}, "scorer 'majority' has no option 'share'; valid options: none"),
+        ({"name": "majorty"}, r"unknown scorer 'majorty' \(did you mean 'majority'\?\); valid: judge, likelihood, maj"),
+        ({"name": "nothing:here"}, "no module named 'nothing' can be imported"),
     ],
 )
 def test_a_scorer_that_cannot_be_meant_is_refused(scorer: dict[str, object], message: str) -> None:
@@ -118,3 +119,30 @@ def test_a_run_without_labels_trains_on_what_its_samples_agree_on(tmp_path: Path
     assert len(rows) == report.selected > 0
     assert all(score >= 0.5 for score, _ in rows)
     assert "score" in report.seconds
+
+
+class OwnScorer:
+    version = "1"
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
+        yield from (self.factor * len(trace.sample.text) for trace in traces)
+
+    def close(self) -> None:
+        pass
+
+
+def lengths(context: ScorerContext, *, factor: float = 1.0) -> Scorer:
+    return OwnScorer(factor)
+
+
+def test_a_scorer_of_a_users_own_takes_one_function_and_its_options_are_checked() -> None:
+    own = f"{__name__}:lengths"
+    check_scorer(own, {"factor": 2.0}, model=None)
+    with pytest.raises(UserError, match=r"option 'factor' of scorer .*: 'long' is not valid: input should be a valid"):
+        check_scorer(own, {"factor": "long"}, model=None)
+    opened = open_scorer(own, model=None, options={"factor": 2.0}, context=None)  # type: ignore[arg-type]
+    assert isinstance(opened, OwnScorer)
+    assert opened.factor == 2.0

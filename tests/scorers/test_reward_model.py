@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from star_rft.errors import RunFailure, UserError
 from star_rft.models import ModelError
-from star_rft.scorers import RewardModel
+from star_rft.scorers.reward_model import RewardModel
 from star_rft.types import Trace
 from tests.scorers.conftest import TINY, save_bert, save_reward_model, save_tokenizer
 from tests.scorers.traces import of_many_lengths, too_long, trace

@@ -1,0 +1,42 @@
+"""Agreement among a problem's own samples as their score: no model is needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from star_rft.scorers.registry import ScorerContext, scorer
+from star_rft.types import Scorer, Trace
+
+
+@scorer()
+def majority(_: ScorerContext) -> Scorer:
+    """The share of its problem's samples that give a trace's answer."""
+    return Majority()
+
+
+class Majority:
+    """The share of its problem's traces that give a trace's answer; None for a trace without one.
+
+    As in `statistics.majority_at_k`, answers that the verifier took for right are one answer, however they are
+    written. The share is of all traces of the problem that come in one call.
+    """
+
+    version = "1"
+
+    def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
+        for _, group in groupby(traces, key=lambda trace: trace.problem.id):
+            ballots = [_ballot(trace) for trace in group]
+            counts = Counter(ballots)
+            yield from (None if ballot is None else counts[ballot] / len(ballots) for ballot in ballots)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _ballot(trace: Trace) -> tuple[bool, str] | None:
+    answer = trace.verdict.answer
+    if answer is None:
+        return None
+    return (True, "") if trace.verdict.is_correct else (False, answer)

@@ -1,0 +1,189 @@
+"""The public surface: its names, what `Run` does when it is iterated over, read or dropped, and data in memory."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import star_rft
+import verifiers
+from star_rft.errors import RunError, UserError
+from tests.small_runs import MINIATURE
+
+NAMES = [
+    "Comparison",
+    "Completion",
+    "Config",
+    "Decoding",
+    "HeldOutScores",
+    "Interval",
+    "Problem",
+    "Progress",
+    "Request",
+    "RoundReport",
+    "Run",
+    "RunError",
+    "RunFailure",
+    "Sample",
+    "Sampler",
+    "Scorer",
+    "ScorerContext",
+    "Trace",
+    "UserError",
+    "Verdict",
+    "Verifier",
+    "compare",
+    "evaluate",
+    "export",
+    "fork",
+    "load_config",
+    "load_problems",
+    "open_run",
+    "paired",
+    "pass_at_k",
+    "rule",
+    "run",
+    "sample",
+    "scorer",
+    "verifier",
+]
+OF_VERIFIERS = [
+    "REASONS",
+    "STATUSES",
+    "Check",
+    "Pool",
+    "Reason",
+    "Status",
+    "Tally",
+    "UnknownOption",
+    "UnknownVerifier",
+    "Verdict",
+    "Verifier",
+    "VerifierError",
+    "WorkerLoadError",
+    "as_reward",
+    "averify_iter",
+    "extract",
+    "find_equations",
+    "find_program",
+    "get",
+    "names",
+    "register",
+    "score_file",
+    "verify",
+    "verify_iter",
+    "verify_many",
+]
+ROWS = [{"question": f"What is {a} + 1?", "answer": str(a + 1)} for a in range(8)]
+
+
+def test_these_are_the_public_names() -> None:
+    assert sorted(star_rft.__all__) == sorted(NAMES)
+    assert sorted(verifiers.__all__) == sorted(OF_VERIFIERS)
+    assert all(getattr(star_rft, name) is not None for name in NAMES)
+    assert all(getattr(verifiers, name) is not None for name in OF_VERIFIERS)
+
+
+def test_a_name_that_is_not_there_says_what_is() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'trian'; it gives Comparison"):
+        star_rft.trian  # noqa: B018
+
+
+def test_importing_it_and_listing_its_names_loads_nothing_heavy() -> None:
+    code = "import sys, star_rft; dir(star_rft); assert not {'torch', 'duckdb', 'numpy', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> dict[str, Any]:
+    return MINIATURE | {"run_dir": str(tmp_path / "run")}
+
+
+def test_a_run_yields_its_rounds_and_reads_what_it_left(small: dict[str, Any]) -> None:
+    run = star_rft.run(small)
+    assert repr(run) == f"<Run {small['run_dir']}: not begun>"
+    assert [report.round for report in run] == list(range(small["rounds"] + 1))
+    opened = star_rft.open_run(small["run_dir"])
+    assert opened.reports == run.reports == list(opened) == opened.result().reports
+    assert repr(opened).startswith(f"<Run {small['run_dir']}: finished, pass@1 ")
+    assert "\n" not in repr(opened)
+    traces = list(opened.traces("train", round_index=1))
+    ((counted,),) = opened.sql("select count(*) from traces where split = 'train' and round = $r", r=1).fetchall()
+    assert len(traces) == counted == len(opened.to_pandas("traces").query("split == 'train' and round == 1"))
+    assert {trace.problem.id for trace in traces} <= {problem.id for problem in opened.problems["train"]}
+    assert opened.config.sample.n == small["sample"]["n"]
+
+
+def test_a_run_that_was_opened_is_not_run_by_asking_for_its_result(small: dict[str, Any]) -> None:
+    next(iter(star_rft.run(small)))
+    opened = star_rft.open_run(small["run_dir"])
+    assert [report.round for report in opened] == [0]
+    with pytest.raises(RunError, match=r"is not finished \(round 1 of .*\), and was opened to read"):
+        opened.result()
+
+
+def test_a_run_that_is_dropped_unused_warns_and_one_that_was_used_or_opened_does_not(small: dict[str, Any]) -> None:
+    def drop() -> None:
+        star_rft.run(small)
+        gc.collect()
+
+    with pytest.warns(RuntimeWarning, match=r"nothing was run in .*: iterate over what star_rft\.run returns"):
+        drop()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = star_rft.run(small)
+        next(iter(run))
+        del run
+        star_rft.open_run(small["run_dir"])
+        gc.collect()
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run folder: it has no config"):
+        star_rft.open_run(tmp_path)
+
+
+def test_a_mistake_is_raised_by_run_itself_and_not_when_it_is_iterated_over(small: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"sample\.m"):
+        star_rft.run(small, {"sample.m": 3})
+
+
+def test_other_data_in_memory_is_another_run(small: dict[str, Any]) -> None:
+    """A run that goes on with other rows than it began with would mix two data sets without a word."""
+    dev, none = [{"question": "What is 50 + 1?", "answer": "51"}], {"rounds": 0}
+    star_rft.run(small, none, data={"train": ROWS, "dev": dev}).result()
+    again = star_rft.run(small, none, data={"train": iter(ROWS), "dev": iter(dev)})
+    assert len(again.result().problems["train"]) == len(ROWS)
+    with pytest.raises(RunError, match=r"begun with other settings.*data\.train\.source"):
+        star_rft.run(small, none, data={"train": ROWS[1:], "dev": dev}).result()
+
+
+def test_problems_in_memory_keep_their_ids_and_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    problems = star_rft.load_problems("word_problems", options={"n": 3}, split="dev")
+    traces = star_rft.sample("tiny", problems, n=2, overrides={"eval.max_tokens": 8})
+    assert len(traces) == 6
+    assert {(t.problem.id, t.problem.meta["steps"]) for t in traces} == {(p.id, p.meta["steps"]) for p in problems}
+
+
+def test_unlike_data_in_memory_is_evaluated_in_unlike_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = {"eval.max_tokens": 8}
+    first, other = (star_rft.evaluate("tiny", rows, k=[1], overrides=few) for rows in (ROWS[:2], ROWS[:3]))
+    assert (first.problems, other.problems) == (2, 3)
+
+
+def test_problems_come_from_a_file_rows_or_a_config(tmp_path: Path) -> None:
+    found = star_rft.load_problems(ROWS)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"question": "{row["question"]}", "answer": "{row["answer"]}"}}\n' for row in ROWS))
+    assert star_rft.load_problems(file) == found
+    config = star_rft.load_config(MINIATURE | {"data": {"train": str(file), "dev": str(file)}, "run_dir": "x"})
+    assert [problem.id for problem in star_rft.load_problems(config)] == [problem.id for problem in found]
+    assert star_rft.load_problems(found)[0].id == found[0].id
