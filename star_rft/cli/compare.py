@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from star_rft.cli.app import AsJson, app, example, results
 from star_rft.errors import UserError
+
+if TYPE_CHECKING:
+    from star_rft.experiments.compare import Comparison
 
 
 @app.command(epilog=example("star-rft compare runs/rft runs/star   or   star-rft compare runs/rft:0 runs/rft:2"))
@@ -26,7 +29,6 @@ def compare(
     Of a run, the model that its gate says to use. Runs that differ by their seed only count as one, over seeds.
     """
     from star_rft.experiments.compare import compare as comparison_of
-    from star_rft.report import comparison_tables
 
     if split not in (None, "dev", "test"):
         raise UserError(f"--split {split!r} must be dev or test")
@@ -34,7 +36,14 @@ def compare(
     if as_json:
         typer.echo(json.dumps(asdict(found)))
         return
-    measures = comparison_tables.shown_measures(found, all_of_them=k is not None)
+    show_comparison(found, all_of_them=k is not None)
+
+
+def show_comparison(found: Comparison, *, all_of_them: bool = False) -> None:
+    """Print a comparison: pass@1, and pass@k and maj@k of the largest k, or all measures."""
+    from star_rft.report import comparison_tables
+
+    measures = comparison_tables.shown_measures(found, all_of_them=all_of_them)
     console = results()
     console.print(comparison_tables.comparison_table(found, measures))
     for line in comparison_tables.comparison_lines(found):

@@ -22,6 +22,7 @@ from star_rft.cli.app import (
     write_report,
 )
 from star_rft.cli.interrupts import stop, stoppable
+from star_rft.errors import UserError
 
 if TYPE_CHECKING:
     from star_rft.config import Config
@@ -36,18 +37,38 @@ def run(
     config: ConfigOrRun,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option(help="Training seeds, 0,1,2: a run each, NAME-seed0 and so on, and a comparison.")
+    ] = None,
+    own_samples: Annotated[
+        bool, typer.Option("--own-samples", help="With --seeds: each run draws its own samples of round 1 too.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the whole loop; the same command resumes it. Ctrl-C stops it and says what is saved."""
-    from star_rft.build import open_run, settle
-    from star_rft.loop import run as run_rounds
+    from star_rft.build import settle
 
     settled = settle(config, overrides or ())
+    if seeds is not None:
+        _run_seeds(settled, _numbers(seeds), shares=not own_samples, is_dry=dry_run, as_json=as_json, quiet=quiet)
+        return
+    if own_samples:
+        raise UserError("--own-samples goes with --seeds")
     if dry_run:
         _show_plan(settled, as_json)
         return
-    page, reports = Page(settled.folder), []
+    reports, page = _run(settled, quiet)
+    _show_reports(reports, settled, as_json, page)
+
+
+def _run(settled: Config, quiet: bool) -> tuple[list[RoundReport], Page]:
+    """Run a config to its end with progress and a page; return its reports."""
+    from star_rft.build import open_run
+    from star_rft.loop import run as run_rounds
+
+    page = Page(settled.folder)
+    reports: list[RoundReport] = []
     with (
         stoppable(settled),
         progress_of(quiet, name=settled.name, rounds=settled.rounds) as progress,
@@ -63,7 +84,57 @@ def run(
                 if report.round < settled.rounds:
                     page.refresh()
         page.write()
-    _show_reports(reports, settled, as_json, page)
+    return reports, page
+
+
+def _run_seeds(settled: Config, seeds: list[int], *, shares: bool, is_dry: bool, as_json: bool, quiet: bool) -> None:
+    """Run a config with several seeds, each in a folder of its own, and compare what came of it with the start."""
+    from dataclasses import asdict
+
+    from star_rft import config as configs
+    from star_rft.cli.compare import show_comparison
+    from star_rft.experiments.compare import compare
+    from star_rft.experiments.fork import fork
+    from star_rft.runs.folder import RunFolder
+
+    runs = [_of_seed(settled, seed) for seed in seeds]
+    if is_dry:
+        for one in runs:
+            _show_plan(one, as_json)
+        return
+    first = RunFolder(runs[0].folder)
+    for one in runs:
+        if one is not runs[0] and shares:
+            one = one.model_copy(update={"forked_from": str(first.path)})
+        is_begun = (one.folder / "config.yaml").exists()
+        if is_begun and (was := configs.load(one.folder / "config.yaml").forked_from) != one.forked_from:
+            how = f"with the samples of {was}" if was else "with samples of its own"
+            raise UserError(f"{one.folder}: was begun {how}: use another name, or --own-samples as then")
+        if one.forked_from is not None and not is_begun:
+            own = {"seed": one.seed, "name": one.name, "run_dir": one.run_dir, "forked_from": one.forked_from}
+            fork(first, configs.load(first.config, own))
+        _run(one, quiet)
+    found = compare([f"{first.path}:0", *(str(one.folder) for one in runs)])
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    show_comparison(found)
+
+
+def _of_seed(settled: Config, seed: int) -> Config:
+    folder = settled.folder
+    place = folder.with_name(f"{folder.name}-seed{seed}")
+    return settled.model_copy(update={"seed": seed, "name": f"{settled.name}-seed{seed}", "run_dir": str(place)})
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(set(found)) < 2 or min(found) < 0 or len(set(found)) < len(found):
+        raise UserError(f"--seeds {text!r} must be two or more different whole numbers with commas, for example 0,1,2")
+    return found
 
 
 def _beginning(config: Config, finished: int) -> str:
