@@ -152,14 +152,12 @@ def select(folder: Path, traces: int) -> float:
     from star_rft.files import write_batches
     from star_rft.ledger import Ledger
     from star_rft.runs.folder import RunFolder
-    from star_rft.selection.select import select
+    from star_rft.selection.select import SelectionSpec, select
     from star_rft.stages.selection import BATCH
 
     def chosen() -> None:
         con = Ledger(folder).connect()
-        found = select(
-            con, round_index=ROUNDS, rounds="all", rules=made.RULES, weighting="uniform", seed=0, quarantines=True
-        )
+        found = select(con, SelectionSpec(made.RULES, quarantines=True), round_index=ROUNDS)
         write_batches(RunFolder(folder).selection(ROUNDS), found.traces.to_arrow_reader(BATCH))
 
     return _timed(chosen)

@@ -26,7 +26,7 @@ from star_rft.frontier.classes import classify
 from star_rft.ledger import FLAGGED, PROBLEMS, SAMPLES, VERDICTS, Ledger, described
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, selection_figures, train_figures, write_report
-from star_rft.selection.select import select
+from star_rft.selection.select import SelectionSpec, select
 from star_rft.types import Decoding, RoundReport
 
 RULES: list[Any] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
@@ -221,9 +221,7 @@ def _select(ledger: Ledger, run: RunFolder, round_index: int) -> None:
     con = ledger.connect()
     write_table(run.frontier(round_index), classify(con, through_round=round_index))
     con = ledger.connect()
-    chosen = select(
-        con, round_index=round_index, rounds="last", rules=RULES, weighting="uniform", seed=0, quarantines=True
-    )
+    chosen = select(con, SelectionSpec(RULES, rounds="last", quarantines=True), round_index=round_index)
     write_table(run.selection(round_index), chosen.traces.to_arrow_table())
     write_table(run.preferences(round_index), chosen.preferences.to_arrow_table())
     con = ledger.connect()

@@ -130,11 +130,11 @@ def _in_process(folder: Path) -> dict[str, float]:
 
 
 def timed_selection(folder: Path) -> dict[str, float]:
-    from star_rft.selection.select import select
+    from star_rft.selection.select import SelectionSpec, select
 
     ledger = Ledger(folder)
     began = time.perf_counter()
-    chosen = select(ledger.connect(), round_index=1, rounds="all", rules=RULES, weighting="per_problem", seed=0)
+    chosen = select(ledger.connect(), SelectionSpec(RULES, weighting="per_problem"), round_index=1)
     table = chosen.traces.to_arrow_table()
     write_table(folder / "selection.parquet", table)
     return {

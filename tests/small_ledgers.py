@@ -11,7 +11,7 @@ from star_rft.files import write_table
 from star_rft.frontier.classes import classify
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from star_rft.selection.select import Selection, select
+from star_rft.selection.select import Selection, SelectionSpec, select
 from star_rft.types import Problem, Sample, Split
 from verifiers.types import Reason, Status, Verdict
 
@@ -88,8 +88,8 @@ def everything(ledger: Ledger) -> list[tuple[Any, ...]]:
 
 def selection(ledger: Ledger, *rules: Any, **options: Any) -> Selection:
     """What the rules select in round 1 from the traces of all rounds, unless the options say otherwise."""
-    defaults: dict[str, Any] = {"round_index": 1, "rounds": "all", "weighting": "uniform", "seed": 0}
-    return select(ledger.connect(), rules=rules, **defaults | options)
+    round_index = options.pop("round_index", 1)
+    return select(ledger.connect(), SelectionSpec(rules, **options), round_index=round_index)
 
 
 def finish_round(ledger: Ledger, round_index: int, *, rounds: str = "last") -> None:

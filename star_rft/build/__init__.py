@@ -46,8 +46,8 @@ from star_rft.sampling.rollout import Rollout, check_prompts
 from star_rft.sampling.scheduler import Scheduler
 from star_rft.sampling.temperature_search import TemperatureSearch
 from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_scorer, open_scorer
+from star_rft.selection.select import SelectionSpec, dedup_key
 from star_rft.selection.select import check as check_rules
-from star_rft.selection.select import dedup_key
 from star_rft.stages.evaluation import EvaluationStage
 from star_rft.stages.metrics import KLSettings, RoundMetrics
 from star_rft.stages.sampling import SamplingStage
@@ -55,7 +55,7 @@ from star_rft.stages.selection import SelectionStage
 from star_rft.stages.trackers import Trackers, open_trackers
 from star_rft.stages.trackers import check as check_trackers
 from star_rft.stages.training import TrainingStage, WarmStart
-from star_rft.training.dataset import SampleOrigin
+from star_rft.training.dataset import Mixture, SampleOrigin
 from star_rft.training.distributed.launch import config_file
 from star_rft.training.schedule import RoundTraining
 from star_rft.types import Model, Problem, Scorer, Split
@@ -212,9 +212,8 @@ def _stages(
         ),
         selection=SelectionStage(
             context=context,
-            settings=_select_with(config),
+            spec=_selection_spec(config),
             own=policy_sample_indices(config),
-            scorer_decides=config.scorer is not None and config.scorer.decides,
             second=partial(_second, config),
         ),
         training=TrainingStage(
@@ -224,7 +223,7 @@ def _stages(
             sources=sources,
             round_training=RoundTraining(supervised_of(config), preference_of(config)),
             warm_start=WarmStart(fit_of(config, config.warm_start), warm_start) if config.warm_start else None,
-            mixture=_mixture(config),
+            mixture=mixture_of(config),
             tracking=tracking,
         ),
         evaluation=EvaluationStage(
@@ -276,17 +275,19 @@ def _tracking(folder: RunFolder, config: Config) -> Trackers:
     return open_trackers(config.report_to, folder=folder.tracking, run=config.name, settings=settings)
 
 
-def _select_with(config: Config) -> dict[str, Any]:
-    return {
-        "rounds": config.select.rounds,
-        "rules": config.select.rules,
-        "weighting": config.train.weighting if config.train else "uniform",
-        "seed": config.seed,
-    }
+def _selection_spec(config: Config) -> SelectionSpec:
+    return SelectionSpec(
+        rules=tuple(config.select.rules),
+        rounds=config.select.rounds,
+        weighting=config.train.weighting if config.train else "uniform",
+        seed=config.seed,
+        scorer_decides=config.scorer is not None and config.scorer.decides,
+        quarantines=quarantines(config),
+    )
 
 
-def _mixture(config: Config) -> dict[str, float]:
-    return {"reference_share": config.select.reference_solutions, "mix": config.train.mix if config.train else 0.0}
+def mixture_of(config: Config) -> Mixture:
+    return Mixture(config.select.reference_solutions, config.train.mix if config.train else 0.0)
 
 
 def _metrics(
@@ -301,7 +302,7 @@ def _metrics(
         sampling=held_out_sampling_of(config),
         gate=_gate(config),
         kl=KLSettings(config.eval.kl_traces, loading),
-        mixture=_mixture(config),
+        mixture=mixture_of(config),
         anchor=warm_start,
     )
 

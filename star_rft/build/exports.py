@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.build import quarantines, settle, told
+from star_rft.build import mixture_of, quarantines, settle, told
 from star_rft.build.sampling import policy_sample_indices, prompter_of, train_decodings
 from star_rft.config import Config
 from star_rft.data import read_problems
@@ -19,7 +19,7 @@ from star_rft.ledger import Ledger
 from star_rft.progress import Progress
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import chosen_rounds
-from star_rft.training.dataset import SampleOrigin
+from star_rft.training.dataset import CorpusSpec, SampleOrigin
 from star_rft.types import Model
 
 if TYPE_CHECKING:
@@ -120,13 +120,18 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
     prompter = prompter_of(config, _tokenizer_home(folder, config, rounds))
     return Material(
         con=con,
-        problems={problem.id: problem for problem in read_problems(folder.problems)["train"]},
-        anchor=read_problems(folder.warm_start_problems)["train"],
-        prompter=prompter,
-        origin=SampleOrigin(
-            stops=prompter.stops(train_decodings(config)[0]),
-            foreign=foreign_models(con, policy_sample_indices(config)),
+        spec=CorpusSpec(
+            problems={problem.id: problem for problem in read_problems(folder.problems)["train"]},
+            prompter=prompter,
+            origin=SampleOrigin(
+                stops=prompter.stops(train_decodings(config)[0]),
+                foreign=foreign_models(con, policy_sample_indices(config)),
+            ),
+            seed=config.seed,
+            mixture=mixture_of(config),
+            anchor=read_problems(folder.warm_start_problems)["train"],
         ),
+        prompter=prompter,
         quarantines=quarantines(config),
     )
 

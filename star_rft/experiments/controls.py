@@ -23,7 +23,7 @@ from star_rft.loop import sample_round
 from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 from star_rft.runs.reports import read_report, round_to_use
 from star_rft.runs.timing import Timeline, Timing
-from star_rft.selection.select import select
+from star_rft.selection.select import SelectionSpec, select
 from star_rft.training.dataset import corpus, reference_examples
 from star_rft.training.options import FitReport
 from star_rft.training.schedule import Places
@@ -226,22 +226,23 @@ def _examples(stages: Stages, home: RunFolder, *, name: str, round_index: int, s
         return reference_examples(with_solution, prompter=stages.training.prompter)
     con, path = stages.context.ledger.connect(), home.selection(round_index)
     if not path.exists():
-        _select(
-            con, path, settings=stages.selection.settings_of(round_index), name=name, round_index=round_index, seed=seed
-        )
+        _select(con, path, spec=stages.selection.spec_of(round_index), name=name, round_index=round_index, seed=seed)
     con.read_parquet(str(path)).create_view("selection", replace=True)
-    return corpus(con, **stages.training.corpus_settings(round_index))
+    return corpus(con, stages.training.corpus_spec(round_index), round_index=round_index)
 
 
 def _select(
-    con: duckdb.DuckDBPyConnection, path: Path, *, settings: Mapping[str, Any], name: str, round_index: int, seed: int
+    con: duckdb.DuckDBPyConnection, path: Path, *, spec: SelectionSpec, name: str, round_index: int, seed: int
 ) -> None:
     """Exchange what the round's rules select. A score says who is right, so random traces are not weighed by it."""
-    rules = [*settings["rules"], {"control": DRAWN_FROM[name]}]
-    is_blind = name == "random" and settings["weighting"] == "score"
-    weighting = "uniform" if is_blind else settings["weighting"]
-    chosen = select(con, round_index=round_index, **{**settings, "rules": rules, "weighting": weighting, "seed": seed})
-    write_table(path, chosen.traces.to_arrow_table())
+    is_blind = name == "random" and spec.weighting == "score"
+    own = replace(
+        spec,
+        rules=(*spec.rules, {"control": DRAWN_FROM[name]}),
+        weighting="uniform" if is_blind else spec.weighting,
+        seed=seed,
+    )
+    write_table(path, select(con, own, round_index=round_index).traces.to_arrow_table())
 
 
 def _train_at_once(stages: Stages, home: RunFolder, *, round_index: int, seed: int, open_run: OpenAtOnce) -> Cost:

@@ -26,12 +26,10 @@ from star_rft.exports.rows import (
     compared,
     count_of_pairs,
     imitated,
-    quarantined,
     set_against_incorrect,
 )
 from star_rft.progress import Progress
 from star_rft.runs.folder import RunFolder
-from star_rft.training.dataset import mixture
 
 if TYPE_CHECKING:
     import duckdb
@@ -159,36 +157,33 @@ def _examples(work: Work, name: str) -> File:
         raise RunError(
             f"{work.folder.path}: trains on preferences only (train: null), so there are no examples: --format dpo"
         )
-    share = {"reference_share": config["select"]["reference_solutions"], "mix": config["train"]["mix"]}
-    more = {"seed": config["seed"], "max_tokens": config["train"]["max_tokens"], "tally": work.tally}
+    more = {"max_tokens": config["train"]["max_tokens"], "tally": work.tally}
 
     def items() -> Iterator[ExampleRow]:
         for number in work.job.rounds:
-            yield from imitated(material, round_index=number, **share, **more)
+            yield from imitated(material, round_index=number, **more)
 
     layout = for_examples(
         work.job.tool,
         material.prompter,
-        stops=material.origin.stops,
+        stops=material.spec.origin.stops,
         joined=work.job.format == "hub-folder",
         tokens=work.job.tokens and work.job.format == "sft",
     )
-    total = sum(_count_of_examples(material, number, **share) for number in work.job.rounds)
+    total = sum(_count_of_examples(material, number) for number in work.job.rounds)
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
     if not rows:
         raise RunError(f"{work.folder.path}: round {work.rounds}: nothing was selected, so nothing was trained on")
     return describe.examples_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
 
 
-def _count_of_examples(material: Material, round_index: int, *, reference_share: float, mix: float) -> int:
+def _count_of_examples(material: Material, round_index: int) -> int:
     query = "select count(*) from selection where in_round = ? and is_selected"
     ((selected,),) = material.con.execute(query, [round_index]).fetchall()
-    out = quarantined(material, round_index)
-    anchor = sum(problem.id not in out for problem in material.anchor)
-    problems = sum(problem not in out for problem in material.problems)
-    return int(selected) + sum(
-        mixture(selected, problems=problems, reference_share=reference_share, anchor=anchor, mix=mix)
-    )
+    spec = material.of_round(round_index)
+    anchor = sum(problem.id not in spec.quarantined for problem in spec.anchor)
+    problems = sum(problem not in spec.quarantined for problem in spec.problems)
+    return int(selected) + sum(spec.mixture.counts(selected, problems=problems, anchor=anchor))
 
 
 def _preferences(work: Work, name: str) -> File:
@@ -205,7 +200,7 @@ def _preferences(work: Work, name: str) -> File:
     layout = for_preferences(
         work.job.tool,
         material.prompter,
-        stops=material.origin.stops,
+        stops=material.spec.origin.stops,
         tokens=work.job.tokens and work.job.format == "dpo",
     )
     rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from star_rft.data import Prompter
 from star_rft.selection.candidates import candidates
 from star_rft.selection.preferences import rank
-from star_rft.training.dataset import Row, SampleOrigin, completion_of, ranked, rows
+from star_rft.training.dataset import CorpusSpec, Row, completion_of, ranked, rows
 from star_rft.types import Problem
 
 if TYPE_CHECKING:
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What turns the rows of a run into text. `anchor` is the warm start's data."""
+    """What turns the rows of a run into text. `quarantines`: suspected label errors were left out of its training."""
 
     con: duckdb.DuckDBPyConnection
-    problems: Mapping[str, Problem]
-    anchor: Sequence[Problem]
+    spec: CorpusSpec
     prompter: Prompter
-    origin: SampleOrigin
     quarantines: bool
+
+    def of_round(self, round_index: int) -> CorpusSpec:
+        """Return what a round's training set was made of."""
+        return replace(self.spec, quarantined=quarantined(self, round_index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +81,10 @@ class Tally:
         return self.weights not in (set(), {1.0})
 
 
-def imitated(
-    material: Material,
-    *,
-    round_index: int,
-    reference_share: float,
-    mix: float,
-    seed: int,
-    max_tokens: int,
-    tally: Tally,
-) -> Iterator[ExampleRow]:
+def imitated(material: Material, *, round_index: int, max_tokens: int, tally: Tally) -> Iterator[ExampleRow]:
     """Yield what a round's supervised training saw, in the order of its corpus."""
-    asked, stops = _asked(material.prompter), material.origin.stops
-    found = rows(
-        material.con,
-        round_index=round_index,
-        problems=material.problems,
-        prompter=material.prompter,
-        reference_share=reference_share,
-        anchor=material.anchor,
-        mix=mix,
-        seed=seed,
-        origin=material.origin,
-        quarantined=quarantined(material, round_index),
-    )
+    asked, stops = _asked(material.prompter), material.spec.origin.stops
+    found = rows(material.con, material.of_round(round_index), round_index=round_index)
     for row in found:
         prompt, length = asked(row.problem)
         tokens = len(completion_of(row, material.prompter, stops))
@@ -115,14 +97,8 @@ def imitated(
 
 def compared(material: Material, *, round_index: int, max_tokens: int | None, tally: Tally) -> Iterator[PreferenceRow]:
     """Yield every pair of unequal scores of a round's preferences: what DPO and RSO train on, and RRHF's lists hold."""
-    asked, stops = _asked(material.prompter), material.origin.stops
-    for places in ranked(
-        material.con,
-        round_index=round_index,
-        problems=material.problems,
-        prompter=material.prompter,
-        origin=material.origin,
-    ):
+    asked, stops = _asked(material.prompter), material.spec.origin.stops
+    for places in ranked(material.con, material.spec, round_index=round_index):
         problem = places[0][1].problem
         prompt, length = asked(problem)
         sized = [(score, row, len(completion_of(row, material.prompter, stops))) for score, row in places]

@@ -26,6 +26,23 @@ def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectionSpec:
+    """How a round selects.
+
+    `rules` are applied left to right. `rounds` says whose traces may be selected, `all` or `last`; `weighting` is
+    `uniform`, `per_problem` or `score`. `scorer_decides`: the scorer's verdict counts in place of the verifier's.
+    `quarantines`: suspected label errors are left out before the rules.
+    """
+
+    rules: Sequence[str | Mapping[str, Any]]
+    rounds: str = "all"
+    weighting: str = "uniform"
+    seed: int = 0
+    scorer_decides: bool = False
+    quarantines: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """`traces` as `candidates.as_selection` describes them; `preferences` its lists, best place first."""
 
@@ -33,26 +50,18 @@ class Selection:
     preferences: duckdb.DuckDBPyRelation
 
 
-def select(
-    con: duckdb.DuckDBPyConnection,
-    *,
-    round_index: int,
-    rounds: str,
-    rules: Sequence[str | Mapping[str, Any]],
-    weighting: str,
-    seed: int,
-    scorer_decides: bool = False,
-    quarantines: bool = False,
-) -> Selection:
-    """Apply the rules of one round, left to right; label errors are left out before them."""
-    calls = bound(rules)
-    pool = candidates(con, round_index=round_index, rounds=rounds, seed=seed, scorer_decides=scorer_decides)
-    if quarantines:
+def select(con: duckdb.DuckDBPyConnection, spec: SelectionSpec, *, round_index: int) -> Selection:
+    """Select from the traces of a round, and of those before it where the spec says so."""
+    calls = bound(spec.rules)
+    pool = candidates(
+        con, round_index=round_index, rounds=spec.rounds, seed=spec.seed, scorer_decides=spec.scorer_decides
+    )
+    if spec.quarantines:
         of_class = f"select problem_id from frontier where in_round = {int(round_index)} and class = 'label_error'"
         pool.drop(f"problem_id in ({of_class})", "'quarantined'")
     for call in calls:
         call(pool)
-    traces = as_selection(pool, weighting=weighting)
+    traces = as_selection(pool, weighting=spec.weighting)
     return Selection(
         traces, con.sql(f"select {int(round_index)}::integer as in_round, * from ranked order by preference, place")
     )

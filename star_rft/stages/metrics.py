@@ -16,7 +16,7 @@ from star_rft.evaluation.kl import kl_to_base, length_change, own_samples, refer
 from star_rft.runs.reports import frontier_figures, is_ended, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
-from star_rft.training.dataset import mixture
+from star_rft.training.dataset import Mixture
 from star_rft.types import HeldOutScores, Model, Problem, RoundReport, Split
 
 
@@ -40,7 +40,7 @@ class RoundMetrics:
     sampling: HeldOutSampling
     gate: Gate | None
     kl: KLSettings
-    mixture: Mapping[str, float]
+    mixture: Mixture
     anchor: Sequence[Problem]
 
     def report(self, round_index: int, policy: Model) -> RoundReport:
@@ -78,7 +78,7 @@ class RoundMetrics:
         figures |= frontier_figures(con, round_index=round_index)
         anchor = sum(problem.id not in quarantined for problem in self.anchor)
         with_solution = sum(problem.id not in quarantined for problem in problems)
-        references, anchors = mixture(figures["selected"], problems=with_solution, anchor=anchor, **self.mixture)
+        references, anchors = self.mixture.counts(figures["selected"], problems=with_solution, anchor=anchor)
         figures |= {
             "reference_solutions": references,
             "anchor": anchors,

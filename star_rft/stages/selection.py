@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from star_rft.evaluation.trace_audit import flagged_traces
 from star_rft.files import write_batches, write_table
@@ -15,22 +14,21 @@ from star_rft.ledger import PREFERENCES
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.writer import VerifierPool
-from star_rft.selection.select import select
+from star_rft.selection.select import SelectionSpec, select
 
 BATCH = 100_000  # rows of a selection in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionStage:
-    """How a round selects. `settings` are options of `selection.select.select`; `own` are the policy's samples.
+    """How a round selects. `own` are the indices of the policy's samples.
 
     `second` opens the verifier that judges selected traces once more, where there is one.
     """
 
     context: RunContext
-    settings: Mapping[str, Any]
+    spec: SelectionSpec
     own: range
-    scorer_decides: bool
     second: Callable[[], AbstractContextManager[VerifierPool | None]]
 
     def classify(self, round_index: int) -> None:
@@ -42,14 +40,14 @@ class SelectionStage:
                 con = context.ledger.connect()
                 write_table(path, classify(con, through_round=round_index, own=self.own, reviews=found))
 
-    def settings_of(self, round_index: int) -> dict[str, Any]:
+    def spec_of(self, round_index: int) -> SelectionSpec:
         """Return how the traces of a round are selected: by the config, and by what was found for this round."""
-        settings = dict(self.settings)
         found = temperature_search.chosen(self.context.folder.temperature_search(round_index))
         if found and found["threshold"] is not None:
             # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
-            settings["rules"] = [*settings["rules"][:1], {"threshold": found["threshold"]}, *settings["rules"][1:]]
-        return settings | {"scorer_decides": self.scorer_decides, "quarantines": self.context.quarantines}
+            first, *others = self.spec.rules
+            return replace(self.spec, rules=(first, {"threshold": found["threshold"]}, *others))
+        return self.spec
 
     def select(self, round_index: int) -> None:
         """Write which traces are selected, which are set against which, and which may be right by luck."""
@@ -58,7 +56,7 @@ class SelectionStage:
         if path.exists() and flagged_path.exists():
             return
         with context.timing.timed(round_index, "select"):
-            chosen = select(context.ledger.connect(), round_index=round_index, **self.settings_of(round_index))
+            chosen = select(context.ledger.connect(), self.spec_of(round_index), round_index=round_index)
             write_batches(
                 context.folder.preferences(round_index), chosen.preferences.to_arrow_reader(BATCH), PREFERENCES
             )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from star_rft.data import Prompter
 from star_rft.runs.folder import float32_of
@@ -12,7 +11,7 @@ from star_rft.runs.reports import read_report, round_to_use
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
 from star_rft.stages.trackers import Trackers
-from star_rft.training.dataset import SampleOrigin, corpus, preferences, reference_examples
+from star_rft.training.dataset import CorpusSpec, Mixture, SampleOrigin, corpus, preferences, reference_examples
 from star_rft.training.schedule import Fit, Places, RoundTraining, TrainingJob
 from star_rft.types import Example, Model, Preference, Problem, RoundReport
 
@@ -35,7 +34,7 @@ class TrainingStage:
     sources: Sequence[Source]
     round_training: RoundTraining
     warm_start: WarmStart | None
-    mixture: Mapping[str, float]
+    mixture: Mixture
     tracking: Trackers
 
     def start(self) -> Model:
@@ -80,30 +79,23 @@ class TrainingStage:
 
     def examples(self, round_index: int) -> list[Example]:
         """Return what a round's supervised training imitates, in a fixed order."""
-        return corpus(self.context.ledger.connect(), **self.corpus_settings(round_index))
+        return corpus(self.context.ledger.connect(), self.corpus_spec(round_index), round_index=round_index)
 
     def preferences(self, round_index: int) -> list[Preference]:
         """Return what a round's preference training compares, in a fixed order."""
-        return preferences(self.context.ledger.connect(), **self.material(round_index))
+        return preferences(self.context.ledger.connect(), self.corpus_spec(round_index), round_index=round_index)
 
-    def corpus_settings(self, round_index: int) -> dict[str, Any]:
-        """Return the options of `training.dataset.corpus` for a round."""
-        return {
-            "anchor": () if self.warm_start is None else self.warm_start.problems,
-            "seed": self.context.seed,
-            "quarantined": self.context.quarantined(round_index),
-            **self.material(round_index),
-            **self.mixture,
-        }
-
-    def material(self, round_index: int) -> dict[str, Any]:
-        """Return what turns the rows of a round into examples and preferences."""
-        return {
-            "round_index": round_index,
-            "problems": {problem.id: problem for problem in self.context.train_problems},
-            "prompter": self.prompter,
-            "origin": self.origin(),
-        }
+    def corpus_spec(self, round_index: int) -> CorpusSpec:
+        """Return what a round's training set is made of."""
+        return CorpusSpec(
+            problems={problem.id: problem for problem in self.context.train_problems},
+            prompter=self.prompter,
+            origin=self.origin(),
+            seed=self.context.seed,
+            mixture=self.mixture,
+            anchor=() if self.warm_start is None else self.warm_start.problems,
+            quarantined=self.context.quarantined(round_index),
+        )
 
     def origin(self) -> SampleOrigin:
         """Return how train samples were drawn, as far as training on them depends on it."""

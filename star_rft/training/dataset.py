@@ -69,51 +69,59 @@ class SampleOrigin:
     is_one_prompt: bool = False
 
 
-def corpus(con: duckdb.DuckDBPyConnection, *, prompter: PrompterLike, **options: Any) -> list[Example]:
-    """Build the training set of a round, in a fixed order: the examples of its `rows`, whose options it takes."""
-    origin: SampleOrigin = options["origin"]
-    found = rows(con, prompter=prompter, **options)
-    return [example_of(row, prompter=prompter, stops=origin.stops) for row in found]
-
-
-def rows(
-    con: duckdb.DuckDBPyConnection,
-    *,
-    round_index: int,
-    problems: Mapping[str, Problem],
-    prompter: PrompterLike,
-    reference_share: float,
-    anchor: Sequence[Problem],
-    mix: float,
-    seed: int,
-    origin: SampleOrigin,
-    quarantined: Collection[str] = (),
-) -> Iterator[Row]:
-    """Yield what a round trains on, in a fixed order. A hinted trace is trained on without its hint.
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """What is added to a round's selected traces.
 
     `reference_share` is the share of the problems whose reference solution is added; `mix` the share of the whole set
-    that is drawn, without replacement and anew each round, from `anchor`. The reference solutions of
-    `quarantined` problems are left out of both.
+    that is drawn, without replacement and anew each round, from the anchor.
     """
+
+    reference_share: float = 0.0
+    mix: float = 0.0
+
+    def counts(self, selected: int, *, problems: int, anchor: int) -> tuple[int, int]:
+        """Return how many reference solutions and how many examples of the anchor go with so many selected traces."""
+        references = round(self.reference_share * problems)
+        return references, min(anchor, round(self.mix / (1 - self.mix) * (selected + references)))
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSpec:
+    """What a run's training sets are made of: problems by id, how they are rendered, and how traces were sampled.
+
+    `anchor` are solved problems that `mixture` adds from. The reference solutions of `quarantined` problems are left
+    out of both.
+    """
+
+    problems: Mapping[str, Problem]
+    prompter: PrompterLike
+    origin: SampleOrigin = SampleOrigin()
+    seed: int = 0
+    mixture: Mixture = Mixture()
+    anchor: Sequence[Problem] = ()
+    quarantined: Collection[str] = ()
+
+
+def corpus(con: duckdb.DuckDBPyConnection, spec: CorpusSpec, *, round_index: int) -> list[Example]:
+    """Build the training set of a round, in a fixed order: the examples of its `rows`."""
+    found = rows(con, spec, round_index=round_index)
+    return [example_of(row, prompter=spec.prompter, stops=spec.origin.stops) for row in found]
+
+
+def rows(con: duckdb.DuckDBPyConnection, spec: CorpusSpec, *, round_index: int) -> Iterator[Row]:
+    """Yield what a round trains on, in a fixed order. A hinted trace is trained on without its hint."""
     selected = 0
-    for row in _selected(con, round_index=round_index, problems=problems, origin=origin):
+    for row in _selected(con, spec, round_index=round_index):
         selected += 1
         yield row
-    with_solution = [problem_id for problem_id in problems if problem_id not in quarantined]
-    by_id = {problem.id: problem for problem in anchor if problem.id not in quarantined}
-    references, anchors = mixture(
-        selected, problems=len(with_solution), reference_share=reference_share, anchor=len(by_id), mix=mix
-    )
-    for problem_id in _draw(with_solution, references, "gold", seed):
-        yield Row("reference", problems[problem_id], prompter.target(problems[problem_id]))
-    for problem_id in _draw(list(by_id), anchors, "anchor", seed, round_index):
-        yield Row("anchor", by_id[problem_id], prompter.target(by_id[problem_id]))
-
-
-def mixture(selected: int, *, problems: int, reference_share: float, anchor: int, mix: float) -> tuple[int, int]:
-    """Return how many reference solutions and how many examples of the anchor go with so many selected traces."""
-    references = round(reference_share * problems)
-    return references, min(anchor, round(mix / (1 - mix) * (selected + references)))
+    with_solution = [problem_id for problem_id in spec.problems if problem_id not in spec.quarantined]
+    by_id = {problem.id: problem for problem in spec.anchor if problem.id not in spec.quarantined}
+    references, anchors = spec.mixture.counts(selected, problems=len(with_solution), anchor=len(by_id))
+    for problem_id in _draw(with_solution, references, "gold", spec.seed):
+        yield Row("reference", spec.problems[problem_id], spec.prompter.target(spec.problems[problem_id]))
+    for problem_id in _draw(list(by_id), anchors, "anchor", spec.seed, round_index):
+        yield Row("anchor", by_id[problem_id], spec.prompter.target(by_id[problem_id]))
 
 
 def reference_examples(problems: Sequence[Problem], *, prompter: PrompterLike) -> list[Example]:
@@ -122,31 +130,17 @@ def reference_examples(problems: Sequence[Problem], *, prompter: PrompterLike) -
     ]
 
 
-def preferences(
-    con: duckdb.DuckDBPyConnection,
-    *,
-    round_index: int,
-    problems: Mapping[str, Problem],
-    prompter: PrompterLike,
-    origin: SampleOrigin,
-) -> list[Preference]:
+def preferences(con: duckdb.DuckDBPyConnection, spec: CorpusSpec, *, round_index: int) -> list[Preference]:
     """Build what a round's objective compares, in a fixed order."""
     found = []
-    for places in ranked(con, round_index=round_index, problems=problems, prompter=prompter, origin=origin):
-        examples = [example_of(row, prompter=prompter, stops=origin.stops) for _, row in places]
+    for places in ranked(con, spec, round_index=round_index):
+        examples = [example_of(row, prompter=spec.prompter, stops=spec.origin.stops) for _, row in places]
         completions = tuple(example.completion_ids for example in examples)
         found.append(Preference(examples[0].prompt_ids, completions, tuple(score for score, _ in places)))
     return found
 
 
-def ranked(
-    con: duckdb.DuckDBPyConnection,
-    *,
-    round_index: int,
-    problems: Mapping[str, Problem],
-    prompter: PrompterLike,
-    origin: SampleOrigin,
-) -> Iterator[list[tuple[float, Row]]]:
+def ranked(con: duckdb.DuckDBPyConnection, spec: CorpusSpec, *, round_index: int) -> Iterator[list[tuple[float, Row]]]:
     """Yield the places of one preference after the other, best first, with their scores.
 
     A place without a sample is the reference solution.
@@ -158,28 +152,24 @@ def ranked(
     )
     places = (place for batch in batches(con, query) for place in batch)
     for _, preference in groupby(places, key=lambda place: place["preference"]):
-        yield [(float(place["score"]), _placed(place, problems, prompter, origin)) for place in preference]
+        yield [(float(place["score"]), _placed(place, spec)) for place in preference]
 
 
-def _placed(
-    place: Mapping[str, Any], problems: Mapping[str, Problem], prompter: PrompterLike, origin: SampleOrigin
-) -> Row:
-    problem = problems[place["problem_id"]]
+def _placed(place: Mapping[str, Any], spec: CorpusSpec) -> Row:
+    problem = spec.problems[place["problem_id"]]
     if place["text"] is None:
-        return Row("reference", problem, prompter.target(problem))
-    return _trace(place, problem, origin)
+        return Row("reference", problem, spec.prompter.target(problem))
+    return _trace(place, problem, spec.origin)
 
 
-def _selected(
-    con: duckdb.DuckDBPyConnection, *, round_index: int, problems: Mapping[str, Problem], origin: SampleOrigin
-) -> Iterator[Row]:
+def _selected(con: duckdb.DuckDBPyConnection, spec: CorpusSpec, *, round_index: int) -> Iterator[Row]:
     query = (
         f"select s.problem_id, s.sample_id, {_OF_SAMPLE}, sel.weight"
         " from selection sel join samples s using (sample_id)"
         f" where sel.in_round = {int(round_index)} and sel.is_selected order by s.problem_id, s.sample_id"
     )
     for batch in batches(con, query):
-        yield from (_trace(found, problems[found["problem_id"]], origin, found["weight"]) for found in batch)
+        yield from (_trace(found, spec.problems[found["problem_id"]], spec.origin, found["weight"]) for found in batch)
 
 
 def _trace(found: Mapping[str, Any], problem: Problem, origin: SampleOrigin, weight: float = 1.0) -> Row:

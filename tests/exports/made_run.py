@@ -17,7 +17,7 @@ from star_rft.ledger import PREFERENCES, Ledger
 from star_rft.models import ASSETS, CHATML
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import write_report
-from star_rft.selection.select import select
+from star_rft.selection.select import SelectionSpec, select
 from star_rft.types import Decoding, Problem, RoundReport, Sample
 from tests.small_ledgers import commit, sample, verdict
 from verifiers.types import Verdict
@@ -76,15 +76,9 @@ def make_run(path: Path, model: Path = ASSETS / "tiny", **changes: Any) -> Path:
     commit(ledger, "u0", traces(AutoTokenizer.from_pretrained(model)))
     con = Ledger(path).connect()
     write_table(folder.frontier(1), classify(con, through_round=1, own=range(4), reviews={"suspect": False}))
-    chosen = select(
-        Ledger(path).connect(),
-        round_index=1,
-        rounds="all",
-        rules=config.select.rules,
-        weighting=config.train.weighting if config.train else "uniform",
-        seed=0,
-        quarantines=True,
-    )
+    weighting = config.train.weighting if config.train else "uniform"
+    spec = SelectionSpec(config.select.rules, weighting=weighting, quarantines=True)
+    chosen = select(Ledger(path).connect(), spec, round_index=1)
     write_table(folder.preferences(1), chosen.preferences.to_arrow_table().cast(PREFERENCES))
     write_table(folder.selection(1), chosen.traces.to_arrow_table())
     return path

@@ -17,7 +17,7 @@ from star_rft.errors import UserError
 from star_rft.exports.rows import set_against_incorrect
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
-from star_rft.selection.select import select
+from star_rft.selection.select import SelectionSpec, select
 from tests.exports.calling import export, lines, snippet, trained_by_trl
 from tests.exports.made_run import CONFIG
 
@@ -60,7 +60,7 @@ def test_where_nothing_was_compared_selected_traces_meet_incorrect_ones(plain: P
 def test_the_pairs_are_those_that_the_rule_makes(plain: Path) -> None:
     con = Ledger(plain).connect()
     rules = [*CONFIG["select"]["rules"], {"pairs": {"limit": 2}}]
-    made = select(con, round_index=1, rounds="all", rules=rules, weighting="uniform", seed=0, quarantines=True)
+    made = select(con, SelectionSpec(rules, quarantines=True), round_index=1)
     expected = made.preferences.fetchall()
     set_against_incorrect(con, rounds=[1], candidates_of="all", seed=0, limit=2, scorer_decides=False)
     assert con.sql("select * from preferences order by preference, place").fetchall() == expected != []
