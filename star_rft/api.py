@@ -1,4 +1,4 @@
-"""What a user of the library calls. `star_rft` gives these names; importing it loads none of this."""
+"""The public functions of the library and the class `Run`; `star_rft` loads them on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DuckDB in memory, the same in a script, a terminal and a notebook."""
+"""DuckDB in memory with the same behaviour in a script, a terminal and a notebook."""
 
 from __future__ import annotations
 

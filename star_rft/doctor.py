@@ -1,4 +1,4 @@
-"""What works on this machine, and for each problem a command that mends it.
+"""Checks of the machine and the installation, each with the command that mends a problem.
 
 Each check takes what it looked at as arguments, so that a test can show it any machine; `examine` looks.
 """

@@ -1,4 +1,4 @@
-"""What goes wrong by the user's doing, and what fails although it was asked for rightly."""
+"""The exceptions: mistakes of the user, and failures on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writes files whole or not at all, appends lines that survive a crash, and locks folders."""
 
 from __future__ import annotations
 

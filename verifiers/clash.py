@@ -1,4 +1,4 @@
-"""The unrelated PyPI distribution `verifiers` installs an import package of the same name."""
+"""Refuses an installation next to the unrelated distribution `verifiers`, which has the same import name."""
 
 from __future__ import annotations
 

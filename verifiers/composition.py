@@ -1,4 +1,4 @@
-"""Verifiers made of others: what `all`, `any`, `fallback` and `disagree` share.
+"""Verifiers made of other verifiers: the shared part of `all`, `any`, `fallback` and `disagree`.
 
 Their option `of` is a list; each entry is a name, or `{"name": ..., "options": {...}, "reference": key}` where
 `reference` picks one value of a reference that is an object. What is wrong in it fails before anything runs.

@@ -1,4 +1,4 @@
-"""What a verifier says, and what a verifier is."""
+"""The records `Verdict` and the protocol `Verifier`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a config to the objects of a run: the only place that knows both."""
+"""Builds the objects of a run from its config."""
 
 from __future__ import annotations
 

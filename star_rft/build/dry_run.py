@@ -1,4 +1,4 @@
-"""What a run would do and may cost, before it does it; and the config of a benchmark without training."""
+"""The preview of a run (`--dry-run`): its samples, tokens, disk and memory; and the config of a benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export of a run: what was asked for is checked, and what its rows are made of is opened."""
+"""Builds an export of a run: checks the options and opens the data that its rows are made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The problems of a run: loaded from where the config says, checked, and kept in the run folder."""
+"""Loads the problems of a run, checks them and keeps them in the run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a config to what samples: prompts, decodings, sources, engines."""
+"""Builds samplers, prompts, decodings and sources from a config."""
 
 from __future__ import annotations
 

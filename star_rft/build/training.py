@@ -1,4 +1,4 @@
-"""From a config to what trains: supervised, by preference, in this process or in several."""
+"""Builds trainings from a config: supervised or by preference, in this process or in several."""
 
 from __future__ import annotations
 

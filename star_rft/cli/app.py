@@ -1,4 +1,4 @@
-"""What all commands share: the application, its arguments, progress, the run folder."""
+"""The command line's application, with the arguments, progress and errors that all commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs and rounds, compared by their held-out samples."""
+"""The command `compare`: runs and rounds by their held-out samples."""
 
 from __future__ import annotations
 

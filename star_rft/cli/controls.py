@@ -1,4 +1,4 @@
-"""What each part of a round contributes: controls."""
+"""The command `controls`: what each part of a round contributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging and measuring without training: verify, bench, best-of-n."""
+"""The commands `verify`, `bench` and `best-of-n`, which judge and measure without training."""
 
 from __future__ import annotations
 

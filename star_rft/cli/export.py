@@ -1,4 +1,4 @@
-"""Data out: what was trained on, in the formats of other trainers."""
+"""The command `export`: what was trained on, in the formats of other trainers."""
 
 from __future__ import annotations
 

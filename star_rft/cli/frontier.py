@@ -1,4 +1,4 @@
-"""The frontier of a run: which problems it learns from, which it does not reach, and which need someone to look."""
+"""The commands `frontier`, `review` and `flagged`: problems and traces that need a look."""
 
 from __future__ import annotations
 

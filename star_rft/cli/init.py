@@ -1,4 +1,4 @@
-"""Starting: a first config from one's own data, and what this machine lacks."""
+"""The commands `init` and `doctor`: a first config from your data, and a check of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that look: at a run, in the browser too, and at what verifiers and recipes there are."""
+"""The commands `report`, `view`, `sql`, `verifiers` and `recipes`, which only read."""
 
 from __future__ import annotations
 

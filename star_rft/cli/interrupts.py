@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and faults of the disk end the work cleanly, and say what is saved and how it goes on."""
+"""Handling of SIGINT, SIGTERM and disk errors: the work ends cleanly and says how to continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger as files: whether it is whole, how many parts it has, of which schema; another run on its samples."""
+"""The commands `ledger` and `fork`: the state of a ledger's files, and another run on its samples."""
 
 from __future__ import annotations
 

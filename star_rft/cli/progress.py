@@ -1,4 +1,4 @@
-"""Progress that people watch: a live display in a terminal, a line now and then elsewhere, also in a notebook."""
+"""Progress displays: live in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

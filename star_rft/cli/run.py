@@ -1,4 +1,4 @@
-"""The loop, and its stages one by one."""
+"""The command `run`, and the commands for its single stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is: a strict, typed config from YAML plus `key.sub=value` overrides.
+"""Typed configs of runs: YAML with `key.sub=value` overrides, checked when they are read.
 
 Nothing here does any work, and nothing below the folder `build` sees these classes. Whatever can be refused without
 touching data or a model is refused here, with the key, the value and what is valid.

@@ -1,4 +1,4 @@
-"""The kinds of values that a config holds."""
+"""Value types that config sections share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections that say what is trained on what: model, data, prompt."""
+"""The config sections `model`, `data` and `prompt`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs from YAML and `key.sub=value` overrides, with errors that name the file, the key and what is valid."""
+"""Reads configs from YAML and overrides; errors name the file, the key and the valid values."""
 
 from __future__ import annotations
 

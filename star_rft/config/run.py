@@ -1,4 +1,4 @@
-"""The whole config, and what holds between its sections."""
+"""The whole config of a run, with the checks that involve several sections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config sections that say what draws completions, how, and what judges them."""
+"""The config sections about sampling, budgets, verifiers, scorers and evaluation."""
 
 from __future__ import annotations
 

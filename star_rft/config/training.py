@@ -1,4 +1,4 @@
-"""The sections that say which traces are trained on, and how."""
+"""The config sections about selection, training and the gate."""
 
 from __future__ import annotations
 

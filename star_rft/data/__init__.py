@@ -1,4 +1,4 @@
-"""Problems: from files, hub data sets, iterables and built-in generators; prompts; the contamination check.
+"""Problems from files, hub data sets, iterables and generators; prompts; the contamination check.
 
 Nothing here imports torch, transformers or datasets until a hub name is loaded.
 """

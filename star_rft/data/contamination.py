@@ -1,4 +1,4 @@
-"""Does the training set hold problems of the held-out set? Exact, normalised and 13-gram overlap of questions.
+"""The contamination check: exact, normalised and 13-gram overlap of training and held-out questions.
 
 The 13-gram check indexes the held-out side only and streams the training side, so it is linear in both; the
 index takes about 200 bytes for a word of the held-out questions.

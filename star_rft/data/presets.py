@@ -1,4 +1,4 @@
-"""What the columns of a data set mean: presets for the known shapes, or columns that the user names.
+"""Presets that map the columns of known data sets, and mappings that a user names.
 
 A preset turns a row into `Fields`: it is a function with the columns that it reads. Add one here for a new
 shape.

@@ -1,4 +1,4 @@
-"""Problems of a run as one Parquet file, `problems.parquet`; and whether a verifier can read their references."""
+"""Reading and writing of `problems.parquet`, and the check that a verifier can read every reference."""
 
 from __future__ import annotations
 

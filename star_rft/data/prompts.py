@@ -1,4 +1,4 @@
-"""The text that a model sees for a problem, and the text that it should have written."""
+"""Renders problems to prompts, and gives the tokens of prompts and completions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of files, folders, hub data sets and iterables, each with the place that an error can name."""
+"""Readers of rows from files, folders, hub data sets and iterables; each row knows its place for errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which problems are held out where the data has no split of its own: a part by hash, the same whatever the order."""
+"""Splits data without a held-out part by a hash of the question, whatever the order of its rows."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What draws completions: transformers in this process, vLLM in processes of its own, or a server."""
+"""Engines that draw completions: transformers in this process, vLLM in its own processes, servers."""

@@ -1,4 +1,4 @@
-"""When a row is finished: end tokens and stop strings."""
+"""Detects the end of a completion: end tokens and stop strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backend does with requests before it draws: tokens of their prompts, and the same complaints."""
+"""Tokenises requests, groups them by prompt, and refuses prompts that are empty or too long."""
 
 from __future__ import annotations
 

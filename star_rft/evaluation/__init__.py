@@ -1,1 +1,1 @@
-"""What a round's model is worth: held-out scores, the gate, diversity, KL to base, audited traces."""
+"""Evaluation of a round's model: held-out scores, the gate, diversity, KL to base, flagged traces."""

@@ -1,4 +1,4 @@
-"""How varied a round's train samples are, and whether they still teach anything.
+"""Measures how varied a round's train samples are, and how many problems are saturated.
 
 A policy that trains on its own samples gets surer of them: it solves the same problems in fewer ways, and pass@k falls
 behind pass@1. Samples with a hint are left out.

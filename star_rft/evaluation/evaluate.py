@@ -1,4 +1,4 @@
-"""Held-out sampling summed up: per problem into eval.parquet, per split into `HeldOutScores`."""
+"""Held-out scores: a row a problem in eval.parquet, and `HeldOutScores` of each split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a round's model is kept: a pure policy over recorded figures of data.dev, and of nothing else.
+"""The gate: decides from recorded figures of data.dev whether a round's model is kept.
 
 What is tested is pass@1 and pass@k (the largest k), each as the mean difference on the same problems with its 95%
 interval (`statistics.paired`) against that figure's *reference*: the latest kept round that was significantly better at

@@ -1,4 +1,4 @@
-"""How far a policy has moved from the model it began with: divergence a token, and length."""
+"""KL divergence of a policy from the model of round 0, in nats a token, and the length of its samples."""
 
 from __future__ import annotations
 

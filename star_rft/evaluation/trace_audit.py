@@ -1,4 +1,4 @@
-"""Selected traces that may have been right by luck or by trickery: what a verifier of final answers cannot see.
+"""Flags selected traces that may be right by luck or by trickery, which a final answer cannot show.
 
 Each kind is a reason to read a trace, not a verdict: nothing is dropped for it here. In order of how often a person
 should look: an answer that no equation comes to, text that goes in circles, a second verifier that disagrees, a stated

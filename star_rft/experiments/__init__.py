@@ -1,1 +1,1 @@
-"""Other runs on the samples of one, and what differs between runs."""
+"""Forks and controls of a run, comparisons of runs, and best-of-n."""

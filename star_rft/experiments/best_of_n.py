@@ -1,4 +1,4 @@
-"""Best-of-n: draw n samples a problem, let a score choose one, and see what the choice is worth for every k <= n."""
+"""Best-of-n: draws n samples a problem, lets a score choose one, and measures the choice for every k <= n."""
 
 from __future__ import annotations
 

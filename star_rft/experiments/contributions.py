@@ -1,4 +1,4 @@
-"""What a round's controls say: each against the round's model, paired by held-out problem."""
+"""What each part of a round contributes: its model against its controls, paired by held-out problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matched controls of a round: what verification, dedup and iteration each contribute.
+"""Matched controls of a round: the same start, steps and evaluation, on other training data.
 
 Each control starts from the model that the round started from, takes the steps that the round took, and is evaluated on
 the very requests of the round; only what it trains on differs. Nothing of the run changes: a control has a folder of

@@ -1,4 +1,4 @@
-"""Another run that begins with what one has already: nothing is drawn or trained twice.
+"""Forks: another run that begins with the samples, the warm start and the evaluation of one.
 
 A fork that selects or trains otherwise begins with the first round's samples; one that samples otherwise with all that
 is before them, the warm start and the evaluation of the model that the loop starts from. What both hold is on the disk

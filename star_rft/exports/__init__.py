@@ -1,1 +1,1 @@
-"""Data out: what rounds were trained on, in the formats of other trainers, and cards that say what it is."""
+"""Exports of training data in the formats of other trainers, with data and model cards."""

@@ -1,4 +1,4 @@
-"""What a card may tell of a run: its config without the machine's paths, and figures that the run recorded."""
+"""The facts of a card: the config without this machine's paths, and recorded figures."""
 
 from __future__ import annotations
 

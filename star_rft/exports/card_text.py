@@ -1,4 +1,4 @@
-"""The parts that cards share, as Markdown from templates."""
+"""The text blocks of cards, from Markdown templates."""
 
 from __future__ import annotations
 

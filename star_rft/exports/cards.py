@@ -1,4 +1,4 @@
-"""The card of exported data, and the card of a round's model."""
+"""Data cards of exports, and model cards of rounds."""
 
 from __future__ import annotations
 

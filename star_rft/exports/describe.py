@@ -1,4 +1,4 @@
-"""What an export says of itself: its rows, its columns, and how to load it."""
+"""The description of an export in its card: rows, columns, and how to load it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export from beginning to end: rows into files, and a card that says what they are."""
+"""Writes an export: rows into files, and their data card."""
 
 from __future__ import annotations
 

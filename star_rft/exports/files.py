@@ -1,4 +1,4 @@
-"""Folders and files of an export: whole or not at all, and never in the place of something else."""
+"""The folder of an export: written whole or not at all, and never over something else."""
 
 from __future__ import annotations
 

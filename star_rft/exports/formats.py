@@ -1,4 +1,4 @@
-"""How each trainer wants its rows: TRL, axolotl and LLaMA-Factory, for plain prompts and for chat templates.
+"""The columns of TRL, axolotl and LLaMA-Factory, for plain prompts and for chat templates.
 
 TRL adds the tokens that begin and end a sequence, and so does axolotl to preferences: their texts are without them.
 `input_output` of axolotl and the template `empty` of LLaMA-Factory add nothing: there they stand in the text, so that

@@ -1,4 +1,4 @@
-"""How a file that was written is loaded: in TRL, axolotl and LLaMA-Factory, or in datasets, pandas and DuckDB."""
+"""Code that loads an exported file in TRL, axolotl, LLaMA-Factory, datasets, pandas or DuckDB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rounds trained on, as text: the rows of `training.corpus` with the prompt that the model saw, one at a time."""
+"""The rows of an export: each example or preference that rounds trained on, as text with its prompt."""
 
 from __future__ import annotations
 

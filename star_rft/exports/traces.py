@@ -1,4 +1,4 @@
-"""Traces with all that is known of them, one a row: what jsonl and parquet hold."""
+"""Traces with all their columns, one a row, for jsonl and parquet."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What each problem has come to, and what it is asked next."""
+"""The history and class of each problem, suspected label errors, and budgets of samples."""

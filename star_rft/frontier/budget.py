@@ -1,4 +1,4 @@
-"""How many more samples each problem draws: asked between waves, from counts alone, until it allots nothing.
+"""Budgets: how many more samples each problem draws in the next wave, from counts alone.
 
 A wave is drawn and verified whole; the planner then sees the new counts and is asked again. Nothing here is random and
 nothing depends on the order of the problems, so the same counts give the same wave. Arrays carry their axes: N

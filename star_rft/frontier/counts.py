@@ -1,4 +1,4 @@
-"""What the ledger holds of each problem, counted: what budgets decide by."""
+"""Counts of samples by problem, from the ledger, as budgets read them."""
 
 from __future__ import annotations
 

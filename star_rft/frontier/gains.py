@@ -1,4 +1,4 @@
-"""What further samples of a problem are expected to bring: pass rates and diversity, learned from the run's own counts.
+"""Expected gain of further samples of a problem, from pass rates and diversity learned in the run.
 
 Arrays carry their axes: N problems, S distinct states of counts, T kinds of diversity, J steps of a gain curve.
 """

@@ -1,4 +1,4 @@
-"""What each train problem has come to: its counts, the policy's pass rate on it, and how that moved.
+"""The history of each train problem: its counts, the policy's pass rate, and its last transition.
 
 Only the policy's own samples without a hint tell its pass rate; hinted ones and those of foreign models are counted
 apart. All of it is one DuckDB query over columns and a few numpy calls, linear in the traces.

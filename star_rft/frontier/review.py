@@ -1,6 +1,4 @@
-"""What people found when they looked at suspected label errors: kept with the run, read when problems are classed
-again.
-"""
+"""Reviews of suspected label errors by people: kept in the run folder, read when problems are classed."""
 
 from __future__ import annotations
 

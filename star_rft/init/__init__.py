@@ -1,1 +1,1 @@
-"""`star-rft init`: from a data set that nobody has described to a config that runs."""
+"""`star-rft init`: from a data set to a config that runs."""

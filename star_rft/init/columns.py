@@ -1,4 +1,4 @@
-"""What the columns of a data set look like: their paths, an example of each, and what their names and values say."""
+"""Examines the columns of a data set: paths, examples, and what their names and values suggest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that must be converted first: multiple choice in columns of its own, and tests of programs."""
+"""Conversions of data: multiple choice with options in columns of their own, and tests of programs."""
 
 from __future__ import annotations
 

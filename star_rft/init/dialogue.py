@@ -1,4 +1,4 @@
-"""Questions in a terminal, each with a proposal; elsewhere the proposals are taken."""
+"""Questions in a terminal, each with a proposed answer; without a terminal the proposals are taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the columns mean: which is the question, which the answer, and why; a proposal that its user may change."""
+"""Infers the roles of columns: question, answer, solution, each with the reason."""
 
 from __future__ import annotations
 

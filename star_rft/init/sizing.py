@@ -1,4 +1,4 @@
-"""How much to sample and train, by the model and the machine: numbers to begin with, each explained in the config."""
+"""Proposes sizes of sampling and training for a model and a machine, each with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the data of a new run comes from, and its problems as the columns were understood."""
+"""The data source of a new run, and its problems under the inferred columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config that `star-rft init` writes, and the prompt in it: short, every key explained."""
+"""The commented config that `star-rft init` writes, and the prompt in it."""
 
 from __future__ import annotations
 

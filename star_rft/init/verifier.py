@@ -1,4 +1,4 @@
-"""Which verifier fits the references, and why."""
+"""Proposes a verifier for the references, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of `star-rft init`: what is looked at, proposed and asked until a config can be written."""
+"""The steps of `star-rft init`: look at data and machine, propose, ask, write the config."""
 
 from __future__ import annotations
 

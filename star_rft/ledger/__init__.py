@@ -1,4 +1,4 @@
-"""The trace ledger: append-only Parquet parts, a manifest that says which of them count, DuckDB views over them.
+"""The trace ledger: append-only Parquet parts, a manifest of those that count, DuckDB views.
 
 A unit of sampling commits in this order: samples part, verdicts part, one line of the manifest. A crash before
 that line leaves files which nothing names; the next writer removes them. Later verdicts supersede earlier ones.

@@ -1,4 +1,4 @@
-"""Small parts are put together: a ledger of millions of traces is hundreds of files instead of tens of thousands."""
+"""Merges small parts: millions of traces are hundreds of files instead of tens of thousands."""
 
 from __future__ import annotations
 

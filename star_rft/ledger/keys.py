@@ -1,4 +1,4 @@
-"""Dedup keys: two traces with one key say the same thing. They are computed once, when a trace is verified."""
+"""Dedup keys, computed once when a trace is verified: traces with one key say the same."""
 
 from __future__ import annotations
 

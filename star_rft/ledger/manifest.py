@@ -1,4 +1,4 @@
-"""Which parts of a ledger count: JSON lines that are only ever appended to.
+"""The manifest of a ledger: append-only JSON lines that name the parts that count.
 
 Each line tells of one event: the schema (first), a `decoding`, a `unit` that was committed, units that were put
 together (`compacted`), a part that was found damaged and the units `lost` with it. What counts now is what remains

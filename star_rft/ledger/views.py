@@ -1,4 +1,4 @@
-"""DuckDB over a run folder."""
+"""DuckDB views over the tables of a run folder."""
 
 from __future__ import annotations
 

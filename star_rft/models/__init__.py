@@ -1,4 +1,4 @@
-"""Find a model, load it or say why not, name it by its content."""
+"""Finds models, loads or refuses them, and names them by their content."""
 
 from star_rft.models.check import check_model
 from star_rft.models.classes import auto_class, read_config

@@ -1,4 +1,4 @@
-"""What a run comes to, in a terminal: a few lines a round, and in the end tables that a newcomer can read."""
+"""Tables and lines about a run for the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems and their traces as they are shown: everything about a trace in one record, for many problems at once."""
+"""Problems and traces as records for display: all that is known of a trace, for many problems at once."""
 
 from __future__ import annotations
 

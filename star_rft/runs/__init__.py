@@ -1,1 +1,1 @@
-"""The run folder: its paths, its reports, its status, its timing, and the machine it is of."""
+"""The run folder: paths, reports, status, timing, and the machine."""

@@ -1,4 +1,4 @@
-"""What a run runs on: hardware, versions, what this process may use, and what `doctor` reports of it."""
+"""The environment of a run: hardware, versions, and the resources that this process may use."""
 
 from __future__ import annotations
 

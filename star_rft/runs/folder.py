@@ -1,4 +1,4 @@
-"""The run folder: where each stage finds its input and leaves its output."""
+"""The paths of a run folder: where each stage reads and writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads and writes metrics.json, sums a round up from the ledger, and finds the rounds that an export is about."""
+"""Reads and writes metrics.json, sums rounds up from the ledger, and finds the round to use or export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run has come, from its folder alone: also of one that is going on or was broken off."""
+"""The status of a run, from its folder alone: finished, going on, or broken off in a stage."""
 
 from __future__ import annotations
 

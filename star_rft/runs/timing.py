@@ -1,4 +1,4 @@
-"""Where the time of a round goes: seconds by stage, and when each resource was at work.
+"""Timing of a round: seconds by stage, and when each resource was at work.
 
 The second are lines of JSON in the run folder, which only the report reads.
 """

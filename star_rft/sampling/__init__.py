@@ -1,1 +1,1 @@
-"""From a round's problems to verified samples in the ledger: plan, draw, verify, commit."""
+"""Sampling: plan requests, draw completions, verify them, commit them to the ledger."""

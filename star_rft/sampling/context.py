@@ -1,4 +1,4 @@
-"""What every stage of a run works with, and the one model that is in memory to be sampled from."""
+"""`RunContext`, which all stages of a run share, and the one loaded sampler."""
 
 from __future__ import annotations
 

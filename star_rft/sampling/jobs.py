@@ -1,4 +1,4 @@
-"""A unit of the plan as it travels: with its model, its decoding and its rendered prompts."""
+"""`UnitJob`: a unit of the plan with its model, its decoding and its rendered prompts, ready to travel."""
 
 from __future__ import annotations
 

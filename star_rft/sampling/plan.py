@@ -1,4 +1,4 @@
-"""Which requests a round draws, in which units: fixed before anything is drawn.
+"""Plans of requests in units, with seeds, fixed before anything is drawn.
 
 A plan is a table with a row a request, made and kept in columns: a million problems never become Python objects.
 """

@@ -1,4 +1,4 @@
-"""Where samples come from: an engine, its models, decodings and prompts."""
+"""`Source`: a model that is sampled, with its decodings and prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units are drawn, verified and written by the nodes of a Ray cluster; the process of the run only has them count.
+"""Draws, verifies and writes units on the nodes of a Ray cluster.
 
     plan --units--> actors (an engine and verifiers each) --parts in the run folder--> lines --manifest--> ledger
 

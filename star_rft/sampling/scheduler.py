@@ -1,4 +1,4 @@
-"""Asks a budget for a round's samples, wave by wave, with what the ledger holds of each problem so far."""
+"""Plans a round wave by wave: asks the budget with the counts that the ledger holds."""
 
 from __future__ import annotations
 

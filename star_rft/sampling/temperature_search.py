@@ -1,4 +1,4 @@
-"""B-STaR's balance (2412.17256): temperature and threshold that give many correct, distinct traces and few others.
+"""Temperature search (B-STaR's balance, 2412.17256): many correct, distinct traces and few others.
 
 Each round the policy answers a few held-out problems at each temperature; the pair with the best balance score is what
 the round samples and selects with.

@@ -1,4 +1,4 @@
-"""What a cut-off completion is judged by, and what its verdict becomes."""
+"""The rules for cut-off completions: the text that is judged, and the verdict `truncated`."""
 
 from __future__ import annotations
 

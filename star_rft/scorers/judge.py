@@ -1,4 +1,4 @@
-"""A language model as a judge, in this process or behind an OpenAI-compatible server: the last score named counts."""
+"""The scorer `judge`: a language model, in this process or behind an OpenAI-compatible server."""
 
 from __future__ import annotations
 

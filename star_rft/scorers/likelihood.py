@@ -1,4 +1,4 @@
-"""The log-probability of a completion: under a model that DPO trained on correct against incorrect ones, it ranks them.
+"""The scorer `likelihood`: the log-probability of a completion under a model.
 
 V-STaR (arXiv 2402.06457, section 3.2): such a verifier is used through its likelihood of the solution, without a
 head of its own.

@@ -1,4 +1,4 @@
-"""Agreement among a problem's own samples as their score: no model is needed."""
+"""The scorer `majority`: agreement among a problem's own samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scorers by name, and the scores of a round's traces by one of them."""
+"""The registry of scorers, and the scores of a round's traces by one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reward model: a transformers sequence classifier with one output, run in this process."""
+"""The scorer `reward_model`: a transformers sequence classifier with one output, in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A verifier's own score of a trace."""
+"""Scores by the score of a verifier's verdict."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a round's traces to what it trains on: rules, and preference pairs."""
+"""Selection of a round's training data: rules over traces, and preference pairs."""

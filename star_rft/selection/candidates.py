@@ -1,4 +1,4 @@
-"""The traces that a round may train on, as a DuckDB table: rules mark what they drop, and say why.
+"""The candidate table in DuckDB: the traces that a round may train on, and why each is dropped.
 
 The table `pool` has one row a trace; `why` is null while the trace is still in. DuckDB does the work in columns, so
 that a million traces never become Python objects.

@@ -1,4 +1,4 @@
-"""Selection rules by name: how a config's list becomes calls, and what is said when it does not fit."""
+"""The registry of selection rules, and the check of a config's list of rules."""
 
 from __future__ import annotations
 

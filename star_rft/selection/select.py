@@ -1,4 +1,4 @@
-"""One selection: the rules of a config applied to the candidates of a round."""
+"""Applies the rules of a config to the candidates of a round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a round came to, and what is decided about it: its report, from the ledger and the files of the round."""
+"""The report of a round, with the gate's decision, from the ledger and the files of the round."""
 
 from __future__ import annotations
 

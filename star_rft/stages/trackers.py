@@ -1,4 +1,4 @@
-"""Metrics for trackers that people already use: what accelerate knows, by name.
+"""Sends metrics to trackers that accelerate knows, by name.
 
 accelerate's tracker classes are used without its Accelerator: that one belongs to the trainer, which resets its state
 for each training. Each tracker works in a thread of its own, so that a server that does not answer holds up no run;

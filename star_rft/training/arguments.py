@@ -1,4 +1,4 @@
-"""The settings of a training as TRL and peft take them."""
+"""The arguments of TRL's SFTTrainer and of peft for a training."""
 
 from __future__ import annotations
 

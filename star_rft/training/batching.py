@@ -1,4 +1,4 @@
-"""The plan of a training's steps and micro-batches, and the tensors that they become."""
+"""Divides a training into steps and micro-batches, and makes their tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a round trains on: selected traces, reference solutions, and the warm start's data as an anchor."""
+"""Training sets: selected traces, reference solutions, and the warm start's data as an anchor."""
 
 from __future__ import annotations
 

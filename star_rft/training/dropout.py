@@ -1,4 +1,4 @@
-"""Switch off what makes a forward in training random, dropout foremost. Imports torch: import it late.
+"""Switches off dropout and other randomness of a model in training. Imports torch: import it late.
 
 Layers drop out through modules and through functions, whose rate they read from attributes of their own or from the
 config; routers add noise. All of it asks whether its module is in training, so modules are kept in eval mode. Gradient

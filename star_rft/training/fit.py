@@ -1,4 +1,4 @@
-"""From an objective to a checkpoint, whole or not at all: what every kind of training shares."""
+"""Trains a model on an objective and writes the checkpoint, whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model's forward is called to get the log-probabilities of tokens. Imports torch: import it late."""
+"""Log-probabilities of tokens from a model's forward. Imports torch: import it late."""
 
 from __future__ import annotations
 

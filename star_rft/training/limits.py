@@ -1,4 +1,4 @@
-"""How long a sequence may be in a training: what the user allows, and what the models take."""
+"""The longest sequence of a training: what the user allows, and what the models take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formulas. Imports torch: import it late."""
+"""Loss functions. Imports torch: import it late."""
 
 from __future__ import annotations
 

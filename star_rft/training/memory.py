@@ -1,4 +1,4 @@
-"""How much memory a training needs, estimated before it starts, against what there is. Loads no torch until asked."""
+"""Estimates the memory of a training before it starts, against what there is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training minimises, as the trainer knows it: supervised and preference training both are objectives."""
+"""The protocol of training objectives: supervised and preference training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training is asked to do, and what it reports."""
+"""Options and reports of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on preferences: objectives that compare the completions of one problem, DPO, RSO and RRHF."""
+"""Preference training: DPO, RSO and RRHF."""
 
 from __future__ import annotations
 

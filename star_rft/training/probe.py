@@ -1,4 +1,4 @@
-"""What a model's forward can do, found by trying it on random tokens. Imports torch: import it late.
+"""Tries what a model's forward can do, on random tokens. Imports torch: import it late.
 
 The measure is the model itself, in eval mode, on one sequence alone, with the logits of all tokens. What training uses
 instead (padding, packing, fewer logits) must give the same negative log-likelihoods, or is not used.

@@ -1,4 +1,4 @@
-"""The files of a checkpoint besides its weights, as they were in the model that a training starts from.
+"""Copies the files of a checkpoint besides its weights from the model that a training starts from.
 
 A training changes its model's configs: TRL's trainer turns the cache off, aligns special tokens and asks for router
 logits. None of that belongs in a checkpoint, which is sampled from, trained again and published.

@@ -1,4 +1,4 @@
-"""What a round trains: the policy on traces to imitate, then on preferences; or a verifier beside it."""
+"""The trainings of a round: supervised, then by preference; or a verifier model besides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on weighted examples; the loss falls on completions, end included."""
+"""Supervised fine-tuning on weighted examples; the loss covers completions with their end token."""
 
 from __future__ import annotations
 

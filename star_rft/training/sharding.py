@@ -1,4 +1,4 @@
-"""What is different where a training runs on several ranks, or each holds only a shard. Needs no GPU."""
+"""Helpers for models that are sharded over ranks."""
 
 from __future__ import annotations
 

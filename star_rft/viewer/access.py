@@ -1,4 +1,4 @@
-"""Who is answered, and what a page may do: this machine's own browser, reading; its own styles and script, no more."""
+"""Access rules of the viewer: this machine's own browser only, read-only, no foreign scripts."""
 
 from __future__ import annotations
 

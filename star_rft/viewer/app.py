@@ -1,4 +1,4 @@
-"""The viewer as an application: a list, a problem with its traces, and a link to each trace."""
+"""The viewer's web application: a list, a page a problem, and a link to each trace."""
 
 from __future__ import annotations
 

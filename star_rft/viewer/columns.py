@@ -1,4 +1,4 @@
-"""The index's columns: a small number a trace for every filter, and the orders in which problems are listed."""
+"""The columns of the viewer's index: a small number a trace for every filter, and sort orders."""
 
 from __future__ import annotations
 

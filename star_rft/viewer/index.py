@@ -1,4 +1,4 @@
-"""What the viewer searches in, made of the run folder at the start: columns of small numbers, and the texts in DuckDB.
+"""The viewer's search index, built from the run folder: columns of small numbers, texts in DuckDB.
 
 A filter compares one column of at most a few bytes a trace, which takes milliseconds for a million; only the search for
 text reads texts, in lower case, in memory. Texts are shown from the ledger itself: `Index.near` makes its views again

@@ -1,4 +1,4 @@
-"""What the pages show: rows of the index with their texts, and one problem with its traces side by side."""
+"""The contents of the viewer's pages: rows of a list, and one problem with its traces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index that is looked at, which is made again in the background when the run has grown."""
+"""Rebuilds the viewer's index in the background when the run has grown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search as the address of a page says it, and what it finds in the index."""
+"""Queries of the viewer: read from a page's address, answered from the index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a run folder to a viewer that answers on this machine until it is stopped."""
+"""Starts the viewer for a run folder on this machine until it is stopped."""
 
 from __future__ import annotations
 

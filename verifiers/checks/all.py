@@ -1,4 +1,4 @@
-"""Several verifiers that must all agree that a completion is right."""
+"""The verifier `all`: several verifiers that must all agree that a completion is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several verifiers of which one is enough."""
+"""The verifier `any`: several verifiers of which one is enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multiple choice: the letter decides, or the text of an option."""
+"""The verifier `choice`: multiple choice by its letter, or by the text of an option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program passes its tests, in a sandbox that protects the machine from it and the verdict too."""
+"""The verifier `code`: runs a program against its tests in a sandbox that protects the machine and the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two verifiers side by side: only where they agree is anything known."""
+"""The verifier `disagree`: two verifiers, and `unknown` where they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text equality."""
+"""The verifier `exact`: text equality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verifiers that stand in for one another."""
+"""The verifier `fallback`: the next verifier decides where one says `unknown`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON output: the completion holds a JSON value that a schema allows.
+"""The verifier `json_schema`: the completion holds a JSON value that a schema allows.
 
 The `jsonschema` library decides; it is an extra, `pip install "star-rft[json-schema]"`. No `$ref` is ever fetched from
 elsewhere. Patterns of a schema backtrack as Python's do: `verify_many` kills such a check at its limit.

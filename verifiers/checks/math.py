@@ -1,4 +1,4 @@
-r"""Mathematical answers: numbers, fractions, expressions, equations, sets, tuples, intervals, matrices.
+r"""The verifier `math`: numbers, expressions, equations, sets, tuples, intervals, matrices.
 
 Three tiers, cheapest first: exact arithmetic on plain numerals; structure and a closed grammar evaluated at
 points (`verifiers.math.compare`); and math-verify for what neither can tell. Model text reaches sympy only

@@ -1,4 +1,4 @@
-"""One number, compared exactly or within a tolerance."""
+"""The verifier `numeric`: one number, compared exactly or within a tolerance."""
 
 from __future__ import annotations
 

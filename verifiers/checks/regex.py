@@ -1,4 +1,4 @@
-"""The completion matches a pattern."""
+"""The verifier `regex`: the completion matches a pattern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""The arithmetic of a chain of thought: every equation that it states is checked exactly.
+r"""The verifier `steps`: every equation that a chain of thought states is checked exactly.
 
 A right answer can come from wrong steps, and training on such a trace teaches the wrong steps. `steps` is a
 filter and a metric for that, not a reward by itself: it does not say whether the answer is right.

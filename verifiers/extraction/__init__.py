@@ -1,1 +1,1 @@
-"""The answer, or the program, in a completion."""
+"""Extraction of the answer, or of the program, from a completion."""

@@ -1,4 +1,4 @@
-r"""The final answer of a completion.
+r"""Extracts the final answer of a completion.
 
 The last marker wins: `#### x`, `\boxed{x}`, `<answer>x</answer>`, "the answer is x", "A: x". Only text after
 `</think>` counts, and only up to where the model runs on into a new question. Every pattern here is bounded

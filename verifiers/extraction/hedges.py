@@ -1,4 +1,4 @@
-"""What takes an answer back: hedges, other numbers than the one that is named, suppositions, retractions."""
+"""Finds what takes an answer back: hedges, other numbers, suppositions, retractions."""
 
 from __future__ import annotations
 

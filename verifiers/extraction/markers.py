@@ -1,4 +1,4 @@
-r"""Where a text marks an answer: `#### x`, `\boxed{x}`, `<answer>x</answer>`, "the answer is x", "A: x".
+r"""Finds marked answers: `#### x`, `\boxed{x}`, `<answer>x</answer>`, "the answer is x", "A: x".
 
 Each kind of marker is looked for by a word that it must contain, so that most of a text is passed at the speed
 of `str.find`. All patterns are bounded: the time is linear in the input.

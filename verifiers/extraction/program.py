@@ -1,4 +1,4 @@
-"""The Python program in a completion: the completion itself, or a fenced block in it, with or without prose."""
+"""Extracts the Python program of a completion: all of it, or a fenced block in prose."""
 
 from __future__ import annotations
 

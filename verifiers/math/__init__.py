@@ -1,1 +1,1 @@
-"""When two mathematical answers are the same."""
+"""Equality of mathematical answers."""

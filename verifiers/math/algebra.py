@@ -1,4 +1,4 @@
-r"""A small closed grammar for answers such as `\frac{1+\sqrt{5}}{2}` or `4x^2(4x+11)`.
+r"""Parses and compares algebraic answers such as `\frac{1+\sqrt{5}}{2}` or `4x^2(4x+11)`.
 
 It evaluates, exactly on fractions and otherwise in complex floats. Two expressions that differ at a point
 are different; that settles most wrong answers without sympy. Text never reaches `eval` or sympy from here.

@@ -1,4 +1,4 @@
-r"""Answers with an inside: lists, sets, tuples, intervals, matrices, equations, inequalities, `\pm`.
+r"""Compares structured answers: lists, sets, tuples, intervals, matrices, equations, inequalities, `\pm`.
 
 `same_answer` takes cleaned text and decides what it can: True, False, or None for the last tier to decide.
 """

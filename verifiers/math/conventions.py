@@ -1,4 +1,4 @@
-"""What counts as the same answer where mathematics alone does not say. Each is an option of `math`."""
+"""Conventions about equal answers where mathematics alone does not decide. Each is an option of `math`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two expressions are the same, by their values at points: exact for fractions, in floats elsewhere.
+"""Tests whether two expressions are equal, by their values at points: exact for fractions, else in floats.
 
 Two expressions that differ at a point are different; that settles most wrong answers without sympy.
 """

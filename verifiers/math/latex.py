@@ -1,4 +1,4 @@
-r"""One plain spelling for the many that an answer may have: unicode, LaTeX spacing, delimiters, `\text{}`."""
+r"""Normalises the spelling of an answer: unicode, LaTeX spacing, delimiters, `\text{}`."""
 
 # ruff: noqa: RUF001  # this file exists to map look-alikes
 from __future__ import annotations

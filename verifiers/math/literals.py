@@ -1,4 +1,4 @@
-"""Answers that compare as written: number bases, clock times, ratios, ordinals, words, intervals."""
+"""Compares answers as written: number bases, clock times, ratios, ordinals, words, intervals."""
 
 from __future__ import annotations
 

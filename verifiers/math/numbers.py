@@ -1,4 +1,4 @@
-"""Numerals and numbers in words, exactly: commas, percent, mixed numbers, scientific notation, scales, units."""
+"""Reads numerals and numbers in words exactly: commas, percent, mixed numbers, exponents, scales, units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""The unit after a number: known units with their exponents, and other words such as "red apples"."""
+r"""Reads the unit after a number: known units with exponents, and other words such as "red apples"."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Equations that are stated in prose, and whether they hold."""
+"""Equations stated in prose, and whether they hold."""

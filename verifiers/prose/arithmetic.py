@@ -1,4 +1,4 @@
-r"""Arithmetic as people write it into prose: `3 apples * 2`, `$1,200 ÷ 4`, `20% of 50`, `\frac{48}{2}`.
+r"""Parses arithmetic in prose: `3 apples * 2`, `$1,200 ÷ 4`, `20% of 50`, `\frac{48}{2}`.
 
 A text becomes tokens, and a reader takes expressions from them, exactly. Text never reaches `eval`, and every
 step costs a bounded amount, so the time is linear in the text.

@@ -1,4 +1,4 @@
-r"""The equations that a text states, and whether they hold.
+r"""Finds the equations that a text states, and decides whether they hold.
 
 What is algebra (`5x + 3`), a label (`Day 1 = ...`) or cut off is left alone, and where two readings exist an
 equation counts only if one of them holds: a wrong accusation is worse than a missed one.

@@ -1,1 +1,1 @@
-"""The jail that runs untrusted code, and the judge that trusts none of it."""
+"""The sandbox that runs untrusted programs, and the judge outside it."""

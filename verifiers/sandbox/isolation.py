@@ -1,4 +1,4 @@
-"""How well code can be locked up here: a ladder that is climbed from the top and fails closed.
+"""Sandbox levels of this machine: `jail`, `confined`, `unsafe`; the strongest that works is used.
 
 `jail`: bubblewrap with namespaces of its own for everything, Landlock where the kernel has it, seccomp, limits.
 `confined`: no namespaces; Landlock, seccomp, limits, and a private user where this process is root.

@@ -1,4 +1,4 @@
-"""One jail as its owner sees it: programs and tests in, verdicts out, and the power to end it all."""
+"""The owner's side of a jail: sends programs and tests, receives verdicts, ends everything on timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few shared bytes in which a worker says what it is doing and since when.
+"""Shared memory in which a worker reports what it is doing and since when.
 
 The parent reads them to hold a deadline per item although items travel in chunks: no message per item.
 """

@@ -1,4 +1,4 @@
-"""Many verdicts at once, from worker processes that can be killed.
+"""Verdicts from worker processes that can be killed: `verify_many`, `verify_iter`, `Pool`.
 
 A check that exceeds its time limit, or whose process dies, is a fault of the verifier: that item, and only
 that item, is `unknown` with reason `fault`. (A check that runs a candidate's program holds the candidate's

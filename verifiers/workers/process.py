@@ -1,4 +1,4 @@
-"""One worker process as its parent sees it: frames out, rows in, a heartbeat, and the power to kill."""
+"""The parent's side of a worker process: frames out, rows in, a heartbeat, and kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a batch that are decoded together, join from a queue of prefilled prompts and leave on their own.
+"""The decoding loop: a batch whose rows join from a queue of prefilled prompts and leave when they end.
 
     todo --prefill (all but the last token, once a prompt)--> waiting --into free slots--> rows
     rows --one forward for all, draw--> finished rows leave; their slots go to waiting requests

@@ -1,4 +1,4 @@
-"""From logits to the next token: temperature, top-k and top-p as in transformers, then the inverse CDF.
+"""Draws the next token from logits: temperature, top-k and top-p as in transformers, then the inverse CDF.
 
 A token depends only on its row's logits and its row's uniform number, so it is the same in any batch.
 Axes: N rows, V vocabulary, K blocks of W neighbouring tokens.

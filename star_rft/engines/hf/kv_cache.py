@@ -1,4 +1,4 @@
-"""A key/value cache of slots: a prompt is kept once for all its samples, and rows come and go in place.
+"""A key/value cache of slots: one copy of a prompt for all its samples; rows are replaced in place.
 
 transformers' DynamicCache grows by copying itself at every step, has one length for the whole batch and a
 copy of the prompt for every sample. Here a row is a *prefix* (its prompt, shared) and a *suffix* of its own.

@@ -1,4 +1,4 @@
-"""Whether the hf engine computes what a model is: by its config, then by a comparison with a plain forward.
+"""The engine's self-test: checks a model's config, then compares its decoding with a plain forward.
 
 The engine knows no architecture by name. `check_decodable` refuses what can be seen without weights; `prove_slots`
 decodes a few ragged rows through the cache of slots and compares their logits with those of transformers' eager

@@ -1,4 +1,4 @@
-"""The sampler on transformers: continuous batching with one prefill a prompt.
+"""The hf sampler: continuous batching on transformers with one prefill a prompt.
 
 It calls only the public `forward` of a causal language model, through transformers' attention interface (`batch.py`
 holds the loop, `decoding.py` draws a token). A probe at the start (`probe.py`) compares that with a plain forward, so a

@@ -1,4 +1,4 @@
-"""Requests spread over servers that may fail: bounded, patient, balanced, and cancelled when nobody wants them.
+"""Client for a fleet of servers: limits, retries, load balancing and cancellation.
 
     jobs --as many workers as all addresses take--> the freest address --answer--> read --> (index, result)
                  ^                                         |

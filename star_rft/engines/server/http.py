@@ -1,4 +1,4 @@
-"""What every request to somebody else's server needs: a checked address, a key that nobody sees, a fault in words."""
+"""HTTP helpers for servers: address checks, secret keys, errors in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that star-rft starts itself, for one model, and ends before training."""
+"""Starts an inference server for one model, and ends it before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenAI-compatible servers take and give beyond the protocol that they share.
+"""Differences between OpenAI-compatible servers: their parameters and their answers.
 
 Read in the sources of vLLM 0.32, SGLang 0.5 and llama.cpp (tools/server) of 2026; vLLM's is tested against a real one.
 A server names itself in `owned_by` of its list of models; one that is not known here is asked in the protocol's own

@@ -1,4 +1,4 @@
-"""Runs a server and ends it, with all that it started, when it is told to or when star-rft dies.
+"""Script that runs a server and ends it with all its children, on request or when star-rft dies.
 
     python supervisor.py PARENT LOG HIDDEN COMMAND...
 

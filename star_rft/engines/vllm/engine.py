@@ -1,4 +1,4 @@
-"""vLLM engines as their parent sees them: process groups, lines to and from them, logs, signs of life.
+"""The parent's side of vLLM engines: process groups, pipes, logs and signs of life.
 
 Several engines share the requests. Which vLLM an interpreter has, and which adapter of a checkpoint can be served on
 its base, is found here too.

@@ -1,4 +1,4 @@
-"""Which GPUs each engine gets, and whether their memory is back when it is closed. Nothing here loads CUDA."""
+"""Assigns GPUs to engines, and waits until their memory is free again. Nothing here loads CUDA."""
 
 from __future__ import annotations
 

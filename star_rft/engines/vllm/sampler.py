@@ -1,4 +1,4 @@
-"""The sampler on vLLM: engines in processes of their own, to which prompts go as tokens and seeds.
+"""The vLLM sampler: sends token ids and seeds to engines in other processes.
 
 What an engine is told and answers is in `worker.py`, how several are fed in `engine.py`. Prompts are
 read, and completions decoded and cut, by this process with the checkpoint's tokenizer, exactly as by the hf backend:

@@ -1,4 +1,4 @@
-"""What the figures of the page share: a picture with its numbers beside it, and colours that everyone can tell apart.
+"""The `Plot` of the report: a figure with its numbers as a table, and colours that everyone can tell apart.
 
 Figures hold no colours of text or background: the page sets those, light or dark, when it draws them.
 """

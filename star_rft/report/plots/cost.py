@@ -1,4 +1,4 @@
-"""Figures of what the run spent: time and tokens by round, and when each resource was at work."""
+"""Plots of cost: time and tokens by round, and when each resource was at work."""
 
 from __future__ import annotations
 

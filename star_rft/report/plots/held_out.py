@@ -1,4 +1,4 @@
-"""Did it get better? Figures of the held-out problems."""
+"""Plots of the held-out scores: by round, by k and by group."""
 
 from __future__ import annotations
 

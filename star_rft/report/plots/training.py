@@ -1,4 +1,4 @@
-"""What the run trained on: from samples to training sets, and whether they are still varied."""
+"""Plots of the training data: from samples to training sets, diversity, KL and lengths."""
 
 from __future__ import annotations
 

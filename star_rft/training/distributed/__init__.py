@@ -1,1 +1,1 @@
-"""A training in several processes, which accelerate starts."""
+"""Training in several processes, which accelerate starts."""

@@ -1,4 +1,4 @@
-"""Starts a training in several processes by accelerate, follows it, and leaves none of them behind."""
+"""Launches a training in several processes by accelerate, watches it, and ends all of them."""
 
 from __future__ import annotations
 

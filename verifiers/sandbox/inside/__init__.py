@@ -1,1 +1,1 @@
-"""What runs inside the jail: standard library only, and started without the rest of `verifiers`."""
+"""Code that runs inside the jail: standard library only, without the rest of `verifiers`."""

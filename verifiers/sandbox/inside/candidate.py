@@ -1,4 +1,4 @@
-"""The process that runs a candidate's program; nothing that it says is believed."""
+"""The process that runs a candidate's program; its statements about itself are never believed."""
 
 from __future__ import annotations
 

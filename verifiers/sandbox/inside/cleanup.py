@@ -1,4 +1,4 @@
-"""Emptying a folder in which a program has done its worst."""
+"""Empties a folder after an untrusted program."""
 
 from __future__ import annotations
 

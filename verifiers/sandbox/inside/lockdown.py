@@ -1,4 +1,4 @@
-"""What a process gives up before it runs code that nobody trusts: Landlock, seccomp, resource limits.
+"""Restricts a process before it runs untrusted code: Landlock, seccomp, resource limits.
 
 All of it is inherited by whatever the process starts, and none of it can be taken back.
 """

@@ -1,4 +1,4 @@
-"""What stands for objects of the other side that cannot be copied."""
+"""Proxies for objects of the other process that cannot be copied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that cannot be copied, such as instances of the program's classes: used from afar, by number.
+"""Objects of another process, used by number: instances of the program's classes, generators, files.
 
 Both ends of the channel are a `Peer`. An operation on a proxy becomes a request to the owner, and while a peer waits
 for the response it serves the requests of the other: a test may pass a function that the candidate calls back.
