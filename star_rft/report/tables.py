@@ -167,9 +167,8 @@ def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
     yield from gate_lines(reports)
     if suspects := reports[-1].classes.get("label_error"):
         yield (
-            f"{suspects} references are contradicted by the samples: look with `star-rft"
-            f" frontier RUN"
-            " --class label_error`."
+            f"{suspects} references are contradicted by the samples: look with"
+            " `star-rft frontier RUN --class label_error`."
         )
     wrong = [report for report in reports if report.invalid_steps_share]
     if wrong:
