@@ -227,7 +227,11 @@ def export(
     """
     folder = run.folder if isinstance(run, Run) else Path(run)
     own = {name: options.pop(name) for name in ("round_index", "all_rounds", "licence", "force") if name in options}
-    asked = {"--for" if name == "tool" else f"--{name}": value for name, value in options.items() if value}
+    asked = {
+        "--for" if name == "tool" else f"--{name}": value
+        for name, value in options.items()
+        if value not in (None, False)
+    }
     place = None if out is None else Path(out)
     return export_run(RunFolder(folder), format, asked, out=place, progress=Silent(), **own)
 

@@ -82,6 +82,8 @@ def _check(format: str, given: Mapping[str, Any], *, is_pairing: bool) -> None:
             raise UserError(f"{name} is not for --format {format}; it goes with {', '.join(fitting)}")
         if name in VALUES and value not in VALUES[name]:
             raise UserError(f"{name} {value!r} is not valid; valid are {', '.join(VALUES[name])}")
+    if given.get("--pairs", 1) < 1:
+        raise UserError(f"--pairs {given['--pairs']} must be 1 or more")
     if "--pairs" in given and not is_pairing:
         raise UserError("--pairs: this run compared traces itself (preference), and those pairs are what is exported")
     if given.get("--include") == "selected" and given.get("--split", "train") != "train":

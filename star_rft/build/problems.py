@@ -95,7 +95,8 @@ def check_data(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
     if config.select.reference_solutions > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
         raise ConfigError(
             f"select.reference_solutions={config.select.reference_solutions} needs reference solutions, but data.train"
-            f" has none for {len(missing)} of {len(problems['train'])} problems (the first: {missing[0].id}); set it to 0"
+            f" has none for {len(missing)} of {len(problems['train'])} problems (the first: {missing[0].id});"
+            " set it to 0"
         )
     if config.rationalize is not None:
         for problem in problems["train"]:

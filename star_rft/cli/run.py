@@ -56,7 +56,7 @@ def run(
     if own_samples:
         raise UserError("--own-samples goes with --seeds")
     if dry_run:
-        _show_plan(settled, as_json)
+        _show_plans([settled], as_json)
         return
     reports, page = _run(settled, quiet)
     _show_reports(reports, settled, as_json, page)
@@ -99,8 +99,7 @@ def _run_seeds(settled: Config, seeds: list[int], *, shares: bool, is_dry: bool,
 
     runs = [_of_seed(settled, seed) for seed in seeds]
     if is_dry:
-        for one in runs:
-            _show_plan(one, as_json)
+        _show_plans(runs, as_json)
         return
     first = RunFolder(runs[0].folder)
     for one in runs:
@@ -177,16 +176,25 @@ class Page:
             )
 
 
-def _show_plan(config: Config, as_json: bool) -> None:
+def _show_plans(runs: list[Config], as_json: bool) -> None:
+    """Print what each run would do: of several one JSON list."""
     from dataclasses import asdict
 
+    from star_rft.build.dry_run import preview
+
+    if as_json:
+        plans = [asdict(preview(config)) for config in runs]
+        typer.echo(json.dumps(plans if len(plans) > 1 else plans[0]))
+        return
+    for config in runs:
+        _show_plan(config)
+
+
+def _show_plan(config: Config) -> None:
     from star_rft import config as configs
     from star_rft.build.dry_run import preview
 
     plan = preview(config)
-    if as_json:
-        typer.echo(json.dumps(asdict(plan)))
-        return
     typer.echo(configs.dump(config))
     typer.echo(f"problems:       {', '.join(f'{count:,} {split}' for split, count in plan.problems.items())}")
     most = "" if config.budget.plan == "fixed" else "at most "

@@ -47,3 +47,9 @@ def test_seeds_that_cannot_be_meant_are_refused(config: str, seeds: str) -> None
 
 def test_own_samples_without_seeds_is_refused(config: str) -> None:
     assert "--own-samples goes with --seeds" in str(called(config, "--own-samples").exception)
+
+
+def test_a_dry_run_of_seeds_is_one_json_document_and_samples_nothing(config: str, tmp_path: Path) -> None:
+    done = called(config, "--seeds", "0,3", "--dry-run", "--json")
+    assert [plan["rounds"] for plan in json.loads(done.stdout)] == [1, 1]
+    assert not (tmp_path / "small-seed0").exists()
