@@ -49,7 +49,7 @@ FILTERS = (
     Filter("status", "Verdict"),
     Filter("reason", "Reason of the verdict"),
     Filter("class", "Class of the problem"),
-    Filter("why", "Kept or dropped"),
+    Filter("why", "Selected or dropped"),
     Filter("round", "Round"),
     Filter("split", "Split"),
     Filter("flag", "Flagged", is_list=True),
