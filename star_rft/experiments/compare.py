@@ -15,18 +15,21 @@ from typing import Any
 import numpy as np
 import yaml
 
+from star_rft.config.load import CHANGEABLE
 from star_rft.errors import UserError
 from star_rft.evaluation import by_problem, evaluate
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import read_report, round_to_use
+from star_rft.runs.reports import is_ended, read_report, round_to_use
+from star_rft.runs.status import RunStatus, status_of
 from star_rft.statistics import Floats, bootstrap, crossed, falls_below, paired
 from star_rft.types import Interval, Split
 
-# Keys that say nothing about the method: where a run lies, what it is called, what it ran on.
-NOT_THE_METHOD = frozenset(["name", "run_dir", "seed", "about", "forked_from", "versions", "machine", "report_to"])
+# Keys and sections that say nothing about the method: what may change while a run goes on, the seed, and the day that
+# a chat template is told.
+NOT_THE_METHOD = (frozenset(CHANGEABLE) - {"rounds", "gate"}) | {"seed", "prompt.date"}
 # Sections that decide what a held-out sample is: where they differ, so do the samples, and not the models alone.
-OF_SAMPLES = ("prompt", "verifier", "eval", "model.dtype", "sample.backend")
-NOT_OF_SAMPLES = frozenset({"eval.every", "eval.kl_traces", "verifier.workers", "verifier.timeout"})
+OF_SAMPLES = ("prompt.", "verifier.", "eval.", "model.dtype", "sample.backend")
+NOT_OF_SAMPLES = ("prompt.date", "eval.every", "eval.k", "eval.group_by", "verifier.second", *CHANGEABLE)
 _ROUND = re.compile(r"(?P<run>.+?)(?:/rounds/|:)(?P<round>\d+)/?(?:checkpoint/?)?")
 
 
@@ -35,8 +38,8 @@ class ComparedModel:
     """A line of a comparison: a round's model, or those of several training seeds.
 
     `scores` are by measure (`pass@1`, `maj@8`, `greedy`); `differences` are this model's minus the first one's, on the
-    same problems, and `below_from` the smallest k from which on its mean pass@k is the lower one. Both are empty, or
-    None, of the first model itself.
+    same problems. `below_at` and `above_at` are the smallest k at which its mean pass@k is below, or above, the first
+    one's. All are empty, or None, of the first model itself.
     """
 
     name: str
@@ -45,7 +48,8 @@ class ComparedModel:
     seeds: tuple[int, ...]
     scores: Mapping[str, Interval]
     differences: Mapping[str, Interval] = field(default_factory=dict)
-    below_from: int | None = None
+    below_at: int | None = None
+    above_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +81,28 @@ class _Evaluation:
 
     @property
     def method(self) -> str:
-        settings = {key: value for key, value in _flat(self.config).items() if key.split(".")[0] not in NOT_THE_METHOD}
-        return repr(sorted(settings.items()))
+        settings = _flat(self.config).items()
+        return repr(sorted(item for item in settings if not {item[0], item[0].split(".")[0]} & NOT_THE_METHOD))
 
 
-def compare(runs: Sequence[str | Path], *, split: Split | None = None, ks: Sequence[int] | None = None) -> Comparison:
+def compare(runs: Sequence[Any], *, split: Split | None = None, ks: Sequence[int] | None = None) -> Comparison:
     """Compare rounds by their held-out samples; nothing is loaded or drawn.
 
     Args:
-        runs: Run folders, of each the model that its gate says to use; `RUN/rounds/003` or `RUN:3` is that round. A
-            single run folder stands for all its evaluated rounds.
+        runs: Runs or their folders, of each the model that its gate says to use; `RUN/rounds/003` or `RUN:3` is that
+            round. A single run folder stands for all its evaluated rounds.
         split: `dev` or `test`; unless given `dev`, or `test` where a run has no `dev`.
         ks: The k of pass@k and maj@k; unless given those of the first run's config.
 
     Raises:
         UserError: Something is no run, was not evaluated, or has no problem in common with the first.
     """
-    chosen = [found for text in runs for found in _chosen(str(text), is_alone=len(runs) == 1)]
+    if isinstance(runs, str | Path):
+        raise UserError(f"compare takes a list of runs, not one: [{str(runs)!r}]")
+    if ks is not None and (not ks or min(ks) < 1):
+        raise UserError(f"ks must be whole numbers from 1 on, not {list(ks)}")
+    places = [str(getattr(run, "folder", run)) for run in runs]
+    chosen = [found for text in places for found in _chosen(text, is_alone=len(places) == 1)]
     if len(chosen) < 2:
         raise UserError("there is one model only: name two runs, or one run of which two rounds were evaluated")
     split = split or _common_split([(folder, number) for folder, number, _ in chosen])
@@ -198,7 +207,8 @@ def _compared(
         seeds=tuple(one.config["seed"] for one in group),
         scores={name: _mean(own_S_P[name]) for name in measures},
         differences={} if is_first else {name: _difference(own_S_P[name], its_S_P[name]) for name in measures},
-        below_from=None if is_first else _below_from(group, first),
+        below_at=None if is_first else _below_at(group, first),
+        above_at=None if is_first else _below_at(first, group),
     )
 
 
@@ -219,29 +229,30 @@ def _difference(after_S_P: Floats, before_S_P: Floats) -> Interval:
     return crossed(after_S_P, before_S_P)
 
 
-def _below_from(group: Sequence[_Evaluation], first: Sequence[_Evaluation]) -> int | None:
-    """Return the smallest k at which the mean over problems and seeds is below the first model's."""
-    after, before = ([o for one in some for o in by_problem.outcomes(one.rows).values()] for some in (group, first))
+def _below_at(group: Sequence[_Evaluation], other: Sequence[_Evaluation]) -> int | None:
+    """Return the smallest k at which the mean over problems and seeds is below another model's."""
+    after, before = ([o for one in some for o in by_problem.outcomes(one.rows).values()] for some in (group, other))
     largest = min(n for _, n in (*after, *before))
-    return falls_below(after * len(first), before * len(group), largest=largest)  # as many terms on both sides
+    return falls_below(after * len(other), before * len(group), largest=largest)  # as many terms on both sides
 
 
 def _names(groups: Sequence[Sequence[_Evaluation]]) -> dict[int, str]:
     """Return a short name of each group that no other has: the run, with its round where that tells two apart."""
     runs = [one.folder.path for group in groups for one in group]
-    is_one_run = len(set(runs)) == 1
     shown = {path: path.name for path in runs}
     if len(set(shown.values())) < len(set(runs)):
         shown = {path: str(path) for path in runs}
     names: dict[int, str] = {}
     for group in groups:
-        one = group[0]
-        name = shown[one.folder.path]
-        if is_one_run:
-            name = f"round {one.round}"
-        elif runs.count(one.folder.path) > 1:
-            name = f"{name}, round {one.round}"
-        names[id(group)] = name if len(group) == 1 else f"{name} ({len(group)} seeds)"
+        path, rounds = group[0].folder.path, {one.round for one in group}
+        name = shown[path]
+        if len(set(runs)) == 1:
+            name = f"round {group[0].round}"
+        elif runs.count(path) > 1 and len(rounds) == 1:
+            name = f"{name}, round {group[0].round}"
+        name = name if len(group) == 1 else f"{name} ({len(group)} seeds)"
+        taken = list(names.values())
+        names[id(group)] = f"{name}, again" if name in taken else name
     return names
 
 
@@ -250,10 +261,14 @@ def _notes(evaluated: Sequence[_Evaluation], shared: int) -> Iterator[str]:
     most = max(len(one.rows) for one in evaluated)
     if shared < most:
         yield f"only the {shared:,} problems that all were asked count, of up to {most:,}"
+    for one in evaluated:
+        if one.named is None and not (status := _status(one)).is_over:
+            yield f"{one.folder.path} is not finished ({status}); its model is that of round {one.round}"
     first = evaluated[0]
     for one in evaluated[1:]:
         was, now = _of_samples(first.config), _of_samples(one.config)
-        if differing := [f"{key} {was.get(key)!r} and {now.get(key)!r}" for key in was if was.get(key) != now.get(key)]:
+        keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
+        if differing := [f"{key} {was.get(key)!r} and {now.get(key)!r}" for key in keys]:
             yield (
                 f"{first.folder.path} and {one.folder.path} draw held-out samples differently, which is part of the"
                 f" difference: {'; '.join(differing)}"
@@ -261,9 +276,16 @@ def _notes(evaluated: Sequence[_Evaluation], shared: int) -> Iterator[str]:
             return
 
 
+def _status(one: _Evaluation) -> RunStatus:
+    finished = one.folder.finished_rounds()
+    patience = (one.config.get("gate") or {}).get("patience")
+    ended = is_ended(read_report(one.folder.metrics(finished[-1])), patience)
+    return status_of(one.folder, rounds=one.config["rounds"], is_ended=ended)
+
+
 def _of_samples(config: Mapping[str, Any]) -> dict[str, Any]:
     found = _flat(config)
-    wanted = [key for key in found if key.startswith(OF_SAMPLES) and key not in NOT_OF_SAMPLES]
+    wanted = [key for key in found if key.startswith(OF_SAMPLES) and not key.startswith(NOT_OF_SAMPLES)]
     return {key: found[key] for key in wanted}
 
 

@@ -36,8 +36,9 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
     """Yield what the table does not say: where curves cross, what intervals are over, what else differs."""
     first = found.models[0]
     for model in found.models[1:]:
-        if model.below_from is not None and model.below_from > 1:
-            yield f"{model.name}: its mean pass@k is below that of {first.name} from k = {model.below_from} on."
+        for at, how in ((model.below_at, "below"), (model.above_at, "above")):
+            if at is not None and at > 1:
+                yield f"{model.name}: mean pass@k is {how} that of {first.name} at k = {at}, and at no smaller k."
     is_over_seeds = any(len(model.seeds) > 1 for model in found.models)
     over = "problems and training seeds" if is_over_seeds else "problems"
     yield f"Intervals: 95%, over {over}; differences are paired by problem."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -111,12 +112,59 @@ def test_unlike_rounds_of_two_seeds_are_not_one_method(tmp_path: Path) -> None:
     assert [model.rounds for model in compare([f"{first}:0", f"{other}:0", first]).models] == [(0, 0), (1,)]
 
 
+def test_seeds_of_other_days_machines_and_servers_are_one_method(tmp_path: Path) -> None:
+    """What may change while a run goes on, and the day that a chat template is told, is no part of the method."""
+    days = ({"date": "2026-01-01", "template": "{question}"}, {"date": "2026-01-02", "template": "{question}"})
+    runs = [
+        make(tmp_path / f"seed-{seed}", [AFTER], seed=seed, prompt=day, server={"url": str(seed)},
+             verifier={"name": "math", "workers": seed + 1})
+        for seed, day in enumerate(days)
+    ]  # fmt: skip
+    found = compare([make(tmp_path / "base", [BEFORE], prompt=days[0], **OTHER), *runs])
+    assert [model.seeds for model in found.models] == [(0,), (0, 1)]
+    assert found.notes == ()
+
+
+def test_a_run_that_is_not_finished_is_noted(tmp_path: Path) -> None:
+    runs = [make(tmp_path / f"seed-{seed}", [BEFORE, AFTER], seed=seed) for seed in (0, 1)]
+    shutil.rmtree(tmp_path / "seed-1" / "rounds" / "001")
+    found = compare([make(tmp_path / "base", [BEFORE], **OTHER), *runs])
+    assert found.models[1].rounds == (1, 0)
+    assert found.notes == (f"{runs[1]} is not finished (round 1 of 1: sampling); its model is that of round 0",)
+
+
+def test_keys_that_only_the_later_run_has_are_noted_and_the_k_of_reports_are_not(tmp_path: Path) -> None:
+    few = {"k": [1], "n": N, "temperature": 1.0, "group_by": "steps"}
+    verifier = {"name": "math", "workers": None, "options": {"decimals": 2}}
+    found = compare([make(tmp_path / "a", [BEFORE]), make(tmp_path / "b", [AFTER], eval=few, verifier=verifier)])
+    (note,) = found.notes
+    assert note.endswith("verifier.options.decimals None and 2")
+    assert "eval." not in note
+
+
+def test_one_model_twice_has_two_names(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a", [BEFORE, AFTER])
+    assert [model.name for model in compare([folder, f"{folder}:1"]).models] == ["round 1", "round 1, again"]
+
+
+@pytest.mark.parametrize("ks", [[], [0]])
+def test_what_is_no_k_is_refused(ks: list[int], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ks must be whole numbers from 1 on"):
+        compare([make(tmp_path / "a", [BEFORE, AFTER])], ks=ks)
+
+
+def test_a_single_name_is_no_list_of_runs() -> None:
+    with pytest.raises(UserError, match="takes a list of runs"):
+        compare("runs/x")
+
+
 def test_a_crossing_of_means_over_seeds_does_not_depend_on_how_many_seeds_there_are(tmp_path: Path) -> None:
     """`flat` solves every second problem always, `steep` each one time in four: it overtakes at pass@3."""
     steep, flat = dict.fromkeys(BEFORE, 1), {p: N if i % 2 else 0 for i, p in enumerate(BEFORE)}
     base = make(tmp_path / "base", [steep])
     flats = [make(tmp_path / f"flat-{seed}", [flat], seed=seed, **OTHER) for seed in (0, 1)]
-    assert [compare([base, *some]).models[1].below_from for some in (flats[:1], flats)] == [3, 3]
+    found = [compare([base, *some]).models[1] for some in (flats[:1], flats)]
+    assert [(model.above_at, model.below_at) for model in found] == [(1, 3), (1, 3)]
 
 
 def test_problems_that_only_some_were_asked_do_not_count_and_a_note_says_so(tmp_path: Path) -> None:
