@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -10,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_rft import config as configs
+from star_rft.build import check_names, settle
 from star_rft.build import open_run as open_stages
-from star_rft.build import settle
 from star_rft.build.dry_run import bench_config
 from star_rft.build.exports import export_run
 from star_rft.build.problems import load_split, role_of
+from star_rft.build.rows import IN_MEMORY, Data, Row, rows_of, verifier_of_problems, with_rows
 from star_rft.config import Config, pairs
 from star_rft.data import load, read_problems
-from star_rft.data.load import GENERATED
 from star_rft.errors import RunError, RunFailure, UserError
 from star_rft.experiments import fork as forks
 from star_rft.exports.export import ExportResult
@@ -29,13 +28,11 @@ from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import is_ended, read_report, round_to_use
 from star_rft.runs.status import status_of
 from star_rft.types import HeldOutScores, Problem, RoundReport, Split, Trace, digest
+from verifiers.plugins import VerifierError
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
-
-Row = Mapping[str, Any]
-Data = Iterable[Row | Problem]
 
 
 class Run:
@@ -76,7 +73,7 @@ class Run:
     @property
     def config(self) -> Config:
         """The config as it was settled, with every default."""
-        return configs.load(self._files.config) if self._to_run is None else self._to_run.config
+        return settle(str(self.folder)) if self._to_run is None else self._to_run.config
 
     @property
     def reports(self) -> list[RoundReport]:
@@ -99,9 +96,12 @@ class Run:
         number = round_to_use(reports[-1])
         if number:
             return self._files.checkpoint(number)
-        if self._files.warm_start.exists():
-            return self._files.warm_start
-        raise RunError(f"{self.folder}: the model to use is the one that the run began with: {self.config.model.name}")
+        config, files = self.config, self._files
+        own = files.scratch_model if config.model.from_scratch else files.base_model
+        for place in (files.warm_start, own, Path(config.model.name)):
+            if (place / "config.json").exists():
+                return place
+        raise RunError(f"{self.folder}: the model to use is the one that the run began with: {config.model.name}")
 
     def traces(self, split: Split = "train", *, round_index: int | None = None) -> Iterator[Trace]:
         """Yield the traces of a split, problem by problem: those of one round, or of all."""
@@ -150,7 +150,12 @@ class _ToRun:
     """A run that is to be run: its config, and data sets that are in memory."""
 
     def __init__(
-        self, config: Config, rows: Mapping[str, Iterable[Row]], progress: Progress | None, *, rounds: int | None = None
+        self,
+        config: Config,
+        rows: Mapping[str, Sequence[Row | Problem]],
+        progress: Progress | None,
+        *,
+        rounds: int | None = None,
     ) -> None:
         self.config, self._rows, self._progress = config, rows, progress
         self._count = config.rounds if rounds is None else rounds
@@ -172,18 +177,22 @@ def run(
     Args:
         config: A file, a mapping, a recipe's name, a run folder, or a config that was loaded.
         overrides: `{"sample.n": 16}` or `["sample.n=16"]`.
-        data: Data sets in memory, `{"train": rows, "dev": rows}`, which take the place of the config's. Rows are
-            mappings with the columns that the config or a preset names, or problems.
+        data: Data sets in memory, `{"train": rows, "dev": rows}`, in place of the config's sources. Rows are problems,
+        or
+            mappings with the columns that the config or a preset names; no `share`, `limit` or the like of the source
+            that they replace is applied, unless `overrides` gives it.
         progress: What is told how far it is; nothing unless given.
 
     Raises:
         UserError: The config cannot be run. Raised here, before any work.
     """
-    rows = {split: _rows(given) for split, given in (data or {}).items()}
-    settled = settle(_source(config), pairs(overrides))
+    rows = {split: rows_of(given, name=f"data[{split!r}]") for split, given in (data or {}).items()}
+    given = pairs(overrides)
+    settled = settle(_source(config), {**given, **{f"data.{split}.source": IN_MEMORY for split in rows}})
     if rows:
-        settled = settle(_source(settled), _in_memory(rows, of=settled))
-    return Run(settled.folder, _to_run=_ToRun(settled, {split: found for split, (found, _) in rows.items()}, progress))
+        settled = with_rows(settled, rows, given)
+    _check(settled)
+    return Run(settled.folder, _to_run=_ToRun(settled, rows, progress))
 
 
 def open_run(folder: str | Path) -> Run:
@@ -206,6 +215,7 @@ def fork(source: Run | str | Path, name: str, overrides: Iterable[str] | Row = (
     target = folder.resolve().parent / name
     about = {"name": name, "run_dir": str(target), "forked_from": str(folder)}
     config = settle(folder / "config.yaml", {**pairs(overrides), **about})
+    _check(config)
     forks.fork(RunFolder(folder), config)
     return Run(target, _to_run=_ToRun(config, {}, None))
 
@@ -226,19 +236,18 @@ def export(
         UserError: An option that the format does not have, or nothing to write.
     """
     folder = run.folder if isinstance(run, Run) else Path(run)
-    own = {name: options.pop(name) for name in ("round_index", "all_rounds", "licence", "force") if name in options}
-    asked = {
-        "--for" if name == "tool" else f"--{name}": value
-        for name, value in options.items()
-        if value not in (None, False)
-    }
+    if unknown := [name for name in options if name not in (*EXPORT_FLAGS, *EXPORT_OTHERS)]:
+        raise UserError(f"export has no option {unknown[0]!r}; valid: {', '.join((*EXPORT_FLAGS, *EXPORT_OTHERS))}")
+    own = {name: options.pop(name) for name in EXPORT_OTHERS if name in options}
+    given = {EXPORT_FLAGS[name]: value for name, value in options.items()}
+    asked = {flag: value for flag, value in given.items() if value is not None and value is not False}
     place = None if out is None else Path(out)
     return export_run(RunFolder(folder), format, asked, out=place, progress=Silent(), **own)
 
 
 def evaluate(
     model: str | Path,
-    data: str | Data,
+    data: str | Path | Data,
     *,
     k: Sequence[int] = (1, 4, 16),
     n: int | None = None,
@@ -254,7 +263,7 @@ def evaluate(
         k: The k of pass@k.
         n: Samples a problem; the largest k unless given.
         limit: Only the first so many problems.
-        overrides: Any keys of a config, such as `{"verifier.name": "code"}`.
+        overrides: Any keys of a config, such as `{"verifier.name": "code"}`. Problems bring their own verifier.
     """
     ran = _bench(model, data, ks=k, n=n, limit=limit, overrides=overrides, progress=progress).result()
     (report,) = ran.reports
@@ -265,7 +274,7 @@ def evaluate(
 
 def sample(
     model: str | Path,
-    data: str | Data,
+    data: str | Path | Data,
     *,
     n: int = 4,
     limit: int | None = None,
@@ -301,16 +310,20 @@ def load_problems(source: str | Path | Data | Config, *, verifier: str = "math",
     if isinstance(source, str | Path) and Path(source).suffix in (".yaml", ".yml"):
         source = load_config(source)
     if isinstance(source, Config):
-        return load_split(source, "train", {})
+        of_train = {f"data.train.{name}": value for name, value in options.items()}
+        return load_split(settle(_source(source), of_train) if of_train else source, "train", {})
     if isinstance(source, str | Path):
         return load(str(source), verifier=verifier, **{"split": role_of(str(source), "train")} | options)
-    rows, columns = _rows(source)
-    return load(rows, verifier=verifier, **{"columns": columns} | options)
+    rows = rows_of(source, name="source")
+    problems = [row for row in rows if isinstance(row, Problem)]
+    if problems and options:
+        raise UserError(f"problems are taken as they are; they have no {', '.join(options)}")
+    return problems or load(rows, verifier=verifier, **options)  # type: ignore[arg-type]
 
 
 def _bench(
     model: str | Path,
-    data: str | Data,
+    data: str | Path | Data,
     *,
     ks: Sequence[int],
     n: int | None,
@@ -318,46 +331,34 @@ def _bench(
     overrides: Iterable[str] | Row,
     progress: Progress | None,
 ) -> Run:
-    given, rows = pairs(overrides), dict[str, list[Row]]()
-    if not isinstance(data, str):
-        found = _rows(data)
-        given = {**given, **_in_memory({"test": found})}
-        rows = {"test": found[0]}
-    name = data if isinstance(data, str) else IN_MEMORY
-    settled = bench_config(str(model), name, ks=ks, n=n, limit=limit, overrides=given)
+    given, rows = pairs(overrides), dict[str, list[Row | Problem]]()
+    if not isinstance(data, str | Path):
+        rows = {"test": rows_of(data, name="data")}
+        verifier = verifier_of_problems(rows["test"])
+        given = {**({} if verifier is None else {"verifier.name": verifier}), **given}
+    settled = bench_config(str(model), IN_MEMORY if rows else str(data), ks=ks, n=n, limit=limit, overrides=given)
+    if rows:
+        explicit = {**given, **({} if limit is None else {"data.test.limit": limit})}
+        named = with_rows(settled, rows, explicit)
+        name = f"bench-{digest(configs.dump(named.model_copy(update={'name': 'bench'})), size=4)}"
+        settled = named.model_copy(update={"name": name})
+    _check(settled)
     return Run(settled.folder, _to_run=_ToRun(settled, rows, progress))
 
 
-IN_MEMORY = "in memory"
+# Options of an export by the names that the command line has for them, and those that go with every format.
+EXPORT_FLAGS = {
+    "tool": "--for", "include": "--include", "split": "--split", "tokens": "--tokens", "pairs": "--pairs"
+}  # fmt: skip
+EXPORT_OTHERS = ("round_index", "all_rounds", "licence", "force")
 
 
-def _rows(data: Data) -> tuple[list[Row], dict[str, str] | None]:
-    """Return data in memory as rows, and the columns of those that were problems."""
-    rows, columns = list[Row](), dict[str, str]()
-    for given in data:
-        if not isinstance(given, Problem):
-            rows.append(given)
-            continue
-        rows.append({**given.meta, "prompt": given.prompt, "reference": given.reference, "solution": given.solution})
-        names = ("prompt", "reference") if given.solution is None else ("prompt", "reference", "solution")
-        columns |= {name: name for name in names}
-    return rows, columns or None
-
-
-def _in_memory(
-    rows: Mapping[str, tuple[Sequence[Row], Mapping[str, str] | None]], *, of: Config | None = None
-) -> dict[str, Any]:
-    """Return what the config says of data in memory: with a digest, so that no run goes on with other data."""
-    found: dict[str, Any] = {}
-    for split, (given, columns) in rows.items():
-        source = None if of is None else getattr(of.data, split, None)
-        if source is not None and source.source in GENERATED:
-            found[f"data.{split}.options"] = {}  # they were the generator's
-        text = json.dumps(list(map(dict, given)), default=str, sort_keys=True)
-        found[f"data.{split}.source"] = f"{IN_MEMORY} ({len(given):,} rows, {digest(text)})"
-        if columns is not None:
-            found[f"data.{split}.columns"] = dict(columns)
-    return found
+def _check(config: Config) -> None:
+    """Raise UserError for a verifier, rule, scorer or option that does not exist."""
+    try:
+        check_names(config)
+    except VerifierError as error:
+        raise UserError(str(error)) from None
 
 
 def _source(config: str | Path | Row | Config) -> str | Path | Row:

@@ -187,3 +187,84 @@ def test_problems_come_from_a_file_rows_or_a_config(tmp_path: Path) -> None:
     config = star_rft.load_config(MINIATURE | {"data": {"train": str(file), "dev": str(file)}, "run_dir": "x"})
     assert [problem.id for problem in star_rft.load_problems(config)] == [problem.id for problem in found]
     assert star_rft.load_problems(found)[0].id == found[0].id
+
+
+def test_what_the_replaced_source_took_of_its_file_is_not_taken_of_rows(small: dict[str, Any]) -> None:
+    """A recipe takes 5% of its file for dev; rows that are given are given whole, unless the caller says otherwise."""
+    source = {"source": "some.jsonl", "share": [0.95, 1.0], "limit": 1, "max_solution_chars": 1, "shuffle_seed": 3}
+    config = small | {"rounds": 0, "data": {"train": source, "dev": source}}
+    dev = [{"question": f"What is {a} + {a}?", "answer": str(2 * a)} for a in range(50, 56)]
+    run = star_rft.run(config, data={"train": ROWS, "dev": dev}).result()
+    assert {split: len(found) for split, found in run.problems.items()} == {"train": 8, "dev": 6, "test": 0}
+    other = {"run_dir": small["run_dir"] + "-few", "data.dev.limit": 2}
+    assert len(star_rft.run(config, other, data={"train": ROWS, "dev": dev}).result().problems["dev"]) == 2
+
+
+def test_a_config_without_data_takes_rows(tmp_path: Path) -> None:
+    def train_source() -> str:
+        run = star_rft.run({"name": "x", "run_dir": str(tmp_path / "x")}, data={"train": ROWS, "dev": ROWS})
+        assert run.config.data.train is not None
+        return str(run.config.data.train.source)
+
+    with pytest.warns(RuntimeWarning):
+        assert train_source().startswith("in memory (8 rows, ")
+
+
+def test_problems_are_judged_by_their_own_verifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": "Which? (A) tea (B) milk", "answer": "B"}]
+    problems = star_rft.load_problems(rows, verifier="choice")
+    few = {"eval.max_tokens": 8}
+    assert {t.verdict.verifier for t in star_rft.sample("tiny", problems, n=2, overrides=few)} == {"choice"}
+    assert {t.verdict.verifier for t in star_rft.sample("tiny", rows, n=2, overrides=few)} == {"math"}
+    with pytest.raises(UserError, match="problems are of the verifier 'choice', and the config says 'math'"):
+        star_rft.run(MINIATURE | {"run_dir": str(tmp_path / "run")}, data={"train": problems})
+    mixed = [*problems, *star_rft.load_problems(ROWS)]
+    with pytest.raises(UserError, match="several verifiers: choice, math"):
+        star_rft.evaluate("tiny", mixed)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("x.jsonl", r"data\['train'\] holds rows; name a file in the config: 'x.jsonl'"),
+        (["a"], "must hold mappings or problems, not str; of a data frame df.to_dict"),
+        ([{"question": "1?", "answer": object()}], "a row holds a value of type object"),
+    ],
+)
+def test_what_are_no_rows_is_refused(small: dict[str, Any], data: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        star_rft.run(small, data={"train": data})
+
+
+def test_the_digest_of_rows_does_not_depend_on_the_process() -> None:
+    code = "from star_rft.build.rows import _digest_of; print(_digest_of([{'q': {'b', 'a', 'c'}, 1: 2.5}]))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": str(seed)}
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"verifier.name": "maths"}, {"select.rules": ["corect"]}, {"scorer": {"name": "majorty"}}]
+)
+def test_a_name_that_is_not_there_is_refused_before_anything_is_begun(small: dict[str, Any], overrides: Any) -> None:
+    with pytest.raises(UserError, match="did you mean"):
+        star_rft.run(small, overrides)
+    next(iter(star_rft.run(small, {"rounds": 0})))
+    with pytest.raises(UserError, match="did you mean"):
+        star_rft.fork(small["run_dir"], "forked", overrides)
+    assert not (Path(small["run_dir"]).parent / "forked").exists()
+
+
+def test_an_option_that_export_does_not_have_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="export has no option 'round'; valid: tool, include, split, tokens, pairs"):
+        star_rft.export(tmp_path, "sft", round=1)
+
+
+def test_options_of_a_configs_problems_are_applied() -> None:
+    config = star_rft.load_config("quickstart")
+    assert len(star_rft.load_problems(config, limit=3)) == 3

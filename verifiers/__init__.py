@@ -14,17 +14,9 @@ from verifiers.clash import refuse_mixed_install
 from verifiers.extraction.answer import extract
 from verifiers.extraction.program import find_program
 from verifiers.file_scores import score_file
+from verifiers.plugins import UnknownVerifier, VerifierError
 from verifiers.prose.equations import find_equations
-from verifiers.registry import (
-    Check,
-    UnknownOption,
-    UnknownVerifier,
-    VerifierError,
-    WorkerLoadError,
-    get,
-    names,
-    register,
-)
+from verifiers.registry import Check, UnknownOption, WorkerLoadError, get, names, register
 from verifiers.rewards import Tally, as_reward
 from verifiers.types import REASONS, STATUSES, Reason, Status, Verdict, Verifier
 from verifiers.workers.pool import Pool, averify_iter, verify, verify_iter, verify_many

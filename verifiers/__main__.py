@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from verifiers import audit, file_scores, registry
+from verifiers.plugins import VerifierError
 
 EXAMPLE = """example:
   echo '{"id": 1, "completion": "2+3=5. The answer is 5.", "reference": "5"}' > answers.jsonl
@@ -60,7 +61,7 @@ def _told(work: Callable[[], None]) -> int:
     try:
         work()
     except (
-        registry.VerifierError,
+        VerifierError,
         file_scores.BadLine,
         FileNotFoundError,
         IsADirectoryError,

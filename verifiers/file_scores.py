@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from verifiers.registry import Check, VerifierError, get
+from verifiers.plugins import VerifierError
+from verifiers.registry import Check, get
 from verifiers.rewards import Tally
 from verifiers.types import Verdict
 from verifiers.workers.pool import Pool

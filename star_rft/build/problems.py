@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from star_rft.runs.folder import RunFolder
 from star_rft.sampling.hints import answer_of
 from star_rft.types import Problem, Split
 
-Rows = Mapping[str, Iterable[Mapping[str, Any]]]
+Rows = Mapping[str, Sequence[Mapping[str, Any] | Problem]]
 
 
 def verifier_of(config: Config) -> verifiers.Check:
@@ -34,13 +34,15 @@ def _load(
     *,
     key: str,
     split: str,
-    rows: Iterable[Mapping[str, Any]] | None = None,
+    rows: Sequence[Mapping[str, Any] | Problem] | None = None,
 ) -> list[Problem]:
     flat = source.model_dump(exclude={"source", "split"})
     name = config.verifier.name
     try:
-        if rows is not None:
-            problems = load_problems(rows, verifier=name, **flat)
+        if rows is not None and all(isinstance(row, Problem) for row in rows):
+            problems = list({row.id: row for row in rows if isinstance(row, Problem)}.values())[: source.limit]
+        elif rows is not None:
+            problems = load_problems(rows, verifier=name, **flat)  # type: ignore[arg-type]
         else:
             where = source.split or role_of(source.source, split)
             problems = load_problems(source.source, verifier=name, split=where, **flat)

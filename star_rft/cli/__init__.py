@@ -24,7 +24,7 @@ def main() -> None:
 
     SIGINT and SIGTERM end it with status 130 and 143.
     """
-    from verifiers.registry import VerifierError
+    from verifiers.plugins import VerifierError
 
     stop.listen()
     sys.path.insert(0, str(Path.cwd()))  # so that "my_checks:function" is found beside the config

@@ -52,13 +52,16 @@ def fork(
     Where seed, select, train or preference differ it selects and trains on the same samples; where sample, budget,
     temperature_search or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
     """
+    from star_rft.build import check_names
     from star_rft.config import load, pairs
     from star_rft.experiments.fork import fork as begin
     from star_rft.runs.folder import RunFolder
 
     folder = Path(os.path.relpath(run_folder(run).resolve().parent / name))
     about = {"name": name, "run_dir": str(folder), "forked_from": str(run)}
-    samples = begin(RunFolder(run), load(run / "config.yaml", {**pairs(overrides or ()), **about}))
+    config = load(run / "config.yaml", {**pairs(overrides or ()), **about})
+    check_names(config)
+    samples = begin(RunFolder(run), config)
     if as_json:
         typer.echo(json.dumps({"run": str(folder), "samples": samples}))
         return

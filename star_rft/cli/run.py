@@ -97,6 +97,8 @@ def _run_seeds(settled: Config, seeds: list[int], *, shares: bool, is_dry: bool,
     from star_rft.experiments.fork import fork
     from star_rft.runs.folder import RunFolder
 
+    if settled.rounds == 0:
+        raise UserError("--seeds: with rounds: 0 nothing is trained, and all seeds are one model")
     runs = [_of_seed(settled, seed) for seed in seeds]
     if is_dry:
         _show_plans(runs, as_json)
@@ -107,13 +109,14 @@ def _run_seeds(settled: Config, seeds: list[int], *, shares: bool, is_dry: bool,
             one = one.model_copy(update={"forked_from": str(first.path)})
         is_begun = (one.folder / "config.yaml").exists()
         if is_begun and (was := configs.load(one.folder / "config.yaml").forked_from) != one.forked_from:
-            how = f"with the samples of {was}" if was else "with samples of its own"
-            raise UserError(f"{one.folder}: was begun {how}: use another name, or --own-samples as then")
+            how = f"with the samples of {was}" if was else "with samples of its own (--own-samples)"
+            raise UserError(f"{one.folder}: was begun {how}: repeat the command as it was, or use another name")
         if one.forked_from is not None and not is_begun:
             own = {"seed": one.seed, "name": one.name, "run_dir": one.run_dir, "forked_from": one.forked_from}
             fork(first, configs.load(first.config, own))
         _run(one, quiet)
-    found = compare([f"{first.path}:0", *(str(one.folder) for one in runs)])
+    starts = [first.path] if shares else [one.folder for one in runs]  # each has a start of its own
+    found = compare([*(f"{start}:0" for start in starts), *(str(one.folder) for one in runs)])
     if as_json:
         typer.echo(json.dumps(asdict(found)))
         return
@@ -123,7 +126,8 @@ def _run_seeds(settled: Config, seeds: list[int], *, shares: bool, is_dry: bool,
 def _of_seed(settled: Config, seed: int) -> Config:
     folder = settled.folder
     place = folder.with_name(f"{folder.name}-seed{seed}")
-    return settled.model_copy(update={"seed": seed, "name": f"{settled.name}-seed{seed}", "run_dir": str(place)})
+    own = {"seed": seed, "name": f"{settled.name}-seed{seed}", "run_dir": str(place), "forked_from": None}
+    return settled.model_copy(update=own)
 
 
 def _numbers(text: str) -> list[int]:

@@ -60,7 +60,7 @@ class Dialogue:
         A wrong flag is an error; a wrong answer is told and asked for again. Raises UserError where nobody can be asked
         and nothing is proposed.
         """
-        from verifiers.registry import VerifierError
+        from verifiers.plugins import VerifierError
 
         if given is not None:
             return check(given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from star_rft.ledger.traces import trace_of
 from star_rft.progress import Advance
 from star_rft.training.dataset import SampleOrigin
 from star_rft.types import Model, Problem, Sampler, Scorer, Split, Trace
-from verifiers.registry import Registry, option_faults, options_of
+from verifiers.plugins import Registry, keyword_options, option_faults
 
 if TYPE_CHECKING:
     import duckdb
@@ -66,12 +65,15 @@ class ScorerPlugin:
 
     name: str
     function: Callable[..., Scorer]
+    options: Mapping[str, Any]
+    annotations: Mapping[str, Any]
     asks_model: bool = False
     needs_model: bool = False
 
-    @property
-    def parameters(self) -> list[inspect.Parameter]:
-        return list(inspect.signature(self.function, eval_str=True).parameters.values())[1:]
+
+def _described(name: str, function: Callable[..., Scorer]) -> ScorerPlugin:
+    options, annotations = keyword_options(name, function, kind="scorer", takes="context", error=UserError)
+    return ScorerPlugin(name, function, options, annotations)
 
 
 SCORERS: Registry[ScorerPlugin] = Registry(
@@ -79,7 +81,7 @@ SCORERS: Registry[ScorerPlugin] = Registry(
     group="star_rft.scorers",
     package="star_rft.scorers",
     besides=("registry", "verdict"),
-    describe=ScorerPlugin,
+    describe=_described,
     error=UserError,
     unknown=UserError,
 )
@@ -94,7 +96,8 @@ def scorer(*, asks_model: bool = False, needs_model: bool = False) -> Callable[[
     """
 
     def decorate(function: Function) -> Function:
-        SCORERS.add(ScorerPlugin(function.__name__, function, asks_model or needs_model, needs_model))
+        found = _described(function.__name__, function)
+        SCORERS.add(replace(found, asks_model=asks_model or needs_model, needs_model=needs_model))
         return function
 
     return decorate
@@ -103,9 +106,7 @@ def scorer(*, asks_model: bool = False, needs_model: bool = False) -> Callable[[
 def check_scorer(name: str, options: Mapping[str, Any], *, model: str | None) -> None:
     """Raise UserError for a scorer that does not exist, options that it does not have, or a model that it lacks."""
     plugin = SCORERS.get(name)
-    annotations = {parameter.name: parameter.annotation for parameter in plugin.parameters}
-    owner = f"scorer {name!r}"
-    for fault in option_faults(options, options_of(plugin.parameters), owner=owner, annotations=annotations):
+    for fault in option_faults(options, plugin.options, owner=f"scorer {name!r}", annotations=plugin.annotations):
         raise UserError(fault)
     if plugin.needs_model and model is None:
         raise UserError(f"scorer {name} needs a model: a folder or a hub name")
@@ -115,7 +116,7 @@ def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], con
     """Return a scorer whose options are checked; `model` is what scores, by default the policy. Raises UserError."""
     from star_rft import models
 
-    if model is not None:
+    if model is not None and SCORERS.get(name).asks_model and "url" not in options:
         found = models.resolve(model, into=context.into, trust_remote_code=context.trust_remote_code)
         context = replace(context, model=found)
     opened: Scorer = SCORERS.get(name).function(context, **options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from star_rft.selection.candidates import RuleError
-from verifiers.registry import REQUIRED, Registry, option_faults, options_of
+from verifiers.plugins import REQUIRED, Registry, keyword_options, option_faults
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -20,17 +19,27 @@ class Rule:
 
     name: str
     function: Callable[..., None]
-
-    @property
-    def parameters(self) -> list[inspect.Parameter]:
-        return list(inspect.signature(self.function, eval_str=True).parameters.values())[1:]
+    options: Mapping[str, Any]
+    annotations: Mapping[str, Any]
 
     @property
     def summary(self) -> str:
         return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
 
 
-RULES: Registry[Rule] = Registry("rule", group="star_rft.rules", describe=Rule, error=RuleError, unknown=RuleError)
+def _described(name: str, function: Callable[..., None]) -> Rule:
+    options, annotations = keyword_options(name, function, kind="rule", takes="pool", error=RuleError)
+    return Rule(name, function, options, annotations)
+
+
+RULES: Registry[Rule] = Registry(
+    "rule",
+    group="star_rft.rules",
+    home="star_rft.selection.rules",
+    describe=_described,
+    error=RuleError,
+    unknown=RuleError,
+)
 
 
 def rule(function: Function) -> Function:
@@ -39,7 +48,7 @@ def rule(function: Function) -> Function:
     The first option is the one that a config may give alone: `{cap: 4}` is `{cap: {limit: 4}}`. Without the decorator a
     config names a rule by "pkg.module:function".
     """
-    RULES.add(Rule(function.__name__, function))
+    RULES.add(_described(function.__name__, function))
     return function
 
 
@@ -63,18 +72,16 @@ def _bound(spec: Any) -> partial[None]:
         found = RULES.get(str(name))
     except RuleError as error:
         raise RuleError(f"select.rules: {error}") from error
-    parameters = found.parameters
     if not isinstance(given, Mapping):
-        if not parameters:
+        if not found.options:
             raise RuleError(f"select.rules: rule {name!r} takes no options")
-        given = {parameters[0].name: given}
-    annotations = {parameter.name: parameter.annotation for parameter in parameters}
-    for fault in option_faults(given, options_of(parameters), owner=f"rule {name!r}", annotations=annotations):
+        given = {next(iter(found.options)): given}
+    for fault in option_faults(given, found.options, owner=f"rule {name!r}", annotations=found.annotations):
         raise RuleError(f"select.rules: {fault}")
     return partial(found.function, **given)
 
 
 def signature(name: str) -> str:
     """Return a rule's options as one reads them: "limit, prefer = first"."""
-    options = options_of(RULES.get(name).parameters)
+    options = RULES.get(name).options
     return ", ".join(key if value is REQUIRED else f"{key} = {value}" for key, value in options.items())

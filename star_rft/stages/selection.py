@@ -45,8 +45,8 @@ class SelectionStage:
         found = temperature_search.chosen(self.context.folder.temperature_search(round_index))
         if found and found["threshold"] is not None:
             # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
-            first, *others = self.spec.rules
-            return replace(self.spec, rules=(first, {"threshold": found["threshold"]}, *others))
+            rules = tuple(self.spec.rules)
+            return replace(self.spec, rules=(*rules[:1], {"threshold": found["threshold"]}, *rules[1:]))
         return self.spec
 
     def select(self, round_index: int) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from verifiers.extraction.answer import visible
-from verifiers.registry import Check, VerifierError, register
+from verifiers.plugins import VerifierError
+from verifiers.registry import Check, register
 from verifiers.types import Verdict
 from verifiers.workers.heartbeat import uncounted
 

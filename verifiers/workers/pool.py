@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from verifiers.registry import Check, VerifierError, get, importable_path
+from verifiers.plugins import VerifierError
+from verifiers.registry import Check, get, importable_path
 from verifiers.types import Verdict
 from verifiers.workers.cores import usable_cores
 from verifiers.workers.worker import run_check
