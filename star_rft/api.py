@@ -262,7 +262,7 @@ def evaluate(
         data: A file, a hub name, a generator's name, or rows in memory.
         k: The k of pass@k.
         n: Samples a problem; the largest k unless given.
-        limit: Only the first so many problems.
+        limit: At most this many problems, the first ones.
         overrides: Any keys of a config, such as `{"verifier.name": "code"}`. Problems bring their own verifier.
     """
     ran = _bench(model, data, ks=k, n=n, limit=limit, overrides=overrides, progress=progress).result()

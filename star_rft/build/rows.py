@@ -36,7 +36,7 @@ def rows_of(data: Data, *, name: str) -> list[Row | Problem]:
 
 
 def with_rows(settled: Config, rows: Mapping[str, Sequence[Row | Problem]], given: Row) -> Config:
-    """Return a config whose sources are rows, with a digest of them: no run goes on with other data.
+    """Return a config whose sources are rows, with a digest of them, so that no run is continued with others.
 
     Of the source that they replace only what says what its columns mean is kept; `given` are a caller's overrides.
     """

@@ -82,8 +82,8 @@ def changes(old: Config, new: Config, *, besides: Collection[str] = ()) -> list[
     `besides` are further keys or sections that may differ.
     """
     a, b = (
-        _flatten(old.model_dump(mode="json", by_alias=True)),
-        _flatten(new.model_dump(mode="json", by_alias=True)),
+        flatten(old.model_dump(mode="json", by_alias=True)),
+        flatten(new.model_dump(mode="json", by_alias=True)),
     )
     keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
     return [
@@ -190,8 +190,9 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

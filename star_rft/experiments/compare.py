@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from star_rft.config.load import CHANGEABLE
+from star_rft.config.load import CHANGEABLE, flatten
 from star_rft.errors import UserError
 from star_rft.evaluation import by_problem, evaluate
 from star_rft.runs.folder import RunFolder
@@ -81,7 +81,7 @@ class _Evaluation:
 
     @property
     def method(self) -> str:
-        settings = _flat(self.config).items()
+        settings = flatten(self.config).items()
         return repr(sorted(item for item in settings if not {item[0], item[0].split(".")[0]} & NOT_THE_METHOD))
 
 
@@ -284,16 +284,6 @@ def _status(one: _Evaluation) -> RunStatus:
 
 
 def _of_samples(config: Mapping[str, Any]) -> dict[str, Any]:
-    found = _flat(config)
+    found = flatten(config)
     wanted = [key for key in found if key.startswith(OF_SAMPLES) and not key.startswith(NOT_OF_SAMPLES)]
     return {key: found[key] for key in wanted}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
