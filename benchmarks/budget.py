@@ -3,7 +3,7 @@
     python benchmarks/budget.py                            # simulated problems, seeds 0 1 2
     python benchmarks/budget.py --record RUN               # sample the quickstart's base deeply, once (minutes)
     python benchmarks/budget.py --replay RUN               # any run folder: attempt i is the i-th recorded sample
-    python benchmarks/budget.py --plan 1000000             # time and memory of one answer for so many problems
+    python benchmarks/budget.py --plan 1000000             # time and memory of one plan for this many problems
     python benchmarks/budget.py --run "rounds=3 sample.n=8" \\
         --run "rounds=3 sample.n=32 budget.plan=adaptive budget.tokens=120000"   # the quickstart, for real, once each
 

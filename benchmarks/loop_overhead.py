@@ -57,7 +57,7 @@ def canned_fit(examples: Sequence[Any], *, model_path: Path, out_dir: Path, **_:
 
 
 def outside_the_model(problems: int, folder: Path) -> dict[str, float]:
-    """Run one round over so many problems with a model that costs nothing; return seconds."""
+    """Run one round over `problems` problems with a model that costs nothing; return seconds."""
     rows = [
         {"question": f"How many are there in the box number {i} of {i * 7919}?", "answer": "8"} for i in range(problems)
     ]
@@ -122,7 +122,7 @@ def show_share(found: dict[str, Any]) -> None:
 
 
 def growth(problems: int, repeats: int) -> dict[int, list[float]]:
-    """Return the seconds outside the model of each repeat, for so many problems and for ten times as many."""
+    """Return the seconds outside the model of each repeat, for `problems` problems and for ten times as many."""
     seconds: dict[int, list[float]] = {problems: [], 10 * problems: []}
     for _ in range(repeats):
         for count, values in seconds.items():
@@ -156,7 +156,7 @@ def figures(share: dict[str, Any] | None, seconds: dict[int, list[float]]) -> li
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="a finished run folder")
-    parser.add_argument("--problems", type=int, help="compare so many problems with ten times as many")
+    parser.add_argument("--problems", type=int, help="compare this many problems with ten times as many")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quickstart", nargs="*", metavar="KEY=VALUE", help="run the quickstart, changed so, and look")
     add_json_option(parser)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_rft import config as configs
-from star_rft.build import check_names, settle
+from star_rft.build import base_model_of, check_names, settle
 from star_rft.build import open_run as open_stages
 from star_rft.build.dry_run import bench_config
 from star_rft.build.exports import export_run
@@ -25,8 +25,8 @@ from star_rft.ledger.traces import traces_of
 from star_rft.loop import run as run_rounds
 from star_rft.progress import Progress, Silent
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import is_ended, read_report, round_to_use
-from star_rft.runs.status import status_of
+from star_rft.runs.reports import read_report, round_to_use
+from star_rft.runs.status import RunStatus, status_of
 from star_rft.types import HeldOutScores, Problem, RoundReport, Split, Trace, digest
 from verifiers.plugins import VerifierError
 
@@ -85,23 +85,19 @@ class Run:
         """The problems by split: train, dev, test."""
         return read_problems(self._files.problems)
 
-    def model_to_use(self) -> Path:
-        """Return the folder of the model that the gate says to use, by the rounds so far.
+    def model_to_use(self) -> Path | str:
+        """Return the model that the gate says to use, by the rounds so far: a folder, or a hub name of the base model.
 
         Raises:
-            RunError: No round is finished, or it is the base model, which is no folder of this run.
+            RunError: No round is finished.
         """
         if not (reports := self.reports):
             raise RunError(f"{self.folder}: no round is finished yet")
         number = round_to_use(reports[-1])
         if number:
             return self._files.checkpoint(number)
-        config, files = self.config, self._files
-        own = files.scratch_model if config.model.from_scratch else files.base_model
-        for place in (files.warm_start, own, Path(config.model.name)):
-            if (place / "config.json").exists():
-                return place
-        raise RunError(f"{self.folder}: the model to use is the one that the run began with: {config.model.name}")
+        warm_start = self._files.warm_start
+        return warm_start if warm_start.exists() else base_model_of(self.config, self._files)
 
     def traces(self, split: Split = "train", *, round_index: int | None = None) -> Iterator[Trace]:
         """Yield the traces of a split, problem by problem: those of one round, or of all."""
@@ -137,10 +133,10 @@ class Run:
         return RunFolder(self.folder)
 
     @property
-    def _status(self) -> Any:
-        config, reports = self.config, self.reports
+    def _status(self) -> RunStatus:
+        config = self.config
         patience = None if config.gate is None else config.gate.patience
-        return status_of(self._files, rounds=config.rounds, is_ended=bool(reports) and is_ended(reports[-1], patience))
+        return status_of(self._files, rounds=config.rounds, patience=patience)
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         return Ledger(self.folder).connect()

@@ -51,6 +51,7 @@ class Registry(Generic[Item]):
     `group`, or "pkg.module:function". `describe(name, function)` makes an item of a function that was not registered.
     `unknown` is raised for a name that is none of these, `error` for whatever else is wrong with it. `besides` are
     files of the package that are no plug-ins. `home` is a module that registers the built-in ones when it is imported.
+    `may_replace`: the decorator of this kind takes `replace`.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Registry(Generic[Item]):
         besides: Collection[str] = (),
         error: type[Exception] = VerifierError,
         unknown: type[Exception] = UnknownVerifier,
+        may_replace: bool = False,
     ) -> None:
         self.kind, self.group, self.package, self._besides = kind, group, package, frozenset(besides)
-        self._home = home
+        self._home, self._may_replace = home, may_replace
         self.items: dict[str, Item] = {}
         self._describe, self._error, self._unknown = describe, error, unknown
 
@@ -82,7 +84,7 @@ class Registry(Generic[Item]):
         # The same path again is a notebook cell that was run twice, or a module that was reloaded.
         is_own = holder == path_of(function) or function.__module__ == f"{self.package}.{name}"
         if holder is not None and not is_own and not replace:
-            how = "choose another" if self._home or self.kind != "verifier" else "pass replace=True to replace it"
+            how = "pass replace=True to replace it" if self._may_replace else "choose another"
             raise self._error(f"the name {name!r} is taken by {holder}; {how}")
         self.items[name] = item
 

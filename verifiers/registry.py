@@ -134,7 +134,7 @@ def describe(name: str, function: Callable[..., Any], **facts: Any) -> Check:
 
 
 VERIFIERS: Registry[Check] = Registry(
-    "verifier", group=ENTRY_POINT_GROUP, package="verifiers.checks", describe=describe
+    "verifier", group=ENTRY_POINT_GROUP, package="verifiers.checks", describe=describe, may_replace=True
 )
 get, names = VERIFIERS.get, VERIFIERS.names
 

@@ -193,7 +193,7 @@ def _stages(
 ) -> Stages:
     from star_rft import models
 
-    base = _base(config, folder)
+    base = base_model_of(config, folder)
     prompter, sources = prompter_of(config, base), sources_of(config, base)
     engine = Engine(partial(open_sampler, config), lru_cache(maxsize=None)(models.fingerprint))
     context = _context(config, folder, problems, engine, progress)
@@ -239,7 +239,7 @@ def _stages(
     )
 
 
-def _base(config: Config, folder: RunFolder) -> Model:
+def base_model_of(config: Config, folder: RunFolder) -> Model:
     """Return the model that the config names, as a folder or a name; with random weights where it asks for them."""
     from star_rft import models
 

@@ -163,7 +163,7 @@ def _wanted(classes: Sequence[str] | None, every: bool) -> Sequence[str]:
 
 
 def _export(path: Path, rows: Any) -> None:
-    """Write problems as data that `data.train` and `star-rft review` read; `review` is for whoever looks."""
+    """Write problems as data that `data.train` and `star-rft review` read; a reviewer fills in `review`."""
     from star_rft.files import whole
 
     count = 0

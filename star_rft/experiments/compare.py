@@ -19,7 +19,7 @@ from star_rft.config.load import CHANGEABLE, flatten
 from star_rft.errors import UserError
 from star_rft.evaluation import by_problem, evaluate
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import is_ended, read_report, round_to_use
+from star_rft.runs.reports import read_report, round_to_use
 from star_rft.runs.status import RunStatus, status_of
 from star_rft.statistics import Floats, bootstrap, crossed, falls_below, paired
 from star_rft.types import Interval, Split
@@ -277,10 +277,8 @@ def _notes(evaluated: Sequence[_Evaluation], shared: int) -> Iterator[str]:
 
 
 def _status(one: _Evaluation) -> RunStatus:
-    finished = one.folder.finished_rounds()
     patience = (one.config.get("gate") or {}).get("patience")
-    ended = is_ended(read_report(one.folder.metrics(finished[-1])), patience)
-    return status_of(one.folder, rounds=one.config["rounds"], is_ended=ended)
+    return status_of(one.folder, rounds=one.config["rounds"], patience=patience)
 
 
 def _of_samples(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from star_rft.statistics import Floats, Ints
 
 # Counts with their discounted past are told apart to a quarter of a sample: few states, whatever the discounts.
 QUARTERS = 4
-# A problem's mean length counts as so many samples of the population's mean length beside its own.
+# The weight, in samples, of the population's mean length in the estimate of one problem's mean length.
 LENGTH_WEIGHT = 2.0
 # Kinds of diversity: concentrations from "nearly always the same trace" to "nearly always a new one", and discounts,
 # which say how fast that changes.
@@ -86,7 +86,7 @@ def likelihoods(distinct_S: Ints, among_S: Ints) -> Floats:
 
 
 def diversities(distinct_P: Ints, among_P: Ints, count_P: Ints, *, iterations: int = 50) -> Floats:
-    """Return the posterior weight of each kind of diversity for problems in these states, of which there are so many.
+    """Return the posterior weight of each kind of diversity for problems in these states; a state may have many problems.
 
     The kinds' shares of the population are found by expectation maximisation; one problem's weight, spread over all
     kinds, keeps any from being ruled out.

@@ -18,7 +18,7 @@ from star_rft.experiments.controls import NAMES as CONTROLS
 from star_rft.experiments.controls import Lineage
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import is_ended, read_report
+from star_rft.runs.reports import read_report
 from star_rft.runs.status import RunStatus, status_of
 from star_rft.runs.timing import Span, read_spans
 from star_rft.statistics import bootstrap_columns
@@ -128,7 +128,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
         folder=folder,
         config=config,
         config_text=text,
-        status=status_of(folder, rounds=config["rounds"], is_ended=_is_ended(reports)),
+        status=status_of(folder, rounds=config["rounds"], patience=_patience(reports)),
         reports=reports,
         dev=_held_out(folder, config, reports, "dev"),
         test=_held_out(folder, config, reports, "test"),
@@ -158,11 +158,12 @@ def funnel(report: RoundReport) -> list[FunnelStep]:
     return steps
 
 
-def _is_ended(reports: Sequence[RoundReport]) -> bool:
-    """Whether the gate ended the run, by the patience that it had then."""
+def _patience(reports: Sequence[RoundReport]) -> int | None:
+    """Return the patience that the gate had when it decided last; None without a gate."""
     if not reports or reports[-1].gate is None:
-        return False
-    return is_ended(reports[-1], reports[-1].gate["evidence"].get("patience"))
+        return None
+    patience: int | None = reports[-1].gate["evidence"].get("patience")
+    return patience
 
 
 def _held_out(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import is_ended, read_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,16 @@ class RunStatus:
         return f"{rounds}: {self.stage}{units}"
 
 
-def status_of(folder: RunFolder, *, rounds: int, is_ended: bool = False) -> RunStatus:
-    """Look at the files of the first round without metrics.json; `is_ended`: the gate ended the run early."""
+def status_of(folder: RunFolder, *, rounds: int, patience: int | None = None) -> RunStatus:
+    """Look at the files of the first round without metrics.json; `patience` is the gate's, which may end a run
+    early.
+    """
     finished = tuple(folder.finished_rounds())
     round_index = finished[-1] + 1 if finished else 0
-    if is_ended or round_index > rounds:
+    has_ended = (
+        bool(finished) and patience is not None and is_ended(read_report(folder.metrics(finished[-1])), patience)
+    )
+    if has_ended or round_index > rounds:
         return RunStatus(rounds, finished, None, None)
     stage = _stage(folder, round_index)
     done, planned = _units(folder, round_index, stage)

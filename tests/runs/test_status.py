@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from star_rft.runs.folder import RunFolder
+from star_rft.runs.reports import write_report
 from star_rft.runs.status import status_of
+from star_rft.types import RoundReport
 
 
 @pytest.fixture
@@ -37,7 +39,10 @@ def test_a_run_with_all_its_rounds_is_finished(folder: RunFolder) -> None:
 
 
 def test_a_run_that_the_gate_ended_is_finished(folder: RunFolder) -> None:
-    assert status_of(folder, rounds=9, is_ended=True).is_over
+    gate = {"action": "stop", "evidence": {"without_gain": 2}}
+    write_report(folder.metrics(2), RoundReport(2, "m", 1, gate=gate))
+    assert status_of(folder, rounds=9, patience=2).is_over
+    assert not status_of(folder, rounds=9, patience=3).is_over
     assert str(status_of(folder, rounds=9)) == "round 3 of 9: sampling"
 
 
