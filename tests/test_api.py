@@ -161,7 +161,9 @@ def test_other_data_in_memory_is_another_run(small: dict[str, Any]) -> None:
     again = star_rft.run(small, none, data={"train": iter(ROWS), "dev": iter(dev)})
     assert len(again.result().problems["train"]) == len(ROWS)
     with pytest.raises(RunError, match=r"begun with other settings.*data\.train\.source"):
-        star_rft.run(small, none, data={"train": ROWS[1:], "dev": dev}).result()
+        star_rft.run(
+            small, none, data={"train": [*ROWS[1:], {"question": "What is 9 + 1?", "answer": "10"}], "dev": dev}
+        ).result()
 
 
 def test_problems_in_memory_keep_their_ids_and_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

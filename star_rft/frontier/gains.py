@@ -86,7 +86,7 @@ def likelihoods(distinct_S: Ints, among_S: Ints) -> Floats:
 
 
 def diversities(distinct_P: Ints, among_P: Ints, count_P: Ints, *, iterations: int = 50) -> Floats:
-    """Return the posterior weight of each kind of diversity for problems in these states; a state may have many problems.
+    """Return the posterior weight of each kind of diversity for `count_P` problems in each of these states.
 
     The kinds' shares of the population are found by expectation maximisation; one problem's weight, spread over all
     kinds, keeps any from being ruled out.

@@ -31,13 +31,25 @@ def test_seeds_share_the_samples_of_round_1_and_are_compared_with_the_start(conf
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert [(model["rounds"], model["seeds"]) for model in found["models"]] == [([0], [0]), ([1, 1], [0, 3])]
-    query = "select sample_id from samples where round = 1 and split = 'train' order by sample_id"
-    ids = [Ledger(tmp_path / f"small-seed{seed}").connect().sql(query).fetchall() for seed in (0, 3)]
-    assert ids[0] == ids[1]
-    assert len(ids[0]) > 0
+    first, other = (_drawn(tmp_path / f"small-seed{seed}") for seed in (0, 3))
+    assert first == other
+    assert len(first) > 0
     assert called(config, "--seeds", "0,3", "--json", "--quiet").stdout == done.stdout  # the same command resumes
     refused = called(config, "--seeds", "0,3", "--own-samples", "--quiet")
     assert "was begun with the samples of" in str(refused.exception)
+
+
+def test_own_samples_are_drawn_with_the_seed_of_each_run(config: str, tmp_path: Path) -> None:
+    done = called(config, "--seeds", "0,3", "--own-samples", "--json", "--quiet")
+    assert [model["seeds"] for model in json.loads(done.stdout)["models"]] == [[0, 3], [0, 3]]
+    first, other = (_drawn(tmp_path / f"small-seed{seed}") for seed in (0, 3))
+    assert not {seed for _, seed, _ in first} & {seed for _, seed, _ in other}
+
+
+def _drawn(folder: Path) -> list[tuple[str, int, str]]:
+    """Return (sample id, seed, text) of round 1: the id alone does not tell one draw from another."""
+    query = "select sample_id, seed, text from samples where round = 1 and split = 'train' order by sample_id"
+    return Ledger(folder).connect().sql(query).fetchall()
 
 
 @pytest.mark.parametrize("seeds", ["0", "1,1", "a,b", "0,-1", ""])
