@@ -19,6 +19,22 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hostile") / "canary"
 
 
+def accepted(pairs: dict[str, tuple[str, str]]) -> list[str]:
+    """Verify `pairs`, fail if one takes more than SECONDS, and return the names of those that are judged correct.
+
+    A verdict's seconds are of the wall clock, and the machine has other work: what took too long is tried again twice.
+    """
+    with verifiers.Pool("math", workers=2) as pool:
+        list(pool.verify_iter([("#### 5", "5")]))
+        verdicts = dict(zip(pairs, pool.verify_iter(pairs.values()), strict=True))
+        slow = {name: verdict.seconds for name, verdict in verdicts.items() if verdict.seconds > SECONDS}
+        for _ in range(2):
+            again = dict(zip(slow, pool.verify_iter([pairs[name] for name in slow]), strict=True))
+            slow = {name: verdict.seconds for name, verdict in again.items() if verdict.seconds > SECONDS}
+    assert slow == {}
+    return [name for name, verdict in verdicts.items() if verdict.is_correct]
+
+
 def test_there_are_more_than_a_hundred_of_them() -> None:
     assert len(NAMES) >= 112
 
@@ -26,20 +42,15 @@ def test_there_are_more_than_a_hundred_of_them() -> None:
 @pytest.mark.parametrize("reference", fast_only(["5", r"\frac{x^2+1}{3}", r"\sum_{k=1}^{n} 2^{k}"], "5"))
 def test_none_takes_long_kills_the_caller_or_is_correct(reference: str, canary: Path) -> None:
     completions = hostile_completions(str(canary))
-    with verifiers.Pool("math", workers=2) as pool:
-        list(pool.verify_iter([("#### 5", "5")]))
-        verdicts = list(pool.verify_iter((text, reference) for text in completions.values()))
-    slow = {name: v.seconds for name, v in zip(completions, verdicts, strict=True) if v.seconds > SECONDS}
-    assert slow == {}
-    assert [name for name, v in zip(completions, verdicts, strict=True) if v.is_correct] == []
+    pairs = {name: (text, reference) for name, text in completions.items()}
+    assert accepted(pairs) == []
     assert not canary.exists()
 
 
 @pytest.mark.full
 def test_none_takes_long_as_a_reference(canary: Path) -> None:
     completions = hostile_completions(str(canary))
-    verdicts = verifiers.verify_many("math", (("#### 5", text) for text in completions.values()), workers=2)
-    assert [name for name, v in zip(completions, verdicts, strict=True) if v.is_correct or v.seconds > SECONDS] == []
+    assert accepted({name: ("#### 5", text) for name, text in completions.items()}) == []
     assert not canary.exists()
 
 
@@ -47,9 +58,9 @@ def test_none_takes_long_as_a_reference(canary: Path) -> None:
 def test_none_takes_long_against_itself(canary: Path) -> None:
     # The same text on both sides reaches the tiers that a plain reference would refuse before.
     completions = hostile_completions(str(canary))
-    pairs = [(text, text.replace("6", "8") if "6" in text else text + " + 1") for text in completions.values()]
-    verdicts = verifiers.verify_many("math", pairs, workers=2)
-    assert [name for name, v in zip(completions, verdicts, strict=True) if v.seconds > SECONDS] == []
+    accepted(
+        {name: (text, text.replace("6", "8") if "6" in text else text + " + 1") for name, text in completions.items()}
+    )
     assert not canary.exists()
 
 
