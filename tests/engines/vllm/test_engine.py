@@ -242,13 +242,13 @@ def test_an_engine_that_does_not_close_is_killed(python: str, monkeypatch: pytes
 
 
 def test_a_dropped_stream_is_aborted_in_the_engine(python: str) -> None:
-    sampler = opened(python, step_seconds=0.05, max_num_seqs=1)
+    sampler = opened(python, step_seconds=0.2, max_num_seqs=1)
     stream = sampler.sample(asked(3, 7), decoding=PLAIN)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     started = time.monotonic()
     assert len(list(sampler.sample(asked(1, 1), decoding=PLAIN))) == 1
-    assert time.monotonic() - started < 0.6  # the six others that were handed over would take a second
+    assert time.monotonic() - started < 3  # the six others that were handed over would take four seconds
     sampler.close()
 
 

@@ -150,7 +150,7 @@ def test_the_callers_timeout_is_the_programs_and_its_verdict_is_incorrect() -> N
         assert judge(pool, "def f(x):\n    return 1\n", reference).is_correct
         verdict = judge(pool, "def f(x):\n    while True:\n        pass\n", reference)
     assert (verdict.status, verdict.reason) == ("incorrect", "timeout")
-    assert verdict.seconds < 0.8
+    assert verdict.seconds < 2
 
 
 @pytest.mark.full

@@ -157,7 +157,7 @@ def test_a_jail_that_is_long_in_tidying_up_is_replaced() -> None:
     assert verifiers.verify("code", script, {"cases": [["", "1"]]}).status == "correct"
     began = time.monotonic()
     assert verifiers.verify("code", RIGHT, reference).status == "correct"
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 4
 
 
 def test_a_tree_that_a_killed_process_left_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_bomb_ends_within_its_limit(hasty: Jail, name: str) -> None:
     tests = "def check(candidate):\n    assert list(candidate(2)) == 5\n" if "generator" in name else TESTS
     began = time.monotonic()
     assert judge(hasty, BOMBS[name], tests).status == "incorrect"
-    assert time.monotonic() - began < LIMIT + 0.6
+    assert time.monotonic() - began < LIMIT + 2
     assert judge(hasty, RIGHT).status == "correct"
 
 
@@ -216,7 +216,7 @@ def test_a_test_that_hangs_on_what_it_was_given_is_killed_with_its_judge(hasty: 
     tests = "def check(candidate):\n    n = candidate(1)\n    while n > 0:\n        pass\n"
     began = time.monotonic()
     assert judge(hasty, "def solve(x):\n    return 1\n", tests).reason == "timeout"
-    assert time.monotonic() - began < LIMIT + 0.5
+    assert time.monotonic() - began < LIMIT + 2
     assert judge(hasty, RIGHT).status == "correct"
 
 
@@ -225,7 +225,7 @@ def test_a_script_that_closes_its_output_late_has_no_more_time(hasty: Jail) -> N
     script = f"import os, time\nprint(1, flush=True)\ntime.sleep({LIMIT - 0.1})\nos.close(1)\nwhile True: pass\n"
     failure, _ = hasty.run_case(script, "", limit=9)
     assert failure is not None
-    assert time.monotonic() - began < LIMIT + 0.2
+    assert time.monotonic() - began < LIMIT + 0.7
 
 
 def test_many_programs_leave_no_process_file_or_memory_behind(jail: Jail) -> None:

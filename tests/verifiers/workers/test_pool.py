@@ -84,7 +84,7 @@ def test_the_answer_after_a_killed_hang_comes_from_a_warm_spare() -> None:
         assert next(stream).reason == "fault"
         killed = time.monotonic()
         assert next(stream).is_correct
-        assert time.monotonic() - killed < 0.5
+        assert time.monotonic() - killed < 1.5
 
 
 def test_a_worker_that_dies_loses_only_its_item() -> None:

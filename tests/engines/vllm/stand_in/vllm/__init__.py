@@ -55,7 +55,7 @@ class SamplingParams:
 
 
 @dataclass
-class FitContext:
+class Request:
     key: str
     params: SamplingParams
     token_ids: list = field(default_factory=list)
@@ -95,7 +95,7 @@ class LLMEngine:
 
     def add_request(self, key, prompt, params, lora_request=None):
         assert prompt["prompt_token_ids"]
-        self.running.append(FitContext(key, params))
+        self.running.append(Request(key, params))
 
     def abort_request(self, keys):
         self.running = [one for one in self.running if one.key not in set(keys)]
