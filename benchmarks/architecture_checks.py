@@ -22,8 +22,10 @@ from architecture_families import Family, plain, save, with_dropout
 import star_rft
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import RunFailure, UserError
-from star_rft.training.options import FitReport, LoraSpec
+from star_rft.models.spec import ModelSpec
+from star_rft.training.options import FitReport, LoraSpec, TrainingOptions
 from star_rft.training.preference import fit_preferences
+from star_rft.training.registry import ObjectiveSpec
 from star_rft.training.sft import fit
 from star_rft.types import Completion, Decoding, Example, Preference, Request, Sampler
 
@@ -228,11 +230,11 @@ def expected_loss(oracle: Oracle, examples: Sequence[Example]) -> float:
 
 
 def one_step(examples: Sequence[Example], base: Path, folder: Path, **options: Any) -> FitReport:
-    return fit(
-        examples, model_path=base, out_dir=folder / "out", work_dir=folder / "work", lr=1e-3, max_steps=1,
-        batch_size=len(examples), micro_batch_size=2, precision="float32", schedule="constant", warmup_ratio=0.0,
-        router_loss=False, **options,
+    plain = TrainingOptions(
+        lr=1e-3, max_steps=1, batch_size=len(examples), micro_batch_size=2, precision="float32", schedule="constant",
+        warmup_ratio=0.0, router_loss=False, **options,
     )  # fmt: skip
+    return fit(examples, plain, model=ModelSpec(base), out_dir=folder / "out", work_dir=folder / "work")
 
 
 def judged_loss(report: FitReport, oracle: Oracle, examples: Sequence[Example]) -> Cell:
@@ -274,9 +276,12 @@ def dpo_cell(oracle: Oracle, base: Path, folder: Path) -> Cell:
         Preference(oracle.prompts[i], (oracle.completions[i], (*oracle.completions[i][:-1], 65)), (1.0, 0.0))
         for i in TRAINED
     ]
+    options = TrainingOptions(
+        lr=1e-4, max_steps=1, batch_size=len(preferences), micro_batch_size=2, precision="float32", router_loss=False,
+    )  # fmt: skip
     report = fit_preferences(
-        preferences, objective="dpo", model_path=base, out_dir=folder / "out", work_dir=folder / "work", lr=1e-4,
-        max_steps=1, batch_size=len(preferences), micro_batch_size=2, precision="float32", router_loss=False,
+        preferences, options, objective=ObjectiveSpec("dpo"), model=ModelSpec(base), out_dir=folder / "out",
+        work_dir=folder / "work",
     )  # fmt: skip
     error = abs(report.loss_first - math.log(2))
     return Cell("ok", "ok") if error <= 1e-4 else Cell("wrong", f"ln 2 {report.loss_first - math.log(2):+.0e}")

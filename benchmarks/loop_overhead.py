@@ -28,6 +28,8 @@ from figures import Figure, add_json_option, write_json
 from star_rft import config as configs
 from star_rft.build import open_run
 from star_rft.loop import run
+from star_rft.models.spec import ModelSpec
+from star_rft.training.options import TrainingOptions
 from star_rft.training.schedule import RoundTraining, SupervisedTraining
 from star_rft.types import Completion, Decoding, Request
 
@@ -52,8 +54,8 @@ class Canned:
         return None
 
 
-def canned_fit(examples: Sequence[Any], *, model_path: Path, out_dir: Path, **_: Any) -> None:
-    shutil.copytree(model_path, out_dir)
+def canned_fit(examples: Sequence[Any], options: TrainingOptions, *, model: ModelSpec, out_dir: Path, **_: Any) -> None:
+    shutil.copytree(model.path, out_dir)
 
 
 def outside_the_model(problems: int, folder: Path) -> dict[str, float]:
@@ -74,7 +76,7 @@ def outside_the_model(problems: int, folder: Path) -> dict[str, float]:
     with open_run(configs.load(raw)) as stages:
         opened = perf_counter()
         stages.context.engine.make = lambda model: Canned()
-        supervised = RoundTraining(SupervisedTraining(canned_fit, "last", None, 1.0, False), None)
+        supervised = RoundTraining(SupervisedTraining(canned_fit, TrainingOptions(lr=1.0), "last"), None)
         training = replace(stages.training, round_training=supervised)
         list(run(replace(stages, training=training), rounds=1))
     return {"open": opened - began, "round": perf_counter() - opened, "all": perf_counter() - began}

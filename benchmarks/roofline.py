@@ -37,6 +37,7 @@ from star_rft.engines.hf.kv_cache import SlotCache, SlotWrite
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.engines.tokenize import Prompt
 from star_rft.models import load, resolve
+from star_rft.models.spec import ModelSpec
 from star_rft.runs.environment import machine
 from star_rft.types import Decoding
 
@@ -202,7 +203,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     path = resolve(asked.model, into=folder / asked.model)
     dtype = "float32" if asked.model == "tiny" else "bfloat16"
     sampler = HFSampler(path, dtype=dtype)
-    model, tokenizer = load(path, dtype=dtype)
+    model, tokenizer = load(ModelSpec(path, dtype=dtype))
     device = model.device
     at_best = measured_machine(device, model.dtype)
     shape = shape_of(model)

@@ -33,6 +33,7 @@ from figures import Figure, add_json_option, write_json
 from star_rft.data.generators.word_problems import generate as word_problems
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.models import load, resolve
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Decoding, Request, Sampler
 
 Lengths = list[int]  # tokens of each completion, the end of sequence included
@@ -149,7 +150,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     path = resolve(arguments.model, into=folder / arguments.model)
     dtype = "float32" if arguments.model == "tiny" else "bfloat16"
     sampler = HFSampler(path, dtype=dtype)
-    model, tokenizer = load(path, dtype=dtype)
+    model, tokenizer = load(ModelSpec(path, dtype=dtype))
     prompts = prompts_for(arguments.model, tokenizer, arguments.prompts)
     decoding = Decoding(temperature=arguments.temperature, max_tokens=arguments.max_tokens)
     shared = {"k": arguments.k, "decoding": decoding}
@@ -164,7 +165,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         rows[name] = best_rows(engine, arguments.rows, prompts)
     report: dict[str, Any] = {}
     if not arguments.skip_continuous:
-        name, paged = "continuous batching", load(path, dtype=dtype)[0]
+        name, paged = "continuous batching", load(ModelSpec(path, dtype=dtype))[0]
         its_rows = rows.get("generate", rows["star-rft"])
         engine = partial(by_continuous_batching, paged, tokenizer, **shared)
         try:

@@ -30,8 +30,9 @@ from datasets import Dataset, disable_progress_bars
 from figures import Figure, add_json_option, write_json
 
 from star_rft.data.generators.word_problems import generate
-from star_rft.models import load_tokenizer, resolve
+from star_rft.models import ModelSpec, load_tokenizer, resolve
 from star_rft.training.dataset import example_from_text
+from star_rft.training.options import TrainingOptions
 from star_rft.training.sft import fit
 from star_rft.types import Example
 
@@ -52,10 +53,8 @@ def texts(model: str, tokenizer: Any, count: int) -> list[dict[str, str]]:
 def by_star_rft(
     model: str | Path, examples: Sequence[Example], folder: Path, batch_size: int, **options: Any
 ) -> tuple[int, float]:
-    report = fit(
-        examples, model_path=model, out_dir=folder / "out", work_dir=folder / "work", lr=LR,
-        batch_size=batch_size, warmup_ratio=0.0, schedule="linear", **options,
-    )  # fmt: skip
+    plain = TrainingOptions(lr=LR, batch_size=batch_size, warmup_ratio=0.0, schedule="linear", **options)
+    report = fit(examples, plain, model=ModelSpec(model), out_dir=folder / "out", work_dir=folder / "work")
     return report.tokens, report.seconds
 
 

@@ -43,8 +43,9 @@ def measure(model: str, rows: int, length: int, scored: int, options: dict[str, 
     import torch
 
     import star_rft.training.trainer  # noqa: F401  # loads TRL, transformers and peft
+    from star_rft.models.spec import ModelSpec
     from star_rft.training.memory import estimate, shape_of
-    from star_rft.training.options import LoraSpec
+    from star_rft.training.options import LoraSpec, TrainingOptions
     from star_rft.training.sft import fit
     from star_rft.types import Example
 
@@ -67,8 +68,8 @@ def measure(model: str, rows: int, length: int, scored: int, options: dict[str, 
     before = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as folder:
         fit(
-            examples, model_path=model, out_dir=Path(folder) / "out", work_dir=Path(folder) / "work", lr=1e-5,
-            max_steps=2, batch_size=rows, micro_batch_size=rows, device="cpu", **settings,
+            examples, TrainingOptions(lr=1e-5, max_steps=2, batch_size=rows, micro_batch_size=rows, **settings),
+            model=ModelSpec(model, device="cpu"), out_dir=Path(folder) / "out", work_dir=Path(folder) / "work",
         )  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     print(json.dumps({"estimated": need.total, "measured": peak, "libraries": before}))

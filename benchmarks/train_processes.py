@@ -20,17 +20,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 import transformers
 from train import texts
 
 import star_rft.training.trainer  # noqa: F401  # loads TRL, so that no way pays for it alone
-from star_rft.models import load_tokenizer, resolve
+from star_rft.models import ModelSpec, load_tokenizer, resolve
 from star_rft.training.dataset import example_from_text
 from star_rft.training.distributed.launch import CONFIGS, Launch, fit_launched
-from star_rft.training.options import FitReport
+from star_rft.training.options import FitReport, TrainingOptions
 from star_rft.training.sft import fit
 
 
@@ -40,12 +39,12 @@ def threads(count: int) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", default="tiny", help="tiny, smollm2, a folder or a hub name")
-    options.add_argument("--examples", type=int, default=500)
-    options.add_argument("--batch-size", type=int, default=32)
-    options.add_argument("--repeats", type=int, default=3)
-    asked = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny", help="tiny, smollm2, a folder or a hub name")
+    parser.add_argument("--examples", type=int, default=500)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     ways: dict[str, tuple[int, Callable[..., FitReport]]] = {
@@ -61,13 +60,14 @@ def main() -> None:
         tokenizer = load_tokenizer(model)
         rows = texts(asked.model, tokenizer, asked.examples)
         examples = [example_from_text(tokenizer, row["prompt"], row["completion"]) for row in rows]
-        settings: dict[str, Any] = {"lr": 1e-4, "batch_size": asked.batch_size, "device": "cpu"}
+        options = TrainingOptions(lr=1e-4, batch_size=asked.batch_size)
+        spec = ModelSpec(model, device="cpu")
         for repeat in range(asked.repeats):
             for name, (count, way) in ways.items():
                 threads(count)
                 folder = Path(temporary) / f"{repeat}-{name}"
                 started = perf_counter()
-                report = way(examples, model_path=model, out_dir=folder / "out", work_dir=folder / "work", **settings)
+                report = way(examples, options, model=spec, out_dir=folder / "out", work_dir=folder / "work")
                 besides[name].append(perf_counter() - started - report.seconds)
                 speeds[name].append(report.tokens / report.seconds)
     print(

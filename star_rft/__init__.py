@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from star_rft.scorers.registry import ScorerContext, scorer
     from star_rft.selection.registry import rule
     from star_rft.statistics import paired, pass_at_k
+    from star_rft.training.registry import CompletionPairs, objective
     from star_rft.types import (
         Completion,
         Decoding,
@@ -60,6 +61,7 @@ _HOMES = {
     "star_rft.scorers.registry": "ScorerContext scorer",
     "star_rft.selection.registry": "rule",
     "star_rft.statistics": "paired pass_at_k",
+    "star_rft.training.registry": "CompletionPairs objective",
     "star_rft.types": (
         "Completion Decoding HeldOutScores Interval Problem Request RoundReport Sample Sampler Scorer Trace"
     ),
@@ -74,6 +76,7 @@ _PLACES = {
 __all__ = [
     "Comparison",
     "Completion",
+    "CompletionPairs",
     "Config",
     "Decoding",
     "HeldOutScores",
@@ -99,6 +102,7 @@ __all__ = [
     "fork",
     "load_config",
     "load_problems",
+    "objective",
     "open_run",
     "paired",
     "pass_at_k",

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_rft import config as configs
-from star_rft.build import base_model_of, check_names, settle
+from star_rft.build import check_names, settle
 from star_rft.build import open_run as open_stages
 from star_rft.build.dry_run import bench_config
 from star_rft.build.exports import export_run
+from star_rft.build.models import base_model_of
 from star_rft.build.problems import load_split, role_of
 from star_rft.build.rows import IN_MEMORY, Data, Row, rows_of, verifier_of_problems, with_rows
 from star_rft.config import Config, pairs

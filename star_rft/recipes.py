@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from star_rft.config.training import name_of
+
 SWITCHES = ("sampling", "selection", "training", "rounds")
 
 
@@ -94,7 +96,7 @@ def _training(config: Mapping[str, Any]) -> str:
         goes_on = ", optimizer goes on" if train["optimizer"] == "continue" else ""
         parts += [f"SFT from {train['from']}: {length}, lr {train['lr']:g}{weights}{goes_on}"]
     if compare := config["preference"]:
-        what = f"{compare['objective'].upper()} from {compare['from']}"
+        what = f"{name_of(compare['objective']).upper()} from {compare['from']}"
         parts += [f"{what}{' (a verifier)' if compare['makes'] == 'verifier' else ''}, lr {compare['lr']:g}"]
     return "; ".join(parts)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import verifiers
 from star_rft import config as configs
+from star_rft.build.models import base_model_of, spec_of
 from star_rft.build.problems import Rows, settled_problems, verifier_of
 from star_rft.build.sampling import (
     held_out_sampling_of,
@@ -23,7 +24,7 @@ from star_rft.build.sampling import (
     sources_of,
     undeclared_end,
 )
-from star_rft.build.training import fit_of, preference_of, supervised_of
+from star_rft.build.training import objective_of, round_training_of, warm_start_of
 from star_rft.config import Config
 from star_rft.data import Prompter
 from star_rft.errors import RunError
@@ -49,15 +50,14 @@ from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_score
 from star_rft.selection.select import SelectionSpec, dedup_key
 from star_rft.selection.select import check as check_rules
 from star_rft.stages.evaluation import EvaluationStage
-from star_rft.stages.metrics import KLSettings, RoundMetrics
+from star_rft.stages.metrics import RoundMetrics
 from star_rft.stages.sampling import SamplingStage
 from star_rft.stages.selection import SelectionStage
 from star_rft.stages.trackers import Trackers, open_trackers
 from star_rft.stages.trackers import check as check_trackers
-from star_rft.stages.training import TrainingStage, WarmStart
+from star_rft.stages.training import TrainingStage
 from star_rft.training.dataset import Mixture, SampleOrigin
 from star_rft.training.distributed.launch import config_file
-from star_rft.training.schedule import RoundTraining
 from star_rft.types import Model, Problem, Scorer, Split
 
 
@@ -114,6 +114,8 @@ def check_names(config: Config) -> None:
     check_rules(config.select.rules)
     if config.scorer is not None:
         check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
+    if config.preference is not None:
+        objective_of(config)
     check_trackers(config.report_to)
     if config.launch.config is not None:
         config_file(config.launch.config)
@@ -218,11 +220,11 @@ def _stages(
         ),
         training=TrainingStage(
             context=context,
-            base=base,
+            base=spec_of(config, base),
             prompter=prompter,
             sources=sources,
-            round_training=RoundTraining(supervised_of(config), preference_of(config)),
-            warm_start=WarmStart(fit_of(config, config.warm_start), warm_start) if config.warm_start else None,
+            round_training=round_training_of(config),
+            warm_start=warm_start_of(config, warm_start),
             mixture=mixture_of(config),
             tracking=tracking,
         ),
@@ -237,22 +239,6 @@ def _stages(
             write_card=partial(write_model_card, folder, told(config, is_chat=prompter.is_chat)),
         ),
     )
-
-
-def base_model_of(config: Config, folder: RunFolder) -> Model:
-    """Return the model that the config names, as a folder or a name; with random weights where it asks for them."""
-    from star_rft import models
-
-    base = models.resolve(
-        config.model.name,
-        gguf_file=config.model.gguf_file,
-        into=folder.base_model,
-        trust_remote_code=config.model.trust_remote_code,
-    )
-    if config.model.from_scratch:
-        trust = config.model.trust_remote_code
-        base = models.initialise(base, into=folder.scratch_model, seed=config.seed, trust_remote_code=trust)
-    return base
 
 
 def _context(
@@ -293,15 +279,13 @@ def mixture_of(config: Config) -> Mixture:
 def _metrics(
     config: Config, context: RunContext, *, base: Model, prompter: Prompter, warm_start: list[Problem]
 ) -> RoundMetrics:
-    section = config.model
-    loading = {"dtype": section.dtype, "device": section.device, "trust_remote_code": section.trust_remote_code}
     return RoundMetrics(
         context=context,
-        start=base if config.warm_start is None else context.folder.warm_start,
+        start=spec_of(config, base if config.warm_start is None else context.folder.warm_start),
         prompter=prompter,
         sampling=held_out_sampling_of(config),
         gate=_gate(config),
-        kl=KLSettings(config.eval.kl_traces, loading),
+        kl_traces=config.eval.kl_traces,
         mixture=mixture_of(config),
         anchor=warm_start,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from star_rft import config as configs
 from star_rft.build import check_names
+from star_rft.build.models import spec_of
 from star_rft.build.problems import check_data, load_all
 from star_rft.build.sampling import engine_name, prompter_of, train_decodings, undeclared_end
 from star_rft.build.training import lora_of
@@ -90,7 +91,7 @@ def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
         where = f"{config.rounds} rounds from {train.start} on the traces of {ROUNDS[config.select.rounds]}: {rules}"
         yield where + _fit_text(train)
     if (compare := config.preference) is not None:
-        yield f"each round {compare.objective} from {compare.start} makes a {compare.makes}{_fit_text(compare)}"
+        yield f"each round {compare.objective_name} from {compare.start} makes a {compare.makes}{_fit_text(compare)}"
 
 
 def _memory_text(config: Config) -> str:
@@ -127,18 +128,18 @@ def _check_models(config: Config) -> None:
     from star_rft.models import check_model
     from star_rft.models.load import is_adapter
 
-    trusts, section = config.model.trust_remote_code, config.model
+    section = config.model
     names = [name for name in config.sample.models if name != "policy"]
     folders = [_model_here(config), *map(_found_here, names)]
     for folder in folders:
         if folder is None or not (folder / "config.json").is_file() or is_adapter(folder):
             continue  # what a run fetches, converts or merges first
         if engine_name(config) == "hf":
-            check_decodable(folder, trust_remote_code=trusts)
+            check_decodable(spec_of(config, folder))
     own = [] if section.from_scratch or section.gguf_file is not None else [section.name]
     for name in (*own, *names):
         if Path(name).is_dir():
-            check_model(name, trust_remote_code=trusts)
+            check_model(spec_of(config, name))
 
 
 def _check_prompts(config: Config, problems: Mapping[Split, list[Problem]]) -> list[str]:

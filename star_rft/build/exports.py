@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_rft.build import mixture_of, quarantines, settle, told
+from star_rft.build.models import named_model_of
 from star_rft.build.sampling import policy_sample_indices, prompter_of, train_decodings
 from star_rft.config import Config
 from star_rft.data import read_problems
@@ -140,14 +141,5 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
 
 def _tokenizer_home(folder: RunFolder, config: Config, rounds: Sequence[int]) -> Model:
     """Return a folder with the run's tokenizer: a checkpoint's, so that the base model need not be on this machine."""
-    from star_rft import models
-
-    if (made := folder.checkpoint(rounds[-1])).exists():
-        return made
-    section = config.model
-    return models.resolve(
-        section.name,
-        gguf_file=section.gguf_file,
-        into=folder.base_model,
-        trust_remote_code=section.trust_remote_code,
-    )
+    made = folder.checkpoint(rounds[-1])
+    return made if made.exists() else named_model_of(config, folder)

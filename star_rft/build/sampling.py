@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import verifiers
+from star_rft.build.models import named_model_of, spec_of
 from star_rft.config import Config, DecodingConfig
 from star_rft.data import Prompter
 from star_rft.data.prompts import QUESTION
@@ -28,8 +29,8 @@ def prompter_of(config: Config, base: Model, *, system: str | None = None) -> Pr
     from star_rft import models
     from star_rft.models.ends import ends_of
 
-    section, trust = config.prompt, config.model.trust_remote_code
-    tokenizer = models.load_tokenizer(base, trust_remote_code=trust)
+    section, spec = config.prompt, spec_of(config, base)
+    tokenizer = models.load_tokenizer(spec)
     return Prompter(
         tokenizer,
         template=section.template,
@@ -38,7 +39,7 @@ def prompter_of(config: Config, base: Model, *, system: str | None = None) -> Pr
         few_shot=section.few_shot,
         completion_prefix=section.completion_prefix,
         chat_options=section.chat_options,
-        ends=ends_of(base, tokenizer, trust_remote_code=trust, chat_options=section.chat_options),
+        ends=ends_of(spec, tokenizer, chat_options=section.chat_options),
         date=None if section.date is None else section.date.isoformat(),
     )
 
@@ -69,7 +70,7 @@ def sources_of(config: Config, base: Model) -> list[Source]:
         resolved = None
         if name != POLICY:
             into = RunFolder(config.folder).base_model / str(index)
-            resolved = models.resolve(name, into=into, trust_remote_code=config.model.trust_remote_code)
+            resolved = models.resolve(spec_of(config, name), into=into)
         systems: Sequence[str | None] = section.system or [None]
         asked = [prompter_of(config, resolved or base, system=system) for system in systems]
         found.append(
@@ -263,13 +264,8 @@ def _names_at_servers(config: Config, model: Model) -> list[str]:
     """Return what else a server may call a model. A name vouches for the one that the run starts from only: a later
     checkpoint is known by its path, for a server that still held the one before would give the same name.
     """
-    from star_rft import models
-
     folder, section = RunFolder(config.folder), config.model
-    base = models.resolve(
-        section.name, gguf_file=section.gguf_file, into=folder.base_model, trust_remote_code=section.trust_remote_code
-    )
-    if model != (folder.scratch_model if section.from_scratch else base):
+    if model != (folder.scratch_model if section.from_scratch else named_model_of(config, folder)):
         return []
     given = config.server.model if config.server is not None else None
     return [given] if given is not None else [] if section.from_scratch else [section.name]

@@ -2,72 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from star_rft.config import Config, FitConfig
+from star_rft.stages.training import WarmStart
 from star_rft.training.distributed.launch import Launch, config_file, fit_launched
-from star_rft.training.options import LoraSpec
-from star_rft.training.schedule import Fit, PreferenceTraining, SupervisedTraining
+from star_rft.training.options import LoraSpec, TrainingOptions
+from star_rft.training.registry import ObjectiveSpec
+from star_rft.training.schedule import Fit, PreferenceTraining, RoundTraining, SupervisedTraining
+from star_rft.types import Problem
 
 
-def supervised_of(config: Config) -> SupervisedTraining | None:
+def round_training_of(config: Config) -> RoundTraining:
+    """Return the trainings of each round."""
+    return RoundTraining(_supervised(config), _preference(config))
+
+
+def warm_start_of(config: Config, problems: Sequence[Problem]) -> WarmStart | None:
+    """Return the training before the first round, on solved problems."""
+    section = config.warm_start
+    return None if section is None else WarmStart(_fit(config), options_of(section), problems)
+
+
+def _supervised(config: Config) -> SupervisedTraining | None:
     section = config.train
     if section is None:
         return None
     return SupervisedTraining(
-        fit=fit_of(config, section),
+        _fit(config),
+        options_of(section),
         start=section.start,
-        max_steps=section.max_steps,
         step_growth=section.step_growth,
         continues_optimizer=section.optimizer == "continue",
     )
 
 
-def preference_of(config: Config) -> PreferenceTraining | None:
+def _preference(config: Config) -> PreferenceTraining | None:
     section = config.preference
     if section is None:
         return None
-    from star_rft.training.preference import fit_preferences
-
-    fit = partial(
-        _where(config, fit_preferences),
-        objective=section.objective,
-        beta=section.beta,
-        sft_weight=section.sft_weight,
-        **_fit_options(config, section),
-    )
-    return PreferenceTraining(fit, section.start, makes_verifier=section.makes == "verifier")
+    fit = _fit(config, objective_of(config))
+    return PreferenceTraining(fit, options_of(section), section.start, makes_verifier=section.makes == "verifier")
 
 
-def fit_of(config: Config, section: FitConfig) -> Fit:
-    from star_rft.training.sft import fit
+def objective_of(config: Config) -> ObjectiveSpec:
+    """Return the objective of a config's preference training. Raises TrainingError for one that does not exist."""
+    section = config.preference
+    assert section is not None
+    return ObjectiveSpec.of(section.objective, sft_weight=section.sft_weight, beta=section.beta)
 
-    return partial(_where(config, fit), **_fit_options(config, section))
 
-
-def _where(config: Config, fit: Fit) -> Fit:
+def _fit(config: Config, objective: ObjectiveSpec | None = None) -> Fit:
     """Return what does a training: in this process, or in processes that are launched for it."""
     section = config.launch
-    if section.processes == 1 and section.config is None:
-        return fit
-    launch = Launch(
-        processes=section.processes,
-        config=config_file(section.config or "fsdp2"),
-        arguments=section.arguments,
-        command=section.command,
-        stall=section.stall,
-    )
-    return partial(fit_launched, launch=launch)
+    if section.processes > 1 or section.config is not None:
+        launch = Launch(
+            processes=section.processes,
+            config=config_file(section.config or "fsdp2"),
+            arguments=section.arguments,
+            command=section.command,
+            stall=section.stall,
+        )
+        return partial(fit_launched, launch=launch, objective=objective)
+    from star_rft.training.preference import fit_preferences
+    from star_rft.training.sft import fit
+
+    return fit if objective is None else partial(fit_preferences, objective=objective)
 
 
-def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:
+def options_of(section: FitConfig) -> TrainingOptions:
+    """Return the training options of a section of a config."""
     shared = {name: getattr(section, name) for name in FitConfig.model_fields if name != "lora"}
-    where = {"device": config.model.device, "trust_remote_code": config.model.trust_remote_code}
-    return {**shared, **where, "lora": lora_of(section)}
+    return TrainingOptions(**shared, lora=lora_of(section))
 
 
 def lora_of(section: FitConfig) -> LoraSpec | None:
+    """Return the adapters of a section of a config."""
     if section.lora is None:
         return None
     targets = section.lora.target_modules

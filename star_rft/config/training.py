@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -110,19 +111,30 @@ class TrainConfig(FitConfig):
         return self
 
 
+def name_of(plugin: str | Mapping[str, Any]) -> str:
+    """Return the name of a plug-in that is written as a name, or as {name: options}."""
+    return plugin if isinstance(plugin, str) else next(iter(plugin), "")
+
+
 class PreferenceConfig(FitConfig):
     """Training by comparison on the preferences of the rule `pairs`, after the supervised training if there is one.
 
-    `from: trained` goes on from the model that this round trained; where it starts is the reference too. `makes:
-    verifier` leaves the policy alone and writes a verifier beside it (V-STaR). `sft_weight` adds the likelihood of the
-    better one.
+    `objective` is a loss of pairs: dpo, rso, rrhf, one that was registered with `star_rft.objective`, or
+    "pkg.module:function"; {name: {option: value}} gives it options, and `beta` is one of dpo and rso. `from: trained`
+    goes on from the model that this round trained; where it starts is the reference too. `makes: verifier` leaves the
+    policy alone and writes a verifier beside it (V-STaR). `sft_weight` adds the likelihood of the better one.
     """
 
-    objective: Literal["dpo", "rso", "rrhf"] = "dpo"
+    objective: str | dict[str, dict[str, Any]] = "dpo"
     beta: AboveZero = 0.1
     sft_weight: NonNegative = 0.0
     start: Literal["trained", "base", "warm_start", "last"] = Field(default="trained", alias="from")
     makes: Literal["policy", "verifier"] = "policy"
+
+    @property
+    def objective_name(self) -> str:
+        """The name of the objective, without its options."""
+        return name_of(self.objective)
 
     @model_validator(mode="after")
     def _a_verifier_starts_elsewhere(self) -> PreferenceConfig:

@@ -10,9 +10,10 @@ from star_rft.errors import RunFailure, UserError
 from star_rft.models import device_of, load
 from star_rft.models.ends import Stops
 from star_rft.models.limits import longest_sequence
+from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.scorers.likelihood import by_length, pad
 from star_rft.training.dataset import PrompterLike, reference_examples
-from star_rft.types import Example, Model, Problem, Split, digest
+from star_rft.types import Example, Problem, Split, digest
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,15 +25,7 @@ TRACES = 64
 CHUNK_BYTES = 64 * 2**20
 
 
-def kl_to_base(
-    policy: Model,
-    base: Model,
-    items: Mapping[str, Sequence[Example]],
-    *,
-    dtype: str = "auto",
-    device: str = "auto",
-    trust_remote_code: bool = False,
-) -> dict[str, float]:
+def kl_to_base(policy: AnyModel, base: AnyModel, items: Mapping[str, Sequence[Example]]) -> dict[str, float]:
     """Return the mean KL(policy || base) in nats a token for each named list of items; no items, no figure.
 
     At each completion token t the divergence is exact over the vocabulary, at temperature 1:
@@ -46,27 +39,25 @@ def kl_to_base(
     """
     if policy == base:
         return {name: 0.0 for name, some in items.items() if some}
-    options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    found = _of_loaded(policy, base, items, options)
-    if device_of(device).type == "cuda":
+    spec = ModelSpec.of(policy)
+    found = _of_loaded(spec, ModelSpec.of(base), items)
+    if device_of(spec.device).type == "cuda":
         import torch
 
         torch.cuda.empty_cache()
     return found
 
 
-def _of_loaded(
-    policy: Model, base: Model, items: Mapping[str, Sequence[Example]], options: Mapping[str, Any]
-) -> dict[str, float]:
+def _of_loaded(policy: ModelSpec, base: ModelSpec, items: Mapping[str, Sequence[Example]]) -> dict[str, float]:
     """Load both models and let go of them on return."""
-    (policy_model, policy_tokenizer), (base_model, base_tokenizer) = load(policy, **options), load(base, **options)
+    (policy_model, policy_tokenizer), (base_model, base_tokenizer) = load(policy), load(base)
     if policy_tokenizer.get_vocab() != base_tokenizer.get_vocab():
-        raise UserError(f"{policy} has another vocabulary than {base}: their next tokens cannot be compared")
+        raise UserError(f"{policy.path} has another vocabulary than {base.path}: their next tokens cannot be compared")
     found = {}
     for name, some in items.items():
         if (kl := mean_kl(policy_model, base_model, some)) is not None:
             if not isfinite(kl):
-                raise RunFailure(f"{policy}: its divergence from {base} is {kl}")
+                raise RunFailure(f"{policy.path}: its divergence from {base.path} is {kl}")
             found[name] = kl
     return found
 

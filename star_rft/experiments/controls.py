@@ -204,18 +204,18 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed
             preference = None  # nothing here reads it
         for job in replace(round_training, preference=preference).jobs(
             round_index,
-            starts={"base": stages.training.base, "warm_start": stages.context.folder.warm_start, "last": policy},
+            starts={"base": stages.training.base.path, "warm_start": stages.context.folder.warm_start, "last": policy},
             places=Places(stages.context.folder.path, out, home.supervised(round_index), home.verifier(round_index)),
             examples=lambda: _examples(stages, home, name=name, round_index=round_index, seed=seed),
             preferences=lambda: stages.training.preferences(round_index),
         ):
-            options = dict(job.options)
             is_supervised = supervised is not None and job.fit is supervised.fit
             if is_supervised and len(job.items) != taken.examples + taken.dropped_too_long:
-                options["max_steps"] = taken.steps  # with as many examples the config's own length gives these steps
-            where = {"model_path": job.start, "out_dir": job.out, "work_dir": home.work / job.out.name}
+                # With as many examples the config's own length gives these steps.
+                job = replace(job, options=replace(job.options, max_steps=taken.steps))
             with stages.context.progress.training(f"{name}: {job.title}") as on_step:
-                job.fit(job.items, seed=seed + round_index, on_step=on_step, **where, **options)
+                work, model = home.work / job.out.name, stages.training.base
+                job.run(model=model, seed=seed + round_index, work_dir=work, on_step=on_step)
     return _cost(stages, home, name=name, round_index=round_index, seed=seed, trained=round_index, samples=(0, 0))
 
 

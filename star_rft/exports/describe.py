@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from star_rft.config.training import name_of
 from star_rft.exports import card_data, loading_snippets
 from star_rft.exports.card_data import CardConfig
 from star_rft.exports.card_text import code, counted
@@ -157,10 +158,10 @@ def _lead_of_preferences(told: CardConfig, job: Job, tally: Tally) -> str:
     section, pairs = told.config["preference"], counted(tally.kinds["pair"], "pair")
     if section:
         made = {"verifier": "A verifier", "policy": "The policy"}[section["makes"]]
-        how = f"{made} was trained on them by {section['objective'].upper()}"
+        how = f"{made} was trained on them by {name_of(section['objective']).upper()}"
         how += (
             ", on whole lists, of which these are all pairs of unequal score."
-            if section["objective"] == "rrhf"
+            if name_of(section["objective"]) == "rrhf"
             else "."
         )
     else:

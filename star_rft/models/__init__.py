@@ -13,6 +13,7 @@ from star_rft.models.load import (
     without_bars,
 )
 from star_rft.models.resolve import ASSETS, CHATML, SMOLLM2_INSTALL, SOURCE_FILE, fingerprint, folder_of, resolve
+from star_rft.models.spec import AnyModel, ModelSpec
 
 __all__ = [
     "ASSETS",
@@ -20,8 +21,10 @@ __all__ = [
     "DTYPES",
     "SMOLLM2_INSTALL",
     "SOURCE_FILE",
+    "AnyModel",
     "Longest",
     "ModelError",
+    "ModelSpec",
     "auto_class",
     "check_model",
     "device_of",

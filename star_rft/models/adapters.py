@@ -12,6 +12,7 @@ from star_rft.files import whole_folder
 from star_rft.models.config import read_json
 from star_rft.models.errors import ModelError, explained, few, library_errors
 from star_rft.models.load import ADAPTER_CONFIG, is_adapter, load_tokenizer, may_be_of_hub, read_model, without_bars
+from star_rft.models.spec import ModelSpec
 
 NOTE = "adapter_source.json"  # in a folder made from an adapter: what it was made from
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -29,10 +30,14 @@ def adapter_folder(name: str | Path) -> Path | None:
 
 
 @without_bars()
-def merged(name: str | Path, adapter: Path, *, into: Path, trust_remote_code: bool) -> Path:
-    """Write the base model with the adapter in its weights into a folder, once; return it."""
+def merged(spec: ModelSpec, adapter: Path, *, into: Path) -> Path:
+    """Write the base model with the adapter in its weights into a folder, once; return it.
+
+    `adapter` is the folder with the files of the adapter that `spec` names.
+    """
     from transformers import GenerationConfig
 
+    name = spec.path
     base = base_of(name, adapter)
     note = json.dumps({"adapter": Path(name).name, "base": str(base), "content": _content(name, adapter)}) + "\n"
     if into.exists():
@@ -41,12 +46,12 @@ def merged(name: str | Path, adapter: Path, *, into: Path, trust_remote_code: bo
             raise ModelError(f"{into} exists and was not made from the adapter {name}: remove it or choose another")
         return into
     try:
-        model = read_model(base, dtype="auto", trust_remote_code=trust_remote_code)
+        model = read_model(spec.at(base), dtype="auto")
     except ModelError as error:
         raise ModelError(f"the base model of the adapter {name}: {error}") from error
     has_tokenizer = any((adapter / file).is_file() for file in _TOKENIZER_FILES)
     # An adapter's folder may lack the config that AutoTokenizer looks into, so the base's folder is the second choice.
-    tokenizer = _tokenizer_of(adapter if has_tokenizer else base, trust_remote_code=trust_remote_code)
+    tokenizer = _tokenizer_of(spec.at(adapter if has_tokenizer else base))
     model = _with_adapter(name, adapter, model)
     generation = model.generation_config
     with whole_folder(into) as folder:
@@ -103,15 +108,16 @@ def _resize(model: Any, weights: Any) -> None:
         model.resize_token_embeddings(max(rows), mean_resizing=False)
 
 
-def _tokenizer_of(path: str | Path, *, trust_remote_code: bool) -> Any:
+def _tokenizer_of(spec: ModelSpec) -> Any:
     from transformers import AutoTokenizer
 
+    path, is_trusted = spec.path, spec.trust_remote_code
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         try:
-            return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+            return AutoTokenizer.from_pretrained(path, trust_remote_code=is_trusted)
         except library_errors() as error:
-            raise explained(error, path, what="tokenizer", is_trusted=trust_remote_code) from error
-    return load_tokenizer(path, trust_remote_code=trust_remote_code)
+            raise explained(error, path, what="tokenizer", is_trusted=is_trusted) from error
+    return load_tokenizer(spec)
 
 
 def base_of(name: str | Path, adapter: Path) -> str | Path:

@@ -8,19 +8,21 @@ from typing import Any
 
 from star_rft.models.errors import ModelError, explained, first_line, library_errors
 from star_rft.models.limits import text_config
+from star_rft.models.spec import AnyModel, ModelSpec
 
 # Checkpoints in these formats become plain weights while they are loaded; others can only be used as they are.
 DEQUANTISED = ("fp8", "mxfp4")
 
 
-def read_config(path: str | Path, *, trust_remote_code: bool) -> Any:
+def read_config(model: AnyModel) -> Any:
     """Return the config object of a model."""
     from transformers import AutoConfig
 
+    spec = ModelSpec.of(model)
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
     except library_errors() as error:
-        raise explained(error, path, what="config.json", is_trusted=trust_remote_code) from error
+        raise explained(error, spec.path, what="config.json", is_trusted=spec.trust_remote_code) from error
 
 
 def auto_class(path: str | Path, config: Any) -> Any:

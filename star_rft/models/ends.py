@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_rft.errors import UserError
+from star_rft.models.spec import AnyModel, ModelSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,19 +88,16 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def ends_of(
-    path: str | Path,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    trust_remote_code: bool = False,
-    chat_options: Mapping[str, Any] | None = None,
+    model: AnyModel, tokenizer: PreTrainedTokenizerBase, *, chat_options: Mapping[str, Any] | None = None
 ) -> Ends:
     """Return the end tokens of a model by its files alone: its weights are not read."""
     from transformers import AutoConfig, GenerationConfig
 
+    spec = ModelSpec.of(model)
     try:
-        generation = GenerationConfig.from_pretrained(path)
+        generation = GenerationConfig.from_pretrained(spec.path)
     except OSError:  # without the file transformers takes the same keys of the model's config
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
         generation = GenerationConfig.from_model_config(config)
     return ends_by(tokenizer, generation, chat_options=chat_options)
 

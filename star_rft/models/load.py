@@ -21,6 +21,7 @@ from star_rft.models.classes import (
 from star_rft.models.errors import ModelError, explained, library_errors
 from star_rft.models.files import check_files, weight_files
 from star_rft.models.limits import text_config
+from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.models.vocabulary import check_vocabulary
 from star_rft.models.weights import check_weights
 
@@ -49,38 +50,42 @@ def without_bars() -> Iterator[None]:
 
 
 @without_bars()
-def load(
-    path: str | Path, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(model: AnyModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, in eval mode.
 
-    `dtype` "auto" is fp32 on a CPU and bf16 on a GPU, whatever the checkpoint was saved in. Raises ModelError for a
-    checkpoint that lacks weights of the model or has others, and for a tokenizer that does not fit it.
+    Raises ModelError for a checkpoint that lacks weights of the model or has others, and for a tokenizer that does not
+    fit it.
     """
     import torch
 
+    spec = ModelSpec.of(model)
+    dtype = spec.dtype
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    place = device_of(device)
+    place = device_of(spec.device)
     if dtype == "auto":
         dtype = "float32" if place.type == "cpu" else "bfloat16"
-    model = read_model(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    check_tokenizer(path, model, tokenizer)
-    module: torch.nn.Module = model  # whose `to` and `eval` are typed
+    loaded = read_model(spec, dtype=getattr(torch, dtype))
+    tokenizer = load_tokenizer(spec)
+    check_tokenizer(spec.path, loaded, tokenizer)
+    module: torch.nn.Module = loaded  # whose `to` and `eval` are typed
     module.to(place).eval()
-    require_text(path, model)
-    freeze_media(model)
-    use_exact_attention(model)
-    return model, tokenizer
+    require_text(spec.path, loaded)
+    freeze_media(loaded)
+    use_exact_attention(loaded)
+    return loaded, tokenizer
 
 
-def read_model(path: str | Path, *, dtype: Any, trust_remote_code: bool, **options: Any) -> Any:
-    """Return the model with every weight of its checkpoint, which has none beside them."""
+def read_model(spec: ModelSpec, *, dtype: Any, **options: Any) -> Any:
+    """Return the model with every weight of its checkpoint, in a dtype of torch or in its own ("auto").
+
+    Raises ModelError for a checkpoint that holds other weights as well. `options` are `from_pretrained`'s.
+    """
+    path = spec.path
     require_model_folder(path)
     if Path(path).is_dir() and not weight_files(Path(path)):
         raise ModelError(f"{path} holds no weights (model.safetensors): cannot load a causal language model")
-    config = read_config(path, trust_remote_code=trust_remote_code)
+    config = read_config(spec)
     dequantised = quantization(path, config)
     if dequantised is not None:
         options["quantization_config"] = dequantised
@@ -90,53 +95,54 @@ def read_model(path: str | Path, *, dtype: Any, trust_remote_code: bool, **optio
             model, info = kind.from_pretrained(
                 path,
                 dtype=dtype,
-                trust_remote_code=trust_remote_code,
+                trust_remote_code=spec.trust_remote_code,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that `check_weights` can name them
                 **options,
             )
     except library_errors() as error:
-        raise explained(error, path, what="weights", is_trusted=trust_remote_code) from error
+        raise explained(error, path, what="weights", is_trusted=spec.trust_remote_code) from error
     check_weights(path, model, info)
     return model if dequantised is None else without_quantization(model, dtype)
 
 
 @without_bars()
-def initialise(path: str | Path, *, into: Path, seed: int, trust_remote_code: bool = False) -> Path:
+def initialise(model: AnyModel, *, into: Path, seed: int) -> Path:
     """Write a model of the same architecture and tokenizer with random weights into a folder, once; return it."""
     import torch
 
     if into.exists():
         return into
-    require_model_folder(path)
-    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    config = read_config(path, trust_remote_code=trust_remote_code)
-    kind = auto_class(path, config)
-    if quantization(path, config) is not None:
+    spec = ModelSpec.of(model)
+    require_model_folder(spec.path)
+    tokenizer = load_tokenizer(spec)
+    config = read_config(spec)
+    kind = auto_class(spec.path, config)
+    if quantization(spec.path, config) is not None:
         del config.quantization_config
     with torch.random.fork_rng(), whole_folder(into) as folder:
         torch.manual_seed(seed)
         _widen(text_config(config))
-        model = kind.from_config(config, trust_remote_code=trust_remote_code)
-        model.save_pretrained(folder)
+        fresh = kind.from_config(config, trust_remote_code=spec.trust_remote_code)
+        fresh.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return into
 
 
-def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model alone."""
+def load_tokenizer(model: AnyModel) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model alone. Raises ModelError where it has none that can be read."""
     from transformers import AutoTokenizer
 
+    spec = ModelSpec.of(model)
+    path, is_trusted = spec.path, spec.trust_remote_code
     require_model_folder(path)
     if Path(path).is_dir():
         _require_tokenizer_files(Path(path))
     try:
         with _without_warnings():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                path, trust_remote_code=trust_remote_code
-            )
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=is_trusted)
     except library_errors() as error:
-        raise explained(error, path, what="tokenizer", is_trusted=trust_remote_code) from error
+        raise explained(error, path, what="tokenizer", is_trusted=is_trusted) from error
     if len(tokenizer) == 0:  # what AutoTokenizer makes of a folder with a config and no tokenizer files
         raise ModelError(f"{path} has no tokenizer (tokenizer.json or its like is missing)")
     return tokenizer

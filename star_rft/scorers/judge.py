@@ -77,7 +77,7 @@ def judge(
     if misplaced := sorted(given.keys() & served.keys()):
         raise UserError(f"scorer.{misplaced[0]} is of a server: give scorer.url too, or leave it out")
     decoding = Decoding(temperature=float(temperature or 0.0), max_tokens=max_tokens or JUDGE_TOKENS)
-    prompter = Prompter(load_tokenizer(context.model, trust_remote_code=context.trust_remote_code))
+    prompter = Prompter(load_tokenizer(context.spec))
 
     def complete(questions: Sequence[str]) -> Iterator[str | None]:
         # Asked for only now: one model at a time is in memory, and a repeated command needs none.

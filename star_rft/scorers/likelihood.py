@@ -16,6 +16,7 @@ from star_rft.errors import RunFailure
 from star_rft.models import fingerprint, load, load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.models.limits import longest_sequence
+from star_rft.models.spec import ModelSpec
 from star_rft.models.tokens import continuation_ids, ended_text_ids, text_ids
 from star_rft.scorers.registry import ScorerContext, scorer
 from star_rft.training.dataset import ids_of
@@ -47,7 +48,7 @@ def likelihood(
     """
     trust = context.trust_remote_code if trust_remote_code is None else trust_remote_code
     prompter = context.prompter
-    tokenizer = load_tokenizer(context.model, trust_remote_code=trust)
+    tokenizer = load_tokenizer(ModelSpec(context.model, trust_remote_code=trust))
     is_same = tokenizer.get_vocab() == prompter.tokenizer.get_vocab()
     return Likelihood(
         context.model,
@@ -88,13 +89,13 @@ class Likelihood:
         batch_tokens: int = BATCH_TOKENS,
         trust_remote_code: bool = False,
     ) -> None:
-        self.tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+        spec = ModelSpec(model, dtype, device, trust_remote_code)
+        self.tokenizer = load_tokenizer(spec)
         self.render, self.per_token, self.batch_tokens = render, per_token, batch_tokens
         self.ids, self.is_chat = ids, is_chat
-        self.ends = ends_of(model, self.tokenizer, trust_remote_code=trust_remote_code)
-        self._paths = [model] if reference is None else [model, reference]
-        self._load = partial(load, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        self.version = digest(ENCODING, [fingerprint(path) for path in self._paths], per_token, dtype)
+        self.ends = ends_of(spec, self.tokenizer)
+        self._specs = [spec] if reference is None else [spec, spec.at(reference)]
+        self.version = digest(ENCODING, [fingerprint(spec.path) for spec in self._specs], per_token, dtype)
         self._models: list[Any] = []
         self._is_closed = False
 
@@ -103,7 +104,7 @@ class Likelihood:
         if self._is_closed:
             raise RuntimeError("this scorer was closed")
         if not self._models:
-            self._models = [self._load(path)[0] for path in self._paths]
+            self._models = [load(spec)[0] for spec in self._specs]
         limits = [longest_sequence(model.config).tokens for model in self._models]
         limit = min((tokens for tokens in limits if tokens is not None), default=None)
         rows = [self._row(trace) for trace in traces]
@@ -114,7 +115,9 @@ class Likelihood:
             members = [scored[i] for i in batch]
             for i, score in zip(members, self._log_ratios([rows[i] for i in members]), strict=True):
                 if not isfinite(score):
-                    raise RunFailure(f"{self._paths[0]}: scored a sample of problem {traces[i].problem.id} as {score}")
+                    raise RunFailure(
+                        f"{self._specs[0].path}: scored a sample of problem {traces[i].problem.id} as {score}"
+                    )
                 scores[i] = score
         yield from scores
 

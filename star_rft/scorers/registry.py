@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from star_rft.data import Prompter
 from star_rft.errors import UserError
 from star_rft.ledger.traces import trace_of
+from star_rft.models.spec import ModelSpec
 from star_rft.progress import Advance
 from star_rft.training.dataset import SampleOrigin
 from star_rft.types import Model, Problem, Sampler, Scorer, Split, Trace
@@ -54,6 +55,11 @@ class ScorerContext:
     into: Path
     seed: int
     trust_remote_code: bool = False
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that scores, with whether its own code may run."""
+        return ModelSpec(self.model, trust_remote_code=self.trust_remote_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], con
     from star_rft import models
 
     if model is not None and SCORERS.get(name).asks_model and "url" not in options:
-        found = models.resolve(model, into=context.into, trust_remote_code=context.trust_remote_code)
+        found = models.resolve(context.spec.at(model), into=context.into)
         context = replace(context, model=found)
     opened: Scorer = SCORERS.get(name).function(context, **options)
     return opened

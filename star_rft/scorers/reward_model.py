@@ -19,6 +19,7 @@ from star_rft.models import (
     without_bars,
 )
 from star_rft.models.errors import explained, library_errors
+from star_rft.models.spec import ModelSpec
 from star_rft.scorers.likelihood import by_length, pad
 from star_rft.scorers.registry import ScorerContext, scorer
 from star_rft.types import Scorer, Trace, digest
@@ -71,10 +72,11 @@ class RewardModel:
             raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
         if template.count("{prompt}") != 1 or template.count("{completion}") != 1:
             raise UserError(f"the template must hold {{prompt}} and {{completion}} once each: {template!r}")
-        self.tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+        spec = ModelSpec(model, trust_remote_code=trust_remote_code)
+        self.tokenizer = load_tokenizer(spec)
         if chat is True and not self.tokenizer.chat_template:
             raise ModelError(f"{model} has no chat template: use chat=auto or false")
-        config = read_config(model, trust_remote_code=trust_remote_code)
+        config = read_config(spec)
         if config.num_labels != 1:
             raise ModelError(
                 f"{model} has {config.num_labels} outputs where a reward model has one (num_labels in config.json);"

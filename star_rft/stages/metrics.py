@@ -13,6 +13,7 @@ from star_rft.evaluation.diversity import diversity
 from star_rft.evaluation.evaluate import HeldOutSampling
 from star_rft.evaluation.gate import Decision, Gate, Signs, decide, evaluated
 from star_rft.evaluation.kl import kl_to_base, length_change, own_samples, reference_solutions
+from star_rft.models.spec import ModelSpec
 from star_rft.runs.reports import frontier_figures, is_ended, read_report, selection_figures, train_figures
 from star_rft.sampling import temperature_search
 from star_rft.sampling.context import RunContext
@@ -21,25 +22,19 @@ from star_rft.types import HeldOutScores, Model, Problem, RoundReport, Split
 
 
 @dataclass(frozen=True, slots=True)
-class KLSettings:
-    """How divergence from round 0's model is measured: on so many traces, with models loaded by these options."""
-
-    traces: int
-    loading: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class RoundMetrics:
-    """Sums rounds up and decides on them. `start` is the model of round 0; `mixture` and `anchor` are what is added to
-    the selected traces of a round.
+    """Sums rounds up and decides on them.
+
+    `start` is the model of round 0, from which divergence is measured on `kl_traces` traces; `mixture` and `anchor` are
+    what is added to the selected traces of a round.
     """
 
     context: RunContext
-    start: Model
+    start: ModelSpec
     prompter: Prompter
     sampling: HeldOutSampling
     gate: Gate | None
-    kl: KLSettings
+    kl_traces: int
     mixture: Mixture
     anchor: Sequence[Problem]
 
@@ -91,10 +86,10 @@ class RoundMetrics:
     def _kl(self, round_index: int, policy: Model) -> dict[str, float]:
         """Measure on held-out samples, which the new policy drew; a round's train samples are still of the old one."""
         split = self.context.held_out_split
-        if self.kl.traces == 0 or not self.context.folder.eval(round_index).exists():
+        if self.kl_traces == 0 or not self.context.folder.eval(round_index).exists():
             return {}
         con, problems = self.context.ledger.connect(), self.context.problems[split]
-        settings: dict[str, Any] = {"prompter": self.prompter, "traces": self.kl.traces, "seed": self.context.seed}
+        settings: dict[str, Any] = {"prompter": self.prompter, "traces": self.kl_traces, "seed": self.context.seed}
         own = own_samples(
             con,
             round_index=round_index,
@@ -106,7 +101,7 @@ class RoundMetrics:
         )
         self.context.engine.release()
         items = {"own": own, "reference": reference_solutions(problems, **settings)}
-        found = kl_to_base(policy, self.start, items, **self.kl.loading)
+        found = kl_to_base(self.start.at(policy), self.start, items)
         lengths = length_change(con, round_index=round_index, split=split)
         return found | ({"length_ratio": lengths["ratio"]} if "ratio" in lengths else {})
 

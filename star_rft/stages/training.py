@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from star_rft.data import Prompter
+from star_rft.models.spec import ModelSpec
 from star_rft.runs.folder import float32_of
 from star_rft.runs.reports import read_report, round_to_use
 from star_rft.sampling.context import RunContext
 from star_rft.sampling.policy import Source
 from star_rft.stages.trackers import Trackers
 from star_rft.training.dataset import CorpusSpec, Mixture, SampleOrigin, corpus, preferences, reference_examples
+from star_rft.training.options import TrainingOptions
 from star_rft.training.schedule import Fit, Places, RoundTraining, TrainingJob
 from star_rft.types import Example, Model, Preference, Problem, RoundReport
 
@@ -21,15 +23,19 @@ class WarmStart:
     """A supervised training on solved problems, before the first round."""
 
     fit: Fit
+    options: TrainingOptions
     problems: Sequence[Problem]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingStage:
-    """What a run trains. `sources` sampled what it is trained on; `mixture` says what is added to that."""
+    """What a run trains. `sources` sampled what it is trained on; `mixture` says what is added to that.
+
+    `base` is the model that the run starts from, and says how all others are loaded.
+    """
 
     context: RunContext
-    base: Model
+    base: ModelSpec
     prompter: Prompter
     sources: Sequence[Source]
     round_training: RoundTraining
@@ -40,12 +46,12 @@ class TrainingStage:
     def start(self) -> Model:
         """Return the model that the loop starts from: the base, or the base after its warm start."""
         if self.warm_start is None:
-            return self.base
+            return self.base.path
         out = self.context.folder.warm_start
         if not out.exists():
             examples = reference_examples(self.warm_start.problems, prompter=self.prompter)
-            options = {"float32_dir": float32_of(out)}
-            self._fit(0, TrainingJob(self.warm_start.fit, "warm start", examples, self.base, out, options))
+            options = replace(self.warm_start.options, float32_dir=float32_of(out))
+            self._fit(0, TrainingJob(self.warm_start.fit, "warm start", examples, options, self.base.path, out))
         return out
 
     def model_of(self, round_index: int) -> Model:
@@ -68,7 +74,7 @@ class TrainingStage:
             with context.timing.timed(round_index, "train"):
                 for job in self.round_training.jobs(
                     round_index,
-                    starts={"base": self.base, "warm_start": folder.warm_start, "last": policy},
+                    starts={"base": self.base.path, "warm_start": folder.warm_start, "last": policy},
                     places=Places(folder.path, out, between, folder.verifier(round_index), has_next=True),
                     examples=lambda: self.examples(round_index),
                     preferences=lambda: self.preferences(round_index),
@@ -112,9 +118,9 @@ class TrainingStage:
         context.engine.release()
         with context.progress.training(job.title, round_index=round_index or None) as on_step:
             work = context.folder.work / f"{out.parent.name}-{out.name}"
-            tell = {"on_step": self.tracking.training(job.title, round_index, on_step), "say": context.progress.say}
             # What its completions end with: an engine that reads the checkpoint's files alone stops there, too.
             ends = sorted(self.prompter.stops(self.sources[0].decodings[0]).ids)
-            seed = context.seed + round_index
-            where = {"model_path": job.start, "out_dir": out, "work_dir": work}
-            job.fit(job.items, seed=seed, end_ids=ends, **where, **tell, **job.options)
+            job = replace(job, options=replace(job.options, end_ids=ends))
+            on_step = self.tracking.training(job.title, round_index, on_step)
+            seed, say = context.seed + round_index, context.progress.say
+            job.run(model=self.base, seed=seed, work_dir=work, on_step=on_step, say=say)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft.errors import TrainingError
 from star_rft.models.errors import first_line
-from star_rft.training.options import LoraSpec, Settings
+from star_rft.training.options import LoraSpec, TrainingOptions
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
 
-def trainer_arguments(
-    settings: Settings, work_dir: Path, *, use_cpu: bool, save_steps: int | None, report_to: Sequence[str]
-) -> SFTConfig:
+def trainer_arguments(options: TrainingOptions, work_dir: Path, *, use_cpu: bool) -> SFTConfig:
     """Return TRL's config: one row of the plan at a time, in order, prepared by us; log every step."""
     import torch
     from trl.trainer.sft_config import SFTConfig
@@ -30,12 +28,12 @@ def trainer_arguments(
     # Newer versions of transformers call it so, and warn of the other name.
     is_renamed = any(field.name == "activation_checkpointing" for field in fields(SFTConfig))
     name = "activation_checkpointing" if is_renamed else "gradient_checkpointing"
-    checkpointing: dict[str, Any] = {name: settings.gradient_checkpointing}
+    checkpointing: dict[str, Any] = {name: options.gradient_checkpointing}
     on_cuda = torch.cuda.is_available() and not use_cpu
-    bf16 = settings.precision == "bfloat16" or (
-        settings.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
+    bf16 = options.precision == "bfloat16" or (
+        options.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
     )
-    has_warmup = settings.schedule == "constant" and settings.warmup_ratio > 0
+    has_warmup = options.schedule == "constant" and options.warmup_ratio > 0
     return SFTConfig(
         output_dir=str(work_dir),
         per_device_train_batch_size=1,
@@ -43,23 +41,23 @@ def trainer_arguments(
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         max_length=None,
-        learning_rate=settings.lr,
-        lr_scheduler_type="constant_with_warmup" if has_warmup else settings.schedule,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
+        learning_rate=options.lr,
+        lr_scheduler_type="constant_with_warmup" if has_warmup else options.schedule,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
         bf16=bf16,
         **checkpointing,
         # Ours is added to the loss of each micro-batch, with the weight that the micro-batch has in its step.
         router_aux_loss_coef=0.0,
-        seed=settings.seed,
+        seed=options.seed,
         use_cpu=use_cpu,
         dataloader_pin_memory=on_cuda,
         logging_steps=1,
         # It would replace a loss that is no number by the mean of the others.
         logging_nan_inf_filter=False,
-        save_strategy="no" if save_steps is None else "steps",
-        save_steps=save_steps or 1,
-        report_to=list(report_to),
+        save_strategy="no" if options.save_steps is None else "steps",
+        save_steps=options.save_steps or 1,
+        report_to=[],  # the run's own trackers are told of each step
         disable_tqdm=True,
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from star_rft.errors import TrainingError
-from star_rft.training.options import Settings
+from star_rft.training.options import TrainingOptions
 from star_rft.types import Example
 
 if TYPE_CHECKING:
@@ -172,17 +172,17 @@ class Plan:
     tokens_of_step: list[int]
 
 
-def make_plan(sizes: Sequence[Size], settings: Settings, *, device: str, ranks: int, packed: bool) -> Plan:
+def make_plan(sizes: Sequence[Size], options: TrainingOptions, *, device: str, ranks: int, packed: bool) -> Plan:
     """Fix which items meet in which micro-batch: the same on every rank, and after a resume."""
-    if settings.max_steps is not None:
-        draws = settings.max_steps * settings.batch_size
-    elif settings.epochs is not None:
-        draws = math.ceil(settings.epochs * len(sizes))
+    if options.max_steps is not None:
+        draws = options.max_steps * options.batch_size
+    elif options.epochs is not None:
+        draws = math.ceil(options.epochs * len(sizes))
     else:
         raise TrainingError("epochs and max_steps are both None: give one")
     budget = MICRO_BATCH_TOKENS.get(device, MICRO_BATCH_TOKENS["cuda"])
-    size = settings.micro_batch_size or max(1, round(budget * len(sizes) / sum(item.tokens for item in sizes)))
-    parts = math.ceil(min(settings.batch_size, draws) / (size * ranks)) * ranks
-    steps = list(draw_steps(len(sizes), batch_size=settings.batch_size, draws=draws, seed=settings.seed))
+    size = options.micro_batch_size or max(1, round(budget * len(sizes) / sum(item.tokens for item in sizes)))
+    parts = math.ceil(min(options.batch_size, draws) / (size * ranks)) * ranks
+    steps = list(draw_steps(len(sizes), batch_size=options.batch_size, draws=draws, seed=options.seed))
     rows = [row for step in steps for row in split_even(step, sizes, parts=parts, packed=packed)]
     return Plan(rows, parts // ranks, [sum(sizes[i].tokens for i in step) for step in steps])

@@ -1,4 +1,4 @@
-"""Trains a model on an objective and writes the checkpoint, whole or not at all."""
+"""Trains a model by a loss and writes the checkpoint, whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 from star_rft import models
 from star_rft.errors import TrainingError
 from star_rft.files import whole_folder
-from star_rft.models import without_bars
+from star_rft.models import ModelSpec, without_bars
 from star_rft.models.limits import text_config
 from star_rft.progress import OnStep
 from star_rft.training import memory, sharding
 from star_rft.training.arguments import adapter_errors, peft_config, trainer_arguments
 from star_rft.training.batching import Plan, Size, heaviest, largest_row, make_plan
 from star_rft.training.model import LoadedModel, LoadOptions, apply_liger, load_for_training, save_model
-from star_rft.training.objective import Collate, Objective
-from star_rft.training.options import FitContext, FitReport, Say, Settings
+from star_rft.training.options import FitReport, Say, TrainingOptions
+from star_rft.training.step_loss import Collate, StepLoss
 from star_rft.training.trainer import gathered_moments, last_whole, moments_fingerprint, refuse_foreign, save_moments
 from star_rft.types import digest
 
@@ -40,32 +40,33 @@ REPORT = "fit.json"
 
 
 def run(
-    objective: Objective,
-    settings: Settings,
-    around: FitContext,
+    step_loss: StepLoss,
+    options: TrainingOptions,
     *,
     dropped: int,
-    model_path: str | Path,
+    model: ModelSpec,
     out_dir: Path,
     work_dir: Path,
+    on_step: OnStep | None,
+    say: Say | None,
 ) -> FitReport:
     """Train and write the model to `out_dir`, or return the report of the same training done before."""
-    continued = _continuation(settings, around.optimizer_from, save_optimizer=around.save_optimizer)
-    _check_copy(around.weights_from, model_path)
-    weights = models.fingerprint(around.weights_from or model_path)
-    fingerprint = digest(asdict(settings), objective.content(), weights, *continued)
+    continued = _continuation(options)
+    _check_copy(options.weights_from, model.path)
+    weights = models.fingerprint(options.weights_from or model.path)
+    fingerprint = digest(options.deciding(), step_loss.content(), weights, *continued)
     if (finished := _finished(out_dir, fingerprint)) is not None:
         shutil.rmtree(work_dir, ignore_errors=True)
         return finished
     refuse_foreign(work_dir)
     with without_bars():
-        trainer, plan, files = make_trainer(objective, settings, around, model_path, work_dir)
-        began, on_step = around.optimizer_from, around.on_step
+        trainer, plan, files = make_trainer(step_loss, options, model, work_dir, say=say)
+        began = options.optimizer_from
         seconds = _train(trainer, plan, work_dir, fingerprint=fingerprint, optimizer_from=began, on_step=on_step)
-        report = _report(trainer, plan, examples=len(objective.sizes), dropped=dropped, seconds=seconds)
+        report = _report(trainer, plan, examples=len(step_loss.sizes), dropped=dropped, seconds=seconds)
         shared = {"processes": trainer.accelerator.num_processes, "is_sharded": bool(trainer.is_fsdp_enabled)}
         note = {"fingerprint": fingerprint, "report": asdict(report), **shared}
-        _write(trainer, out_dir, note, files=files, settings=settings, around=around)
+        _write(trainer, out_dir, note, files=files, options=options)
         if trainer.is_world_process_zero():
             shutil.rmtree(work_dir, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
@@ -78,43 +79,43 @@ def _write(
     note: Mapping[str, object],
     *,
     files: Publication,
-    settings: Settings,
-    around: FitContext,
+    options: TrainingOptions,
 ) -> None:
     """Write the model and the note about it. Every rank gives its shards, and the first one writes.
 
     The float32 weights come first: with `out_dir` the training is finished.
     """
     model = sharding.whole_model(trainer)
-    moments = gathered_moments(trainer) if around.save_optimizer else None
+    moments = gathered_moments(trainer) if options.save_optimizer else None
     if model is None:
         return
     with whole_folder(out_dir) as folder:
         if moments is not None:
             save_moments(moments, folder)
-        if settings.lora is not None:  # the adapters are merged, and kept beside the weights
+        if options.lora is not None:  # the adapters are merged, and kept beside the weights
             model.save_pretrained(folder / "adapter")
             model = model.merge_and_unload()
-        save = partial(save_model, model, trainer.processing_class, files=files, ends=around.end_ids)
-        if around.float32_dir is not None and files.dtype != "float32":
-            shutil.rmtree(around.float32_dir, ignore_errors=True)
-            with whole_folder(around.float32_dir) as kept:
+        save = partial(save_model, model, trainer.processing_class, files=files, ends=options.end_ids)
+        if options.float32_dir is not None and files.dtype != "float32":
+            shutil.rmtree(options.float32_dir, ignore_errors=True)
+            with whole_folder(options.float32_dir) as kept:
                 save(kept, dtype="float32")
                 (kept / REPORT).write_text(json.dumps(note, indent=1))
         save(folder, dtype=files.dtype)
         (folder / REPORT).write_text(json.dumps(note, indent=1))
 
 
-def _continuation(settings: Settings, optimizer_from: Path | None, *, save_optimizer: bool) -> list[object]:
-    """Return what the fingerprint says of the optimizer: nothing where it neither comes from nor goes anywhere."""
-    if optimizer_from is None and not save_optimizer:
+def _continuation(options: TrainingOptions) -> list[object]:
+    """Return what the fingerprint says of the optimizer's state: nothing where none is read or written."""
+    if options.optimizer_from is None and not options.save_optimizer:
         return []
-    if settings.lora is not None:
+    if options.lora is not None:
         raise TrainingError(
             "optimizer_from and save_optimizer go with full fine-tuning: with lora each training starts new "
             "adapters, which an earlier optimizer knows nothing of"
         )
-    return [None if optimizer_from is None else moments_fingerprint(optimizer_from), save_optimizer]
+    began = options.optimizer_from
+    return [None if began is None else moments_fingerprint(began), options.save_optimizer]
 
 
 def _check_copy(weights_from: Path | None, model_path: str | Path) -> None:
@@ -154,53 +155,49 @@ def _finished(out_dir: Path, fingerprint: str) -> FitReport | None:
 
 
 def make_trainer(
-    objective: Objective, settings: Settings, around: FitContext, model_path: str | Path, work_dir: Path
+    step_loss: StepLoss, options: TrainingOptions, model: ModelSpec, work_dir: Path, *, say: Say | None = None
 ) -> tuple[PlannedTrainer, Plan, Publication]:
     """Load the model, find out what its forward can do, and plan the training by that."""
     from accelerate.utils import gather_object
     from transformers.utils.import_utils import is_flash_attn_2_available
 
-    use_cpu = not _has_gpu(around.device)
-    config = trainer_arguments(
-        settings, work_dir, use_cpu=use_cpu, save_steps=around.save_steps, report_to=around.report_to
-    )
+    config = trainer_arguments(options, work_dir, use_cpu=not _has_gpu(model.device))
     # flash-attention is what keeps packed sequences apart at no cost; it computes in bfloat16 only.
     flash = config.device.type == "cuda" and bool(config.bf16) and is_flash_attn_2_available()
-    sizes = objective.sizes
+    sizes = step_loss.sizes
 
     @lru_cache
     def plan_of(packed: bool) -> Plan:
-        plan = make_plan(sizes, settings, device=config.device.type, ranks=config.world_size, packed=packed)
-        folder, heavy = models.folder_of(model_path), heaviest(plan.rows, sizes, packed=packed)
-        _check_memory(folder, heavy, settings, config, around.say)
+        plan = make_plan(sizes, options, device=config.device.type, ranks=config.world_size, packed=packed)
+        folder, heavy = models.folder_of(model.path), heaviest(plan.rows, sizes, packed=packed)
+        _check_memory(folder, heavy, options, config, say)
         return plan
 
-    wanted = flash if settings.packing == "auto" else bool(settings.packing)
+    wanted = flash if options.packing == "auto" else bool(options.packing)
     loading = LoadOptions(
-        wish=_wish(settings, config, plan_of(wanted).rows if wanted else (), sizes),
-        highest=objective.highest_token,
+        wish=_wish(options, config, plan_of(wanted).rows if wanted else (), sizes),
+        highest=step_loss.highest_token,
         # Where a process holds a shard only, the whole model is never on its accelerator.
         device=config.device if sharding.shards(config.world_size) == 1 else models.device_of("cpu"),
         flash=flash,
-        packing=settings.packing,
-        save_dtype=settings.save_dtype,
-        trust_remote_code=around.trust_remote_code,
-        say=around.say,
+        packing=options.packing,
+        save_dtype=options.save_dtype,
+        say=say,
     )
     bare = replace(loading, say=None, wish=replace(loading.wish, router_loss=False))
-    collate = objective.collator(
-        lambda packed: plan_of(packed).rows, load=lambda path: load_for_training(path, bare), config=config
+    collate = step_loss.collator(
+        lambda packed: plan_of(packed).rows, load=lambda path: load_for_training(model.at(path), bare), config=config
     )
     sharding.on_cpus_too()
-    loaded = load_for_training(model_path, loading, weights_from=around.weights_from)
+    loaded = load_for_training(model, loading, weights_from=options.weights_from)
     packed = all(gather_object([loaded.forward.packs]))
     plan = plan_of(packed)
-    trainer = _trainer(objective, settings, loaded, plan, config, replace(collate, packed=packed))
+    trainer = _trainer(step_loss, options, loaded, plan, config, replace(collate, packed=packed))
     return trainer, plan, loaded.published
 
 
 def _trainer(
-    objective: Objective, settings: Settings, loaded: LoadedModel, plan: Plan, config: SFTConfig, collate: Collate
+    step_loss: StepLoss, options: TrainingOptions, loaded: LoadedModel, plan: Plan, config: SFTConfig, collate: Collate
 ) -> PlannedTrainer:
     """Put the trainer around a loaded model: its steps as planned, what rests, and adapters."""
     from datasets import Dataset
@@ -214,19 +211,19 @@ def _trainer(
     config.gradient_accumulation_steps = plan.parts
     config.max_steps = len(plan.tokens_of_step)
     # The first step of a warm-up has the rate 0: a training of one step would not train.
-    config.warmup_steps = min(math.ceil(settings.warmup_ratio * config.max_steps), config.max_steps - 1)
+    config.warmup_steps = min(math.ceil(options.warmup_ratio * config.max_steps), config.max_steps - 1)
     resting: Sequence[torch.nn.Module] = ()
-    if not objective.has_own_dropout:
-        resting = switch_off(model, forward, checkpoints=settings.gradient_checkpointing)
-    apply_liger(model, wanted=settings.liger, device=config.device.type)
-    adapters = None if settings.lora is None else peft_config(settings.lora, model)
-    _check_support(model, settings)
+    if not step_loss.has_own_dropout:
+        resting = switch_off(model, forward, checkpoints=options.gradient_checkpointing)
+    apply_liger(model, wanted=options.liger, device=config.device.type)
+    adapters = None if options.lora is None else peft_config(options.lora, model)
+    _check_support(model, options)
     if text_config(model.config) is not model.config:
         # The vision part of a multimodal model has no gradient where all is text, which DDP has to know.
         config.ddp_find_unused_parameters = True
-    with adapter_errors(settings.lora):
+    with adapter_errors(options.lora):
         trainer = PlannedTrainer(
-            objective,
+            step_loss,
             forward,
             resting=resting,
             model=model,
@@ -236,34 +233,34 @@ def _trainer(
             processing_class=loaded.tokenizer,
             peft_config=adapters,
         )
-    if settings.lora is not None:
+    if options.lora is not None:
         check_adapters(trainer.model)
     trainer.remove_callback(PrinterCallback)
     sharding.sum_in_float32(trainer)
     return trainer
 
 
-def _check_support(model: PreTrainedModel, settings: Settings) -> None:
-    if settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
+def _check_support(model: PreTrainedModel, options: TrainingOptions) -> None:
+    if options.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise TrainingError(
             f"{type(model).__name__} has no gradient checkpointing: set gradient_checkpointing to false"
         )
 
 
-def _wish(settings: Settings, config: SFTConfig, rows: Sequence[Sequence[int]], sizes: Sequence[Size]) -> Wish:
+def _wish(options: TrainingOptions, config: SFTConfig, rows: Sequence[Sequence[int]], sizes: Sequence[Size]) -> Wish:
     """Return what the model's forward is tried for; `rows` are packed ones, none where nothing is to be packed."""
     from star_rft.training.forward import FUSED_HEAD_DEVICES
     from star_rft.training.probe import Wish
 
     return Wish(
         is_fused=config.device.type in FUSED_HEAD_DEVICES,
-        router_loss=settings.router_loss,
+        router_loss=options.router_loss,
         lengths=largest_row(rows, sizes) if rows else (),
     )
 
 
 def _check_memory(
-    model: Path, micro_batch: tuple[int, int], settings: Settings, config: SFTConfig, say: Say | None
+    model: Path, micro_batch: tuple[int, int], options: TrainingOptions, config: SFTConfig, say: Say | None
 ) -> None:
     """Raise TrainingError where the training cannot fit, for a model whose shape stands in its folder."""
     if (shape := memory.shape_of(model)) is None:
@@ -272,8 +269,8 @@ def _check_memory(
         shape,
         tokens=micro_batch[0],
         scored=micro_batch[1],
-        lora=settings.lora,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        lora=options.lora,
+        gradient_checkpointing=options.gradient_checkpointing,
         is_bf16=bool(config.bf16),
         on_gpu=config.device.type == "cuda",
         shards=sharding.shards(config.world_size),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from star_rft.models.classes import read_config
 from star_rft.models.limits import longest_sequence
 from star_rft.models.load import require_model_folder
+from star_rft.models.spec import ModelSpec
 from star_rft.training.options import Say
 
 
@@ -24,16 +24,16 @@ class Limit:
             say(f"{dropped} {what} left out: they are longer than {self.name}")
 
 
-def limit_of(max_tokens: int, *models: str | Path | None, trust_remote_code: bool) -> Limit:
+def limit_of(max_tokens: int, *models: ModelSpec) -> Limit:
     """Return the smallest limit of `max_tokens` and of the models that see the sequences.
 
     Positions beyond a model's table have no embedding, and where rope depends on the longest row of a batch, one long
     row would change the loss of all others.
     """
     limit = Limit(max_tokens, f"max_tokens={max_tokens}")
-    for model in dict.fromkeys(model for model in models if model is not None):
-        require_model_folder(model)
-        longest = longest_sequence(read_config(model, trust_remote_code=trust_remote_code))
+    for model in dict.fromkeys(models):
+        require_model_folder(model.path)
+        longest = longest_sequence(read_config(model))
         if longest.tokens is not None and longest.tokens < limit.tokens:
             limit = Limit(longest.tokens, f"the {longest.tokens} tokens that the model takes ({longest.why})")
     return limit

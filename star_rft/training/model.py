@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from star_rft.errors import TrainingError
-from star_rft.models import folder_of, load
+from star_rft.models import ModelSpec, folder_of, load
 from star_rft.models.limits import text_config
 from star_rft.training.options import Say
 from star_rft.training.publication import Publication, published
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from star_rft.training.forward import Forward
     from star_rft.training.probe import Wish
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class LoadedModel(NamedTuple):
@@ -38,8 +36,8 @@ class LoadedModel(NamedTuple):
 class LoadOptions:
     """How a training loads its model, and a reference model.
 
-    `flash`: with flash-attention for packed sequences. `device` is where the forward is tried; `say` hears what it
-    lacks. `save_dtype` is as in `Settings`.
+    `flash`: with flash-attention for packed sequences. `device` is where the forward is tried; `say` gets a line for
+    what it lacks. `save_dtype` is as in `TrainingOptions`.
     """
 
     wish: Wish
@@ -48,14 +46,13 @@ class LoadOptions:
     flash: bool = False
     packing: Literal["auto"] | bool = False
     save_dtype: str = "auto"
-    trust_remote_code: bool = False
     say: Say | None = None
 
 
-def load_for_training(path: str | Path, loading: LoadOptions, *, weights_from: Path | None = None) -> LoadedModel:
-    """Load a model and try its forward; `weights_from` is a folder with its weights in float32.
+def load_for_training(model: ModelSpec, loading: LoadOptions, *, weights_from: Path | None = None) -> LoadedModel:
+    """Load a model in float32 and try its forward; `weights_from` is a folder with its weights in float32.
 
-    The model itself gets a generation config of special tokens only: one that transformers finds inconsistent
+    The loaded model gets a generation config of special tokens only: one that transformers finds inconsistent
     (a temperature without do_sample, as published checkpoints have) would make every save fail.
     """
     from transformers import GenerationConfig
@@ -63,16 +60,16 @@ def load_for_training(path: str | Path, loading: LoadOptions, *, weights_from: P
     from star_rft.training.probe import probe
 
     # In its own dtype, a bf16 checkpoint would train in pure bf16, where small updates vanish.
-    trust = loading.trust_remote_code
-    model, tokenizer = load(weights_from or path, dtype="float32", device="cpu", trust_remote_code=trust)
-    size = text_config(model.config).vocab_size
+    master = replace(model.at(weights_from or model.path), dtype="float32", device="cpu")
+    loaded, tokenizer = load(master)
+    size = text_config(loaded.config).vocab_size
     if loading.highest >= size:
         raise TrainingError(
             f"an example holds token {loading.highest} but the model has {size}: another model's tokenizer made it"
         )
-    files = published(model, folder_of(path), dtype=loading.save_dtype)
+    files = published(loaded, folder_of(model.path), dtype=loading.save_dtype)
     generation = files.generation
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    loaded.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=generation.bos_token_id,
         eos_token_id=generation.eos_token_id,
         pad_token_id=generation.pad_token_id,
@@ -80,17 +77,17 @@ def load_for_training(path: str | Path, loading: LoadOptions, *, weights_from: P
     if loading.wish.is_fused:
         from trl.trainer.utils import add_fused_lm_head
 
-        add_fused_lm_head(model)
-    module: torch.nn.Module = model  # whose `to` is typed
+        add_fused_lm_head(loaded)
+    module: torch.nn.Module = loaded  # whose `to` is typed
     module.to(loading.device)
-    forward = probe(model, loading.wish, say=loading.say)
+    forward = probe(loaded, loading.wish, say=loading.say)
     if forward.packs and loading.flash:
-        forward = _with_flash(model, forward, loading)
+        forward = _with_flash(loaded, forward, loading)
     if loading.wish.lengths and not forward.packs and loading.say is not None:
         loading.say(
-            f"packing: {type(model).__name__} does not keep packed sequences apart, so that rows are padded instead"
+            f"packing: {type(loaded).__name__} does not keep packed sequences apart, so that rows are padded instead"
         )
-    return LoadedModel(model, tokenizer, forward, files)
+    return LoadedModel(loaded, tokenizer, forward, files)
 
 
 def _with_flash(model: PreTrainedModel, forward: Forward, loading: LoadOptions) -> Forward:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
-from star_rft.progress import OnStep
-
-PreferenceObjective = Literal["dpo", "rso", "rrhf"]
-# Told one line that a user should read.
+# Takes one line that a user should read.
 Say = Callable[[str], None]
 
 
@@ -41,8 +38,41 @@ class FitReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """All that decides the trained weights, besides the objective with its data, and the model."""
+class TrainingOptions:
+    """How a model is trained: all that is the same for supervised and for preference training.
+
+    Attributes:
+        lr: The highest learning rate.
+        epochs: How often each example is seen; a fraction is possible.
+        max_steps: Optimizer steps; overrides `epochs`.
+        batch_size: Examples that an optimizer step sees, over all ranks.
+        micro_batch_size: Examples in a forward pass, on average; None: as many as have about the number of tokens that
+            is fastest on the device.
+        max_tokens: Longer examples are left out and counted, never cut: a cut example has no end. So are those that
+            are longer than the model takes.
+        schedule: Course of the learning rate after the warm-up.
+        warmup_ratio: Share of the steps in which the learning rate rises from 0.
+        weight_decay: Of AdamW.
+        max_grad_norm: Gradients of a larger norm are scaled down to it.
+        precision: Of the computation (auto: bfloat16 on a GPU). Master weights are float32.
+        lora: Trains adapters instead of the weights. The merged model is written, and the adapter in its folder
+            `adapter/`.
+        gradient_checkpointing: Computes activations again in the backward pass instead of keeping them.
+        packing: Puts several examples into one row. auto: on a GPU with flash-attention; elsewhere examples of like
+            length are padded. A model that does not keep packed sequences apart is never packed.
+        liger: Uses the kernels of liger-kernel. auto: where they are installed and run.
+        router_loss: Trains a mixture of experts with its router's auxiliary loss too, if its config has one.
+        seed: Of the order of examples, of dropout and of new adapters.
+        save_dtype: Of the written weights (auto: what the starting model was published in).
+        end_ids: Token ids that completions end with; the written generation config lists them all.
+        weights_from: A folder of `float32_dir` of an earlier training, to start from; the model's path is then its
+            published form. Rounded to bfloat16 between trainings, small updates would be lost.
+        float32_dir: Where a copy of the weights in float32 is written, if `save_dtype` has fewer bits.
+        save_steps: A checkpoint is written every so many steps, for a training that is broken off.
+        optimizer_from: An earlier output folder whose optimizer state this training starts with; schedule and data are
+            its own. Not with `lora`.
+        save_optimizer: Writes the optimizer's state beside the weights. Not with `lora`.
+    """
 
     lr: float
     epochs: float | None = 1.0
@@ -62,63 +92,20 @@ class Settings:
     router_loss: bool = True
     seed: int = 0
     save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class FitContext:
-    """Where and how a training runs: what its weights do not depend on, those that it starts from aside."""
-
-    device: str = "auto"
     end_ids: Sequence[int] = ()
     weights_from: Path | None = None
     float32_dir: Path | None = None
     save_steps: int | None = None
     optimizer_from: Path | None = None
     save_optimizer: bool = False
-    trust_remote_code: bool = False
-    report_to: Sequence[str] = ()
-    on_step: OnStep | None = None
-    say: Say | None = None
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the options that decide the trained weights, by name; the weights' own origin is not among them."""
+        options = {name: value for name, value in asdict(self).items() if name not in _NOT_DECIDING}
+        # 2 epochs are 2.0 epochs: the same training, however the number was written.
+        return options | {name: float(options[name]) for name in _FLOATS if options[name] is not None}
 
 
-class FitOptions(TypedDict, total=False):
-    """What every training may be told, by name: defaults in `Settings` and `FitContext`, meanings in `fit`."""
-
-    epochs: float | None
-    max_steps: int | None
-    batch_size: int
-    micro_batch_size: int | None
-    max_tokens: int
-    schedule: Literal["cosine", "linear", "constant"]
-    warmup_ratio: float
-    weight_decay: float
-    max_grad_norm: float
-    precision: Literal["auto", "float32", "bfloat16"]
-    lora: LoraSpec | None
-    gradient_checkpointing: bool
-    packing: Literal["auto"] | bool
-    liger: Literal["auto"] | bool
-    router_loss: bool
-    seed: int
-    save_dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    device: str
-    end_ids: Sequence[int]
-    weights_from: Path | None
-    float32_dir: Path | None
-    save_steps: int | None
-    optimizer_from: Path | None
-    save_optimizer: bool
-    trust_remote_code: bool
-    report_to: Sequence[str]
-    on_step: OnStep | None
-    say: Say | None
-
-
-def settled(lr: float, options: FitOptions) -> tuple[Settings, FitContext]:
-    """Return the options in their two kinds, the missing ones filled in. Raises TypeError for an unknown one."""
-    around = {field.name for field in fields(FitContext)}
-    given: Mapping[str, Any] = options
-    return (
-        Settings(lr=lr, **{name: value for name, value in given.items() if name not in around}),
-        FitContext(**{name: value for name, value in given.items() if name in around}),
-    )
+_FLOATS = ("lr", "epochs", "warmup_ratio", "weight_decay", "max_grad_norm")
+# `weights_from` and `optimizer_from` decide too: a training's fingerprint covers what these folders hold.
+_NOT_DECIDING = ("end_ids", "weights_from", "float32_dir", "save_steps", "optimizer_from", "save_optimizer")

@@ -1,4 +1,4 @@
-"""Preference training: DPO, RSO and RRHF."""
+"""Preference training: a model learns which completions of a prompt are better."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 from star_rft import models
 from star_rft.errors import TrainingError
+from star_rft.models.spec import ModelSpec
+from star_rft.progress import OnStep
 from star_rft.training.batching import Size, pack, pad
 from star_rft.training.fit import run
 from star_rft.training.limits import Limit, limit_of
-from star_rft.training.options import FitOptions, FitReport, PreferenceObjective, settled
+from star_rft.training.options import FitReport, Say, TrainingOptions
+from star_rft.training.registry import CompletionPairs, ObjectiveSpec, PairObjective
 from star_rft.types import Example, Preference
 
 if TYPE_CHECKING:
@@ -23,68 +26,74 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from star_rft.training.forward import Forward, Nll
-    from star_rft.training.objective import Batch, Load, RowsOf
+    from star_rft.training.step_loss import Batch, Load, RowsOf
 
 
 def fit_preferences(
     preferences: Sequence[Preference],
+    options: TrainingOptions,
     *,
-    objective: PreferenceObjective,
-    model_path: str | Path,
-    reference_path: str | Path | None = None,
+    objective: ObjectiveSpec,
+    model: ModelSpec,
+    reference: ModelSpec | None = None,
     out_dir: Path,
     work_dir: Path,
-    lr: float,
-    beta: float = 0.1,
-    sft_weight: float = 0.0,
-    **options: Unpack[FitOptions],
+    on_step: OnStep | None = None,
+    say: Say | None = None,
 ) -> FitReport:
-    """Train the model at `model_path` to prefer the better completions; all that is not said here is as in `fit`.
+    """Train a model to prefer better completions to worse ones and write it, whole or not at all.
 
-    - dpo and rso: the mean of -log sigmoid(beta * (r_i - r_j)) over the step's pairs with score_i > score_j, where
-      r = log pi(y|x) - log pi_ref(y|x), plus `sft_weight` times the negative log-likelihood per token of the
-      completions that are better in a pair, each as often as it is (Llama-3: 0.2). A ranking of m completions
-      gives every pair of unequal scores. rso is the "sigmoid-norm" loss of its paper (2309.06657), where beta is
-      called gamma: the same formula, for it is the sampling that sets RSO apart from DPO. Its norm is the
-      division by the reference; TRL's `sigmoid_norm` divides by the length, and is not this.
-    - rrhf (2304.05302): the mean over the step's preferences of sum_{score_i < score_j} max(0, p_i - p_j) plus
-      `sft_weight` (paper: 1) times -p of the first completion, where p = log pi(y|x) / |y|; no reference, no beta.
-      (In the paper's text that last term is a sum over tokens, in its authors' code the mean, as here.)
-    - `reference_path` is the reference model (default: the one that the training starts from). It scores every
-      completion once, before the training, and is not in memory during it. The policy's own dropout, and the noise of
-      its routers, is off; that of `lora` is not.
-    - Each completion is forwarded once a visit, whatever the number of its pairs. `batch_size` and
-      `micro_batch_size` count preferences, and the completions of one stay together in a micro-batch.
-    - Completions that exceed `max_tokens` with their prompt are dropped and counted, never cut; the rest of their
-      preference is compared, if anything in it can be.
+    The loss of a step is the sum of the objective over all pairs of completions of one prompt with unequal scores,
+    divided by the number of pairs (rrhf: of preferences), plus `objective.sft_weight` times a negative log-likelihood.
+    A ranking of m completions gives every pair of unequal scores. Each completion is forwarded once a step, whatever
+    the number of its pairs. The policy's own dropout, and the noise of its routers, is off; that of adapters is not.
 
-    Raises TrainingError.
+    Args:
+        preferences: What is compared. Completions that exceed `max_tokens` with their prompt are left out and
+            counted; the rest of their preference is compared, if anything in it can be.
+        options: How. `batch_size` and `micro_batch_size` count preferences, and the completions of one stay together
+            in a micro-batch.
+        objective: The loss of a pair.
+        model: Where the training starts, and on which device it runs.
+        reference: The reference model, by default the one that the training starts from. It scores every completion
+            once, before the training, and is not in memory during it.
+        out_dir: As in `fit`.
+        work_dir: As in `fit`.
+        on_step: As in `fit`.
+        say: As in `fit`.
+
+    Returns:
+        What was trained on, and for how long.
+
+    Raises:
+        TrainingError: The preferences, options, models and folders do not go together, or memory does not suffice.
     """
-    settings, around = settled(lr, options)
-    _check(objective, reference_path=reference_path, beta=beta, sft_weight=sft_weight)
+    plugin = ObjectiveSpec.of({objective.name: objective.options}).plugin()
+    _check(plugin, reference=reference, sft_weight=objective.sft_weight)
     if not preferences:
         raise TrainingError("there are no preferences to train on")
     for preference in preferences:
         _check_preference(preference)
-    limit = limit_of(settings.max_tokens, model_path, reference_path, trust_remote_code=around.trust_remote_code)
+    limit = limit_of(options.max_tokens, model, *([] if reference is None else [reference]))
     kept, dropped = _usable(preferences, limit)
-    limit.report(dropped, "completions", around.say)
-    reference = None if objective == "rrhf" else reference_path or around.weights_from or model_path
-    compared = ComparedPair(kept, objective, reference, beta, sft_weight)
-    return run(compared, settings, around, dropped=dropped, model_path=model_path, out_dir=out_dir, work_dir=work_dir)
+    limit.report(dropped, "completions", say)
+    scored_by = reference.path if reference is not None else options.weights_from or model.path
+    loss = PairLoss(kept, objective, scored_by if plugin.needs_reference else None)
+    where: Any = {"model": model, "out_dir": out_dir, "work_dir": work_dir}
+    return run(loss, options, dropped=dropped, on_step=on_step, say=say, **where)
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedPair:
-    """The loss of a step: sum_pairs loss / pairs (rrhf: / preferences) + sft_weight * sum_i w_i nll_i / sum_i w_i
-    T_i.
+class PairLoss:
+    """The loss of a step: sum_pairs loss / n + sft_weight * sum_i w_i nll_i / sum_i w_i T_i.
+
+    n is the number of pairs, or of preferences (see `PairObjective.averages`). `reference` is the path of the reference
+    model, None where the objective needs none.
     """
 
     preferences: Sequence[Preference]
-    kind: PreferenceObjective
+    objective: ObjectiveSpec
     reference: str | Path | None
-    beta: float
-    sft_weight: float
 
     @property
     def sizes(self) -> list[Size]:
@@ -97,13 +106,13 @@ class ComparedPair:
     def content(self) -> object:
         reference = None if self.reference is None else models.fingerprint(self.reference)
         rows = [(r.prompt_ids, r.completion_ids, r.scores) for r in self.preferences]
-        return [self.kind, self.beta, self.sft_weight, reference, rows]
+        return [self.objective.name, dict(self.objective.options), self.objective.sft_weight, reference, rows]
 
     # Noise in the ratio to a reference that has none is no preference.
     has_own_dropout = False
 
     def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> PreferenceCollator:
-        bare = PreferenceCollator(self.preferences, self.kind, packed=False)
+        bare = PreferenceCollator(self.preferences, self.objective.plugin(), packed=False)
         if self.reference is None:
             return bare
         loaded = load(self.reference)
@@ -121,13 +130,15 @@ class ComparedPair:
         return torch.stack([batch["compared"].sum(), batch["weights"].sum()])
 
     def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
-        from star_rft.training.losses import completion_logps, pair_losses, weighted_nll
+        from star_rft.training.losses import completion_logps, weighted_nll
 
         logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
-        pairs = {name: batch[name] for name in ("references", "lengths", "better", "worse")}
-        losses_P = pair_losses(self.kind, logps=logps_N, beta=self.beta, **pairs)
+        better_P, worse_P = batch["better"], batch["worse"]
+        columns = (logps_N, batch["references"], batch["lengths"])
+        pairs = CompletionPairs(*(column_N[index_P] for column_N in columns for index_P in (better_P, worse_P)))
+        losses_P = self.objective.plugin().function(pairs, **self.objective.options)
         supervised = weighted_nll(nll, weights=batch["weights"]) / totals[1]
-        return losses_P.sum() / totals[0] + self.sft_weight * supervised
+        return losses_P.sum() / totals[0] + self.objective.sft_weight * supervised
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,7 @@ class PreferenceCollator:
     """Turn rows `{"members": [indices]}` into a micro-batch of all completions of these preferences."""
 
     preferences: Sequence[Preference]
-    kind: PreferenceObjective
+    objective: PairObjective
     packed: bool
     references: Mapping[int, Sequence[float]] | None = None
 
@@ -148,7 +159,7 @@ class PreferenceCollator:
         import torch
 
         members = [i for row in rows for i in row["members"]]
-        examples = [example for i in members for example in _examples(self.preferences[i], self.kind)]
+        examples = [example for i in members for example in _examples(self.preferences[i], self.objective)]
         # Trainer wants the same number of micro-batches every step: an empty one is a completion of no weight.
         examples = examples or [Example(prompt_ids=(0,), completion_ids=(0,), weight=0.0)]
         pairs = self._pairs(members)
@@ -161,7 +172,7 @@ class PreferenceCollator:
             "references": torch.tensor(references, dtype=torch.float32),
             "better": torch.tensor([better for better, _ in pairs], dtype=torch.int64),
             "worse": torch.tensor([worse for _, worse in pairs], dtype=torch.int64),
-            "compared": torch.tensor([float(len(members if self.kind == "rrhf" else pairs))]),
+            "compared": torch.tensor([float(len(members if self.objective.averages == "preferences" else pairs))]),
         }
 
     def _pairs(self, members: Sequence[int]) -> list[tuple[int, int]]:
@@ -221,9 +232,9 @@ def _worse(scores: Sequence[float], better: int) -> list[int]:
     return [i for i, score in enumerate(scores) if score < scores[better]]
 
 
-def _examples(preference: Preference, kind: PreferenceObjective) -> list[Example]:
+def _examples(preference: Preference, objective: PairObjective) -> list[Example]:
     """Return the completions, each with its weight in the negative log-likelihood."""
-    if kind == "rrhf":  # the first alone, by the mean over its tokens
+    if objective.imitates == "first":  # by the mean over its tokens
         weights = [1 / len(preference.completion_ids[0]), *[0.0] * (len(preference.scores) - 1)]
     else:
         weights = [float(len(_worse(preference.scores, i))) for i in range(len(preference.scores))]
@@ -239,13 +250,9 @@ def _size(preference: Preference) -> Size:
     return Size(rows=len(lengths), longest=max(lengths), tokens=sum(lengths), scored=scored)
 
 
-def _check(objective: str, *, reference_path: str | Path | None, beta: float, sft_weight: float) -> None:
-    if objective not in ("dpo", "rso", "rrhf"):
-        raise TrainingError(f"objective {objective!r} is unknown: use dpo, rso or rrhf")
-    if objective == "rrhf" and reference_path is not None:
-        raise TrainingError("rrhf has no reference model: leave reference_path out")
-    if not (math.isfinite(beta) and beta > 0):
-        raise TrainingError(f"beta is {beta}: it is positive")
+def _check(objective: PairObjective, *, reference: ModelSpec | None, sft_weight: float) -> None:
+    if reference is not None and not objective.needs_reference:
+        raise TrainingError(f"{objective.name} has no reference model: leave reference out")
     if not (math.isfinite(sft_weight) and sft_weight >= 0):
         raise TrainingError(f"sft_weight is {sft_weight}: it is 0 or positive")
 

@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 from star_rft.errors import TrainingError
+from star_rft.models.spec import ModelSpec
+from star_rft.progress import OnStep
 from star_rft.training.batching import Collator, Size, length
 from star_rft.training.fit import run
 from star_rft.training.limits import Limit, limit_of
-from star_rft.training.options import FitOptions, FitReport, LoraSpec, settled
+from star_rft.training.options import FitReport, LoraSpec, Say, TrainingOptions
 from star_rft.types import Example
 
 if TYPE_CHECKING:
@@ -20,53 +22,50 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from star_rft.training.forward import Nll
-    from star_rft.training.objective import Batch, Load, RowsOf
+    from star_rft.training.step_loss import Batch, Load, RowsOf
 
-__all__ = ["FitReport", "LoraSpec", "WeightedNll", "fit"]
+__all__ = ["FitReport", "LoraSpec", "TrainingOptions", "WeightedNll", "fit"]
 
 
 def fit(
     examples: Sequence[Example],
+    options: TrainingOptions,
     *,
-    model_path: str | Path,
+    model: ModelSpec,
     out_dir: Path,
     work_dir: Path,
-    lr: float,
-    **options: Unpack[FitOptions],
+    on_step: OnStep | None = None,
+    say: Say | None = None,
 ) -> FitReport:
-    """Train the model at `model_path` on the examples and write it to `out_dir`, whole or not at all.
+    """Train a model to imitate the examples and write it, whole or not at all.
 
-    - `max_steps`, where given, overrides `epochs`, which may be a fraction. An optimizer step sees
-      `batch_size` examples over all ranks, in micro-batches of `micro_batch_size` on average (default: by
-      their number of tokens).
-    - Examples longer than `max_tokens`, or than the model takes, are dropped and counted, never cut: a cut example
-      has no end.
-    - Master weights are float32; `precision` is that of the computation (auto: bfloat16 on a GPU).
-    - `packing` auto: on a GPU with flash-attention; elsewhere, padding among neighbours in length. A model that does
-      not keep packed sequences apart is never packed.
-    - `router_loss`: a mixture of experts is trained with its router's auxiliary loss too, if its config has one.
-    - With `lora`, the merged model is written, and the adapter beside it in `adapter/`.
-    - The weights are written in `save_dtype` (auto: what the starting model was published in). Where that is fewer
-      bits, `float32_dir` is a folder for a copy in float32, and `weights_from` such a copy to start from, with
-      `model_path` as its published form: rounded to bfloat16 between trainings, small updates would be lost.
-    - `end_ids` are ids that completions end with; the written generation config lists them all.
-    - `work_dir` is this training's own: checkpoints every `save_steps` steps; removed in the end. The same
-      call again continues from the last whole checkpoint, or returns the report of a finished `out_dir`.
-    - `save_optimizer` writes the optimizer's state beside the weights, and `optimizer_from` names an earlier
-      `out_dir` whose state this training starts with; schedule and data are its own. Not with `lora`.
-    - `on_step(step, steps, loss, tokens_per_second, learning_rate)` is called after each optimizer step.
+    The loss of a step is sum_i w_i nll_i / sum_i w_i T_i over its examples: w_i is the weight of an example, nll_i the
+    negative log-likelihood of its completion, T_i the completion's number of tokens.
 
-    Raises TrainingError.
+    Args:
+        examples: What is trained on.
+        options: How.
+        model: Where the training starts, and on which device it runs.
+        out_dir: Where the trained model is written. The same call again returns the report of a finished one.
+        work_dir: A folder of this training's own for its checkpoints, removed in the end. The same call again
+            continues from the last whole checkpoint.
+        on_step: Called as `on_step(step, steps, loss, tokens_per_second, learning_rate)` after each optimizer step.
+        say: Called with a line that a user should read, such as why sequences are not packed.
+
+    Returns:
+        What was trained on, and for how long.
+
+    Raises:
+        TrainingError: The examples, options, model and folders do not go together, or memory does not suffice.
     """
-    settings, around = settled(lr, options)
     _check(examples)
-    limit = limit_of(settings.max_tokens, model_path, trust_remote_code=around.trust_remote_code)
+    limit = limit_of(options.max_tokens, model)
     kept = _short(examples, limit)
     dropped = len(examples) - len(kept)
-    limit.report(dropped, "examples", around.say)
-    return run(
-        WeightedNll(kept), settings, around, dropped=dropped, model_path=model_path, out_dir=out_dir, work_dir=work_dir
-    )
+    limit.report(dropped, "examples", say)
+    loss = WeightedNll(kept)
+    where: Any = {"model": model, "out_dir": out_dir, "work_dir": work_dir}
+    return run(loss, options, dropped=dropped, on_step=on_step, say=say, **where)
 
 
 @dataclass(frozen=True, slots=True)

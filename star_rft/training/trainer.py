@@ -23,13 +23,13 @@ from star_rft.training.dropout import rest
 from star_rft.training.forward import Forward, scored, token_nll
 
 if TYPE_CHECKING:
-    from star_rft.training.objective import Objective
+    from star_rft.training.step_loss import StepLoss
 if TYPE_CHECKING:
     import torch
 
 
 class PlannedTrainer(SFTTrainer):
-    """The loss of a step is that of the objective, over its micro-batches and all ranks, however it was cut.
+    """The loss of a step is what `step_loss` gives, over its micro-batches and all ranks, however it was cut.
 
     The auxiliary loss of a router is no sum over tokens: each micro-batch has its own, by its scored tokens.
     """
@@ -38,10 +38,10 @@ class PlannedTrainer(SFTTrainer):
     loss_is_scaled_for_ga = True  # type: ignore[assignment]  # TRL declares None
 
     def __init__(
-        self, objective: Objective, forward: Forward, *, resting: Sequence[torch.nn.Module] = (), **kwargs: Any
+        self, step_loss: StepLoss, forward: Forward, *, resting: Sequence[torch.nn.Module] = (), **kwargs: Any
     ) -> None:
         """`resting` are modules that stay in eval mode."""
-        self.objective: Objective = objective
+        self.step_loss: StepLoss = step_loss
         self.forward = forward
         self.resting = resting
         super().__init__(**kwargs)
@@ -54,7 +54,7 @@ class PlannedTrainer(SFTTrainer):
         The last one is the number of scored tokens, over which the auxiliary loss of a router is averaged.
         """
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        parts = [torch.cat([self.objective.totals(batch), scored(batch)[None]]) for batch in batches]
+        parts = [torch.cat([self.step_loss.totals(batch), scored(batch)[None]]) for batch in batches]
         totals_D = torch.stack(parts).sum(dim=0).to(device)
         return batches, self.accelerator.gather(totals_D[None]).sum(dim=0)
 
@@ -68,7 +68,7 @@ class PlannedTrainer(SFTTrainer):
         assert isinstance(num_items_in_batch, torch.Tensor)  # from get_batch_samples; there is no evaluation
         rest(self.resting)  # Trainer puts the whole model into training before each micro-batch
         nll = token_nll(model, self.forward, inputs)
-        loss = self.objective.loss(nll, inputs, num_items_in_batch[:-1])
+        loss = self.step_loss.loss(nll, inputs, num_items_in_batch[:-1])
         if nll.router is not None:
             loss = loss + nll.router * scored(inputs) / num_items_in_batch[-1]
         # DDP averages gradients over ranks, and the denominators count the items of all of them.

@@ -9,6 +9,7 @@ import pytest
 
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.models import load, resolve
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Decoding, Request
 from tests.programs import benchmark
 
@@ -44,7 +45,7 @@ def test_a_step_takes_at_least_what_it_reads_and_multiplies(roofline: ModuleType
 
 
 def test_an_embedding_that_is_also_the_head_is_multiplied_once(roofline: ModuleType, tmp_path: Path) -> None:
-    model, _ = load(resolve("tiny", into=tmp_path), dtype="float32")
+    model, _ = load(ModelSpec(resolve("tiny", into=tmp_path), dtype="float32"))
     shape = roofline.shape_of(model)
     layers = sum(one.numel() for one in model.model.layers.parameters()) + model.model.norm.weight.numel()
     vocabulary = model.lm_head.weight.numel()

@@ -335,9 +335,9 @@ def test_a_decision_knows_which_rounds_were_rolled_back_from_their_records(tmp_p
         for round_index, correct in rounds.items():
             write_table(stages.context.folder.eval(round_index), eval_table(correct))
             if round_index < 2:
-                report = stages.evaluation.metrics.report(round_index, stages.training.base)
+                report = stages.evaluation.metrics.report(round_index, stages.training.base.path)
                 write_report(stages.context.folder.metrics(round_index), report)
-        first, last = report.gate, stages.evaluation.metrics.report(2, stages.training.base).gate
+        first, last = report.gate, stages.evaluation.metrics.report(2, stages.training.base.path).gate
     assert first is not None
     assert last is not None
     assert (first["action"], first["rolled_back"], first["model_round"]) == ("roll_back", True, 0)

@@ -18,6 +18,7 @@ from star_rft.errors import UserError
 from star_rft.evaluation.kl import kl_to_base, length_change, mean_kl, own_samples, reference_solutions
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS, load_tokenizer
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Example, Problem
 from tests.small_ledgers import commit, ledger_of, sample, verdict
 
@@ -65,7 +66,8 @@ def by_hand(policy: Path, base: Path, some: Sequence[Example]) -> float:
 
 
 def test_it_is_what_torch_says_by_hand(moved: Path) -> None:
-    found = kl_to_base(moved, TINY, {"own": items(), "other": items(5, seed=1)}, dtype="float32", device="cpu")
+    items_by_name = {"own": items(), "other": items(5, seed=1)}
+    found = kl_to_base(ModelSpec(moved, "float32", "cpu"), ModelSpec(TINY, "float32", "cpu"), items_by_name)
     assert found["own"] == pytest.approx(by_hand(moved, TINY, items()), rel=1e-4)
     assert found["other"] == pytest.approx(by_hand(moved, TINY, items(5, seed=1)), rel=1e-4)
     assert found["own"] > 0.001

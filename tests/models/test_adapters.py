@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from star_rft.models import ModelError, check_model, load, load_tokenizer, resolve
 from star_rft.models.adapters import base_of
+from star_rft.models.spec import ModelSpec
 from tests.small_models import character_tokenizer, save_random_llama
 
 
@@ -49,7 +50,7 @@ def test_an_adapter_is_merged_once_in_the_dtype_of_its_base(base: Path, tmp_path
     assert all(torch.equal(found[name], expected[name]) for name in found)
     before = load_file(base / "model.safetensors")
     assert found.keys() == before.keys()
-    embeddings: Any = load(merged, device="cpu")[0].get_input_embeddings()
+    embeddings: Any = load(ModelSpec(merged, device="cpu"))[0].get_input_embeddings()
     assert not torch.equal(before["lm_head.weight"], embeddings.weight)
     assert load_tokenizer(merged).get_vocab() == load_tokenizer(base).get_vocab()
     # Generation settings that transformers finds inconsistent are kept too.
@@ -72,7 +73,10 @@ def test_the_tokenizer_of_the_adapter_goes_before_that_of_the_base(base: Path, t
     tokenizer = character_tokenizer()
     tokenizer.chat_template = "{{ messages[0]['content'] }}"
     tokenizer.save_pretrained(tmp_path / "adapter")
-    assert load(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu")[1].chat_template is not None
+    assert (
+        load(ModelSpec(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu"))[1].chat_template
+        is not None
+    )
 
 
 def test_an_adapter_with_tokens_of_its_own_widens_the_embedding(base: Path, tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_an_adapter_with_tokens_of_its_own_widens_the_embedding(base: Path, tmp_
     )
     wrapped.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=True)
     tokenizer.save_pretrained(tmp_path / "adapter")
-    merged, merged_tokenizer = load(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu")
+    merged, merged_tokenizer = load(ModelSpec(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu"))
     embeddings: Any = merged.get_input_embeddings()
     assert embeddings.weight.shape[0] == len(merged_tokenizer) == 34
 
@@ -93,13 +97,13 @@ def test_an_adapter_with_tokens_of_its_own_widens_the_embedding(base: Path, tmp_
 def test_a_config_of_the_base_beside_the_adapter_changes_nothing(base: Path, tmp_path: Path) -> None:
     adapter_of(base, tmp_path / "adapter")
     shutil.copy(base / "config.json", tmp_path / "adapter")
-    load(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu")
+    load(ModelSpec(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu"))
 
 
 def test_a_base_beside_the_adapter_is_found_by_its_relative_name(base: Path, tmp_path: Path) -> None:
     adapter_of(base, tmp_path / "adapter")
     rewrite(tmp_path / "adapter", base_model_name_or_path="../base")
-    load(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu")
+    load(ModelSpec(resolve(tmp_path / "adapter", into=tmp_path / "made"), device="cpu"))
 
 
 def test_a_relative_name_that_leads_to_two_models_is_refused(
@@ -186,5 +190,5 @@ def test_an_adapter_of_the_hub_is_merged_from_its_cache(
     (repository / "refs" / "main").write_text("0123")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    load(resolve("org/lora", into=tmp_path / "made"), device="cpu")
+    load(ModelSpec(resolve("org/lora", into=tmp_path / "made"), device="cpu"))
     assert resolve("org/other", into=tmp_path / "none") == "org/other"

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GptOssConfig
 
 from star_rft.models import ModelError, check_model, initialise, load, load_tokenizer
+from star_rft.models.spec import ModelSpec
 from tests.models.checkpoints import SIZES, configured, rewritten, saved_random
 from tests.small_models import save_random_llama
 
@@ -208,9 +209,9 @@ def test_the_package_of_a_tokenizer_is_named_where_it_is_missing(
 
 
 def test_a_checkpoint_of_pickled_weights_is_loaded(folder: Path) -> None:
-    before = load(folder, device="cpu")[0].state_dict()
+    before = load(ModelSpec(folder, device="cpu"))[0].state_dict()
     pickled(folder)
-    after = load(folder, device="cpu")[0].state_dict()
+    after = load(ModelSpec(folder, device="cpu"))[0].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     check_model(folder)
 
@@ -218,14 +219,14 @@ def test_a_checkpoint_of_pickled_weights_is_loaded(folder: Path) -> None:
 def test_the_code_of_a_model_runs_with_consent(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     with_own_code(folder)
-    assert type(load(folder, device="cpu", trust_remote_code=True)[0]).__name__ == "OwnModel"
+    assert type(load(ModelSpec(folder, device="cpu", trust_remote_code=True))[0]).__name__ == "OwnModel"
 
 
 def test_code_of_a_model_that_fails_is_one_line(folder: Path) -> None:
     with_own_code(folder)
     (folder / "own.py").write_text("from transformers import NoSuchThing\n")
     with pytest.raises(ModelError, match="NoSuchThing") as error:
-        load(folder, device="cpu", trust_remote_code=True)
+        load(ModelSpec(folder, device="cpu", trust_remote_code=True))
     assert "\n" not in str(error.value)
 
 
@@ -248,15 +249,15 @@ def test_fp8_weights_are_dequantised_and_saved_as_plain_ones(folder: Path, tmp_p
     settings: dict[str, Any] = {"quant_method": "fp8", "weight_block_size": [16, 16], "activation_scheme": "dynamic"}
     configured(rewritten(folder, in_fp8), quantization_config=settings)
     check_model(folder)
-    model, tokenizer = load(folder, device="cpu")
+    model, tokenizer = load(ModelSpec(folder, device="cpu"))
     for name, weight in plain.items():
         assert torch.allclose(model.get_parameter(name), weight, atol=0.07 * float(weight.abs().max())), name
     model.save_pretrained(tmp_path / "again")
     tokenizer.save_pretrained(tmp_path / "again")
     assert load_file(tmp_path / "again" / "model.safetensors").keys() == plain.keys()
-    again = load(tmp_path / "again", device="cpu")[0].state_dict()
+    again = load(ModelSpec(tmp_path / "again", device="cpu"))[0].state_dict()
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
-    load(initialise(folder, into=tmp_path / "random", seed=1), device="cpu")
+    load(ModelSpec(initialise(folder, into=tmp_path / "random", seed=1), device="cpu"))
 
 
 def in_mxfp4(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -282,7 +283,7 @@ def test_mxfp4_experts_are_dequantised_in_the_dtype_that_is_asked_for(tmp_path: 
         rewritten(saved_random(tmp_path, config), in_mxfp4), quantization_config={"quant_method": "mxfp4"}
     )
     check_model(folder)
-    model, _ = load(folder, device="cpu")
+    model, _ = load(ModelSpec(folder, device="cpu"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     # 0x21 holds the numbers 0.5 and 1 of fp4, and a scale of 127 is one.
     assert model.get_parameter("model.layers.0.mlp.experts.down_proj").unique().tolist() == [0.5, 1.0]

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM, PreTrai
 from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, initialise, load, longest_sequence, text_config
+from star_rft.models.spec import ModelSpec
 from star_rft.training.memory import shape_of
 from tests.models.checkpoints import SIZES, configured
 from tests.small_models import character_tokenizer, saved
@@ -82,7 +83,7 @@ def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: s
         pytest.skip(f"this version of transformers cannot compute {family}")
     folder = saved_random(tmp_path / "base", FAMILIES[family]())
     check_model(folder)
-    model, tokenizer = load(folder, device="cpu")
+    model, tokenizer = load(ModelSpec(folder, device="cpu"))
     ids_2_8 = torch.randint(4, 40, (2, 8), generator=torch.Generator().manual_seed(0))
     model.train()
     logits_2_8_V = model(input_ids=ids_2_8, attention_mask=torch.ones_like(ids_2_8), use_cache=False).logits
@@ -104,7 +105,7 @@ def test_text_alone_is_computed_and_trained_and_the_other_weights_stay(family: s
     assert moved
     assert media
     assert not moved & media
-    again = load(tmp_path / "trained", device="cpu")[0].state_dict()
+    again = load(ModelSpec(tmp_path / "trained", device="cpu"))[0].state_dict()
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
 
 
@@ -116,7 +117,7 @@ def test_sizes_are_those_of_the_text_part(family: str, tmp_path: Path) -> None:
     shape = shape_of(folder)
     assert shape is not None
     assert (shape.layers, shape.width, shape.mlp_width, shape.vocabulary) == (2, 32, 64, 40)
-    model, _ = load(initialise(folder, into=tmp_path / "random", seed=1), device="cpu")
+    model, _ = load(ModelSpec(initialise(folder, into=tmp_path / "random", seed=1), device="cpu"))
     assert longest_sequence(model.config).tokens == 64
     assert shape.frozen == sum(p.numel() for p in model.parameters() if not p.requires_grad)
     assert load_file(tmp_path / "random" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
@@ -127,7 +128,7 @@ def test_a_model_that_transformers_cannot_compute_is_refused_in_one_line(family:
     if is_computed(family):
         pytest.skip(f"this version of transformers computes {family}")
     with pytest.raises(ModelError, match=rf"\({family}\) does not work by text alone: .* no attribute") as refused:
-        load(saved_random(tmp_path / "base", FAMILIES[family]()), device="cpu")
+        load(ModelSpec(saved_random(tmp_path / "base", FAMILIES[family]()), device="cpu"))
     assert "\n" not in str(refused.value)
 
 
@@ -135,7 +136,7 @@ def test_the_text_part_alone_is_a_text_model(tmp_path: Path) -> None:
     config: Any = FAMILIES["gemma3"]()
     AutoModelForCausalLM.from_config(config.text_config).save_pretrained(tmp_path)
     character_tokenizer().save_pretrained(tmp_path)
-    model, _ = load(tmp_path, device="cpu")
+    model, _ = load(ModelSpec(tmp_path, device="cpu"))
     assert type(model).__name__ == "Gemma3ForCausalLM"
     assert all(parameter.requires_grad for parameter in model.parameters())
 

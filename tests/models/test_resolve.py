@@ -13,6 +13,7 @@ import torch
 from star_rft.errors import UserError
 from star_rft.init.sizing import look
 from star_rft.models import SMOLLM2_INSTALL, ModelError, fingerprint, initialise, load, load_tokenizer, resolve
+from star_rft.models.spec import ModelSpec
 from tests.small_models import save_random_llama
 
 
@@ -36,11 +37,11 @@ def test_tiny_is_a_folder_of_the_package(tmp_path: Path) -> None:
 
 
 def test_on_a_cpu_auto_is_fp32_and_a_named_dtype_is_that_dtype(checkpoint: Path) -> None:
-    model, tokenizer = load(checkpoint, device="cpu")
+    model, tokenizer = load(ModelSpec(checkpoint, device="cpu"))
     assert model.dtype == torch.float32
     assert not model.training
     assert tokenizer.eos_token == "<eos>"
-    assert load(checkpoint, dtype="bfloat16", device="cpu")[0].dtype == torch.bfloat16
+    assert load(ModelSpec(checkpoint, dtype="bfloat16", device="cpu"))[0].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_an_unknown_dtype_or_device_lists_what_is_valid(
     checkpoint: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        load(checkpoint, **options)
+        load(ModelSpec(checkpoint, **options))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_smollm2_is_made_once_and_knows_its_chat_format(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["smollm2"]
 
     model: Any
-    model, tokenizer = load(made, dtype="bfloat16", device="cpu")
+    model, tokenizer = load(ModelSpec(made, dtype="bfloat16", device="cpu"))
     assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>"
     assert model.config.eos_token_id == tokenizer.eos_token_id == 2
     messages = [{"role": "system", "content": "Short."}, {"role": "user", "content": "What is 2+2?"}]

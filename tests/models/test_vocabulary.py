@@ -11,6 +11,7 @@ from tokenizers import AddedToken
 from transformers import GenerationConfig
 
 from star_rft.models import ModelError, check_model, load
+from star_rft.models.spec import ModelSpec
 from tests.models.checkpoints import configured
 from tests.small_models import character_tokenizer, save_random_llama
 
@@ -56,17 +57,17 @@ def test_ids_beyond_the_embedding_are_refused_with_the_cure(what: str, tmp_path:
 def test_special_tokens_that_nothing_writes_may_lie_beyond_the_embedding(tmp_path: Path) -> None:
     # The text models of Gemma 3 have the token of an image, Llama 2 is often given a padding token.
     folder = with_tokenizer(tmp_path, lambda tokenizer: tokenizer.add_tokens([special("<image>"), special("[PAD]")]))
-    _, tokenizer = load(folder, device="cpu")
+    _, tokenizer = load(ModelSpec(folder, device="cpu"))
     assert max(tokenizer.get_vocab().values()) == 34
     check_model(folder)
 
 
 def test_an_embedding_with_rows_to_spare_is_no_fault(tmp_path: Path) -> None:
     save_random_llama(tmp_path)
-    model, tokenizer = load(tmp_path, device="cpu")
+    model, tokenizer = load(ModelSpec(tmp_path, device="cpu"))
     model.resize_token_embeddings(64)
     model.save_pretrained(tmp_path)
-    assert load(tmp_path, device="cpu")[0].config.vocab_size == 64 > len(tokenizer)
+    assert load(ModelSpec(tmp_path, device="cpu"))[0].config.vocab_size == 64 > len(tokenizer)
 
 
 def without_end(folder: Path) -> Path:
@@ -89,11 +90,11 @@ def test_a_model_that_knows_no_end_is_refused_with_the_cure(tmp_path: Path) -> N
 def test_an_end_in_the_generation_config_or_the_config_is_enough(tmp_path: Path) -> None:
     folder = without_end(tmp_path)
     GenerationConfig(eos_token_id=[2, 3]).save_pretrained(folder)
-    load(folder, device="cpu")
+    load(ModelSpec(folder, device="cpu"))
     (folder / "generation_config.json").unlink()
-    load(configured(folder, eos_token_id=2), device="cpu")
+    load(ModelSpec(configured(folder, eos_token_id=2), device="cpu"))
 
 
 def test_an_end_that_the_model_cannot_write_is_none(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no token ends its texts"):
-        load(configured(without_end(tmp_path), eos_token_id=999), device="cpu")
+        load(ModelSpec(configured(without_end(tmp_path), eos_token_id=999), device="cpu"))

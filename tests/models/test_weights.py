@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers import models as architectures
 
 from star_rft.models import ModelError, check_model, load
+from star_rft.models.spec import ModelSpec
 from tests.models.checkpoints import SIZES, configured, rewritten, saved_random
 from tests.small_models import save_random_llama
 
@@ -45,7 +46,7 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
 def test_what_save_pretrained_writes_is_loaded_as_it_was(family: str, tmp_path: Path) -> None:
     folder = saved_random(tmp_path, FAMILIES[family]())
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
-    found = load(folder, device="cpu")[0].state_dict()
+    found = load(ModelSpec(folder, device="cpu"))[0].state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     check_model(folder)
@@ -123,32 +124,32 @@ def test_weights_that_do_not_fit_are_refused_with_names_and_cause(
 def test_a_config_of_another_size_is_refused_with_both_shapes(tmp_path: Path) -> None:
     folder = configured(save_random_llama(tmp_path), intermediate_size=48)
     with pytest.raises(ModelError, match=r"6 weights have another shape \(.*down_proj\.weight: 32×64, not 32×48\)"):
-        load(folder, device="cpu")
+        load(ModelSpec(folder, device="cpu"))
 
 
 def test_a_config_with_fewer_layers_is_refused(tmp_path: Path) -> None:
     folder = configured(save_random_llama(tmp_path), num_hidden_layers=1)
     with pytest.raises(ModelError, match=r"config\.json has fewer layers or parts than the weights"):
-        load(folder, device="cpu")
+        load(ModelSpec(folder, device="cpu"))
 
 
 def test_a_head_that_differs_from_the_embeddings_it_is_tied_to_is_refused(tmp_path: Path) -> None:
     folder = saved_random(tmp_path, FAMILIES["llama, tied"]())
     embeddings = "model.embed_tokens.weight"
     rewritten(folder, lambda weights: weights | {"lm_head.weight": weights[embeddings].clone()})
-    load(folder, device="cpu")  # the same values, as pickled checkpoints have them
+    load(ModelSpec(folder, device="cpu"))  # the same values, as pickled checkpoints have them
     rewritten(folder, lambda weights: weights | {"lm_head.weight": weights[embeddings] + 1})
     with pytest.raises(ModelError, match=r"ties lm_head\.weight to the embeddings, .*: set tie_word_embeddings: false"):
-        load(folder, device="cpu")
-    load(configured(folder, tie_word_embeddings=False), device="cpu")
+        load(ModelSpec(folder, device="cpu"))
+    load(ModelSpec(configured(folder, tie_word_embeddings=False), device="cpu"))
 
 
 def test_names_and_buffers_of_old_checkpoints_are_understood(tmp_path: Path) -> None:
     folder = saved_random(tmp_path, FAMILIES["gpt2"]())
-    expected = load(folder, device="cpu")[0].state_dict()
+    expected = load(ModelSpec(folder, device="cpu"))[0].state_dict()
     old = {"h.0.attn.bias": torch.ones(1, 1, 64, 64), "h.0.attn.masked_bias": torch.tensor(-1e4)}
     rewritten(folder, lambda weights: {k.removeprefix("transformer."): v for k, v in weights.items()} | old)
-    found = load(folder, device="cpu")[0].state_dict()
+    found = load(ModelSpec(folder, device="cpu"))[0].state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -156,7 +157,7 @@ def test_a_lost_expert_is_refused(tmp_path: Path) -> None:
     folder = saved_random(tmp_path, FAMILIES["mixtral"]())
     rewritten(folder, lambda weights: {name: value for name, value in weights.items() if "experts.2.w1" not in name})
     with pytest.raises(ModelError, match="its weights do not fit together: some of the experts"):
-        load(folder, device="cpu")
+        load(ModelSpec(folder, device="cpu"))
 
 
 def test_a_reward_model_is_no_language_model(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_reward_model_is_no_language_model(tmp_path: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
     model.save_pretrained(folder)
     with pytest.raises(ModelError, match=r"score\.weight.*it is a reward model or classifier"):
-        load(folder, device="cpu")
+        load(ModelSpec(folder, device="cpu"))
 
 
 def test_layers_for_more_tokens_ahead_and_old_buffers_are_left_out_without_a_word(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_layers_for_more_tokens_ahead_and_old_buffers_are_left_out_without_a_wor
             | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}
         ),
     )
-    load(folder, device="cpu")
+    load(ModelSpec(folder, device="cpu"))
 
 
 def test_weights_of_images_may_be_left_out_of_a_text_model(tmp_path: Path) -> None:
@@ -186,4 +187,4 @@ def test_weights_of_images_may_be_left_out_of_a_text_model(tmp_path: Path) -> No
         save_random_llama(tmp_path),
         lambda weights: weights | {"vision_tower.patch_embedding.weight": torch.zeros(4, 4)},
     )
-    load(folder, device="cpu")
+    load(ModelSpec(folder, device="cpu"))

@@ -9,23 +9,24 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
+from star_rft.models.spec import ModelSpec
 from star_rft.training.fit import make_trainer
-from star_rft.training.options import FitContext, Settings
+from star_rft.training.options import TrainingOptions
 from star_rft.training.sft import WeightedNll
 from star_rft.types import Example
 
 Gradients = dict[str, torch.Tensor]
 
 
-def settings(**changes: Any) -> Settings:
-    """The settings of one plain step, without clipping or decay of weights."""
+def options(**changes: Any) -> TrainingOptions:
+    """The options of one plain step, without clipping or decay of weights."""
     values: dict[str, Any] = {
         "lr": 1e-3, "epochs": None, "max_steps": 1, "batch_size": 12, "micro_batch_size": None,
         "max_tokens": 100, "schedule": "constant", "warmup_ratio": 0.0, "weight_decay": 0.0,
         "max_grad_norm": 1e9, "precision": "float32", "lora": None, "gradient_checkpointing": False,
         "packing": False, "seed": 0, "save_dtype": "float32",
     }  # fmt: skip
-    return Settings(**{**values, **changes})
+    return TrainingOptions(**{**values, **changes})
 
 
 def gradients_of(model: torch.nn.Module) -> Gradients:
@@ -54,7 +55,6 @@ def step_of(trainer: Trainer) -> tuple[float, Gradients]:
 
 def sft_step(examples: Sequence[Example], folder: Path, work: Path, **changes: Any) -> tuple[float, Gradients]:
     """Let Trainer take one optimizer step over all examples; return its loss and gradient."""
-    trainer, _, _ = make_trainer(
-        WeightedNll(examples), settings(batch_size=len(examples), **changes), FitContext(device="cpu"), folder, work
-    )
+    model = ModelSpec(folder, device="cpu")
+    trainer, _, _ = make_trainer(WeightedNll(examples), options(batch_size=len(examples), **changes), model, work)
     return step_of(trainer)

@@ -14,10 +14,10 @@ from star_rft.errors import TrainingError
 from star_rft.training.dropout import rest, switch_off
 from star_rft.training.forward import Forward
 from star_rft.training.options import LoraSpec
-from star_rft.training.preference import fit_preferences
 from tests.tiers import fast_only
 from tests.training.architectures import SETTINGS, WrappedLlama, small_model, write_model
 from tests.training.conftest import random_preferences
+from tests.training.fits import fit_preferences
 
 RANDOM = ("opt", "gpt_bigcode", "seed_oss", "phi", "gpt2", "bloom", "falcon-alibi", "mixtral", "phimoe")
 

@@ -14,14 +14,14 @@ import torch
 
 from star_rft.errors import TrainingError
 from star_rft.models import load
+from star_rft.models.spec import ModelSpec
 from star_rft.training.batching import pad
 from star_rft.training.options import LoraSpec
-from star_rft.training.preference import fit_preferences
-from star_rft.training.sft import fit
 from star_rft.types import Example
 from tests.tiers import fast_only
 from tests.training.architectures import small_model, write_model
 from tests.training.conftest import random_examples, random_preferences
+from tests.training.fits import fit, fit_preferences
 from tests.training.gradients import Gradients, gradients_of, sft_step
 
 FAMILIES = (
@@ -76,7 +76,7 @@ def test_every_objective_trains_every_family_and_its_checkpoint_is_sampled_from(
     is_without = name in EITHER and not has_router_loss(small_model(name))
     assert ["but its forward gives no auxiliary loss" in line for line in said] == [True] * is_without
     assert config_of(tmp_path / "sft") == config_of(folder)
-    model: Any = load(tmp_path / "sft", dtype="float32", device="cpu")[0]
+    model: Any = load(ModelSpec(tmp_path / "sft", dtype="float32", device="cpu"))[0]
     drawn = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False)
     assert drawn.shape[1] <= 6
     report = fit_preferences(
@@ -95,9 +95,9 @@ def test_adapters_merge_into_what_the_adapted_model_computes(
     folder = folder_of(name)
     lora = LoraSpec(r=4, alpha=8)
     fit(random_examples(8), out_dir=tmp_path / "out", max_steps=3, lora=lora, **common(folder, lr=1e-2))
-    plain, _ = load(folder, dtype="float32", device="cpu")
+    plain, _ = load(ModelSpec(folder, dtype="float32", device="cpu"))
     before = logits(plain)
-    merged, _ = load(tmp_path / "out", dtype="float32", device="cpu")
+    merged, _ = load(ModelSpec(tmp_path / "out", dtype="float32", device="cpu"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's, of patterns that it made itself
         adapted = PeftModel.from_pretrained(plain, str(tmp_path / "out" / "adapter")).eval()
@@ -128,7 +128,7 @@ def test_adapters_that_could_not_be_merged_are_refused_before_training(
 
 def by_formula(examples: list[Example], folder: Path, *, coef: float, parts: int) -> tuple[float, Gradients]:
     """The mean nll, and the auxiliary loss of each part by its share of the scored tokens."""
-    model, _ = load(folder, dtype="float32", device="cpu")
+    model, _ = load(ModelSpec(folder, dtype="float32", device="cpu"))
     tokens = sum(len(example.completion_ids) for example in examples)
     ordered = sorted(examples, key=lambda example: -len(example.prompt_ids + example.completion_ids))
     loss = torch.tensor(0.0)
@@ -190,7 +190,7 @@ def test_the_router_learns_to_share_out_the_tokens(folder_of: Callable[..., Path
             random_examples(16), out_dir=tmp_path / name, max_steps=20, router_loss=has_loss,
             **common(folder, lr=1e-2, schedule="constant"),
         )  # fmt: skip
-        model, _ = load(tmp_path / name, dtype="float32", device="cpu")
+        model, _ = load(ModelSpec(tmp_path / name, dtype="float32", device="cpu"))
         with torch.no_grad():
             found[name] = model(**asked, use_cache=False, output_router_logits=True).aux_loss.item()
     assert found["with"] < found["without"] - 0.01

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from star_rft.errors import TrainingError
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.sft import fit
 from star_rft.types import Example
 from tests.training.conftest import END, random_examples
+from tests.training.fits import fit
 
 Fit = Callable[..., FitReport]
 
@@ -28,7 +28,7 @@ def train(base: Path, tmp_path: Path) -> Fit:
             "model_path": base, "out_dir": tmp_path / "out", "work_dir": tmp_path / "work", "lr": 1e-3,
             "max_steps": 3, "batch_size": 8, "device": "cpu", **changes,
         }  # fmt: skip
-        return fit(examples, **values)  # type: ignore[arg-type]
+        return fit(examples, **values)
 
     return run
 

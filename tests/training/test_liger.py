@@ -10,8 +10,8 @@ import pytest
 from star_rft.errors import TrainingError
 from star_rft.models import load
 from star_rft.training.model import apply_liger
-from star_rft.training.sft import fit
 from tests.training.conftest import random_examples
+from tests.training.fits import fit
 
 
 def test_without_a_gpu_a_model_stays_as_it_is(base: Path) -> None:

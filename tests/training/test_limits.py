@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from star_rft.errors import TrainingError
-from star_rft.training.preference import fit_preferences
-from star_rft.training.sft import fit
 from star_rft.types import Example, Preference
 from tests.training.architectures import small_model, write_model
 from tests.training.conftest import END, random_examples, random_preferences
+from tests.training.fits import fit, fit_preferences
 
 LONG_ROPE = {
     "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "rope_theta": 10000.0,

@@ -18,9 +18,9 @@ from star_rft.errors import TrainingError
 from star_rft.training import memory
 from star_rft.training.memory import GIB, Need, check, estimate, shape_of
 from star_rft.training.options import LoraSpec
-from star_rft.training.sft import fit
 from tests.paths import ROOT
 from tests.training.conftest import random_examples
+from tests.training.fits import fit
 
 PLAIN: dict[str, Any] = {
     "tokens": 1024, "scored": 512, "lora": None, "gradient_checkpointing": False, "is_bf16": False, "on_gpu": False,

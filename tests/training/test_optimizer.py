@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from star_rft.errors import TrainingError
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.sft import fit
 from star_rft.types import Example
 from tests.training.conftest import END, VOCABULARY
+from tests.training.fits import fit
 
 # Of unequal lengths, so that a step over all of them adds up in the same order whatever order they are drawn in.
 EXAMPLES = [Example((3, 4), (*range(5, 5 + n), END)) for n in range(1, 7)]

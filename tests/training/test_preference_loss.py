@@ -12,17 +12,18 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from star_rft.models import ASSETS
+from star_rft.models.spec import ModelSpec
 from star_rft.training.batching import IGNORED
 from star_rft.training.fit import make_trainer
 from star_rft.training.forward import Forward, Nll, token_nll
 from star_rft.training.losses import completion_logps
-from star_rft.training.options import FitContext, PreferenceObjective
-from star_rft.training.preference import ComparedPair, PreferenceCollator
+from star_rft.training.preference import PairLoss, PreferenceCollator
+from star_rft.training.registry import OBJECTIVES, ObjectiveSpec
 from star_rft.types import Preference
 from tests.training.conftest import random_preferences
-from tests.training.gradients import Gradients, gradients_of, settings, step_of
+from tests.training.gradients import Gradients, gradients_of, options, step_of
 
-OBJECTIVES: tuple[PreferenceObjective, ...] = ("dpo", "rso", "rrhf")
+NAMES = ("dpo", "rso", "rrhf")
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +51,15 @@ def trainer_step(
     reference: Path,
     work: Path,
     *,
-    objective: PreferenceObjective,
+    objective: str,
     sft_weight: float = 0.0,
     **changes: Any,
 ) -> tuple[float, Gradients]:
     """Let Trainer take one optimizer step over all preferences; return its loss and gradient."""
-    compared = ComparedPair(preferences, objective, None if objective == "rrhf" else reference, 0.3, sft_weight)
-    trainer, _, _ = make_trainer(
-        compared, settings(batch_size=len(preferences), **changes), FitContext(device="cpu"), policy, work,
-    )  # fmt: skip
+    spec = ObjectiveSpec.of(objective, sft_weight=sft_weight, beta=0.3)
+    loss = PairLoss(preferences, spec, None if objective == "rrhf" else reference)
+    model = ModelSpec(policy, device="cpu")
+    trainer, _, _ = make_trainer(loss, options(batch_size=len(preferences), **changes), model, work)
     return step_of(trainer)
 
 
@@ -77,7 +78,7 @@ def by_formula(
     policy: Path,
     reference: Path,
     *,
-    objective: PreferenceObjective,
+    objective: str,
     sft_weight: float,
 ) -> tuple[float, Gradients]:
     """The definitions, one completion at a time, without batches, masks, or anything of ours."""
@@ -110,9 +111,9 @@ def by_formula(
 
 
 @pytest.mark.parametrize("sft_weight", [0.0, 0.5])
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", NAMES)
 def test_loss_and_gradient_are_those_of_the_formula(
-    policy: Path, reference: Path, tmp_path: Path, objective: PreferenceObjective, sft_weight: float
+    policy: Path, reference: Path, tmp_path: Path, objective: str, sft_weight: float
 ) -> None:
     preferences = [*random_preferences(3, completions=2), *random_preferences(3, seed=1, completions=4)]
     expected_loss, expected = by_formula(preferences, policy, reference, objective=objective, sft_weight=sft_weight)
@@ -124,10 +125,10 @@ def test_loss_and_gradient_are_those_of_the_formula(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", NAMES)
 @pytest.mark.parametrize(("micro_batch_size", "packing"), [(1, False), (4, False), (7, True), (2, True)])
 def test_how_a_step_is_cut_changes_neither_loss_nor_gradient(
-    policy: Path, reference: Path, tmp_path: Path, objective: PreferenceObjective, micro_batch_size: int, packing: bool
+    policy: Path, reference: Path, tmp_path: Path, objective: str, micro_batch_size: int, packing: bool
 ) -> None:
     preferences = random_preferences(7, completions=3)
     loss, gradients = trainer_step(
@@ -192,7 +193,7 @@ def trl_step(
 @pytest.mark.full
 @pytest.mark.parametrize(("objective", "sft_weight"), [("dpo", 0.0), ("dpo", 0.2), ("rso", 0.0)])
 def test_loss_and_gradient_are_those_of_trl(
-    policy: Path, reference: Path, tmp_path: Path, objective: PreferenceObjective, sft_weight: float
+    policy: Path, reference: Path, tmp_path: Path, objective: str, sft_weight: float
 ) -> None:
     preferences = [*random_preferences(3, completions=2), *random_preferences(2, seed=1, completions=4)]
     expected_loss, expected = trl_step(
@@ -215,10 +216,10 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
     short = Preference((7, 8), ((4, 5, 1), (6, 1)), (1.0, 0.0))
     long = Preference((7, 8, 9, 9, 9), (tuple(range(3, 30)), (6, 6, 6, 1)), (1.0, 0.0))
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    batch = PreferenceCollator([short, long], "rrhf", packed=False)([{"members": [0, 1]}])
+    batch = PreferenceCollator([short, long], OBJECTIVES.get("rrhf"), packed=False)([{"members": [0, 1]}])
     assert batch["lengths"].tolist() == [3, 2, 27, 4]
     before = {name: tensor.clone() for name, tensor in batch.items()}
-    compared = ComparedPair([short, long], "rrhf", None, 0.1, 1.0)
+    compared = PairLoss([short, long], ObjectiveSpec.of("rrhf", sft_weight=1.0), None)
     nll = scores(model, batch)
     loss = compared.loss(nll, batch, compared.totals(batch))
     torch.testing.assert_close(batch, before, rtol=0, atol=0)
@@ -226,7 +227,7 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
     apart = [
         compared.loss(scores(model, alone), alone, compared.totals(alone))
         for i in (0, 1)
-        for alone in [PreferenceCollator([short, long], "rrhf", packed=False)([{"members": [i]}])]
+        for alone in [PreferenceCollator([short, long], OBJECTIVES.get("rrhf"), packed=False)([{"members": [i]}])]
     ]
     torch.testing.assert_close(loss, torch.stack(apart).mean())
     logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
@@ -236,7 +237,7 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
 
 def test_every_completion_is_forwarded_once_whatever_its_pairs() -> None:
     preference = Preference((7,), ((4, 1), (5, 1), (6, 1), (8, 1)), (1.0, 1.0, 0.0, 0.0))
-    batch = PreferenceCollator([preference], "dpo", packed=False)([{"members": [0]}])
+    batch = PreferenceCollator([preference], OBJECTIVES.get("dpo"), packed=False)([{"members": [0]}])
     assert batch["input_ids"].shape == (4, 3)
     assert list(zip(batch["better"].tolist(), batch["worse"].tolist(), strict=True)) == [(0, 2), (0, 3), (1, 2), (1, 3)]
     assert batch["compared"].tolist() == [4.0]
@@ -246,8 +247,8 @@ def test_every_completion_is_forwarded_once_whatever_its_pairs() -> None:
 def test_an_empty_micro_batch_has_a_gradient_of_zero(policy: Path, packed: bool) -> None:
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
     preferences = random_preferences(2)
-    collate = PreferenceCollator(preferences, "dpo", packed, references={0: [0.0, 0.0], 1: [0.0, 0.0]})
-    compared = ComparedPair(preferences, "dpo", policy, 0.1, 1.0)
+    collate = PreferenceCollator(preferences, OBJECTIVES.get("dpo"), packed, references={0: [0.0, 0.0], 1: [0.0, 0.0]})
+    compared = PairLoss(preferences, ObjectiveSpec.of("dpo", sft_weight=1.0), policy)
     empty, full = collate([{"members": []}]), collate([{"members": [0, 1]}])
     assert compared.totals(empty).tolist() == [0.0, 0.0]
     loss = compared.loss(scores(model, empty), empty, compared.totals(full))

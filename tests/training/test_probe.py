@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from star_rft.errors import TrainingError
+from star_rft.models.spec import ModelSpec
 from star_rft.training.batching import pack, pad
 from star_rft.training.forward import Forward, token_nll
 from star_rft.training.model import LoadOptions, load_for_training
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.preference import fit_preferences
 from star_rft.training.probe import Wish, probe
-from star_rft.training.sft import fit
 from tests.tiers import fast_only
 from tests.training.architectures import PLAIN, SETTINGS, WrappedLlama, small_model, write_model
 from tests.training.conftest import random_examples, random_preferences
+from tests.training.fits import fit, fit_preferences
 
 Train = Callable[..., FitReport]
 PACKED = {"llama", "qwen3", "gemma2", "granite", "cohere2", "gpt2", "gpt_neo", "mixtral", "olmoe", "deepseek_v3"}
@@ -162,7 +162,7 @@ def test_flash_attention_does_not_take_the_place_of_eager_attention(base: Path, 
     loading = LoadOptions(
         Wish(lengths=(9, 5)), highest=0, device=torch.device("cpu"), flash=True, packing="auto", say=said.append
     )
-    loaded = load_for_training(folder, loading)
+    loaded = load_for_training(ModelSpec(folder), loading)
     assert loaded.model.config._attn_implementation == "eager"
     assert not loaded.forward.packs
     assert len(said) == 1

@@ -16,10 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from star_rft.errors import TrainingError
 from star_rft.training.model import save_model
 from star_rft.training.options import FitReport
-from star_rft.training.preference import fit_preferences
 from star_rft.training.publication import dtype_of
-from star_rft.training.sft import fit
 from tests.training.conftest import END, random_examples, random_preferences
+from tests.training.fits import fit, fit_preferences
 
 Train = Callable[..., FitReport]
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from star_rft.files import whole_folder
 from star_rft.training.options import FitReport, LoraSpec
-from star_rft.training.sft import fit
 from star_rft.training.trainer import last_whole, mark_whole
 from tests.training.conftest import random_examples
+from tests.training.fits import fit
 
 # Dropout, so that the random generator's state must come back too.
 SETTINGS: dict[str, Any] = {
@@ -27,7 +27,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 import transformers
-from star_rft.training.sft import fit
+from tests.training.fits import fit
 from tests.training.conftest import random_examples
 from tests.training.test_resume import SETTINGS
 

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from star_rft.runs.folder import RunFolder, float32_of
+from star_rft.training.options import TrainingOptions
 from star_rft.training.schedule import Places, PreferenceTraining, RoundTraining, SupervisedTraining
 from star_rft.types import Example, Preference
 
 EXAMPLE = Example((1,), (2,))
+OPTIONS = TrainingOptions(lr=1e-3)
 CONTINUING = SupervisedTraining(
-    fit=lambda *a, **k: None, start="last", max_steps=10, step_growth=1.2, continues_optimizer=True
+    lambda *a, **k: None, replace(OPTIONS, max_steps=10), start="last", step_growth=1.2, continues_optimizer=True
 )
 
 
@@ -27,7 +29,7 @@ def test_the_optimizer_goes_on_from_a_round_and_never_from_where_the_loop_began(
     last: str, expected: Path | None, tmp_path: Path
 ) -> None:
     """A roll-back to the base leaves no moments to go on with, whatever the number of the round."""
-    told: dict[str, Any] = {}
+    found = []
     for job in RoundTraining(CONTINUING, None).jobs(
         3,
         starts={"base": "base", "warm_start": "warm", "last": last},
@@ -35,8 +37,8 @@ def test_the_optimizer_goes_on_from_a_round_and_never_from_where_the_loop_began(
         examples=lambda: [EXAMPLE],
         preferences=list,
     ):
-        told.update(job.options, start=job.start)
-    assert told == {"start": last, "max_steps": 14, "save_optimizer": True, "optimizer_from": expected}
+        found.append((job.start, job.options))
+    assert found == [(last, replace(OPTIONS, max_steps=14, save_optimizer=True, optimizer_from=expected))]
 
 
 def fits_of(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bool = True) -> list[dict[str, Any]]:
@@ -49,9 +51,10 @@ def fits_of(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bo
         examples=lambda: [EXAMPLE],
         preferences=lambda: [Preference((1,), ((2,), (3,)), (1.0, 0.0))],
     ):
-        kept = {name: job.options[name] for name in ("weights_from", "float32_dir") if name in job.options}
+        named = {"weights_from": job.options.weights_from, "float32_dir": job.options.float32_dir}
+        kept = {name: folder for name, folder in named.items() if folder is not None}
         found.append({"start": job.start, **kept})
-        for made in (job.out, job.options.get("float32_dir")):
+        for made in (job.out, job.options.float32_dir):
             if made is not None:
                 made.mkdir()
     return found
@@ -60,8 +63,8 @@ def fits_of(tmp_path: Path, training: RoundTraining, *, last: Path, has_next: bo
 def test_float32_weights_are_kept_for_what_trains_on_and_no_longer(tmp_path: Path) -> None:
     last = tmp_path / "last"
     (tmp_path / "last_float32").mkdir()
-    supervised = replace(CONTINUING, max_steps=None, continues_optimizer=False)
-    preference = PreferenceTraining(lambda *a, **k: None, "trained", makes_verifier=False)
+    supervised = replace(CONTINUING, options=OPTIONS, continues_optimizer=False)
+    preference = PreferenceTraining(lambda *a, **k: None, OPTIONS, "trained", makes_verifier=False)
     assert fits_of(tmp_path, RoundTraining(supervised, preference), last=last) == [
         {"start": last, "weights_from": tmp_path / "last_float32", "float32_dir": tmp_path / "between_float32"},
         {
@@ -76,7 +79,7 @@ def test_float32_weights_are_kept_for_what_trains_on_and_no_longer(tmp_path: Pat
 
 @pytest.mark.parametrize(("start", "has_next"), [("base", True), ("last", False)])
 def test_no_float32_weights_are_kept_that_nothing_trains_on(tmp_path: Path, start: str, has_next: bool) -> None:
-    supervised = replace(CONTINUING, start=start, max_steps=None, continues_optimizer=False)
+    supervised = replace(CONTINUING, options=OPTIONS, start=start, continues_optimizer=False)
     ((found),) = fits_of(tmp_path, RoundTraining(supervised, None), last=tmp_path / "last", has_next=has_next)
     assert found.keys() == {"start"}
 

@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,6 +25,7 @@ from star_rft.engines.hf.slot_attention import ATTENTION
 from star_rft.engines.tokenize import Prompt
 from star_rft.models import Longest, ModelError, auto_class, first_line, longest_sequence, read_config, text_config
 from star_rft.models.errors import explained, library_errors
+from star_rft.models.spec import AnyModel, ModelSpec
 
 # What a model raises that is given a cache, positions or arguments which it does not know.
 FOREIGN = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, AssertionError)
@@ -66,22 +66,23 @@ class Rows:
     suffixes: tuple[tuple[int, ...], ...]
 
 
-def check_decodable(path: str | Path, *, trust_remote_code: bool = False) -> None:
+def check_decodable(model: AnyModel) -> None:
     """Raise ModelError for a model that the hf engine cannot decode, as far as that shows without its weights."""
-    config = read_config(path, trust_remote_code=trust_remote_code)
+    spec = ModelSpec.of(model)
+    config = read_config(spec)
     require_decodable(config)
-    kind: Any = auto_class(path, config)
+    kind: Any = auto_class(spec.path, config)
     try:
         with torch.device("meta"):
-            model = kind.from_config(config, trust_remote_code=trust_remote_code).eval()
+            empty = kind.from_config(config, trust_remote_code=spec.trust_remote_code).eval()
     except library_errors() as error:
-        raise explained(error, path, what="architecture", is_trusted=trust_remote_code) from error
+        raise explained(error, spec.path, what="architecture", is_trusted=spec.trust_remote_code) from error
     try:
-        model.set_attn_implementation(ATTENTION)
+        empty.set_attn_implementation(ATTENTION)
         with torch.inference_mode():
-            _slot_logits(model, _rows(model))
+            _slot_logits(empty, _rows(empty))
     except ModelError as error:
-        raise ModelError(_refusal(type(model).__name__, str(error))) from error
+        raise ModelError(_refusal(type(empty).__name__, str(error))) from error
     except FOREIGN:
         return  # a router, for example, cannot choose experts without values: the probe of the loaded model decides
 

@@ -24,6 +24,7 @@ from star_rft.engines.tokenize import Prompt, tokenized
 from star_rft.errors import UserError
 from star_rft.models import load, read_config
 from star_rft.models.ends import ends_by
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Completion, Decoding, Request
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
@@ -48,8 +49,9 @@ class HFSampler:
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size {batch_size} is not positive")
-        require_decodable(read_config(model_path, trust_remote_code=trust_remote_code))
-        model, tokenizer = load(model_path, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        spec = ModelSpec(model_path, dtype, device, trust_remote_code)
+        require_decodable(read_config(spec))
+        model, tokenizer = load(spec)
         self.model: Any = model
         self.tokenizer = tokenizer
         self.version: str = transformers.__version__

@@ -69,9 +69,10 @@ class ServerSampler:
             "retries": retries,
             "backoff": backoff,
         }
-        self._tokenizer = models.load_tokenizer(model, trust_remote_code=trust_remote_code)
-        self._ends = ends_of(model, self._tokenizer, trust_remote_code=trust_remote_code)
-        self._limit = _longest_sequence(model, trust_remote_code=trust_remote_code)
+        spec = models.ModelSpec(model, trust_remote_code=trust_remote_code)
+        self._tokenizer = models.load_tokenizer(spec)
+        self._ends = ends_of(spec, self._tokenizer)
+        self._limit = _longest_sequence(spec)
         self._own: OwnServer | None = None
         self._fleet: Fleet | None = None
         self._served: dict[Address, tuple[str, Dialect]] = {}  # what it calls our model, and how it is asked
@@ -221,6 +222,6 @@ def _same_model(name: str, model: Model) -> bool:
     return Path(model).exists() and Path(name).exists() and Path(name).resolve() == Path(model).resolve()
 
 
-def _longest_sequence(model: Model, *, trust_remote_code: bool) -> int:
-    config = models.read_config(model, trust_remote_code=trust_remote_code)
+def _longest_sequence(model: models.ModelSpec) -> int:
+    config = models.read_config(model)
     return models.longest_sequence(config).tokens or sys.maxsize

@@ -18,6 +18,7 @@ from star_rft.engines.vllm.engine import Ask, Message, Replicas, adapter_of, vll
 from star_rft.errors import UserError
 from star_rft.models import load_tokenizer
 from star_rft.models.ends import ends_of
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Completion, Decoding, Request
 
 # vLLM refuses larger temperatures, and silently raises smaller ones, of which the ledger would not know.
@@ -66,8 +67,9 @@ class VLLMSampler:
     ) -> None:
         self.version = vllm_version(python)
         further = _checked(options or {})
-        self.tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
-        self._ends = ends_of(model_path, self.tokenizer, trust_remote_code=trust_remote_code)
+        spec = ModelSpec(model_path, trust_remote_code=trust_remote_code)
+        self.tokenizer = load_tokenizer(spec)
+        self._ends = ends_of(spec, self.tokenizer)
         self._whose = "the model" if max_model_len is None else "vllm.max_model_len"
         adapter = adapter_of(model_path) if serves_adapters else None
         arguments = {

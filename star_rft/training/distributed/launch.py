@@ -18,12 +18,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from star_rft import processes
 from star_rft.errors import RunFailure, TrainingError
 from star_rft.files import write_json, write_table
+from star_rft.models.spec import ModelSpec
 from star_rft.progress import OnStep
-from star_rft.training.options import FitReport, LoraSpec, Say
+from star_rft.training.options import FitReport, Say, TrainingOptions
+from star_rft.training.registry import ObjectiveSpec
 from star_rft.types import Example, Preference
 from verifiers.workers.cores import usable_cores
 
@@ -53,6 +56,22 @@ class Launch:
     stall: float = 1800.0
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a launched process trains; it is written as JSON. The items are in a file of their own."""
+
+    options: TrainingOptions
+    model: ModelSpec
+    out_dir: Path
+    work_dir: Path
+    objective: ObjectiveSpec | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """Read the job of a launched training's folder."""
+        return TypeAdapter(cls).validate_json((folder / SPEC).read_text())
+
+
 def config_file(name: str) -> Path:
     """Return accelerate's config of a name, or the file that it is; raise TrainingError where there is neither."""
     found = CONFIGS.get(name) or Path(name)
@@ -63,22 +82,23 @@ def config_file(name: str) -> Path:
 
 def fit_launched(
     items: Sequence[Example] | Sequence[Preference],
+    options: TrainingOptions,
     *,
     launch: Launch,
+    objective: ObjectiveSpec | None = None,
+    model: ModelSpec,
     out_dir: Path,
     work_dir: Path,
     on_step: OnStep | None = None,
     say: Say | None = None,
-    **options: Any,
 ) -> FitReport:
-    """Do what `fit` does with these options, or `fit_preferences` if an objective is among them, in processes of its
-    own.
+    """Do what `fit` does, or with an objective what `fit_preferences` does, in processes of its own.
 
-    What they need and what they tell lies in `work_dir` with `.launch` added: it is kept with its log where the
-    training fails, and removed where it succeeds. Raises what the function itself raises, and RunFailure for
-    processes that die or from which nothing is heard.
+    What they read and write lies in `work_dir` with `.launch` added: it is kept with its log where the training fails,
+    and removed where it succeeds. Raises what the function itself raises, and RunFailure for processes that die or
+    write nothing for too long.
     """
-    _check_gpus(launch, options.get("device", "auto"))
+    _check_gpus(launch, model.device)
     folder = work_dir.with_name(f"{work_dir.name}.launch")
     folder.mkdir(parents=True, exist_ok=True)
     if not processes.wait_for_ranks(folder, seconds=GONE_SECONDS):
@@ -86,8 +106,8 @@ def fit_launched(
     for left in folder.glob("*.json*"):
         left.unlink()
     write_items(folder / ITEMS, items)
-    told = {"out_dir": out_dir, "work_dir": work_dir, **options}
-    write_json(folder / SPEC, {name: _plain(value) for name, value in told.items()})
+    job = Job(options, model, out_dir, work_dir, objective)
+    write_json(folder / SPEC, TypeAdapter(Job).dump_python(job, mode="json"))
     with _started(launch, folder) as process:
         report = _follow(process, launch, folder, on_step=on_step, say=say)
     if report is None:
@@ -213,10 +233,6 @@ def _check_gpus(launch: Launch, device: str) -> None:
             f"launch.processes is {launch.processes}, but this machine has {gpus} GPUs and each process takes one: "
             f"set launch.processes={gpus}, or model.device=cpu"
         )
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if isinstance(value, LoraSpec) else str(value) if isinstance(value, Path) else value
 
 
 _IDS = pa.list_(pa.int32())

@@ -14,47 +14,26 @@ from typing import Any
 
 from star_rft import processes
 from star_rft.errors import UserError
-from star_rft.files import read_json
-from star_rft.training.distributed.launch import EVENTS, ITEMS, SPEC, read_examples, read_preferences
-from star_rft.training.options import FitReport, LoraSpec
+from star_rft.training.distributed.launch import EVENTS, ITEMS, Job, read_examples, read_preferences
 from star_rft.training.preference import fit_preferences
 from star_rft.training.sft import fit
-
-# `model_path` and `reference_path` may be names on the hub, which text remains.
-PATHS = ("out_dir", "work_dir", "optimizer_from", "weights_from", "float32_dir")
 
 
 def main(folder: Path, rank: int) -> None:
     sys.excepthook = _noted(folder, rank)
     processes.tie(folder)
-    options = _options(read_json(folder / SPEC))
+    job = Job.read(folder)
+    where: dict[str, Any] = {"model": job.model, "out_dir": job.out_dir, "work_dir": job.work_dir}
     if rank == 0:
         tell = _teller(folder / EVENTS)
-        options |= {"on_step": lambda *step: tell({"step": step}), "say": lambda line: tell({"say": line})}
-    report = _fit(folder / ITEMS, options)
+        where |= {"on_step": lambda *step: tell({"step": step}), "say": lambda line: tell({"say": line})}
+    if job.objective is None:
+        report = fit(read_examples(folder / ITEMS), job.options, **where)
+    else:
+        report = fit_preferences(read_preferences(folder / ITEMS), job.options, objective=job.objective, **where)
     if rank == 0:
         tell({"report": asdict(report)})
     _leave()
-
-
-def _fit(items: Path, options: dict[str, Any]) -> FitReport:
-    if "objective" in options:
-        return fit_preferences(read_preferences(items), **options)
-    return fit(read_examples(items), **options)
-
-
-def _options(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of `fit` from what JSON keeps of them."""
-    options = dict(plain)
-    for name in PATHS:
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
-    if (lora := options.get("lora")) is not None:
-        targets = lora["target_modules"]
-        options["lora"] = LoraSpec(
-            **{**lora, "target_modules": targets if isinstance(targets, str) else tuple(targets)}
-        )
-    return options
 
 
 def _teller(path: Path) -> Callable[[Mapping[str, Any]], None]:

@@ -19,6 +19,7 @@ from star_rft.engines.hf.probe import check_decodable, prove_slots
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.engines.hf.slot_attention import ATTENTION
 from star_rft.models import ModelError, load
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Decoding
 from tests.engines.hf.architectures import DENSE, EXACT, REFUSED, WINDOW, random_model
 from tests.engines.hf.requests import PROMPTS, greedy_by_generate, requests_for
@@ -168,7 +169,7 @@ def test_attention_of_a_long_prompt_is_the_same_in_blocks(model_type: str, monke
 @pytest.mark.parametrize("model_type", ["gemma2", "gpt_oss", "llama"])
 def test_a_loaded_model_computes_all_of_its_attention(model_type: str, tmp_path: Path) -> None:
     model = random_model(model_type, EXACT[model_type])
-    loaded, _ = load(saved(model, tmp_path), device="cpu")
+    loaded, _ = load(ModelSpec(saved(model, tmp_path), device="cpu"))
     assert loaded.config._attn_implementation == ("sdpa" if model_type == "llama" else "eager")
     model.set_attn_implementation("eager")
     ids_1_T = torch.arange(5, 25)[None]

@@ -13,10 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from star_rft.training.options import FitReport
-from star_rft.training.preference import fit_preferences
-from star_rft.training.sft import fit
 from tests.paths import ROOT
 from tests.training.conftest import random_examples, random_preferences
+from tests.training.fits import fit, fit_preferences
 
 ON_TWO_RANKS = """
 import sys

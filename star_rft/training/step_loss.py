@@ -1,4 +1,4 @@
-"""The protocol of training objectives: supervised and preference training."""
+"""The protocol of losses: what a training step computes from its items."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Collate(Protocol):
     def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> Batch: ...
 
 
-class Objective(Protocol):
+class StepLoss(Protocol):
     """Items to train on, and their loss: a sum over the items of a step, divided by totals of the step."""
 
     @property
