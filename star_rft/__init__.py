@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         sample,
     )
     from star_rft.config import Config
+    from star_rft.engines.registry import EngineContext, engine
     from star_rft.errors import RunError, RunFailure, UserError
     from star_rft.experiments.compare import Comparison, compare
     from star_rft.progress import Progress
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "star_rft.api": "Run evaluate export fork load_config load_problems open_run run sample",
     "star_rft.config": "Config",
+    "star_rft.engines.registry": "EngineContext engine",
     "star_rft.errors": "RunError RunFailure UserError",
     "star_rft.experiments.compare": "Comparison compare",
     "star_rft.progress": "Progress",
@@ -76,6 +78,7 @@ __all__ = [
     "Completion",
     "Config",
     "Decoding",
+    "EngineContext",
     "HeldOutScores",
     "Interval",
     "Problem",
@@ -94,6 +97,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "compare",
+    "engine",
     "evaluate",
     "export",
     "fork",

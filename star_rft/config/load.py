@@ -62,9 +62,11 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapp
     for key, value in pairs(overrides).items():
         _set(raw, key, value)
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{origin}: {_explain(problem)}" for problem in error.errors())) from None
+    config._origin = origin
+    return config
 
 
 def pairs(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:

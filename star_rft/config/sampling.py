@@ -44,7 +44,9 @@ class SampleConfig(DecodingConfig):
     `temperature`, `top_p` and `system` may be lists, whose entries the samples take in turn. `models` are names,
     folders or `policy`, the model that is trained; all sample the same problems into one ledger. `problems` is how many
     train problems a round samples, drawn anew each round; all of them unless given. `backend` draws everything,
-    held-out samples too; the sections of the same names say how.
+    held-out samples too: `hf`, `vllm`, `server` or `ray`, the name of an engine that is registered, or
+    `module:function`. The sections `vllm`, `server` and `ray` set up theirs; `engine_options` are those of any other
+    engine.
     """
 
     temperature: Annotated[float | list[float], one_or_many(NonNegative)] = 1.0  # type: ignore[assignment]
@@ -53,7 +55,8 @@ class SampleConfig(DecodingConfig):
     models: Annotated[list[str], Field(min_length=1)] = ["policy"]
     n: Positive = 8
     problems: Positive | None = None
-    backend: Literal["hf", "vllm", "server", "ray"] = "hf"
+    backend: str = "hf"
+    engine_options: dict[str, Any] = {}
     batch_size: Positive | None = None
     unit: Positive = 1024
 
@@ -248,12 +251,13 @@ class RayConfig(Section):
     """A Ray cluster, for `sample.backend: ray`: actors that draw, verify and write whole units of the plan.
 
     `address` is the cluster's ("auto" finds the one that this machine belongs to); without one a cluster of this
-    machine alone is started. Each of `actors` runs `engine` with `cpus` and `gpus` of a node, and the engine's own
-    section says the rest. The run folder must lie where every node can write.
+    machine alone is started. Each of `actors` runs `engine` with `cpus` and `gpus` of a node: `hf`, `vllm`, or an
+    engine that every node can import, by the name of its entry point or as `module:function`. Its options are those
+    of `sample.backend`. The run folder must lie where every node can write.
     """
 
     address: str | None = None
-    engine: Literal["hf", "vllm"] = "hf"
+    engine: str = "hf"
     actors: Positive = 1
     cpus: AboveZero = 1.0
     gpus: NonNegative = 0.0
