@@ -8,7 +8,6 @@ used but its end-of-sequence ids.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,9 +99,8 @@ class HFSampler:
 
     def _tokenize(self, requests: Sequence[Request], decoding: Decoding) -> list[Prompt]:
         """Gather the requests by prompt, longest prompt first: neighbours then need little padding."""
-        longest, why = self._longest.tokens, self._longest.why
-        limit = sys.maxsize if longest is None else longest
-        prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=f"the model ({why})")
+        limit, whose = self._longest.tokens, f"the model ({self._longest.why})"
+        prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=whose)
         rows = self.model.get_input_embeddings().weight.shape[0]
         for prompt in prompts:
             if (highest := max(prompt.ids)) >= rows:

@@ -7,7 +7,6 @@ server is there, so equal requests give equal completions only as far as the ser
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,7 +70,8 @@ class ServerSampler:
         }
         self._tokenizer = models.load_tokenizer(model, trust_remote_code=trust_remote_code)
         self._ends = ends_of(model, self._tokenizer, trust_remote_code=trust_remote_code)
-        self._limit = _longest_sequence(model, trust_remote_code=trust_remote_code)
+        config = models.read_config(model, trust_remote_code=trust_remote_code)
+        self._limit = models.longest_sequence(config).tokens  # None: the model states none
         self._own: OwnServer | None = None
         self._fleet: Fleet | None = None
         self._served: dict[Address, tuple[str, Dialect]] = {}  # what it calls our model, and how it is asked
@@ -219,8 +219,3 @@ def _same_model(name: str, model: Model) -> bool:
     if name == str(model):
         return True
     return Path(model).exists() and Path(name).exists() and Path(name).resolve() == Path(model).resolve()
-
-
-def _longest_sequence(model: Model, *, trust_remote_code: bool) -> int:
-    config = models.read_config(model, trust_remote_code=trust_remote_code)
-    return models.longest_sequence(config).tokens or sys.maxsize
