@@ -32,7 +32,7 @@ from star_rft.config.training import (
 
 
 class AboutConfig(Section):
-    """What a recipe is: its paper, what the paper reports, and how this config differs. Nothing reads it but people."""
+    """A recipe's paper, what the paper reports, and how this config differs. It has no effect on a run."""
 
     title: str
     paper: str
