@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
@@ -26,6 +25,7 @@ from star_rft.engines.hf.slot_attention import ATTENTION
 from star_rft.engines.tokenize import Prompt
 from star_rft.models import Longest, ModelError, auto_class, first_line, longest_sequence, read_config, text_config
 from star_rft.models.errors import explained, library_errors
+from star_rft.runs.environment import usable_memory
 
 # What a model may raise when it is given a cache, positions or arguments that it does not know.
 FOREIGN = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, AssertionError)
@@ -301,5 +301,5 @@ def _float32(model: Any) -> Iterator[torch.dtype]:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return how much memory of the device is free."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)
+    """Return how much memory of the device is free; of the CPU's, within the limit of the container if it has one."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else usable_memory()[0]
