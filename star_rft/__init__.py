@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         sample,
     )
     from star_rft.config import Config
+    from star_rft.engines.registry import EngineContext, engine
     from star_rft.errors import RunError, RunFailure, UserError
     from star_rft.experiments.compare import Comparison, compare
     from star_rft.progress import Progress
@@ -55,6 +56,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "star_rft.api": "Run evaluate export fork load_config load_problems open_run run sample",
     "star_rft.config": "Config",
+    "star_rft.engines.registry": "EngineContext engine",
     "star_rft.errors": "RunError RunFailure UserError",
     "star_rft.experiments.compare": "Comparison compare",
     "star_rft.progress": "Progress",
@@ -79,6 +81,7 @@ __all__ = [
     "CompletionPairs",
     "Config",
     "Decoding",
+    "EngineContext",
     "HeldOutScores",
     "Interval",
     "Problem",
@@ -97,6 +100,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "compare",
+    "engine",
     "evaluate",
     "export",
     "fork",

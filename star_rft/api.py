@@ -351,7 +351,7 @@ EXPORT_OTHERS = ("round_index", "all_rounds", "licence", "force")
 
 
 def _check(config: Config) -> None:
-    """Raise UserError for a verifier, rule, scorer or option that does not exist."""
+    """Raise UserError for an engine, verifier, rule, scorer or option that does not exist."""
     try:
         check_names(config)
     except VerifierError as error:

@@ -1,6 +1,6 @@
 """Plug-ins by name: decorated functions, files of a package, entry points, "pkg.module:function".
 
-`Registry` is what every kind of plug-in instantiates: verifiers, and in star_rft rules and scorers.
+`Registry` is what every kind of plug-in instantiates: verifiers, and in star_rft rules, scorers and engines.
 """
 
 from __future__ import annotations
@@ -93,8 +93,11 @@ class Registry(Generic[Item]):
         self._import_home()
         return sorted({*self.items, *self.builtin_names(), *self.entry_points()})
 
-    def get(self, name: str) -> Item:
-        """Return the item of this name, importing its module on first use."""
+    def get(self, name: str, *, also: Collection[str] = ()) -> Item:
+        """Return the item of this name, importing its module on first use.
+
+        `also` are names that are valid where this one was given and are none of the registry's, for the error.
+        """
         self._import_home()
         if name in self.items:
             return self.items[name]
@@ -107,7 +110,7 @@ class Registry(Generic[Item]):
             function = self._load(self.entry_points()[name])
             # Importing the module may have registered the name by the decorator, with its version and threshold.
             return self.items.get(name) or self.items.setdefault(name, self._known_or_described(name, function))
-        valid = self.names()
+        valid = sorted({*self.names(), *also})
         raise self._unknown(
             f"unknown {self.kind} {name!r}{did_you_mean(name, valid)};"
             f" valid: {', '.join(valid)}, or 'pkg.module:function'"

@@ -14,6 +14,7 @@ from star_rft import config as configs
 from star_rft.build.models import base_model_of, spec_of
 from star_rft.build.problems import Rows, settled_problems, verifier_of
 from star_rft.build.sampling import (
+    check_backend,
     held_out_sampling_of,
     hint_source,
     open_cluster,
@@ -27,7 +28,7 @@ from star_rft.build.sampling import (
 from star_rft.build.training import objective_of, round_training_of, warm_start_of
 from star_rft.config import Config
 from star_rft.data import Prompter
-from star_rft.errors import RunError
+from star_rft.errors import RunError, UserError
 from star_rft.evaluation.gate import Gate
 from star_rft.exports.card_data import CardConfig
 from star_rft.exports.cards import write_model_card
@@ -107,7 +108,11 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
 
 
 def check_names(config: Config) -> None:
-    """Fail at load for a verifier, a rule or an option that does not exist."""
+    """Fail at load for an engine, a verifier, a rule or an option that does not exist."""
+    try:
+        check_backend(config)
+    except UserError as error:
+        raise UserError(f"{config.origin}: {error}") from None
     verifier_of(config)
     if config.verifier.second is not None:
         verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)

@@ -77,9 +77,9 @@ def _samples_a_round(config: Config, problems: Mapping[Split, int]) -> int:
     problems_a_round = min(problems["train"], config.sample.problems or problems["train"])
     samples = config.sample.n * len(config.sample.models)
     hints = config.rationalize.n if config.rationalize else 0
-    probe = config.temperature_search
-    probes = len(probe.temperatures) * probe.n * min(probe.problems, problems["dev"]) if probe else 0
-    return problems_a_round * (samples + hints) + probes
+    search = config.temperature_search
+    tried = len(search.temperatures) * search.n * min(search.problems, problems["dev"]) if search else 0
+    return problems_a_round * (samples + hints) + tried
 
 
 def _training_texts(config: Config, warm_start: list[Problem]) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _need(shape: memory.Shape, section: FitConfig, config: Config, on_gpu: bool)
 
 def _check_models(config: Config) -> None:
     """Raise UserError for a model on this machine that could not be loaded, or not sampled by the hf engine."""
-    from star_rft.engines.hf.probe import check_decodable
+    from star_rft.engines.hf.support import check_decodable
     from star_rft.models import check_model
     from star_rft.models.load import is_adapter
 

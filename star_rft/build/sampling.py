@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import verifiers
 from star_rft.build.models import named_model_of, spec_of
 from star_rft.config import Config, DecodingConfig
 from star_rft.data import Prompter
 from star_rft.data.prompts import QUESTION
+from star_rft.engines.registry import CLUSTER, ENGINES, EngineContext, check_engine
+from star_rft.errors import UserError
 from star_rft.evaluation.evaluate import HeldOutSampling
 from star_rft.runs.folder import RunFolder
 from star_rft.sampling.hints import Hint
@@ -26,6 +27,7 @@ HINTED_QUESTION = "{question} ({answer})"
 
 
 def prompter_of(config: Config, base: Model, *, system: str | None = None) -> Prompter:
+    """Return what renders prompts with the base's tokenizer; `system` takes the place of the config's."""
     from star_rft import models
     from star_rft.models.ends import ends_of
 
@@ -97,6 +99,7 @@ def policy_sample_indices(config: Config) -> range:
 
 
 def hint_source(config: Config, base: Model) -> Source | None:
+    """Return the policy with hints in its prompts (`rationalize`); None where the config has no such section."""
     section = config.rationalize
     if section is None:
         return None
@@ -133,7 +136,7 @@ def _decoding(config: Config, section: DecodingConfig, *, temperature: float, to
 
 
 def train_decodings(config: Config) -> tuple[Decoding, ...]:
-    """Return what the samples take in turn: each list goes on at its own pace."""
+    """Return the decodings that samples take in turn: the lists of temperatures and of top_p repeat independently."""
     section = config.sample
     temperatures, top_ps = section.temperatures, section.top_ps
     return tuple(
@@ -143,6 +146,7 @@ def train_decodings(config: Config) -> tuple[Decoding, ...]:
 
 
 def held_out_sampling_of(config: Config) -> HeldOutSampling:
+    """Return how held-out problems are sampled, with the decodings of the section `eval`."""
     return HeldOutSampling(
         ks=config.eval.k,
         n=config.eval.n,
@@ -160,37 +164,64 @@ HF_ROWS = 64
 def backend(config: Config) -> tuple[str, str]:
     """Return what every decoding of the run names: the engine that draws, and its version."""
     name = engine_name(config)
-    if name == "vllm":
-        from star_rft.engines.vllm.engine import vllm_version
-
-        return name, vllm_version(config.vllm.python or sys.executable)
-    if name == "server":
-        from star_rft.engines.server.protocols import VERSION
-
-        return name, VERSION
-    return name, version("transformers")
+    return name, ENGINES.get(name).version_of(_engine_options(config))
 
 
 def engine_name(config: Config) -> str:
-    """Return which engine draws: a cluster is none, but runs one on its nodes."""
-    return config.ray.engine if config.sample.backend == "ray" else config.sample.backend
+    """Return the name of the engine that draws; with a cluster, of the one that its nodes run."""
+    return config.ray.engine if config.sample.backend == CLUSTER else config.sample.backend
+
+
+def check_backend(config: Config) -> None:
+    """Raise UserError for an engine that does not exist, or cannot be used so, and for options that it lacks."""
+    on_cluster, options = config.sample.backend == CLUSTER, config.sample.engine_options
+    key, name = ("ray.engine" if on_cluster else "sample.backend"), engine_name(config)
+    try:
+        ENGINES.get(name, also=() if on_cluster else (CLUSTER,))
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+    if on_cluster and name == "server":
+        raise UserError("ray.engine: servers need no cluster to be asked: set sample.backend to server")
+    if on_cluster and ":" not in name and name not in (*BUILTIN, *ENGINES.entry_points()):
+        raise UserError(f"ray.engine: {name!r} is registered in this process only: nodes import 'pkg.module:function'")
+    if options and name in SECTIONS:
+        raise UserError(f"sample.engine_options: the options of {name} are the keys of the section {name}")
+    if name not in SECTIONS:
+        try:
+            check_engine(name, options)
+        except UserError as error:
+            raise UserError(f"sample.engine_options: {error}") from None
+
+
+# Engines of star-rft, and those of them that have a section of the config for their options.
+BUILTIN, SECTIONS = ("hf", "vllm", "server"), ("vllm", "server")
+
+
+def _engine_options(config: Config) -> dict[str, Any]:
+    name = engine_name(config)
+    if name == "vllm":
+        return config.vllm.model_dump()
+    if name == "server":
+        assert config.server is not None  # the config holds that
+        return {**config.server.model_dump(exclude={"url", "model"}), "urls": config.server.urls}
+    return config.sample.engine_options
 
 
 def open_sampler(config: Config, model: Model) -> Sampler:
     """Load a model into the engine of the config. Heavy: the engine's libraries are imported here."""
-    if engine_name(config) == "vllm":
-        return _vllm(config, model)
-    if engine_name(config) == "server":
-        return _server(config, model)
-    from star_rft.engines.hf.sampler import HFSampler
-
-    return HFSampler(
-        model,
+    name, options = engine_name(config), _engine_options(config)
+    if name == "server":
+        options["names"] = _names_at_servers(config, model)
+    context = EngineContext(
+        model=model,
+        folder=RunFolder(config.folder).path,
         dtype=config.model.dtype,
         device=config.model.device,
         batch_size=config.sample.batch_size,
         trust_remote_code=config.model.trust_remote_code,
     )
+    sampler: Sampler = ENGINES.get(name).function(context, **options)
+    return sampler
 
 
 def open_pool(config: Config) -> verifiers.Pool:
@@ -201,7 +232,7 @@ def open_pool(config: Config) -> verifiers.Pool:
 
 def open_cluster(config: Config) -> Cluster | None:
     """Return where units are drawn, unless it is in this process. It is joined when the first unit is."""
-    if config.sample.backend != "ray":
+    if config.sample.backend != CLUSTER:
         return None
     section = config.ray
     by_itself = 0 if section.engine == "vllm" else HF_ROWS
@@ -217,52 +248,11 @@ def open_cluster(config: Config) -> Cluster | None:
     )
 
 
-def _vllm(config: Config, model: Model) -> Sampler:
-    from star_rft.engines.vllm.sampler import VLLMSampler
-
-    section = config.vllm
-    return VLLMSampler(
-        model,
-        python=section.python or sys.executable,
-        dtype=config.model.dtype,
-        trust_remote_code=config.model.trust_remote_code,
-        tensor_parallel=section.tensor_parallel,
-        data_parallel=section.data_parallel,
-        max_model_len=section.max_model_len,
-        memory=section.memory,
-        eager=section.eager,
-        serves_adapters=section.serve_adapters,
-        stall=section.stall,
-        env=section.env,
-        options=section.options,
-    )
-
-
-def _server(config: Config, model: Model) -> Sampler:
-    from star_rft.engines.server.sampler import ServerSampler
-
-    section = config.server
-    assert section is not None  # the config holds that
-    return ServerSampler(
-        model,
-        urls=section.urls,
-        names=_names_at_servers(config, model),
-        start=section.start,
-        start_timeout=section.start_timeout,
-        log=RunFolder(config.folder).path / "server.log",
-        api=section.api,
-        key_variable=section.key_variable,
-        concurrency=section.concurrency,
-        timeout=section.timeout,
-        retries=section.retries,
-        backoff=section.backoff,
-        trust_remote_code=config.model.trust_remote_code,
-    )
-
-
 def _names_at_servers(config: Config, model: Model) -> list[str]:
-    """Return what else a server may call a model. A name vouches for the one that the run starts from only: a later
-    checkpoint is known by its path, for a server that still held the one before would give the same name.
+    """Return what else a server may call a model, besides its path.
+
+    A name stands for the model that the run starts from only: a later checkpoint is known by its path, because a server
+    that still holds the one before would give the same name.
     """
     folder, section = RunFolder(config.folder), config.model
     if model != (folder.scratch_model if section.from_scratch else named_model_of(config, folder)):

@@ -1,7 +1,7 @@
 """Typed configs of runs: YAML with `key.sub=value` overrides, checked when they are read.
 
-Nothing here does any work, and nothing below the folder `build` sees these classes. Whatever can be refused without
-touching data or a model is refused here, with the key, the value and what is valid.
+Only the layers from `build` on know these classes. Whatever can be refused without data, a model or a plug-in is
+refused here, with the key, the value and what is valid.
 """
 
 from star_rft.config.data import SourceConfig

@@ -14,6 +14,8 @@ TopP = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Section(BaseModel):
+    """A section of a config: unknown keys are refused, and values are checked without conversion and never changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 

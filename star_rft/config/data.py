@@ -27,7 +27,11 @@ class ModelConfig(Section):
 
 
 class SourceConfig(Section):
-    """Where problems come from. `share` [a, b] keeps those whose content hash lies there: a split of one file."""
+    """Where problems come from.
+
+    `share: [a, b]` keeps the problems whose content hash, as a fraction of 1, lies between a and b, so that one file
+    can be split.
+    """
 
     source: str | list[str]
     split: str | None = None
@@ -58,8 +62,8 @@ Source = Annotated[SourceConfig, BeforeValidator(_as_source)]
 class DataConfig(Section):
     """`dev` decides (temperature, gate, early stop); `test` is only reported.
 
-    `contamination` is what happens to train problems that hold a held-out one: the run stops, they are
-    dropped, or they are allowed.
+    `contamination` says what happens to train problems that contain a held-out one: the run stops, they are dropped, or
+    they are allowed.
     """
 
     train: Source | None = None

@@ -56,15 +56,22 @@ _Loader.add_implicit_resolver(
 def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
     """Read a YAML file (or take a mapping), apply overrides, validate.
 
-    `overrides` are `key.sub=value` texts, or a mapping of such keys to values. Raises ConfigError.
+    Args:
+        source: A file, or its content as a mapping.
+        overrides: `key.sub=value` texts, or a mapping of such keys to values.
+
+    Raises:
+        ConfigError: It cannot be read, or a key or value is not valid; with file, key and what is valid, a line each.
     """
     raw, origin = (dict(source), "config") if isinstance(source, Mapping) else (_read(Path(source)), str(source))
     for key, value in pairs(overrides).items():
         _set(raw, key, value)
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{origin}: {_explain(problem)}" for problem in error.errors())) from None
+    config._origin = origin
+    return config
 
 
 def pairs(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +80,7 @@ def pairs(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
+    """Return a config as YAML with every key, which `load` reads as an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from star_rft.config.base import Section, one_or_many
 from star_rft.config.data import DataConfig, ModelConfig, PromptConfig
@@ -32,7 +32,7 @@ from star_rft.config.training import (
 
 
 class AboutConfig(Section):
-    """What a recipe is: its paper, what the paper reports, and how this config differs. Nothing reads it but people."""
+    """A recipe's paper, what the paper reports, and how this config differs. It has no effect on a run."""
 
     title: str
     paper: str
@@ -42,6 +42,9 @@ class AboutConfig(Section):
 
 
 class Config(Section):
+    """All settings of a run, checked against each other. Errors of a check that comes later begin with `origin`."""
+
+    _origin: str = PrivateAttr("config")
     about: AboutConfig | None = None
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
@@ -114,6 +117,16 @@ class Config(Section):
             raise ValueError("preference compares what the rule 'pairs' ranks, and select.rules has none")
         return self
 
+    def __eq__(self, other: object) -> bool:
+        # Settings alone: pydantic would compare where they were read from too.
+        return isinstance(other, Config) and self.__dict__ == other.__dict__
+
+    @property
+    def origin(self) -> str:
+        """What the config was read from: a file's path, or "config" for a mapping."""
+        return self._origin
+
     @property
     def folder(self) -> Path:
+        """The run folder: `run_dir`, or `runs/NAME` in the working folder."""
         return Path(self.run_dir) if self.run_dir else Path("runs") / self.name

@@ -13,12 +13,17 @@ from star_rft.config.base import AboveZero, NonNegative, Positive, Section, TopP
 
 
 class SecondConfig(Section):
+    """A verifier and its options, as in the section `verifier`."""
+
     name: str
     options: dict[str, Any] = {}
 
 
 class VerifierConfig(Section):
-    """What judges. `second` judges the traces that were selected once more, and counts where it disagrees."""
+    """The verifier. `second` is another one, which judges the selected traces too; its disagreements are flagged.
+
+    `workers` is the number of processes (one a core unless given), and `timeout` the seconds for one completion.
+    """
 
     name: str = "math"
     options: dict[str, Any] = {}
@@ -39,12 +44,14 @@ class DecodingConfig(Section):
 
 
 class SampleConfig(DecodingConfig):
-    """`n` completions a problem and model; `unit` is how many commit at once: what a crash can cost.
+    """`n` completions a problem and model; `unit` is how many are committed at once: a crash loses at most so many.
 
     `temperature`, `top_p` and `system` may be lists, whose entries the samples take in turn. `models` are names,
     folders or `policy`, the model that is trained; all sample the same problems into one ledger. `problems` is how many
     train problems a round samples, drawn anew each round; all of them unless given. `backend` draws everything,
-    held-out samples too; the sections of the same names say how.
+    held-out samples too: `hf`, `vllm`, `server` or `ray`, the name of an engine that is registered, or
+    `module:function`. The sections `vllm`, `server` and `ray` set up theirs; `engine_options` are those of any other
+    engine.
     """
 
     temperature: Annotated[float | list[float], one_or_many(NonNegative)] = 1.0  # type: ignore[assignment]
@@ -53,7 +60,8 @@ class SampleConfig(DecodingConfig):
     models: Annotated[list[str], Field(min_length=1)] = ["policy"]
     n: Positive = 8
     problems: Positive | None = None
-    backend: Literal["hf", "vllm", "server", "ray"] = "hf"
+    backend: str = "hf"
+    engine_options: dict[str, Any] = {}
     batch_size: Positive | None = None
     unit: Positive = 1024
 
@@ -72,20 +80,23 @@ class SampleConfig(DecodingConfig):
 
     @property
     def temperatures(self) -> list[float]:
+        """The temperatures that samples take in turn; one where a number was given."""
         return self.temperature if isinstance(self.temperature, list) else [self.temperature]
 
     @property
     def top_ps(self) -> list[float]:
+        """The values of top_p that samples take in turn; one where a number was given."""
         return self.top_p if isinstance(self.top_p, list) else [self.top_p]
 
 
 class BudgetConfig(Section):
-    """Who is sampled how often; `sample.n` is the most that a problem gets of a model in a round.
+    """How many samples each problem gets; `sample.n` is the most of one model in a round.
 
-    `fixed` gives everyone that. `uniform` and `prop2diff` (DART) go on until a problem has `target` correct traces, or
-    `target` times its fail rate. `adaptive` goes on until a problem has `target` distinct ones, spends where the next
-    is likeliest, and asks another of `sample.models` only for what those before it leave unsolved. `probe` is what
-    every problem gets first; `tokens` is what a round's sampling may take in all.
+    With `plan: fixed` every problem gets that. `uniform` and `prop2diff` (DART) sample until a problem has `target`
+    correct traces, or `target` times its fail rate. `adaptive` samples until a problem has `target` distinct ones,
+    first where the next is likeliest, and uses another of `sample.models` only for problems that those before it leave
+    unsolved. `probe` is how many samples every problem gets first; `tokens` is the most that a round's sampling may
+    take.
     """
 
     plan: Literal["fixed", "uniform", "prop2diff", "adaptive"] = "fixed"
@@ -95,7 +106,7 @@ class BudgetConfig(Section):
 
 
 class RationalizeConfig(Section):
-    """Problems that nothing solved are sampled again with the answer as a hint (STaR).
+    """Unsolved problems are sampled again with the answer as a hint (STaR).
 
     `template` is the whole prompt with {question} and {answer}; by default the answer follows the question in
     brackets. `mark` follows the right one of listed choices instead. The rule `hinted` bounds their share.
@@ -144,7 +155,7 @@ class TemperatureSearchConfig(Section):
 class EvalConfig(DecodingConfig):
     """Held-out sampling: `n` completions a problem give pass@k for every k <= n; `greedy` adds one more.
 
-    `kl_traces` is how many traces the KL divergence from the model of round 0 is measured on (0: it is not).
+    `kl_traces` is how many traces the KL divergence from the model of round 0 is measured on; 0: it is not measured.
     """
 
     every: Positive = 1
@@ -176,8 +187,8 @@ class VLLMConfig(Section):
     `python` is the interpreter of the environment that has vLLM; this one unless given. `data_parallel` engines of
     `tensor_parallel` GPUs each share the requests. `memory` is the share of a GPU that an engine takes,
     `max_model_len` its longest sequence (prompt and completion); the model's unless given. With `serve_adapters` a LoRA
-    checkpoint is served as its adapter on its base, without the merged weights. An engine that draws nothing for
-    `stall` seconds is given up. `env` are environment variables and `options` further engine arguments of vLLM.
+    checkpoint is served as its adapter on its base, without the merged weights. An engine without progress for `stall`
+    seconds is ended. `env` are environment variables and `options` further engine arguments of vLLM.
     """
 
     python: str | None = None
@@ -197,10 +208,10 @@ class ServerConfig(Section):
 
     `url` is one address or several, which share the requests; `model` the name under which they serve the model that
     the run starts from, its own unless given. Or `start` is a command that serves {model} at port {port} of this
-    machine: it is started when a model is first asked and stopped before training. `api` is the servers' kind, which
-    most tell themselves. At most `concurrency` requests are under way at each address. What fails is tried again up to
-    `retries` times, after `backoff` seconds, twice that, and so on. `key_variable` names the environment variable that
-    holds the key, which is written nowhere.
+    machine: it is started when a model is first sampled and stopped before training. `api` is the servers' kind, which
+    `auto` reads from their list of models. At most `concurrency` requests are under way at each address. A request that
+    fails is tried again up to `retries` times, after `backoff` seconds, twice that, and so on. `key_variable` names the
+    environment variable that holds the key, which is stored nowhere.
     """
 
     url: Annotated[str | list[str], one_or_many(str)] | None = None
@@ -241,6 +252,7 @@ class ServerConfig(Section):
 
     @property
     def urls(self) -> list[str]:
+        """All addresses; none where `start` makes a server."""
         return self.url if isinstance(self.url, list) else [self.url] if self.url is not None else []
 
 
@@ -248,12 +260,13 @@ class RayConfig(Section):
     """A Ray cluster, for `sample.backend: ray`: actors that draw, verify and write whole units of the plan.
 
     `address` is the cluster's ("auto" finds the one that this machine belongs to); without one a cluster of this
-    machine alone is started. Each of `actors` runs `engine` with `cpus` and `gpus` of a node, and the engine's own
-    section says the rest. The run folder must lie where every node can write.
+    machine alone is started. Each of `actors` runs `engine` with `cpus` and `gpus` of a node: `hf`, `vllm`, or an
+    engine that every node can import, by the name of its entry point or as `module:function`. Its options are those
+    of `sample.backend`. The run folder must lie where every node can write.
     """
 
     address: str | None = None
-    engine: Literal["hf", "vllm"] = "hf"
+    engine: str = "hf"
     actors: Positive = 1
     cpus: AboveZero = 1.0
     gpus: NonNegative = 0.0

@@ -15,9 +15,8 @@ class SelectConfig(Section):
     """`rules` are applied left to right (`star-rft recipes --rules` lists them).
 
     `reference_solutions` is the share of train problems whose reference solution is added (1: every one, as in RFT).
-    `label_errors` says what happens to problems whose samples contradict their reference: until
-    someone has looked (`star-rft review`), neither their traces nor their reference solutions are trained on, and they
-    are sampled less.
+    `label_errors: quarantine` is for problems whose samples contradict their reference: until they are reviewed
+    (`star-rft review`), neither their traces nor their reference solutions are trained on, and they are sampled less.
     """
 
     rules: list[str | dict[str, Any]] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
@@ -27,6 +26,8 @@ class SelectConfig(Section):
 
 
 class LoraConfig(Section):
+    """A LoRA adapter, by the names of peft's LoraConfig; without it all weights are trained."""
+
     r: Positive = 16
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -36,11 +37,11 @@ class LoraConfig(Section):
 class LaunchConfig(Section):
     """How many processes a training runs in; the warm start, the rounds and the comparisons share it.
 
-    One, and no `config` given: this very process. Else `accelerate launch` starts so many, one a GPU where there are
-    any, with `config`: fsdp2 (weights, gradients and optimizer are sharded over them, the default), ddp (each has all
-    of them), or a file of accelerate's. `arguments` are further ones of `accelerate launch`, and `command` stands
-    before it: what starts it on each machine, such as srun. Processes from which no step is heard for `stall` seconds
-    are given up.
+    With one process and no `config` the run's own process trains. Else `accelerate launch` starts that many, one a GPU
+    where there are any, with `config`: fsdp2 (weights, gradients and optimizer are sharded over them, the default), ddp
+    (each has all of them), or a config file of accelerate. `arguments` are further ones of `accelerate launch`, and
+    `command` precedes it: what starts it on each machine, such as srun. Processes that report no step for `stall`
+    seconds are ended.
     """
 
     processes: Positive = 1
@@ -91,7 +92,7 @@ class TrainConfig(FitConfig):
     """Supervised training on the selected traces.
 
     `mix` is the share of a round's training set that is drawn from the warm start's reference solutions. `max_steps`
-    grows by `step_growth` each round; with `optimizer: continue` a round goes on with the moments of the last one.
+    is multiplied by `step_growth` each round; with `optimizer: continue` a round starts with the last one's moments.
     """
 
     start: Literal["base", "warm_start", "last"] = Field(default="last", alias="from")
@@ -117,12 +118,13 @@ def name_of(plugin: str | Mapping[str, Any]) -> str:
 
 
 class PreferenceConfig(FitConfig):
-    """Training by comparison on the preferences of the rule `pairs`, after the supervised training if there is one.
+    """Preference training on what the rule `pairs` ranked, after the supervised training if there is one.
 
     `objective` is a loss of pairs: dpo, rso, rrhf, one that was registered with `star_rft.objective`, or
     "pkg.module:function"; {name: {option: value}} gives it options, and `beta` is one of dpo and rso. `from: trained`
-    goes on from the model that this round trained; where it starts is the reference too. `makes: verifier` leaves the
-    policy alone and writes a verifier beside it (V-STaR). `sft_weight` adds the likelihood of the better one.
+    starts from the model that this round trained. The model that it starts from is the reference of the objective too.
+    `makes: verifier` trains a separate verifier and leaves the policy as it is (V-STaR). `sft_weight` adds the
+    likelihood of the better completion to the objective.
     """
 
     objective: str | dict[str, dict[str, Any]] = "dpo"
@@ -152,9 +154,9 @@ class WarmStartConfig(FitConfig):
 class GateConfig(Section):
     """What is decided after each evaluated round, on data.dev alone.
 
-    A round that is significantly worse is rolled back: the next one goes on from the best. `patience` is after how many
-    evaluated rounds in a row without a significant gain the run stops; null: it never does. A loss within `tolerance`
-    of pass@1 or pass@k only warns. `saturation`, `diversity` and `kl` are bounds of warnings; null turns one off.
+    A round that is significantly worse is rolled back: the next one starts from the best. The run stops after
+    `patience` evaluated rounds in a row without a significant gain; null: it never does. A loss of at most `tolerance`
+    in pass@1 or pass@k only warns. `saturation`, `diversity` and `kl` are bounds of warnings; null turns one off.
     """
 
     patience: Positive | None = None

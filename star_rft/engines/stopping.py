@@ -17,14 +17,17 @@ SLACK = 4  # tokens decoded beyond the length of the stop string, against tokens
 
 
 class StopStrings:
-    """Finds stop strings in text that grows a token at a time, also across token boundaries."""
+    """Finds stop strings in text that grows a token at a time, also across token boundaries.
+
+    Raises ValueError for an empty stop string.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
         if "" in stop:
             raise ValueError("a stop string is empty, which would stop every completion at once")
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
-        # A token of text is at least one byte, so this many tokens hold every stop string.
+        # A token is at least one byte of text, so the last `_window` tokens hold any stop string that ends in the last.
         self._window = max((len(text.encode()) for text in stop), default=0) + SLACK
         self._may_end = lru_cache(maxsize=None)(self._may_end_a_stop)
 
@@ -33,7 +36,7 @@ class StopStrings:
         if not self._stop or not self._may_end(token_ids[-1]):
             return False
         tail = self.decode(token_ids[-self._window :])
-        # The tail of the text may decode differently from the text; the text has the last word.
+        # The last tokens alone may decode differently from all of them (a leading space): the whole text decides.
         return self._first(tail) is not None and self._first(self.decode(token_ids)) is not None
 
     def cut(self, text: str) -> tuple[str, bool]:
@@ -42,22 +45,26 @@ class StopStrings:
         return (text, False) if first is None else (text[:first], True)
 
     def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of sampled tokens, special tokens left out."""
         return decoded(self._tokenizer, token_ids)
 
     def _first(self, text: str) -> int | None:
         return min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
 
     def _may_end_a_stop(self, token_id: int) -> bool:
-        """Rule out most tokens by one look-up: they lack the last character of every stop string.
+        """Whether a token's text holds the last character of a stop string: most tokens are ruled out so, and cached.
 
-        Tokens that hold a part of a character, or nothing visible on their own, are not ruled out.
+        A token that is part of a character (U+FFFD), or shows nothing on its own, is not ruled out.
         """
         piece = self.decode([token_id])
         return piece.strip() == "" or "\ufffd" in piece or any(stop[-1] in piece for stop in self._stop)
 
 
-class Endings:
-    """When completions of one decoding end, and how: at a token, at a stop string, or at the token limit."""
+class StopDetector:
+    """Tells when completions of one decoding end, and where their text does.
+
+    They end at a token of `ids`, at one of `strings`, or at the token limit, which is the caller's to check.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Ends, decoding: Decoding) -> None:
         stops = stops_of(tokenizer, ends, stop=decoding.stop, stop_token_ids=decoding.stop_token_ids)

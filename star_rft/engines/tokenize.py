@@ -22,11 +22,24 @@ class Prompt:
 
 
 def tokenized(
-    requests: Sequence[Request], tokenizer: PreTrainedTokenizerBase, *, decoding: Decoding, limit: int, whose: str
+    requests: Sequence[Request],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    decoding: Decoding,
+    limit: int | None,
+    whose: str,
 ) -> list[Prompt]:
     """Gather the requests by prompt, in the order in which the prompts come first.
 
-    `limit` is how many positions a prompt and its completion have; `whose` says in an error where that comes from.
+    Args:
+        requests: Those without `prompt_ids` are tokenised here, as the text is.
+        tokenizer: That of the model.
+        decoding: Says how many tokens a completion may have.
+        limit: Positions for a prompt and its completion together; None where there is no limit.
+        whose: What has this limit, for the error.
+
+    Raises:
+        UserError: A prompt is empty, or too long for the limit.
     """
     groups: dict[tuple[str, tuple[int, ...] | None], list[Request]] = {}
     for request in requests:
@@ -38,7 +51,7 @@ def tokenized(
         problem = prompt.requests[0].problem_id
         if not prompt.ids:
             raise UserError(f"the prompt of problem {problem} is empty")
-        if len(prompt.ids) + decoding.max_tokens > limit:
+        if limit is not None and len(prompt.ids) + decoding.max_tokens > limit:
             raise UserError(
                 f"the prompt of problem {problem} has {len(prompt.ids)} tokens, which with max_tokens "
                 f"{decoding.max_tokens} exceeds the {limit} positions of {whose}: lower sample.max_tokens "

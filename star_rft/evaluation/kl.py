@@ -12,7 +12,7 @@ from star_rft.models.ends import Stops
 from star_rft.models.limits import longest_sequence
 from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.scorers.likelihood import by_length, pad
-from star_rft.training.dataset import PrompterLike, reference_examples
+from star_rft.training.dataset import PrompterLike, Row, example_of, reference_examples
 from star_rft.types import Example, Problem, Split, digest
 
 if TYPE_CHECKING:
@@ -132,13 +132,11 @@ def own_samples(
         " order by md5(concat(?, ' ', sample_id)), sample_id limit ?",
         [split, round_index, model, str(seed), traces],
     ).fetchall()
-    tokenised = {pid: prompter.prompt_ids(prompter.render(problems[pid])) for pid in {pid for pid, *_ in rows}}
-    found = []
-    for pid, text, ids, finish_reason, is_sampled in rows:
-        sampled = ids if is_sampled else None
-        completion = prompter.completion_ids(text, sampled, finish_reason=finish_reason, stops=stops)
-        found.append(Example(tokenised[pid], completion))
-    return found
+    drawn = (
+        Row("trace", problems[pid], text, ids if is_sampled else None, finish_reason=finish_reason)
+        for pid, text, ids, finish_reason, is_sampled in rows
+    )
+    return [example_of(row, prompter=prompter, stops=stops) for row in drawn]
 
 
 def reference_solutions(

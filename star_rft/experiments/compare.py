@@ -28,7 +28,7 @@ from star_rft.types import Interval, Split
 # a chat template is told.
 NOT_THE_METHOD = (frozenset(CHANGEABLE) - {"rounds", "gate"}) | {"seed", "prompt.date"}
 # Sections that decide what a held-out sample is: where they differ, so do the samples, and not the models alone.
-OF_SAMPLES = ("prompt.", "verifier.", "eval.", "model.dtype", "sample.backend")
+OF_SAMPLES = ("prompt.", "verifier.", "eval.", "model.dtype", "sample.backend", "sample.engine_options")
 NOT_OF_SAMPLES = ("prompt.date", "eval.every", "eval.k", "eval.group_by", "verifier.second", *CHANGEABLE)
 _ROUND = re.compile(r"(?P<run>.+?)(?:/rounds/|:)(?P<round>\d+)/?(?:checkpoint/?)?")
 

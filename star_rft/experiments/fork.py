@@ -22,7 +22,8 @@ from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
 # What may differ from the source, besides what may change in a run: what follows the samples, and what they depend on.
 AFTER = ("seed", "select", "train", "preference")
 BEFORE = ("sample", "budget", "temperature_search", "rationalize")
-ENGINE = "sample.backend"  # also draws held-out samples, which are compared with those of round 0
+# What draws is in the section `sample` and also draws held-out samples, which are compared with those of round 0.
+ENGINE = ("sample.backend", "sample.engine_options")
 DRAWN = re.compile(r"r(?P<round>\d+)-(?P<split>\w+)-")
 SCORED = re.compile(r"score-(?P<split>\w+)-(?P<round>\d+)")
 
@@ -39,12 +40,12 @@ def fork(source: RunFolder, config: Config) -> int:
     shared = configs.load(source.config)
     draws = bool(configs.changes(shared, config, besides=AFTER))
     others = configs.changes(shared, config, besides=(*AFTER, *BEFORE))
-    others += [line for line in configs.changes(shared, config) if line.startswith(f"{ENGINE}:")]
+    others += [line for line in configs.changes(shared, config) if line.startswith(ENGINE)]
     if others:
         *names, last = (*AFTER, *BEFORE)
         raise RunError(
             f"{source.path}: with these settings its held-out samples would have been others: {'; '.join(others)}."
-            f" A fork may change {', '.join(names)} and {last}, but not {ENGINE}"
+            f" A fork may change {', '.join(names)} and {last}, but not {ENGINE[0]}"
         )
     with locked(source.path):
         if not (source.metrics(0).exists() and (draws or source.selection(1).exists())):

@@ -17,7 +17,7 @@ from star_rft.types import Model, Problem, Sampler, Split
 class Engine:
     """At most one loaded sampler: kept from evaluation to the next round's sampling, freed before training.
 
-    `fingerprint` gives the id under which the ledger knows a model; it should remember what it was asked before.
+    `fingerprint` returns a model's id in the ledger. It should be cached, because it is called for every unit.
     """
 
     make: Callable[[Model], Sampler]
@@ -26,12 +26,14 @@ class Engine:
     _sampler: Sampler | None = None
 
     def sampler(self, model: Model) -> Sampler:
+        """Return the sampler of a model; the one of another model is closed first."""
         if self._sampler is None or self._model != model:
             self.release()
             self._model, self._sampler = model, self.make(model)
         return self._sampler
 
     def release(self) -> None:
+        """Close the sampler, if one is loaded."""
         if self._sampler is not None:
             self._sampler.close()
         self._model = self._sampler = None
@@ -39,9 +41,9 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """A run's folder, ledger and problems, and what its stages share.
+    """A run's folder, ledger, problems, engine and settings, which its stages share.
 
-    With `quarantines` a round leaves the problems out of its training whose references its samples contradict.
+    With `quarantines` a round does not train on problems whose references its samples contradict.
     """
 
     folder: RunFolder
@@ -55,6 +57,7 @@ class RunContext:
 
     @property
     def train_problems(self) -> Sequence[Problem]:
+        """All problems of the train split, in the order of the data."""
         return self.problems["train"]
 
     @property
@@ -63,9 +66,10 @@ class RunContext:
         return "dev" if self.problems.get("dev") else "test"
 
     def problems_of(self, split: Split) -> Sequence[Problem]:
+        """Return a split's problems; those of `probe` are dev's."""
         return self.problems.get("dev" if split == "probe" else split, ())
 
     def quarantined(self, round_index: int) -> frozenset[str]:
-        """Return the problems that a round leaves out of its training, as far as they are known."""
+        """Return the ids of problems that a round does not train on; none before its problems are classified."""
         path = self.folder.frontier(round_index)
         return problems_of_class(path, "label_error") if self.quarantines and path.exists() else frozenset()

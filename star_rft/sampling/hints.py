@@ -1,8 +1,7 @@
-"""Hints for problems that nothing solved (STaR, 2203.14465): the answer goes into the prompt, never the reference
-solution.
+"""Hints for unsolved problems (STaR, arXiv 2203.14465): prompts that hold the reference answer.
 
-What was sampled with a hint is marked `hinted` in the ledger for ever and trained on without the hint. A trace that
-shows that it knew the answer is no reasoning, and is dropped (`leaks_hint`).
+A hint is the answer alone, never the reference solution. Its samples are `hinted` in the ledger and trained on without
+the hint. A trace that shows that it knew the answer is no reasoning, and is dropped (`leaks_hint`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 ANSWER = "{answer}"
 # Stands for the answer while the prompt is rendered: no text of a user's or a model's holds this character.
 _PLACE = "\ue000"
-# In the words of a trace that leans on the hint instead of reasoning.
+# Phrases by which a trace refers to its hint instead of reasoning.
 _ADMITS = re.compile(
     r"\b(?:the|my|this|a|your)\s+(?:given\s+|correct\s+|provided\s+)?hint\b|\bhint(?:ed)?\s+(?:says|is|was|that)\b"
     r"|\bas\s+(?:was\s+)?(?:given|stated|hinted|provided|indicated|marked)\b|\bmarked\s+(?:as\s+)?\(?correct"
@@ -92,16 +91,16 @@ def marked(prompt: str, letter: str, mark: str) -> str:
 
 
 def leaks(text: str, problem: Problem) -> bool:
-    """True if a trace speaks of its hint, or states the answer before it has derived anything.
+    """Whether a trace refers to its hint, or states the answer before it has derived anything.
 
-    A number states the answer where it is the first one of the trace, is none of the question's, and no equation has
-    led to it; a sentence that concludes does where it is the first.
+    It does the latter where its first number is the answer, is not in the question and is followed by others, or where
+    its first sentence is a conclusion and others follow.
     """
     if _ADMITS.search(text):
         return True
     first = _SENTENCE.split(text.strip(), maxsplit=1)[0]
     if _CONCLUDES.search(first):
-        return len(text.strip()) > len(first) + 1  # an answer alone hides no reasoning
+        return len(text.strip()) > len(first) + 1  # a bare answer is no reasoning after the fact
     answer = answer_of(problem).replace(",", "")
     numbers = _NUMBER.finditer(text)
     earliest = next(numbers, None)

@@ -15,10 +15,10 @@ Problems = Mapping[Split, Mapping[str, Problem]]
 
 @dataclass(frozen=True, slots=True)
 class UnitJob:
-    """Everything that it takes to draw a unit, to verify it and to store it. It can be pickled.
+    """Everything that is needed to draw, verify and store a unit, on any machine: it can be pickled.
 
     `model` is the one to load and `model_id` its fingerprint in the ledger; `problems` are those of the requests, by
-    id. `stage` is what the timeline calls the work.
+    id. `stage` is the name of this work in the timeline.
     """
 
     unit: Unit
@@ -33,7 +33,11 @@ class UnitJob:
 
 
 def decoding_of(unit: Unit, sources: Sequence[Source]) -> Decoding:
-    """Return how a unit is drawn; RunError where that is not how it was planned."""
+    """Return the decoding that a unit was planned with.
+
+    Raises:
+        RunError: No source has that decoding: the engine, or its version, is another one now.
+    """
     decodings = {decoding.id: decoding for source in sources for decoding in source.decodings}
     if unit.decode_id not in decodings:
         now = next(iter(decodings.values()))
@@ -54,7 +58,7 @@ def jobs_of(
     model_id: Callable[[Model], str],
     problems: Problems,
 ) -> Iterator[UnitJob]:
-    """Yield the job of each unit. Its prompts are rendered only when it is its turn: a plan may hold millions."""
+    """Yield the job of each unit. Prompts are rendered unit by unit, because a plan may hold millions of requests."""
     by_name = {source.name: source for source in sources}
     for unit in units:
         source = by_name[unit.source]
@@ -74,7 +78,10 @@ def jobs_of(
 
 
 def requests_of(unit: Unit, source: Source, problems: Mapping[str, Problem]) -> tuple[Request, ...]:
-    """Return what is asked for in a unit, in its order; each prompt is held and tokenised once."""
+    """Return a unit's requests, in its order, with rendered prompts.
+
+    Equal prompts are tokenised once and are one object, so that a unit of many samples a problem stays small.
+    """
     found, prompts = list[Request](), dict[str, tuple[str, tuple[int, ...] | None]]()
     for planned in unit.requests():
         text = source.render(problems[planned.problem_id], planned.sample_index)

@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 
 Render = Callable[[Problem], str]
 Encode = Callable[[str], tuple[int, ...] | None]
-COUNTED = 512
+COUNTED = 512  # prompts that `longest_prompt` tokenises
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model and its ways to be asked: sample i takes the i-th decoding and the i-th rendering, in turn.
+    """A model with its decodings and renderings of prompts, which the samples of a problem take in turn.
 
-    `model` is None for the policy of the round. `sample_indices` of the sources of one round do not
-    overlap. `encode` gives
-    the tokens of a rendered prompt; without it the engine tokenises the text as it is.
+    `model` is None for the policy of the round. `sample_indices` of the sources of one round do not overlap. `encode`
+    returns the tokens of a rendered prompt; without it the engine tokenises the text as it is.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -38,9 +37,11 @@ class Source:
     encode: Encode | None = None
 
     def decoding_of(self, sample_index: int) -> Decoding:
+        """Return the decoding of a sample by its index."""
         return self.decodings[(sample_index - self.sample_indices.start) % len(self.decodings)]
 
     def render(self, problem: Problem, sample_index: int) -> str:
+        """Return the prompt of a problem for a sample of this index, by the rendering whose turn it is."""
         return self.renders[(sample_index - self.sample_indices.start) % len(self.renders)](problem)
 
     def at(self, temperature: float) -> Source:
@@ -48,9 +49,9 @@ class Source:
         return replace(self, decodings=tuple(replace(d, temperature=temperature) for d in self.decodings))
 
     def longest_prompt(self, problems: Sequence[Problem]) -> int:
-        """Return the tokens of the longest prompt, in whichever way it is asked.
+        """Return the number of tokens of the longest prompt, over all renderings.
 
-        Only the longest problems in characters are rendered and counted: a million problems would take minutes.
+        Only the COUNTED longest problems in characters are tokenised: a million problems would take minutes.
         """
         longest = nlargest(COUNTED, problems, key=lambda problem: len(problem.prompt))
         texts = [render(problem) for render in self.renders for problem in longest]

@@ -2,8 +2,8 @@
 
     plan --units--> actors (an engine and verifiers each) --parts in the run folder--> lines --manifest--> ledger
 
-A unit whose actor or node dies is drawn again by another. Both may have written parts then; the manifest takes the
-first line of a unit and no other, so each request counts exactly once.
+A unit whose actor or node dies is drawn again by another. Both may have written parts; the manifest takes the first
+line of a unit only, so each request counts exactly once.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from verifiers.types import Verdict
 
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Failure|Interrupt)\b")
 CONNECT_SECONDS = 10.0
-MARK = ".shared"  # a file of the run folder by which an actor knows that it sees the same folder
+MARK = ".shared"  # a file with a random text, by which an actor sees that its run folder is the same one
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where units are drawn. `make` loads a model into an engine and `pool` opens verifiers, both on a node.
+    """A cluster that draws units. `make` loads a model into an engine and `pool` opens verifiers, both on a node.
 
-    `batch_size` is what plans record: no model is loaded where they are made.
+    `batch_size` is what plans record, because no model is loaded in the process that makes them.
     """
 
     address: str | None
@@ -58,9 +58,12 @@ class Cluster:
     def draw(
         self, jobs: Iterable[UnitJob], *, ledger: Ledger, watched: SamplingProgress, note: Note
     ) -> dict[str, float]:
-        """Have every job drawn; return the actors' seconds, added up.
+        """Have every job drawn; return the seconds of all actors together.
 
-        As in one process it warns where too many verdicts are unknown.
+        It warns where too many verdicts are unknown.
+
+        Raises:
+            RunFailure: An actor failed, or units were left undrawn.
         """
         jobs, spent = list(jobs), {"sample": 0.0, "verify": 0.0}
         tally = Tally()
@@ -81,7 +84,7 @@ class Cluster:
         return spent
 
     def _drawn(self, jobs: Sequence[UnitJob]) -> Iterator[dict[str, Any]]:
-        """Yield what actors tell of each unit: its line of the manifest, spans, and counts of its verdicts."""
+        """Yield an actor's answer for each unit: its line of the manifest, spans, and counts of its verdicts."""
         import ray
         import ray.data
 
@@ -106,12 +109,12 @@ class Cluster:
             raise _translated(error) from None
 
     def _connect(self) -> None:
-        """Join the cluster, or start one of this machine alone; refuse what no node can hold."""
+        """Join the cluster, or start one on this machine; UserError where no node can hold an actor."""
         import ray
 
         if not ray.is_initialized():
             _require_answer(self.address)
-            # Else Ray's core writes to standard error what its own issue 53727 says of every pool of actors.
+            # Ray's core else writes the harmless errors of its issue 53727 to standard error, for every pool of actors.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             try:
                 ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
@@ -131,7 +134,7 @@ class Cluster:
 
 
 class Drawer:
-    """An actor: it loads a model when it is first asked for, and keeps it while it is asked for the same."""
+    """An actor: draws units with one loaded model, which it keeps until a unit needs another one."""
 
     def __init__(
         self,
@@ -145,7 +148,7 @@ class Drawer:
         self._pool = self._opened.__enter__()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Draw a unit; what a user can mend, or failed for a known reason, is an answer too: Ray would wrap it up."""
+        """Draw a unit. UserError and RunFailure are answered as texts, because Ray would wrap an exception."""
         try:
             told = self._drawn(pickle.loads(bytes(batch["job"][0])))
         except (UserError, RunFailure) as error:
@@ -172,7 +175,7 @@ class Drawer:
 
 
 class _Parts:
-    """A store that writes parts and keeps their lines, for whoever holds the manifest."""
+    """A store that writes parts and keeps their lines for the process that writes the manifest."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -183,7 +186,7 @@ class _Parts:
 
 
 def _require_answer(address: str | None) -> None:
-    """Raise UserError where nobody listens at host:port: Ray itself would try for minutes, and end the process."""
+    """Raise UserError where nobody listens at host:port: Ray itself would try for minutes and then exit."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():  # "auto", or no address: Ray looks itself
         return
@@ -201,7 +204,7 @@ def _no_cluster(address: str | None, why: str) -> UserError:
 
 
 def _translated(error: Exception) -> RunFailure:
-    """Return what went wrong on a node in a line, without Ray's traceback around it."""
+    """Return the error of a node in one line, without Ray's traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if _ERROR.match(line)]
     return RunFailure(f"the cluster gave up: {(named or lines or [type(error).__name__])[-1]}")

@@ -36,9 +36,19 @@ def draw_jobs(
 ) -> dict[str, float]:
     """Draw every job in turn. A unit commits whole or is drawn again whole.
 
-    A model is loaded at the first job that needs it. Returns the seconds spent inside samplers (`sample`), and those
-    that verification and writing added to them (`verify`). RunFailure where a sampler does not give exactly one
-    completion a request.
+    Args:
+        jobs: Units with rendered prompts.
+        sampler_of: Loads a model, at the first job that needs it.
+        pool: Verifies the completions.
+        store: Takes whole units.
+        watched: Counts what is drawn and verified.
+        note: Takes the spans of the timeline.
+
+    Returns:
+        The seconds spent inside samplers (`sample`), and those that verification and writing added (`verify`).
+
+    Raises:
+        RunFailure: A sampler did not give exactly one completion for each request.
     """
     spent = {"sample": 0.0, "verify": 0.0}
     with Writer(pool, store, watched, note) as writer:
@@ -59,7 +69,7 @@ def draw_jobs(
 
 
 def _draw_unit(job: UnitJob, sampler: Sampler, writer: Writer, watched: SamplingProgress, *, started: float) -> float:
-    """Hand the completions of a unit over as they finish; return the seconds that this had to wait."""
+    """Pass a unit's completions to the writer as they finish; return the seconds that this waited for the writer."""
     unit, blocked = OpenUnit(job), 0.0
     waiting = {(request.problem_id, request.sample_index) for request in job.requests}
     for completion in sampler.sample(job.requests, decoding=job.decoding, batch_size=job.unit.batch_size):
@@ -79,17 +89,21 @@ def _draw_unit(job: UnitJob, sampler: Sampler, writer: Writer, watched: Sampling
 
 
 class Cluster(Protocol):
-    """What draws units on other machines; `ray.Cluster` does."""
+    """Draws units on other machines: `sampling.ray.Cluster`."""
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """What plans record: completions that an engine draws at once."""
+        ...
 
     def draw(
         self, jobs: Iterable[UnitJob], *, ledger: Ledger, watched: SamplingProgress, note: Note
-    ) -> dict[str, float]: ...
+    ) -> dict[str, float]:
+        """Draw every job into the ledger; return seconds as `draw_jobs` does."""
+        ...
 
 
-PROMPTS_COMPARED = 32  # with what was sampled, when a run is resumed
+PROMPTS_COMPARED = 32  # problems whose prompt is rendered again when a run is resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +130,13 @@ class Rollout:
         begins: Ints | int = 0,
         wave: int = 0,
     ) -> pa.Table:
-        """Plan samples of a source: all of them, or `counts` more of each problem after the first `begins`."""
+        """Plan samples of a source: all of them, or `counts` more of each problem after the `begins` that it has."""
         wanted = np.full(len(problems), len(source.sample_indices)) if counts is None else counts
         asked = [problem for problem, count in zip(problems, wanted, strict=True) if count > 0]
         if not asked:
             return PLAN.empty_table()
         longest = source.longest_prompt(asked)
-        asking = PlanSpec(
+        spec = PlanSpec(
             round_index,
             split,
             source.name,
@@ -132,12 +146,12 @@ class Rollout:
         )
         ids = [problem.id for problem in problems]
         sizes = {"run_seed": self.context.seed, "unit_size": self.unit_size, "wave": wave}
-        return plan_table(ids, asking, counts=wanted, begins=begins, **sizes)
+        return plan_table(ids, spec, counts=wanted, begins=begins, **sizes)
 
     def draw(
         self, title: str, round_index: int, units: Sequence[Unit], policy: Model, sources: Sequence[Source]
     ) -> None:
-        """Draw, verify and commit the units that the ledger does not hold yet; note the time that it took."""
+        """Draw, verify and commit the units that the ledger does not hold yet, and record the seconds of the round."""
         context = self.context
         committed = context.ledger.units()
         missing = [unit for unit in units if unit.name not in committed]
@@ -156,13 +170,13 @@ class Rollout:
         with context.progress.sampling(title, total, done=total - left, round_index=round_index) as watched:
             seconds = self._draw_jobs(jobs, watched) if missing else {}
         context.ledger.compact()
-        if any(unit.split in ("train", "probe") for unit in units):  # a held-out one is timed as evaluation
+        if any(unit.split in ("train", "probe") for unit in units):  # held-out sampling is timed by the evaluation
             context.timing.add(round_index, seconds)
 
     def draw_again(
         self, plan: Path, round_index: int, policy: Model, sources: Sequence[Source], lost: Collection[str]
     ) -> None:
-        """Draw the units of a plan that are among the lost ones; a plan that was never made has none."""
+        """Draw those units of a plan that are `lost`: their parts of the ledger were damaged. No plan, no units."""
         units = [unit for unit in (read_plan(plan) if plan.exists() else []) if unit.name in lost]
         if units:
             self.draw("drawing damaged samples again", round_index, units, policy, sources)

@@ -1,11 +1,10 @@
-"""Plans a round wave by wave: asks the budget with the counts that the ledger holds."""
+"""Plans a round wave by wave: each wave by the budget, from the counts of verdicts in the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -17,16 +16,14 @@ from star_rft.sampling.policy import Source
 from star_rft.sampling.rollout import Rollout
 from star_rft.types import Model, Problem
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """`tokens` is what a round's train samples may take in all. `key` and `rounds` say which traces count as distinct.
+    """Makes the plan of each wave of a round.
 
-    With `escalates` a source is asked only when those before it are finished, and only for the problems that they
-    leave without a correct trace; else every source is asked for every problem.
+    `tokens` is the most that a round's train samples may take together. `key` and `rounds` say which traces count as
+    distinct. With `escalates` a source samples only when those before it are finished, and only the problems that they
+    leave without a correct trace; else every source samples every problem.
     """
 
     rollout: Rollout
@@ -38,18 +35,22 @@ class Scheduler:
 
     @property
     def context(self) -> RunContext:
+        """The run's context, as the rollout has it."""
         return self.rollout.context
 
     def next(
         self, round_index: int, policy: Model, problems: Sequence[Problem], sources: Sequence[Source]
     ) -> list[Unit]:
-        """Return the units of the first wave that is not drawn yet, planning it if need be; none: all is drawn."""
+        """Return the units of the first wave that is not drawn yet; an empty list when the round is finished.
+
+        Existing plans are read. The first wave without one is planned and written.
+        """
         committed = self.context.ledger.units().keys()
         for wave in count():
             path = self.context.folder.plan(round_index, wave)
             if not path.exists():
                 tables = self._tables(round_index, wave, policy, problems, sources)
-                if wave > 0 and not any(table.num_rows for table in tables):
+                if wave > 0 and not any(table.num_rows for table in tables):  # an empty first plan is written
                     return []
                 write_plan(path, tables)
             units = read_plan(path)
@@ -82,6 +83,7 @@ class Scheduler:
                 seed=self.context.seed,
                 quarantines=self.context.quarantines,
             )
+            # The tokens of samples that are not drawn yet are unknown: each is counted with its limit.
             max_tokens = max(decoding.max_tokens for decoding in source.decodings)
             allotted_N = self.budget.allot(counts, tokens_left=tokens_left, max_tokens=max_tokens)
             begins = counts.samples_N
@@ -100,5 +102,5 @@ class Scheduler:
 
 
 def affordable(problems: Sequence[Problem], *, n: int, max_tokens: int, tokens_left: int | None) -> Sequence[Problem]:
-    """Return as many of the problems as can be asked `n` times with what is left."""
+    """Return as many of the first problems as can be sampled `n` times with the tokens that are left."""
     return problems if tokens_left is None else problems[: max(0, tokens_left) // (n * max_tokens)]

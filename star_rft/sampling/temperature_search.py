@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TemperatureSearch:
-    """What is tried: `target` is n*, the number of distinct correct traces that is enough for a problem."""
+    """The grid that is searched. `target` is n*, the number of distinct correct traces that is enough for a problem."""
 
     temperatures: tuple[float, ...]
     thresholds: tuple[float | None, ...]
@@ -30,8 +30,11 @@ class TemperatureSearch:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One pair and its score: the mean over problems of min(n'/n*, 1) n'/n, n' of the n kept traces being distinct
-    and correct."""
+    """A temperature, a threshold and their balance score.
+
+    The score is the mean over problems of min(n'/n*, 1) n'/n, where n traces reach the threshold and n' of them are
+    distinct and correct.
+    """
 
     temperature: float
     threshold: float | None
@@ -46,7 +49,7 @@ def scores(
     thresholds: Sequence[float | None],
     target: int,
 ) -> list[Trial]:
-    """Score every pair on the probes of a round; `temperature_of` goes by decode_id."""
+    """Score every pair on the round's samples of the split `probe`; `temperature_of` is by decode_id."""
     tried = []
     for decode_id, temperature in temperature_of.items():
         for threshold in thresholds:
@@ -70,6 +73,7 @@ def best(tried: Sequence[Trial]) -> Trial:
 
 
 def write(path: Path, tried: Sequence[Trial]) -> None:
+    """Write all trials and the best one, which `chosen` reads."""
     write_json(path, {"chosen": asdict(best(tried)), "tried": [asdict(t) for t in tried]})
 
 

@@ -1,4 +1,4 @@
-"""The rules for cut-off completions: the text that is judged, and the verdict `truncated`."""
+"""Verdicts of completions that hit the token limit: the text that is judged, and the reason `truncated`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def judged_text(text: str, finish_reason: str) -> str:
 
 
 def final_verdict(verdict: Verdict, finish_reason: str) -> Verdict:
-    """Call a cut-off completion `truncated` unless it had answered correctly before it ran on."""
+    """Return the verdict of a completion: `truncated` is the reason where it was cut off before a correct answer."""
     if finish_reason == "length" and verdict.status == "incorrect":
         return replace(verdict, reason="truncated")
     return verdict

@@ -25,18 +25,24 @@ from verifiers.rewards import Tally
 from verifiers.types import Verdict
 
 AHEAD = 8192  # completions that may wait for their verdicts before the sampler has to wait as well
-PATIENCE = 0.2  # seconds between two looks at whether the other thread still lives
-FAREWELL = 2.0  # seconds that a thread has to end when its work is given up
+PATIENCE = 0.2  # seconds between two checks whether the other thread has failed
+FAREWELL = 2.0  # seconds that the thread has to end when its work is given up
 
 
 class VerifierPool(Protocol):
-    def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]: ...
+    """Verifies completions in worker processes: `verifiers.Pool`."""
+
+    def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]:
+        """Yield the verdict of each (completion, reference), in order."""
+        ...
 
 
 class Store(Protocol):
-    """Where units are committed: a ledger, or the parts of one that another process will have count."""
+    """Where units are committed: a ledger, or parts of one whose manifest another process writes."""
 
-    def commit(self, unit: str, pairs: list[tuple[Sample, Verdict]], *, seconds: dict[str, float]) -> object: ...
+    def commit(self, unit: str, pairs: list[tuple[Sample, Verdict]], *, seconds: dict[str, float]) -> object:
+        """Store a whole unit, or nothing of it."""
+        ...
 
 
 @dataclass(slots=True)
@@ -50,9 +56,11 @@ class OpenUnit:
 
 
 class Writer:
-    """A thread that verifies and commits. Leaving the block waits for all of it, or gives it up when stopped.
+    """A thread that verifies and commits, as a context manager.
 
-    What goes wrong in the thread is raised in the one that hands over, at the next completion or in the end.
+    Leaving the block waits until everything is committed. After an exception whole units are still committed; after
+    KeyboardInterrupt and the like the rest is given up. An error of the thread is raised by the next `hand`, or at the
+    end of the block.
     """
 
     def __init__(self, pool: VerifierPool, store: Store, watched: SamplingProgress, note: Note) -> None:
@@ -92,7 +100,7 @@ class Writer:
         if error is None:
             self._finish()
         elif isinstance(error, Exception):
-            with suppress(Exception):  # the sampler's error is the one to tell; whole units are worth their verdicts
+            with suppress(Exception):  # the sampler's error is raised; units that are whole are committed all the same
                 self._finish()
         else:
             self._give_up()
@@ -103,7 +111,7 @@ class Writer:
             self._ending.result()
         except Exception:
             raise
-        except BaseException:  # stopped while it waits
+        except BaseException:  # KeyboardInterrupt while it waits
             self._give_up()
             raise
 
@@ -127,7 +135,7 @@ class Writer:
         while True:
             item = self._queue.get()
             if self._is_given_up:
-                raise _GivenUp  # and what waits for its verdict is cancelled
+                raise _GivenUp  # the pool then cancels what waits for its verdict
             if item is None:
                 return
             unit, completion = item
@@ -148,13 +156,14 @@ class Writer:
 
 
 class _GivenUp(Exception):
-    """Ends the thread's work where it stands; nobody asks for it."""
+    """Ends the thread's work; nothing catches it but the thread's Future, whose result is not read then."""
 
 
 # From a completion to a sample and its verdict
 
 
 def sample_of(completion: Completion, job: UnitJob) -> Sample:
+    """Return a completion as a row of the ledger."""
     request = completion.request
     return Sample(
         problem_id=request.problem_id,
@@ -176,18 +185,19 @@ def sample_of(completion: Completion, job: UnitJob) -> Sample:
 
 
 class CountedPool:
-    """A pool whose verdicts are counted as they pass, for the warning when too many are unknown."""
+    """A pool that counts its verdicts, for the warning when too many are unknown."""
 
     def __init__(self, pool: VerifierPool) -> None:
         self.pool = pool
         self.tally = Tally()
 
     def verify_iter(self, pairs: Iterator[tuple[str, Any]]) -> Iterator[Verdict]:
+        """Yield the pool's verdicts and count them in `tally`."""
         return self.tally.watch(self.pool.verify_iter(pairs))
 
 
 def verify_again(context: RunContext, pool: VerifierPool) -> dict[str, int]:
-    """Judge every sample of the ledger with the verifier as it is now; newer verdicts supersede older ones.
+    """Verify every sample of the ledger again; the new verdicts supersede the old ones.
 
     Returns how many verdicts changed, by "from -> to".
     """

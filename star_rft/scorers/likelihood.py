@@ -12,6 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.data import Prompter
 from star_rft.errors import RunFailure
 from star_rft.models import fingerprint, load, load_tokenizer
 from star_rft.models.ends import ends_of
@@ -19,7 +20,7 @@ from star_rft.models.limits import longest_sequence
 from star_rft.models.spec import ModelSpec
 from star_rft.models.tokens import continuation_ids, ended_text_ids, text_ids
 from star_rft.scorers.registry import ScorerContext, scorer
-from star_rft.training.dataset import ids_of
+from star_rft.training.dataset import SampleOrigin, example_of, row_of
 from star_rft.types import Problem, Scorer, Trace, digest
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def likelihood(
     return Likelihood(
         context.model,
         render=prompter.render,
-        ids=partial(ids_of, prompter=prompter, origin=context.origin) if is_same else None,
+        ids=partial(_trained_ids, prompter=prompter, origin=context.origin) if is_same else None,
         is_chat=prompter.is_chat,
         reference=reference,
         per_token=per_token,
@@ -62,6 +63,11 @@ def likelihood(
         batch_tokens=batch_tokens,
         trust_remote_code=trust,
     )
+
+
+def _trained_ids(trace: Trace, *, prompter: Prompter, origin: SampleOrigin) -> Row:
+    example = example_of(row_of(trace, origin), prompter=prompter, stops=origin.stops)
+    return example.prompt_ids, example.completion_ids
 
 
 class Likelihood:

@@ -15,7 +15,6 @@ from star_rft.types import Example, FinishReason, Preference, Problem, Trace, di
 
 if TYPE_CHECKING:
     import duckdb
-if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _OF_SAMPLE = "s.text, s.token_ids, s.model, s.finish_reason, s.ids_are_sampled, s.hinted, s.prompt_sha"
@@ -67,6 +66,10 @@ class SampleOrigin:
     stops: Stops | None = None
     foreign: Sequence[str] = ()
     is_one_prompt: bool = False
+
+    def own_ids(self, model: str, token_ids: Sequence[int], is_sampled: bool) -> Sequence[int] | None:
+        """Return the ids of a sample where they are this model's own; None where its text alone counts."""
+        return token_ids if is_sampled and model not in self.foreign else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ def _trace(found: Mapping[str, Any], problem: Problem, origin: SampleOrigin, wei
         "trace",
         problem,
         found["text"],
-        found["token_ids"] if is_own and found["ids_are_sampled"] else None,
+        origin.own_ids(found["model"], found["token_ids"], found["ids_are_sampled"]),
         found["sample_id"],
         weight,
         found["finish_reason"],
@@ -188,7 +191,11 @@ def _trace(found: Mapping[str, Any], problem: Problem, origin: SampleOrigin, wei
 
 
 def example_of(row: Row, *, prompter: PrompterLike, stops: Stops | None) -> Example:
-    """Raises RunFailure where the prompt is no longer the one that the trace was sampled with."""
+    """Return the tokens of a row.
+
+    Raises:
+        RunFailure: The prompt is no longer the one that the trace was sampled with.
+    """
     text = prompter.render(row.problem)
     if row.prompt_sha not in (None, digest(text)):
         raise RunFailure(
@@ -204,17 +211,11 @@ def completion_of(row: Row, prompter: PrompterLike, stops: Stops | None) -> tupl
     return prompter.completion_ids(row.text, row.token_ids, finish_reason=row.finish_reason, stops=stops)
 
 
-def ids_of(trace: Trace, *, prompter: PrompterLike, origin: SampleOrigin) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the prompt and the completion of a trace as it would be trained on."""
+def row_of(trace: Trace, origin: SampleOrigin) -> Row:
+    """Return the row that a trace is trained on as, whichever prompt it was sampled with."""
     sample = trace.sample
-    is_own = sample.ids_are_sampled and sample.model not in origin.foreign
-    completion = prompter.completion_ids(
-        sample.text,
-        sample.token_ids if is_own else None,
-        finish_reason=sample.finish_reason,
-        stops=origin.stops,
-    )
-    return prompter.prompt_ids(prompter.render(trace.problem)), completion
+    ids = origin.own_ids(sample.model, sample.token_ids, sample.ids_are_sampled)
+    return Row("trace", trace.problem, sample.text, ids, finish_reason=sample.finish_reason)
 
 
 def _draw(ids: Sequence[str], count: int, *key: object) -> list[str]:

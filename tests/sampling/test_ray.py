@@ -141,3 +141,19 @@ def test_too_many_unknown_verdicts_are_told_as_in_one_process(tmp_path: Path) ->
     )  # Ray warns of itself, which tests take for an error
     assert "of 50 verdicts (100.0%) are unknown (fault 50)" in errors
     assert "core_worker" not in errors
+
+
+def test_nodes_run_an_engine_of_ones_own(cluster: Any, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        address=cluster.address,
+        rounds=0,
+        sample=UNITS | {"backend": "ray", "engine_options": {"texts": [" The answer is 1."]}},
+        ray={"address": cluster.address, "actors": 1, "engine": "tests.engines.test_registry:script"},
+    )
+    process = started(config)
+    _, told = process.communicate()
+    assert process.returncode == 0, told
+    query = "select distinct text, backend, backend_version from samples join decodings using (decode_id)"
+    rows = Ledger(tmp_path / "run").connect().sql(query).fetchall()
+    assert rows == [(" The answer is 1.", "tests.engines.test_registry:script", "7")]

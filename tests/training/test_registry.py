@@ -83,9 +83,9 @@ def undecorated(pairs: CompletionPairs, *, margin: float = 1.0) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("dpoo", r"unknown objective 'dpoo' \(did you mean 'dpo'\?\); valid: dpo, .*rrhf, rso, or 'pkg.module:function'"),
+        ("dpoo", r"unknown objective 'dpoo' \(did you mean 'dpo'\?\); valid: dpo, .*rrhf, rso, or 'pkg.module:"),
         ({"dpo": {"gamma": 1.0}}, r"objective 'dpo' has no option 'gamma'; valid options: beta=0.1"),
-        ({"dpo": {"beta": -1.0}}, r"option 'beta' of objective 'dpo': -1.0 is not valid: input should be greater than 0"),
+        ({"dpo": {"beta": -1.0}}, r"option 'beta' of objective 'dpo': -1.0 is not valid"),
         ({"dpo": {}, "rso": {}}, r"is none; write a name, or \{name: \{option: value\}\}"),
         ({f"{__name__}:ipo": {}}, r"needs the option 'tau'"),
     ],

@@ -39,7 +39,7 @@ class Prefill:
 
 @dataclass(slots=True)
 class Row:
-    """A completion in the making."""
+    """A completion that is being drawn: its tokens so far, and one uniform number for each token it may have."""
 
     request: Request
     prefix: Prefix
@@ -50,23 +50,24 @@ class Row:
 
     @property
     def next_input(self) -> int:
+        """The token that the next forward is fed for this row: the last one of its prompt or its completion."""
         return self.token_ids[-1] if self.token_ids else self.last_prompt_token
 
 
 @lru_cache
 def _arguments(kind: type[torch.nn.Module]) -> frozenset[str]:
-    """Return the names of a forward's arguments; reading them takes a while, and every step asks."""
+    """Return the names of a forward's arguments; cached, because reading a signature is slow and every step does it."""
     return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def takes(model: torch.nn.Module, argument: str) -> bool:
-    """Say whether the forward of a model has an argument of this name."""
-    kind: Any = type(model)  # a class can be hashed, which mypy does not see of this one
+    """Whether the forward of a model has an argument of this name."""
+    kind: Any = type(model)  # mypy does not know that a class of modules is hashable
     return argument in _arguments(kind)
 
 
 def cache_argument(model: torch.nn.Module) -> str:
-    """Return what a model calls its cache: in newer versions of transformers `cache`, else `past_key_values`."""
+    """Return the name of the forward's cache argument: `cache` in newer transformers, else `past_key_values`."""
     return "cache" if takes(model, "cache") else "past_key_values"
 
 
@@ -139,7 +140,7 @@ class Batch:
         self._rows[slot] = None
 
     def _drop_prefixes(self) -> None:
-        """Give the slots of prefixes without users to the last ones, so that no step reads what is gone."""
+        """Move the last prefixes into the slots of those without users: a step reads slots 0 to P-1, all in use."""
         for slot in reversed(range(len(self._prefixes))):
             if self._prefixes[slot].users == 0:
                 last = self._prefixes.pop()
@@ -167,13 +168,13 @@ class Batch:
             self._rows[slot] = Row(request, prefilled.prefix, prompt.ids[-1], numbers)
 
     def _next_prompts(self) -> list[Prompt]:
-        """Take as many prompts as one prefill holds. They come longest first: the first is the width."""
+        """Take as many prompts as one prefill holds. They are queued longest first, so the first one is the width."""
         width = len(self._todo[0].ids)
         count = min(max(PREFILL_TOKENS // width, 1), len(self._todo))
         return [self._todo.popleft() for _ in range(count)]
 
     def _compact(self) -> None:
-        """Move rows from the end into free slots, so that the batch shrinks when nothing waits."""
+        """Move rows from the end into free slots, so that rows are slots 0 to N-1 and the batch shrinks at the end."""
         slot = 0
         while slot < len(self._rows):
             if self._rows[slot] is not None:
@@ -185,7 +186,10 @@ class Batch:
                 self._rows[slot] = last
 
     def _decode(self, rows: Sequence[Row]) -> None:
-        """Append a token to every row."""
+        """Append a token to every row.
+
+        Row i uses the uniform number of its own position, so a token does not depend on what else is in the batch.
+        """
         logits_N_V = next_logits(
             self._model,
             self._cache,

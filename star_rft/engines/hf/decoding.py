@@ -10,11 +10,15 @@ import numpy as np
 import torch
 
 BLOCK = 256
-NUCLEUS_TRIES = (64, 1024)  # sorting only this many of the largest nearly always covers top-p, and is quick
+NUCLEUS_TRIES = (64, 1024)  # the largest so many tokens nearly always hold the mass top_p; sorting all is slow
 
 
 def uniforms(seed: int, count: int) -> list[float]:
-    """Return `count` numbers in [0, 1) that depend only on the 64-bit seed (Philox)."""
+    """Return `count` numbers in [0, 1) that depend only on the 64-bit seed.
+
+    Philox is a counter-based generator (Salmon et al. 2011): number i is a function of the seed and i, so a request's
+    random numbers are the same in any batch, on any machine.
+    """
     numbers: list[float] = np.random.Generator(np.random.Philox(key=seed)).random(count).tolist()
     return numbers
 
@@ -52,13 +56,14 @@ def keep_top_p(weight_N_V: torch.Tensor, top_p: float) -> torch.Tensor:
         return weight_N_V
     vocabulary = weight_N_V.shape[-1]
     target_N_1 = weight_N_V.sum(dim=-1, keepdim=True) * top_p
-    # On a GPU asking whether a try was enough would wait for the device, and a whole sort is quick.
+    # On a GPU the comparison after each try would make the host wait for the device, and sorting everything is fast.
     tries = () if weight_N_V.is_cuda else tuple(size for size in NUCLEUS_TRIES if size < vocabulary)
     for size in (*tries, vocabulary):
         largest_N_S, index_N_S = weight_N_V.topk(size, dim=-1)
         mass_N_S = largest_N_S.cumsum(dim=-1)
         if size == vocabulary or bool((mass_N_S[:, -1:] >= target_N_1).all()):
             break
+    # Kept: tokens before which less than the target has come; the largest always, also where the target rounds to 0.
     is_kept_N_S = mass_N_S - largest_N_S < target_N_1
     is_kept_N_S[:, 0] = True
     return torch.zeros_like(weight_N_V).scatter_(1, index_N_S, largest_N_S * is_kept_N_S)
@@ -67,8 +72,9 @@ def keep_top_p(weight_N_V: torch.Tensor, top_p: float) -> torch.Tensor:
 def inverse_cdf(weight_N_V: torch.Tensor, uniform_N: torch.Tensor) -> torch.Tensor:
     """Return the first token whose cumulative share of the weights exceeds the uniform number.
 
-    Two levels, blocks and then tokens of one block, so that only the sums see the whole vocabulary. A token
-    of weight 0 is never returned, whatever the rounding: past the end, the last one with weight is.
+    It is found in two levels, first the block and then the token in it, so that only the sums of blocks read the whole
+    vocabulary. Sums are in float64. A token of weight 0 is never returned: where rounding puts the number beyond the
+    last sum, the last token with weight is.
     """
     count, vocabulary = weight_N_V.shape
     padding = -vocabulary % BLOCK

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
-FIRST_POSITIONS = 32  # room for suffixes at first; doubled whenever it is full
+FIRST_POSITIONS = 32  # suffix positions allocated at first; doubled when they are full
 
 
 @dataclass(slots=True)
 class Prefix:
-    """A prompt in the cache, without its last token. `users` are its requests that wait or run."""
+    """A prompt in the cache, without its last token. `users` counts its requests that wait or are decoded."""
 
     slot: int
     length: int
@@ -43,18 +43,24 @@ class SlotWrite:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Where one step reads and writes: row n writes suffix position `positions_N[n]`."""
+    """Where one step reads and writes: row n writes suffix position `positions_N[n]`.
+
+    Rows that share a prefix are gathered in a grid of P prefixes by M rows, M being the most rows of a prefix, so that
+    one batched product reads each prefix once for all of them. Places of the grid without a row hold zeros.
+    """
 
     rows_N: torch.Tensor
     positions_N: torch.Tensor
     lengths_N: torch.Tensor  # of the rows' prefixes
-    grid_N: torch.Tensor  # the place of each row in a table of P prefixes by M rows
+    grid_N: torch.Tensor  # of each row, its place in the flattened grid: prefix slot * M + index among its rows
     prefixes: int
     members: int
     prefix_width: int
     suffix_width: int
-    masks: list[torch.Tensor] = field(default_factory=list)  # what the step's layers are given
-    layers: dict[int, SlotLayer] = field(default_factory=dict)  # by the id of the keys that they returned
+    # Filled during the step: the masks made for it, and the layer that returned the keys of an id. Attention takes the
+    # layer from there, and so refuses a model that passes other masks or changed keys.
+    masks: list[torch.Tensor] = field(default_factory=list)
+    layers: dict[int, SlotLayer] = field(default_factory=dict)
 
     def to_grid(self, rows_N_H_G_X: torch.Tensor) -> torch.Tensor:
         """Gather the rows of each prefix, so that one product serves them all: grid_P_H_(M*G)_X."""
@@ -72,7 +78,8 @@ class Aim:
         return grid.reshape(self.prefixes * self.members, heads, group, width)[self.grid_N]
 
 
-AIM: ContextVar[Aim | None] = ContextVar("AIM", default=None)  # of the step that is under way
+# Of the step that is being computed: transformers passes no such argument through to attention and masks.
+AIM: ContextVar[Aim | None] = ContextVar("AIM", default=None)
 
 
 class SlotCache(Cache):
@@ -81,14 +88,14 @@ class SlotCache(Cache):
     def __init__(self, like: DynamicCache, *, rows: int, longest_prefix: int) -> None:
         """Allocate for `rows` rows, with the heads and dimensions that `like` holds."""
         self.slots = [SlotLayer(layer, rows, longest_prefix) for layer in like.layers]
-        self.pretended_length: int | None = None  # what a model is told instead of the true length, by the probe
+        self.pretended_length: int | None = None  # what `get_seq_length` returns instead, in a check of `support.py`
         super().__init__(layers=[*self.slots])
 
     @contextmanager
     def aim(self, rows: Sequence[SlotWrite]) -> Iterator[None]:
-        """Let row n write its next position in the forward inside of this context: attention and masks find it."""
+        """Set where the forward inside this context writes: row n at its next position. Attention and masks read it."""
         members: Counter[int] = Counter()
-        place = []  # the how-manieth row of its prefix a row is
+        place = []  # of each row, its index among the rows of its prefix
         for row in rows:
             place.append(members[row.prefix.slot])
             members[row.prefix.slot] += 1
@@ -116,8 +123,8 @@ class SlotCache(Cache):
         finally:
             AIM.reset(token)
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the length of the longest prefix with the longest suffix: rows differ, and one number is asked for."""
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
+        """Return the longest prefix plus the longest suffix: rows differ, and transformers takes one number."""
         return self.slots[0].get_seq_length() if self.pretended_length is None else self.pretended_length
 
     def admit(self, prefix: Prefix, prompts: DynamicCache, row: int) -> None:
@@ -161,12 +168,14 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.is_initialized = True
 
     def aim(self, aim: Aim) -> None:
+        """Set where the next `update` writes, and make room for it."""
         self.aimed = aim
         while aim.suffix_width > self.suffix_keys_B_H_D_T.shape[3]:
             self.suffix_keys_B_H_D_T = _doubled(self.suffix_keys_B_H_D_T, dim=3)
             self.suffix_values_B_H_T_D = _doubled(self.suffix_values_B_H_T_D, dim=2)
 
     def admit(self, prefix: Prefix, keys_H_T_D: torch.Tensor, values_H_T_D: torch.Tensor) -> None:
+        """Copy a prompt's keys and values into its slot; what they hold beyond `prefix.length` is padding."""
         while prefix.slot >= len(self.prefix_keys_P_H_D_T):
             self.prefix_keys_P_H_D_T = _doubled(self.prefix_keys_P_H_D_T, dim=0)
             self.prefix_values_P_H_T_D = _doubled(self.prefix_values_P_H_T_D, dim=0)
@@ -175,7 +184,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.prefix_values_P_H_T_D[prefix.slot, :, :length] = values_H_T_D[:, :length]
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write one new position a row; return the suffixes, keys_N_H_T_D and values_N_H_T_D."""
         assert self.aimed is not None
@@ -188,16 +197,19 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return keys_N_H_T_D, self.suffix_values_B_H_T_D[: len(rows_N), :, :width]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing is lazy here."""
+        """Do nothing: all tensors are allocated in the constructor."""
 
-    # What a model may ask while it prepares a step; it is given positions and mask, so nothing depends on it.
+    # Models read these while they prepare a step. Positions and masks are given to them, so no result depends on it.
     def get_seq_length(self) -> int:
+        """Return the longest sequence before the current step."""
         return 0 if self.aimed is None else self.aimed.prefix_width + self.aimed.suffix_width - 1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return the number of keys and the first one's position, as transformers sizes a mask by."""
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
+        """Return -1: no limit of the cache's own."""
         return -1
 
 

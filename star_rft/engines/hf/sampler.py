@@ -1,14 +1,13 @@
 """The hf sampler: continuous batching on transformers with one prefill a prompt.
 
 It calls only the public `forward` of a causal language model, through transformers' attention interface (`batch.py`
-holds the loop, `decoding.py` draws a token). A probe at the start (`probe.py`) compares that with a plain forward, so a
-model for which it does not hold is refused instead of sampled wrongly. Nothing of the checkpoint's generation_config is
-used but its end-of-sequence ids.
+holds the loop, `decoding.py` draws a token). `support.py` compares that with a plain forward when a model is loaded, so
+that a model which it would sample wrongly is refused. Of the checkpoint's generation_config only the end-of-sequence
+ids are used.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import transformers
 from transformers.cache_utils import DynamicCache
 
 from star_rft.engines.hf.batch import PREFILL_TOKENS, Batch, Row
-from star_rft.engines.hf.probe import free_bytes, prove_slots, require_decodable
-from star_rft.engines.stopping import Endings
+from star_rft.engines.hf.support import free_bytes, require_decodable, verify_decoding
+from star_rft.engines.stopping import StopDetector
 from star_rft.engines.tokenize import Prompt, tokenized
 from star_rft.errors import UserError
 from star_rft.models import load, read_config
@@ -35,7 +34,8 @@ LOGIT_COPIES = 4  # fp32 copies of a row's logits that live at once while a toke
 class HFSampler:
     """Draws completions from a causal language model of transformers.
 
-    Equal requests, batch size and thread count give bit-equal completions.
+    Equal requests, batch size and thread count give bit-equal completions. Raises ModelError for a model that it would
+    not sample exactly.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class HFSampler:
         self.version: str = transformers.__version__
         self.batch_size = batch_size
         self._ends = ends_by(tokenizer, model.generation_config)
-        proofline = prove_slots(model)
-        self._shapes, self._longest = proofline.shapes, proofline.longest
+        verified = verify_decoding(model)
+        self._shapes, self._longest = verified.shapes, verified.longest
         self._token_bytes = _bytes_per_token(self._shapes)
 
     def sample(
@@ -71,13 +71,13 @@ class HFSampler:
         if self.model is None:
             raise RuntimeError("this sampler was closed")
         prompts = self._tokenize(requests, decoding)
-        endings = Endings(self.tokenizer, self._ends, decoding)
+        stops = StopDetector(self.tokenizer, self._ends, decoding)
         if not prompts:
             return iter(())
         rows = batch_size or self.batch_size_for(len(prompts[0].ids), decoding)
         slots = min(rows, len(requests))
         batch = Batch(self.model, prompts, decoding, like=self._shapes, slots=slots)
-        return self._completions(batch, decoding, endings)
+        return self._completions(batch, decoding, stops)
 
     def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
         """Return how many rows `sample` keeps in the batch: by free memory unless `batch_size` was given.
@@ -102,9 +102,8 @@ class HFSampler:
 
     def _tokenize(self, requests: Sequence[Request], decoding: Decoding) -> list[Prompt]:
         """Gather the requests by prompt, longest prompt first: neighbours then need little padding."""
-        longest, why = self._longest.tokens, self._longest.why
-        limit = sys.maxsize if longest is None else longest
-        prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=f"the model ({why})")
+        limit, whose = self._longest.tokens, f"the model ({self._longest.why})"
+        prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=whose)
         rows = self.model.get_input_embeddings().weight.shape[0]
         for prompt in prompts:
             if (highest := max(prompt.ids)) >= rows:
@@ -114,17 +113,17 @@ class HFSampler:
                 )
         return sorted(prompts, key=lambda prompt: -len(prompt.ids))  # stable, hence deterministic
 
-    def _completions(self, batch: Batch, decoding: Decoding, endings: Endings) -> Iterator[Completion]:
+    def _completions(self, batch: Batch, decoding: Decoding, stops: StopDetector) -> Iterator[Completion]:
         while rows := batch.step():
             finished = []
             for slot, row in enumerate(rows):
-                if endings.ended(row.token_ids) or len(row.token_ids) == decoding.max_tokens:
+                if stops.ended(row.token_ids) or len(row.token_ids) == decoding.max_tokens:
                     batch.leave(slot)
-                    finished.append(self._completion(row, endings))
+                    finished.append(self._completion(row, stops))
             yield from finished
 
-    def _completion(self, row: Row, endings: Endings) -> Completion:
-        text, reason = endings.text(row.token_ids)
+    def _completion(self, row: Row, stops: StopDetector) -> Completion:
+        text, reason = stops.text(row.token_ids)
         return Completion(row.request, text, tuple(row.token_ids), reason, row.logprob)
 
 

@@ -1,7 +1,7 @@
 """Attention and masks over a cache of slots, registered with transformers under the name `ATTENTION`.
 
-A mask is computed from the mask function that transformers itself makes for a layer (causal, sliding window, chunked),
-at the true positions of the row's keys: nothing here knows windows. Keys are never dropped, they are hidden.
+A mask is computed by the mask function that transformers itself makes for a layer (causal, sliding window, chunked), at
+the true positions of a row's keys: nothing here knows windows. Keys outside a window stay in the cache and are masked.
 
 Axes: N active rows, H key/value heads, G query heads a key/value head, T positions of keys, Q positions of queries,
 D head dimension.
@@ -22,7 +22,7 @@ from star_rft.models import ModelError
 
 ATTENTION = "star_rft_slots"
 QUERY_BLOCK = 512  # queries whose scores are in memory at once while a prompt is prefilled
-# Arguments that change nothing here: the mask has the window, and the cache the positions; nothing is dropped out.
+# Arguments that change nothing here: the window is in the mask, positions are in the cache, and dropout is off.
 HARMLESS = frozenset({"dropout", "is_causal", "sliding_window", "position_ids", "use_cache"})
 
 
@@ -37,13 +37,16 @@ def slot_attention(
     s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one new token a row over its prefix and its suffix; outside of a step, of a whole prompt.
+    """Attention of one new token a row over its prefix and its suffix; without an `AIM`, of whole prompts.
 
-    `softcap` and the sinks `s_aux` (one logit a query head that takes weight and has no value) are those of
-    transformers' eager attention. ModelError names an argument that is not computed here.
+    In a step `query` is N, H*G, 1, D and `key`, `value` are the suffixes, N, H, T, D. `softcap` and the sinks `s_aux`
+    (one logit a query head that takes weight and has no value) are those of transformers' eager attention.
 
-    sdpa with a mask copies every key and value G times first, which on a CPU costs several times the
-    attention itself. Here the query heads of a group, and the rows of a prefix, are rows of one product.
+    sdpa with a mask first copies every key and value G times, which on a CPU costs several times the attention itself.
+    Here the query heads of a group, and the rows of a prefix, are rows of one product.
+
+    Raises:
+        ModelError: An argument that is not computed here, or keys or a mask that are not those of the step.
     """
     _require_known(module, kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -66,10 +69,12 @@ def slot_attention(
     keys_P_H_D_T = layer.prefix_keys_P_H_D_T[: aim.prefixes, :, :, : aim.prefix_width]
     values_P_H_T_D = layer.prefix_values_P_H_T_D[: aim.prefixes, :, : aim.prefix_width]
 
+    # Scores over the prefix are computed in the grid (one product a prefix), over the suffix row by row. The softmax is
+    # over both together.
     prefix_scores_N_H_G_T = aim.from_grid(torch.matmul(aim.to_grid(query_N_H_G_D), keys_P_H_D_T))
     suffix_scores_N_H_G_T = torch.matmul(query_N_H_G_D, key.transpose(-1, -2))
     weights_N_H_G_T = _weights(
-        # Without a name here, so that the sum with the mask frees it.
+        # No variable holds this tensor, so that it is freed once the mask is added.
         torch.cat([prefix_scores_N_H_G_T, suffix_scores_N_H_G_T], dim=-1),
         attention_mask,
         softcap,
@@ -84,7 +89,7 @@ def slot_attention(
 def _weights(
     scores_N_H_G_T: torch.Tensor, mask: torch.Tensor, softcap: float | None, s_aux: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return the softmax of scaled scores, in fp32: the mask is. G may hold positions of queries too."""
+    """Return the softmax of scaled scores, in fp32 because the mask is. For prompts, axis G is G * Q."""
     if softcap is not None:
         scores_N_H_G_T = torch.tanh(scores_N_H_G_T / softcap) * softcap
     scores_N_H_G_T = scores_N_H_G_T + mask
@@ -105,7 +110,10 @@ def _whole(
     softcap: float | None,
     s_aux: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Return the attention of prompts over themselves, output_N_Q_(H*G)_D. Without a mask it is causal."""
+    """Return the attention of prompts over themselves, output_N_Q_(H*G)_D; causal where there is no mask.
+
+    Queries are taken in blocks, so that memory grows with QUERY_BLOCK times the width and not with its square.
+    """
     count, query_heads, width, dim = query.shape
     heads = key.shape[1]
     group = query_heads // heads
@@ -148,9 +156,11 @@ def _mask(aim: Aim, mask_function: Callable[..., Any]) -> torch.Tensor:
     device = aim.lengths_N.device
     prefix_T = torch.arange(aim.prefix_width, device=device)
     suffix_T = torch.arange(aim.suffix_width, device=device)
-    # A row has no key after its own token: with that the causal part of a mask is done.
+    # Prefixes are padded to the longest, suffixes end with the row's own token: so much is the causal mask.
     is_seen_N_T = torch.cat([prefix_T < aim.lengths_N[:, None], suffix_T <= aim.positions_N[:, None]], dim=1)
     if mask_function is not causal_mask_function:
+        # transformers' mask functions take (batch, head, query position, key position), broadcast: here N_1_1_1, a
+        # scalar, N_1_1_1 and N_1_1_T. Suffix position t of a row is position `lengths_N + t` of its sequence.
         keys_N_T = torch.cat([prefix_T.expand(len(aim.rows_N), -1), aim.lengths_N[:, None] + suffix_T], dim=1)
         queries_N = aim.lengths_N + aim.positions_N
         head = torch.zeros((), dtype=torch.long, device=device)

@@ -1,8 +1,8 @@
 """Client for a fleet of servers: limits, retries, load balancing and cancellation.
 
-    jobs --as many workers as all addresses take--> the freest address --answer--> read --> (index, result)
+    jobs --one worker a place at an address--> the freest address --answer--> read --> (index, result)
                  ^                                         |
-                 '------ again, elsewhere if possible <----'  a fault that another try may mend
+                 '------ again, elsewhere if possible <----'  a TransientError
 
 An event loop in a thread of its own does the work, so that the caller is an ordinary iterator.
 """
@@ -27,15 +27,28 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 T = TypeVar("T")
-LONGEST_CONNECT = 10.0  # seconds: who listens answers a handshake at once
-# Where no proxy of the environment can lead.
+LONGEST_CONNECT = 10.0  # seconds; a server that is there accepts a connection at once, however busy it is
+# Addresses for which the proxies of the environment are not used.
 LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 log = logging.getLogger("star_rft")
 
 
 @dataclass(slots=True, eq=False)
 class Address:
-    """A server: what is under way there, and how it has been doing. `absences` counts in a row, and not requests."""
+    """A server's address with its state.
+
+    Attributes:
+        url: Where it listens.
+        under_way: Requests that it has not answered yet.
+        absences: How many times in a row nobody was there; requests that fail at the same time count as one.
+        rests_until: Not used before this time of the event loop, in seconds.
+        away_since: When the last absence was noticed.
+        admitted_at: When it was last looked at by `admit`.
+        was_reached: It has answered at least once.
+        is_admitted: `admit` has accepted it.
+        refused_for: Why `admit` has not; it is then not used again.
+        problem: The last fault at this address.
+    """
 
     url: str
     under_way: int = 0
@@ -45,20 +58,30 @@ class Address:
     admitted_at: float = 0.0
     was_reached: bool = False
     is_admitted: bool = False
-    refused_for: str = ""  # what speaks against this server; it is then not asked again
-    problem: str = ""  # the last that went wrong here
+    refused_for: str = ""
+    problem: str = ""
 
 
 class Fleet:
-    """Asks the servers at `urls`, each with at most `concurrency` requests under way.
+    """Sends requests to the servers at `urls`, each with at most `concurrency` requests under way.
 
-    MENDABLE statuses, timeouts, lost connections and what `read` calls Passing are tried again up to `retries` times,
-    at another address where there is one, after `backoff`, twice that, ... seconds and up to `backoff` more, or after
-    what Retry-After says; then RunFailure is raised. An address where nobody listens rests likewise, and one request
-    finds out whether it is back. Nobody was ever reached, or any other refusal: UserError at once.
+    MENDABLE statuses, timeouts, lost connections and a TransientError of `read` are tried again up to `retries` times,
+    at another address where there is one, after `backoff`, twice that, ... seconds plus up to `backoff` at random, or
+    after what Retry-After says; then RunFailure is raised. An address where nobody listens is left alone for such times
+    too, and a single request then tests whether it is back. Where no address was ever reached, and for any other
+    refusal, UserError is raised at once.
 
-    `admit(address, client)` is awaited before an address is used, and again when its connections were lost; it returns
-    what speaks against it. `on_absence` is called when nobody listens and may raise. `advice` ends a RunFailure.
+    Args:
+        urls: Addresses of servers that share the requests.
+        key: Sent with every request.
+        concurrency: Requests under way at each address.
+        timeout: Seconds for one request.
+        retries: Further tries of a request.
+        backoff: Seconds before the first of them.
+        advice: The end of a RunFailure's text.
+        admit: `admit(address, client)` is awaited before an address is used, and again when its connections were lost.
+            It returns why the address cannot be used, or "".
+        on_absence: Called when nobody listens at an address; may raise.
     """
 
     def __init__(
@@ -136,7 +159,7 @@ class Fleet:
         return self._loop
 
     def _client(self) -> httpx.AsyncClient:
-        """Return one worker's connections: to look for a free one among those of all takes longer than a request."""
+        """Return a client for one worker: finding a free connection among those of all would take longer."""
         import httpx
 
         return httpx.AsyncClient(
@@ -158,7 +181,7 @@ class Fleet:
 
         async def work() -> None:
             async with self._client() as client:
-                for index in jobs:  # which the workers share
+                for index in jobs:  # one iterator for all workers
                     put((index, await self._one(client, path, index, body, read)))
 
         most = min(count, self._concurrency * len(self.addresses))
@@ -220,7 +243,7 @@ class Fleet:
 
     @asynccontextmanager
     async def _place(self, *, avoid: Address | None) -> AsyncIterator[Address]:
-        """Wait for a place at an address, the freest, and hold it; note how it goes there."""
+        """Wait for a place at the freest address and hold it; record a fault there."""
         address = await self._free(avoid)
         address.under_way += 1
         began = asyncio.get_running_loop().time()
@@ -241,7 +264,8 @@ class Fleet:
                 raise UserError("; ".join(f"{a.url} {a.refused_for}" for a in self.addresses))
             now = asyncio.get_running_loop().time()
             awake = [a for a in usable if a.rests_until <= now]
-            is_elsewhere = any(a is not avoid and not a.absences for a in awake)  # worth waiting for a place there
+            # A request that failed at `avoid` waits for a place elsewhere, where another address is known to answer.
+            is_elsewhere = any(a is not avoid and not a.absences for a in awake)
             free = [a for a in awake if a.under_way < self._room(a) and not (a is avoid and is_elsewhere)]
             if free:
                 return min(free, key=lambda a: a.under_way)
@@ -251,11 +275,11 @@ class Fleet:
                 await asyncio.wait_for(self._changed.wait(), min(ends, default=None))
 
     def _room(self, address: Address) -> int:
-        """One request finds out for all others whether a server is there and the right one."""
+        """Return how many requests an address may have: one until it is known to be there and the right one."""
         return self._concurrency if address.is_admitted and not address.absences else 1
 
     def _note(self, address: Address, fault: TransientError, began: float) -> None:
-        """Let an address rest that asked for it, or where nobody listens; give up when that is so of all of them."""
+        """Record a fault, and until when the address is left alone; raise where no address is left to be tried."""
         now = asyncio.get_running_loop().time()
         address.problem = str(fault)
         if fault.wait is not None:
@@ -284,7 +308,7 @@ class Fleet:
         return RunFailure(f"{what}, the last time with: {fault}{all_of_them}; {self._advice}")
 
     def _wait(self, state: RetryCallState) -> float:
-        """Return how long a request waits: what the server asked for, else ever longer and never all at once."""
+        """Return the seconds before the next try: what the server asked for, else twice the last, with jitter."""
         from tenacity import wait_exponential_jitter
 
         fault = state.outcome.exception() if state.outcome else None
@@ -294,7 +318,7 @@ class Fleet:
 
 
 async def reached(request: Awaitable[httpx.Response], address: Address, *, timeout: float) -> httpx.Response:
-    """Await a response, whatever its status, for `timeout` seconds in all; what else happens is a Passing fault."""
+    """Await a response, whatever its status. Raises TransientError after `timeout` seconds, or without a connection."""
     import httpx
 
     try:

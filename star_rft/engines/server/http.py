@@ -16,8 +16,10 @@ SHOWN = 200  # characters of a refusal
 
 
 class TransientError(Exception):
-    """A fault that another try may mend, in words. `is_away`: nobody took the request at all; `is_lost`: who took it
-    went away, and another may stand there now. `wait` is how many seconds the server asked to be left alone.
+    """A fault that another try may mend, in words.
+
+    `is_away`: no server accepted the connection; `is_lost`: the connection or the server behind a gateway was lost, so
+    that another server may answer there now. `wait` is how many seconds the server asked to wait before the next try.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ def problem_with(response: httpx.Response, key: Key) -> str:
 
 
 def shown(response: httpx.Response, key: Key) -> str:
+    """Return the beginning of a response's text in one line, without the key."""
     return " ".join(key.hidden_in(response.text).split())[:SHOWN]
 
 
@@ -43,7 +46,7 @@ def wait_asked(response: httpx.Response) -> float | None:
 
 
 def parsed(response: httpx.Response, key: Key) -> dict[str, Any]:
-    """Return the JSON object of an answer; one that breaks off, or is none, is a Passing fault."""
+    """Return the JSON object of an answer; one that breaks off, or is none, is a TransientError."""
     try:
         found = response.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Starts an inference server for one model, and ends it before training."""
+"""An inference server that star-rft starts for one model, and ends before training."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TAIL = 20  # lines of the log that an error shows
 LONGEST_END = 30.0  # seconds: the supervisor kills what has not ended before
 
 
-class OwnServer:
+class LocalServer:
     """Runs `command` with {model} and {port} filled in, in a session of its own, with its output in the file `log`.
 
-    It is ended with all that it started by `close`, and within a second when this process dies, however that happens.
+    `close` ends it with all processes that it started. If this process dies in any way, that happens within a second.
     """
 
     def __init__(self, command: str, model: Model, *, log: Path, key: Key) -> None:
@@ -49,7 +49,11 @@ class OwnServer:
         )
 
     def wait(self, answers: Callable[[str], bool], *, timeout: float) -> None:
-        """Return when `answers(url)` is true; RunFailure with the end of the log when it ends or takes too long."""
+        """Wait until `answers(url)` is true.
+
+        Raises:
+            RunFailure: The server has ended, or `timeout` seconds are over; with the end of its log.
+        """
         end = time.monotonic() + timeout
         while not answers(self.url):
             self.require_alive()
@@ -65,6 +69,7 @@ class OwnServer:
             raise RunFailure(f"the server of server.start ended with status {status}{self._tail()}")
 
     def close(self) -> None:
+        """End the server and its children; returns when they are gone."""
         if self._supervisor.poll() is None:
             self._supervisor.terminate()
             try:
@@ -79,7 +84,7 @@ class OwnServer:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port

@@ -1,8 +1,8 @@
 """Differences between OpenAI-compatible servers: their parameters and their answers.
 
 Read in the sources of vLLM 0.32, SGLang 0.5 and llama.cpp (tools/server) of 2026; vLLM's is tested against a real one.
-A server names itself in `owned_by` of its list of models; one that is not known here is asked in the protocol's own
-words: text goes there and text comes back.
+A server names its kind in `owned_by` of its list of models. One of an unknown kind gets the parameters that all kinds
+share: prompts are sent as text, and completions come back as text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from star_rft.engines.server.http import TransientError
-from star_rft.engines.stopping import Endings
+from star_rft.engines.stopping import StopDetector
 from star_rft.errors import UserError
 from star_rft.types import Decoding, FinishReason
 
@@ -24,13 +24,15 @@ TOKEN_ID = "token_id:"  # how vLLM writes tokens with return_tokens_as_token_ids
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one kind of server is asked.
+    """The parameters of one kind of server.
 
-    `takes_ids`: prompts go there as tokens, so that they are ours. `seed_bits` is what it takes of a seed. `always` is
-    sent with every request, above all to switch off sampling defaults of the server and of the checkpoint;
-    `no_top_k` is its word for all tokens, None where it has no such setting; `takes_stop_ids`: tokens that end a
-    completion can be named. `logprobs_are_raw`: at temperature 1
-    whatever the temperature.
+    Attributes:
+        takes_ids: Prompts are sent as token ids, so that the server's tokenizer does not matter.
+        seed_bits: How many bits of a seed it takes.
+        no_top_k: Its value of `top_k` for all tokens; None where it has no such parameter.
+        takes_stop_ids: Requests can name tokens that end a completion.
+        always: Sent with every request, above all to switch off sampling defaults of the server and the checkpoint.
+        logprobs_are_raw: Its log-probabilities are those at temperature 1, whatever the request's temperature.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Dialect:
     logprobs_are_raw: bool = True
 
     def body(
-        self, name: str, text: str, ids: Sequence[int], seed: int, decoding: Decoding, endings: Endings
+        self, name: str, text: str, ids: Sequence[int], seed: int, decoding: Decoding, stops: StopDetector
     ) -> dict[str, Any]:
         """Return the request for one completion by the model that the server calls `name`."""
         if decoding.stop_token_ids and not self.takes_stop_ids:
@@ -67,14 +69,15 @@ class Dialect:
         }
         # Where ids can be named, a stop string that is a special token is one of them: no text would show it.
         if self.takes_stop_ids:
-            body["stop_token_ids"] = sorted(endings.ids)
-        if stop := endings.strings if self.takes_stop_ids else decoding.stop:
+            body["stop_token_ids"] = sorted(stops.ids)
+        if stop := stops.strings if self.takes_stop_ids else decoding.stop:
             body["stop"] = list(stop)
         if self.no_top_k is not None:
             body["top_k"] = decoding.top_k or self.no_top_k
         return body
 
     def has_raw_logprobs(self, temperature: float) -> bool:
+        """Whether log-probabilities of samples at this temperature are those at temperature 1."""
         return self.logprobs_are_raw or temperature in (0.0, 1.0)
 
 
@@ -95,7 +98,7 @@ DIALECTS: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A completion as a server gave it. `token_ids` None: it gave none, or not all; `logprob` likewise."""
+    """A completion as a server gave it; `token_ids` and `logprob` are None where it gave none, or not all."""
 
     text: str
     finish_reason: FinishReason
@@ -105,7 +108,7 @@ class Answer:
 
 
 def answer(found: Mapping[str, Any]) -> Answer:
-    """Read the one completion of an answer; what is missing or malformed is a Passing fault."""
+    """Read the one completion of an answer; what is missing or malformed is a TransientError."""
     choices = found.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         count = len(choices) if isinstance(choices, list) else "no"

@@ -1,13 +1,12 @@
 """The sampler on OpenAI-compatible servers: vLLM serve, SGLang, llama.cpp's server and others.
 
-Tokens, end of sequence and stop strings mean what they mean with the hf backend: a server's tokens are decoded here.
-Where it gives none, its text is tokenized, and there is no log-probability. A request is drawn again by whichever
-server is there, so equal requests give equal completions only as far as the servers themselves promise it.
+Tokens, end of sequence and stop strings mean what they mean with the hf engine: a server's tokens are decoded here.
+Where it gives none, its text is tokenised, and there is no log-probability. Any of the servers may draw a request, so
+equal requests give equal completions only as far as the servers themselves promise it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,9 +15,9 @@ from star_rft import models
 from star_rft.addresses import key_from
 from star_rft.engines.server.client import Address, Fleet, reached
 from star_rft.engines.server.http import MENDABLE, TransientError, parsed, problem_with, wait_asked
-from star_rft.engines.server.launch import OwnServer
+from star_rft.engines.server.launch import LocalServer
 from star_rft.engines.server.protocols import DIALECTS, VERSION, Answer, Dialect, answer
-from star_rft.engines.stopping import Endings
+from star_rft.engines.stopping import StopDetector
 from star_rft.engines.tokenize import tokenized
 from star_rft.errors import UserError
 from star_rft.models.ends import ends_of
@@ -35,9 +34,10 @@ ADVICE = "what was sampled so far is kept, and the same command goes on from the
 class ServerSampler:
     """Draws completions of `model` from the servers at `urls`, or from one that the command `start` starts.
 
-    Nothing is contacted or started before the first completion is asked for. An address is used when its list of
-    models holds this one: under its path or hub name, or under one of `names`; and it is looked at again when it was
-    away. A server of our own ends with `close`. The other arguments are those of `Fleet` and of `ServerConfig`.
+    Nothing is contacted or started before the first completion is drawn. An address is used if its list of models holds
+    this one, under its path, its hub name, or one of `names`; that is checked again after its connections were lost. A
+    server that was started here ends with `close`. `key_variable` names the environment variable that holds the key;
+    the other arguments are those of `Fleet` and of the config's section `server`.
     """
 
     def __init__(
@@ -72,14 +72,18 @@ class ServerSampler:
         spec = models.ModelSpec(model, trust_remote_code=trust_remote_code)
         self._tokenizer = models.load_tokenizer(spec)
         self._ends = ends_of(spec, self._tokenizer)
-        self._limit = _longest_sequence(spec)
-        self._own: OwnServer | None = None
+        self._limit = models.longest_sequence(models.read_config(spec)).tokens  # None: the model states none
+        self._started: LocalServer | None = None
         self._fleet: Fleet | None = None
         self._served: dict[Address, tuple[str, Dialect]] = {}  # what it calls our model, and how it is asked
         self._is_closed = False
 
     def sample(
-        self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
+        self,
+        requests: Sequence[Request],
+        *,
+        decoding: Decoding,
+        batch_size: int | None = None,  # noqa: ARG002
     ) -> Iterator[Completion]:
         """Yield exactly one completion a request, as they finish. A faulty request raises UserError now.
 
@@ -87,32 +91,32 @@ class ServerSampler:
         """
         if self._is_closed:
             raise RuntimeError("this sampler was closed")
-        endings = Endings(self._tokenizer, self._ends, decoding)
+        stops = StopDetector(self._tokenizer, self._ends, decoding)
         prompts = tokenized(requests, self._tokenizer, decoding=decoding, limit=self._limit, whose="the model")
         asked = [(request, prompt.ids) for prompt in prompts for request in prompt.requests]
-        return self._completions(asked, decoding, endings)
+        return self._completions(asked, decoding, stops)
 
-    def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
-        """Return 0: an engine that batches by itself."""
+    def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:  # noqa: ARG002
+        """Return 0: servers batch by themselves."""
         return 0
 
     def close(self) -> None:
-        """End what is under way, and the server that was started here; the sampler cannot be used afterwards."""
+        """Cancel what is under way and end the server that was started here; the sampler cannot be used afterwards."""
         self._is_closed = True
         if self._fleet is not None:
             self._fleet.close()
             self._fleet = None
-        if self._own is not None:
-            self._own.close()
-            self._own = None
+        if self._started is not None:
+            self._started.close()
+            self._started = None
 
     def _completions(
-        self, asked: Sequence[tuple[Request, tuple[int, ...]]], decoding: Decoding, endings: Endings
+        self, asked: Sequence[tuple[Request, tuple[int, ...]]], decoding: Decoding, stops: StopDetector
     ) -> Iterator[Completion]:
         def body(index: int, address: Address) -> dict[str, Any]:
             name, dialect = self._served[address]
             request, ids = asked[index]
-            return dialect.body(name, request.prompt, ids, request.seed, decoding, endings)
+            return dialect.body(name, request.prompt, ids, request.seed, decoding, stops)
 
         def read(_: int, address: Address, response: httpx.Response) -> tuple[Answer, str, Dialect]:
             return answer(parsed(response, self._key)), address.url, self._served[address][1]
@@ -120,25 +124,25 @@ class ServerSampler:
         if not asked:
             return
         for index, (found, url, dialect) in self._ready().ask(COMPLETIONS, len(asked), body, read):
-            yield self._completion(asked[index][0], found, url, dialect, decoding, endings)
+            yield self._completion(asked[index][0], found, url, dialect, decoding, stops)
 
     def _ready(self) -> Fleet:
-        """Return the servers, of which one of our own is started now and waited for."""
+        """Return the fleet of servers; at the first call the command is started, and its server waited for."""
         if self._is_closed:
             raise RuntimeError("this sampler was closed")
         if self._fleet is None:
             urls = self._urls
             if self._start is not None:
-                self._own = OwnServer(self._start, self._model, log=self._log, key=self._key)
-                self._own.wait(self._answers, timeout=self._start_timeout)
-                urls = [self._own.url]
-            own = self._own
+                self._started = LocalServer(self._start, self._model, log=self._log, key=self._key)
+                self._started.wait(self._answers, timeout=self._start_timeout)
+                urls = [self._started.url]
+            started = self._started
             self._fleet = Fleet(
                 [url.rstrip("/").removesuffix(COMPLETIONS) for url in urls],
                 key=self._key,
                 advice=ADVICE,
                 admit=self._admit,
-                on_absence=own.require_alive if own is not None else lambda: None,
+                on_absence=started.require_alive if started is not None else lambda: None,
                 **self._patience,
             )
         return self._fleet
@@ -152,7 +156,7 @@ class ServerSampler:
             return False
 
     async def _admit(self, address: Address, client: httpx.AsyncClient) -> str:
-        """Return what speaks against a server: it does not list our model."""
+        """Note what a server calls our model, and of which kind it is; return why it cannot be used, or ""."""
         response = await reached(client.get(address.url + MODELS), address, timeout=self._patience["timeout"])
         if response.status_code in MENDABLE:
             raise TransientError(problem_with(response, self._key), wait=wait_asked(response))
@@ -162,8 +166,8 @@ class ServerSampler:
         cards = [card for card in listed if isinstance(card, dict)] if isinstance(listed, list) else []
         names = [str(card.get("id")) for card in cards]
         ours = next((card for card in cards if self._is_ours(card)), None)
-        if ours is None and self._own is not None and len(cards) == 1:
-            (ours,) = cards  # we gave it the model ourselves
+        if ours is None and self._started is not None and len(cards) == 1:
+            (ours,) = cards  # `start` was given the model's path, whatever name the server lists it under
         if ours is None:
             return self._not_served(names)
         kind = self._api if self._api != "auto" else str(ours.get("owned_by", "")).lower()
@@ -184,7 +188,7 @@ class ServerSampler:
         )
 
     def _completion(
-        self, request: Request, found: Answer, url: str, dialect: Dialect, decoding: Decoding, endings: Endings
+        self, request: Request, found: Answer, url: str, dialect: Dialect, decoding: Decoding, stops: StopDetector
     ) -> Completion:
         counted = found.tokens if found.token_ids is None else len(found.token_ids)
         if found.finish_reason == "length" and counted is not None and counted < decoding.max_tokens:
@@ -195,7 +199,7 @@ class ServerSampler:
             )
         if found.token_ids is None:
             return self._of_text(request, found, decoding)
-        text, reason = endings.text(found.token_ids)
+        text, reason = stops.text(found.token_ids)
         return Completion(
             request=request,
             text=text,
@@ -205,10 +209,10 @@ class ServerSampler:
         )
 
     def _of_text(self, request: Request, found: Answer, decoding: Decoding) -> Completion:
-        """Make a completion of text alone: its ids are those of the text, which may not be those that were drawn.
+        """Make a completion of text alone, with the ids of the text, which may differ from those that were drawn.
 
-        Where there are stop strings the server does not say whether one or the model ended it: then no end token is
-        counted that may not have been drawn.
+        Where there are stop strings the server does not say whether one of them or the model's end token ended it, so
+        no end token is added.
         """
         ids = continuation_ids(self._tokenizer, found.text)
         if found.finish_reason == "stop" and not decoding.stop and self._ends.plain is not None:
@@ -220,8 +224,3 @@ def _same_model(name: str, model: Model) -> bool:
     if name == str(model):
         return True
     return Path(model).exists() and Path(name).exists() and Path(name).resolve() == Path(model).resolve()
-
-
-def _longest_sequence(model: models.ModelSpec) -> int:
-    config = models.read_config(model)
-    return models.longest_sequence(config).tokens or sys.maxsize

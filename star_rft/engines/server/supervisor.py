@@ -2,9 +2,9 @@
 
     python supervisor.py PARENT LOG HIDDEN COMMAND...
 
-A process of its own, because the one that samples may be killed with SIGKILL at any moment. It leads a session, adopts
-what its descendants orphan, and writes their output to LOG without the value of the environment variable HIDDEN.
-Nothing of star_rft is imported here, so that it is there at once.
+It is a process of its own, because the one that samples may be killed with SIGKILL at any moment. It leads a session,
+adopts orphans of its descendants, and writes their output to LOG without the value of the environment variable HIDDEN.
+It imports nothing of star_rft, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ POLL = 0.2
 
 
 def main(parent: int, log: str, hidden: str, command: list[str]) -> int:
+    """Run the command until it ends, a signal comes or the process `parent` has ended; return the server's status."""
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda taken, _: stopped.append(taken))
@@ -49,14 +50,14 @@ def main(parent: int, log: str, hidden: str, command: list[str]) -> int:
 
 
 class LogCopy:
-    """What the server prints, in its log; whole lines, so that a secret in one is found."""
+    """Copies what the server prints to its log without the secret, in whole lines: no secret is then cut in two."""
 
     def __init__(self, source: IO[bytes], target: IO[bytes], secret: bytes) -> None:
         self.source, self.target, self.secret = source.fileno(), target, secret
         self.line = b""
 
     def some(self) -> bool:
-        """Copy what there is, for which it waits a little; say whether there was any."""
+        """Copy what there is, after waiting up to POLL seconds for it; return whether there was any."""
         if not select.select([self.source], [], [], POLL)[0]:
             return False
         data = os.read(self.source, 1 << 16)
@@ -70,6 +71,7 @@ class LogCopy:
         return True
 
     def rest(self) -> None:
+        """Copy everything that is left, an unfinished last line too."""
         while self.some():
             pass
         self._write(self.line)

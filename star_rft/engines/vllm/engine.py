@@ -1,7 +1,7 @@
-"""The parent's side of vLLM engines: process groups, pipes, logs and signs of life.
+"""vLLM engines as seen from star-rft's process: their processes, pipes, logs, and how several share the requests.
 
-Several engines share the requests. Which vLLM an interpreter has, and which adapter of a checkpoint can be served on
-its base, is found here too.
+`Replica` is one engine and `Replicas` all of a sampler. `vllm_version` finds the vLLM of an interpreter, and
+`adapter_of` the adapter of a checkpoint that can be served on its base.
 """
 
 from __future__ import annotations
@@ -39,9 +39,14 @@ Received = Callable[["Replica", Message], None]
 
 
 class Replica:
-    """A worker process and its children. `first` tells it what to load.
+    """One engine: a worker process (`worker.py`) with its children, and three threads that write, read and reap.
 
-    `received` gets every result, and `{"is": "dead"}` when no more can come, in a thread that only reads.
+    Args:
+        python: The interpreter that has vLLM.
+        first: The message that says what to load.
+        env: The environment of the process.
+        stall: Seconds without a sign of progress after which `check` gives it up.
+        received: Called, in the reading thread, with every result, and with `{"is": "dead"}` when no more can come.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Replica:
 
     @property
     def has_room(self) -> bool:
+        """Whether it has fewer requests than keep its batch full."""
         return self.outstanding < AHEAD * self.rows
 
     def send(self, message: Message) -> None:
@@ -92,15 +98,16 @@ class Replica:
         self._outbox.put(message)
 
     def moved(self) -> None:
-        """Note that there is new work, or a sign of life: the time of a stall begins anew."""
+        """Restart the clock of a stall: there is new work, or progress."""
         self._moved = time.monotonic()
 
     def check(self) -> None:
-        """Raise RunFailure if a process of vLLM is gone, or nothing has moved for `stall` seconds.
+        """Raise RunFailure if a process of vLLM has ended, or there was no progress for `stall` seconds.
 
-        What moves is a step, or a line in the log while it loads: a large model may load for longer than that.
+        Progress is a step of the engine; while it loads, which may take longer than `stall`, a line in its log.
         """
-        if gone := [process.pid for process in self._inside if not is_alive(process)]:  # 0.32 waits for it for ever
+        # vLLM 0.32 itself waits for ever for a child that was killed.
+        if gone := [process.pid for process in self._inside if not is_alive(process)]:
             raise RunFailure(
                 f"the vLLM engine (process {self.process.pid}) is dead: its process {gone[0]} has ended; "
                 f"{log_tail(self.log)}"
@@ -124,11 +131,15 @@ class Replica:
         return RunFailure(f"the vLLM engine (process {self.process.pid}) is dead ({how}{why}); {log_tail(self.log)}")
 
     def ask_to_close(self) -> None:
-        """Ask it to shut down in order, so that it gives back shared memory; `end` waits for that."""
+        """Ask the process to shut down by itself, which frees its shared memory; `end` waits for that."""
         self.send({"do": "close"})
 
     def end(self, *, in_order: bool) -> None:
-        """End all its processes, `in_order` if there is time; RunFailure if one is left. Out of order its log stays."""
+        """End all its processes; RunFailure if one is left.
+
+        With `in_order` the worker has CLOSED_WITHIN seconds to end by itself, and its log is removed. Without, it is
+        killed and the log stays, for whoever looks for the reason.
+        """
         if in_order:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(CLOSED_WITHIN)
@@ -140,7 +151,7 @@ class Replica:
             self.log.unlink(missing_ok=True)
 
     def _reap(self) -> None:
-        """Take what vLLM has started along when the worker dies: it would keep memory, and the pipes open."""
+        """Kill vLLM's own processes when the worker has died: they would keep GPU memory, and the pipes open."""
         self.process.wait()
         kill_groups([self.process.pid])
 
@@ -175,7 +186,7 @@ class Replica:
 
 
 def processes_of_vllm(group: int) -> list[psutil.Process]:
-    """Return those of a group that vLLM names as its own and that stay: not what it runs for a moment."""
+    """Return the processes of a group that vLLM has named `VLLM::...`: those that live as long as the engine."""
     found = []
     for pid in members(group):
         with suppress(psutil.NoSuchProcess):
@@ -191,8 +202,8 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}  # nothing leaves the 
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """The requests for one prompt, and the seed of each."""
+class SeededPrompt:
+    """A prompt's token ids, the requests for it, and the seed that vLLM is given for each."""
 
     ids: tuple[int, ...]
     requests: tuple[Request, ...]
@@ -200,7 +211,10 @@ class Ask:
 
 
 class Replicas:
-    """Engines that were started together and end together."""
+    """Engines that start together, share the requests, and end together: when one fails, all are ended.
+
+    `limit` is the longest sequence that every one of them takes.
+    """
 
     def __init__(
         self, python: str, *, first: Message, replicas: int, gpus_each: int, env: Mapping[str, str], stall: float
@@ -217,8 +231,8 @@ class Replicas:
         self._replicas: list[Replica] = []
         try:
             for share in gpus:
-                own = {} if share is None else {"CUDA_VISIBLE_DEVICES": ",".join(share)}
-                environment = {**QUIET, **given, **own}
+                visible = {} if share is None else {"CUDA_VISIBLE_DEVICES": ",".join(share)}
+                environment = {**QUIET, **given, **visible}
                 self._replicas.append(
                     Replica(python, first=first, env=environment, stall=stall, received=self._receive)
                 )
@@ -230,11 +244,11 @@ class Replicas:
             raise
         self.limit = min(replica.limit for replica in self._replicas)
 
-    def draw(self, asks: Sequence[Ask], params: Message) -> Iterator[tuple[Request, Message]]:
+    def draw(self, prompts: Sequence[SeededPrompt], params: Message) -> Iterator[tuple[Request, Message]]:
         """Yield each request with the engine's answer, as they come. Closing the stream aborts what is under way."""
         job, inbox = next(self._numbers), queue.SimpleQueue[Message]()
         self._jobs[job] = inbox
-        todo, under_way = deque(asks), dict[str, tuple[Request, Replica]]()
+        todo, under_way = deque(prompts), dict[str, tuple[Request, Replica]]()
         names = (f"{job}-{number}" for number in count())
         try:
             while todo or under_way:
@@ -255,13 +269,14 @@ class Replicas:
             self._memory.require_freed()
 
     def _hand_over(
-        self, ask: Ask, params: Message, replica: Replica, names: Iterator[str]
+        self, prompt: SeededPrompt, params: Message, replica: Replica, names: Iterator[str]
     ) -> dict[str, tuple[Request, Replica]]:
-        keys = [next(names) for _ in ask.requests]
+        # One message, hence one engine, a prompt: its samples share the prefix cache.
+        keys = [next(names) for _ in prompt.requests]
         self._count(replica, len(keys))
-        pairs = list(zip(keys, ask.seeds, strict=True))
-        replica.send({"do": "draw", "ids": ask.ids, "requests": pairs, "params": params})
-        return {key: (request, replica) for key, request in zip(keys, ask.requests, strict=True)}
+        pairs = list(zip(keys, prompt.seeds, strict=True))
+        replica.send({"do": "draw", "ids": prompt.ids, "requests": pairs, "params": params})
+        return {key: (request, replica) for key, request in zip(keys, prompt.requests, strict=True)}
 
     def _roomiest(self) -> Replica:
         return min(self._replicas, key=lambda replica: replica.outstanding / replica.rows)
@@ -288,7 +303,7 @@ class Replicas:
                 self._check()
 
     def _check(self) -> None:
-        """Raise what has happened to an engine; then all of them end, and whoever still waits is told the same."""
+        """Raise the failure of an engine, if there is one: all engines end, and later calls raise it too."""
         try:
             if self._failure is None:
                 for replica in self._dead:

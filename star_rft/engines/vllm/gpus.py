@@ -44,7 +44,7 @@ def _visible(environment: Mapping[str, str]) -> list[str]:
 class GpuMemory:
     """The MiB in use of the engines' GPUs, before they started and with them; empty without GPUs.
 
-    Other processes' GPUs are not looked at: on a node of a cluster other engines come and go beside these.
+    Other GPUs are not looked at: on a node of a cluster engines of other actors start and end at the same time.
     """
 
     before: Mapping[str, int] = field(default_factory=dict)
@@ -57,6 +57,7 @@ class GpuMemory:
         return cls(_memory_by_gpu(names))
 
     def with_engines(self) -> GpuMemory:
+        """Return this with the memory in use now, when the engines have loaded their model."""
         return replace(self, during=_memory_by_gpu(list(self.before)))
 
     def require_freed(self) -> None:

@@ -1,8 +1,7 @@
 """The vLLM sampler: sends token ids and seeds to engines in other processes.
 
-What an engine is told and answers is in `worker.py`, how several are fed in `engine.py`. Prompts are
-read, and completions decoded and cut, by this process with the checkpoint's tokenizer, exactly as by the hf backend:
-vLLM only chooses the tokens.
+`worker.py` has the messages, `engine.py` the processes. This process tokenises prompts, and decodes and cuts
+completions, with the checkpoint's tokenizer, exactly as the hf engine does: vLLM only chooses the tokens.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star_rft.engines.stopping import Endings
+from star_rft.engines.stopping import StopDetector
 from star_rft.engines.tokenize import tokenized
-from star_rft.engines.vllm.engine import Ask, Message, Replicas, adapter_of, vllm_version
+from star_rft.engines.vllm.engine import Message, Replicas, SeededPrompt, adapter_of, vllm_version
 from star_rft.errors import UserError
 from star_rft.models import load_tokenizer
 from star_rft.models.ends import ends_of
@@ -24,7 +23,8 @@ from star_rft.types import Completion, Decoding, Request
 # vLLM refuses larger temperatures, and silently raises smaller ones, of which the ledger would not know.
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
 
-# Engine arguments that another key of the config gives, or (None) that the meaning of a completion stands on.
+# Engine arguments that another key of the config sets; None: fixed here, because the text or the log-probability of a
+# completion would mean something else.
 OWN_ARGUMENTS = {
     "model": "model.name",
     "tokenizer": "model.name",
@@ -98,7 +98,11 @@ class VLLMSampler:
         )
 
     def sample(
-        self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
+        self,
+        requests: Sequence[Request],
+        *,
+        decoding: Decoding,
+        batch_size: int | None = None,  # noqa: ARG002
     ) -> Iterator[Completion]:
         """Yield exactly one completion a request, as they finish. A faulty request raises ValueError now.
 
@@ -111,10 +115,10 @@ class VLLMSampler:
             raise UserError(f"temperature {decoding.temperature:g}: vLLM draws at 0 or from {span}")
         limit = self._replicas.limit
         prompts = tokenized(requests, self.tokenizer, decoding=decoding, limit=limit, whose=self._whose)
-        asks = [Ask(p.ids, p.requests, tuple(engine_seed(r.seed) for r in p.requests)) for p in prompts]
-        return self._completions(self._replicas, asks, decoding, Endings(self.tokenizer, self._ends, decoding))
+        seeded = [SeededPrompt(p.ids, p.requests, tuple(engine_seed(r.seed) for r in p.requests)) for p in prompts]
+        return self._completions(self._replicas, seeded, decoding, StopDetector(self.tokenizer, self._ends, decoding))
 
-    def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
+    def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:  # noqa: ARG002
         """Return 0: the engine batches by itself, as the memory allows."""
         return 0
 
@@ -125,26 +129,27 @@ class VLLMSampler:
             replicas.close()
 
     def _completions(
-        self, replicas: Replicas, asks: Sequence[Ask], decoding: Decoding, endings: Endings
+        self, replicas: Replicas, prompts: Sequence[SeededPrompt], decoding: Decoding, stops: StopDetector
     ) -> Iterator[Completion]:
         params = {
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k,
             "max_tokens": decoding.max_tokens,
-            "stop": list(endings.strings),
-            "stop_token_ids": sorted(endings.ids),
+            "stop": list(stops.strings),
+            "stop_token_ids": sorted(stops.ids),
         }
-        for request, message in replicas.draw(asks, params):
-            yield self._completion(request, message, endings)
+        for request, message in replicas.draw(prompts, params):
+            yield self._completion(request, message, stops)
 
-    def _completion(self, request: Request, message: Message, endings: Endings) -> Completion:
+    def _completion(self, request: Request, message: Message, stops: StopDetector) -> Completion:
         token_ids, logprob = tuple(message["token_ids"]), message["logprob"]
         if math.isnan(logprob):
             raise FloatingPointError("the model returned NaN instead of logits: its weights are broken")
-        text, reason = endings.text(token_ids)
+        text, reason = stops.text(token_ids)
         if reason == "length" and message["stopped_text"] is not None:
-            # vLLM reads tokens in the light of the prompt, and may so see a stop string that begins with its space.
+            # vLLM decodes the tokens behind the prompt, so it may find a stop string that begins with a space which
+            # the completion alone, decoded here, does not begin with.
             text, reason = message["stopped_text"], "stop"
         return Completion(request, text, token_ids, reason, logprob)
 
@@ -156,7 +161,7 @@ def engine_seed(seed: int) -> int:
 
 
 def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Refuse engine arguments that the sampler gives itself. That vLLM knows the others its process checks."""
+    """Raise UserError for an engine argument that the sampler sets itself. The worker refuses those vLLM lacks."""
     for name in options:
         if name in OWN_ARGUMENTS:
             key = OWN_ARGUMENTS[name]

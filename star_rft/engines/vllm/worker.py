@@ -1,4 +1,7 @@
-"""One vLLM engine, spoken to in JSON lines: python worker.py REQUESTS_FD RESULTS_FD
+"""Script that runs one vLLM engine and speaks JSON lines over two pipes.
+
+    python worker.py REQUESTS_FD RESULTS_FD
+    python worker.py --version      prints the version of vLLM, or nothing
 
 The first line of the requests holds the engine's arguments; the answer is `ready`. Each further line is
     {"do": "draw", "ids": [token, ...], "requests": [[key, seed], ...], "params": {...}}   the samples of one prompt
@@ -9,8 +12,8 @@ and each result one of
     {"is": "beat", "steps": how many steps the engine has done}      once a second, also while it loads
     {"is": "refused", "why": one line}             arguments, or a request, that vLLM does not take
     {"is": "failed", "why": one line}              any other exception; its traceback is in the log
-What vLLM prints goes to standard output and error, which the parent keeps as a log. When the parent is gone, however it
-went, this process ends itself and everything that vLLM has started.
+What vLLM prints goes to standard output and error, which the parent keeps as a log. When the parent has ended, for
+whatever reason, this process ends itself and everything that vLLM has started.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ class InvalidRequest(Exception):
 
 
 class Wire:
-    """Lines from and to the parent. Threads read and beat, so that a busy engine still hears and is still heard."""
+    """Messages from and to the parent.
+
+    One thread reads into `inbox` and one sends a beat every second, so that both work while the engine is busy.
+    """
 
     def __init__(self, requests_fd: int, results_fd: int, parent: int) -> None:
         self.inbox: queue.Queue[Message] = queue.Queue()
@@ -53,6 +59,7 @@ class Wire:
             threading.Thread(target=work, daemon=True).start()
 
     def send(self, message: Message) -> None:
+        """Write a message; ends all processes if nobody reads any more. Safe to call from any thread."""
         line = json.dumps(message) + "\n"
         try:
             with self._lock:
@@ -80,7 +87,7 @@ def end_everything() -> None:
 
 
 def give_up(wire: Wire, kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Tell of an exception and leave at once: what Python and vLLM do at exit may wait for an engine that is dead."""
+    """Send an exception to the parent and exit at once: exit handlers of vLLM may wait for a dead engine."""
     sys.__excepthook__(kind, error, trace)
     why = " ".join(str(error).split())[:LONGEST_WHY]
     is_refusal = issubclass(kind, InvalidRequest)
@@ -155,6 +162,7 @@ def draw(engine: Any, message: Message, lora: Any) -> None:
 
 
 def report(wire: Wire, output: Any) -> None:
+    """Send a finished output of vLLM as a `done` message; nothing for one that was aborted."""
     one = output.outputs[0]
     if one.finish_reason not in ("stop", "length"):  # aborted: nobody waits for it
         return
@@ -172,6 +180,7 @@ def report(wire: Wire, output: Any) -> None:
 
 
 def main() -> None:
+    """Load what the first message names, answer `ready`, and draw until the parent says `close`."""
     wire = Wire(int(sys.argv[1]), int(sys.argv[2]), os.getppid())
     sys.excepthook = partial(give_up, wire)
     first = wire.inbox.get()

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from star_rft.engines.hf.batch import next_logits
-from star_rft.engines.hf.probe import check_decodable, prove_slots
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.engines.hf.slot_attention import ATTENTION
+from star_rft.engines.hf.support import check_decodable, verify_decoding
 from star_rft.models import ModelError, load
 from star_rft.models.spec import ModelSpec
 from star_rft.types import Decoding
@@ -59,10 +59,10 @@ def test_a_model_that_can_be_decoded_is_not_refused_without_its_weights(tmp_path
     check_decodable(saved(random_model("gpt_oss", EXACT["gpt_oss"]), tmp_path))
 
 
-def test_a_window_longer_than_the_rows_of_the_probe_is_as_exact(tmp_path: Path) -> None:
+def test_a_window_longer_than_the_compared_rows_is_as_exact(tmp_path: Path) -> None:
     model = random_model("mistral", {**DENSE, "sliding_window": 60})
     sampler = HFSampler(saved(model, tmp_path), batch_size=2)
-    assert sampler.model.config.sliding_window == 60  # the probe shortens it for a moment
+    assert sampler.model.config.sliding_window == 60  # shorter during the comparison only
     model.set_attn_implementation("eager")
     for one in sampler.sample(requests_for(["a" * 55, "b" * 70], 1), decoding=Decoding(temperature=0, max_tokens=12)):
         ids = sampler.tokenizer(one.request.prompt, add_special_tokens=False)["input_ids"]
@@ -113,7 +113,7 @@ def test_a_faulty_model_is_refused_with_the_reason(fault: Callable[..., torch.Te
     model = random_model("llama", DENSE)
     model.get_decoder().layers[0].mlp.register_forward_hook(fault)
     with pytest.raises(ModelError, match=f"^LlamaForCausalLM cannot be sampled by the hf engine.*{reason}") as refused:
-        prove_slots(model)
+        verify_decoding(model)
     assert "\n" not in str(refused.value)
 
 
@@ -123,17 +123,17 @@ def test_an_unknown_argument_of_attention_is_refused_by_its_name() -> None:
         forward = layer.self_attn.forward
         layer.self_attn.forward = lambda *args, _forward=forward, **kwargs: _forward(*args, **kwargs, indices=[1])
     with pytest.raises(ModelError, match="LlamaAttention passes 'indices' to its attention"):
-        prove_slots(model)
+        verify_decoding(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_probe_leaves_weights_and_buffers_as_they_were(dtype: torch.dtype) -> None:
+def test_the_comparison_leaves_weights_and_buffers_as_they_were(dtype: torch.dtype) -> None:
     model: Any = random_model("qwen3", DENSE)
     model.to(dtype)
     rotary: Any = model.get_decoder().rotary_emb
     rotary.inv_freq = rotary.original_inv_freq = rotary.compute_default_rope_parameters(model.config)[0]  # fp32
     before = {name: tensor.clone() for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
-    prove_slots(model)
+    verify_decoding(model)
     after = dict([*model.named_parameters(), *model.named_buffers()])
     assert rotary.inv_freq.dtype == torch.float32
     for name, tensor in before.items():
@@ -149,9 +149,9 @@ def test_a_small_error_is_seen_in_half_precision_too(monkeypatch: pytest.MonkeyP
         logits = next_logits(*args)
         return logits + 0.002 * (logits.max() - logits.min()) * torch.randn_like(logits)  # less than bf16's rounding
 
-    monkeypatch.setattr("star_rft.engines.hf.probe.next_logits", slightly_wrong)
+    monkeypatch.setattr("star_rft.engines.hf.support.next_logits", slightly_wrong)
     with pytest.raises(ModelError, match="are not those of a plain forward"):
-        prove_slots(model)
+        verify_decoding(model)
 
 
 @pytest.mark.parametrize("model_type", ["gemma2", "gpt_oss"])

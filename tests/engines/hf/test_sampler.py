@@ -225,6 +225,14 @@ def test_the_batch_size_is_the_given_one_or_a_power_of_two_that_fits(checkpoint:
     assert HFSampler(checkpoint).batch_size_for(10**12, PLAIN) == 1
 
 
+def test_a_container_with_little_memory_gets_fewer_rows(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = HFSampler(checkpoint)
+    roomy = sampler.batch_size_for(400, PLAIN)
+    limits = {"memory.max": str(2**30 + 2**22), "memory.current": str(2**30)}  # 4 MiB are left
+    monkeypatch.setattr("star_rft.runs.environment._read", lambda path: limits[Path(path).name])
+    assert sampler.batch_size_for(400, PLAIN) < roomy
+
+
 def test_a_closed_sampler_says_so(checkpoint: Path) -> None:
     sampler = HFSampler(checkpoint)
     sampler.close()

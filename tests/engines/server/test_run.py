@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from star_rft.addresses import key_from
-from star_rft.engines.server.launch import OwnServer
+from star_rft.engines.server.launch import LocalServer
 from star_rft.errors import RunFailure, UserError
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
@@ -58,7 +58,7 @@ def require_gone(pids: list[int], *, within: float) -> None:
 
 def test_a_server_that_ends_at_once_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
     start = script(tmp_path, "import sys; print('no such GPU, alas'); sys.exit(3)")
-    server = OwnServer(start, ASSETS / "tiny", log=tmp_path / "logs" / "server.log", key=NO_KEY)
+    server = LocalServer(start, ASSETS / "tiny", log=tmp_path / "logs" / "server.log", key=NO_KEY)
     with pytest.raises(RunFailure, match=r"(?s)ended with status 3; the end of .*server\.log:.*no such GPU, alas"):
         server.wait(lambda url: False, timeout=20.0)
     server.close()
@@ -70,10 +70,10 @@ def test_a_server_that_never_answers_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "server.log"
-    server = OwnServer(script(tmp_path, STUBBORN), ASSETS / "tiny", log=log, key=NO_KEY)
+    server = LocalServer(script(tmp_path, STUBBORN), ASSETS / "tiny", log=log, key=NO_KEY)
     pids = pids_in(log)
     quick = script(tmp_path, "import time; time.sleep(600)")  # ends when it is asked to
-    other = OwnServer(quick, ASSETS / "tiny", log=tmp_path / "other.log", key=NO_KEY)
+    other = LocalServer(quick, ASSETS / "tiny", log=tmp_path / "other.log", key=NO_KEY)
     with pytest.raises(RunFailure, match=r"did not answer within 0\.5 s; the end of"):
         other.wait(lambda url: False, timeout=0.5)
     server.close()  # which kills what does not end by itself
@@ -84,9 +84,9 @@ def test_a_server_that_never_answers_is_ended_with_all_that_it_started(
 def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     code = (
-        "import sys, time; from pathlib import Path; from star_rft.engines.server.launch import OwnServer;"
+        "import sys, time; from pathlib import Path; from star_rft.engines.server.launch import LocalServer;"
         " from star_rft.addresses import key_from; log = Path(sys.argv[1]);"
-        " OwnServer(sys.argv[2], 'some/model', log=log, key=key_from(None, of='')); time.sleep(600)"
+        " LocalServer(sys.argv[2], 'some/model', log=log, key=key_from(None, of='')); time.sleep(600)"
     )
     polite = STUBBORN.replace("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "pass")
     parent = subprocess.Popen([sys.executable, "-c", code, str(log), script(tmp_path, polite)])
@@ -98,7 +98,7 @@ def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path) -
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"server\.start: no such program: no-such-server"):
-        OwnServer("no-such-server {model} {port}", "some/model", log=tmp_path / "server.log", key=NO_KEY)
+        LocalServer("no-such-server {model} {port}", "some/model", log=tmp_path / "server.log", key=NO_KEY)
 
 
 def miniature(folder: Path, **server: object) -> Path:

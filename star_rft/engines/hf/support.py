@@ -1,7 +1,7 @@
-"""The engine's self-test: checks a model's config, then compares its decoding with a plain forward.
+"""Which models the hf engine decodes exactly: a check of the config, and a comparison with a plain forward.
 
-The engine knows no architecture by name. `check_decodable` refuses what can be seen without weights; `prove_slots`
-decodes a few ragged rows through the cache of slots and compares their logits with those of transformers' eager
+No architecture is known by name. `check_decodable` refuses what can be seen without weights. `verify_decoding` decodes
+a few rows of different lengths through the cache of slots, and compares their logits with those of transformers' eager
 attention, which runs each row alone and without a cache.
 """
 
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
@@ -26,12 +25,13 @@ from star_rft.engines.tokenize import Prompt
 from star_rft.models import Longest, ModelError, auto_class, first_line, longest_sequence, read_config, text_config
 from star_rft.models.errors import explained, library_errors
 from star_rft.models.spec import AnyModel, ModelSpec
+from star_rft.runs.environment import usable_memory
 
-# What a model raises that is given a cache, positions or arguments which it does not know.
+# What a model may raise when it is given a cache, positions or arguments that it does not know.
 FOREIGN = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, AssertionError)
 CURE = "use sample.backend: vllm"
-# Cache layers whose content the slots can hold. The last, of newer versions of transformers, has none: its layer of the
-# model uses the keys of another.
+# Cache layers whose content the slots can hold. The last, of newer versions of transformers, holds none: its layer of
+# the model uses the keys of another layer.
 HELD = {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__, "DummyLayer"}
 
 # Two samples of one prompt, and a sample of another prompt that joins at step 2. Any ids do.
@@ -39,10 +39,10 @@ PROMPT_A, PROMPT_B = (11, 12, 13, 14, 15, 16, 17, 18, 19), (23, 24, 25, 26)
 SUFFIXES = ((20, 21, 22, 11), (12, 17, 24, 25), (15, 20))
 ROWS = (0, 0, 1)  # the prompt of each suffix
 JOINS = (0, 0, 2)  # the step at which it joins
-WINDOW = 4  # of sliding windows and chunks while the probe runs: the rows are then longer than any
-# Shares of the logits' range. In fp32 exact models differ by 1e-7 to 3e-6, and chaotic ones (48 layers with large
-# random weights) by up to 7e-4. So a difference above the floor may be so many times that of two plain forwards, up to
-# the ceiling.
+WINDOW = 4  # of sliding windows and chunks during the comparison, so that the short rows are longer than a window
+# Allowed differences, as shares of the logits' range. In fp32 exact models differ by 1e-7 to 3e-6, and models with
+# chaotic logits (48 layers with large random weights) by up to 7e-4. So a difference above FLOOR is allowed up to TIMES
+# the difference of two plain forwards, with eager attention and with this engine's, and up to CEILING.
 TIMES = 10
 FLOOR = {torch.float32: 2e-5, torch.bfloat16: 0.1, torch.float16: 0.05}
 CEILING = {**FLOOR, torch.float32: 1e-3}
@@ -84,7 +84,7 @@ def check_decodable(model: AnyModel) -> None:
     except ModelError as error:
         raise ModelError(_refusal(type(empty).__name__, str(error))) from error
     except FOREIGN:
-        return  # a router, for example, cannot choose experts without values: the probe of the loaded model decides
+        return  # a router, for example, cannot choose experts without values: `verify_decoding` decides then
 
 
 def require_decodable(config: PreTrainedConfig) -> None:
@@ -108,14 +108,14 @@ def _undecodable(config: PreTrainedConfig) -> str | None:
         return f"its layers keep more than the keys and values of every token ({', '.join(sorted(kinds))})"
     model: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(text), None)
     if model is None:
-        return None  # code that comes with the model: the probe decides
+        return None  # code that comes with the model: `verify_decoding` decides
     if model._is_stateful:
         return "it is recurrent"
     return _unfit(model)
 
 
 def _unfit(model: Any) -> str | None:
-    """Say what a model, or its class, cannot be told."""
+    """Return what a model, or its class, lacks of the interface that the engine needs; None where it has all of it."""
     if not model._can_set_attn_implementation():
         return "it does not follow transformers' attention interface"
     if "position_ids" not in inspect.signature(model.forward).parameters:
@@ -128,10 +128,13 @@ def _refusal(name: str, reason: str) -> str:
 
 
 @torch.inference_mode()
-def prove_slots(model: Any) -> VerifiedDecoding:
+def verify_decoding(model: Any) -> VerifiedDecoding:
     """Switch the model to slot attention, and return what it then decodes exactly.
 
-    ModelError if it decodes ragged rows differently from a plain forward of each, in fp32 where memory allows.
+    Weights are compared in fp32 where memory allows.
+
+    Raises:
+        ModelError: Its logits differ from those of a plain forward of each row.
     """
     name = type(model).__name__
     try:
@@ -187,8 +190,8 @@ def _difference(logits: torch.Tensor, plain: torch.Tensor) -> float:
 def _longest(model: Any, rows: Rows, slots: torch.Tensor, *, tolerance: float) -> Longest:
     """Return how many positions are exact: fewer than the config states where attention uses the cache's length.
 
-    Llama 4 scales queries by the length of the cache, one number for rows of different lengths. So the cache pretends
-    to be longer, and where that changes the logits the first such length is found by bisection.
+    Llama 4 scales queries by the length of the cache, which is one number for rows of different lengths. So the cache
+    reports a larger length, and if that changes the logits, the smallest such length is found by bisection.
     """
     stated = longest_sequence(model.config)
 
@@ -241,7 +244,7 @@ def _slot_logits(model: Any, rows: Rows, *, pretended_length: int | None = None)
 
 @contextmanager
 def _short_windows(model: Any) -> Iterator[None]:
-    """Shorten windows and chunks in the config, which masks are made from: short rows are then longer than they."""
+    """Shorten sliding windows and chunks in the model's config to WINDOW: masks are made from it at every forward."""
     configs = {id(module.config): module.config for module in model.modules() if _has_config(module)}
     real = [
         (config, name, value)
@@ -275,9 +278,10 @@ def _has_config(module: Any) -> bool:
 
 @contextmanager
 def _float32(model: Any) -> Iterator[torch.dtype]:
-    """Hold the weights in fp32 where memory allows, and give the dtype that a comparison then has.
+    """Hold the weights in fp32 where memory allows, and yield the dtype of the comparison.
 
-    From half precision and back every value stays what it is. Buffers that are fp32 already are left alone.
+    Every value of half precision is exact in fp32, so the weights are the same bits afterwards. Buffers that are fp32
+    already are left alone.
     """
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype in HALF]
     more_bytes = sum(tensor.nbytes for tensor in tensors)
@@ -298,5 +302,5 @@ def _float32(model: Any) -> Iterator[torch.dtype]:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return how much memory of the device is free."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)
+    """Return how much memory of the device is free; of the CPU's, within the limit of the container if it has one."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else usable_memory()[0]
