@@ -1,4 +1,4 @@
-"""Reads numerals and numbers in words exactly: commas, percent, mixed numbers, exponents, scales, units."""
+"""Parses numerals and numbers in words exactly: commas, percent, mixed numbers, exponents, scales, units."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
     word + plural: value for value, word in enumerate(_ORDINALS_TEXT.split()) if value > 2 for plural in ("", "s")
 }
 ORDINALS = {word: value for value, word in enumerate(_ORDINALS_TEXT.split())}
-STARTS = frozenset({*_ONES, *_TENS})
+_STARTS = frozenset({*_ONES, *_TENS})
 
 
 def read_number(words: list[str]) -> tuple[Fraction, int] | None:
-    """Return the number that the first words state and how many words that takes, or None."""
-    if not words or words[0] not in STARTS:
+    """Return (the number that the first words state, how many words it takes), or None."""
+    if not words or words[0] not in _STARTS:
         return None
     total, below, used = 0, 0, 0
     for i, word in enumerate(words):
@@ -42,7 +42,7 @@ def read_number(words: list[str]) -> tuple[Fraction, int] | None:
             below *= 100
         elif word in SCALES and below:
             total, below = total + below * SCALES[word], 0
-        elif word == "and" and words[i - 1] in ("hundred", *SCALES) and i + 1 < len(words) and words[i + 1] in STARTS:
+        elif word == "and" and words[i - 1] in ("hundred", *SCALES) and i + 1 < len(words) and words[i + 1] in _STARTS:
             continue
         else:
             break
@@ -56,7 +56,7 @@ def read_number(words: list[str]) -> tuple[Fraction, int] | None:
     return value, used
 
 
-# Longer numerals are compared as text: int() of a long digit string takes quadratic time.
+# Characters. Longer texts are not read as numerals, because int() of many digits takes quadratic time.
 DIGITS_LIMIT = 400
 _EXPONENT_LIMIT = 400
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d/ ])|\d+)(?:\.\d*)?|\.\d+"
@@ -92,17 +92,17 @@ _IN_TEXT = re.compile(rf"{TEXT_OPEN}\s*([-+]?[\d.,/]+(?:\s?%)?)\s*([^{TEXT_CLOSE
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
-    """`places` and `digits` count the decimals and the significant digits as written."""
+    """A number as it is written. For "12.50%" the value is 1/8."""
 
     value: Fraction
     is_percent: bool = False
     unit: Unit = NONE
-    places: int = 0
-    digits: int = 0
+    places: int = 0  # decimals of the value as written
+    digits: int = 0  # significant digits as written
 
 
 def parse_numeral(text: str) -> Numeral | None:
-    """Return the number that a cleaned text states, or None if it is not one plain numeral (with a unit)."""
+    """Return the number of a cleaned text; None where the text is not just one numeral, perhaps with a unit."""
     if plain := _PLAIN.fullmatch(text):
         decimals = plain[2] or ""
         value = Fraction(int(plain[1] + decimals), 10 ** len(decimals))
@@ -136,7 +136,8 @@ def parse_numeral(text: str) -> Numeral | None:
 
 
 def _repeating(match: re.Match[str]) -> Numeral | None:
-    """Read 0.1\\overline{6} as one sixth."""
+    r"""Return the value of a repeating decimal: 0.1\overline{6} is one sixth."""
+    # 0.(start)(cycle): a cycle of n digits is cycle / (10^n - 1), shifted behind the start.
     start, cycle = match["start"], match["cycle"]
     shift = 10 ** len(start)
     value = Fraction(int(match["whole"] or "0")) + Fraction(int(start or "0"), shift)
@@ -150,7 +151,7 @@ def _unwrapped(text: str) -> str:
             break
         text = text[1:-1].strip()
     if text.startswith(TEXT_OPEN) and (match := _IN_TEXT.match(text)):
-        # \\text{5 m} is 5\\text{ m}
+        # \text{5 m} becomes 5\text{ m}
         text = f"{match[1]} {TEXT_OPEN}{match[2]}{TEXT_CLOSE}" if match[2] else match[1]
     if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
@@ -181,7 +182,7 @@ def _decimal(match: re.Match[str]) -> tuple[Fraction, int, int] | None:
 
 
 def _with_rest(value: Fraction, rest: str, places: int, digits: int) -> Numeral | None:
-    """Read the percent sign, the scale word and the unit after a number; None if anything else follows."""
+    """Return a number with the percent sign, scale word and unit of `rest`; None if anything else follows it."""
     rest = rest.strip()
     is_percent = rest.startswith("%")
     if is_percent:
@@ -210,12 +211,15 @@ def _from_words(text: str) -> Numeral | None:
 
 
 def is_rounding(decimal: Numeral, exact: Fraction, places: int) -> bool:
-    """True if `decimal` gives a value that has no finite decimals."""
+    """Whether `decimal` rounds a value that has no finite decimals, by the rule of `gives`."""
     return gives(decimal, exact, places) and not _terminates(exact)
 
 
 def gives(decimal: Numeral, exact: Fraction, places: int) -> bool:
-    """True if `decimal` is `exact` rounded or cut to at least so many places and digits; 0 places: never."""
+    """Whether `decimal` is `exact` rounded or cut to its own places, of which and of digits it has at least `places`.
+
+    Never with `places` 0.
+    """
     if not places or decimal.places < places or decimal.digits < places:
         return False
     unit = Fraction(1, 10**decimal.places)
@@ -232,7 +236,7 @@ def _terminates(value: Fraction) -> bool:
 
 
 def same_number(reference: Numeral, answer: Numeral, rules: Conventions = DEFAULT) -> bool:
-    """Exact equality; a percent equals its value or the bare number; long decimals may round a fraction."""
+    """Whether two numbers are equal: exactly, up to a percent sign, or as a decimal that rounds a fraction."""
     if not same_unit(reference.unit, answer.unit, rules.units):
         return False
     if reference.value == answer.value:
