@@ -16,8 +16,6 @@ _LETTER = re.compile(
     r"\s*(?:option|choice|answer)?\s*[(\[]?\s*([A-Za-z])\s*(?:[)\].:]\s*(.*)|\s*)", re.DOTALL | re.IGNORECASE
 )
 
-# An answer without a marker is at most this many characters long, and one line.
-_LENGTH_WITHOUT_MARKER = 200
 # In a text they enclose the letter of an option, in place of the option's text. Private-use characters of Unicode.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARK = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
@@ -89,6 +87,10 @@ def choice(completion: str, reference: Any) -> Verdict:
         return Verdict.incorrect("ambiguous", ", ".join(sorted(chosen - {_HEDGED})) or None)
     (answer,) = chosen
     return Verdict.correct(answer) if answer == letter else Verdict.incorrect("mismatch", answer)
+
+
+# An answer without a marker is at most this many characters long, and one line.
+_LENGTH_WITHOUT_MARKER = 200
 
 
 def _chosen(completion: str, options: Mapping[str, str]) -> frozenset[str]:

@@ -23,12 +23,6 @@ _SHAPES = (
     "{'cases': [{'stdin': ..., 'stdout': ...}, ...]}"
 )
 _KEYS = {"tests", "entry_point", "prompt", "cases"}
-# Bytes. A program may print this much more than twice the expected output before it is wrong whatever it printed.
-_OUTPUT_SLACK = 1 << 16
-_EXAMPLE = (
-    "```python\ndef add(a, b):\n    return a + b\n```",
-    {"tests": "assert add(2, 3) == 5", "entry_point": "add"},
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +160,10 @@ def _warm_up() -> None:
     version="1",
     timeout=5.0,
     time_option="time_limit",
-    example=_EXAMPLE,
+    example=(
+        "```python\ndef add(a, b):\n    return a + b\n```",
+        {"tests": "assert add(2, 3) == 5", "entry_point": "add"},
+    ),
     warm_up=_warm_up,
     reference_problem=_reference_problem,
 )
@@ -221,6 +218,10 @@ def _judged(program: str, program_tests: _ProgramTests, settings: Settings) -> t
         return _judged_once(program, program_tests, settings)
     except JailFailure:
         return _judged_once(program, program_tests, settings)
+
+
+# Bytes. A program may print this much more than twice the expected output before it is wrong whatever it printed.
+_OUTPUT_SLACK = 1 << 16
 
 
 def _judged_once(program: str, program_tests: _ProgramTests, settings: Settings) -> tuple[Outcome, str]:

@@ -22,9 +22,6 @@ from verifiers.workers.heartbeat import uncounted
 
 _LENGTH_LIMIT = 1_000_000
 _DEPTH_LIMIT = 64
-# Reading stops after this many brackets that open no JSON value.
-_TRIES_LIMIT = 32
-_INSTALL = "verifier 'json_schema' needs the library jsonschema: pip install 'star-rft[json-schema]'"
 _FENCE = re.compile(r"```[ \t]{0,4}(\w{0,12})[^\n`]{0,80}\n(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -51,7 +48,7 @@ def _warm_up() -> None:
 def _bind(check: Check, _given: Mapping[str, Any]) -> Check:
     """Return the check unchanged; raise VerifierError where the library is missing."""
     if importlib.util.find_spec("jsonschema") is None:
-        raise VerifierError(_INSTALL)
+        raise VerifierError("verifier 'json_schema' needs the library jsonschema: pip install 'star-rft[json-schema]'")
     return check
 
 
@@ -155,6 +152,10 @@ def _find_json(completion: str) -> Any:
         return _parse(text.strip())
     except _NoJSON:
         return _last_value(text)
+
+
+# Reading stops after this many brackets that open no JSON value.
+_TRIES_LIMIT = 32
 
 
 def _last_value(text: str) -> Any:

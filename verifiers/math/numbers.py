@@ -18,7 +18,7 @@ _TENS_TEXT = "twenty thirty forty fifty sixty seventy eighty ninety"
 _ORDINALS_TEXT = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
 _ONES = {word: value for value, word in enumerate(_ONES_TEXT.split())}
 _TENS = {word: 20 + 10 * i for i, word in enumerate(_TENS_TEXT.split())}
-SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_BIG_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
     word + plural: value for value, word in enumerate(_ORDINALS_TEXT.split()) if value > 2 for plural in ("", "s")
 }
@@ -26,7 +26,7 @@ ORDINALS = {word: value for value, word in enumerate(_ORDINALS_TEXT.split())}
 _STARTS = frozenset({*_ONES, *_TENS})
 
 
-def read_number(words: list[str]) -> tuple[Fraction, int] | None:
+def _read_number(words: list[str]) -> tuple[Fraction, int] | None:
     """Return (the number that the first words state, how many words it takes), or None."""
     if not words or words[0] not in _STARTS:
         return None
@@ -40,9 +40,14 @@ def read_number(words: list[str]) -> tuple[Fraction, int] | None:
             below += _TENS[word]
         elif word == "hundred" and 0 < below < 100:
             below *= 100
-        elif word in SCALES and below:
-            total, below = total + below * SCALES[word], 0
-        elif word == "and" and words[i - 1] in ("hundred", *SCALES) and i + 1 < len(words) and words[i + 1] in _STARTS:
+        elif word in _BIG_SCALES and below:
+            total, below = total + below * _BIG_SCALES[word], 0
+        elif (
+            word == "and"
+            and words[i - 1] in ("hundred", *_BIG_SCALES)
+            and i + 1 < len(words)
+            and words[i + 1] in _STARTS
+        ):
             continue
         else:
             break
@@ -57,7 +62,7 @@ def read_number(words: list[str]) -> tuple[Fraction, int] | None:
 
 
 # Characters. Longer texts are not read as numerals, because int() of many digits takes quadratic time.
-DIGITS_LIMIT = 400
+_DIGITS_LIMIT = 400
 _EXPONENT_LIMIT = 400
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d/ ])|\d+)(?:\.\d*)?|\.\d+"
 _POWER_OF_TEN = r"\s?(?:\\times|\\cdot|x|\*)\s?10\s?\^\s?(?:\{\s?(?P<pow>[-+]?\d{1,4})\s?\}|(?P<pow1>[-+]?\d{1,4}))"
@@ -76,7 +81,7 @@ _FRACTION = re.compile(
     r"(?:\{\s?(?P<den>[-+]?\d+(?:\.\d+)?)\s?\}|(?P<den1>\d))(?P<rest>.*)",
     re.DOTALL,
 )
-_SCALES = {"hundred": 100, "dozen": 12, **SCALES}
+_SCALES = {"hundred": 100, "dozen": 12, **_BIG_SCALES}
 _REPEATING = re.compile(
     r"(?P<sign>[-+]?)(?P<whole>\d{0,20})\.(?P<start>\d{0,40})\\(?:overline|bar|dot|overbar)\s?\{?(?P<cycle>\d{1,20})\}?(?P<rest>.*)",
     re.DOTALL,
@@ -107,7 +112,7 @@ def parse_numeral(text: str) -> Numeral | None:
         decimals = plain[2] or ""
         value = Fraction(int(plain[1] + decimals), 10 ** len(decimals))
         return Numeral(value, False, NONE, len(decimals), len((plain[1] + decimals).lstrip("-0")))
-    if len(text) > DIGITS_LIMIT or not text:
+    if len(text) > _DIGITS_LIMIT or not text:
         return None
     text = _unwrapped(text)
     if "..." in text or "\\" in text:
@@ -203,7 +208,7 @@ def _with_rest(value: Fraction, rest: str, places: int, digits: int) -> Numeral 
 
 def _from_words(text: str) -> Numeral | None:
     words = text.lower().replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " ").replace("-", " ").split()
-    found = read_number(words[:20])
+    found = _read_number(words[:20])
     if found is None:
         return None
     value, used = found

@@ -15,7 +15,6 @@ import re
 import select
 import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import threading
@@ -27,9 +26,9 @@ from typing import Any
 from verifiers.sandbox import isolation
 from verifiers.sandbox.inside.cleanup import empty
 from verifiers.sandbox.inside.lockdown import landlock_abi
+from verifiers.sandbox.inside.wire import HEADER
 from verifiers.sandbox.isolation import Way
 
-_HEADER = struct.Struct("<I")
 # Seconds that a jail may take to start.
 _START_LIMIT = 20.0
 # After the time limit the judge has this long to report it before it is killed.
@@ -147,7 +146,7 @@ class Jail:
             os.set_blocking(calls_write, False)
             body = json.dumps({"deadline": deadline}).encode()
             try:
-                socket.send_fds(judge, [_HEADER.pack(len(body))], [returns_read, calls_write])
+                socket.send_fds(judge, [HEADER.pack(len(body))], [returns_read, calls_write])
                 judge.sendall(body)
             except OSError as error:
                 self._drop_judge()
@@ -192,13 +191,13 @@ class Jail:
                 self._say("judge", fds=[inner.fileno()])
             body = json.dumps({"tests": tests, "entry_point": entry_point, "helpers": helpers}).encode()
             self._judge, self._judge_key = ours, key
-            ours.sendall(_HEADER.pack(len(body)) + body)
+            ours.sendall(HEADER.pack(len(body)) + body)
         return self._judge
 
     def _verdict(self, judge: socket.socket, deadline: float) -> Outcome:
         """Return the judge's verdict. A judge that is late is killed: the tests hang in an object of the candidate."""
         body = b""
-        size = _HEADER.size
+        size = HEADER.size
         while len(body) < size:
             if not _is_readable(judge.fileno(), deadline - time.monotonic()):
                 self._drop_judge()
@@ -208,9 +207,9 @@ class Jail:
                 self._drop_judge()
                 raise JailFailure("the judge died")
             body += part
-            if len(body) == _HEADER.size:
-                size += _HEADER.unpack(body)[0]
-        status, reason, detail = json.loads(body[_HEADER.size :])
+            if len(body) == HEADER.size:
+                size += HEADER.unpack(body)[0]
+        status, reason, detail = json.loads(body[HEADER.size :])
         return Outcome(status, reason, detail.encode("utf-8", "backslashreplace").decode())
 
     def _drop_judge(self) -> None:

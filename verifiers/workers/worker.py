@@ -29,7 +29,6 @@ HEADER = struct.Struct("<Q")
 # Rows are collected this long before they are sent: few system calls, and little to check again after a kill.
 _FLUSH_SECONDS = 0.005
 _WARM_UP_AFTER = 0.05  # seconds without an item
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 # A verdict as it is sent: status, score, answer, reason, version, seconds; and the traceback of a check that raised.
 Row = tuple[str, float | None, str | None, str, str, float, str | None]
@@ -124,6 +123,9 @@ def _claim_pipes() -> tuple[int, int]:
     return requests, results
 
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
 def _die_with_parent(parent: int) -> None:
     """Have Linux kill this process when the parent dies; elsewhere the closed pipe ends it, if it reads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -156,9 +158,6 @@ def _write_frame(fd: int, content: list[Row] | str) -> None:
     data = memoryview(HEADER.pack(len(body)) + body)
     while data:
         data = data[os.write(fd, data) :]
-
-
-_ANSWER_LIMIT = 500  # characters
 
 
 def run_check(check: Check, completion: str, reference: Any, options: Mapping[str, Any]) -> tuple[Verdict, str | None]:
@@ -195,6 +194,9 @@ def _to_verdict(check: Check, result: Any, seconds: float = 0.0) -> Verdict:
     if check.threshold is None or score >= check.threshold:
         return Verdict("correct", score, None, "match", check.name, check.version, seconds)
     return Verdict("incorrect", score, None, "below_threshold", check.name, check.version, seconds)
+
+
+_ANSWER_LIMIT = 500  # characters
 
 
 def _shown(answer: Any) -> str | None:

@@ -45,18 +45,6 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "plain": plain,
 }
 _MUTABLE = (list, dict, set, bytearray, collections.deque)
-# The candidate may call objects of these types, which a test passes to it, but not read their attributes.
-_CLOSED_TYPES = (
-    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type),
-    *(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType),
-    *(types.FrameType, types.TracebackType, types.CodeType),
-)
-# Modules of Python whose exceptions keep their class on the other side. None of unittest's, which would skip a test.
-_LIBRARIES = (
-    *("json.decoder", "decimal", "dataclasses", "queue", "_queue", "asyncio.exceptions", "statistics", "struct"),
-    *("re", "csv", "_csv", "zlib", "binascii", "graphlib", "pickle", "_pickle"),
-)
-
 
 _idle_loops: list[Any] = []
 
@@ -323,6 +311,13 @@ class Peer:
         return self._classes[number]
 
 
+# Modules of Python whose exceptions keep their class on the other side. None of unittest's, which would skip a test.
+_LIBRARIES = (
+    *("json.decoder", "decimal", "dataclasses", "queue", "_queue", "asyncio.exceptions", "statistics", "struct"),
+    *("re", "csv", "_csv", "zlib", "binascii", "graphlib", "pickle", "_pickle"),
+)
+
+
 def _of_library(module: Any, name: Any) -> type[BaseException] | None:
     """Return a class of `_LIBRARIES` where this side has imported it, so that a test can expect it; else None."""
     kind = getattr(sys.modules.get(module), str(name), None) if module in _LIBRARIES else None
@@ -350,6 +345,14 @@ def _builtin(name: str) -> type[BaseException]:
     kind = vars(builtins).get(name)
     # SystemExit and its kind would end this process.
     return kind if isinstance(kind, type) and issubclass(kind, Exception) else RemoteError
+
+
+# The candidate may call objects of these types, which a test passes to it, but not read their attributes.
+_CLOSED_TYPES = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type),
+    *(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType),
+    *(types.FrameType, types.TracebackType, types.CodeType),
+)
 
 
 def _refuse_private(operation: str, operand: Any, values: list[Any]) -> None:

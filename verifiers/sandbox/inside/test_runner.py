@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from verifiers.sandbox.inside.candidate import MODULE
-from verifiers.sandbox.inside.remote_objects import Peer, Proxy
+from verifiers.sandbox.inside.proxies import Proxy
+from verifiers.sandbox.inside.remote_objects import Peer
 from verifiers.sandbox.inside.wire import HEADER, Channel
 
-_DETAIL_LIMIT = 300
 _TESTS_FILE = "tests.py"
 # Names that the tests use without an import are imported from here, and not taken from the candidate, which could
 # replace what compares numbers.
@@ -276,6 +276,9 @@ def _failure(error: BaseException, peer: Peer, tests: Tests) -> Outcome:
     if isinstance(error, ImportError):
         return "unknown", "fault", f"the tests import what is not here: {error}"
     return "incorrect", "mismatch", detail
+
+
+_DETAIL_LIMIT = 300
 
 
 def _detail(error: BaseException, lines: Sequence[str]) -> str:

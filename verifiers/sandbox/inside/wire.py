@@ -195,8 +195,6 @@ def plain(value: Any) -> Any:
 
 def _plain(base: Any, value: Any) -> Any:
     """Return an instance of a subclass as its builtin type, by the builtin's methods."""
-    if base in (list, tuple, set, frozenset):
-        return base(base.__iter__(value))
     if base is dict:
         return dict(dict.items(value))
     if base is str:
@@ -205,7 +203,7 @@ def _plain(base: Any, value: Any) -> Any:
         return int.__int__(value)
     if base is float:
         return float.__float__(value)
-    return base(base.__iter__(value))  # bytes, bytearray
+    return base(base.__iter__(value))
 
 
 def _items(values: Any, keep: Keep, depth: int) -> list[Any]:
