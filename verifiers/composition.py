@@ -86,6 +86,7 @@ def bind(check: Check, given: Mapping[str, Any], *, count: int | None = None, ne
         timeout=sum(_limit(entry, part) for entry, part in zip(entries, checks, strict=True)),
         warm_up=partial(_run_each, warm_ups) if warm_ups else None,
         reference_problem=partial(_first_problem, problems, needs_all),
+        # A worker registers the parts by name; those of nested compositions come before the ones that use them.
         parts=tuple(named for part in checks for named in (*part.parts, replace(part, parts=(), bind=None))),
     )
 

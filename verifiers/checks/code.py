@@ -128,6 +128,7 @@ def _asked_for(tests: str) -> str | None:
     """Return the first name that the tests call and only the program can define."""
     nodes = list(ast.walk(ast.parse(tests)))
     known = set(vars(builtins))
+    # Not those that the tests assign, import or define themselves; but imports from `solution` are the program's.
     known |= {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     imports = [node for node in imports if getattr(node, "module", "") != MODULE]
@@ -232,7 +233,7 @@ def _judged_once(program: str, program_tests: _ProgramTests, settings: Settings)
         if not program_tests.cases:
             return jail.test(program, program_tests.tests, program_tests.entry_point, program_tests.helpers), level
         for number, (stdin, expected) in enumerate(program_tests.cases, start=1):
-            heartbeat.renew()
+            heartbeat.renew()  # the time limit holds for each case
             failure, printed = jail.run_case(program, stdin, limit=2 * len(expected.encode()) + _OUTPUT_SLACK)
             if failure is None and _lines_of(printed) != _lines_of(expected):
                 failure = Outcome("incorrect", "mismatch", f"expected {expected!r:.80}, printed {printed!r:.80}")

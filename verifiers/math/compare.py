@@ -25,6 +25,7 @@ _PARTS_LIMIT = 120
 _MATRIX = re.compile(
     r"\\begin\s?\{(?:[pbvBV]?matrix|array)\}\s?(?:\{[lcr| ]*\})?(.*?)\\end\s?\{(?:[pbvBV]?matrix|array)\}", re.DOTALL
 )
+# The left side of "x_1 = 5": letters with subscripts, f(x), \angle ABC, AB, A^{-1}, ratios of such names.
 _NAME = re.compile(
     r"\(?(?:[a-zA-Z](?:_\{?\w+\}?)?'?|\\[a-zA-Z]+(?:_\{?\w+\}?)?)(?:,[a-zA-Z](?:_\{?\w+\}?)?)*\)?"
     r"|(?:[a-zA-Z]|\\[a-zA-Z]+)_?\w?'{0,2}\([\w,]{1,8}\)"
@@ -71,6 +72,7 @@ def same_answer(reference: str, answer: str, scope: Scope = _TOP) -> bool | None
     written = same_written(reference, answer)
     if written is not None:
         return written
+    # The order matters: "x = (1, 2)" is an equation before it is a tuple, and "1 < x < 3" a range before a list.
     for rule in (_same_amounts, _same_matrix, _same_equation, _same_range, _same_collection):
         verdict = rule(reference, answer, scope)
         if verdict is not None:
@@ -239,6 +241,7 @@ def _same_collection(reference: str, answer: str, scope: Scope) -> bool | None:
     parts = [parsed[1] if parsed else [text] for parsed, text in ((left, reference), (right, answer))]
     if max(map(len, parts)) > _PARTS_LIMIT:
         return None
+    # A tuple or interval keeps its order and its brackets; lists and braces are sets unless the rules order them.
     ordered = [kind for kind in kinds if kind and kind != "set"]
     if ordered:
         if kinds[0] != kinds[1]:
@@ -299,6 +302,7 @@ def _same_unordered(left: Sequence[str], right: Sequence[str], scope: Scope) -> 
     left, right = _distinct(left), _distinct(right)
     if len(left) != len(right):
         return False
+    # table[i][j]: whether part i of the left equals part j of the right.
     table = [[same_answer(part, other, scope.inside()) for other in right] for part in left]
     if any(True not in line and None not in line for line in [*table, *zip(*table, strict=True)]):
         return False
@@ -325,6 +329,7 @@ def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
     try:
         first, second = _tree(left.text), _tree(right.text)
         verdict = identity.same_expression(first, second)
+        # As values they differ; the one with the percent sign may still be a hundredth of the bare number's.
         if verdict is False and rules.percent and left.is_percent != right.is_percent:
             factor = ("num", Fraction(1, 100))
             scaled = (("*", first, factor), second) if left.is_percent else (first, ("*", second, factor))

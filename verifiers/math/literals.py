@@ -7,6 +7,7 @@ import re
 from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN, squeeze
 from verifiers.math.numbers import ORDINALS
 
+# "204_5" or "(204)_{five}"; "3:30 p.m." or "15:30"; "2:3:4"; "21st" or "21^{st}".
 _BASE = re.compile(r"\(?([0-9A-F]+)\)?_(\d{1,2}|[a-z]{3,7})")
 _BASE_WORDS = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _CLOCK = re.compile(r"0?(\d{1,2})(?::(\d{2}))?([ap])\.?m\.?|0?(\d{1,2}):(\d{2})", re.IGNORECASE)
@@ -96,6 +97,7 @@ def _ordinal(text: str) -> tuple[str, ...] | None:
     return (str(ORDINALS[text.casefold()]),) if text.casefold() in ORDINALS else None
 
 
+# Ranges: an inequality's signs, "x < 1 or x > 3", "x > 1 and x < 3", "x \in (1, 3)", "\{x | x > 1\}".
 _RELATION = re.compile(r"<=|>=|\\le(?![a-z])|\\ge(?![a-z])|<|>")
 _OR = re.compile(rf"{TEXT_OPEN}\s?or\s?{TEXT_CLOSE}|\sor\s|\\lor(?![a-z])")
 _AND = re.compile(rf"{TEXT_OPEN}\s?and\s?{TEXT_CLOSE}|\sand\s")

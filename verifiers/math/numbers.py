@@ -54,7 +54,7 @@ def _read_number(words: list[str]) -> tuple[Fraction, int] | None:
         used = i + 1
     value = Fraction(total + below)
     if used < len(words) and 0 < value < 20:
-        # "three quarters"; but "twenty third" is an ordinal, and so is "one third of August".
+        # "three quarters" and "one third" are fractions; "two third" is not, and "twenty third" is an ordinal.
         part, is_plural = words[used], words[used].endswith("s")
         if part in _PARTS and is_plural == (value != 1):
             return value / _PARTS[part], used + 1

@@ -45,11 +45,11 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to start a jail: its sandbox level, and the unprivileged user that it becomes.
+    """One way to start a jail: its sandbox level, and the user that it becomes.
 
     Attributes:
         level: The sandbox level.
-        uid: Id of the user to become; None to stay the user of this process.
+        uid: Id of a private user to become, which has no account and no other process; None to stay this user.
         has_user_namespace: Whether bubblewrap makes a user namespace.
     """
 

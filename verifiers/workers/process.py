@@ -93,7 +93,7 @@ class WorkerProcess:
             self._selector.register(self._stdin, selectors.EVENT_WRITE, self._flush)
 
     def _flush(self) -> None:
-        if not self.is_closed and self._has_flushed():  # closed by an event before this one
+        if not self.is_closed and self._has_flushed():  # by another event of the same select
             self._selector.unregister(self._stdin)
 
     def _has_flushed(self) -> bool:

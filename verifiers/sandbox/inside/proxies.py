@@ -183,6 +183,7 @@ def _mixed(result: Any, name: str) -> MixedNumber:
     return MixedNumber(result._peer, result._number)
 
 
+# Python looks special methods up on the class, so that each one that is passed on is defined here.
 _NUMERIC = ("bool", "int", "float", "index", "neg", "pos", "invert", "abs")
 for _name in ("len", "iter", "next", "str", "repr", "reversed", "copy", "enter", "aiter", *_NUMERIC):
     setattr(Proxy, f"__{_name}__", _unary(_name))
@@ -197,6 +198,7 @@ for _name in ("and_", "or_", "xor", "lshift", "rshift"):
     setattr(Proxy, f"__{_name.rstrip('_')}__", _binary(_name))
     setattr(Proxy, f"__r{_name.rstrip('_')}__", _binary(_name, is_reflected=True))
 
+# By the tag under which an object was sent.
 PROXIES: dict[str, type[Proxy]] = {
     "mine": Proxy,
     "coroutine": Proxy,

@@ -83,8 +83,10 @@ class Peer:
         self.channel = channel
         self._is_judge = is_judge
         self._names = names
+        # Objects of this side by number, and numbers by id().
         self._own: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
+        # What stands here for objects of the other side, by their number there: made once, so that `is` works.
         self._proxies: dict[int, Proxy] = {}
         self._fars: dict[int, Far] = {}
         self._classes: dict[int, type[BaseException]] = {}

@@ -159,12 +159,12 @@ def encode(value: Any, keep: Keep, depth: int = 0) -> Any:
     if writer is not None:
         return writer(value, keep, depth + 1)
     for base in _BASES:
-        if isinstance(value, base):
+        if isinstance(value, base):  # an instance of a subclass
             if hasattr(kind, "far") or _has_more(kind):
                 return _both(value, base, keep, depth)
             plain = _plain(base, value)
             return encode(plain, keep, depth) if base in _SCALARS else _WRITERS[base](plain, keep, depth + 1)
-    if id(value) in _NAME_OF:
+    if id(value) in _NAME_OF:  # by identity, because comparing or hashing may run the program's code
         return {"n": _NAME_OF[id(value)]}
     if kind.__module__ == "numpy":
         return _numpy(value, keep, depth)
@@ -294,7 +294,7 @@ def _decode(value: Any, find: Find, depth: int) -> Any:
         return value
     if depth > _DEPTH_LIMIT + 2:
         raise RecursionError("nested too deeply")
-    ((tag, content),) = value.items()
+    ((tag, content),) = value.items()  # exactly one key, or a ValueError
     reader = _READERS.get(tag)
     return find(value) if reader is None else reader(content, find, depth + 1)
 
