@@ -13,12 +13,12 @@ _ADVICE = (
 )
 
 
-def foreign_install(paths: list[str] | None = None) -> str | None:
-    """Return the folder of `paths` (by default sys.path) that holds the other distribution, or None.
+def foreign_install() -> str | None:
+    """Return the folder of sys.path that holds the other distribution, or None.
 
     It lists folders, because the import of importlib.metadata alone takes 17 ms.
     """
-    for entry in paths if paths is not None else sys.path:
+    for entry in sys.path:
         folder = entry or "."
         if not os.path.isdir(folder):
             continue

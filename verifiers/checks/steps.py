@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import Any
 
 from verifiers.extraction.answer import TEXT_LIMIT, extract, reference_answer
-from verifiers.extraction.hedges import NUMBER
 from verifiers.math.latex import clean
 from verifiers.math.numbers import Numeral, parse_numeral
 from verifiers.prose.equations import Equation, find_equations
@@ -24,7 +23,7 @@ from verifiers.types import Reason, Verdict
 class Steps:
     """The equations of a chain of thought, and its final answer.
 
-    `is_derived`: the answer is a side of an equation that holds, or a number of the question.
+    `is_derived`: the answer is a side of an equation that holds.
     """
 
     equations: tuple[Equation, ...]
@@ -42,7 +41,7 @@ class Steps:
         return 1.0 - len(self.false) / len(self.equations) if self.equations else 1.0
 
 
-def examine(text: str, *, answer: str | None = None, question: str | None = None) -> Steps:
+def examine(text: str, *, answer: str | None = None) -> Steps:
     """Return the equations of a chain of thought, and whether they lead to the answer.
 
     `answer` is the final answer to look for, by default the text's own. Text inside `<think>` is read too.
@@ -50,10 +49,10 @@ def examine(text: str, *, answer: str | None = None, question: str | None = None
     equations = tuple(find_equations(text[-TEXT_LIMIT:]))
     if answer is None:
         answer = extract(text, fallback="sentence").answer
-    return Steps(equations, answer, answer is not None and _is_derived(answer, equations, question))
+    return Steps(equations, answer, answer is not None and _is_derived(answer, equations))
 
 
-def _is_derived(answer: str, equations: tuple[Equation, ...], question: str | None) -> bool:
+def _is_derived(answer: str, equations: tuple[Equation, ...]) -> bool:
     number = _number(answer)
     if number is None:
         return False
@@ -63,10 +62,7 @@ def _is_derived(answer: str, equations: tuple[Equation, ...], question: str | No
     if not wanted.isdisjoint(reached):
         return True
     room = Fraction(1, 2 * 10**number.places)  # the answer may be rounded to its last decimal
-    if number.places and any(abs(side - number.value) <= room for side in reached):
-        return True
-    stated = map(_number, NUMBER.findall(question) if question else [])
-    return any(given is not None and given.value == number.value for given in stated)
+    return number.places > 0 and any(abs(side - number.value) <= room for side in reached)
 
 
 @functools.lru_cache(maxsize=16_384)

@@ -16,7 +16,8 @@ from verifiers.extraction.hedges import NUMBER, is_hedged, is_retracted, is_supp
 from verifiers.extraction.markers import FORMAL, Marker, find_markers
 from verifiers.types import Reason
 
-_MarkerKind = Literal["box", "hash", "tag", "prose", "fallback", "none"]
+# What the answer was found by: a kind of marker, or none ("fallback").
+_Source = Literal["box", "hash", "tag", "prose", "fallback"]
 Fallback = Literal["none", "sentence", "last_number"]
 FALLBACKS = ("none", "sentence", "last_number")
 
@@ -27,17 +28,15 @@ class Extraction:
 
     Attributes:
         answer: The text of the final answer; None exactly when there is a reason.
-        source: Kind of the marker that it was found by: "box", "hash", "tag", "prose", "fallback" or "none".
         reason: `no_answer` or `ambiguous` where there is no answer.
     """
 
     answer: str | None
-    source: _MarkerKind
     reason: Reason | None = None
 
 
-_NO_ANSWER = Extraction(None, "none", "no_answer")
-_AMBIGUOUS = Extraction(None, "none", "ambiguous")
+_NO_ANSWER = Extraction(None, "no_answer")
+_AMBIGUOUS = Extraction(None, "ambiguous")
 
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<|im_start|>user")
 # Characters of "### **Instruction 100** :" with the spaces that `_RUN_ON` allows in it.
@@ -162,12 +161,12 @@ def plain_number(completion: str) -> tuple[str, int] | None:
     return match["answer"], int(match["whole"].replace(",", ""))
 
 
-def _sentence_value(content: str, rest: str, source: _MarkerKind) -> Extraction:
+def _sentence_value(content: str, rest: str, source: _Source) -> Extraction:
     """Return the answer after a hash or inside a tag, which is a value or a sentence that states one."""
     found = _checked(content, rest, source)
     if found.answer is None or not re.match(r"[A-Za-z]{2,}[ ,]", found.answer) or "\\" in found.answer:
         return found
-    return _stated_value(found.answer, source)
+    return _stated_value(found.answer)
 
 
 def _before_run_on(text: str) -> tuple[str, list[Marker]]:
@@ -220,7 +219,7 @@ def _is_heading(text: str, at: int, markers: int) -> bool:
     return markers > 1 and bool(below.strip()) and re.fullmatch(r"[A-Za-z ]{8,60}:?\s*", line) is not None
 
 
-def _checked(content: str, rest: str, source: _MarkerKind) -> Extraction:
+def _checked(content: str, rest: str, source: _Source) -> Extraction:
     """Return an answer unless it is empty, hedged, or taken back by the text after it, `rest`."""
     if "<<" in content:
         content = _ANNOTATION.sub("", content)
@@ -234,7 +233,7 @@ def _checked(content: str, rest: str, source: _MarkerKind) -> Extraction:
         return _AMBIGUOUS
     if source == "hash":
         content = re.sub(r"[.!]+$", "", content)
-    return Extraction(content, source)
+    return Extraction(content)
 
 
 def _boxed(text: str, boxes: list[Marker]) -> Extraction:
@@ -301,27 +300,27 @@ def _prose(text: str, at: int) -> Extraction:
     checked = _checked(sentence, rest, "prose")
     if checked.answer is None:
         return checked
-    return _stated_value(checked.answer, "prose")
+    return _stated_value(checked.answer)
 
 
-def _stated_value(sentence: str, source: _MarkerKind) -> Extraction:
+def _stated_value(sentence: str) -> Extraction:
     """Return the one value that a sentence states, as in "Jane has 3 apples left"; anything else is returned whole."""
     sentence = _NEGATIVE.sub("-", without_afterthought(sentence).strip(" *`\"'"))
     if not re.match(r"[A-Za-z]{2,}[ ,]", sentence) or not _DIGIT.search(sentence):
-        return Extraction(sentence, source) if sentence else _NO_ANSWER
+        return Extraction(sentence) if sentence else _NO_ANSWER
     parts = _COPULA.split(sentence)
     last = parts[-1].strip()
     if len(parts) > 1 and not re.match(r"[A-Za-z]{2,}\s", last) and _DIGIT.search(last):
         # "is 3 more than 2 pears": with a second number it is unclear which one is the answer.
         if "\\" in last or "$" in last or len(NUMBER.findall(last)) <= 1 or last[0] in "([{":
-            return Extraction(last, source)
+            return Extraction(last)
         return _AMBIGUOUS
     segments = [match[1] or match[2] for match in _MATH_SEGMENT.finditer(sentence)]
     if len(segments) == 1:
-        return Extraction(segments[0], source)
+        return Extraction(segments[0])
     numbers = NUMBER.findall(last)
     if len(numbers) == 1 and len(_DIGIT.findall(last)) == len(_DIGIT.findall(numbers[0])):
-        return Extraction(numbers[0], source)
+        return Extraction(numbers[0])
     return _AMBIGUOUS
 
 
@@ -330,7 +329,7 @@ def _without_marker(text: str, fallback: Fallback) -> Extraction:
         return _NO_ANSWER
     if fallback == "last_number":
         numbers = NUMBER.findall(text)
-        return Extraction(numbers[-1], "fallback") if numbers else _NO_ANSWER
+        return Extraction(numbers[-1]) if numbers else _NO_ANSWER
     stripped = text.strip()
     if "```" in stripped:
         stripped = _FENCE.sub("", stripped).strip()
@@ -357,7 +356,7 @@ def _without_marker(text: str, fallback: Fallback) -> Extraction:
     checked = _checked(last_sentence, "", "fallback")
     if checked.answer is None or not _DIGIT.search(last_sentence):
         return checked if checked.answer is None else _NO_ANSWER
-    return _stated_value(last_sentence, "fallback")
+    return _stated_value(last_sentence)
 
 
 def reference_answer(reference: str) -> str:
