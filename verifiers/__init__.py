@@ -1,7 +1,7 @@
-"""Programmatic verdicts on model completions: correct, incorrect or unknown, always with a reason.
+r"""Programmatic verdicts on model completions: correct, incorrect or unknown, always with a reason.
 
     >>> import verifiers
-    >>> verifiers.verify("math", completion=r"... so \\boxed{\\frac12}", reference="0.5").status
+    >>> verifiers.verify("math", completion=r"... so \boxed{\frac12}", reference="0.5").status
     'correct'
 
 `verify` runs one check in this process. `verify_many`, `verify_iter` and `Pool` run checks in worker

@@ -1,4 +1,4 @@
-"""python -m verifiers NAME FILE.jsonl, and python -m verifiers audit NAME FILE.jsonl --against OTHER"""
+"""The command lines `python -m verifiers NAME FILE.jsonl` and `python -m verifiers audit NAME FILE --against OTHER`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0; 2 for the user's mistakes; 1 if a worker cannot load the verifier."""
+    """Run the command line and return its exit status: 0; 1 if no worker can load the verifier; 2 for bad input."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["audit"]:
-        return _told(lambda: audit.main(given[1:]))
+        return _exit_status(lambda: audit.main(given[1:]))
     parser = _parser()
     args = parser.parse_args(given)
     if args.list:
@@ -53,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.name, args.file, out=sys.stdout, workers=args.workers, timeout=args.timeout, **options
         )
 
-    return _told(score)
+    return _exit_status(score)
 
 
-def _told(work: Callable[[], None]) -> int:
-    """Do the work; tell the user's mistakes in one line instead of a traceback."""
+def _exit_status(work: Callable[[], None]) -> int:
+    """Call `work` and return the exit status; mistakes of the user are printed in one line, without a traceback."""
     try:
         work()
     except (
@@ -73,7 +73,7 @@ def _told(work: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # `| head` has seen enough; Python would complain again when it flushes at exit.
+        # As after `| head`. Python would raise again when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

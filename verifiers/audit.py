@@ -1,4 +1,4 @@
-"""python -m verifiers audit NAME FILE --against OTHER: where two verifiers disagree, as a table to read."""
+"""python -m verifiers audit NAME FILE --against OTHER: the rows on which two verifiers disagree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from verifiers import file_scores, registry
@@ -16,9 +15,9 @@ from verifiers.types import Verdict
 from verifiers.workers.heartbeat import uncounted
 from verifiers.workers.pool import verify_iter
 
-# Names that `--against` knows besides the registered verifiers.
-BASELINES = {"math_verify": f"{__name__}:math_verify"}
-SNIPPET_LENGTH = 160
+# Names that `--against` takes besides those of registered verifiers.
+_BASELINES = {"math_verify": f"{__name__}:math_verify"}
+_SNIPPET_LENGTH = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an audit found: how many rows there were, and those that were judged differently."""
+    """The result of an audit: the number of rows, and the rows on which the two verifiers disagree."""
 
     first: str
     second: str
@@ -42,6 +41,7 @@ class Audit:
     disagreements: tuple[Disagreement, ...]
 
     def as_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; each row has a verdict under the name of each verifier."""
         rows = [
             {
                 "id": row.id,
@@ -55,7 +55,7 @@ class Audit:
         return {"verifiers": [self.first, self.second], "rows": self.total, "disagreements": rows}
 
     def as_text(self) -> str:
-        """Return one block a disagreement, the ones that matter most (one says correct) first."""
+        """Return one block of text a disagreement, those in which one verifier says correct first."""
         share = f" ({len(self.disagreements) / self.total:.1%})" if self.total else ""
         head = f"{self.first} and {self.second} disagree on {len(self.disagreements)} of {self.total} rows{share}"
         rows = sorted(self.disagreements, key=lambda row: not (row.first.is_correct or row.second.is_correct))
@@ -83,21 +83,21 @@ def _described(verdict: Verdict) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The end of a text, where its answer is, in one line."""
-    return ("..." if len(text) > SNIPPET_LENGTH else "") + " ".join(text[-SNIPPET_LENGTH:].split())
+    """Return the end of a text, where its answer is, as one line."""
+    return ("..." if len(text) > _SNIPPET_LENGTH else "") + " ".join(text[-_SNIPPET_LENGTH:].split())
 
 
 def audit(
     name: str, rows: Iterable[dict[str, Any]], *, against: str, workers: int | None = None, timeout: float | None = None
 ) -> Audit:
-    """Judge every row (`id`, `completion`, `reference`) with both verifiers, each in workers that can be killed.
+    """Judge every row (`id`, `completion`, `reference`) with two verifiers, in worker processes.
 
-    `against` is a verifier's name, a path, or "math_verify": math-verify's `parse` and `verify` with its defaults.
+    `against` is a verifier's name, "pkg.module:function", or "math_verify": that library with its defaults.
     """
     kept = list(rows)
     pairs = [(row["completion"], row["reference"]) for row in kept]
     first, second = (
-        list(verify_iter(BASELINES.get(one, one), pairs, workers=workers, timeout=timeout)) for one in (name, against)
+        list(verify_iter(_BASELINES.get(one, one), pairs, workers=workers, timeout=timeout)) for one in (name, against)
     )
     found = tuple(
         Disagreement(row["id"], row["reference"], row["completion"], a, b)
@@ -108,7 +108,7 @@ def audit(
 
 
 def math_verify(completion: str, reference: Any) -> Verdict:
-    """math-verify as it comes: parse both, then verify. What it cannot parse of a reference is a bad reference."""
+    """Return the verdict of the library math-verify with its defaults; unknown for a reference it cannot parse."""
     with uncounted():
         import math_verify as baseline
 
@@ -118,7 +118,7 @@ def math_verify(completion: str, reference: Any) -> Verdict:
     if not expected:
         return Verdict.unknown("bad_reference")
     target = baseline.parse(completion)
-    # The last of what it extracted is the text; the others are sympy's, whose str() may never end.
+    # It extracts sympy objects, whose str() may take forever, and last the text itself.
     text = next((part for part in reversed(target) if isinstance(part, str)), None)
     if not target:
         return Verdict.incorrect("no_answer")
@@ -126,21 +126,8 @@ def math_verify(completion: str, reference: Any) -> Verdict:
     return Verdict.correct(text) if is_same else Verdict.incorrect("mismatch", text)
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSONL file; raise BadLine, which names file and line, for one that is no row."""
-    rows = []
-    with open(path, encoding="utf-8") as handle:
-        for number, line in enumerate(handle, start=1):
-            if line.strip():
-                try:
-                    rows.append(file_scores._row(line))
-                except ValueError as error:
-                    raise file_scores.BadLine(f"{path}:{number}: {error}") from error
-    return rows
-
-
 def main(arguments: Sequence[str]) -> None:
-    """Print the audit that the arguments after `python -m verifiers audit` ask for."""
+    """Run the command line of an audit and print what was found."""
     parser = argparse.ArgumentParser(prog="python -m verifiers audit", description=__doc__)
     parser.add_argument("name", help="a verifier")
     parser.add_argument("file", help="a JSONL file of {id, completion, reference}")
@@ -149,7 +136,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--timeout", type=float, help="seconds an item (default: each verifier's own)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args(arguments)
-    for name in (args.name, BASELINES.get(args.against, args.against)):
+    for name in (args.name, _BASELINES.get(args.against, args.against)):
         registry.get(name)  # a misspelt name fails before anything is read
-    found = audit(args.name, read_rows(args.file), against=args.against, workers=args.workers, timeout=args.timeout)
+    with open(args.file, encoding="utf-8") as lines:
+        rows = list(file_scores.read_rows(lines, args.file))
+    found = audit(args.name, rows, against=args.against, workers=args.workers, timeout=args.timeout)
     print(json.dumps(found.as_json(), ensure_ascii=False) if args.json else found.as_text())

@@ -1,4 +1,4 @@
-"""Refuses an installation next to the unrelated distribution `verifiers`, which has the same import name."""
+"""Refusal of an environment that also holds the unrelated distribution `verifiers`, of the same import name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 import sys
 import warnings
 
-ADVICE = (
+_ADVICE = (
     "The unrelated PyPI distribution 'verifiers' is installed in {place}. It and star-rft both install an "
     "import package named 'verifiers' and cannot share an environment. Run `pip uninstall verifiers`, then "
     "`pip install --force-reinstall --no-deps star-rft`, or give each an environment of its own."
 )
 
 
-def foreign_install(paths: list[str] | None = None) -> str | None:
-    """Return the folder that holds the other distribution, or None.
+def foreign_install() -> str | None:
+    """Return the folder of sys.path that holds the other distribution, or None.
 
-    Folder listings instead of importlib.metadata, whose import alone costs 17 ms.
+    It lists folders, because the import of importlib.metadata alone takes 17 ms.
     """
-    for entry in paths if paths is not None else sys.path:
+    for entry in sys.path:
         folder = entry or "."
         if not os.path.isdir(folder):
             continue
@@ -29,11 +29,11 @@ def foreign_install(paths: list[str] | None = None) -> str | None:
 
 
 def refuse_mixed_install() -> None:
-    """Raise ImportError where both distributions wrote into one folder; warn where they shadow each other."""
+    """Raise ImportError where both are installed in one folder; warn where one shadows the other."""
     place = foreign_install()
     if place is None:
         return
     ours = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     if os.path.realpath(place) == ours:
-        raise ImportError(ADVICE.format(place=place))
-    warnings.warn(ADVICE.format(place=place), RuntimeWarning, stacklevel=3)
+        raise ImportError(_ADVICE.format(place=place))
+    warnings.warn(_ADVICE.format(place=place), RuntimeWarning, stacklevel=3)

@@ -1,7 +1,7 @@
 """Verifiers made of other verifiers: the shared part of `all`, `any`, `fallback` and `disagree`.
 
 Their option `of` is a list; each entry is a name, or `{"name": ..., "options": {...}, "reference": key}` where
-`reference` picks one value of a reference that is an object. What is wrong in it fails before anything runs.
+`reference` picks one value of a reference that is an object. A wrong entry raises before anything runs.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ _KEYS = ("name", "options", "reference")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One entry of `of`. `reference` is the key of its reference in an object, or None for the whole."""
+    """One entry of `of`. `reference` is the key of the part's own reference, or None where it takes the whole."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     reference: str | None = None
 
     def verdict(self, completion: str, reference: Any) -> Verdict:
-        """Run the part; what it raises makes its verdict unknown, with the error as the answer."""
+        """Return the part's verdict; where it raises, an unknown one with the error as its answer."""
         if self.reference is not None:
             if not isinstance(reference, Mapping) or self.reference not in reference:
                 return Verdict.unknown("bad_reference", f"{self.name}: no {self.reference!r}")
             reference = reference[self.reference]
         verdict, message = run_check(get(self.name), completion, reference, self.options)
         if message is not None:
-            return replace(verdict, answer=f"{self.name}: {message.strip().rpartition(chr(10))[2]}")
+            last_line = message.strip().rpartition("\n")[2]
+            return replace(verdict, answer=f"{self.name}: {last_line}")
         return verdict
 
     def problem(self, check: Check, reference: Any) -> str | None:
@@ -49,7 +50,7 @@ class Part:
 
 
 def read_parts(of: Any) -> list[Part]:
-    """Return the entries of an option `of`; raise UnknownOption for one that is none."""
+    """Return the entries of an option `of`; raise UnknownOption where it is malformed."""
     if not isinstance(of, (list, tuple)) or not of:
         raise UnknownOption(f"option 'of' must be a list of verifiers such as ['math', 'steps'], not {of!r}")
     return [_read_part(entry) for entry in of]
@@ -68,9 +69,10 @@ def _read_part(entry: Any) -> Part:
 
 
 def bind(check: Check, given: Mapping[str, Any], *, count: int | None = None, needs_all: bool = True) -> Check:
-    """Return a composition with the facts of its parts: limits add up, versions show, bad references are known.
+    """Return a composition for its option `of`: its time limit is the sum of the parts', its version names theirs.
 
-    `needs_all`: a reference that one part cannot use is bad; else one that no part can.
+    `count` is how many parts there must be. A reference is bad that any part cannot use, or without `needs_all`, that
+    no part can use.
     """
     entries = read_parts(given["of"])
     if count is not None and len(entries) != count:
@@ -84,6 +86,7 @@ def bind(check: Check, given: Mapping[str, Any], *, count: int | None = None, ne
         timeout=sum(_limit(entry, part) for entry, part in zip(entries, checks, strict=True)),
         warm_up=partial(_run_each, warm_ups) if warm_ups else None,
         reference_problem=partial(_first_problem, problems, needs_all),
+        # A worker registers the parts by name; those of nested compositions come before the ones that use them.
         parts=tuple(named for part in checks for named in (*part.parts, replace(part, parts=(), bind=None))),
     )
 
@@ -107,16 +110,16 @@ def _first_problem(problems: Sequence[Callable[[Any], str | None]], needs_all: b
 
 
 def verdicts(of: Any, completion: str, reference: Any) -> Iterator[Verdict]:
-    """Yield the verdicts of the parts in their order, each when it is asked for."""
+    """Yield the verdicts of the parts in their order; a part runs only when its verdict is asked for."""
     for part in read_parts(of):
         yield part.verdict(completion, reference)
 
 
 def first_of(of: Any, completion: str, reference: Any, *, decisive: str) -> Verdict:
-    """Return the first verdict with the `decisive` status; else the first unknown one; else the first.
+    """Return the first verdict with the status `decisive`; else the first unknown one; else the first.
 
-    Parts after the decisive one do not run. The score of a verdict that nothing decided is the smallest, or for
-    `decisive="correct"` the largest, of the scores.
+    Parts after a decisive one do not run. In the last case the score is the smallest of all scores, or with
+    `decisive="correct"` the largest.
     """
     found: list[Verdict] = []
     for verdict in verdicts(of, completion, reference):

@@ -19,16 +19,19 @@ from verifiers.rewards import Tally
 from verifiers.types import Verdict
 from verifiers.workers.pool import Pool
 
-FIELDS = ("id", "completion", "reference")
+_FIELDS = ("id", "completion", "reference")
 
 
 class BadLine(ValueError):
-    """A line of the input is not what it must be; the text names file and line."""
+    """A line of the input is no row; the message names file and line."""
 
 
 @dataclass(slots=True)
 class _Source:
-    """Reads rows ahead of the verdicts. A bad line ends them; it is raised when those before are scored."""
+    """Rows of a file, read ahead of their verdicts.
+
+    A bad line ends them; its `error` is raised only when the rows before it are scored.
+    """
 
     name: str
     lines: Iterable[str]
@@ -37,17 +40,29 @@ class _Source:
     error: BadLine | None = None
 
     def pairs(self) -> Iterator[tuple[str, Any]]:
-        for number, line in enumerate(self.lines, start=1):
+        try:
+            for row in read_rows(self._counted(), self.name):
+                self.ids.append(row["id"])
+                yield row["completion"], row["reference"]
+        except BadLine as error:
+            self.error = error
+
+    def _counted(self) -> Iterator[str]:
+        for line in self.lines:
             self.read_chars += len(line)
-            if not line.strip():
-                continue
-            try:
-                row = _row(line)
-            except ValueError as error:
-                self.error = BadLine(f"{self.name}:{number}: {error}")
-                return
-            self.ids.append(row["id"])
-            yield row["completion"], row["reference"]
+            yield line
+
+
+def read_rows(lines: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of JSON lines, without blank lines; raise BadLine, which names the file `name` and the line."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _row(line)
+        except ValueError as error:
+            raise BadLine(f"{name}:{number}: {error}") from error
+        yield row
 
 
 def _row(line: str) -> dict[str, Any]:
@@ -56,8 +71,8 @@ def _row(line: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise ValueError(f"must be an object with {', '.join(FIELDS)}, not {type(row).__name__}")
-    if missing := [key for key in FIELDS if key not in row]:
+        raise ValueError(f"must be an object with {', '.join(_FIELDS)}, not {type(row).__name__}")
+    if missing := [key for key in _FIELDS if key not in row]:
         raise ValueError(f"lacks {', '.join(missing)}; it has {', '.join(row) or 'nothing'}")
     if not isinstance(row["completion"], str):
         raise ValueError(f"completion must be text, not {type(row['completion']).__name__}")
@@ -74,11 +89,26 @@ def score_file(
     timeout: float | None = None,
     **options: Any,
 ) -> Tally:
-    """Check every line of a JSONL file (`-`: standard input) and write one verdict a line to `out`, in order.
+    """Check every line of a JSONL file and write one verdict a line, in the same order.
 
-    A line is `{"id", "completion", "reference"}`, a verdict `{"id", "status", "score", "answer", "reason",
-    "seconds"}`. Progress, the summary and the warning about unknowns go to `log` (standard error). Raises BadLine after
-    the lines before the bad one are written, and VerifierError before anything is read.
+    A line of the file is `{"id", "completion", "reference"}`, a line of the output `{"id", "status", "score",
+    "answer", "reason", "seconds"}`.
+
+    Args:
+        name: A registered verifier, or "pkg.module:function".
+        path: The JSONL file; "-" reads standard input.
+        out: Where verdicts are written.
+        log: Where progress, the summary and the warning about unknown verdicts go, by default standard error.
+        workers: Number of processes, by default one a core.
+        timeout: Seconds an item, by default the verifier's own.
+        **options: Options of the verifier.
+
+    Returns:
+        The counts of the verdicts.
+
+    Raises:
+        VerifierError: The verifier or an option is wrong; nothing has been read then.
+        BadLine: A line is no such object; the verdicts of the lines before it are written.
     """
     log = log or sys.stderr
     tally = Tally()
@@ -101,7 +131,7 @@ def score_file(
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[TextIO, int]]:
-    """Yield the lines and their size, 0 where it is not known (in bytes: only an estimate depends on it)."""
+    """Yield (the lines, their size in bytes, which only the estimate of the time left needs; 0 if unknown)."""
     if str(path) == "-":
         yield sys.stdin, 0
         return
@@ -121,7 +151,7 @@ def _record(row_id: Any, verdict: Verdict) -> dict[str, Any]:
 
 
 def _json_line(record: dict[str, Any]) -> str:
-    """Return one line, readable where it can be: half of a surrogate pair, which JSON allows, no file can hold."""
+    """Return a line of JSON, in ASCII only where the text has lone surrogates, which UTF-8 cannot encode."""
     text = json.dumps(record, ensure_ascii=False)
     try:
         text.encode()
@@ -131,7 +161,7 @@ def _json_line(record: dict[str, Any]) -> str:
 
 
 class _Progress:
-    """One line that rewrites itself on a terminal; elsewhere a line every ten seconds."""
+    """Progress: one line, rewritten, on a terminal; elsewhere a line every ten seconds."""
 
     def __init__(self, log: TextIO, size: int) -> None:
         self._log, self._size = log, size
@@ -155,7 +185,7 @@ class _Progress:
 
 
 def parse_options(check: Check, settings: Sequence[str]) -> dict[str, Any]:
-    """Read `option=value` texts: text where the option's default is text, JSON elsewhere (`true`, `0.1`)."""
+    """Return the options of "option=value" texts; values are JSON (`true`, `0.1`) unless the default is text."""
     options: dict[str, Any] = {}
     for setting in settings:
         option, equals, value = setting.partition("=")
@@ -174,7 +204,7 @@ def _json_or_text(value: str) -> Any:
 
 
 def describe_all(names: Iterable[str]) -> str:
-    """Return the list of verifiers for people: what each does, its options, an example; or why it cannot be loaded."""
+    """Return the text of `--list`: of each verifier its summary, options and example, or why it cannot be loaded."""
     return "\n\n".join(map(_described, names))
 
 

@@ -1,6 +1,6 @@
 """Plug-ins by name: decorated functions, files of a package, entry points, "pkg.module:function".
 
-`Registry` is what every kind of plug-in instantiates: verifiers, and in star_rft rules, scorers and engines.
+Each kind of plug-in is one `Registry`: verifiers here; rules, scorers, objectives and engines in star_rft.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class VerifierError(ValueError):
-    """The caller named or described a verifier wrongly."""
+    """A verifier was named, described or called wrongly."""
 
 
 class UnknownVerifier(VerifierError):
@@ -32,8 +32,8 @@ class _RequiredOption:
 REQUIRED = _RequiredOption()
 
 
-class Plugin(Protocol):
-    """What a registry holds: a function under a name."""
+class _Plugin(Protocol):
+    """An item of a registry: a function under a name."""
 
     @property
     def name(self) -> str: ...
@@ -41,17 +41,25 @@ class Plugin(Protocol):
     def function(self) -> Callable[..., Any]: ...
 
 
-Item = TypeVar("Item", bound=Plugin)
+Item = TypeVar("Item", bound=_Plugin)
 
 
 class Registry(Generic[Item]):
     """The plug-ins of one kind, by name.
 
-    A name is one that was registered, a file of `package` that registers itself when it is imported, an entry point of
-    `group`, or "pkg.module:function". `describe(name, function)` makes an item of a function that was not registered.
-    `unknown` is raised for a name that is none of these, `error` for whatever else is wrong with it. `besides` are
-    files of the package that are no plug-ins. `home` is a module that registers the built-in ones when it is imported.
-    `may_replace`: the decorator of this kind takes `replace`.
+    A name is one that was registered by a decorator, a file of `package`, an entry point of `group`, or
+    "pkg.module:function". Nothing is imported before it is asked for.
+
+    Args:
+        kind: What the plug-ins are called in messages.
+        group: Entry-point group of other distributions.
+        describe: Makes an item of a name and a function that no decorator has registered.
+        package: Package whose files register one plug-in each, named like the file, when they are imported.
+        home: Module that registers the built-in plug-ins when it is imported.
+        besides: Files of the package that are no plug-ins.
+        error: Exception for a plug-in that cannot be loaded or added.
+        unknown: Exception for a name that does not exist.
+        may_replace: Whether the decorator of this kind has an argument `replace`, which messages then mention.
     """
 
     def __init__(
@@ -73,7 +81,7 @@ class Registry(Generic[Item]):
         self._describe, self._error, self._unknown = describe, error, unknown
 
     def add(self, item: Item, *, replace: bool = False) -> None:
-        """Hold an item under its name; a name that another function holds is refused unless `replace` is true."""
+        """Put an item into the registry; raise `error` for a name that another function holds, unless `replace`."""
         name, function = item.name, item.function
         self._import_home(function.__module__)
         if not name or ":" in name:
@@ -89,14 +97,20 @@ class Registry(Generic[Item]):
         self.items[name] = item
 
     def names(self) -> list[str]:
-        """Every name that `get` accepts, sorted; "pkg.module:function" paths work besides."""
+        """Return every name that `get` accepts, sorted, apart from "pkg.module:function" paths."""
         self._import_home()
         return sorted({*self.items, *self.builtin_names(), *self.entry_points()})
 
     def get(self, name: str, *, also: Collection[str] = ()) -> Item:
-        """Return the item of this name, importing its module on first use.
+        """Return the item of a name, importing its module on first use.
 
-        `also` are names that are valid where this one was given and are none of the registry's, for the error.
+        Args:
+            name: A registered name, a built-in one, an entry point, or "pkg.module:function".
+            also: Names that are valid where this one was given and are none of the registry's, for the error.
+
+        Raises:
+            UnknownVerifier: No item has this name (another exception in other registries, as for VerifierError).
+            VerifierError: The entry point cannot be loaded, or the function has the wrong parameters.
         """
         self._import_home()
         if name in self.items:
@@ -118,7 +132,7 @@ class Registry(Generic[Item]):
 
     @functools.cache  # noqa: B019  # a registry lives as long as the program
     def builtin_names(self) -> tuple[str, ...]:
-        """The files of the package; none of them is imported."""
+        """Return the names of the package's plug-ins, which are those of its files; imports none of them."""
         if self.package is None:
             return ()
         (folder,) = importlib.import_module(self.package).__path__
@@ -127,6 +141,7 @@ class Registry(Generic[Item]):
 
     @functools.cache  # noqa: B019
     def entry_points(self) -> Mapping[str, Any]:
+        """Return the entry points of the group by name, unloaded."""
         from importlib.metadata import entry_points
 
         return {point.name: point for point in entry_points(group=self.group)}
@@ -168,7 +183,7 @@ class Registry(Generic[Item]):
         return self._known_or_described(path, target)
 
     def _known_or_described(self, name: str, function: Callable[..., Any]) -> Item:
-        """A function that was also decorated keeps what it was registered with under another name."""
+        """Return the item of a function; one that is registered under another name keeps its settings."""
         for item in self.items.values():
             if item.function is function:
                 return replace(item, name=name)  # type: ignore[type-var]  # every item is a dataclass
@@ -178,10 +193,9 @@ class Registry(Generic[Item]):
 def keyword_options(
     name: str, function: Callable[..., Any], *, kind: str, takes: str, error: type[Exception]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of `function(takes, *, option=...)` with their defaults, and with their annotations.
+    """Return two dicts for a `function(takes, *, option=...)`: the options' defaults, and their annotations.
 
-    Raises `error` for what is no such function. An annotation that is missing, or cannot be evaluated, allows any
-    value.
+    An annotation that is missing or cannot be evaluated is `Any`. Raises `error` for a function of another shape.
     """
     shape = f"{kind} {name!r} must be a function ({takes}, *, options)"
     if not callable(function) or isinstance(function, type):
@@ -218,9 +232,10 @@ def option_faults(
     takes_any: bool = False,
     annotations: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
-    """Yield what is wrong with options: a name that is not there, a value of another type, one that is missing.
+    """Yield one line on each option that is unknown, missing or of the wrong type.
 
-    Types are those of the defaults; with `annotations` those, which pydantic checks without converting.
+    With `annotations`, pydantic checks values against them, without conversion; else a value must have the type of
+    the option's default.
     """
     for option, value in given.items():
         if option not in valid:
@@ -254,7 +269,7 @@ def _kind(default: Any) -> str:
 
 
 def _fits(value: Any, default: Any) -> bool:
-    """A value fits a default of the same simple type; other defaults say nothing about types."""
+    """Whether a value has the type of a bool, int, float or str default; other defaults allow anything."""
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(default, int):
@@ -274,5 +289,6 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
 
 
 def path_of(function: Callable[..., Any]) -> str:
+    """Return "pkg.module:name"; for a callable object the name of its class."""
     name = function.__qualname__ if isinstance(function, FunctionType) else type(function).__qualname__
     return f"{function.__module__}:{name}"

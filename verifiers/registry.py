@@ -1,4 +1,4 @@
-"""The registry of verifiers: `register`, `get`, and the `Check` that a registered verifier is."""
+"""The registry of verifiers: `register` and `get`, and `Check`, the record of a registered verifier."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from verifiers.plugins import Registry, VerifierError, option_faults, options_of, path_of
 
 ENTRY_POINT_GROUP = "star_rft.verifiers"
-DEFAULT_TIMEOUT = 5.0
-# These name arguments of `verify`, `verify_many` and `as_reward`, so that no option can be called the same.
-RESERVED_OPTIONS = frozenset({"name", "completion", "reference", "pairs", "workers", "timeout", "reference_column"})
+_DEFAULT_TIMEOUT = 5.0  # seconds an item
+# Arguments of `verify`, `verify_many` and `as_reward`: an option with one of these names could not be passed.
+_RESERVED_OPTIONS = frozenset({"name", "completion", "reference", "pairs", "workers", "timeout", "reference_column"})
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -29,6 +29,8 @@ class WorkerLoadError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Example:
+    """A completion that is correct for a reference under some options; `--list` shows it."""
+
     completion: str
     reference: Any
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -36,19 +38,30 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A registered verifier. A float score is correct when it is >= `threshold`; with None always.
+    """A registered verifier. `register` makes one of a function.
 
-    `timeout` is the default limit per item in seconds; where the check holds a limit of its own, `time_option`
-    names the option that sets it, and the caller's timeout goes there. `warm_up` loads what the check needs only
-    sometimes. `reference_problem` says what is wrong with a reference, or None, so that bad data fails when it loads.
-    `bind` makes the check that some options mean, where they name other verifiers: its `parts`.
+    Attributes:
+        name: Name in the registry.
+        function: The function that checks one completion.
+        version: Changes when the same input may get another verdict.
+        threshold: A numeric score from this value up is correct; with None every score is.
+        timeout: Default time limit in seconds an item.
+        summary: First line of the function's docstring.
+        options: Options with their defaults, `plugins.REQUIRED` where there is none.
+        takes_any_option: Whether the function has `**options`.
+        example: A completion that is correct.
+        warm_up: Loads what only some items need; idle workers call it.
+        reference_problem: Returns what is wrong with a reference, or None, so that bad data is found when it loads.
+        time_option: Name of the option that sets a time limit which the check keeps itself.
+        bind: Returns the check for given options, where limits and versions depend on them.
+        parts: For a composition that was bound, the checks that it runs.
     """
 
     name: str
     function: Callable[..., Any]
     version: str = "1"
     threshold: float | None = None
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = _DEFAULT_TIMEOUT
     summary: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     takes_any_option: bool = False
@@ -60,7 +73,14 @@ class Check:
     parts: tuple[Check, ...] = ()
 
     def bound(self, given: Mapping[str, Any]) -> Check:
-        """Return the check as these options make it, which have been checked: a composition's limits and parts."""
+        """Return the check for these options: for a composition with the time limit and version of its parts.
+
+        Args:
+            given: Options by name.
+
+        Raises:
+            UnknownOption: An option is misspelt, missing or has a value of the wrong type.
+        """
         self.check_options(given)
         return self.bind(self, given) if self.bind else self
 
@@ -76,7 +96,7 @@ def register(
     *,
     version: str = "1",
     threshold: float | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float = _DEFAULT_TIMEOUT,
     example: tuple[Any, ...] | None = None,
     warm_up: Callable[[], None] | None = None,
     reference_problem: Callable[[Any], str | None] | None = None,
@@ -86,9 +106,29 @@ def register(
 ) -> Callable[[Function], Function]:
     """Register `function(completion, reference, *, options) -> bool | float | Verdict` under a name.
 
-    The function itself is returned unchanged. Its keyword-only parameters are the options; the first line
-    of its docstring describes it. `example` is a completion and a reference that is `correct` with it, and options
-    if it needs any. A name that another function holds is refused unless `replace` is true.
+    The function's keyword-only parameters are the options; the first line of its docstring describes it.
+
+        >>> @verifiers.register("longer_than")
+        ... def longer_than(completion: str, reference: int) -> bool:
+        ...     return len(completion) > reference
+
+    Args:
+        name: Name for `get` and the configs.
+        version: Change it when the same input may get another verdict.
+        threshold: A numeric score from this value up is correct; with None every score is.
+        timeout: Default time limit in seconds an item.
+        example: (completion, reference) or (completion, reference, options) that is correct.
+        warm_up: Loads what only some items need; idle workers call it.
+        reference_problem: Takes a reference and returns what is wrong with it, or None.
+        time_option: Option in seconds that the function keeps as its own time limit; `timeout` is passed there.
+        bind: Takes the check and its options and returns the check to use.
+        replace: Whether to take a name that another function holds.
+
+    Returns:
+        A decorator that returns the function unchanged.
+
+    Raises:
+        VerifierError: The function has other parameters than these, or the name is taken.
     """
 
     def decorate(function: Function) -> Function:
@@ -111,7 +151,7 @@ def register(
 
 
 def describe(name: str, function: Callable[..., Any], **facts: Any) -> Check:
-    """Return the Check of a function: options from its signature, the one line from its docstring."""
+    """Return the Check of a function: options from its signature, the summary from its docstring."""
     parameters = list(inspect.signature(function).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(positional) != 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -120,7 +160,7 @@ def describe(name: str, function: Callable[..., Any], **facts: Any) -> Check:
             f"but {path_of(function)} is {inspect.signature(function)}"
         )
     options = options_of(p for p in parameters if p.kind is p.KEYWORD_ONLY)
-    if taken := RESERVED_OPTIONS & set(options):
+    if taken := _RESERVED_OPTIONS & set(options):
         raise VerifierError(f"verifier {name!r} cannot have an option called {', '.join(sorted(taken))}")
     doc = inspect.getdoc(function) or ""
     return Check(
@@ -140,7 +180,7 @@ get, names = VERIFIERS.get, VERIFIERS.names
 
 
 def add(check: Check) -> None:
-    """Hold a check under its name, as a worker does with the parts of a composition."""
+    """Put a check into the registry unconditionally, as a worker does with the parts of a composition."""
     VERIFIERS.items[check.name] = check
 
 

@@ -10,11 +10,10 @@ from typing import Any
 from verifiers.types import Verdict
 from verifiers.workers.pool import Pool
 
-RewardFunction = Callable[..., list[float | None]]
-# What TRL passes besides the columns of the data set.
-NOT_COLUMNS = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric", "environments"})
-# The share of unknown verdicts is looked at after this many, and whenever as many again have come.
-FIRST_LOOK = 64
+# Keyword arguments that TRL passes to a reward function besides the columns of the data set.
+_NOT_COLUMNS = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric", "environments"})
+# The share of unknown verdicts is checked after this many verdicts, then each time their number has doubled.
+_FIRST_LOOK = 64
 
 
 def as_reward(
@@ -24,26 +23,46 @@ def as_reward(
     workers: int | None = None,
     timeout: float | None = None,
     **options: Any,
-) -> RewardFunction:
-    """Return `reward(prompts, completions, **columns) -> list[float | None]` for TRL.
+) -> Callable[..., list[float | None]]:
+    """Return a verifier as a reward function of TRL's trainers.
 
-    An unknown verdict gives None, which GRPO and RLOO leave out; where too many are unknown a warning is logged, and
-    TRL shows their share as the metric `NAME_unknown`. The worker processes start with the first batch and stay for
-    the whole training.
+        trainer = GRPOTrainer(model, reward_funcs=verifiers.as_reward("math"), train_dataset=problems)
+
+    An unknown verdict gives None, which GRPO and RLOO leave out. Their share is TRL's metric `NAME_unknown`, and a
+    warning is logged where it is above 2%. Worker processes start with the first batch and are kept.
+
+    Args:
+        name: A registered verifier, or "pkg.module:function".
+        reference_column: Column of the data set that holds the references.
+        workers: Number of processes, by default one a core.
+        timeout: Seconds an item, by default the verifier's own.
+        **options: Options of the verifier.
+
+    Returns:
+        `reward(prompts, completions, **columns)`, which gives one score or None a completion. It raises ValueError
+        where the data set has no such column.
+
+    Raises:
+        UnknownVerifier: No verifier has this name.
+        UnknownOption: An option is misspelt, missing or has a value of the wrong type.
     """
     pool = Pool(name, workers=workers, timeout=timeout, **options)
     tally, short = Tally(), name.rpartition(":")[2]
-    next_look = FIRST_LOOK
+    next_look = _FIRST_LOOK
 
-    def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+    def reward(
+        prompts: Sequence[Any],  # noqa: ARG001  # TRL passes it by name
+        completions: Sequence[Any],
+        **columns: Any,
+    ) -> list[float | None]:
         nonlocal next_look
         if reference_column not in columns:
-            there = ", ".join(sorted(columns.keys() - NOT_COLUMNS))
+            there = ", ".join(sorted(columns.keys() - _NOT_COLUMNS))
             raise ValueError(
                 f"the data set has no column {reference_column!r}, which as_reward({name!r}) reads "
                 f"references from; columns: {there}. Pass reference_column=..."
             )
-        pairs = zip(map(completion_text, completions), columns[reference_column], strict=True)
+        pairs = zip(map(_completion_text, completions), columns[reference_column], strict=True)
         verdicts = list(tally.watch(pool.verify_iter(pairs)))
         if "log_metric" in columns and verdicts:
             share = sum(verdict.status == "unknown" for verdict in verdicts) / len(verdicts)
@@ -63,8 +82,8 @@ def _reward(verdict: Verdict) -> float | None:
     return float(verdict.is_correct)
 
 
-def completion_text(completion: Any) -> str:
-    """Return the text to check: the string itself, or the content of the last assistant message with any."""
+def _completion_text(completion: Any) -> str:
+    """Return the text to check: a string itself, or the last assistant message that has content."""
     if isinstance(completion, str):
         return completion
     for message in reversed(completion):
@@ -76,33 +95,48 @@ def completion_text(completion: Any) -> str:
     return ""
 
 
-UNKNOWN_LIMIT = 0.02
+_UNKNOWN_LIMIT = 0.02
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run of verdicts came to. `add` one at a time, or `watch` a stream that passes through."""
+    """Counts of verdicts by status and reason.
+
+        >>> tally = verifiers.Tally()
+        >>> verdicts = list(tally.watch(verifiers.verify_iter("math", [("It is 5.", "5")])))
+        >>> str(tally)
+        '1 verdicts: 1 correct, 0 incorrect, 0 unknown (match 1)'
+
+    Attributes:
+        statuses: Number of verdicts by status.
+        reasons: Number of verdicts by reason.
+        seconds: Sum of the time that the checks took.
+    """
 
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     def add(self, verdict: Verdict) -> None:
+        """Count one verdict."""
         self.statuses[verdict.status] += 1
         self.reasons[verdict.reason] += 1
         self.seconds += verdict.seconds
 
     def watch(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+        """Yield the verdicts unchanged and count each."""
         for verdict in verdicts:
             self.add(verdict)
             yield verdict
 
     @property
     def total(self) -> int:
+        """The number of verdicts counted."""
         return self.statuses.total()
 
     @property
     def unknown_share(self) -> float:
+        """The share of unknown verdicts, between 0 and 1; 0.0 before the first verdict."""
         return self.statuses["unknown"] / self.total if self.total else 0.0
 
     def __str__(self) -> str:
@@ -110,8 +144,8 @@ class Tally:
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
         return f"{self.total} verdicts: {', '.join(parts)}" + (f" ({reasons})" if reasons else "")
 
-    def warning(self, limit: float = UNKNOWN_LIMIT) -> str | None:
-        """Return what to tell the user when the share of unknown verdicts is above `limit`, else None."""
+    def warning(self, limit: float = _UNKNOWN_LIMIT) -> str | None:
+        """Return a warning for the user where the share of unknown verdicts is above `limit`, else None."""
         if self.unknown_share <= limit:
             return None
         why = {"fault", "undecided", "bad_reference", "no_sandbox"}
@@ -122,8 +156,8 @@ class Tally:
             f"known about these samples, and they are not trained on."
         )
 
-    def warn(self, limit: float = UNKNOWN_LIMIT) -> None:
-        """Log the warning, if there is one."""
+    def warn(self, limit: float = _UNKNOWN_LIMIT) -> None:
+        """Log the warning, if there is one, with the logger "verifiers"."""
         if text := self.warning(limit):
             import logging
 

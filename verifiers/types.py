@@ -1,4 +1,4 @@
-"""The records `Verdict` and the protocol `Verifier`."""
+"""The result of a check, `Verdict`, and the protocol `Verifier` of the functions that give one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, get_args
 
 Status = Literal["correct", "incorrect", "unknown"]
 
+# Each reason belongs to one status.
 Reason = Literal[
     # correct
     "match",
@@ -32,10 +33,16 @@ REASONS: tuple[str, ...] = get_args(Reason)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verifier says of one completion. Checks make it with `correct`, `incorrect` and `unknown`.
+    """A verifier's judgement of one completion. Checks build it with `correct`, `incorrect` and `unknown`.
 
-    `answer` is what was judged, or what was wrong. `score` is None when nothing was scored, which is not 0. Workers
-    fill in `verifier`, its `version` and the `seconds` that the check took.
+    Attributes:
+        status: `correct` or `incorrect`; `unknown` where the verifier or the reference failed.
+        score: 0.0 or 1.0 unless the check gives a number of its own; None where nothing was scored, which is not 0.
+        answer: The answer that was judged, or one line on what went wrong; None where there is neither.
+        reason: Why the status was given, one of `REASONS`.
+        verifier: Name of the verifier. Workers fill this field and the next two in.
+        version: Version of the verifier; `code` appends its sandbox level, as in "1+jail".
+        seconds: Time that the check took.
     """
 
     status: Status
@@ -48,24 +55,28 @@ class Verdict:
 
     @classmethod
     def correct(cls, answer: str | None = None, *, score: float = 1.0) -> Verdict:
+        """Return a correct verdict, whose reason is `match`."""
         return cls("correct", score, answer, "match")
 
     @classmethod
     def incorrect(cls, reason: Reason, answer: str | None = None, *, score: float = 0.0) -> Verdict:
-        """The candidate is at fault: `mismatch`, `no_answer`, `ambiguous`, `below_threshold`, ..."""
+        """Return an incorrect verdict: the completion is at fault (`mismatch`, `no_answer`, `ambiguous`, ...)."""
         return cls("incorrect", score, answer, reason)
 
     @classmethod
     def unknown(cls, reason: Reason, answer: str | None = None) -> Verdict:
-        """The verifier or the reference is at fault: `undecided`, `bad_reference`, `fault`, `no_sandbox`."""
+        """Return an unknown verdict: the verifier or the reference is at fault (`undecided`, `bad_reference`, ...)."""
         return cls("unknown", None, answer, reason)
 
     @property
     def is_correct(self) -> bool:
+        """False for incorrect and for unknown verdicts."""
         return self.status == "correct"
 
 
 class Verifier(Protocol):
-    """A check that takes a completion and a reference; its options are keyword-only."""
+    """A function that checks a completion against a reference. Its options are keyword-only parameters."""
 
-    def __call__(self, completion: str, reference: Any, **options: Any) -> Verdict | bool | float: ...
+    def __call__(self, completion: str, reference: Any, **options: Any) -> Verdict | bool | float:
+        """Return a verdict; True or False; or a score, which the verifier's `threshold` turns into a verdict."""
+        ...

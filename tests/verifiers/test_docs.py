@@ -1,4 +1,4 @@
-"""docs/verifiers.md lists what there is. `python tests/verifiers/test_docs.py` writes its list anew."""
+"""docs/verifiers.md lists what there is. `python -m tests.verifiers.test_docs` writes its list anew."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_table_of_reasons_is_whole() -> None:
 def test_the_list_of_verifiers_is_what_their_docstrings_say() -> None:
     found = LIST.search(PAGE.read_text())
     assert found
-    assert found[0] == list_of_verifiers(), "run: python tests/verifiers/test_docs.py"
+    assert found[0] == list_of_verifiers(), "run: python -m tests.verifiers.test_docs"
 
 
 if __name__ == "__main__":

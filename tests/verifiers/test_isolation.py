@@ -108,4 +108,5 @@ def test_the_unrelated_distribution_in_the_same_folder_is_refused(
     monkeypatch.setattr(clash, "__file__", str(tmp_path / "verifiers" / "clash.py"))
     with pytest.raises(ImportError, match="pip uninstall verifiers"):
         clash.refuse_mixed_install()
-    assert clash.foreign_install([]) is None
+    monkeypatch.setattr(sys, "path", [])
+    assert clash.foreign_install() is None

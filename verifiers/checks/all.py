@@ -1,4 +1,4 @@
-"""The verifier `all`: several verifiers that must all agree that a completion is right."""
+"""The verifier `all`: several verifiers that must all say correct."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def all(completion: str, reference: Any, *, of: Any) -> Verdict:
     """Every verifier of the list `of` says correct.
 
     Incorrect as soon as one says incorrect (those after it do not run), else unknown if one is unknown, else
-    correct. Answer and reason are those of the verifier that decided, or of the first.
+    correct. Answer and reason are those of the verifier that decided, or else of the first.
     """
     return composition.first_of(of, completion, reference, decisive="incorrect")

@@ -19,6 +19,6 @@ def any(completion: str, reference: Any, *, of: Any) -> Verdict:
     """At least one verifier of the list `of` says correct.
 
     Correct as soon as one says correct (those after it do not run), else unknown if one is unknown, else
-    incorrect. Answer and reason are those of the verifier that decided, or of the first.
+    incorrect. Answer and reason are those of the verifier that decided, or else of the first.
     """
     return composition.first_of(of, completion, reference, decisive="correct")

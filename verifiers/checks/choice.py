@@ -1,4 +1,4 @@
-"""The verifier `choice`: multiple choice by its letter, or by the text of an option."""
+"""The verifier `choice`: the answer to a multiple-choice question, by letter or by the text of an option."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ _LETTER = re.compile(
     r"\s*(?:option|choice|answer)?\s*[(\[]?\s*([A-Za-z])\s*(?:[)\].:]\s*(.*)|\s*)", re.DOTALL | re.IGNORECASE
 )
 
-# An answer without a marker is at most this long, and one line.
-LENGTH_WITHOUT_MARKER = 200
-# What stands between these is the letter of an option whose text stood there; private characters of Unicode.
-OPEN, CLOSE = "\ue000", "\ue001"
-_MARK = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
+# In a text they enclose the letter of an option, in place of the option's text. Private-use characters of Unicode.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_MARK = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 _LETTERS = re.compile(r"(?<![\w'])(?:\(?([A-J])\)?|\(([a-j])\))(?![\w'])")
 _NOT_THE_OTHER = re.compile(
-    rf",\s(?:and\s|but\s)?not\s(?:option\s|choice\s)?(?:\(?[A-J]\)?(?!\w)|{OPEN}[^{CLOSE}]*{CLOSE})"
+    rf",\s(?:and\s|but\s)?not\s(?:option\s|choice\s)?(?:\(?[A-J]\)?(?!\w)|{_OPEN}[^{_CLOSE}]*{_CLOSE})"
 )
 _AFTERTHOUGHT = re.compile(r",?\s(?:because|since|which|where|as)\s")
-_HEDGED = "?"
-# An option whose text is one of these stays as it is: extraction needs the word.
+_HEDGED = "?"  # in a set of chosen letters: the answer is ambiguous
+# The text of an option that is one of these words is not replaced by its letter, because extraction needs the word.
 _MARKER_WORDS_TEXT = (
     "answer correct right result option choice is are not or and boxed text question problem exercise human user input "
     "instruction example q think"
@@ -36,7 +34,7 @@ _MARKER_WORDS = frozenset(_MARKER_WORDS_TEXT.split())
 
 
 def letter_of(text: str) -> str | None:
-    """Return the letter that a cleaned answer chooses: "C", "(C)", "C) 12", "option C"; else None."""
+    """Return the letter that a cleaned answer chooses, as in "C", "(C)", "C) 12" or "option C"; else None."""
     match = _LETTER.fullmatch(text)
     if match is None or (match[1].islower() and match[2]):
         return None
@@ -48,7 +46,7 @@ def letter_of(text: str) -> str | None:
     )
 
 
-def reference_problem(reference: Any) -> str | None:
+def _reference_problem(reference: Any) -> str | None:
     letter, options = _read(reference)
     if letter is None:
         shape = "{'answer': letter, 'options': {letter: text}}"
@@ -72,15 +70,15 @@ def _read(reference: Any) -> tuple[str | None, dict[str, str]]:
     "choice",
     version="1",
     example=("Fish live in water, so the answer is (B).", "B"),
-    reference_problem=reference_problem,
+    reference_problem=_reference_problem,
 )
 def choice(completion: str, reference: Any) -> Verdict:
-    """The chosen letter is the reference's; the reference may name the options, then their text counts too.
+    """The chosen letter is the reference's. Where the reference lists the options, their text is an answer too.
 
     A reference is a letter, or `{"answer": "B", "options": {"A": "desert", "B": "ocean"}}`.
     """
     letter, options = _read(reference)
-    if letter is None or reference_problem(reference) is not None:
+    if letter is None or _reference_problem(reference) is not None:
         return Verdict.unknown("bad_reference")
     chosen = _chosen(completion, options)
     if not chosen:
@@ -91,8 +89,12 @@ def choice(completion: str, reference: Any) -> Verdict:
     return Verdict.correct(answer) if answer == letter else Verdict.incorrect("mismatch", answer)
 
 
+# An answer without a marker is at most this many characters long, and one line.
+_LENGTH_WITHOUT_MARKER = 200
+
+
 def _chosen(completion: str, options: Mapping[str, str]) -> frozenset[str]:
-    """Return the letters that the final answer names by letter or by text: one is a choice."""
+    """Return the letters that the final answer names, by letter or by text; a single one is a choice."""
     text = visible(completion)
     if text is None:
         return frozenset()
@@ -105,7 +107,7 @@ def _chosen(completion: str, options: Mapping[str, str]) -> frozenset[str]:
     answer = found.answer
     if answer is None:
         answer = text.strip()
-        if len(answer) > LENGTH_WITHOUT_MARKER or "\n" in answer:
+        if len(answer) > _LENGTH_WITHOUT_MARKER or "\n" in answer:
             return frozenset()
     answer = _marked(answer, options) if options else answer
     answer = clean(answer).replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " ").strip()
@@ -113,10 +115,11 @@ def _chosen(completion: str, options: Mapping[str, str]) -> frozenset[str]:
 
 
 def _marked(text: str, options: Mapping[str, str], *, spare: frozenset[str] = frozenset()) -> str:
-    """Put marks with its letter in the place of an option's text, so that no word of it is read as anything else."""
+    """Replace the texts of options by their marked letters, so that no word of them is read as something else."""
     pattern, letters = _pattern_of(tuple(options.items()), spare)
-    text = text.replace(OPEN, "").replace(CLOSE, "") if spare else text  # the model's own, if it wrote any
-    return pattern.sub(lambda match: f"{OPEN}{letters[_folded(match[1])]}{CLOSE}", text) if letters else text
+    # The first pass (with `spare`) removes such characters that the model itself wrote.
+    text = text.replace(_OPEN, "").replace(_CLOSE, "") if spare else text
+    return pattern.sub(lambda match: f"{_OPEN}{letters[_folded(match[1])]}{_CLOSE}", text) if letters else text
 
 
 @functools.lru_cache(maxsize=4096)
@@ -141,12 +144,12 @@ def _named(answer: str, options: Mapping[str, str]) -> frozenset[str]:
         return frozenset([letter] if not options or letter in options else [])
     if not by_text and (same := [key for key, text in options.items() if _folded(text) == _folded(rest)]):
         return frozenset(same[:1])
-    # "A dog" and "I think" name no letter, nor does the article of a text that stands without its own letter.
+    # "A dog" and "I think" name no letter; neither does the article before an option's text, as in "A dog" for (C) dog.
     plainly = re.sub(r"^A (?!or\b|and\b)(?=[a-z])|\bI (?=[a-z])", "", rest)
     by_letter = frozenset(upper or lower.upper() for upper, lower in _LETTERS.findall(plainly))
     if options:
         by_letter &= options.keys()
-    if by_text and by_letter == {"A"} and re.match(rf"(?:is )?A {OPEN}", answer):
+    if by_text and by_letter == {"A"} and re.match(rf"(?:is )?A {_OPEN}", answer):
         by_letter = frozenset()
     if not by_text:
         is_one_of_several = not options and re.search(r"\w\s+(?:or|and)\s+(?:option\s)?\(?[A-J]\)?\W*$", plainly)

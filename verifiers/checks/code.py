@@ -1,4 +1,4 @@
-"""The verifier `code`: runs a program against its tests in a sandbox that protects the machine and the verdict."""
+"""The verifier `code`: runs a completion's program against its tests in a sandbox."""
 
 from __future__ import annotations
 
@@ -23,19 +23,13 @@ _SHAPES = (
     "{'cases': [{'stdin': ..., 'stdout': ...}, ...]}"
 )
 _KEYS = {"tests", "entry_point", "prompt", "cases"}
-# Output beyond what a right answer needs: a program that prints more than this is wrong whatever it prints.
-_OUTPUT_SLACK = 1 << 16
-_EXAMPLE = (
-    "```python\ndef add(a, b):\n    return a + b\n```",
-    {"tests": "assert add(2, 3) == 5", "entry_point": "add"},
-)
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramTests:
-    """What a program is judged by: tests of a function, or (standard input, expected output) pairs.
+class _ProgramTests:
+    """The tests of a program: source that tests a function, or (standard input, expected output) pairs.
 
-    `helpers`: what the prompt defines besides the function asked for, as source.
+    `helpers` is the source of what the prompt defines besides the function asked for.
     """
 
     tests: str = ""
@@ -45,46 +39,46 @@ class ProgramTests:
     cases: tuple[tuple[str, str], ...] = ()
 
 
-class BadReference(ValueError):
-    """The reference describes no tests; the text says what is wrong."""
+class _BadReference(ValueError):
+    """The reference describes no tests; the message says what is wrong."""
 
 
-def read_tests(reference: Any) -> ProgramTests:
-    """Return the tests of a reference, which may be JSON text; raise BadReference."""
+def _read_tests(reference: Any) -> _ProgramTests:
+    """Return the tests of a reference, which may be JSON text; raise _BadReference."""
     if isinstance(reference, str) and reference.lstrip().startswith("{"):
         try:
             reference = json.loads(reference)
         except json.JSONDecodeError as error:
-            raise BadReference(f"not JSON: {error}") from None
+            raise _BadReference(f"not JSON: {error}") from None
     if not isinstance(reference, Mapping):
-        raise BadReference(f"a reference must be {_SHAPES}, not {type(reference).__name__}")
+        raise _BadReference(f"a reference must be {_SHAPES}, not {type(reference).__name__}")
     if unknown := sorted(set(map(str, reference)) - _KEYS):
-        raise BadReference(f"a reference has no key {unknown[0]!r}; valid: {', '.join(sorted(_KEYS))}")
+        raise _BadReference(f"a reference has no key {unknown[0]!r}; valid: {', '.join(sorted(_KEYS))}")
     if ("tests" in reference) == ("cases" in reference):
-        raise BadReference(f"a reference needs either 'tests' or 'cases': {_SHAPES}")
+        raise _BadReference(f"a reference needs either 'tests' or 'cases': {_SHAPES}")
     if "cases" in reference:
-        return ProgramTests(cases=tuple(_case(case) for case in _listed(reference["cases"])))
+        return _ProgramTests(cases=tuple(_case(case) for case in _listed(reference["cases"])))
     tests = reference["tests"]
     text = tests if isinstance(tests, str) else "\n".join(map(str, _listed(tests)))
     prompt = reference.get("prompt") or ""
     entry_point = _entry_point(text, reference.get("entry_point"))
-    return ProgramTests(text, entry_point, prompt, _helpers(prompt, entry_point))
+    return _ProgramTests(text, entry_point, prompt, _helpers(prompt, entry_point))
 
 
 def _listed(value: Any) -> Sequence[Any]:
     if isinstance(value, str):
         value = json.loads(value)
     if not isinstance(value, Sequence) or not value:
-        raise BadReference(f"'tests' or 'cases' must be a list that is not empty, not {value!r:.80}")
+        raise _BadReference(f"'tests' or 'cases' must be a list that is not empty, not {value!r:.80}")
     return value
 
 
 def _case(case: Any) -> tuple[str, str]:
-    """Read one case: {"stdin", "stdout"}, or a pair; lines may come as a list."""
+    """Return (standard input, expected output) of {"stdin", "stdout"} or of a pair; each may be a list of lines."""
     if isinstance(case, Mapping) and {"stdin", "stdout"} <= set(case):
         case = (case["stdin"], case["stdout"])
     if not isinstance(case, Sequence) or isinstance(case, str) or len(case) != 2:
-        raise BadReference(f"a case must be {{'stdin': text, 'stdout': text}}, not {case!r:.80}")
+        raise _BadReference(f"a case must be {{'stdin': text, 'stdout': text}}, not {case!r:.80}")
     return _text(case[0]), _text(case[1])
 
 
@@ -93,25 +87,26 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, Sequence):
         return "\n".join(map(str, value))
-    raise BadReference(f"standard input and output must be text, not {value!r:.80}")
+    raise _BadReference(f"standard input and output must be text, not {value!r:.80}")
 
 
 @functools.lru_cache(maxsize=1024)
 def _entry_point(tests: str, given: str | None) -> str | None:
-    """Return the name of the function under test; raise BadReference for tests that are no Python or test nothing.
+    """Return the name of the function under test, or None where it follows from the names that the tests use.
 
-    None where the tests' own names say it. A builtin's name (MBPP asks for a `sum`) does not.
+    It does not follow where they call builtins only: MBPP asks for a function called `sum`. Raises _BadReference for
+    tests that are no Python, or test nothing.
     """
     try:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError) as error:
-        raise BadReference(f"the tests are no Python: {error}") from None
+        raise _BadReference(f"the tests are no Python: {error}") from None
     has_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
     if has_check and not given:
-        raise BadReference("the tests define check(candidate), so the reference needs 'entry_point'")
+        raise _BadReference("the tests define check(candidate), so the reference needs 'entry_point'")
     tests_something = any(isinstance(node, (ast.Assert, ast.Raise)) or _is_test(node) for node in ast.walk(tree))
     if not has_check and not tests_something:
-        raise BadReference("the tests neither define check(candidate) nor assert anything")
+        raise _BadReference("the tests neither define check(candidate) nor assert anything")
     calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     are_builtin = bool(calls) and all(name in vars(builtins) for name in calls)
     return given or (calls[0] if are_builtin else None)
@@ -119,7 +114,7 @@ def _entry_point(tests: str, given: str | None) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _helpers(prompt: str, entry_point: str | None) -> str:
-    """Return the prompt's definitions without the one that the candidate is to write; "" if it is no program."""
+    """Return the prompt's definitions except the function to write; "" if the prompt is no Python."""
     try:
         tree = ast.parse(prompt)
     except (SyntaxError, ValueError):
@@ -130,9 +125,10 @@ def _helpers(prompt: str, entry_point: str | None) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _asked_for(tests: str) -> str | None:
-    """Return the first name that the tests call and nobody but the program can define."""
+    """Return the first name that the tests call and only the program can define."""
     nodes = list(ast.walk(ast.parse(tests)))
     known = set(vars(builtins))
+    # Not those that the tests assign, import or define themselves; but imports from `solution` are the program's.
     known |= {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     imports = [node for node in imports if getattr(node, "module", "") != MODULE]
@@ -146,16 +142,16 @@ def _is_test(node: ast.AST) -> bool:
     return isinstance(node, ast.ClassDef) or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
 
 
-def reference_problem(reference: Any) -> str | None:
+def _reference_problem(reference: Any) -> str | None:
     try:
-        read_tests(reference)
-    except (BadReference, json.JSONDecodeError) as error:
+        _read_tests(reference)
+    except (_BadReference, json.JSONDecodeError) as error:
         return str(error)
     return None
 
 
-def warm_up() -> None:
-    """Start the jail with the usual settings while there is nothing else to do."""
+def _warm_up() -> None:
+    """Start the jail with the default settings, so that the first item need not wait for it."""
     with contextlib.suppress(NoSandbox):
         warm(Settings())
 
@@ -165,9 +161,12 @@ def warm_up() -> None:
     version="1",
     timeout=5.0,
     time_option="time_limit",
-    example=_EXAMPLE,
-    warm_up=warm_up,
-    reference_problem=reference_problem,
+    example=(
+        "```python\ndef add(a, b):\n    return a + b\n```",
+        {"tests": "assert add(2, 3) == 5", "entry_point": "add"},
+    ),
+    warm_up=_warm_up,
+    reference_problem=_reference_problem,
 )
 def code(
     completion: str,
@@ -178,17 +177,20 @@ def code(
     preload: str = "",
     unsafe: bool = False,
 ) -> Verdict:
-    """The completion's Python program passes its tests, run in a sandbox: asserts, or standard input and output.
+    """The completion's Python program passes its tests in a sandbox: asserts, or standard input and output.
 
-    `time_limit` in seconds holds for a program with all its tests, and for each case of standard input; `memory_mb` for
-    each process. `preload` names modules to import once for all programs ("numpy"). `unsafe` runs without any sandbox.
-    The verdict's version ends in how it was run (`1+jail`), and `answer` is one line on what went wrong.
+    `time_limit`: seconds for a program with all its tests, or for each case of standard input.
+    `memory_mb`: the memory of each process.
+    `preload`: modules to import once for all programs, as in "numpy, scipy".
+    `unsafe`: run programs without a sandbox.
+
+    The verdict's version ends in the sandbox level (`1+jail`); its `answer` is one line on what went wrong.
     """
     if time_limit <= 0 or memory_mb < 64:
         raise UnknownOption("options 'time_limit' and 'memory_mb' of 'code' must be above 0 seconds and at least 64 MB")
     try:
-        program_tests = read_tests(reference)
-    except (BadReference, json.JSONDecodeError) as error:
+        program_tests = _read_tests(reference)
+    except (_BadReference, json.JSONDecodeError) as error:
         return Verdict.unknown("bad_reference", str(error))
     program = find_program(
         completion, name=program_tests.entry_point or _asked_for(program_tests.tests), prompt=program_tests.prompt
@@ -211,15 +213,19 @@ def _warn_once(text: str) -> None:
     logging.getLogger("verifiers").warning("%s. `unsafe` runs programs without a sandbox.", text)
 
 
-def _judged(program: str, program_tests: ProgramTests, settings: Settings) -> tuple[Outcome, str]:
-    """Judge in this process's jail; once more in a new one if it breaks, for the program before may have broken it."""
+def _judged(program: str, program_tests: _ProgramTests, settings: Settings) -> tuple[Outcome, str]:
+    """Judge in this process's jail; if that breaks, once more in a new one: an earlier program may have broken it."""
     try:
         return _judged_once(program, program_tests, settings)
     except JailFailure:
         return _judged_once(program, program_tests, settings)
 
 
-def _judged_once(program: str, program_tests: ProgramTests, settings: Settings) -> tuple[Outcome, str]:
+# Bytes. A program may print this much more than twice the expected output before it is wrong whatever it printed.
+_OUTPUT_SLACK = 1 << 16
+
+
+def _judged_once(program: str, program_tests: _ProgramTests, settings: Settings) -> tuple[Outcome, str]:
     with heartbeat.uncounted():
         warm(settings)
     with borrowed(settings) as jail:
@@ -227,22 +233,22 @@ def _judged_once(program: str, program_tests: ProgramTests, settings: Settings) 
         if not program_tests.cases:
             return jail.test(program, program_tests.tests, program_tests.entry_point, program_tests.helpers), level
         for number, (stdin, expected) in enumerate(program_tests.cases, start=1):
-            heartbeat.renew()
+            heartbeat.renew()  # the time limit holds for each case
             failure, printed = jail.run_case(program, stdin, limit=2 * len(expected.encode()) + _OUTPUT_SLACK)
-            if failure is None and lines_of(printed) != lines_of(expected):
+            if failure is None and _lines_of(printed) != _lines_of(expected):
                 failure = Outcome("incorrect", "mismatch", f"expected {expected!r:.80}, printed {printed!r:.80}")
             if failure is not None:
                 return Outcome(failure.status, failure.reason, f"case {number}: {failure.detail}"), level
         return Outcome("correct", "match"), level
 
 
-def lines_of(text: str) -> list[str]:
-    """Return what is compared: every line, without space at the ends of lines and empty lines at the end."""
+def _lines_of(text: str) -> list[str]:
+    """Return the lines of an output as they are compared: without trailing spaces and trailing empty lines."""
     return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
 def _verdict(outcome: Outcome, level: str) -> Verdict:
-    status: Status = outcome.status  # type: ignore[assignment]  # the judge's words are ours
+    status: Status = outcome.status  # type: ignore[assignment]  # the test runner uses the same words
     reason: Reason = outcome.reason  # type: ignore[assignment]
     score = None if status == "unknown" else float(status == "correct")
     return Verdict(status, score, outcome.detail or None, reason, version=f"+{level}")

@@ -17,10 +17,9 @@ from verifiers.types import Verdict
     bind=partial(composition.bind, count=2),
 )
 def disagree(completion: str, reference: Any, *, of: Any) -> Verdict:
-    """Two verifiers agree; where they differ the verdict is unknown (`undecided`) and its answer says how.
+    """Two verifiers agree; where they differ the verdict is unknown (`undecided`) and its answer names both verdicts.
 
-    One that is unknown differs from one that is not. Where both are unknown, so is the verdict, with the
-    reason of the first.
+    A verdict that is unknown differs from one that is not. Where both are unknown, the verdict is the first one's.
     """
     parts = composition.read_parts(of)
     first, second = (part.verdict(completion, reference) for part in parts)

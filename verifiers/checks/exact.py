@@ -1,4 +1,4 @@
-"""The verifier `exact`: text equality."""
+"""The verifier `exact`: the answer is the reference's text, up to spaces and case."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from verifiers.registry import register
 from verifiers.types import Verdict
 
 
-def reference_problem(reference: Any) -> str | None:
+def _reference_problem(reference: Any) -> str | None:
     if not isinstance(reference, str):
         return f"a reference must be text, not {type(reference).__name__}"
     return None if reference_answer(reference) else f"no final answer found in {reference!r:.80}"
@@ -20,14 +20,15 @@ def reference_problem(reference: Any) -> str | None:
     "exact",
     version="1",
     example=("The capital is <answer>Paris</answer>", "paris"),
-    reference_problem=reference_problem,
+    reference_problem=_reference_problem,
 )
 def exact(completion: str, reference: str, *, ignore_case: bool = True, whole: bool = False) -> Verdict:
     """The marked answer (or the whole text, without a marker) is the reference's text, up to space and case.
 
-    `whole` compares the whole visible completion even where an answer is marked.
+    `ignore_case`: upper and lower case are the same.
+    `whole`: compare the whole visible completion even where an answer is marked.
     """
-    if reference_problem(reference) is not None:
+    if _reference_problem(reference) is not None:
         return Verdict.unknown("bad_reference")
     found = None if whole else extract(completion)
     if found is not None and found.reason == "ambiguous":

@@ -19,7 +19,7 @@ from verifiers.types import Verdict
 def fallback(completion: str, reference: Any, *, of: Any) -> Verdict:
     """The first verifier of the list `of` whose verdict is not unknown decides.
 
-    Where all are unknown, so is the verdict, with the reason of the first.
+    Where all verdicts are unknown, the first one is returned.
     """
     first: Verdict | None = None
     for verdict in composition.verdicts(of, completion, reference):

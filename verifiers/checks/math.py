@@ -1,9 +1,10 @@
 r"""The verifier `math`: numbers, expressions, equations, sets, tuples, intervals, matrices.
 
-Three tiers, cheapest first: exact arithmetic on plain numerals; structure and a closed grammar evaluated at
-points (`verifiers.math.compare`); and math-verify for what neither can tell. Model text reaches sympy only
-through math-verify's LaTeX grammar, never through `sympify`, `parse_expr` or `eval`, and only if it is short,
-shallow and without towers of powers. (That grammar hands its number tokens to sympify: digits, nothing else.)
+Three tiers, cheapest first: exact arithmetic on plain numerals; structure and a closed grammar of expressions
+evaluated at points (`verifiers.math.compare`); and the library math-verify for what neither can tell. A model's
+text reaches sympy only through math-verify's LaTeX grammar, never through `sympify`, `parse_expr` or `eval`, and
+only if it is short, shallow and without towers of powers. (That grammar passes its number tokens, which are
+digits only, to sympify.)
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from verifiers.registry import UnknownOption, register
 from verifiers.types import Verdict
 from verifiers.workers.heartbeat import uncounted
 
-# Answers beyond these cost more than they are worth, and no real answer comes near.
-LENGTH_LIMIT = 2000
-LAST_TIER_LENGTH = 300
-NESTING_LIMIT = 12
+# In characters and levels of brackets. Real answers are far below; longer ones take sympy seconds to minutes.
+_LENGTH_LIMIT = 2000
+_LAST_TIER_LENGTH = 300
+_NESTING_LIMIT = 12
 _TOWER = re.compile(
     r"\^\s*\{?[^{}^]{0,20}\^|\d{4,}\s*\}?\s*!|!\s*!|\^\s*\{?\s*-?\d{4,}|\)\s*!|\*\*|binom[^a-z]{0,9}(?:\d{4}|\^)"
 )
@@ -40,9 +41,10 @@ _HEAVY = re.compile(r"\\(?:int|iint|oint|sum|prod|lim)(?![a-z])")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference, read once: its final answer, cleaned, and its number if it is one.
+    """A parsed reference.
 
-    `integer` is the value of a bare whole number, which most references are: no unit, no percent sign.
+    `text` is its final answer, cleaned; `number` its value where it is one number, and `letter` its letter where it
+    is one of A to J. `integer` is the value of a whole number without unit or percent sign, as most references are.
     """
 
     text: str
@@ -58,13 +60,13 @@ def read_reference(reference: str) -> Reference | None:
 
 
 @functools.lru_cache(maxsize=65_536)
-def read_with_decimal_commas(reference: str) -> Reference | None:
-    return _read(decimal_points(reference_answer(reference)))
+def _read_with_decimal_commas(reference: str) -> Reference | None:
+    return _read(_decimal_points(reference_answer(reference)))
 
 
 def _read(answer: str) -> Reference | None:
     text = clean(answer)
-    if not text or len(text) > LENGTH_LIMIT:
+    if not text or len(text) > _LENGTH_LIMIT:
         return None
     bare = text.strip(TEXT_OPEN + TEXT_CLOSE + "()")
     number = parse_numeral(text)
@@ -78,12 +80,12 @@ def _read(answer: str) -> Reference | None:
     )
 
 
-def decimal_points(answer: str) -> str:
-    """Write 1.234,5 as 1234.5."""
+def _decimal_points(answer: str) -> str:
+    """Return an answer with points for decimal commas: 1.234,5 becomes 1234.5."""
     return _COMMA.sub(".", _POINT_GROUPS.sub(lambda groups: groups[0].replace(".", ""), answer))
 
 
-def reference_problem(reference: Any) -> str | None:
+def _reference_problem(reference: Any) -> str | None:
     if isinstance(reference, bool) or not isinstance(reference, (str, int, float)):
         return f"a reference must be text or a number, not {type(reference).__name__}"
     if read_reference(str(reference)) is None:
@@ -91,10 +93,10 @@ def reference_problem(reference: Any) -> str | None:
     return None
 
 
-def warm_up() -> None:
-    """Import sympy and math-verify, 0.4 s, outside any item's time limit."""
+def _warm_up() -> None:
+    """Import sympy and math-verify (0.4 s) outside any item's time limit."""
     with uncounted():
-        logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own alarm is off
+        logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns where its own timeout is off
         import math_verify  # noqa: F401
 
 
@@ -103,8 +105,8 @@ def warm_up() -> None:
     version="2",
     timeout=2.0,
     example=("... so \\boxed{\\frac12}", "0.5"),
-    warm_up=warm_up,
-    reference_problem=reference_problem,
+    warm_up=_warm_up,
+    reference_problem=_reference_problem,
 )
 def math(
     completion: str,
@@ -127,14 +129,14 @@ def math(
     `percent`: a percent equals its value or the bare number (50% is 0.5 and 50); false: its value only.
     `units`: optional (5 cm is 5, but not 5 m), required (where the reference states one), or ignored.
     `ordered`: bare lists and braces keep their order; by default only parentheses and brackets do.
-    `decimals`: so many correct decimals stand for a value that has no finite ones (0.333333 for 1/3); 0: none do.
+    `decimals`: so many correct decimals stand for a value without finite ones (0.333333 for 1/3); 0: none do.
     `decimal_comma`: 1,5 is one and a half and 1.000 a thousand; by default 1,5 is a list and 1,000 a thousand.
-    `case_sensitive`: words are compared in their case.
+    `case_sensitive`: words differ where their case does.
     `names`: x = 5 equals 5 (never y = 5); false: only another x = 5.
 
-    No options, because the other choice would be wrong: tuples are ordered; the brackets of an interval matter, and
-    an interval equals its inequality; equations are equal up to rearranging and a factor; a clock time may lack its
-    a.m. or p.m.; number bases and ratios compare as written; several adjacent boxes are one answer of several values.
+    Fixed rules: tuples are ordered; the brackets of an interval matter, and an interval equals its inequality;
+    equations are equal up to rearranging and a factor; a clock time may lack its a.m. or p.m.; number bases and ratios
+    compare as written; several adjacent boxes are one answer of several values.
     """
     expected = read_reference(reference) if isinstance(reference, str) else None
     if (
@@ -143,14 +145,14 @@ def math(
         and not decimal_comma
         and (plain := plain_number(completion))
     ):
-        # The commonest case by far: a whole number behind a marker at the end.
+        # A shortcut for the most frequent case: a whole number after a marker in the last line.
         if plain[1] == expected.integer:
             return Verdict.correct(plain[0])
         return Verdict.incorrect("mismatch", plain[0])
     rules = _conventions(fallback, percent, units, ordered, decimals, decimal_comma, case_sensitive, names)
-    if reference_problem(reference) is not None:
+    if _reference_problem(reference) is not None:
         return Verdict.unknown("bad_reference")
-    expected = read_with_decimal_commas(str(reference)) if decimal_comma else read_reference(str(reference))
+    expected = _read_with_decimal_commas(str(reference)) if decimal_comma else read_reference(str(reference))
     assert expected is not None
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
@@ -172,7 +174,7 @@ def _conventions(
     case_sensitive: bool,
     names: bool,
 ) -> Conventions:
-    """Return the conventions that the options say; raise UnknownOption for a value that none has."""
+    """Return the conventions that the options set; raise UnknownOption for a value that is not allowed."""
     if fallback not in FALLBACKS:
         raise UnknownOption(f"option 'fallback' must be one of {', '.join(FALLBACKS)}, not {fallback!r}")
     if units not in UNITS:
@@ -193,10 +195,10 @@ def _conventions(
 def matches_reference(
     expected: Reference, answer: str, *, symbolic: bool = True, rules: Conventions = DEFAULT
 ) -> bool | None:
-    """Return whether the answer is the reference's; None if no tier can tell."""
-    if len(answer) > LENGTH_LIMIT:
+    """Whether an answer equals a parsed reference; None if no tier can tell."""
+    if len(answer) > _LENGTH_LIMIT:
         return False
-    text = clean(decimal_points(answer) if rules.decimal_comma else answer)
+    text = clean(_decimal_points(answer) if rules.decimal_comma else answer)
     if expected.letter is not None and (letter := letter_of(text.replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " "))):
         return letter == expected.letter
     if expected.letter is None and (label := _LABEL.match(text)):
@@ -207,32 +209,32 @@ def matches_reference(
     same = same_answer(expected.text, text, Scope(rules))
     if same is not None:
         return same
-    # What the closed grammar cannot read is no way to write a plain number; math-verify would accept "1 2" for 12.
+    # Every way to write a plain number is in the closed grammar; math-verify would accept "1 2" for 12.
     if expected.number is not None or _LOOSE_WORD.search(text):
         return False
-    if is_hostile(text):
-        return None if is_hostile(expected.text) else False
-    if is_hostile(expected.text) or _LOOSE_WORD.search(expected.text) or not symbolic or rules != DEFAULT:
+    if _is_hostile(text):
+        return None if _is_hostile(expected.text) else False
+    if _is_hostile(expected.text) or _LOOSE_WORD.search(expected.text) or not symbolic or rules != DEFAULT:
         return None
     return _math_verify(expected.text, text)
 
 
-def is_hostile(text: str) -> bool:
-    """Towers of powers, huge factorials, deep nesting, long text, unbounded operators."""
+def _is_hostile(text: str) -> bool:
+    """Whether sympy may take too long: towers of powers, huge factorials, deep nesting, long text, sums, integrals."""
     depth = deepest = 0
     for char in text:
         depth += (char in "{([") - (char in "})]")
         deepest = max(deepest, depth)
-    return len(text) > LAST_TIER_LENGTH or deepest > NESTING_LIMIT or bool(_TOWER.search(text) or _HEAVY.search(text))
+    return len(text) > _LAST_TIER_LENGTH or deepest > _NESTING_LIMIT or bool(_TOWER.search(text) or _HEAVY.search(text))
 
 
 def _math_verify(reference: str, answer: str) -> bool:
-    """The last tier: math-verify, reading LaTeX only (its plain-text reader calls parse_expr)."""
-    warm_up()
+    """Whether math-verify finds two answers equal. It reads them as LaTeX: as plain text it would call parse_expr."""
+    _warm_up()
     import math_verify
 
     expected, target = _parsed_reference(reference), _parse_latex(answer)
-    # Its own time limits use signal.alarm, which works in no thread but the main one; the pool's limit holds.
+    # Its own timeouts use signal.alarm, which works in the main thread only; the pool's time limit replaces them.
     return bool(
         expected
         and target

@@ -16,25 +16,25 @@ from verifiers.types import Verdict
 
 
 @functools.lru_cache(maxsize=65_536)
-def read_reference(reference: str) -> Numeral | None:
+def _read_reference(reference: str) -> Numeral | None:
     """Return the number that a reference states, which may be a whole solution that ends in `#### 18`."""
-    return read_number(reference_answer(reference))
+    return _read_number(reference_answer(reference))
 
 
-def read_number(text: str) -> Numeral | None:
-    r"""Read a numeral, also where it follows a name or an equation: `x = 5`, `2 + 3 = 5`."""
+def _read_number(text: str) -> Numeral | None:
+    """Return the number of a text, or the one after its last equals sign, as in `x = 5` or `2 + 3 = 5`."""
     cleaned = clean(text)
     return parse_numeral(cleaned) or parse_numeral(cleaned.rpartition("=")[2].strip())
 
 
-def reference_problem(reference: Any) -> str | None:
+def _reference_problem(reference: Any) -> str | None:
     if isinstance(reference, bool) or not isinstance(reference, (str, int, float)):
         return f"a reference must be text or a number, not {type(reference).__name__}"
-    return None if read_reference(str(reference)) else f"no number found in {str(reference)!r:.80}"
+    return None if _read_reference(str(reference)) else f"no number found in {str(reference)!r:.80}"
 
 
-def check_values(check: Check, given: Mapping[str, Any]) -> Check:
-    """Refuse at once a tolerance that is none, or an unknown fallback."""
+def _check_values(check: Check, given: Mapping[str, Any]) -> Check:
+    """Return the check unchanged; raise UnknownOption for an invalid tolerance or fallback."""
     for option in ("rel_tol", "abs_tol"):
         if not 0 <= given.get(option, 0.0) < float("inf"):
             raise UnknownOption(f"option {option!r} must be a number from 0 up, not {given[option]!r}")
@@ -47,8 +47,8 @@ def check_values(check: Check, given: Mapping[str, Any]) -> Check:
     "numeric",
     version="2",
     example=("She sells 9 eggs at $2 each.\n#### $18.00", "18"),
-    reference_problem=reference_problem,
-    bind=check_values,
+    reference_problem=_reference_problem,
+    bind=_check_values,
 )
 def numeric(
     completion: str,
@@ -60,17 +60,18 @@ def numeric(
 ) -> Verdict:
     """The final answer is the reference's number, exactly or within `rel_tol` or `abs_tol`.
 
-    `rel_tol` is a share of the reference, so that for a reference of 0 only `abs_tol` allows anything.
-    `fallback` says what counts as the answer of a completion without a marker: none, sentence or last_number.
+    `rel_tol`: allowed difference as a share of the reference (for a reference of 0 that is nothing).
+    `abs_tol`: allowed difference.
+    `fallback`: what counts as the answer of a completion without a marker: none, sentence or last_number.
     """
-    if reference_problem(reference) is not None:
+    if _reference_problem(reference) is not None:
         return Verdict.unknown("bad_reference")
-    expected = read_reference(str(reference))
+    expected = _read_reference(str(reference))
     assert expected is not None
     found = extract(completion, fallback=fallback)  # type: ignore[arg-type]
     if found.answer is None:
         return Verdict.incorrect(found.reason or "no_answer")
-    number = read_number(found.answer)
+    number = _read_number(found.answer)
     if number is None:
         return Verdict.incorrect("no_answer", found.answer)
     same = same_number(expected, number) or _within(expected, number, rel_tol, abs_tol)

@@ -19,7 +19,7 @@ def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str] | None:
         return None
 
 
-def reference_problem(reference: Any) -> str | None:
+def _reference_problem(reference: Any) -> str | None:
     if not isinstance(reference, str):
         return f"a reference must be a pattern, not {type(reference).__name__}"
     return None if _compiled(reference, False) else f"{reference!r:.80} is not a regular expression"
@@ -29,14 +29,17 @@ def reference_problem(reference: Any) -> str | None:
     "regex",
     version="1",
     example=("The code is ab-12.", r"\b[a-z]{2}-\d{2}\b"),
-    reference_problem=reference_problem,
+    reference_problem=_reference_problem,
 )
 def regex(completion: str, reference: str, *, full: bool = False, ignore_case: bool = False) -> Verdict:
-    """The reference is a regular expression that matches somewhere in the completion, or all of it (`full`).
+    """The reference is a regular expression that matches somewhere in the completion.
 
-    Python's `re` backtracks: use `verify_many`, whose workers are killed at the time limit.
+    `full`: it must match all of the completion, apart from spaces around it.
+    `ignore_case`: upper and lower case are the same.
+
+    Python's `re` may backtrack without end: use `verify_many`, whose workers are killed at the time limit.
     """
-    if reference_problem(reference) is not None:
+    if _reference_problem(reference) is not None:
         return Verdict.unknown("bad_reference")
     pattern = _compiled(reference, ignore_case)
     assert pattern is not None

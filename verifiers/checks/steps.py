@@ -1,7 +1,7 @@
-r"""The verifier `steps`: every equation that a chain of thought states is checked exactly.
+"""The verifier `steps`: every equation that a chain of thought states is checked exactly.
 
 A right answer can come from wrong steps, and training on such a trace teaches the wrong steps. `steps` is a
-filter and a metric for that, not a reward by itself: it does not say whether the answer is right.
+filter and a metric for that, not a reward by itself: it does not check the answer.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from verifiers.extraction.answer import NUMBER, extract, reference_answer
+from verifiers.extraction.answer import TEXT_LIMIT, extract, reference_answer
 from verifiers.math.latex import clean
 from verifiers.math.numbers import Numeral, parse_numeral
 from verifiers.prose.equations import Equation, find_equations
 from verifiers.registry import register
 from verifiers.types import Reason, Verdict
 
-TEXT_LIMIT = 200_000
-
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """`is_derived`: the final answer is a side of an equation that holds (or a number of the question)."""
+    """The equations of a chain of thought, and its final answer.
+
+    `is_derived`: the answer is a side of an equation that holds.
+    """
 
     equations: tuple[Equation, ...]
     answer: str | None
@@ -31,6 +32,7 @@ class Steps:
 
     @property
     def false(self) -> tuple[Equation, ...]:
+        """The equations that do not hold."""
         return tuple(equation for equation in self.equations if not equation.holds)
 
     @property
@@ -39,31 +41,28 @@ class Steps:
         return 1.0 - len(self.false) / len(self.equations) if self.equations else 1.0
 
 
-def examine(text: str, *, answer: str | None = None, question: str | None = None) -> Steps:
-    """Return the equations of a chain of thought, which of them hold, and whether they lead to the answer.
+def examine(text: str, *, answer: str | None = None) -> Steps:
+    """Return the equations of a chain of thought, and whether they lead to the answer.
 
-    `answer` is the final answer to look for, by default the text's own. The thought inside `<think>` counts:
-    that is where the steps are.
+    `answer` is the final answer to look for, by default the text's own. Text inside `<think>` is read too.
     """
     equations = tuple(find_equations(text[-TEXT_LIMIT:]))
     if answer is None:
         answer = extract(text, fallback="sentence").answer
-    return Steps(equations, answer, answer is not None and _is_derived(answer, equations, question))
+    return Steps(equations, answer, answer is not None and _is_derived(answer, equations))
 
 
-def _is_derived(answer: str, equations: tuple[Equation, ...], question: str | None) -> bool:
+def _is_derived(answer: str, equations: tuple[Equation, ...]) -> bool:
     number = _number(answer)
     if number is None:
         return False
+    # 50% may be reached as 0.5 or as 50.
     wanted = {number.value, number.value * 100} if number.is_percent else {number.value}
     reached = {side for equation in equations if equation.holds for side in (equation.right, equation.left)}
     if not wanted.isdisjoint(reached):
         return True
-    room = Fraction(1, 2 * 10**number.places)
-    if number.places and any(abs(side - number.value) <= room for side in reached):
-        return True
-    stated = map(_number, NUMBER.findall(question) if question else [])
-    return any(given is not None and given.value == number.value for given in stated)
+    room = Fraction(1, 2 * 10**number.places)  # the answer may be rounded to its last decimal
+    return number.places > 0 and any(abs(side - number.value) <= room for side in reached)
 
 
 @functools.lru_cache(maxsize=16_384)
@@ -71,7 +70,7 @@ def _number(text: str) -> Numeral | None:
     return parse_numeral(clean(reference_answer(text)))
 
 
-def reference_problem(reference: Any) -> str | None:
+def _reference_problem(reference: Any) -> str | None:
     if reference is None or (isinstance(reference, (str, int, float)) and not isinstance(reference, bool)):
         return None
     return f"a reference must be an answer, which only `derived` reads, or nothing, not {type(reference).__name__}"
@@ -81,20 +80,21 @@ def reference_problem(reference: Any) -> str | None:
     "steps",
     version="1",
     example=("48/2 = 24 clips in May, and 48 + 24 = 72 in all.\n#### 72", "72"),
-    reference_problem=reference_problem,
+    reference_problem=_reference_problem,
 )
 def steps(completion: str, reference: str | int | float | None, *, derived: bool = False, at_least: int = 0) -> Verdict:
     """Every equation of the chain of thought holds: a filter for right answers by wrong steps, not a reward.
 
-    Exactly, but a decimal may be a right rounding (10/3 = 3.33, not 3 or 3.34; with `≈` any rounding), a percent is
-    its value or the bare number, and of 2+3=5+1=6 each link is checked. Algebra, labels and what can be read in two
-    ways accuse nobody.
+    Equations are exact, but a decimal may be a right rounding (10/3 = 3.33, not 3 or 3.34; with `≈` any rounding), and
+    a percent is its value or the bare number. Of 2+3=5+1=6 each link is checked. Algebra, labels and what can be read
+    in two ways never count as false.
 
-    The score is the share that holds, the answer of an `incorrect` verdict the first that does not. A text
-    without equations passes unless `at_least` asks for some. `derived` also asks that a true equation
-    reaches the final answer: the reference's, or without a reference the completion's own.
+    `derived`: a true equation must also reach the final answer, the reference's or without one the completion's own.
+    `at_least`: fewer equations than this are incorrect; by default a text without equations passes.
+
+    The score is the share of equations that hold; the answer of an `incorrect` verdict is the first that does not.
     """
-    if reference_problem(reference) is not None:
+    if _reference_problem(reference) is not None:
         return Verdict.unknown("bad_reference")
     equations = tuple(find_equations(completion[-TEXT_LIMIT:]))
     found = Steps(equations, None, is_derived=False)

@@ -1,4 +1,4 @@
-"""Finds what takes an answer back: hedges, other numbers, suppositions, retractions."""
+"""Finds words by which a completion does not commit to an answer: hedges, cases, suppositions, retractions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEDGE = re.compile(
     r"|n't\b|^[~≈<>]|\\approx|\b(?:close to|near|over|under|up to|above|below|beyond|exceeds)\s+(?:[$€£~]|\\\$)?\d",
     re.IGNORECASE,
 )
-# "half of 18" and "18 squared" state another number than 18.
+# "half of 18" states another number than 18.
 _MULTIPLE = re.compile(
     r"\b(?:twice|thrice|half|double|triple|third|quarter|(?<!\\)times|root)\s(?:of\s)?(?:the\s)?(?:[$]|\\\$)?\d"
     r"|\d\s[a-z]{1,20}\s(?:less|fewer)\b",
@@ -33,8 +33,8 @@ _AFTERTHOUGHT = re.compile(
     r",?\s(?:because|since|which|so that|where|given|as (?:we|the|it)|when|after|I hope)\b"
     r"|,\s(?:not|rather than|instead of)\b"
 )
-# Two answers for two cases, and an answer that is only supposed or denied.
 _CASES = re.compile(r"\b(?:otherwise|else|respectively)\b", re.IGNORECASE)
+# Words before an answer that is only supposed, or denied.
 _SUPPOSED = re.compile(
     r"(?:\b(?:suppose|assume|assuming|if|whether|unless)(?:[ ]that)?"
     r"|(?:n't|\bnot|\bnever|\bdoubt|\bcannot)\b[^.\n,:;]{0,30})"
@@ -42,32 +42,32 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 _WORD_OR_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
-# How far before a marker a supposition is looked for.
-SUPPOSED_LENGTH = 60
+# Characters before a marker in which a supposition is searched.
+_SUPPOSED_LENGTH = 60
 
 
 def is_hedged(stated: str) -> bool:
-    """Whether an answer is stated with a doubt, or is a multiple of the number that it names."""
+    """Whether an answer is stated with a doubt, or as a multiple of the number in it ("twice 9")."""
     return _HEDGE.search(stated) is not None or _MULTIPLE.search(stated) is not None
 
 
 def names_cases(content: str) -> bool:
-    """Whether there is one answer for one case and another "otherwise"."""
+    """Whether an answer gives several values for several cases, as in "5 if n is even, otherwise 6"."""
     return _CASES.search(content) is not None
 
 
 def without_afterthought(sentence: str) -> str:
-    """Return the sentence up to a reason, a condition or what the answer is not."""
+    """Return a sentence without what follows its answer: a reason, a condition, or "not ..."."""
     return _AFTERTHOUGHT.split(sentence, maxsplit=1)[0]
 
 
 def is_supposed(text: str, at: int) -> bool:
-    """Whether the words before a marker suppose or deny it: "suppose the answer is", "I don't think the answer is"."""
-    return _SUPPOSED.search(text[max(0, at - SUPPOSED_LENGTH) : at]) is not None
+    """Whether the words before `at` suppose or deny, as in "suppose the answer is" or "I don't think the answer is"."""
+    return _SUPPOSED.search(text[max(0, at - _SUPPOSED_LENGTH) : at]) is not None
 
 
 def is_retracted(content: str, rest: str) -> bool:
-    """Whether the text after an answer takes it back and ends with another number."""
+    """Whether `rest`, the text after an answer, takes it back and ends with another number."""
     if not rest or rest.isspace():
         return False
     retraction = _RETRACTION.search(rest)

@@ -1,7 +1,7 @@
 r"""Finds marked answers: `#### x`, `\boxed{x}`, `<answer>x</answer>`, "the answer is x", "A: x".
 
-Each kind of marker is looked for by a word that it must contain, so that most of a text is passed at the speed
-of `str.find`. All patterns are bounded: the time is linear in the input.
+Each kind of marker is searched by a word that it must contain, so that most of a text is skipped at the speed
+of `str.find`. All patterns are bounded, so that the time is linear in the input.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ FORMAL = ("box", "hash", "tag")
 
 
 class Marker(NamedTuple):
+    """A marker's span in the text; its answer follows it, or for the kind "reverse" ("5 is the answer") precedes it."""
+
     start: int
     end: int
     kind: Kind
@@ -35,14 +37,14 @@ _HEADING = re.compile(r"(?:#{1,6}[ ]|\*\*)(?:the[ ])?(?:final[ ])?answer:?(?:\*\
 _LINE = re.compile(r"[ \t]{0,4}(?:\*\*)?(?:a|ans)(?:\*\*)?[ ]{0,2}:(?:\*\*)?")
 _REVERSE = re.compile(r"[ ]is[ ]the[ ](?:final[ ]|correct[ ])?answer\b")
 _PROSE_WORDS = ("answer", "result", "correct option", "correct choice", "right option", "right choice")
-# "**Ans** :" and four spaces before it.
+# Characters of "**Ans** :" with the spaces that `_LINE` allows in it.
 _LINE_LENGTH = 14
 _LOWER = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
 def find_markers(text: str) -> list[Marker]:
-    """Return the markers in their order; one that starts inside another is none."""
-    # str.lower changes the length of some texts in other scripts.
+    """Return the markers of a text in their order, without those that start inside another."""
+    # Not str.lower, which changes the length of texts in some scripts, and so the positions.
     low = text.lower() if text.isascii() else text.translate(_LOWER)
     found = sorted(_all_markers(low), key=lambda marker: (marker.start, -marker.end))
     markers: list[Marker] = []

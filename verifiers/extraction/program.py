@@ -22,19 +22,27 @@ _CODE_START = re.compile(
     r"^(?:from|import|def|class|async def|if|for|while|try|with|print)\b|^[@#]|^\w+\s*=", re.MULTILINE
 )
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
-# A text that is cut this often and still no program is none, and no long text is parsed as often.
+# Most cuts at a syntax error before a text counts as no program; and the characters that all of its parsing may cover.
 _CUTS_LIMIT, _PARSED_LIMIT = 20, 500_000
-# A string in a program may itself hold fences; more of them than this, and the text is noise.
+# Fences inside strings of a program that are tried as part of it.
 _FENCES_LIMIT = 8
 
 
 def find_program(completion: str, *, name: str | None = None, prompt: str = "") -> str | None:
-    """Return the program of a completion, or None where there is none.
+    r"""Return the program of a completion, or None where there is none.
 
-    Of several fenced blocks the last that defines `name` counts, else the last. A `prompt` that is itself Python (a
-    HumanEval problem) comes first: it holds the imports, and what a bare function body continues.
+        >>> verifiers.find_program("Here it is:\n```python\nx = 1\n```")
+        'x = 1\n'
+
+    Args:
+        completion: The text of a completion.
+        name: The function or class that the program must define: of several fenced blocks the last one that defines
+            it is taken, else the last.
+        prompt: The problem's text. Where it is Python, as in HumanEval, the program is put after it, for it may need
+            its imports or continue its last function.
     """
-    is_bare = len(completion) <= TEXT_LIMIT and _parses(completion)  # then a fence in it is part of a string
+    # Where the whole text is a program, a fence in it is part of a string.
+    is_bare = len(completion) <= TEXT_LIMIT and _parses(completion)
     text = completion if is_bare else visible(completion)
     if text is None:
         return None
@@ -69,7 +77,10 @@ def _chosen(text: str, blocks: list[re.Match[str]], name: str | None) -> str:
 
 
 def _readings(text: str, block: re.Match[str]) -> Iterator[str]:
-    """Yield a block, up to the fence that closes it, to one inside its last line, to later ones (for strings)."""
+    """Yield what a block may be: up to its closing fence, up to a mark inside it, up to each later fence.
+
+    A later one closes it where the fences before are parts of a string in the program.
+    """
     yield _dedented(block["body"])
     yield _dedented(block["body"].partition(block["mark"])[0])
     start = block.start("body")
@@ -85,7 +96,7 @@ def _dedented(body: str) -> str:
 
 
 def _with_helpers(program: str, earlier: Sequence[str]) -> str:
-    """Return a program with those blocks before it that define what it uses and does not define."""
+    """Return a program after those of the earlier blocks that define names which it reads and does not bind."""
     earlier = [block for block in earlier if _parses(block)]
     if not earlier:
         return program
@@ -122,8 +133,8 @@ def _defines(program: str, name: str | None) -> bool:
 
 
 def _continued(prompt: str, program: str, name: str | None) -> str:
-    """Return the prompt and what follows it, a whole function or the body of the prompt's last one."""
-    first = "".join(line.rstrip("\n") + "\n" for line in _FUTURE.findall(program))  # must stand before any other import
+    """Return the prompt and the program after it, which is a whole function or the body of the prompt's last one."""
+    first = "".join(line.rstrip("\n") + "\n" for line in _FUTURE.findall(program))  # only allowed at the top
     prompt, program = first + prompt, _FUTURE.sub("", program)
     whole = f"{prompt.rstrip()}\n\n{program}" if _defines(program, name) else f"{prompt}{program}"
     return whole if _parses(whole) else _cut(whole) or whole
@@ -134,12 +145,12 @@ def _without_prose(text: str) -> str | None:
     start = _CODE_START.search(text)
     if start is None:
         return None
-    # What begins as code and is none is a broken program, not the lack of one.
+    # A text that begins like code but does not parse is a broken program, which is more than no program.
     return _cut(text[start.start() :]) or (text if start.start() == 0 else None)
 
 
 def _cut(text: str) -> str | None:
-    """Cut a text at its first line that is no Python, again and again until the rest is a program."""
+    """Return a text cut before the line of its syntax error, repeatedly, until it parses; None if nothing is left."""
     for _ in range(min(_CUTS_LIMIT, 1 + _PARSED_LIMIT // (len(text) + 1))):
         try:
             ast.parse(text)

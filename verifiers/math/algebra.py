@@ -1,7 +1,7 @@
-r"""Parses and compares algebraic answers such as `\frac{1+\sqrt{5}}{2}` or `4x^2(4x+11)`.
+r"""Parses and evaluates expressions such as `\frac{1+\sqrt{5}}{2}` or `4x^2(4x+11)`, without sympy or `eval`.
 
-It evaluates, exactly on fractions and otherwise in complex floats. Two expressions that differ at a point
-are different; that settles most wrong answers without sympy. Text never reaches `eval` or sympy from here.
+A tree (`Node`) is a tuple of an operator and its operands: ("+", ("num", 1), ("sym", "x")). Values are exact
+fractions where they are rational, else complex floats. `verifiers.math.identity` compares trees by their values.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-TOKEN_LIMIT = 400
-DEPTH_LIMIT = 40
-# Exact powers and factorials stop here: no answer may cost more than it is worth.
-BITS_LIMIT = 50_000
-FACTORIAL_LIMIT = 3_000
+_TOKEN_LIMIT = 400
+_DEPTH_LIMIT = 40
+# Largest exact powers (in bits of the result) and factorials that are calculated.
+_BITS_LIMIT = 50_000
+_FACTORIAL_LIMIT = 3_000
 
 Value = Fraction | complex
 Node = tuple[Any, ...]
 
 
 class UnsupportedSyntax(ValueError):
-    """The text is outside the grammar, or too large to evaluate."""
+    """The text is outside the grammar, or takes too long to evaluate."""
 
 
 class UndefinedValue(UnsupportedSyntax):
-    """The text is inside the grammar, but has no value: 1/0."""
+    """The text is inside the grammar but has no value, as 1/0."""
 
 
+# A number, a LaTeX command, letters, or one sign.
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)|(\\[a-zA-Z]+)|([a-zA-Z]+)|([-+*/^_(){}|!\[\]]))")
 _FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {
     "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "sec": lambda z: 1 / cmath.cos(z),
@@ -47,6 +48,7 @@ _GREEK_TEXT = (
     "omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell"
 )
 _GREEK = frozenset(_GREEK_TEXT.split())
+# Opening brackets and what closes them.
 _SHAPES = {"\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "(": ")", "{": "}", "|": "|", "[": "]"}
 
 _RADIANS: Node = ("/", ("const", "pi"), ("num", Fraction(180)))
@@ -54,12 +56,15 @@ _RADIANS: Node = ("/", ("const", "pi"), ("num", Fraction(180)))
 
 @dataclass(slots=True)
 class _Parser:
-    """Recursive descent over tokens; every method returns a node and leaves `at` after what it read."""
+    """Recursive descent over tokens; each method returns a node and moves `at` behind what it read.
+
+    The grammar, loosest first: sum, product (also without a sign: 2x), factor (with ^ and !), primary.
+    """
 
     tokens: list[str]
     at: int = 0
-    depth: int = 0
-    calls: int = 0
+    depth: int = 0  # of nested sums
+    calls: int = 0  # of functions whose argument is being read
 
     def peek(self) -> str:
         return self.tokens[self.at] if self.at < len(self.tokens) else ""
@@ -75,7 +80,7 @@ class _Parser:
 
     def sum(self) -> Node:
         self.depth += 1
-        if self.depth > DEPTH_LIMIT:
+        if self.depth > _DEPTH_LIMIT:
             raise UnsupportedSyntax("nested too deeply")
         node = self.product()
         while self.peek() in ("+", "-"):
@@ -96,6 +101,7 @@ class _Parser:
                 sign = self.next() if self.peek() in ("+", "-") else ""
                 right = self.factor()
                 node = ("/" if token == "/" else "*", node, ("neg", right) if sign == "-" else right)
+            # A product without a sign; not before a digit, for "2 3" is no product.
             elif self.starts_factor() and not (token[0].isdigit() or token[0] == "."):
                 node = ("*", node, self.factor())
             else:
@@ -113,14 +119,14 @@ class _Parser:
             if self.next() == "!":
                 node = ("!", node)
             elif self.takes_degrees():
-                # Elsewhere the degree sign is a unit, and dropped.
+                # sin 30° converts to radians; outside functions the degree sign is a unit and dropped.
                 node = ("*", node, _RADIANS) if self.calls else node
             else:
                 node = ("^", node, self.exponent())
         return node
 
     def takes_degrees(self) -> bool:
-        for sign in (["\\circ"], ["{", "\\circ", "}"]):
+        for sign in (["\\circ"], ["{", "\\circ", "}"]):  # after "^"
             if self.tokens[self.at : self.at + len(sign)] == sign:
                 self.at += len(sign)
                 return True
@@ -165,11 +171,11 @@ class _Parser:
             part = self.primary()
             if part[1][0] == part[2][0] == "num" and part[2][1]:
                 return ("num", value + part[1][1] / part[2][1])
-            self.at = start
+            self.at = start  # 2\\frac{x}{2} is a product: read the fraction again as a factor
         return ("num", value)
 
     def argument(self) -> Node:
-        r"""One group, one letter, or one digit: \frac12 is one half."""
+        r"""Return what a command such as \frac takes: a group, a letter or a digit, so that \frac12 is one half."""
         token = self.peek()
         if token[:1].isdigit() and len(token) > 1:
             self.tokens[self.at] = token[1:]
@@ -182,9 +188,10 @@ class _Parser:
             self.next()
             degree = self.sum()
             self.expect("]")
-        return ("^", self.primary(), ("/", ("num", Fraction(1)), degree))
+        return ("^", self.primary(), ("/", ("num", Fraction(1)), degree))  # a root is a power of 1/degree
 
     def call(self, name: str) -> Node:
+        # Between a function and its argument: \sin^2 x is (sin x)^2, \log_2 has a base, \sin^{-1} is the inverse.
         power: Node | None = None
         base: Node | None = None
         while self.peek() in ("^", "_"):
@@ -200,12 +207,12 @@ class _Parser:
         node: Node = ("call", name, self.operand())
         self.calls -= 1
         if name == "log":
-            # Without a base, books mean 10, e or 2: only the same function is the same.
+            # Without a base it may be 10, e or 2. As an unknown it cancels where both expressions use it alike.
             node = ("/", ("call", "ln", node[2]), ("call", "ln", base) if base else ("sym", "log base"))
         return ("^", node, power) if power else node
 
     def operand(self) -> Node:
-        r"""What a function applies to: a group, or the product that follows, as in \sin 4x."""
+        r"""Return a function's argument: a group, or the product that follows, as in \sin 4x."""
         if self.peek() in ("(", "{", "|"):
             return self.factor()
         sign = self.next() if self.peek() == "-" else ""
@@ -219,7 +226,7 @@ class _Parser:
             self.next()
             if self.peek() == "{":
                 self.next()
-                parts = []
+                parts = []  # a subscript is part of the name: x_{12}
                 while (part := self.next()) not in ("}", ""):
                     parts.append(part)
                 return ("sym", f"{name}_{''.join(parts)}")
@@ -228,14 +235,18 @@ class _Parser:
 
 
 def parse(text: str) -> Node:
-    """Return the tree of a cleaned expression; raise Unsupported outside the grammar."""
+    """Return the tree of a cleaned expression; raise UnsupportedSyntax outside the grammar.
+
+    For "2x+1" it is ("+", ("*", ("num", 2), ("sym", "x")), ("num", 1)), where the numbers are fractions.
+    """
     tokens: list[str] = []
     at = 0
     while at < len(text.rstrip()):
         match = _TOKEN.match(text, at)
-        if match is None or len(tokens) > TOKEN_LIMIT:
+        if match is None or len(tokens) > _TOKEN_LIMIT:
             raise UnsupportedSyntax("not an expression")
         word = match[3]
+        # Letters without a backslash are a product of unknowns, but three or more that name no function are a word.
         if word is not None and word not in (*_NAMED, "pi"):
             if len(word) > 2:
                 raise UnsupportedSyntax(f"a word, {word}")
@@ -252,13 +263,17 @@ def parse(text: str) -> Node:
 
 
 def symbols(node: Node) -> frozenset[str]:
+    """Return the names of the unknowns of a tree."""
     if node[0] == "sym":
         return frozenset([node[1]])
     return frozenset().union(*(symbols(part) for part in node[1:] if isinstance(part, tuple)))
 
 
 def evaluate(node: Node, point: Mapping[str, Value]) -> Value:
-    """Return the value, a Fraction where it is exactly rational; raise Unsupported where there is none."""
+    """Return the value of a tree at a point (a value for each unknown), a Fraction where it is exactly rational.
+
+    Raises UndefinedValue where it divides by zero, and UnsupportedSyntax where it is too large or undefined otherwise.
+    """
     try:
         return _evaluate(node, point)
     except ZeroDivisionError as error:
@@ -283,6 +298,7 @@ def _evaluate(node: Node, point: Mapping[str, Value]) -> Value:
         return _power(values[0], values[1])
     if kind in _OPERATIONS:
         return _OPERATIONS[kind](*values)
+    # Fractions stay exact only among themselves.
     first, second = values if all(isinstance(value, Fraction) for value in values) else map(complex, values)
     if kind == "+":
         return first + second
@@ -295,20 +311,20 @@ def _power(base: Value, exponent: Value) -> Value:
     if isinstance(base, Fraction) and isinstance(exponent, Fraction):
         if exponent.denominator == 1:
             bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-            if bits * abs(exponent.numerator) > BITS_LIMIT:
+            if bits * abs(exponent.numerator) > _BITS_LIMIT:
                 raise UnsupportedSyntax("a power too large")
             return base**exponent.numerator
         if base >= 0 and (root := _exact_root(base, exponent.denominator)) is not None:
             return _power(root, Fraction(exponent.numerator))
         if base < 0 and exponent.denominator % 2:
-            # The real root, as in \sqrt[3]{-8}.
+            # The real root, as for \sqrt[3]{-8}, where Python gives the principal complex one.
             size = _power(-base, exponent)
             return -size if exponent.numerator % 2 else size
     return complex(base) ** complex(exponent)
 
 
 def _exact_root(value: Fraction, degree: int) -> Fraction | None:
-    """Return the rational root of this degree, or None; above square roots only where a float finds it."""
+    """Return the rational root of this degree, or None. Roots above square ones are found by a float and verified."""
     if degree > 64:
         return None
     roots = []
@@ -322,10 +338,10 @@ def _exact_root(value: Fraction, degree: int) -> Fraction | None:
 
 def _factorial(value: Value) -> Value:
     if isinstance(value, Fraction) and value.denominator == 1:
-        if not 0 <= value <= FACTORIAL_LIMIT:
+        if not 0 <= value <= _FACTORIAL_LIMIT:
             raise UnsupportedSyntax("a factorial too large, or of no natural number")
         return Fraction(math.factorial(value.numerator))
-    # Of an unknown, at a point between whole numbers.
+    # At a point where an unknown is no whole number, n! is gamma(n + 1), so that n!/(n-1)! equals n there too.
     if value.imag or not 0 < value.real < 100:
         raise UnsupportedSyntax("a factorial of no positive number")
     return complex(math.gamma(float(value.real) + 1))
@@ -333,7 +349,7 @@ def _factorial(value: Value) -> Value:
 
 def _binomial(n: Value, k: Value) -> Value:
     whole = [part for part in (n, k) if isinstance(part, Fraction) and part.denominator == 1]
-    if len(whole) != 2 or not 0 <= whole[1] <= whole[0] <= FACTORIAL_LIMIT:
+    if len(whole) != 2 or not 0 <= whole[1] <= whole[0] <= _FACTORIAL_LIMIT:
         raise UnsupportedSyntax("no binomial coefficient")
     return Fraction(math.comb(whole[0].numerator, whole[1].numerator))
 
@@ -341,7 +357,7 @@ def _binomial(n: Value, k: Value) -> Value:
 def _rounded(value: Value, how: Callable[[Fraction | float], int]) -> Value:
     if isinstance(value, Fraction):
         return Fraction(how(value))
-    if abs(value.imag) > 1e-12:
+    if abs(value.imag) > 1e-12:  # beyond rounding errors
         raise UnsupportedSyntax("the floor of a complex number")
     return Fraction(how(value.real))
 

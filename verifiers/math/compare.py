@@ -1,6 +1,6 @@
 r"""Compares structured answers: lists, sets, tuples, intervals, matrices, equations, inequalities, `\pm`.
 
-`same_answer` takes cleaned text and decides what it can: True, False, or None for the last tier to decide.
+`same_answer` takes cleaned text and returns True, False, or None where these rules cannot tell.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from verifiers.math.numbers import Numeral, gives, is_rounding, parse_numeral, s
 from verifiers.math.units import NONE as NO_UNIT
 from verifiers.math.units import Unit, parse_unit, same_unit
 
-DEPTH_LIMIT = 6
-PARTS_LIMIT = 120
+_DEPTH_LIMIT = 6
+_PARTS_LIMIT = 120
 
 _MATRIX = re.compile(
     r"\\begin\s?\{(?:[pbvBV]?matrix|array)\}\s?(?:\{[lcr| ]*\})?(.*?)\\end\s?\{(?:[pbvBV]?matrix|array)\}", re.DOTALL
 )
+# The left side of "x_1 = 5": letters with subscripts, f(x), \angle ABC, AB, A^{-1}, ratios of such names.
 _NAME = re.compile(
     r"\(?(?:[a-zA-Z](?:_\{?\w+\}?)?'?|\\[a-zA-Z]+(?:_\{?\w+\}?)?)(?:,[a-zA-Z](?:_\{?\w+\}?)?)*\)?"
     r"|(?:[a-zA-Z]|\\[a-zA-Z]+)_?\w?'{0,2}\([\w,]{1,8}\)"
@@ -36,19 +37,20 @@ _MEMBERSHIP = re.compile(r"^\s*[a-zA-Z]\s?\\in\s?(?=\\\{)")
 _TUPLE_NAME = re.compile(r"\(([a-zA-Z](?:,[a-zA-Z])+)\)")
 _JOINERS = re.compile(rf"{TEXT_OPEN}\s?,?\s?(?:and|or)\s?,?\s?{TEXT_CLOSE}|\s?,?\s(?:and|or)\s|(?<=\d)or(?=[A-Za-z]\W)")
 _AMOUNTS = re.compile(r"(?<![\d.])(\d{1,15}(?:\.\d+)?)\s?([a-z]{1,12})\.?(?:\s?,?\s?(?:and\s)?|$)", re.IGNORECASE)
-# \\mathrm{e} is the letter e; after a number it would be a unit.
+# \mathrm{e} is the letter e; after a number it would be a unit.
 _UPRIGHT = re.compile(rf"(?<![\d\s]){TEXT_OPEN}([A-Za-z]){TEXT_CLOSE}")
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The conventions in force, and how deep inside an answer the comparison is."""
+    """The conventions of a comparison, and how deep inside an answer it is: lists hold tuples, tuples hold values."""
 
     rules: Conventions = DEFAULT
     depth: int = 0
 
     def inside(self) -> Scope:
+        """Return the scope for the parts of an answer."""
         return Scope(self.rules, self.depth + 1)
 
 
@@ -57,7 +59,7 @@ _TOP = Scope()
 
 def same_answer(reference: str, answer: str, scope: Scope = _TOP) -> bool | None:
     """Whether two cleaned answers are the same: True, False, or None where these rules cannot tell."""
-    if scope.depth > DEPTH_LIMIT:
+    if scope.depth > _DEPTH_LIMIT:
         return None
     left, right = squeeze(reference), squeeze(answer)
     if not right:
@@ -70,6 +72,7 @@ def same_answer(reference: str, answer: str, scope: Scope = _TOP) -> bool | None
     written = same_written(reference, answer)
     if written is not None:
         return written
+    # The order matters: "x = (1, 2)" is an equation before it is a tuple, and "1 < x < 3" a range before a list.
     for rule in (_same_amounts, _same_matrix, _same_equation, _same_range, _same_collection):
         verdict = rule(reference, answer, scope)
         if verdict is not None:
@@ -103,7 +106,7 @@ def _same_matrix(reference: str, answer: str, scope: Scope) -> bool | None:
     rows = []
     for text in (reference, answer):
         match = _MATRIX.search(text)
-        # What stands around a matrix (a factor, a power) is for the last tier.
+        # A matrix with a factor or a power is left to the last tier.
         outside = text[: match.start()] + text[match.end() :] if match else ""
         if match is None or squeeze(outside).strip("()[]{}"):
             return None
@@ -138,7 +141,7 @@ def _same_equation(reference: str, answer: str, scope: Scope) -> bool | None:
     if (named := _same_named_values(reference, answer, scope)) is not None:
         return named
     if any(_is_bare_list(text) for text in (reference, answer)):
-        return None  # a list of equations is a list first
+        return None  # a list of equations is compared as a list
     (*left_names, left), (*right_names, right) = sides
     if any(_contradicts(names, value) for names, value in ((left_names, left), (right_names, right))):
         return False
@@ -162,14 +165,14 @@ def _is_bare_list(text: str) -> bool:
 
 
 def _contradicts(names: Sequence[str], value: str) -> bool:
-    """Whether an equation says x = 42 = 43."""
+    """Whether an equation contradicts itself, as x = 42 = 43 does."""
     stated = parse_numeral(value)
     middle = [parse_numeral(name) for name in names[1:]]
     return stated is not None and any(number is not None and not same_number(stated, number) for number in middle)
 
 
 def _same_named_values(reference: str, answer: str, scope: Scope) -> bool | None:
-    """Compare (x,y) = (1,2) with x = 1, y = 2; None where it is not one of each."""
+    """Compare (x,y) = (1,2) with x = 1, y = 2; None unless the two answers are one of each form."""
     tuples = [_named_values(text) for text in (reference, answer)]
     if (tuples[0] is None) == (tuples[1] is None):
         return None
@@ -207,7 +210,7 @@ def _free_symbols(text: str) -> frozenset[str]:
 
 
 def _same_up_to_scale(first: Sequence[str], second: Sequence[str]) -> bool | None:
-    """Two equations in the same unknowns are equal if their differences of sides have one constant ratio."""
+    """Whether two equations are equal: left minus right of one is a constant times left minus right of the other."""
     if len(first) != 2 or len(second) != 2:
         return None
     try:
@@ -218,7 +221,7 @@ def _same_up_to_scale(first: Sequence[str], second: Sequence[str]) -> bool | Non
 
 
 def _same_range(reference: str, answer: str, scope: Scope) -> bool | None:
-    """Intervals, their unions, and inequalities in one unknown."""
+    """Compare intervals, their unions, and inequalities in one unknown."""
     if not literals.is_range(reference) and not literals.is_range(answer):
         return None
     left, right = literals.pieces(reference), literals.pieces(answer)
@@ -236,8 +239,9 @@ def _same_collection(reference: str, answer: str, scope: Scope) -> bool | None:
         return None
     kinds = [parsed[0] if parsed else "" for parsed in (left, right)]
     parts = [parsed[1] if parsed else [text] for parsed, text in ((left, reference), (right, answer))]
-    if max(map(len, parts)) > PARTS_LIMIT:
+    if max(map(len, parts)) > _PARTS_LIMIT:
         return None
+    # A tuple or interval keeps its order and its brackets; lists and braces are sets unless the rules order them.
     ordered = [kind for kind in kinds if kind and kind != "set"]
     if ordered:
         if kinds[0] != kinds[1]:
@@ -245,12 +249,12 @@ def _same_collection(reference: str, answer: str, scope: Scope) -> bool | None:
         return _same_in_order(parts[0], parts[1], scope) if len(parts[0]) == len(parts[1]) else False
     if scope.rules.ordered:
         return _same_in_order(parts[0], parts[1], scope) if len(parts[0]) == len(parts[1]) else False
-    # The values of a list without their names: "x = 1 and x = 2" is 1, 2.
+    # Parts may be named or not: "x = 1 and x = 2" equals "1, 2".
     return _same_unordered(parts[0], parts[1], scope)
 
 
 def _collection(text: str) -> tuple[str, list[str]] | None:
-    r"""Return ("set", parts) for lists and braces, (its brackets, parts) for tuples; None for one value."""
+    """Return ("set", parts) of a list or braces, (the brackets, parts) of a tuple or interval; None for one value."""
     text = _MEMBERSHIP.sub("", text.strip())
     if text.startswith("\\{") and text.endswith("\\}"):
         return "set", _items(text[2:-2])
@@ -294,10 +298,11 @@ def _same_in_order(left: Sequence[str], right: Sequence[str], scope: Scope) -> b
 
 
 def _same_unordered(left: Sequence[str], right: Sequence[str], scope: Scope) -> bool | None:
-    """Whether each part has its partner; a part that can be neither matched nor refuted leaves it open."""
+    """Whether the parts can be paired as equal; None where a part may have a partner but it cannot be told."""
     left, right = _distinct(left), _distinct(right)
     if len(left) != len(right):
         return False
+    # table[i][j]: whether part i of the left equals part j of the right.
     table = [[same_answer(part, other, scope.inside()) for other in right] for part in left]
     if any(True not in line and None not in line for line in [*table, *zip(*table, strict=True)]):
         return False
@@ -315,7 +320,7 @@ def _distinct(parts: Sequence[str]) -> list[str]:
 
 
 def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
-    """Compare as expressions of the closed grammar."""
+    """Compare two answers as expressions of the closed grammar, with their units and percent signs."""
     left, right = _valued(reference), _valued(answer)
     if left is None or right is None:
         return None
@@ -324,6 +329,7 @@ def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
     try:
         first, second = _tree(left.text), _tree(right.text)
         verdict = identity.same_expression(first, second)
+        # As values they differ; the one with the percent sign may still be a hundredth of the bare number's.
         if verdict is False and rules.percent and left.is_percent != right.is_percent:
             factor = ("num", Fraction(1, 100))
             scaled = (("*", first, factor), second) if left.is_percent else (first, ("*", second, factor))
@@ -339,7 +345,7 @@ def _same_value(reference: str, answer: str, rules: Conventions) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class _ValuedText:
-    """An expression, and the percent sign or the unit after it."""
+    """An expression, and whether a percent sign or which unit follows it."""
 
     text: str
     is_percent: bool
@@ -359,13 +365,13 @@ def _valued(text: str) -> _ValuedText | None:
 
 
 def _tree(text: str) -> algebra.Node:
-    """Return the tree of an expression; a numeral is read as one (1e-20 is not 1 * e - 20)."""
+    """Return the tree of an expression, which may be a numeral: 1e-20 is not 1 * e - 20."""
     numeral = parse_numeral(text)
     return ("num", numeral.value) if numeral and not numeral.is_percent else algebra.parse(text)
 
 
 def _gives(decimal: str, tree: algebra.Node, places: int) -> bool:
-    """Whether a decimal gives an irrational value to so many places or more, as 3.14159265 gives pi."""
+    """Whether a decimal rounds the value of an expression to at least `places`, as 3.14159265 does pi."""
     numeral = parse_numeral(decimal)
     if numeral is None:
         return False

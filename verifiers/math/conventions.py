@@ -1,4 +1,4 @@
-"""Conventions about equal answers where mathematics alone does not decide. Each is an option of `math`."""
+"""Conventions on when two answers are equal, where mathematics alone does not decide. Each is an option of `math`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ UNITS = ("optional", "required", "ignored")
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """The conventions in force; the docstring of `verifiers.checks.math.math` explains them to its users."""
+    """Values of the options of the verifier `math`, whose docstring says what each means."""
 
     percent: bool = True
     units: str = "optional"

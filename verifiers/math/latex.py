@@ -1,4 +1,4 @@
-r"""Normalises the spelling of an answer: unicode, LaTeX spacing, delimiters, `\text{}`."""
+r"""Normalises the spelling of an answer: Unicode, LaTeX spacing, delimiters, `\text{}`."""
 
 # ruff: noqa: RUF001  # this file exists to map look-alikes
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# What stood in \text{...} stays between these two, so that the unit in `5\text{ m}` is no variable m.
+# They enclose the content of \text{...} in cleaned text, so that the unit in `5\text{ m}` is not read as a variable m.
 TEXT_OPEN, TEXT_CLOSE = "\x01", "\x02"
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -63,7 +63,11 @@ _PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def clean(text: str) -> str:
-    """Return the answer without what carries no meaning; letters keep their case."""
+    r"""Return an answer without delimiters, spacing commands and currency signs, in one spelling of each symbol.
+
+    Letters keep their case. The content of `\text{}` is between `TEXT_OPEN` and `TEXT_CLOSE`, where a currency is put
+    too: "$5" becomes "5" with the unit dollar.
+    """
     if _PLAIN.fullmatch(text):
         return text
     if "\x01" in text or "\x02" in text or "\x03" in text:
@@ -86,7 +90,10 @@ def clean(text: str) -> str:
 
 
 def _without_currency(text: str) -> tuple[str, str]:
-    """Take the currency signs away and name the first: an odd number of bare $ means one that is no delimiter."""
+    """Return (the text without currency signs, the name of the first one or "").
+
+    An odd number of bare $ means that one of them is a currency sign and not a delimiter.
+    """
     sign = _CURRENCY.search(text)
     found = ""
     if sign:
@@ -99,7 +106,7 @@ def _without_currency(text: str) -> tuple[str, str]:
 
 
 def _ascii(text: str) -> str:
-    """Spell unicode digits, signs, superscripts and fractions the plain way."""
+    """Return a text with Unicode digits, signs, superscripts and fractions as ASCII and LaTeX."""
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
     for sign, fraction in _VULGAR.items():
         if sign in text:
@@ -108,7 +115,7 @@ def _ascii(text: str) -> str:
 
 
 def _marked(command: re.Match[str]) -> str:
-    """What stands in \\text{} between marks, unless it has no letter: \\mathbf{0} is 0."""
+    r"""Return the content of \text{} between the marks, or alone where it has no letter: \mathbf{0} is 0."""
     content: str = command[1]
     if any(map(str.isalpha, content)):
         return f"{TEXT_OPEN}{content}{TEXT_CLOSE}"
@@ -116,7 +123,7 @@ def _marked(command: re.Match[str]) -> str:
 
 
 def _without_commands(text: str) -> str:
-    """Drop the LaTeX that only moves things about, and give one name to those with several."""
+    """Return a text without LaTeX commands of layout, and with one name for each command that has several."""
     if "\\\\" in text and "\\begin" not in text:
         text = _DOUBLED.sub("", text)  # escaped twice on its way through some JSON
     text = text.replace("\\$", "").replace("\\%", "%").replace("\\#", "").replace("\\&", "&")
@@ -132,14 +139,10 @@ def _without_commands(text: str) -> str:
 def squeeze(text: str) -> str:
     """Return cleaned text as a key: without spaces and without the braces that change nothing."""
     text = text.replace(TEXT_OPEN, "").replace(TEXT_CLOSE, "")
-    # A space after a command ends its name, and one between digits keeps two numbers apart; LaTeX ignores others.
+    # Two kinds of spaces carry meaning and survive as \x03: between digits, and after a command whose name they end.
     text = re.sub(r"(?<=\d) (?=\d)", "\x03", text)
     text = re.sub(r"(\\[a-zA-Z]+) (?=[a-zA-Z])", "\\1\x03", text).replace(" ", "").replace("\x03", " ")
     text = re.sub(r"(\\p?mod)\{(\w+)\}", r"\1\2", text)
     text = re.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
     text = re.sub(r"\\frac(\d)(\d)(?!\d)", r"\\frac{\1}{\2}", text)
     return re.sub(r"\\sqrt(\d)(?!\d)", r"\\sqrt{\1}", text)
-
-
-def has_text(text: str) -> bool:
-    return TEXT_OPEN in text

@@ -7,6 +7,7 @@ import re
 from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN, squeeze
 from verifiers.math.numbers import ORDINALS
 
+# "204_5" or "(204)_{five}"; "3:30 p.m." or "15:30"; "2:3:4"; "21st" or "21^{st}".
 _BASE = re.compile(r"\(?([0-9A-F]+)\)?_(\d{1,2}|[a-z]{3,7})")
 _BASE_WORDS = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _CLOCK = re.compile(r"0?(\d{1,2})(?::(\d{2}))?([ap])\.?m\.?|0?(\d{1,2}):(\d{2})", re.IGNORECASE)
@@ -29,7 +30,7 @@ _NOTHING = frozenset({"\\emptyset", "\\{\\}"})
 
 
 def is_words(text: str) -> bool:
-    r"""Plain words, or all of it inside \text{}: no expression to evaluate."""
+    r"""Whether a cleaned answer is plain words, or all of it is inside \text{}, and so is no expression."""
     if text.startswith(TEXT_OPEN) and text.endswith(TEXT_CLOSE) and text.count(TEXT_OPEN) == 1:
         return True
     bare = text.replace(TEXT_OPEN, "").replace(TEXT_CLOSE, "")
@@ -38,7 +39,7 @@ def is_words(text: str) -> bool:
 
 
 def same_words(reference: str, answer: str, *, case: bool) -> bool:
-    """Whether two texts say the same words; an article, quotes and a plural's s change nothing."""
+    """Whether two answers are the same words, up to an article, quotes, a plural's s, and (without `case`) case."""
     return _words_key(reference, case) == _words_key(answer, case)
 
 
@@ -50,14 +51,17 @@ def _words_key(text: str, case: bool) -> str:
 
 
 def same_written(reference: str, answer: str) -> bool | None:
-    """Compare two cleaned answers of which one is such a form; None if neither is."""
+    """Compare two cleaned answers as clock times, numbers in a base, ratios, ordinals or named sets.
+
+    None where neither is of such a form. Where one is and the other is not, they differ.
+    """
     left, right = squeeze(reference), squeeze(answer)
     for read in (_clock, _base, _ratio, _ordinal):
         first, second = read(left), read(right)
         if first is not None and second is not None:
             return _same_clock(first, second) if read is _clock else first == second
         if first is not None or second is not None:
-            # "n = 204_5" is an equation first.
+            # "n = 204_5" is an equation, whose sides are compared here later.
             return None if "=" in left or "=" in right else False
     reals = [_MEMBER.sub("", side) in _ALL_REALS or side.casefold() in _ALL_REALS for side in (left, right)]
     if any(reals):
@@ -93,6 +97,7 @@ def _ordinal(text: str) -> tuple[str, ...] | None:
     return (str(ORDINALS[text.casefold()]),) if text.casefold() in ORDINALS else None
 
 
+# Ranges: an inequality's signs, "x < 1 or x > 3", "x > 1 and x < 3", "x \in (1, 3)", "\{x | x > 1\}".
 _RELATION = re.compile(r"<=|>=|\\le(?![a-z])|\\ge(?![a-z])|<|>")
 _OR = re.compile(rf"{TEXT_OPEN}\s?or\s?{TEXT_CLOSE}|\sor\s|\\lor(?![a-z])")
 _AND = re.compile(rf"{TEXT_OPEN}\s?and\s?{TEXT_CLOSE}|\sand\s")
@@ -110,7 +115,7 @@ def is_range(text: str) -> bool:
 
 
 def unknown_of(text: str) -> str | None:
-    """Return the one letter that an inequality is about."""
+    """Return the letter that an inequality bounds; None where it is not one letter."""
     text = _BUILDER.sub(r"\2", text.strip())
     if match := _BELONGS.match(text):
         return match[1]
@@ -119,7 +124,7 @@ def unknown_of(text: str) -> str | None:
 
 
 def pieces(text: str) -> list[str] | None:
-    r"""Return the intervals of a union, an inequality as its interval; None for anything else."""
+    r"""Return the intervals of a union, or of an inequality ("x > 3" is "(3, \infty)"); None for anything else."""
     if len(choices := _OR.split(text)) > 1:
         ranges = [pieces(choice) for choice in choices]
         return None if None in ranges else [piece for found in ranges if found for piece in found]
@@ -133,6 +138,7 @@ def pieces(text: str) -> list[str] | None:
         ]
     signs = [sign[0] for sign in _RELATION.finditer(text)]
     terms = [term.strip() for term in _RELATION.split(text)]
+    # "x > 3" has one sign, "1 < x <= 3" two in the same direction; the latter is turned so that it ascends.
     if len(signs) == 1:
         return _one_sided(terms, signs[0])
     if len(signs) == 2 and _NAME.fullmatch(terms[1]) and _is_less(signs[0]) == _is_less(signs[1]):
@@ -153,7 +159,7 @@ def _one_sided(terms: list[str], sign: str) -> list[str] | None:
 
 
 def _intersection(first: str, second: str) -> str | None:
-    """Return the interval of "x > 1 and x < 3", if the two sides bound it from below and from above."""
+    """Return the interval of "x > 1 and x < 3", where one side bounds x from below and the other from above."""
     if unknown_of(first) != unknown_of(second) or unknown_of(first) is None:
         return None
     low, high = pieces(first), pieces(second)

@@ -1,4 +1,4 @@
-"""Reads numerals and numbers in words exactly: commas, percent, mixed numbers, exponents, scales, units."""
+"""Parses numerals and numbers in words exactly: commas, percent, mixed numbers, exponents, scales, units."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _TENS_TEXT = "twenty thirty forty fifty sixty seventy eighty ninety"
 _ORDINALS_TEXT = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
 _ONES = {word: value for value, word in enumerate(_ONES_TEXT.split())}
 _TENS = {word: 20 + 10 * i for i, word in enumerate(_TENS_TEXT.split())}
-SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_BIG_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
     word + plural: value for value, word in enumerate(_ORDINALS_TEXT.split()) if value > 2 for plural in ("", "s")
 }
 ORDINALS = {word: value for value, word in enumerate(_ORDINALS_TEXT.split())}
-STARTS = frozenset({*_ONES, *_TENS})
+_STARTS = frozenset({*_ONES, *_TENS})
 
 
-def read_number(words: list[str]) -> tuple[Fraction, int] | None:
-    """Return the number that the first words state and how many words that takes, or None."""
-    if not words or words[0] not in STARTS:
+def _read_number(words: list[str]) -> tuple[Fraction, int] | None:
+    """Return (the number that the first words state, how many words it takes), or None."""
+    if not words or words[0] not in _STARTS:
         return None
     total, below, used = 0, 0, 0
     for i, word in enumerate(words):
@@ -40,24 +40,29 @@ def read_number(words: list[str]) -> tuple[Fraction, int] | None:
             below += _TENS[word]
         elif word == "hundred" and 0 < below < 100:
             below *= 100
-        elif word in SCALES and below:
-            total, below = total + below * SCALES[word], 0
-        elif word == "and" and words[i - 1] in ("hundred", *SCALES) and i + 1 < len(words) and words[i + 1] in STARTS:
+        elif word in _BIG_SCALES and below:
+            total, below = total + below * _BIG_SCALES[word], 0
+        elif (
+            word == "and"
+            and words[i - 1] in ("hundred", *_BIG_SCALES)
+            and i + 1 < len(words)
+            and words[i + 1] in _STARTS
+        ):
             continue
         else:
             break
         used = i + 1
     value = Fraction(total + below)
     if used < len(words) and 0 < value < 20:
-        # "three quarters"; but "twenty third" is an ordinal, and so is "one third of August".
+        # "three quarters" and "one third" are fractions; "two third" is not, and "twenty third" is an ordinal.
         part, is_plural = words[used], words[used].endswith("s")
         if part in _PARTS and is_plural == (value != 1):
             return value / _PARTS[part], used + 1
     return value, used
 
 
-# Longer numerals are compared as text: int() of a long digit string takes quadratic time.
-DIGITS_LIMIT = 400
+# Characters. Longer texts are not read as numerals, because int() of many digits takes quadratic time.
+_DIGITS_LIMIT = 400
 _EXPONENT_LIMIT = 400
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d/ ])|\d+)(?:\.\d*)?|\.\d+"
 _POWER_OF_TEN = r"\s?(?:\\times|\\cdot|x|\*)\s?10\s?\^\s?(?:\{\s?(?P<pow>[-+]?\d{1,4})\s?\}|(?P<pow1>[-+]?\d{1,4}))"
@@ -76,7 +81,7 @@ _FRACTION = re.compile(
     r"(?:\{\s?(?P<den>[-+]?\d+(?:\.\d+)?)\s?\}|(?P<den1>\d))(?P<rest>.*)",
     re.DOTALL,
 )
-_SCALES = {"hundred": 100, "dozen": 12, **SCALES}
+_SCALES = {"hundred": 100, "dozen": 12, **_BIG_SCALES}
 _REPEATING = re.compile(
     r"(?P<sign>[-+]?)(?P<whole>\d{0,20})\.(?P<start>\d{0,40})\\(?:overline|bar|dot|overbar)\s?\{?(?P<cycle>\d{1,20})\}?(?P<rest>.*)",
     re.DOTALL,
@@ -92,22 +97,22 @@ _IN_TEXT = re.compile(rf"{TEXT_OPEN}\s*([-+]?[\d.,/]+(?:\s?%)?)\s*([^{TEXT_CLOSE
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
-    """`places` and `digits` count the decimals and the significant digits as written."""
+    """A number as it is written. For "12.50%" the value is 1/8."""
 
     value: Fraction
     is_percent: bool = False
     unit: Unit = NONE
-    places: int = 0
-    digits: int = 0
+    places: int = 0  # decimals of the value as written
+    digits: int = 0  # significant digits as written
 
 
 def parse_numeral(text: str) -> Numeral | None:
-    """Return the number that a cleaned text states, or None if it is not one plain numeral (with a unit)."""
+    """Return the number of a cleaned text; None where the text is not just one numeral, perhaps with a unit."""
     if plain := _PLAIN.fullmatch(text):
         decimals = plain[2] or ""
         value = Fraction(int(plain[1] + decimals), 10 ** len(decimals))
         return Numeral(value, False, NONE, len(decimals), len((plain[1] + decimals).lstrip("-0")))
-    if len(text) > DIGITS_LIMIT or not text:
+    if len(text) > _DIGITS_LIMIT or not text:
         return None
     text = _unwrapped(text)
     if "..." in text or "\\" in text:
@@ -136,7 +141,8 @@ def parse_numeral(text: str) -> Numeral | None:
 
 
 def _repeating(match: re.Match[str]) -> Numeral | None:
-    """Read 0.1\\overline{6} as one sixth."""
+    r"""Return the value of a repeating decimal: 0.1\overline{6} is one sixth."""
+    # 0.(start)(cycle): a cycle of n digits is cycle / (10^n - 1), shifted behind the start.
     start, cycle = match["start"], match["cycle"]
     shift = 10 ** len(start)
     value = Fraction(int(match["whole"] or "0")) + Fraction(int(start or "0"), shift)
@@ -150,7 +156,7 @@ def _unwrapped(text: str) -> str:
             break
         text = text[1:-1].strip()
     if text.startswith(TEXT_OPEN) and (match := _IN_TEXT.match(text)):
-        # \\text{5 m} is 5\\text{ m}
+        # \text{5 m} becomes 5\text{ m}
         text = f"{match[1]} {TEXT_OPEN}{match[2]}{TEXT_CLOSE}" if match[2] else match[1]
     if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
@@ -181,7 +187,7 @@ def _decimal(match: re.Match[str]) -> tuple[Fraction, int, int] | None:
 
 
 def _with_rest(value: Fraction, rest: str, places: int, digits: int) -> Numeral | None:
-    """Read the percent sign, the scale word and the unit after a number; None if anything else follows."""
+    """Return a number with the percent sign, scale word and unit of `rest`; None if anything else follows it."""
     rest = rest.strip()
     is_percent = rest.startswith("%")
     if is_percent:
@@ -202,7 +208,7 @@ def _with_rest(value: Fraction, rest: str, places: int, digits: int) -> Numeral 
 
 def _from_words(text: str) -> Numeral | None:
     words = text.lower().replace(TEXT_OPEN, " ").replace(TEXT_CLOSE, " ").replace("-", " ").split()
-    found = read_number(words[:20])
+    found = _read_number(words[:20])
     if found is None:
         return None
     value, used = found
@@ -210,12 +216,15 @@ def _from_words(text: str) -> Numeral | None:
 
 
 def is_rounding(decimal: Numeral, exact: Fraction, places: int) -> bool:
-    """True if `decimal` gives a value that has no finite decimals."""
+    """Whether `decimal` rounds a value that has no finite decimals, by the rule of `gives`."""
     return gives(decimal, exact, places) and not _terminates(exact)
 
 
 def gives(decimal: Numeral, exact: Fraction, places: int) -> bool:
-    """True if `decimal` is `exact` rounded or cut to at least so many places and digits; 0 places: never."""
+    """Whether `decimal` is `exact` rounded or cut to its own places, of which and of digits it has at least `places`.
+
+    Never with `places` 0.
+    """
     if not places or decimal.places < places or decimal.digits < places:
         return False
     unit = Fraction(1, 10**decimal.places)
@@ -232,7 +241,7 @@ def _terminates(value: Fraction) -> bool:
 
 
 def same_number(reference: Numeral, answer: Numeral, rules: Conventions = DEFAULT) -> bool:
-    """Exact equality; a percent equals its value or the bare number; long decimals may round a fraction."""
+    """Whether two numbers are equal: exactly, up to a percent sign, or as a decimal that rounds a fraction."""
     if not same_unit(reference.unit, answer.unit, rules.units):
         return False
     if reference.value == answer.value:

@@ -1,4 +1,4 @@
-r"""Reads the unit after a number: known units with exponents, and other words such as "red apples"."""
+"""Parses the unit after a number: known units with exponents, and other words such as "red apples"."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from verifiers.math.latex import TEXT_CLOSE, TEXT_OPEN
 
+# The names of one unit on each part of a line; the first one stands for all.
 _KNOWN_TEXT = """
 dollar dollars usd buck bucks us$|euro euros eur|gbp quid|yen jpy|rupee rupees inr rs|yuan rmb cny|cent cents
 mm millimeter millimeters millimetre millimetres|cm centimeter centimeters centimetre centimetres
@@ -25,16 +26,16 @@ _KNOWN = {
     for names in line.split("|")
     for name in names.split()
 }
-# Without \text{} around it, a single letter is a variable, and these two are English.
+# Units only inside \text{}: elsewhere a single letter is a variable, and the others have another meaning.
 _ONLY_IN_TEXT = frozenset(name for name in _KNOWN if len(name) == 1) | {"in", "rs", "pa"}
 _SPEEDS = {"mph": "mi/hr", "kph": "km/hr", "kmh": "km/hr", "kmph": "km/hr", "mps": "m/sec", "fps": "ft/sec"}
 _CANONICAL = {"mile": "mi", "foot": "ft", "yard": "yd", "gallon": "gal", "degree": "deg"}
-# They name nothing: "25 square units" is 25.
+# Words that name no unit: "25 square units" is 25.
 _EMPTY = frozenset(
     {"unit", "units", "the", "a", "an", "of", "us", "total", "altogether", "left", "each", "more", "less"}
 )
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
-# After a number these say that the number is not the whole answer.
+# After a number these words mean that the number is not the whole answer.
 _NOT_UNITS_TEXT = (
     "or and not than minus plus times divided mod sin cos tan sec csc cot log ln exp sqrt pi if when maybe perhaps "
     "to is are was were isn half quarter quarters third thirds wrong incorrect possibly probably approximately about "
@@ -43,7 +44,7 @@ _NOT_UNITS_TEXT = (
     "st nd rd th if factorial percent negative around between either neither nor but less fewer"
 )
 _NOT_UNITS = frozenset(_NOT_UNITS_TEXT.split())
-# What follows one of these describes, as in "72 clips altogether in April and May".
+# These words begin a description that is no unit, as in "72 clips altogether in April and May".
 _DESCRIPTION = re.compile(
     r"[\s,]+(?:in (?=\S)|on|at|for|from|after|during|with|without|by|among|because|since|so|that|which|who|left|each"
     r"|per person|per child|altogether|total|remaining|every|today|now|long|tall|wide|old|away)\b.*",
@@ -57,18 +58,19 @@ _CIRC = re.compile(r"\^\s?\{?\s?\\circ\s?\}?\s?([CF])?(?![a-z])")
 _POWER = re.compile(r"\s?\^\s?\{?\s?(-?\d)\s?\}?")
 _TOKEN = re.compile(r"\s*(?:([a-zA-Z]+(?:\$)?)\.?|(/)|(\^-?\d))")
 _SEPARATORS = re.compile(r"[-,\u00b7]|\\cdot(?![a-z])|\\times(?![a-z])")
-WORDS_LIMIT = 10
+_WORDS_LIMIT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """`known`: canonical units with exponents, as (("km", 1), ("hr", -1)); `words`: what else was counted."""
+    """A unit: `known` units with exponents, as {("km", 1), ("hr", -1)}, and other `words`, as {"apple"}."""
 
     known: frozenset[tuple[str, int]] = frozenset()
     words: frozenset[str] = frozenset()
 
     @property
     def is_stated(self) -> bool:
+        """False for a number without a unit."""
         return bool(self.known or self.words)
 
 
@@ -76,7 +78,7 @@ NONE = Unit()
 
 
 def parse_unit(text: str) -> Unit | None:
-    """Return the unit that a text is, empty for words that name none; None if the text is no unit."""
+    """Return the unit of the text after a number, empty for words that name none; None if it is no unit."""
     in_text = TEXT_OPEN in text
     if not in_text and not (text[0].isalpha() or text.lstrip().startswith(("^", "\\frac", "°"))):
         return None
@@ -97,11 +99,12 @@ def parse_unit(text: str) -> Unit | None:
 def _read(plain: str, in_text: bool) -> Unit | None:
     known: dict[str, int] = {}
     words: set[str] = set()
+    # `sign` is -1 in the denominator, `power` waits for the unit after "square", `last` takes a later exponent.
     at, sign, power, last = 0, 1, 1, ""
     plain = plain.strip()
     while at < len(plain):
         token = _TOKEN.match(plain, at)
-        if token is None or len(words) > WORDS_LIMIT:
+        if token is None or len(words) > _WORDS_LIMIT:
             return None
         at = token.end()
         if token[2] or (token[1] and token[1].lower() == "per") or (token[1] in ("a", "an") and last):
@@ -149,12 +152,16 @@ def _singular(word: str) -> str:
 
 
 def same_unit(reference: Unit, answer: Unit, convention: str) -> bool:
-    """Whether two units agree: "optional" forgives one that is missing, "required" not in the answer."""
+    """Whether the answer's unit agrees with the reference's.
+
+    `convention`: "optional" accepts an answer without a unit, "required" does not, "ignored" accepts any unit.
+    """
     if convention == "ignored" or not reference.is_stated:
         return True
     if not answer.is_stated:
         return convention == "optional"
     if reference.known and answer.known:
+        # Degrees agree with degrees Celsius and Fahrenheit.
         degrees = {frozenset({("deg", 1)})}
         if {reference.known, answer.known} & degrees:
             return all(name.startswith("deg") for name, _ in reference.known | answer.known)

@@ -1,7 +1,7 @@
 r"""Parses arithmetic in prose: `3 apples * 2`, `$1,200 ÷ 4`, `20% of 50`, `\frac{48}{2}`.
 
-A text becomes tokens, and a reader takes expressions from them, exactly. Text never reaches `eval`, and every
-step costs a bounded amount, so the time is linear in the text.
+`lex` makes tokens of a text, and `Reader` evaluates the expressions in them in exact fractions. Text never reaches
+`eval`, and every step costs a bounded amount, so that the time is linear in the text.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ Number = int | Fraction
 
 
 def words(text: str) -> frozenset[str]:
+    """Return the words of a list that is written as one text."""
     return frozenset(text.split())
 
 
-# No figure of a worked solution is longer; longer ones cost more than they are worth.
-DIGITS_LIMIT = 30
-SIZE_LIMIT = 10**60
-EXPONENT_LIMIT = 64
-DEPTH_LIMIT = 20
-UNIT_WORDS = 2
+# Beyond these limits an expression is unusable: no worked solution has such numbers, and they take long.
+_DIGITS_LIMIT = 30
+_SIZE_LIMIT = 10**60
+_EXPONENT_LIMIT = 64
+_DEPTH_LIMIT = 20
+_UNIT_WORDS = 2  # the words of a unit that are passed over: "3 red apples * 2"
 
 _LATEX = re.compile(
     r"\\(?:left|right|displaystyle|boxed|fbox|Bigg?|bigg?|quad|qquad|mathbf|mathrm|textbf|mathit|[,;!: ()])(?![a-z])"
@@ -41,6 +42,7 @@ _UNICODE = str.maketrans(
         "\u202f": " ", "\u2009": " ", "\u00b2": "^2", "\u00b3": "^3", "\uff1d": "=",
     }
 )  # fmt: skip
+# One alternative a kind of token, tried in this order: "per hour" is a unit, not an operator; "words" skips prose.
 _TOKEN = re.compile(
     r"(?P<num>(?:\d+(?:,\d+)*+|(?<![\d.])(?=\.\d))(?:\.\d+)*+(?:\s?%|\s(?:percent|per\scent)\b)?)"
     r"|(?P<line>\n|\$\$)"
@@ -64,9 +66,9 @@ _PRODUCTS = frozenset(["*", "/", "times", "over"])
 _SIMPLE = frozenset(["op", "eq", "words", "stop", "line", "end"])
 _LETTERS = frozenset("xXtpmd")
 _CLOSES = {"(": ")", "{": "}", "[": "]"}
-# After a number these bind it to something that is not read here.
+# A number next to one of these words is part of something that is not parsed here.
 BINDING = words("of choose mod sqrt sin cos tan log ln pi squared cubed factorial remainder r rem times")
-# These end a clause: "3 + 4 so the total" has no unit "so the total".
+# Words that begin another clause, and so no unit: "3 + 4 so the total".
 _CLAUSE = words(
     "so then and is are was were total which that thus therefore hence gives makes because but or for if we he she "
     "they it the this"
@@ -75,6 +77,8 @@ SHORT_UNITS = words("m g h s l L a A cm mm km dm kg mg lb oz ft in mi mL ml hr g
 
 
 class Token(NamedTuple):
+    """A piece of a text. `kind` is a group of `_TOKEN`, or "end" behind the last one."""
+
     kind: str
     text: str
     start: int
@@ -82,7 +86,7 @@ class Token(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Return the text with LaTeX and look-alike signs of arithmetic written plainly."""
+    """Return a text with LaTeX commands and Unicode signs of arithmetic replaced by ASCII and `≈`."""
     if not text.isascii():
         text = text.translate(_UNICODE)
     if "\\" in text:
@@ -101,7 +105,7 @@ def _plain_command(match: re.Match[str]) -> str:
 
 
 def lex(text: str) -> list[Token]:
-    """Return the tokens of a plain text; brackets without a partner on their side of `=` become "stop"."""
+    """Return the tokens of a text from `plain`. A bracket without a partner on its side of `=` is of kind "stop"."""
     tokens: list[Token] = []
     opened: list[int] = []
     new = tuple.__new__  # three times as fast as Token(...)
@@ -114,7 +118,7 @@ def lex(text: str) -> list[Token]:
             tokens.append(token._replace(text=_OPERATORS[token.text[:2]]) if token.text[0] in _LETTERS else token)
         elif kind in ("eq", "line"):
             while kind == "eq" and tokens and tokens[-1].kind == "line":
-                tokens.pop()  # a line that begins with "=" goes on from the line before
+                tokens.pop()  # a line that begins with "=" continues the line before
             if opened:
                 _unpair(tokens, opened)
             tokens.append(token)
@@ -123,7 +127,7 @@ def lex(text: str) -> list[Token]:
             tokens.append(token)
         elif kind == "close":
             tokens.append(_closed(token, tokens, opened))
-        # "$5 / hour" is the unit of a number and no division, "5-hour" no difference: both are passed over
+        # The kinds "per" and "hyphen" give no token: "$5 / hour" is no division, "5-hour" no difference.
     _unpair(tokens, opened)
     return tokens
 
@@ -132,7 +136,7 @@ def _closed(token: Token, tokens: list[Token], opened: list[int]) -> Token:
     if not opened or _CLOSES[tokens[opened[-1]].text] != token.text:
         return token._replace(kind="stop")
     at = opened.pop()
-    if len(opened) < DEPTH_LIMIT:
+    if len(opened) < _DEPTH_LIMIT:
         return token
     tokens[at] = tokens[at]._replace(kind="bad")
     return token._replace(kind="bad")
@@ -145,11 +149,24 @@ def _unpair(tokens: list[Token], opened: list[int]) -> None:
 
 
 class Reader:
-    """Recursive descent over tokens. `at` only grows, and groups are paired and shallow: linear time."""
+    """Recursive descent over tokens that returns the values of expressions.
 
-    def __init__(self, tokens: list[Token], *, percent: int = 100) -> None:
+    Time is linear: `at` only grows, and brackets are paired and at most `_DEPTH_LIMIT` deep.
+
+    Attributes:
+        tokens: The tokens, and three of kind "end" for looking ahead.
+        percent: What a percent sign divides by: 100, or 1 to ignore it.
+        at: Position of the next token.
+        is_usable: False where what was read is no arithmetic, or too large.
+        is_doubtful: True where what was read has a second reading.
+        has_unit: Whether a unit was passed over.
+        operators: Number of operators read.
+        percents: Number of percent signs read.
+    """
+
+    def __init__(self, tokens: list[Token]) -> None:
         self.tokens = [*tokens, Token("end", "", 0, 0), Token("end", "", 0, 0), Token("end", "", 0, 0)]
-        self.percent = percent
+        self.percent = 100
         self.at = 0
         self.is_usable = True
         self.is_doubtful = False
@@ -158,9 +175,9 @@ class Reader:
         self.percents = 0
 
     def starts(self, at: int) -> bool:
-        """Whether an operand begins here."""
+        """Whether an operand begins at a position: a number or fraction, perhaps behind brackets and signs."""
         was_sign = False
-        while True:  # groups are only so deep, and one sign may stand before each
+        while True:  # bounded, because brackets are only so deep and each has at most one sign before it
             token = self.tokens[at]
             if token.text == "-" and not was_sign:
                 was_sign = True
@@ -171,97 +188,98 @@ class Reader:
             at += 1
 
     def sum(self) -> Number:
-        total = self.product()
+        """Return the value of the sum that begins at `at`, and move `at` behind it."""
+        total = self._product()
         while self.tokens[self.at].text in ("+", "-") and self.starts(self.at + 1):
             is_minus = self.tokens[self.at].text == "-"
-            self.step()
-            part = self.product()
-            total = self.bounded(total - part if is_minus else total + part)
+            self._step()
+            part = self._product()
+            total = self._bounded(total - part if is_minus else total + part)
         return total
 
-    def product(self) -> Number:
-        value = self.factor()
+    def _product(self) -> Number:
+        value = self._factor()
         divisions = 0
         while True:
             sign = self.tokens[self.at].text
-            if not (sign in _PRODUCTS or (sign == "of" and self.is_share())) or not self.starts(self.at + 1):
+            if not (sign in _PRODUCTS or (sign == "of" and self._is_share())) or not self.starts(self.at + 1):
                 return value
-            # "28 / 1/5" divides by a fifth or twice; "1/3 of 150" and "20 times 2 people" may be plain words.
+            # "28 / 1/5" may divide by a fifth, or twice; "1/3 of 150" and "20 times 2 people" may be prose.
             divisions += sign in ("/", "over")
             self.is_doubtful |= divisions > 1 or sign in ("of", "times", "over")
-            self.step()
-            right = self.factor()
-            value = self.divided(value, right) if sign in ("/", "over") else self.bounded(value * right)
+            self._step()
+            right = self._factor()
+            value = self._divided(value, right) if sign in ("/", "over") else self._bounded(value * right)
 
-    def is_share(self) -> bool:
-        """ "20% of 50" and "1/2 of 48" multiply; "3 of 20" does not."""
+    def _is_share(self) -> bool:
+        """Whether "of" multiplies, as in "20% of 50" and "1/2 of 48", but not in "3 of 20"."""
         before = self.tokens[self.at - 1]
         is_quotient = self.at > 1 and self.tokens[self.at - 2].text == "/"
         return before.kind == "close" or (before.kind == "num" and (is_quotient or not before.text[-1].isdigit()))
 
-    def step(self) -> None:
+    def _step(self) -> None:
         self.operators += 1
         self.at += 1
 
-    def bounded(self, value: Number) -> Number:
+    def _bounded(self, value: Number) -> Number:
         if isinstance(value, Fraction):
             if value.denominator == 1:
                 value = value.numerator
-            elif value.denominator > SIZE_LIMIT:
+            elif value.denominator > _SIZE_LIMIT:
                 self.is_usable = False
                 return 1
-        if -SIZE_LIMIT < value < SIZE_LIMIT:
+        if -_SIZE_LIMIT < value < _SIZE_LIMIT:
             return value
         self.is_usable = False
         return 1
 
-    def divided(self, value: Number, by: Number) -> Number:
+    def _divided(self, value: Number, by: Number) -> Number:
         if by == 0:
             self.is_usable = False
             return 1
         if isinstance(value, int) and isinstance(by, int) and value % by == 0:
-            return self.bounded(value // by)
-        return self.bounded(Fraction(value, by))
+            return self._bounded(value // by)
+        return self._bounded(Fraction(value, by))
 
-    def factor(self) -> Number:
+    def _factor(self) -> Number:
         token, following = self.tokens[self.at], self.tokens[self.at + 1]
         if token.kind == "num" and following.kind in _SIMPLE and following.text != "^":
             self.at += 1
-            return self.figure(token)  # most numbers, without the detour
+            return self._figure(token)  # a shortcut for most numbers
         if token.text != "-":
-            return self.power()
+            return self._power()
         self.at += 1
-        return -self.power()
+        return -self._power()
 
-    def power(self) -> Number:
+    def _power(self) -> Number:
         first = self.at
-        value = self.operand()
+        value = self._operand()
         while self.tokens[self.at].text == "^" and self.starts(self.at + 1):
-            self.step()
-            value = self.raised(value, self.operand())
-        while self.tokens[self.at].kind == "open" and self.is_glued() and self.starts(self.at):
+            self._step()
+            value = self._raised(value, self._operand())
+        while self.tokens[self.at].kind == "open" and self._is_glued() and self.starts(self.at):
             self.operators += 1
-            self.is_doubtful |= self.tokens[first - 1].text == "/"  # 6 / 2(1 + 2)
-            value = self.bounded(value * self.operand())
-        self.skip_unit()
+            self.is_doubtful |= self.tokens[first - 1].text == "/"  # 6 / 2(1 + 2) is 9 or 1
+            value = self._bounded(value * self._operand())
+        self._skip_unit()
         return value
 
-    def raised(self, base: Number, exponent: Number) -> Number:
-        if not isinstance(exponent, int) or abs(exponent) > EXPONENT_LIMIT or (base == 0 and exponent < 0):
+    def _raised(self, base: Number, exponent: Number) -> Number:
+        if not isinstance(exponent, int) or abs(exponent) > _EXPONENT_LIMIT or (base == 0 and exponent < 0):
             self.is_usable = False
             return 1
-        return self.bounded(Fraction(base) ** exponent)
+        return self._bounded(Fraction(base) ** exponent)
 
-    def is_glued(self) -> bool:
+    def _is_glued(self) -> bool:
         return self.tokens[self.at].start == self.tokens[self.at - 1].end
 
-    def operand(self) -> Number:
+    def _operand(self) -> Number:
         token = self.tokens[self.at]
         self.at += 1
         if token.kind == "num":
-            return self.number(token)
+            return self._number(token)
         if token.kind == "frac":
-            return self.fraction()
+            return self._fraction()
         if token.kind != "open":
             self.is_usable = False
             return 1
@@ -272,36 +290,36 @@ class Reader:
             self.is_usable = False
         return value
 
-    def number(self, token: Token) -> Number:
-        value = self.figure(token)
+    def _number(self, token: Token) -> Number:
+        value = self._figure(token)
         whole, part, slash, below = self.tokens[self.at - 1 : self.at + 3]
-        # "2 1/2" is a mixed number; its parts stand close together, and the part is below 1.
+        # "2 1/2" is a mixed number: one space apart, and the fraction is below 1.
         if (
             part.kind == below.kind == "num"
             and slash.text == "/"
             and part.start == whole.end + 1
             and whole.text.isdigit()
-            and self.figure(part) < self.figure(below)
+            and self._figure(part) < self._figure(below)
         ):
             self.at += 3
-            value = value + self.divided(self.figure(part), self.figure(below))
+            value = value + self._divided(self._figure(part), self._figure(below))
         elif part.kind == "frac":  # 2\frac{1}{2}
             self.at += 1
-            value = value + self.fraction()
+            value = value + self._fraction()
             self.operators -= 1
-            self.is_doubtful = True  # or a product
+            self.is_doubtful = True  # it may also be a product
         return value
 
-    def figure(self, token: Token) -> Number:
+    def _figure(self, token: Token) -> Number:
         text = token.text
-        if text.isdigit() and len(text) <= DIGITS_LIMIT:
+        if text.isdigit() and len(text) <= _DIGITS_LIMIT:
             self.is_doubtful |= text[0] == "0" and len(text) > 1  # "0900" is a time
             return int(text)
         if text[-1] in "%t":  # or "percent"
             text = text.rstrip("% percnt")
             self.percents += 1
-            return self.divided(self.figure(token._replace(text=text)), self.percent)
-        if len(text) > DIGITS_LIMIT:
+            return self._divided(self._figure(token._replace(text=text)), self.percent)
+        if len(text) > _DIGITS_LIMIT:
             self.is_usable = False
             return 1
         if "," in text:
@@ -318,22 +336,22 @@ class Reader:
         value = Fraction(int(f"{whole}{decimals}"), 10 ** len(decimals))
         return value.numerator if value.denominator == 1 else value
 
-    def fraction(self) -> Number:
+    def _fraction(self) -> Number:
         token = self.tokens[self.at]
         self.operators += 1
         if token.kind == "num" and len(token.text) == 2 and token.text.isdigit() and token.text[1] != "0":
             self.at += 1
-            return self.divided(int(token.text[0]), int(token.text[1]))  # \frac12
+            return self._divided(int(token.text[0]), int(token.text[1]))  # \frac12
         if not (self.starts(self.at) and token.kind in ("open", "num")):
             self.is_usable = False
             return 1
-        above = self.operand()
+        above = self._operand()
         if self.tokens[self.at].kind not in ("open", "num"):
             self.is_usable = False
             return 1
-        return self.divided(above, self.operand())
+        return self._divided(above, self._operand())
 
-    def skip_unit(self) -> None:
+    def _skip_unit(self) -> None:
         """Pass over a unit that stands before an operator, an equals sign or a closing bracket."""
         at = self.at
         token = self.tokens[at]
@@ -343,7 +361,7 @@ class Reader:
             self.is_usable = False  # 5x is algebra
             return
         self.is_doubtful |= len(token.text) == 1
-        while token.kind == "word" and at - self.at < UNIT_WORDS:
+        while token.kind == "word" and at - self.at < _UNIT_WORDS:
             if token.text in _CLAUSE or (len(token.text) < 2 and token.text not in SHORT_UNITS):
                 return
             if token.text.lower() in BINDING:

@@ -1,7 +1,7 @@
-r"""Finds the equations that a text states, and decides whether they hold.
+"""Finds the equations that a text states, and decides whether they hold.
 
-What is algebra (`5x + 3`), a label (`Day 1 = ...`) or cut off is left alone, and where two readings exist an
-equation counts only if one of them holds: a wrong accusation is worse than a missed one.
+Algebra (`5x + 3`), labels (`Day 1 = ...`) and fragments are skipped, and an equation that can be read in two ways
+is reported only if it holds: to call a right equation false is worse than to miss a false one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _APPROXIMATELY = words("about approximately roughly around nearly")
 _ROUNDED = words("remainder rounded rounding rounds approximately full whole complete")
 _LABELS = words("day week month year step number case")
 _ENDS = frozenset(["words", "stop", "line", "end"])
-CALCULATOR_PLACES = 10
-UNIT_ROOM = 16  # the unit of a right side follows it: "2.50 - 2.24 = 26 cents"
+_CALCULATOR_PLACES = 10  # decimals from which a number is taken for a calculator's output
+_UNIT_ROOM = 16  # characters after a right side in which its unit is searched: "2.50 - 2.24 = 26 cents"
 _ANNOTATION = re.compile(r"<<([^<>\n]{1,200})>>")
-# An equation that mixes two units of one kind, or a number with its scale, may be right as it is meant.
+# An equation with two units of one kind, or with a scale ("3 dozen = 36"), may convert: it is never called false.
 _KINDS = {
     "time": "second minute hour hr day week weekday weekend month year decade century min sec",
     "money": "cent dime nickel quarter penny pennie dollar",
@@ -37,7 +37,14 @@ _WORD = re.compile(r"[a-z]+")
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """One stated equality; `text` is as written, up to look-alike signs and LaTeX."""
+    """A stated equation.
+
+    Attributes:
+        text: The equation as written, with LaTeX and Unicode signs replaced by ASCII and `≈`.
+        left: Value of the left side, exact.
+        right: Value of the right side, exact.
+        holds: Whether the sides are equal, or one is a right rounding of the other.
+    """
 
     text: str
     left: Number
@@ -46,11 +53,18 @@ class Equation:
 
 
 @dataclass(slots=True)
-class Side:
-    """One side of an equation. `bare_value` reads percent signs as nothing; `places` counts shown decimals.
+class _Side:
+    """One side of an equation.
 
-    `is_usable` is false for algebra and fragments; `is_doubtful` where another reading exists, so that an
-    equation counts only if it holds.
+    Attributes:
+        value: Its value.
+        bare_value: Its value without percent signs: 50 for "50%".
+        places: Number of decimals shown.
+        has_operator: Whether it is more than one number.
+        is_usable: False for algebra and fragments.
+        is_doubtful: True where another reading exists.
+        start: Where it begins in the text.
+        end: Where it ends in the text.
     """
 
     value: Number
@@ -64,16 +78,27 @@ class Side:
 
 
 def find_equations(text: str) -> Iterator[Equation]:
-    """Yield the equations that a text states, each once: `<<48/2=24>>` annotations, then the text around them."""
+    """Yield the equations that a text states, each once.
+
+        >>> [(e.text, e.holds) for e in verifiers.find_equations("48/2 = 24 clips, and 48 + 24 = 73.")]
+        [('48/2 = 24', True), ('48 + 24 = 73', False)]
+
+    Calculator annotations as in GSM8K, `<<48/2=24>>`, come first.
+
+    Args:
+        text: A chain of thought.
+    """
     seen: set[str] = set()
     if "<<" in text:
         text = "\n".join([*_ANNOTATION.findall(text), _ANNOTATION.sub("", text)])
     text = plain(_sentences_with_equations(text))
-    for left, right, is_approximate in sides(text):
+    for left, right, is_approximate in _sides(text):
         if not (left.is_usable and right.is_usable and (left.has_operator or right.has_operator)):
             continue
         holds = _holds(left, right, is_approximate)
-        if not holds and (left.is_doubtful or right.is_doubtful or _converts(text[left.start : right.end + UNIT_ROOM])):
+        if not holds and (
+            left.is_doubtful or right.is_doubtful or _converts(text[left.start : right.end + _UNIT_ROOM])
+        ):
             continue
         stated = text[left.start : right.end]
         key = stated.replace(" ", "").replace("$", "")
@@ -83,7 +108,7 @@ def find_equations(text: str) -> Iterator[Equation]:
 
 
 def _sentences_with_equations(text: str) -> str:
-    """Drop most of the prose, before anything looks at every word of it."""
+    """Return the sentences next to an equals sign, so that no time is spent on the rest."""
     sentences = ["", *_SENTENCE.split(text), ""]
     return "\n".join(
         sentence
@@ -96,8 +121,8 @@ def _sentences_with_equations(text: str) -> str:
     )
 
 
-def _holds(left: Side, right: Side, is_approximate: bool) -> bool:
-    """Equal, with a percent as its value or as the bare number; or the decimals shown are a right rounding."""
+def _holds(left: _Side, right: _Side, is_approximate: bool) -> bool:
+    """Whether two sides are equal, a percent being its value or the bare number, or one rounds the other rightly."""
     if left.value == right.value:
         return True
     for first in {left.value, left.bare_value}:
@@ -107,12 +132,12 @@ def _holds(left: Side, right: Side, is_approximate: bool) -> bool:
     return not left.has_operator and _is_rounding(right.value, left.value, left, is_approximate)
 
 
-def _is_rounding(exact: Number, shown: Number, side: Side, is_approximate: bool) -> bool:
+def _is_rounding(exact: Number, shown: Number, side: _Side, is_approximate: bool) -> bool:
     if side.has_operator or not shown or not (side.places or is_approximate):
         return False
     places = side.places + (2 if side.value != side.bare_value and shown == side.value else 0)
-    # So many decimals come from a calculator, whose last ones are noise: 4.20 + 9.45 = 13.649999999999999.
-    room = Fraction(100 if places >= CALCULATOR_PLACES else 1, 2 * 10**places)
+    # The last digits of a calculator's output are noise: 4.20 + 9.45 = 13.649999999999999.
+    room = Fraction(100 if places >= _CALCULATOR_PLACES else 1, 2 * 10**places)
     return abs(Fraction(exact) - shown) <= room
 
 
@@ -127,13 +152,13 @@ def _converts(stated: str) -> bool:
     return any(len(units) > 1 for units in found.values())
 
 
-def sides(text: str) -> Iterator[tuple[Side, Side, bool]]:
-    """Yield (left, right, is_approximate) for every equals sign of a plain text with a readable side on both."""
+def _sides(text: str) -> Iterator[tuple[_Side, _Side, bool]]:
+    """Yield (left, right, is_approximate) for every equals sign of a plain text with an expression on both sides."""
     tokens = lex(text)
     if not any(token.kind == "eq" for token in tokens):
         return
     reader = Reader(tokens)
-    left: Side | None = None
+    left: _Side | None = None
     at, count = 0, len(tokens)
     while at < count:
         kind = tokens[at].kind
@@ -155,7 +180,7 @@ def sides(text: str) -> Iterator[tuple[Side, Side, bool]]:
                 yield left, right, is_approximate
             left = right if _goes_on(reader, right) else None
         elif kind == "num" and reader.tokens[at + 1].kind in _ENDS:
-            left = None  # a number on its own
+            left = None  # a number alone is no side
             at += 1
         elif _is_bullet(tokens, at):
             left = None
@@ -172,31 +197,32 @@ def sides(text: str) -> Iterator[tuple[Side, Side, bool]]:
 
 
 def _is_bullet(tokens: list[Token], at: int) -> bool:
-    """ "- 3 + 4 = 7" at the start of a line is an item of a list, "-3 + 4" a sum."""
+    """Whether a minus sign is a bullet, as in a line "- 3 + 4 = 7" but not "-3 + 4 = 1"."""
     token = tokens[at]
     starts_line = at == 0 or tokens[at - 1].kind == "line"
     return token.text == "-" and starts_line and at + 1 < len(tokens) and token.end < tokens[at + 1].start
 
 
-def _goes_on(reader: Reader, side: Side) -> bool:
-    """Whether a side is the left one of an equation: "3 hours = 3 * 60" converts and equates no numbers."""
+def _goes_on(reader: Reader, side: _Side) -> bool:
+    """Whether a side is the left one of an equation, which "3 hours = 3 * 60" is not: it converts a unit."""
     return reader.tokens[reader.at].kind == "eq" and (side.has_operator or not reader.has_unit)
 
 
-def _side(reader: Reader, at: int) -> Side:
+def _side(reader: Reader, at: int) -> _Side:
     reader.at, reader.operators, reader.percents = at, 0, 0
     reader.is_usable, reader.is_doubtful, reader.has_unit = True, False, False
     value = reader.sum()
     last = reader.tokens[reader.at - 1]
     bare_value = value
     if reader.percents:
+        # Read it again with percent signs ignored.
         end, reader.at, reader.percent = reader.at, at, 1
         bare_value = reader.sum()
         reader.at, reader.percent = end, 100
     figure = at
     while reader.tokens[figure].kind not in ("num", "frac"):
         figure += 1
-    return Side(
+    return _Side(
         value=value,
         bare_value=bare_value,
         places=len(reader.tokens[figure].text.rstrip("% percnt").partition(".")[2]),
@@ -208,8 +234,8 @@ def _side(reader: Reader, at: int) -> Side:
     )
 
 
-def _judge_start(tokens: list[Token], at: int, left: Side) -> None:
-    """Decide from what stands before it whether a left side is whole."""
+def _judge_start(tokens: list[Token], at: int, left: _Side) -> None:
+    """Mark a left side as unusable or doubtful by the token before it."""
     if at == 0:
         return
     before, first = tokens[at - 1], tokens[at]
@@ -235,8 +261,8 @@ def _judge_start(tokens: list[Token], at: int, left: Side) -> None:
         left.is_doubtful |= is_thousands and tokens[at - 2].kind == "num"
 
 
-def _judge_end(reader: Reader, right: Side) -> None:
-    """Decide from what follows whether a right side is whole."""
+def _judge_end(reader: Reader, right: _Side) -> None:
+    """Mark a right side as unusable or doubtful by the tokens after it."""
     after, beyond = reader.tokens[reader.at], reader.tokens[reader.at + 1]
     is_glued = after.start == right.end
     if after.kind == "op":

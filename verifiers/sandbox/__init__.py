@@ -1,1 +1,1 @@
-"""The sandbox that runs untrusted programs, and the judge outside it."""
+"""The sandbox for untrusted programs: its levels, the host's side of a jail, and what runs inside."""

@@ -2,7 +2,7 @@
 
 `jail`: bubblewrap with namespaces of its own for everything, Landlock where the kernel has it, seccomp, limits.
 `confined`: no namespaces; Landlock, seccomp, limits, and a private user where this process is root.
-`unsafe`: limits only, for those who ask for it.
+`unsafe`: limits only, where the user asks for it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Level = Literal["jail", "confined", "unsafe"]
+_Level = Literal["jail", "confined", "unsafe"]
 
 _INSIDE = Path(__file__).resolve().parent / "inside"
 _JAILED_INSIDE = "/judge"
 _SCRATCH = "/tmp"
-_SCRATCH_BYTES = 64 << 20
+_SCRATCH_BYTES = 64 << 20  # of the jail's own /tmp
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", *_SYSTEM_FILES)
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-# The whole environment of a jail: what Python's libraries call is found at the start, not again by every fork.
+# The whole environment of a jail. The dynamic linker resolves all symbols at the start, not again in every fork.
 LINKING = {"LD_BIND_NOW": "1"}
 # Nothing but these modules of `verifiers` is importable inside.
 _BOOT = (
@@ -45,9 +45,15 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to start a jail: the level it reaches and, for `jail`, how it becomes a user without rights."""
+    """One way to start a jail: its sandbox level, and the user that it becomes.
 
-    level: Level
+    Attributes:
+        level: The sandbox level.
+        uid: Id of a private user to become, which has no account and no other process; None to stay this user.
+        has_user_namespace: Whether bubblewrap makes a user namespace.
+    """
+
+    level: _Level
     uid: int | None = None
     has_user_namespace: bool = False
 
@@ -69,7 +75,7 @@ def bubblewrap() -> str | None:
 
 
 def advice() -> str:
-    """Return what would raise this machine to the highest level, or let it climb the ladder at all."""
+    """Return what the user can do to let this machine reach the level `jail`."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         return "run on Linux (x86_64 or aarch64), in a container for example"
     if bubblewrap() is None:
@@ -82,7 +88,7 @@ def advice() -> str:
 
 
 def ways(*, is_unsafe: bool, uid: int) -> list[Way]:
-    """Return the ways to try, best first. `uid`: an unused user for a process that is root to become."""
+    """Return the ways to try, strongest first. `uid` is an id without a user, which root can become."""
     if is_unsafe:
         return [Way("unsafe")]
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
@@ -102,7 +108,7 @@ def interpreter() -> str:
 
 
 def packages(way: Way) -> list[str]:
-    """Return the folders of the installed packages, as programs and tests may import from them."""
+    """Return the folders of installed packages, as paths inside the jail, from which programs and tests may import."""
     return [_inside_path(folder) if way.level == "jail" else folder for folder in _package_folders()]
 
 
@@ -111,12 +117,12 @@ def _package_folders() -> list[str]:
 
 
 def _inside_path(folder: str) -> str:
-    """Return where a jail shows a folder: in its own place, unless the jail's own /tmp would hide it."""
+    """Return the path of a folder inside the jail: the same, unless the jail's own /tmp would hide it."""
     return f"/packages{folder}" if _is_beneath(folder, (_SCRATCH,)) else folder
 
 
 def readable(way: Way) -> list[str]:
-    """Return what a candidate may read under Landlock: Python, its libraries, and in a jail its own /proc."""
+    """Return the paths that a candidate may read under Landlock: Python, its libraries, and in a jail its own /proc."""
     stdlib = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     python = [*stdlib, os.path.join(os.path.realpath(sys.base_prefix), "lib"), *packages(way)]
     return [*_LIBRARIES, *_DEVICES, *python, *(["/proc"] if way.level == "jail" else [])]
@@ -124,9 +130,9 @@ def readable(way: Way) -> list[str]:
 
 @functools.cache
 def compile_inside() -> None:
-    """Let Python cache what runs inside as bytecode: a jail, which may not write, would compile it at every start.
+    """Compile the modules that run inside a jail: a jail cannot write bytecode, and would compile at every start.
 
-    Compiling also leaves holes in the zygote's memory that every fork pays for.
+    Compiling also fragments the zygote's memory, which makes every fork slower.
     """
     import compileall
 
@@ -134,7 +140,7 @@ def compile_inside() -> None:
 
 
 def command(way: Way, *, socket_fd: int, settings: str) -> list[str]:
-    """Return the command that starts the zygote."""
+    """Return the command that starts the zygote, which gets a socket and its settings as JSON."""
     python = [interpreter(), "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT]
     if way.level != "jail":
         return [*python, str(_INSIDE), str(socket_fd), settings]
@@ -147,7 +153,7 @@ def _namespaces(way: Way) -> list[str]:
     options = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if way.has_user_namespace:
         options += ["--unshare-user", "--uid", str(way.uid or 65_534), "--gid", str(way.uid or 65_534)]
-    # Without a user namespace root's rights last until the zygote has become the private user.
+    # Without a user namespace the zygote is root until it has become the private user.
     bind = [part for name, value in LINKING.items() for part in ("--setenv", name, value)]
     return [*options, "--die-with-parent", "--as-pid-1", "--clearenv", *bind, "--hostname", "jail"]
 
@@ -163,7 +169,7 @@ def _mounts() -> list[str]:
     folders = [prefix, *_package_folders()]
     for path in [*(f for f in folders if not _is_beneath(f, _SYSTEM_FOLDERS)), *_SYSTEM_FILES[:2]]:
         place = _inside_path(path)
-        # Named, because the parents that bubblewrap makes by itself only their owner may enter.
+        # Parents are made explicitly: those that bubblewrap makes by itself only their owner may enter.
         for parent in reversed(list(Path(place).parents)[:-1]):
             options += ["--dir", str(parent)]
         options += ["--ro-bind-try", path, place]

@@ -1,4 +1,9 @@
-"""The owner's side of a jail: sends programs and tests, receives verdicts, ends everything on timeout."""
+"""The host's side of a jail: starts it, sends programs and tests, receives verdicts, ends what takes too long.
+
+Processes: the host (this one, a worker of the pool) starts a zygote inside the jail. The zygote forks one judge for
+the tests of a problem and one candidate for each program. Host and zygote exchange small JSON messages; programs,
+tests and verdicts travel by file descriptors that the zygote only passes on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,6 @@ import re
 import select
 import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import threading
@@ -22,33 +26,34 @@ from typing import Any
 from verifiers.sandbox import isolation
 from verifiers.sandbox.inside.cleanup import empty
 from verifiers.sandbox.inside.lockdown import landlock_abi
+from verifiers.sandbox.inside.wire import HEADER
 from verifiers.sandbox.isolation import Way
 
-_HEADER = struct.Struct("<I")
+# Seconds that a jail may take to start.
 _START_LIMIT = 20.0
-# After the time limit the judge has this long to say so itself before it is killed.
+# After the time limit the judge has this long to report it before it is killed.
 _JUDGE_GRACE = 0.03
-# A zygote that has not answered for this long is ended with all that it holds.
+# A zygote that does not answer for this long is killed with the whole jail.
 _ZYGOTE_LIMIT = 5.0
-# To put a candidate away, with all the files that it left, takes longer than a new jail.
+# Where the end of a candidate and the removal of its files take longer than this, a new jail is faster.
 _SETTLE_LIMIT = 0.3
-# A script that has closed its output gets this long to end by itself.
+# A script that has closed its output has this long to end by itself.
 _EXIT_GRACE = 0.5
 _SCRATCH_PREFIX = "verifiers-judge-"
 _FIRST_PRIVATE_UID, _PRIVATE_UIDS = 200_000_000, 1_000_000
 
 
 class NoSandbox(RuntimeError):
-    """No level of the ladder holds on this machine; the text says why and what would help."""
+    """No sandbox level works on this machine; the message says why, and what would help."""
 
 
 class JailFailure(RuntimeError):
-    """The jail died or did not answer: a fault of the verifier, not of the candidate."""
+    """The jail died or did not answer, which is a fault of the verifier and not of the candidate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all programs of one jail share."""
+    """Settings of a jail, which hold for every program in it: limits, modules to import once, no sandbox."""
 
     time_limit: float = 5.0
     memory_mb: int = 1024
@@ -58,7 +63,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one program: a status and reason of `Verdict`, and one line on what happened."""
+    """The result of one program: a status and a reason as in `Verdict`, and one line on what happened."""
 
     status: str
     reason: str
@@ -66,7 +71,15 @@ class Outcome:
 
 
 class Jail:
-    """A zygote behind walls. Not for two threads at once; `with` or `close` ends it, and so does the owner's death."""
+    """A sandbox with a zygote in it. For one thread at a time; ended by `close` and by the death of the host.
+
+    Args:
+        settings: Limits and what to preload.
+        way: How to start it.
+
+    Raises:
+        JailFailure: This way does not work here; the message is what the jail wrote to standard error.
+    """
 
     def __init__(self, settings: Settings, way: Way) -> None:
         self.way, self._settings = way, settings
@@ -94,7 +107,7 @@ class Jail:
         self._is_ending = False
         try:
             self._say("hello")
-            self.facts = self._reply(_START_LIMIT)
+            self._reply(_START_LIMIT)
         except JailFailure:
             error = self.close()
             raise JailFailure(f"{way.level}: {error or 'the zygote did not start'}") from None
@@ -106,7 +119,8 @@ class Jail:
             "scratch": self._scratch,
             "seconds": self._settings.time_limit,
             "memory_mb": self._settings.memory_mb,
-            "landlock": is_locked and (_has_landlock() or self.way.level == "confined"),
+            # `confined` needs Landlock, and fails without it; a jail has its mounts.
+            "landlock": is_locked and (landlock_abi() > 0 or self.way.level == "confined"),
             "seccomp": is_locked,
             "readable": isolation.readable(self.way),
             "packages": isolation.packages(self.way),
@@ -114,25 +128,25 @@ class Jail:
             "tasks_of_others": 0 if self.way.level == "jail" or self.way.uid else _own_tasks(),
         }
 
-    @property
-    def pid(self) -> int:
-        """The process whose death ends the jail: bubblewrap, or the zygote itself."""
-        return self._process.pid
-
-    # Trials
+    # Running programs
 
     def test(self, program: str, tests: str, entry_point: str | None, helpers: str = "") -> Outcome:
-        """Run a program's tests in a judge against the program in a process of its own."""
+        """Run tests in the judge against a program in a process of its own; raise JailFailure.
+
+        `entry_point` is the name of the function under test, None where the tests call it by that name; `helpers` is
+        source that the tests use besides.
+        """
         self.settle()
         judge = self._judge_for(tests, entry_point, helpers)
         deadline = time.monotonic() + self._settings.time_limit
         calls_read, calls_write = os.pipe()
         returns_read, returns_write = os.pipe()
+        # Two pipes: judge -> candidate for calls, candidate -> judge for what they return.
         with _closing(calls_read, calls_write, returns_read, returns_write):
             os.set_blocking(calls_write, False)
             body = json.dumps({"deadline": deadline}).encode()
             try:
-                socket.send_fds(judge, [_HEADER.pack(len(body))], [returns_read, calls_write])
+                socket.send_fds(judge, [HEADER.pack(len(body))], [returns_read, calls_write])
                 judge.sendall(body)
             except OSError as error:
                 self._drop_judge()
@@ -144,7 +158,11 @@ class Jail:
         return outcome
 
     def run_case(self, program: str, stdin: str, limit: int) -> tuple[Outcome | None, str]:
-        """Run a program as a script; return (what went wrong or None, what it printed, cut after `limit` bytes)."""
+        """Run a program as a script with the standard input `stdin`.
+
+        Returns (what went wrong or None, its output). A program that prints more than `limit` bytes is ended.
+        Raises JailFailure.
+        """
         self.settle()
         deadline = time.monotonic() + self._settings.time_limit
         read, write = os.pipe()
@@ -164,7 +182,7 @@ class Jail:
         return (Outcome("incorrect", "crash", f"exit status {status}") if status else None), output
 
     def _judge_for(self, tests: str, entry_point: str | None, helpers: str) -> socket.socket:
-        """Return the socket of the judge of this problem, forked when another problem was judged before."""
+        """Return the socket of the judge for these tests, forked anew unless the last program had the same tests."""
         key = (tests, entry_point, helpers)
         if self._judge is None or self._judge_key != key:
             self._drop_judge()
@@ -173,13 +191,13 @@ class Jail:
                 self._say("judge", fds=[inner.fileno()])
             body = json.dumps({"tests": tests, "entry_point": entry_point, "helpers": helpers}).encode()
             self._judge, self._judge_key = ours, key
-            ours.sendall(_HEADER.pack(len(body)) + body)
+            ours.sendall(HEADER.pack(len(body)) + body)
         return self._judge
 
     def _verdict(self, judge: socket.socket, deadline: float) -> Outcome:
-        """Read the judge's verdict; a judge that is late is killed, for the test itself hangs on what it was given."""
+        """Return the judge's verdict. A judge that is late is killed: the tests hang in an object of the candidate."""
         body = b""
-        size = _HEADER.size
+        size = HEADER.size
         while len(body) < size:
             if not _is_readable(judge.fileno(), deadline - time.monotonic()):
                 self._drop_judge()
@@ -189,9 +207,9 @@ class Jail:
                 self._drop_judge()
                 raise JailFailure("the judge died")
             body += part
-            if len(body) == _HEADER.size:
-                size += _HEADER.unpack(body)[0]
-        status, reason, detail = json.loads(body[_HEADER.size :])
+            if len(body) == HEADER.size:
+                size += HEADER.unpack(body)[0]
+        status, reason, detail = json.loads(body[HEADER.size :])
         return Outcome(status, reason, detail.encode("utf-8", "backslashreplace").decode())
 
     def _drop_judge(self) -> None:
@@ -200,14 +218,14 @@ class Jail:
             self._judge = self._judge_key = None
             self._say("end_judge")
 
-    # The zygote
+    # Messages to the zygote
 
     def _end(self, *, grace: float, reports: bool) -> None:
         self._say("end", grace=grace, reports=reports)
         self._is_ending = True
 
     def settle(self) -> None:
-        """Wait until the zygote has put the last candidate away."""
+        """Wait until the zygote has ended the last candidate and removed its files; raise JailFailure."""
         if self._is_ending:
             self._is_ending = False
             self._reply(_SETTLE_LIMIT)
@@ -245,12 +263,8 @@ class Jail:
         return error.rpartition("\n")[2]
 
 
-def _has_landlock() -> bool:
-    return landlock_abi() > 0
-
-
 def _new_scratch() -> str:
-    """Return a new folder, named after this process; those of processes that were killed go."""
+    """Return a new folder, named after this process, and remove folders of processes that no longer exist."""
     for name in os.listdir(tempfile.gettempdir()):
         owner = re.fullmatch(rf"{_SCRATCH_PREFIX}(\d+)-.*", name)
         if owner and not os.path.exists(f"/proc/{owner[1]}"):
@@ -259,14 +273,14 @@ def _new_scratch() -> str:
 
 
 def _remove(folder: str) -> None:
-    with contextlib.suppress(OSError):  # of another user, or gone meanwhile
+    with contextlib.suppress(OSError):  # another user's, or gone
         os.chmod(folder, 0o700)
         empty(folder)
         os.rmdir(folder)
 
 
 def _own_tasks() -> int:
-    """Return how many tasks this user has: the limit on tasks counts them all."""
+    """Return the number of tasks of this user, because the limit on tasks counts all of a user's."""
     count = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -286,7 +300,7 @@ def _closing(*fds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _text_file(text: str) -> Iterator[int]:
-    """Yield a file without a name that holds the text, at its beginning."""
+    """Yield a file descriptor of an anonymous file that holds the text, positioned at its start."""
     fd = os.memfd_create("text", os.MFD_CLOEXEC)
     with _closing(fd):
         data = memoryview(text.encode("utf-8", "surrogatepass"))
@@ -297,14 +311,14 @@ def _text_file(text: str) -> Iterator[int]:
 
 
 def _is_readable(fd: int, seconds: float) -> bool:
-    """Wait for something to read; by poll, since select knows no descriptor above 1,023."""
+    """Wait for something to read. By poll, because select takes no descriptor above 1,023."""
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)
     return seconds > 0 and bool(waiting.poll(seconds * 1000))
 
 
 def _read_until(fd: int, deadline: float, limit: int) -> tuple[bytes, bool]:
-    """Return (what was written, whether the writer has closed it) before the deadline and the limit of bytes."""
+    """Return (bytes read until the deadline or more than `limit` of them, whether the writer closed the pipe)."""
     parts: list[bytes] = []
     size = 0
     while size <= limit:
@@ -326,7 +340,7 @@ _jail_key: Any = None
 
 
 def warm(settings: Settings) -> None:
-    """Start this process's jail unless it stands; raise NoSandbox."""
+    """Start this process's jail unless one with these settings runs; raise NoSandbox."""
     global _jail, _jail_key
     key = (settings, os.getpid())
     with _lock:
@@ -339,7 +353,7 @@ def warm(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def borrowed(settings: Settings) -> Iterator[Jail]:
-    """Yield this process's jail, started at first use and kept; a broken one is replaced at the next use."""
+    """Yield this process's jail, which is started once and kept. After an exception it is closed, and made anew."""
     global _jail, _jail_key
     with _lock:
         warm(settings)
@@ -347,14 +361,14 @@ def borrowed(settings: Settings) -> Iterator[Jail]:
         try:
             yield _jail
         except BaseException:
-            # Not waited for: the files in it may take seconds to remove.
+            # In a thread, because its files may take seconds to remove.
             threading.Thread(target=_jail.close).start()
             _jail = _jail_key = None
             raise
 
 
 def open_jail(settings: Settings) -> Jail:
-    """Start a jail on the highest level that holds here; raise NoSandbox."""
+    """Return a jail on the strongest level that works here; raise NoSandbox."""
     refusals = []
     isolation.compile_inside()
     uid = _FIRST_PRIVATE_UID + os.getpid() % _PRIVATE_UIDS
@@ -367,7 +381,7 @@ def open_jail(settings: Settings) -> Jail:
 
 
 def reached() -> tuple[str | None, str]:
-    """Return (the level that this machine reaches or None, what would raise it): for `star-rft doctor`."""
+    """Return (the sandbox level of this machine or None, what the user can do for a higher one)."""
     try:
         jail = open_jail(Settings())
     except NoSandbox as error:

@@ -1,8 +1,8 @@
 """Verdicts from worker processes that can be killed: `verify_many`, `verify_iter`, `Pool`.
 
-A check that exceeds its time limit, or whose process dies, is a fault of the verifier: that item, and only
-that item, is `unknown` with reason `fault`. (A check that runs a candidate's program holds the candidate's
-own time limit itself, and returns `incorrect` with reason `timeout`.)
+Where a check exceeds its time limit, or its process dies, the verifier is at fault: that item, and only that
+item, is `unknown` with reason `fault`. (A check that runs programs keeps a time limit of its own for the
+program, and returns `incorrect` with reason `timeout`.)
 """
 
 from __future__ import annotations
@@ -19,22 +19,39 @@ from verifiers.types import Verdict
 from verifiers.workers.cores import usable_cores
 from verifiers.workers.worker import run_check
 
-if TYPE_CHECKING:  # they import subprocess, ctypes and more, 20 ms that `import verifiers` need not pay
+if TYPE_CHECKING:  # these import subprocess and more, which takes 20 ms that `import verifiers` saves
     from verifiers.workers.engine import Engine
     from verifiers.workers.process import Item
     from verifiers.workers.worker import Recipe
 
-# Pairs pulled ahead of the verdicts, for each worker: two full chunks.
-WINDOW = 256
-# A check that holds its own time limit gets this much longer before its worker is killed: to end what it runs, and to
-# replace a sandbox that broke.
+# Pairs pulled ahead of the verdicts, for each worker: two full chunks (`engine._MAX_CHUNK`).
+_WINDOW = 256
+# Seconds between the time limit that a check keeps itself and the kill of its worker: enough to end what the check
+# runs, and to replace a sandbox that broke.
 OWN_LIMIT_GRACE = 15.0
 
 Pair = tuple[str, Any]
 
 
 def verify(name: str, completion: str, reference: Any, **options: Any) -> Verdict:
-    """Check one completion in this process. It cannot be killed: use `verify_many` for model output."""
+    """Check one completion in this process, where nothing can end it: use `verify_many` for model output.
+
+        >>> verifiers.verify("math", "The answer is 50%.", "0.5").status
+        'correct'
+
+    Args:
+        name: A registered verifier, or "pkg.module:function".
+        completion: The text to check.
+        reference: The reference answer, of the type that the verifier takes.
+        **options: Options of the verifier.
+
+    Returns:
+        The verdict; `unknown` with reason `fault` where the check raises.
+
+    Raises:
+        UnknownVerifier: No verifier has this name.
+        UnknownOption: An option is misspelt, missing or has a value of the wrong type.
+    """
     check = get(name).bound(options)
     return _verify_here(check, completion, reference, options)
 
@@ -47,7 +64,27 @@ def verify_many(
     timeout: float | None = None,
     **options: Any,
 ) -> list[Verdict]:
-    """Return the verdicts of `(completion, reference)` pairs in their order. See `Pool`."""
+    """Return the verdicts of many completions, checked in worker processes.
+
+        >>> [v.status for v in verifiers.verify_many("math", [("x = 5", "5"), ("It is 6.", "5")])]
+        ['correct', 'incorrect']
+
+    Args:
+        name: A registered verifier, or "pkg.module:function".
+        pairs: (completion, reference) of each item.
+        workers: Number of processes, by default one a core; 0 checks in this process.
+        timeout: Seconds an item, by default the verifier's own.
+        **options: Options of the verifier.
+
+    Returns:
+        One verdict a pair, in their order.
+
+    Raises:
+        UnknownVerifier: No verifier has this name.
+        UnknownOption: An option is misspelt, missing or has a value of the wrong type.
+        VerifierError: `workers` or `timeout` is out of range.
+        WorkerLoadError: The worker processes cannot load the verifier.
+    """
     return list(verify_iter(name, pairs, workers=workers, timeout=timeout, **options))
 
 
@@ -59,9 +96,19 @@ def verify_iter(
     timeout: float | None = None,
     **options: Any,
 ) -> Iterator[Verdict]:
-    """Yield the verdicts of `(completion, reference)` pairs in their order. See `Pool`.
+    """Yield the verdicts of many completions as they come; arguments and errors are those of `verify_many`.
 
-    A wrong name or option fails here, not at the first verdict.
+    A wrong name or option is raised by this call, not with the first verdict.
+
+    Args:
+        name: A registered verifier, or "pkg.module:function".
+        pairs: (completion, reference) of each item; may be endless, for few are read ahead.
+        workers: Number of processes, by default one a core; 0 checks in this process.
+        timeout: Seconds an item, by default the verifier's own.
+        **options: Options of the verifier.
+
+    Returns:
+        An iterator over one verdict a pair, in their order.
     """
     return _drain(Pool(name, workers=workers, timeout=timeout, **options), pairs)
 
@@ -74,7 +121,18 @@ async def averify_iter(
     timeout: float | None = None,
     **options: Any,
 ) -> AsyncIterator[Verdict]:
-    """`verify_iter` for `async for`: the event loop goes on while workers check. See `Pool.averify_iter`."""
+    """Yield the verdicts of many completions in an `async for`; the event loop is not blocked meanwhile.
+
+    Args:
+        name: A registered verifier, or "pkg.module:function".
+        pairs: (completion, reference) of each item, from an iterable or an asynchronous one.
+        workers: Number of processes, by default one a core; 0 checks in a thread of this process.
+        timeout: Seconds an item, by default the verifier's own.
+        **options: Options of the verifier.
+
+    Yields:
+        One verdict a pair, in their order.
+    """
     with Pool(name, workers=workers, timeout=timeout, **options) as pool:
         async for verdict in pool.averify_iter(pairs):
             yield verdict
@@ -86,12 +144,24 @@ def _drain(pool: Pool, pairs: Iterable[Pair]) -> Iterator[Verdict]:
 
 
 class Pool:
-    """Warm worker processes for one verifier and one set of options, over any number of calls.
+    """Worker processes for one verifier and one set of options, kept over any number of calls.
 
-    `workers`: how many processes, by default one a core; 0 checks in this process and can kill nothing.
-    `timeout`: seconds an item, by default the verifier's own. Processes start when the first pair needs them,
-    die with this process, and are killed by `close`, which `with` and garbage collection call. Any thread may
-    use a pool, several at once too; a forked child may not.
+        >>> with verifiers.Pool("math", workers=4) as pool:
+        ...     verdicts = list(pool.verify_iter(pairs))
+
+    Processes start when the first pair needs them, die with this process, and are killed by `close`, which `with`
+    and garbage collection call. Several threads may use a pool at once; a forked child may not.
+
+    Args:
+        name: A registered verifier, or "pkg.module:function".
+        workers: Number of processes, by default one a core; 0 checks in this process, where nothing can be killed.
+        timeout: Seconds an item, by default the verifier's own.
+        **options: Options of the verifier.
+
+    Raises:
+        UnknownVerifier: No verifier has this name.
+        UnknownOption: An option is misspelt, missing or has a value of the wrong type.
+        VerifierError: `workers` or `timeout` is out of range, or the function cannot be sent to another process.
     """
 
     def __init__(self, name: str, *, workers: int | None = None, timeout: float | None = None, **options: Any) -> None:
@@ -114,7 +184,7 @@ class Pool:
             self._finalizer = weakref.finalize(self, self._engine.close)
 
     def _limit(self, timeout: float | None) -> float:
-        """Return the seconds after which a worker is killed: later where the check itself holds the limit."""
+        """Return the seconds after which a worker is killed: later where the check keeps the time limit itself."""
         option = self.check.time_option
         if option is None:
             return self.check.timeout if timeout is None else timeout
@@ -123,16 +193,24 @@ class Pool:
         return limit + OWN_LIMIT_GRACE
 
     def verify_iter(self, pairs: Iterable[Pair]) -> Iterator[Verdict]:
-        """Yield verdicts in the order of `pairs`.
+        """Yield one verdict a pair, in the order of `pairs`.
 
-        Pairs are pulled ahead, at most a window of them; while the source computes the next one, the workers
-        check those before it. Verdicts that are ready are yielded before the next pair is pulled.
+        At most 256 pairs a worker are read ahead, so that workers check while `pairs` computes the next one. Verdicts
+        that are ready are yielded before the next pair is read.
+
+        Args:
+            pairs: (completion, reference) of each item.
+
+        Raises:
+            TypeError: A completion is not a str.
+            WorkerLoadError: The worker processes cannot load the verifier.
+            RuntimeError: The pool is closed, or belongs to the process that forked.
         """
         if self._engine is None:
             for completion, reference in pairs:
                 yield _verify_here(self.check, completion, reference, self._options)
             return
-        limit = self.workers * WINDOW
+        limit = self.workers * _WINDOW
         window: deque[Item] = deque()
         try:
             for completion, reference in pairs:
@@ -146,10 +224,10 @@ class Pool:
                 item.is_cancelled = True
 
     async def averify_iter(self, pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Verdict]:
-        """Yield verdicts in the order of `pairs`, which may come asynchronously; as `verify_iter`, without blocking."""
+        """Yield what `verify_iter` yields, without blocking the event loop; `pairs` may be asynchronous."""
         import asyncio
 
-        limit = self.workers * WINDOW
+        limit = self.workers * _WINDOW
         window: deque[Item] = deque()
         try:
             async for completion, reference in _asynchronous(pairs):
@@ -170,11 +248,12 @@ class Pool:
         import asyncio
 
         assert self._engine is not None
-        if item.verdict is None:  # a thread only for a verdict that is not there yet
+        if item.verdict is None:  # a thread only where there is something to wait for
             return await asyncio.to_thread(self._engine.wait, item)
         return item.verdict
 
     def close(self) -> None:
+        """Kill the workers. Whoever waits for a verdict gets a RuntimeError."""
         if self._engine is not None:
             self._finalizer()
 
@@ -195,7 +274,7 @@ async def _asynchronous(pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIte
 
 
 def _verify_here(check: Check, completion: str, reference: Any, options: dict[str, Any]) -> Verdict:
-    if not isinstance(completion, str):  # a caller without a type checker
+    if not isinstance(completion, str):
         raise TypeError(f"a completion must be a str, not {type(completion).__name__}: {completion!r:.80}")
     verdict, message = run_check(check, completion, reference, options)
     if message is not None:
@@ -222,14 +301,14 @@ def _recipe(check: Check, options: dict[str, Any]) -> Recipe:
 
 
 def _ship(check: Check) -> bytes:
-    """Pickle a function that no other process can import, as those of a notebook, with what it uses of it."""
+    """Pickle by value a function that no other process can import, such as one of a notebook."""
     from pickle import PicklingError
 
     try:
         import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
         shipped: bytes = cloudpickle.dumps(check.function)
-    except (ImportError, TypeError, PicklingError) as error:  # this package alone, or a lock, a file, a generator, ...
+    except (ImportError, TypeError, PicklingError) as error:  # no cloudpickle; or it uses a lock, a file, ...
         raise VerifierError(
             f"verifier {check.name!r} is defined in a notebook, a script or another function, and cannot be sent to "
             f"worker processes: {error}. Move it to a module and name it 'pkg.module:function', or check in this "

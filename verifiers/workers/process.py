@@ -1,4 +1,4 @@
-"""The parent's side of a worker process: frames out, rows in, a heartbeat, and kill."""
+"""The parent's side of a worker process: sends items, receives rows of verdicts, reads its heartbeat, kills it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from verifiers.types import Verdict
 from verifiers.workers.heartbeat import SIZE, Heartbeat
 from verifiers.workers.worker import HEADER, Recipe, Row
 
-# The folder of this package comes first only until the parent's sys.path arrives in the first frame. Without
-# -P the working directory would come before it, and a types.py there would be imported in place of Python's.
+# The worker imports this package from its folder; the parent's sys.path comes with the first frame and replaces that.
+# Without -P the working directory would be searched first, and a types.py there imported in place of Python's.
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from verifiers.workers.worker import main; main()"
 _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One pair on its way to a verdict. `payload` is the pickled pair, dropped once the verdict is there.
+    """One pair that was submitted, and its verdict once there is one.
 
-    `deaths` is how many workers have died over it of themselves, or of somebody outside.
+    `payload` is the pickled pair, empty when it is no longer needed. `deaths` counts the workers that died, without
+    being killed at the time limit, while they checked the item.
     """
 
     payload: bytes
@@ -42,7 +43,13 @@ class Item:
 
 
 class WorkerProcess:
-    """Rows arrive in the order in which items were sent, so `in_flight[0]` always awaits the next row."""
+    """A worker process. Rows arrive in the order in which items were sent: the next one is of `in_flight[0]`.
+
+    Args:
+        recipe: The check to build.
+        selector: Watches the worker's pipes.
+        on_event: Called with this object when rows may have arrived.
+    """
 
     def __init__(self, recipe: Recipe, selector: selectors.BaseSelector, on_event: Callable[[Any], None]) -> None:
         if not sys.executable:
@@ -75,6 +82,7 @@ class WorkerProcess:
         self._post(pickle.dumps(recipe))
 
     def send(self, items: Sequence[Item]) -> None:
+        """Send items as one frame; what the pipe does not take yet is sent when the selector finds room."""
         self.in_flight.extend(items)
         self._post(marshal.dumps([item.payload for item in items]))
 
@@ -85,17 +93,17 @@ class WorkerProcess:
             self._selector.register(self._stdin, selectors.EVENT_WRITE, self._flush)
 
     def _flush(self) -> None:
-        if not self.is_closed and self._has_flushed():  # closed by an event before this one
+        if not self.is_closed and self._has_flushed():  # by another event of the same select
             self._selector.unregister(self._stdin)
 
     def _has_flushed(self) -> bool:
-        """Write what the pipe takes, for a worker that hangs must not block its parent; True if that was all."""
+        """Write as much as the pipe takes, because a worker that hangs must not block its parent; True if all."""
         while self._outbox:
             try:
                 written = os.write(self._stdin.fileno(), self._outbox[0])
             except BlockingIOError:
                 return False
-            except BrokenPipeError:  # it died; the end of its output says so too
+            except BrokenPipeError:  # it died, and `receive` will find its output closed
                 self._outbox.clear()
                 break
             self._outbox[0] = self._outbox[0][written:]
@@ -104,7 +112,10 @@ class WorkerProcess:
         return True
 
     def receive(self) -> tuple[list[Row], bool]:
-        """Return the rows that have arrived and whether the process is still there; raise WorkerLoadError."""
+        """Return (rows that have arrived, whether the process is alive).
+
+        Raises WorkerLoadError with the worker's traceback where it could not load the check.
+        """
         is_alive = True
         while True:
             try:
@@ -117,7 +128,7 @@ class WorkerProcess:
             self._inbox += data
         rows: list[Row] = []
         for body in self._frames():
-            if isinstance(body, str):
+            if isinstance(body, str):  # a traceback instead of rows
                 raise WorkerLoadError(f"a worker process could not load the verifier:\n{body}")
             self.is_loaded = True
             rows.extend(body)
@@ -136,10 +147,10 @@ class WorkerProcess:
         del self._inbox[:offset]
 
     def is_stopped(self) -> bool:
-        """Whether somebody has suspended it (SIGSTOP, a freezer): then its silence says nothing about its item."""
+        """Whether the process is suspended (SIGSTOP, a freezer), so that its silence does not blame its item."""
         try:
             state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:  # no /proc on this system, or it is gone
+        except OSError:  # no /proc on this system, or the process is gone
             return False
         return state in ("T", "t")
 
@@ -151,15 +162,15 @@ class WorkerProcess:
         return state[0] - 1 - self._done, state[1]
 
     def kill(self) -> int:
-        """Kill the process with everything it started; return its exit status."""
+        """Kill the process group, which is the worker and whatever it started; return the worker's exit status."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # gone, or before it became a leader of its own group
+        except (ProcessLookupError, PermissionError):  # gone, or not yet the leader of a group of its own
             self._process.kill()
         return self._process.wait()
 
     def close(self) -> None:
-        """Kill, and give every file descriptor back."""
+        """Kill the process and close every file descriptor."""
         self.is_closed = True
         self.kill()
         self._selector.unregister(self._stdout)

@@ -1,7 +1,7 @@
 """The worker process: reads frames of pairs, checks them, writes rows.
 
-A worker is a plain `python -c` that talks over pipes. So it never imports the caller's `__main__` again,
-inherits neither threads nor CUDA state from a parent that holds torch, and starts in 40 ms.
+A worker is a plain `python -c` with two pipes. So it never imports the caller's `__main__` again, inherits
+neither threads nor CUDA state from a parent with torch, and starts in 40 ms.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from verifiers.types import REASONS, STATUSES, Verdict
 from verifiers.workers import heartbeat
 
 HEADER = struct.Struct("<Q")
-# Results wait this long for company before they travel: few system calls, and little to repeat after a kill.
-FLUSH_SECONDS = 0.005
-WARM_UP_AFTER = 0.05
-_PR_SET_PDEATHSIG = 1
+# Rows are collected this long before they are sent: few system calls, and little to check again after a kill.
+_FLUSH_SECONDS = 0.005
+_WARM_UP_AFTER = 0.05  # seconds without an item
 
-# status, score, answer, reason, version, seconds, traceback of a check that failed
+# A verdict as it is sent: status, score, answer, reason, version, seconds; and the traceback of a check that raised.
 Row = tuple[str, float | None, str | None, str, str, float, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a worker builds a check: the function by import path, or shipped by cloudpickle."""
+    """What a worker needs to build a check: the import path of its function, or the function in a pickle."""
 
     name: str
     version: str
@@ -49,6 +48,7 @@ class Recipe:
     parts: tuple[Recipe, ...] = ()
 
     def build(self) -> Check:
+        """Return the check, with its parts registered; raises whatever the import raises."""
         for part in self.parts:
             registry.add(part.build())
         if self.path is not None:
@@ -62,7 +62,7 @@ class Recipe:
 
 
 def main() -> None:
-    """The worker process: `argv` holds the file descriptor of the heartbeat and the parent's process id."""
+    """Run the worker process. `argv`: the file descriptor of the heartbeat, and the parent's process id."""
     requests, results = _claim_pipes()
     beat = heartbeat.Heartbeat(int(sys.argv[1]))
     heartbeat.adopt(beat)
@@ -71,10 +71,10 @@ def main() -> None:
     sys.path[:] = recipe.sys_path
     try:
         check = recipe.build()
-    except (Exception, SystemExit):  # noqa: BLE001  # any import may fail in any way; the parent raises it
+    except (Exception, SystemExit):  # noqa: BLE001  # an import may raise anything; the parent raises it again
         _write_frame(results, traceback.format_exc())
         return
-    _write_frame(results, [])
+    _write_frame(results, [])  # tells the parent that the check is loaded
     _serve(requests, results, beat, check, recipe.options)
 
 
@@ -82,7 +82,8 @@ def _serve(requests: int, results: int, beat: heartbeat.Heartbeat, check: Check,
     warm_up: Callable[[], None] | None = check.warm_up
     started = 0
     while True:
-        if warm_up is not None and not select.select([requests], [], [], WARM_UP_AFTER)[0]:
+        # Idle for a moment: load now what some items need, rather than in the first of them.
+        if warm_up is not None and not select.select([requests], [], [], _WARM_UP_AFTER)[0]:
             warm_up()
             warm_up = None
         frame = _read_frame(requests)
@@ -94,7 +95,7 @@ def _serve(requests: int, results: int, beat: heartbeat.Heartbeat, check: Check,
             started += 1
             beat.begin(started)
             rows.append(_row(check, payload, options))
-            if time.perf_counter() - flushed > FLUSH_SECONDS:
+            if time.perf_counter() - flushed > _FLUSH_SECONDS:
                 _write_frame(results, rows)
                 rows = []
                 flushed = time.perf_counter()
@@ -113,7 +114,7 @@ def _row(check: Check, payload: bytes, options: Mapping[str, Any]) -> Row:
 
 
 def _claim_pipes() -> tuple[int, int]:
-    """Take the two pipes away from standard input and output, so that a check that prints breaks nothing."""
+    """Return the two pipes, moved away from standard input and output: what a check prints must not enter them."""
     requests, results = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -122,14 +123,17 @@ def _claim_pipes() -> tuple[int, int]:
     return requests, results
 
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
 def _die_with_parent(parent: int) -> None:
-    """Ask Linux for SIGKILL when the parent dies, even in a hang; elsewhere the end of the pipe must do."""
+    """Have Linux kill this process when the parent dies; elsewhere the closed pipe ends it, if it reads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # the parent died before the call above
         os._exit(1)
 
 
@@ -156,32 +160,27 @@ def _write_frame(fd: int, content: list[Row] | str) -> None:
         data = data[os.write(fd, data) :]
 
 
-ANSWER_LIMIT = 500
-
-
 def run_check(check: Check, completion: str, reference: Any, options: Mapping[str, Any]) -> tuple[Verdict, str | None]:
-    """Return the verdict, and the traceback if the check failed: a broken check is unknown, never 0."""
+    """Return (the verdict, the traceback if the check raised): a broken check is unknown, never incorrect."""
     began = time.perf_counter()
     try:
         result = check.function(completion, reference, **options)
-        return to_verdict(check, result, time.perf_counter() - began), None
+        return _to_verdict(check, result, time.perf_counter() - began), None
     except (Exception, SystemExit):  # noqa: BLE001  # a check is anybody's code
-        import traceback
-
         seconds = time.perf_counter() - began
         message = traceback.format_exc(limit=-4)
         return Verdict("unknown", None, None, "fault", check.name, check.version, seconds), message
 
 
-def to_verdict(check: Check, result: Any, seconds: float = 0.0) -> Verdict:
-    """Wrap what a check returned; raise for anything but a bool, a finite number or a sound Verdict."""
+def _to_verdict(check: Check, result: Any, seconds: float = 0.0) -> Verdict:
+    """Return what a check returned as a Verdict; raise for anything but a bool, a number or a valid Verdict."""
     if isinstance(result, Verdict):
         if result.status not in STATUSES or result.reason not in REASONS:
             raise ValueError(f"{result} has a status or reason outside {STATUSES} and {REASONS}")
         score = None if result.status == "unknown" else result.score
-        # A check may add how it judged to its version: "+jail".
+        # A check may append how it judged to its version, as in "1+jail".
         version = check.version + result.version if result.version.startswith("+") else check.version
-        # Built once: `dataclasses.replace` would take longer than most checks of a number.
+        # Not by `dataclasses.replace`, which takes longer than most checks of a number.
         return Verdict(result.status, score, _shown(result.answer), result.reason, check.name, version, seconds)
     if isinstance(result, bool):
         if result:
@@ -197,9 +196,12 @@ def to_verdict(check: Check, result: Any, seconds: float = 0.0) -> Verdict:
     return Verdict("incorrect", score, None, "below_threshold", check.name, check.version, seconds)
 
 
+_ANSWER_LIMIT = 500  # characters
+
+
 def _shown(answer: Any) -> str | None:
-    """Return an answer that any file can hold: not too long, and without the halves of broken characters."""
+    """Return an answer that any file can hold: cut, and without surrogates, which UTF-8 cannot encode."""
     if answer is None:
         return None
-    text = str(answer)[:ANSWER_LIMIT]
+    text = str(answer)[:_ANSWER_LIMIT]
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

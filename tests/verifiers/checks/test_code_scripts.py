@@ -11,7 +11,6 @@ import pytest
 import verifiers
 from tests.shared_data import shared
 from tests.verifiers.checks.code_cases import CHECK, cases, judge
-from verifiers.checks.code import reference_problem
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +125,9 @@ def test_a_wrong_program_gets_a_reason_and_one_line_on_it(
 def test_a_bad_reference_is_found_when_the_data_loads_and_is_unknown(
     pool: verifiers.Pool, reference: Any, problem: str
 ) -> None:
-    assert problem in (reference_problem(reference) or "")
+    find_problem = verifiers.get("code").reference_problem
+    assert find_problem
+    assert problem in (find_problem(reference) or "")
     verdict = judge(pool, "def f(x):\n    return 1\n", reference)
     assert (verdict.status, verdict.reason) == ("unknown", "bad_reference")
 

@@ -167,7 +167,8 @@ def test_sympy_never_reads_text_as_python(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(sympy.parsing.sympy_parser, "eval_expr", watch)
     _parsed_reference.cache_clear()
-    pair = (r"\boxed{z \in [-\frac{3}{2}, -1] \cup [1, \frac{3}{2}]}", r"1\leq|z|\leq \frac{3}{2}")
+    # Numbers of no other test: sympy caches what it has parsed in this process.
+    pair = (r"\boxed{z \in [-\frac{37}{29}, -1] \cup [1, \frac{37}{29}]}", r"1\leq|z|\leq \frac{37}{29}")
     assert verifiers.verify("math", *pair).is_correct
     assert not verifiers.verify("math", r"\boxed{\sqrt{exec}__import__('os') + |w|}", r"|\vec w_{3}| + 7_x").is_correct
     # math-verify's LaTeX grammar reads its number tokens with sympify; nothing but digits is among them.

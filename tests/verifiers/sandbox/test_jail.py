@@ -245,7 +245,7 @@ def test_many_programs_leave_no_process_file_or_memory_behind(jail: Jail) -> Non
 
 def jail_processes(jail: Jail) -> list[psutil.Process]:
     jail.settle()
-    main = psutil.Process(jail.pid)
+    main = psutil.Process(jail._process.pid)  # bubblewrap, or the zygote itself
     return [main, *main.children(recursive=True)]
 
 
@@ -276,7 +276,7 @@ def test_closing_a_pool_ends_its_jails() -> None:
 
 def test_a_jail_that_breaks_is_replaced_and_the_verdict_stands() -> None:
     with jails.borrowed(Settings()) as own:
-        os.kill(own.pid, 9)
+        os.kill(own._process.pid, 9)
     verdict = verifiers.verify("code", RIGHT, {"tests": TESTS, "entry_point": "solve"})
     assert verdict.status == "correct"
 

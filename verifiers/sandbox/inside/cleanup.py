@@ -1,4 +1,4 @@
-"""Empties a folder after an untrusted program."""
+"""Removal of the files that an untrusted program left in a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def empty(folder: str) -> None:
-    """Remove what is in a folder, trees that are deeper than a path or Python's stack included."""
+    """Remove the content of a folder, also of trees that are deeper than a path or Python's stack allows."""
+    # By open folders and relative names: `here` is the open folder, `way` the names of the folders down to it.
     here = os.open(folder, _FOLDER)
     way: list[str] = []
     try:
@@ -27,7 +28,7 @@ def empty(folder: str) -> None:
 
 
 def _stripped(here: int) -> str | None:
-    """Remove files and empty folders until a folder comes that is not empty; return its name, None at the end."""
+    """Remove files and empty folders; return the name of the first folder that is not empty, None at the end."""
     with os.scandir(here) as entries:
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
@@ -41,7 +42,7 @@ def _stripped(here: int) -> str | None:
 
 
 def _entered(name: str, here: int) -> int:
-    """Open a folder that even its owner may have been locked out of."""
+    """Open a folder whose permissions may exclude even its owner."""
     try:
         inner = os.open(name, _FOLDER, dir_fd=here)
     except PermissionError:
@@ -52,5 +53,6 @@ def _entered(name: str, here: int) -> int:
 
 
 def _moved(old: int, new: int) -> int:
+    """Close one open folder and return the next."""
     os.close(old)
     return new

@@ -1,4 +1,9 @@
-"""Proxies for objects of the other process that cannot be copied."""
+"""Proxies for objects of the other process that cannot be copied, in the judge and in the candidate.
+
+An operation on a proxy is sent as a request, and its result comes back as plain data or as another proxy. A program
+decides what its objects answer; so in the judge they neither equal plain data nor become any by operators. Instances of
+subclasses of builtin types do equal plain data, by their content.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class Peer(Protocol):
-        """What a proxy needs of its side; `remote_objects.Peer` is one."""
+    class _Peer(Protocol):
+        """The methods of `remote_objects.Peer` that a proxy calls."""
 
         def request(self, operation: str, *operands: Any) -> Any: ...
 
@@ -25,20 +30,21 @@ _ORDER = ("lt", "le", "gt", "ge")
 
 
 class Proxy:
-    """Stands for an object of the other side."""
+    """An object of the other side, named by its number there."""
 
     __slots__ = ("_number", "_peer")
 
-    def __init__(self, peer: Peer, number: int) -> None:
+    def __init__(self, peer: _Peer, number: int) -> None:
         object.__setattr__(self, "_peer", peer)
         object.__setattr__(self, "_number", number)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the object and return its result, or raise its exception."""
         return self._peer.call(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in ("__name__", "__doc__", "__dict__"):
-            raise AttributeError(name)  # a protocol that is not passed on
+            raise AttributeError(name)  # only the special methods defined on this class are passed on
         return self._peer.request("getattr", self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -79,14 +85,14 @@ class Proxy:
 
 
 class GeneratorProxy(Proxy):
-    """A generator of the other side, for tests that want to see one."""
+    """A generator of the other side; isinstance says so too."""
 
     __slots__ = ()
-    __class__ = property(lambda self: types.GeneratorType)
+    __class__ = property(lambda _self: types.GeneratorType)
 
 
 class ContainerProxy(Proxy):
-    """An instance of the other side's subclass of list, dict, set or bytearray: it equals what it holds at the time."""
+    """An instance of a subclass of list, dict, set or bytearray. It equals plain data like its present content."""
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
@@ -101,18 +107,18 @@ class ContainerProxy(Proxy):
 
 
 class MixedNumber(Proxy):
-    """What an operator made of an object and a number; it is never plain data again.
+    """The result of an operator on an object and a number. No operation on it returns plain data.
 
-    Else a program could answer `abs(candidate(2) - 5) < 1e-6` with an object whose difference to anything is 0.
+    Otherwise a program could pass `abs(candidate(2) - 5) < 1e-6` with an object whose difference to anything is 0.
     """
 
     __slots__ = ()
 
 
 class FarError:
-    """An exception of the other side's own class: its attributes and its text are to be had there."""
+    """Base of the exceptions whose class the other side defines: attributes and text are asked for there."""
 
-    far: Proxy | None = None  # None for one that was raised on this side
+    far: Proxy | None = None  # None for an exception that was raised on this side
 
     def __getattr__(self, name: str) -> Any:
         if self.far is None:
@@ -124,7 +130,7 @@ class FarError:
 
 
 class Far:
-    """The other side's instance of a subclass of builtin data that cannot change: the data, and its attributes."""
+    """An instance of a subclass of an immutable builtin type: a copy of the data; its attributes are asked for."""
 
     far: Any = None
 
@@ -154,9 +160,10 @@ def _keyed(name: str) -> Callable[..., Any]:
 
 
 def _binary(name: str, *, is_reflected: bool = False) -> Callable[[Proxy, Any], Any]:
-    """An operator on two objects of the other side; in the judge on one of them and a number only if it makes a third.
+    """Return the method of a binary operator.
 
-    And never on other plain data.
+    In the judge the other operand must be an object of the program, or a number where the result is one: then the
+    result is a MixedNumber. With other plain data the operator is not implemented.
     """
 
     def operate(self: Proxy, other: Any) -> Any:
@@ -176,6 +183,7 @@ def _mixed(result: Any, name: str) -> MixedNumber:
     return MixedNumber(result._peer, result._number)
 
 
+# Python looks special methods up on the class, so that each one that is passed on is defined here.
 _NUMERIC = ("bool", "int", "float", "index", "neg", "pos", "invert", "abs")
 for _name in ("len", "iter", "next", "str", "repr", "reversed", "copy", "enter", "aiter", *_NUMERIC):
     setattr(Proxy, f"__{_name}__", _unary(_name))
@@ -190,6 +198,7 @@ for _name in ("and_", "or_", "xor", "lshift", "rshift"):
     setattr(Proxy, f"__{_name.rstrip('_')}__", _binary(_name))
     setattr(Proxy, f"__r{_name.rstrip('_')}__", _binary(_name, is_reflected=True))
 
+# By the tag under which an object was sent.
 PROXIES: dict[str, type[Proxy]] = {
     "mine": Proxy,
     "coroutine": Proxy,

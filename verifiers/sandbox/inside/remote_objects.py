@@ -1,7 +1,10 @@
-"""Objects of another process, used by number: instances of the program's classes, generators, files.
+"""Operations on objects of another process: instances of the program's classes, generators, files.
 
-Both ends of the channel are a `Peer`. An operation on a proxy becomes a request to the owner, and while a peer waits
-for the response it serves the requests of the other: a test may pass a function that the candidate calls back.
+Both ends of the channel are a `Peer`. An operation on a proxy becomes a request to the process that owns the object.
+While a peer waits for the response it serves requests of the other: a test may pass a callback to the candidate.
+
+Messages: a request is `{"q": operation, "a": [operands]}`, a response `{"v": value}` or `{"x": exception}`. A call that
+returns None adds `"m"`: the new contents of lists, dicts and sets that it was given, by position.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from collections.abc import Callable
 from typing import Any
 
 from verifiers.sandbox.inside.proxies import FAR, PROXIES, Far, FarError, Proxy
-from verifiers.sandbox.inside.wire import CHANGEABLE, Channel, ClosedPeer, Late, decode, deeply, encode, plain
+from verifiers.sandbox.inside.wire import CHANGEABLE, Channel, ClosedPeer, decode, deeply, encode, plain
 
-OPERATORS: dict[str, Callable[..., Any]] = {
+_OPERATORS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")},
     **{
@@ -42,30 +45,18 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "plain": plain,
 }
 _MUTABLE = (list, dict, set, bytearray, collections.deque)
-# What a test passes to the candidate shows no more than its public side.
-_CLOSED_TYPES = (
-    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type),
-    *(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType),
-    *(types.FrameType, types.TracebackType, types.CodeType),
-)
-# Classes of Python's own libraries whose exceptions cross as what they are. None that steers a test runner.
-_LIBRARIES = (
-    *("json.decoder", "decimal", "dataclasses", "queue", "_queue", "asyncio.exceptions", "statistics", "struct"),
-    *("re", "csv", "_csv", "zlib", "binascii", "graphlib", "pickle", "_pickle"),
-)
-
 
 _idle_loops: list[Any] = []
 
 
 def _awaited(awaitable: Any) -> Any:
-    """Run an awaitable to its end, in an event loop that is kept: what this one leaves there goes on with the next."""
+    """Run an awaitable to its end. The event loop is kept: tasks that are left in it continue with the next one."""
     import asyncio  # large, and seldom needed
 
     async def wait() -> Any:
         return await awaitable
 
-    outer = asyncio._get_running_loop()  # whose step this is part of, where a coroutine calls back
+    outer = asyncio._get_running_loop()  # set where this is called from within another coroutine
     asyncio._set_running_loop(None)
     loop = _idle_loops.pop() if _idle_loops else asyncio.new_event_loop()
     try:
@@ -76,18 +67,26 @@ def _awaited(awaitable: Any) -> Any:
 
 
 class RemoteError(Exception):
-    """An exception of a class that only the other side knows, or that cannot be built again."""
+    """An exception of the other side whose class is unknown or not allowed here, such as SystemExit."""
 
 
 class Peer:
-    """One end. `is_judge`: its own objects show little, and the other's never mix with plain data."""
+    """One end of the channel.
+
+    Args:
+        channel: The pipes.
+        is_judge: Whether this is the judge, which protects its objects and its plain data from the candidate.
+        names: Global names that the other side may look up.
+    """
 
     def __init__(self, channel: Channel, *, is_judge: bool, names: dict[str, Any] | None = None) -> None:
         self.channel = channel
         self._is_judge = is_judge
         self._names = names
+        # Objects of this side by number, and numbers by id().
         self._own: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
+        # What stands here for objects of the other side, by their number there: made once, so that `is` works.
         self._proxies: dict[int, Proxy] = {}
         self._fars: dict[int, Far] = {}
         self._classes: dict[int, type[BaseException]] = {}
@@ -100,16 +99,18 @@ class Peer:
     # Requests to the other side
 
     def request(self, operation: str, *operands: Any) -> Any:
+        """Return the result of an operation of `_OPERATORS` that the other side carries out, or raise its exception."""
         self.is_used = True
         return self._ask({"q": operation, "a": [self._encode(operand) for operand in operands]})
 
     def call(self, target: Proxy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call an object of the other side; what it changes in mutable arguments is changed here too."""
         self.is_used = True
         request = {"q": "call", "a": [self._encode(target), self._encode(args), self._encode(kwargs)]}
         return self._ask(request, mutable=[*args, *kwargs.values()])
 
     def leave(self, manager: Proxy, error: BaseException | None) -> None:
-        """Leave a context of the other side; an exception is told, and goes on whatever the other side says."""
+        """Leave a context manager of the other side. It gets the exception, but cannot suppress it."""
         described = self._described(error) if isinstance(error, Exception) else None
         self._ask({"q": "exit", "a": [self._encode(manager), described]})
 
@@ -159,7 +160,7 @@ class Peer:
     # Requests from the other side
 
     def serve(self) -> None:
-        """Answer until the other side closes the channel."""
+        """Answer requests until the other side closes the channel."""
         while True:
             try:
                 message = self._message()
@@ -170,7 +171,7 @@ class Peer:
     def _serve(self, message: dict[str, Any]) -> None:
         try:
             response = self._answer(str(message["q"]), message["a"])
-        except Exception as error:  # noqa: BLE001  # whatever the program raises is the test's to see
+        except Exception as error:  # noqa: BLE001  # sent to the other side, and raised there
             response = self.failure(error)
         self.channel.send(response)
 
@@ -190,7 +191,7 @@ class Peer:
         if operation == "exit":
             values[0].__exit__(type(error) if error else None, error, None)
             return {"v": None}
-        return {"v": self._encode(OPERATORS[operation](*values))}
+        return {"v": self._encode(_OPERATORS[operation](*values))}
 
     def _called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         result = function(*args, **kwargs)
@@ -203,12 +204,13 @@ class Peer:
         return response
 
     def failure(self, error: Exception) -> dict[str, Any]:
-        """Return the response that raises an exception on the other side."""
+        """Return the response that raises this exception on the other side."""
         return {"x": self._described(error)}
 
     # Values
 
     def may_mix(self, other: object) -> bool:
+        """Whether operators may combine a proxy with this operand: in the judge only with another proxy."""
         return not self._is_judge or isinstance(other, Proxy)
 
     def _encode(self, value: Any) -> Any:
@@ -218,6 +220,10 @@ class Peer:
         return decode(value, self._find)
 
     def _keep(self, value: Any) -> dict[str, Any]:
+        """Return the JSON of an object that is not copied: its number, under a tag that says which proxy to make.
+
+        "yours" is the number of an object that the other side owns, the other tags one of this side's.
+        """
         if isinstance(value, Proxy):
             return {"yours": value._number}
         if isinstance(value, Far):
@@ -233,7 +239,7 @@ class Peer:
 
     def _number(self, value: Any) -> int:
         number = self._numbers.get(id(value))
-        if number is None:  # kept for as long as this process lives, which is one program
+        if number is None:  # kept until the process ends, which runs one program only
             number = self._numbers[id(value)] = len(self._own)
             self._own[number] = value
         return number
@@ -265,7 +271,7 @@ class Peer:
     # Exceptions
 
     def _described(self, error: Exception) -> list[Any]:
-        """Return [class, arguments, the exception's own number if the class is none of Python's]."""
+        """Return [class, arguments, number] of an exception; the number only where the class is not Python's."""
         kind = self._class_described(type(error))
         try:
             args = self._encode(list(error.args))
@@ -278,7 +284,7 @@ class Peer:
         kind, values = self._class(kind), self._decode(args)
         try:
             error = kind(*values)
-        except Exception:  # noqa: BLE001  # a class that wants arguments of its own kind
+        except Exception:  # noqa: BLE001  # a class with other arguments
             error = kind.__new__(kind)
             error.args = tuple(values)
         if isinstance(error, FarError):
@@ -286,7 +292,7 @@ class Peer:
         return error
 
     def _class_described(self, kind: type[BaseException]) -> Any:
-        """Return a builtin class's name, or the number, name, module and bases of another."""
+        """Return the name of a builtin class, or [number, name, module, bases] of another."""
         if _is_builtin(kind):
             return kind.__name__
         if kind in self._class_numbers:
@@ -307,8 +313,15 @@ class Peer:
         return self._classes[number]
 
 
+# Modules of Python whose exceptions keep their class on the other side. None of unittest's, which would skip a test.
+_LIBRARIES = (
+    *("json.decoder", "decimal", "dataclasses", "queue", "_queue", "asyncio.exceptions", "statistics", "struct"),
+    *("re", "csv", "_csv", "zlib", "binascii", "graphlib", "pickle", "_pickle"),
+)
+
+
 def _of_library(module: Any, name: Any) -> type[BaseException] | None:
-    """Return the class itself where this side has it too, for a test that expects it."""
+    """Return a class of `_LIBRARIES` where this side has imported it, so that a test can expect it; else None."""
     kind = getattr(sys.modules.get(module), str(name), None) if module in _LIBRARIES else None
     return kind if isinstance(kind, type) and issubclass(kind, Exception) else None
 
@@ -332,14 +345,22 @@ def _is_builtin(kind: type) -> bool:
 
 def _builtin(name: str) -> type[BaseException]:
     kind = vars(builtins).get(name)
-    # SystemExit and the like end the candidate's own process; from afar they are only errors.
+    # SystemExit and its kind would end this process.
     return kind if isinstance(kind, type) and issubclass(kind, Exception) else RemoteError
 
 
-def _refuse_private(operation: str, operand: Any, values: list[Any]) -> None:
-    """The candidate may call what a test passes and use its public attributes, and see nothing behind them.
+# The candidate may call objects of these types, which a test passes to it, but not read their attributes.
+_CLOSED_TYPES = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type),
+    *(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType),
+    *(types.FrameType, types.TracebackType, types.CodeType),
+)
 
-    Not on data of its own: "{0.__init__.__globals__}".format is a way behind them.
+
+def _refuse_private(operation: str, operand: Any, values: list[Any]) -> None:
+    """Raise AttributeError unless the candidate may do this to an object of the test: call it, use public attributes.
+
+    Operations on the candidate's own data are refused, because "{0.__init__.__globals__}".format reaches private ones.
     """
     if type(operand) is not dict or "yours" not in operand:
         raise AttributeError("no object of the test")
@@ -354,7 +375,7 @@ def _refuse_private(operation: str, operand: Any, values: list[Any]) -> None:
 
 
 def _overwrite(target: Any, content: Any) -> None:
-    """Give a test's own list, dict, set or bytearray the content that the candidate left in its copy."""
+    """Replace the content of a mutable argument by the content that the candidate's copy has after the call."""
     if type(target) is not type(content):
         return
     if isinstance(target, (list, bytearray)):
@@ -365,6 +386,3 @@ def _overwrite(target: Any, content: Any) -> None:
     elif isinstance(target, (dict, set)):
         target.clear()
         target.update(content)
-
-
-__all__ = ["ClosedPeer", "Late", "Peer", "Proxy", "RemoteError"]

@@ -1,7 +1,7 @@
-"""The process that runs the tests. The candidate's objects reach it as plain data or proxies, never as code.
+"""The judge: the process that runs the tests. The candidate's objects arrive as plain data or proxies, never as code.
 
-One judge serves every sample of a problem: the tests are compiled once and run in fresh names for each. The socket on
-which it gives its verdict is known to it and to the host alone.
+One judge serves all samples of a problem: the tests are compiled once, and run in fresh global names for each. The
+socket for its verdicts exists in no other process but the host.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import re
 import socket
-import struct
 import sys
 import time
 import types
@@ -20,20 +19,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from verifiers.sandbox.inside.candidate import MODULE
-from verifiers.sandbox.inside.remote_objects import Peer, Proxy
-from verifiers.sandbox.inside.wire import Channel
+from verifiers.sandbox.inside.proxies import Proxy
+from verifiers.sandbox.inside.remote_objects import Peer
+from verifiers.sandbox.inside.wire import HEADER, Channel
 
-HEADER = struct.Struct("<I")
-_DETAIL_LIMIT = 300
 _TESTS_FILE = "tests.py"
-# What compares numbers is never the candidate's, also where the tests forgot to import it.
+# Names that the tests use without an import are imported from here, and not taken from the candidate, which could
+# replace what compares numbers.
 _COMPARING = {"math": "math", "cmath": "cmath", "np": "numpy", "numpy": "numpy"}
 _CALL_OF_CHECK = re.compile(r"^check\(", re.MULTILINE)
 Outcome = tuple[str, str, str]  # status, reason, one line on what happened
 
 
 class Tests(NamedTuple):
-    """Compiled tests. `error` says why they cannot be run at all."""
+    """Compiled tests. `error` says why they cannot be compiled; `lines` are their source, for messages."""
 
     code: types.CodeType | None
     helpers: types.CodeType | None
@@ -44,7 +43,11 @@ class Tests(NamedTuple):
 
 
 def serve(host: socket.socket) -> NoReturn:
-    """Read the tests, then judge one candidate after the other until the host closes the socket."""
+    """Read the tests, then judge one candidate after the other until the host closes the socket; end the process.
+
+    A message is a 4-byte length and JSON. For a candidate it comes with two file descriptors, the pipe to read and the
+    pipe to write.
+    """
     gc.enable()
     tests = prepare(**_read_json(host))
     while True:
@@ -94,7 +97,7 @@ def prepare(tests: str, entry_point: str | None, helpers: str) -> Tests:
 
 
 class Names(dict[str, Any]):
-    """The global names of the tests. What neither they, the prompt nor Python defines comes from the candidate."""
+    """The global names of the tests: their own, the prompt's, Python's, and then those of the candidate."""
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(__name__="tests")
@@ -121,14 +124,18 @@ class Names(dict[str, Any]):
 
 
 def judge(tests: Tests, channel: Channel) -> Outcome:
-    """Run the tests against the candidate at the other end of the channel."""
+    """Run the tests against the candidate at the other end of the channel.
+
+    Returns (status, reason, one line on what happened). Only tests that return normally, and have used the candidate,
+    are correct.
+    """
     peer = Peer(channel, is_judge=True)
     if tests.code is None:
         return "unknown", "bad_reference", tests.error
     try:
         peer.await_start()
         _run(tests, peer)
-    except BaseException as error:  # noqa: BLE001  # tests and candidate may raise anything; only silence is success
+    except BaseException as error:  # noqa: BLE001  # tests and candidate may raise anything
         return _spoiled(peer) or _failure(error, peer, tests)
     if not peer.is_used:
         return _spoiled(peer) or ("unknown", "bad_reference", "the tests ran without using the program")
@@ -136,7 +143,7 @@ def judge(tests: Tests, channel: Channel) -> Outcome:
 
 
 def _spoiled(peer: Peer) -> Outcome | None:
-    """What ends a trial whatever the tests made of it, for they may catch every exception."""
+    """Return the verdict on a candidate that was late or ended early, even where the tests caught the exception."""
     if time.monotonic() > (peer.channel.deadline or 0):
         return "incorrect", "timeout", "the time limit has passed"
     if peer.is_gone:
@@ -150,7 +157,7 @@ def _run(tests: Tests, peer: Peer) -> None:
     if tests.helpers is not None:
         exec(tests.helpers, names)
     if tests.entry_point is not None:
-        candidate = _resolve(tests.entry_point, names, peer)
+        candidate = _resolve(tests.entry_point, peer)
         names["candidate"] = candidate
         if tests.entry_point.isidentifier():
             names[tests.entry_point] = candidate
@@ -163,7 +170,7 @@ def _run(tests: Tests, peer: Peer) -> None:
 
 
 def _lend(peer: Peer) -> None:
-    """Let tests import from the program as from a module."""
+    """Make the program importable by the tests as the module `solution`."""
 
     def look_up(name: str) -> Any:
         if name.startswith("__"):
@@ -177,8 +184,8 @@ def _lend(peer: Peer) -> None:
     module.__dict__["__getattr__"] = look_up
 
 
-def _resolve(entry_point: str, names: Names, peer: Peer) -> Any:
-    """Return the candidate's function; `Solution().method` and `Solution.method` make an instance first."""
+def _resolve(entry_point: str, peer: Peer) -> Any:
+    """Return the candidate's function. For `Solution().method` and `Solution.method` an instance is made first."""
     first, *attributes = entry_point.replace("()", "").split(".")
     try:
         target = peer.look_up(first)
@@ -192,7 +199,7 @@ def _resolve(entry_point: str, names: Names, peer: Peer) -> Any:
 
 
 def _run_functions(names: Names) -> None:
-    """Run what a test runner would find: functions and methods called test*, and unittest's test cases."""
+    """Run what pytest would find: functions and methods called test*, and unittest's test cases."""
     unittest = sys.modules.get("unittest")  # not there unless the tests import it
     for name, value in list(names.items()):
         if isinstance(value, types.FunctionType) and name.startswith("test"):
@@ -213,7 +220,7 @@ def _run_method(instance: Any, method: str) -> None:
 
 
 def _run_function(function: Any) -> None:
-    """Call a test, once for each set of pytest's parameters; not one that wants arguments which nobody gives."""
+    """Call a test, once for each set of pytest's parameters; skip one with other arguments, such as fixtures."""
     code = function.__code__
     wanted = code.co_argcount - isinstance(function, types.MethodType) - len(function.__defaults__ or ())
     for given in _parameters(function):
@@ -222,6 +229,7 @@ def _run_function(function: Any) -> None:
 
 
 def _parameters(function: Any) -> list[dict[str, Any]]:
+    """Return the arguments of each call: the product of all `pytest.mark.parametrize` of a function."""
     sets: list[dict[str, Any]] = [{}]
     for mark in getattr(function, "pytestmark", ()):
         if mark.name == "parametrize":
@@ -239,7 +247,7 @@ def _values(row: Any, count: int) -> Any:
 
 
 def _finished(result: Any) -> None:
-    """Await what an asynchronous test returns."""
+    """Run the coroutine of an asynchronous test."""
     if isinstance(result, types.CoroutineType):
         import asyncio
 
@@ -254,7 +262,7 @@ def _run_case(unittest: Any, case: Any) -> None:
 
 
 class NoFunction(Exception):
-    """The program does not define what it was asked to."""
+    """The program does not define the name under test."""
 
 
 def _failure(error: BaseException, peer: Peer, tests: Tests) -> Outcome:
@@ -268,6 +276,9 @@ def _failure(error: BaseException, peer: Peer, tests: Tests) -> Outcome:
     if isinstance(error, ImportError):
         return "unknown", "fault", f"the tests import what is not here: {error}"
     return "incorrect", "mismatch", detail
+
+
+_DETAIL_LIMIT = 300
 
 
 def _detail(error: BaseException, lines: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Plain data across a pipe: what a candidate returns is rebuilt here as exact builtin types, never unpickled.
 
-A value is JSON: `null`, booleans, integers, floats and text stand for themselves; everything else is an object with
-one key, its tag. An object of a class of the program's own crosses as a number that only its owner can look up.
+A value is JSON: `null`, booleans, integers, floats and text as themselves, everything else as an object with one key,
+its tag: `{"t": [1, 2]}` is a tuple. An instance of one of the program's own classes is sent as a number, under which
+only its own process can find it.
 """
 
 from __future__ import annotations
@@ -20,41 +21,41 @@ if TYPE_CHECKING:
     import datetime
 
 HEADER = struct.Struct("<I")
-# Made once: json.dumps with options makes an encoder a call.
+# Made once, because json.dumps with options makes an encoder in each call.
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode
-FRAME_LIMIT = 64 << 20
-DEPTH_LIMIT = 1000
-# Each level of a value takes several frames of Python; the program's own limit stays what it was.
+_FRAME_LIMIT = 64 << 20  # bytes of a message
+_DEPTH_LIMIT = 1000
+# Python's recursion limit while a deep value is encoded: a level takes several frames. Then the old limit is restored.
 _FRAMES_LIMIT = 20_000
-# Beyond this Python refuses to write an integer in decimal.
+# Larger integers are sent in hexadecimal, because Python refuses to write very long ones in decimal.
 _SMALL = 1 << 10_000
 _READ_SIZE = 1 << 16
 
 _SCALARS = (str, int, float, bool, type(None))
 _SHORT = frozenset((str, float, bool, type(None)))
-# Types that may cross as themselves, so that a test can pass `str` where a function is wanted.
-TYPES: dict[str, Any] = {
+# Types and functions that are sent by name, so that a test can pass `str` as a callback.
+_TYPES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (str, int, float, bool, complex, list, tuple, dict, set, frozenset, bytes, bytearray, object)
 }
-FUNCTIONS: dict[str, Any] = {
+_FUNCTIONS: dict[str, Any] = {
     function.__name__: function for function in (abs, len, min, max, sum, sorted, ord, chr, round, repr, any, all)
 }
-_BY_NAME = {**TYPES, **FUNCTIONS}
+_BY_NAME = {**_TYPES, **_FUNCTIONS}
 _NAME_OF = {id(value): name for name, value in _BY_NAME.items()}
 
 
 class ClosedPeer(Exception):
-    """The other side closed the pipe, or wrote what is no frame."""
+    """The other side closed the pipe, or sent an invalid message."""
 
 
 class Late(BaseException):
-    """The deadline has passed. Not an Exception, so that `except Exception` in a test does not swallow it."""
+    """The deadline has passed. Not an Exception, so that `except Exception` in a test does not catch it."""
 
 
 def deeply(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function that recurses into a value; again with more room where the program's own limit is too low."""
+    """Call a function that recurses into a value; after a RecursionError again, with a higher recursion limit."""
     try:
         return function(*args)
     except RecursionError:
@@ -67,9 +68,10 @@ def deeply(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class Channel:
-    """Length-prefixed JSON over two pipes; `deadline` is a time.monotonic(), or None to wait for ever.
+    """JSON messages over two pipes, each after its length in 4 bytes.
 
-    With a deadline the pipe that is written to must not block.
+    `deadline`, a time of time.monotonic(), ends any wait by raising Late; None waits forever. With a deadline the pipe
+    to write must be non-blocking.
     """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
@@ -80,8 +82,9 @@ class Channel:
         self._readable.register(read_fd, select.POLLIN)
 
     def send(self, message: Any) -> None:
+        """Write a message; raise ClosedPeer, Late, or ValueError for one that is too large."""
         body = deeply(_to_json, message).encode("ascii")
-        if len(body) > FRAME_LIMIT:
+        if len(body) > _FRAME_LIMIT:
             raise ValueError(f"a value of {len(body)} bytes is too large to pass on")
         data = memoryview(HEADER.pack(len(body)) + body)
         while data:
@@ -93,7 +96,7 @@ class Channel:
                 raise ClosedPeer(str(error)) from None
 
     def receive(self) -> Any:
-        """Return the next message; raise Gone for what is none, and at the end of the pipe."""
+        """Return the next message; raise Late, or ClosedPeer for an invalid one and at the end of the pipe."""
         inbox = self._inbox
         while len(inbox) < (end := self._end_of_frame()):
             inbox += self._read()
@@ -108,7 +111,7 @@ class Channel:
         if len(self._inbox) < HEADER.size:
             return HEADER.size
         (size,) = HEADER.unpack_from(self._inbox)
-        if size > FRAME_LIMIT:
+        if size > _FRAME_LIMIT:
             raise ClosedPeer(f"a frame of {size} bytes")
         return HEADER.size + int(size)
 
@@ -135,32 +138,33 @@ class Channel:
             raise Late
 
     def close(self) -> None:
+        """Close both pipes."""
         os.close(self._read_fd)
         os.close(self._write_fd)
 
 
-# Encoding: `keep` is asked for the object that stands for what cannot be copied.
+# Encoding. `keep` returns the JSON of a value that cannot be copied.
 
 Keep = Callable[[Any], dict[str, Any]]
 
 
 def encode(value: Any, keep: Keep, depth: int = 0) -> Any:
-    """Return the JSON of a value; containers are read through their builtin base, whatever a subclass overrides."""
+    """Return the JSON of a value. Containers are read by the methods of their builtin type, not of a subclass."""
     kind = type(value)
     if kind in _SCALARS:
         return value if kind is not int or -_SMALL < value < _SMALL else {"i": hex(value)}
-    if depth > DEPTH_LIMIT:
+    if depth > _DEPTH_LIMIT:
         raise RecursionError("a value nested too deeply to pass on")
     writer = _WRITERS.get(kind)
     if writer is not None:
         return writer(value, keep, depth + 1)
     for base in _BASES:
-        if isinstance(value, base):
+        if isinstance(value, base):  # an instance of a subclass
             if hasattr(kind, "far") or _has_more(kind):
                 return _both(value, base, keep, depth)
             plain = _plain(base, value)
             return encode(plain, keep, depth) if base in _SCALARS else _WRITERS[base](plain, keep, depth + 1)
-    if id(value) in _NAME_OF:
+    if id(value) in _NAME_OF:  # by identity, because comparing or hashing may run the program's code
         return {"n": _NAME_OF[id(value)]}
     if kind.__module__ == "numpy":
         return _numpy(value, keep, depth)
@@ -171,7 +175,7 @@ def encode(value: Any, keep: Keep, depth: int = 0) -> Any:
 
 
 def _has_more(kind: type) -> bool:
-    """Tell whether a subclass has attributes or methods that its builtin base lacks, such as a named tuple's fields."""
+    """Whether a subclass adds public attributes or methods to its builtin base, such as a named tuple's fields."""
     if hasattr(kind, "_fields"):
         return True
     own = (ancestor for ancestor in kind.__mro__ if ancestor.__module__ in _MODULES)
@@ -179,7 +183,7 @@ def _has_more(kind: type) -> bool:
 
 
 def _both(value: Any, base: Any, keep: Keep, depth: int) -> Any:
-    """Return the object that stands for a value; what cannot change crosses with its content besides."""
+    """Return the JSON of an instance of a subclass that adds something: its number, and a copy if it is immutable."""
     kept = keep(value)
     return {"+": [encode(_plain(base, value), keep, depth + 1), kept["mine"]]} if "mine" in kept else kept
 
@@ -190,9 +194,7 @@ def plain(value: Any) -> Any:
 
 
 def _plain(base: Any, value: Any) -> Any:
-    """Return the builtin content of an instance of a subclass, past any method that the subclass overrides."""
-    if base in (list, tuple, set, frozenset):
-        return base(base.__iter__(value))
+    """Return an instance of a subclass as its builtin type, by the builtin's methods."""
     if base is dict:
         return dict(dict.items(value))
     if base is str:
@@ -201,7 +203,7 @@ def _plain(base: Any, value: Any) -> Any:
         return int.__int__(value)
     if base is float:
         return float.__float__(value)
-    return base(base.__iter__(value))  # bytes, bytearray
+    return base(base.__iter__(value))
 
 
 def _items(values: Any, keep: Keep, depth: int) -> list[Any]:
@@ -231,13 +233,13 @@ _WRITERS: dict[Any, Callable[[Any, Keep, int], Any]] = {
     set: lambda v, keep, d: {"s": _items(v, keep, d)},
     frozenset: lambda v, keep, d: {"f": _items(v, keep, d)},
     dict: lambda v, keep, d: {"d": [_items(pair, keep, d) for pair in v.items()]},
-    bytes: lambda v, keep, d: {"b": v.hex()},
-    bytearray: lambda v, keep, d: {"B": v.hex()},
-    complex: lambda v, keep, d: {"c": [v.real, v.imag]},
-    range: lambda v, keep, d: {"r": [v.start, v.stop, v.step]},
+    bytes: lambda v, *_: {"b": v.hex()},
+    bytearray: lambda v, *_: {"B": v.hex()},
+    complex: lambda v, *_: {"c": [v.real, v.imag]},
+    range: lambda v, *_: {"r": [v.start, v.stop, v.step]},
     slice: lambda v, keep, d: {"/": _items((v.start, v.stop, v.step), keep, d)},
-    type(...): lambda v, keep, d: {"e": 0},
-    type(NotImplemented): lambda v, keep, d: {"N": 0},
+    type(...): lambda *_: {"e": 0},
+    type(NotImplemented): lambda *_: {"N": 0},
     collections.deque: lambda v, keep, d: {"q": [_items(v, keep, d), v.maxlen]},
     collections.Counter: lambda v, keep, d: {"C": [_items(pair, keep, d) for pair in v.items()]},
     collections.OrderedDict: lambda v, keep, d: {"O": [_items(pair, keep, d) for pair in v.items()]},
@@ -245,40 +247,40 @@ _WRITERS: dict[Any, Callable[[Any, Keep, int], Any]] = {
     type({}.values()): lambda v, keep, d: {"l": _items(v, keep, d)},
     type({}.items()): lambda v, keep, d: {"s": _items(v, keep, d)},
 }
-# Modules that few programs import; every fork would pay for them.
+# Of modules that few programs import, and that are not imported here, to keep forks fast.
 _LATER: dict[str, dict[str, Callable[[Any, Keep, int], Any]]] = {
     "fractions": {"Fraction": lambda v, keep, d: {"F": _items((v.numerator, v.denominator), keep, d)}},
-    "decimal": {"Decimal": lambda v, keep, d: {"D": str(v)}},
+    "decimal": {"Decimal": lambda v, *_: {"D": str(v)}},
     "datetime": {
-        "timedelta": lambda v, keep, d: {"T": [v.days, v.seconds, v.microseconds]},
-        "datetime": lambda v, keep, d: {"M": [[*v.timetuple()[:6], v.microsecond], _offset(v)]},
-        "date": lambda v, keep, d: {"Y": [v.year, v.month, v.day]},
-        "time": lambda v, keep, d: {"H": [[v.hour, v.minute, v.second, v.microsecond], _offset(v)]},
+        "timedelta": lambda v, *_: {"T": [v.days, v.seconds, v.microseconds]},
+        "datetime": lambda v, *_: {"M": [[*v.timetuple()[:6], v.microsecond], _offset(v)]},
+        "date": lambda v, *_: {"Y": [v.year, v.month, v.day]},
+        "time": lambda v, *_: {"H": [[v.hour, v.minute, v.second, v.microsecond], _offset(v)]},
     },
-    "uuid": {"UUID": lambda v, keep, d: {"u": str(v)}},
+    "uuid": {"UUID": lambda v, *_: {"u": str(v)}},
 }
 
 
 def _later(kind: Any) -> Callable[[Any, Keep, int], Any] | None:
-    """Return the writer of a class that is what its name says."""
+    """Return the writer of a class in `_LATER`, if it really is the class of that module and not of the same name."""
     writer = _LATER.get(kind.__module__, {}).get(kind.__name__)
     return writer if writer and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind else None
 
 
-# A subclass crosses as its base: named tuples, IntEnum, defaultdict.
+# Instances of subclasses are sent as one of these: named tuples, IntEnum, defaultdict.
 _BASES = (bool, int, float, str, list, tuple, dict, set, frozenset, bytes, bytearray)
 
 CHANGEABLE = (list, dict, set, bytearray)
-# The program's own, as a module and as a script, and the tests'.
+# Modules whose classes may add something: the program's, as a module and as a script, and the tests'.
 _MODULES = ("solution", "__main__", "tests")
 
-# Decoding: `find` turns the object of something that was kept into what stands for it on this side.
+# Decoding. `find` returns the value for JSON that `keep` of the other side wrote.
 
 Find = Callable[[dict[str, Any]], Any]
 
 
 def decode(value: Any, find: Find) -> Any:
-    """Return the value of a JSON object; raise Gone for what `encode` would not have written."""
+    """Return the value of its JSON; raise ClosedPeer for what `encode` would not have written."""
     try:
         return deeply(_decode, value, find, 0)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, ArithmeticError, RecursionError) as error:
@@ -290,9 +292,9 @@ def _decode(value: Any, find: Find, depth: int) -> Any:
         if type(value) is list:
             raise ValueError("a bare list")
         return value
-    if depth > DEPTH_LIMIT + 2:
+    if depth > _DEPTH_LIMIT + 2:
         raise RecursionError("nested too deeply")
-    ((tag, content),) = value.items()
+    ((tag, content),) = value.items()  # exactly one key, or a ValueError
     reader = _READERS.get(tag)
     return find(value) if reader is None else reader(content, find, depth + 1)
 
@@ -318,7 +320,7 @@ def _zone(seconds: float | None) -> datetime.timezone | None:
 
 
 def _dated(name: str, content: Any) -> Any:
-    """Rebuild a date, a time, both, or a difference of two."""
+    """Return a date, time, datetime or timedelta of its numbers."""
     import datetime
 
     if name == "datetime":
@@ -347,7 +349,7 @@ def _uuid(content: Any) -> Any:
 
 
 def _array(content: Any) -> Any:
-    """Rebuild a numpy array where numpy is installed, else nested lists."""
+    """Return a numpy array; raise ValueError where numpy is not installed."""
     kind, shape, data = content
     raw = bytes.fromhex(data)
     try:
@@ -361,31 +363,31 @@ def _array(content: Any) -> Any:
 
 
 _READERS: dict[str, Callable[[Any, Find, int], Any]] = {
-    "i": lambda c, find, d: int(c, 16),
+    "i": lambda c, *_: int(c, 16),
     "l": _each,
     "t": lambda c, find, d: tuple(_each(c, find, d)),
     "s": lambda c, find, d: set(_each(c, find, d)),
     "f": lambda c, find, d: frozenset(_each(c, find, d)),
     "d": lambda c, find, d: dict(_pairs(c, find, d)),
-    "b": lambda c, find, d: bytes.fromhex(c),
-    "B": lambda c, find, d: bytearray.fromhex(c),
-    "c": lambda c, find, d: complex(float(c[0]), float(c[1])),
-    "r": lambda c, find, d: range(*[int(n) for n in c]),
+    "b": lambda c, *_: bytes.fromhex(c),
+    "B": lambda c, *_: bytearray.fromhex(c),
+    "c": lambda c, *_: complex(float(c[0]), float(c[1])),
+    "r": lambda c, *_: range(*[int(n) for n in c]),
     "/": lambda c, find, d: slice(*_each(c, find, d)),
-    "e": lambda c, find, d: ...,
-    "N": lambda c, find, d: NotImplemented,
+    "e": lambda *_: ...,
+    "N": lambda *_: NotImplemented,
     "q": lambda c, find, d: collections.deque(_each(c[0], find, d), None if c[1] is None else int(c[1])),
     "C": lambda c, find, d: collections.Counter(dict(_pairs(c, find, d))),
     "O": lambda c, find, d: collections.OrderedDict(_pairs(c, find, d)),
     "k": lambda c, find, d: dict.fromkeys(_each(c, find, d)).keys(),
     "F": _fraction,
-    "D": lambda c, find, d: _decimal(c),
-    "T": lambda c, find, d: _dated("timedelta", c),
-    "M": lambda c, find, d: _dated("datetime", c),
-    "Y": lambda c, find, d: _dated("date", c),
-    "H": lambda c, find, d: _dated("time", c),
-    "u": lambda c, find, d: _uuid(c),
+    "D": lambda c, *_: _decimal(c),
+    "T": lambda c, *_: _dated("timedelta", c),
+    "M": lambda c, *_: _dated("datetime", c),
+    "Y": lambda c, *_: _dated("date", c),
+    "H": lambda c, *_: _dated("time", c),
+    "u": lambda c, *_: _uuid(c),
     "+": lambda c, find, d: find({"far": [_decode(c[0], find, d), c[1]]}),
-    "a": lambda c, find, d: _array(c),
-    "n": lambda c, find, d: _BY_NAME[str(c)],
+    "a": lambda c, *_: _array(c),
+    "n": lambda c, *_: _BY_NAME[str(c)],
 }

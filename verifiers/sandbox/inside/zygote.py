@@ -1,7 +1,7 @@
-"""The first process of a jail: warm, single-threaded, and the parent of every judge and candidate.
+"""The zygote: the first process of a jail, single-threaded and warm, which forks every judge and candidate.
 
-It holds neither programs nor tests: both reach its children as file descriptors that it passes on unread. So a
-candidate, forked from here, has no test in its memory, and a judge no other candidate.
+It holds neither programs nor tests, but passes them to its children as file descriptors, unread. So the memory of a
+candidate, forked from here, contains no test, and that of a judge no candidate.
 """
 
 from __future__ import annotations
@@ -28,17 +28,20 @@ from verifiers.sandbox.inside.wire import HEADER, Channel
 
 _STACK_SIZE = 8 << 20
 _MESSAGE_SIZE = 4096
-_FDS = 4
-# The modules that programs and tests import most: loaded once here instead of once a program. Not the large ones, which
-# every fork would pay for.
+_FDS = 4  # most file descriptors of a request
+# The modules that programs and tests import most, loaded once here instead of in each program. No large ones, which
+# make every fork slower.
 _WARM = (
     "abc bisect collections copy enum functools heapq io itertools json math operator re string struct sys time types "
     "typing"
 )
 
 
-class Zygote:
-    """Answers the host's requests one at a time; at most one judge and one candidate live."""
+class _Zygote:
+    """Answers the host's requests one at a time: `{"do": name, ...}` calls `_do_<name>` with the file descriptors sent.
+
+    At most one judge and one candidate are alive.
+    """
 
     def __init__(self, host: socket.socket, settings: dict[str, Any]) -> None:
         self._host, self._settings = host, settings
@@ -65,7 +68,7 @@ class Zygote:
                 os.close(fd)
 
     def _do_judge(self, fds: list[int]) -> None:
-        """Fork a judge, in the place of the last one; `fds`: its socket to the host."""
+        """Fork a judge instead of the last one. `fds`: its socket to the host."""
         self._end_judge()
         self._judge = os.fork()
         if self._judge == 0:
@@ -73,11 +76,11 @@ class Zygote:
             test_runner.serve(socket.socket(fileno=fds[0]))
 
     def _do_call(self, fds: list[int]) -> None:
-        """Fork a candidate whose functions the judge will call; `fds`: program, pipe to read, pipe to write."""
+        """Fork a candidate whose functions the judge calls. `fds`: program, pipe to read, pipe to write."""
         self._fork_candidate(fds, candidate.serve_calls)
 
     def _do_main(self, fds: list[int]) -> None:
-        """Fork a candidate that runs as a script; `fds`: program, standard input, standard output."""
+        """Fork a candidate that runs as a script. `fds`: program, standard input, standard output."""
         self._fork_candidate(fds, candidate.run_main)
 
     def _fork_candidate(self, fds: list[int], run: Any) -> None:
@@ -87,7 +90,7 @@ class Zygote:
             run(*fds)
 
     def _in_child(self, fds: list[int], *, is_judge: bool) -> None:
-        """Give up whatever is not needed; a process that cannot must not go on."""
+        """Restrict a new child: its parent, folder, file descriptors and system calls. End it where that fails."""
         try:
             lockdown.die_with_parent()
             if os.getppid() != self._settings["own_id"]:
@@ -104,10 +107,10 @@ class Zygote:
         except BaseException:  # noqa: BLE001  # whatever failed
             os._exit(99)
 
-    def _do_end(self, fds: list[int], grace: float, reports: bool) -> None:
-        """Kill the candidate, or let it end by itself within `grace` seconds; empty its folder; say so.
+    def _do_end(self, _fds: list[int], grace: float, reports: bool) -> None:
+        """Kill the candidate, after `grace` seconds to end by itself; empty its folder; report that.
 
-        `reports`: say the candidate's status first, for a folder may take long to empty.
+        With `reports` its exit status is reported first, because the folder may take long to empty.
         """
         status = -1
         if self._candidate is not None:
@@ -123,18 +126,18 @@ class Zygote:
         while self._dying:
             os.waitpid(self._dying.pop(), 0)
 
-    def _do_end_judge(self, fds: list[int]) -> None:
+    def _do_end_judge(self, _fds: list[int]) -> None:
         self._end_judge()
 
     def _end_judge(self) -> None:
         if self._judge is not None:
             os.kill(self._judge, signal.SIGKILL)
-            self._dying.append(self._judge)  # its memory is given back while the next trial goes on
+            self._dying.append(self._judge)  # awaited later, because the kernel takes a while to free its memory
             self._judge = None
 
-    def _do_hello(self, fds: list[int]) -> None:
-        """Say that the jail stands."""
-        self._host.send(json.dumps({"pid": os.getpid(), "abi": lockdown.landlock_abi()}).encode())
+    def _do_hello(self, _fds: list[int]) -> None:
+        """Tell the host that the jail has started."""
+        self._host.send(b"{}")
 
 
 def _close_all_but(fds: list[int]) -> None:
@@ -146,7 +149,7 @@ def _close_all_but(fds: list[int]) -> None:
 
 
 def _ended(pid: int, grace: float) -> int:
-    """Return the exit status of a child, negative for a signal; kill it when its time is over."""
+    """Return the exit status of a child, negative for a signal; kill it after `grace` seconds."""
     end = time.monotonic() + grace
     if grace:
         handle = os.pidfd_open(pid)
@@ -157,7 +160,7 @@ def _ended(pid: int, grace: float) -> int:
 
 
 def main() -> NoReturn:
-    """`argv`: the socket's file descriptor and the settings as JSON."""
+    """Restrict this process and serve. `argv`: the socket's file descriptor, and `Jail._for_zygote` as JSON."""
     host = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(sys.argv[2])
     settings["own_id"] = os.getpid()
@@ -169,7 +172,7 @@ def main() -> NoReturn:
     lockdown.hide_from_debuggers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.argv[:] = ["solution.py"]
-    for name in ("exit", "quit"):  # which the module `site` would have made, and programs use
+    for name in ("exit", "quit"):  # programs use them, but the module `site`, which makes them, is not loaded
         setattr(builtins, name, _sitebuiltins.Quitter(name, "end of file"))
     lockdown.limit_resources(memory_mb=settings["memory_mb"], tasks_of_others=settings["tasks_of_others"])
     sys.path[:] = [path for path in sys.path if path] + settings["packages"]
@@ -183,12 +186,13 @@ def main() -> NoReturn:
         lockdown.confine_files(settings["readable"], [settings["scratch"]])
     if settings["seccomp"]:
         lockdown.allow_listed_calls()
-    rehearse()
-    zygote = Zygote(host, settings)
+    _rehearse()
+    # What exists now is never freed: without this the collector would write to, and so copy, every page after a fork.
+    zygote = _Zygote(host, settings)
     gc.collect()
     gc.freeze()
     gc.disable()
-    os.dup2(1, 2)  # standard error leads to the host, which reads it only when the jail does not start
+    os.dup2(1, 2)  # closes the pipe of standard error, which the host reads only where the jail does not start
     zygote.serve()
 
 
@@ -206,11 +210,12 @@ _RESPONSES: list[Any] = [
     {"v": {"l": [1, "two", 3.0]}},
     {"v": {"l": [2, "two", 3.0]}},
 ]
-# Python specialises what has run some dozen times.
+# Python specialises bytecode that has run some dozen times.
 _TIMES = 60
 
 
-def rehearse() -> None:
+def _rehearse() -> None:
+    """Run both sides of a trial, so that children inherit specialised bytecode and do not each warm up."""
     for _ in range(_TIMES):
         with _recorded(_REQUESTS) as channel:
             candidate.answer_calls(_PROGRAM, channel)
@@ -222,7 +227,7 @@ def rehearse() -> None:
 
 @contextmanager
 def _recorded(messages: list[Any]) -> Iterator[Channel]:
-    """Yield a channel on which the other side has said all it has to say."""
+    """Yield a channel from which these messages can be read; what is sent is lost."""
     read, write = os.pipe()
     for message in messages:
         body = json.dumps(message).encode()
