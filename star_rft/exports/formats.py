@@ -55,6 +55,37 @@ IDS = pa.list_(pa.int32())
 IMITATED_IDS: Columns = {"input_ids": IDS, "completion_mask": IDS}
 COMPARED_IDS: Columns = {"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS}
 
+# What each column means, for the card.
+WORDS = {
+    "prompt": "what the model saw",
+    "completion": "what it is to write, up to where it ends by itself",
+    "conversations": "both, as one list of messages",
+    "messages": "the exchange",
+    "segments": "the prompt, then the completion, on which alone the loss falls",
+    "instruction": "what the model saw",
+    "input": "empty",
+    "output": "what it is to write, with the token that ends it",
+    "chosen": "the better completion",
+    "rejected": "the worse one",
+    "id": "the sample's id; of a reference solution `reference-` or `anchor-` and the problem's id",
+    "problem_id": "a hash of the problem's content",
+    "round": "the round that trained on it",
+    "source": "`trace`: sampled and selected; `reference`: the data's own solution; `anchor`: one of the warm start's",
+    "weight": "its weight in the loss",
+    "better_id": "the sample's id of the better one",
+    "worse_id": "and of the worse one",
+    "better_score": "the score of the better one",
+    "worse_score": "and of the worse one",
+    "end": "the token that ends the completion; empty where it was cut off",
+    "better_end": "the token that ends the better completion",
+    "worse_end": "and the worse one",
+    "input_ids": "the tokens that were trained on, prompt and completion; TRL takes them in place of the texts",
+    "completion_mask": "1 where the loss falls",
+    "prompt_ids": "the tokens of the prompt; TRL takes the ids in place of the texts",
+    "chosen_ids": "those of the better completion, its end among them",
+    "rejected_ids": "and of the worse one",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Layout(Generic[Item]):
@@ -65,6 +96,7 @@ class Layout(Generic[Item]):
 
     @property
     def schema(self) -> pa.Schema:
+        """The columns as Arrow's schema."""
         return pa.schema(list(self.columns.items()))
 
 
@@ -194,6 +226,11 @@ _COMPARISON: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, PreferenceR
     ("llama-factory", False): ({"instruction": TEXT, "input": TEXT, **_TEXT_PAIR}, _alpaca_preference),
     ("llama-factory", True): (_MESSAGE_PAIR, _message_preference),
 }
+
+
+def dataset_name(config: Mapping[str, Any], *, is_preference: bool) -> str:
+    """Return the name that LLaMA-Factory knows a run's file by."""
+    return f"{config['name']}_{'dpo' if is_preference else 'sft'}"
 
 
 def dataset_info(name: str, file: str, *, is_chat: bool, is_preference: bool) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def test_trl_takes_a_chats_pairs_as_messages(chat: Path, tmp_path: Path) -> None
 def test_axolotl_is_told_the_fields_of_the_pairs(run: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     out = export(request.getfixturevalue(run), tmp_path / "out", "--format", "dpo", "--for", "axolotl")
     row = lines(out / "dpo.jsonl")[0]
-    config = yaml.safe_load(snippet(out, "axolotl"))
+    config = yaml.safe_load(snippet(out))
     (dataset,) = config["datasets"]
     assert config["rl"] == "dpo"
     if run == "chat":
