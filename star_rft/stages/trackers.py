@@ -116,8 +116,9 @@ class Tracker:
         """
         file, tracker = self.folder / f"{self.name}.json", None
         try:
-            state = json.loads(file.read_text()) if file.exists() else {"id": secrets.token_hex(4), "rounds": [0, -1]}
-            trainings = state.setdefault("trainings", {})
+            state: dict[str, Any] = {"id": secrets.token_hex(4), "rounds": [0, -1], "trainings": {}}
+            state |= json.loads(file.read_text()) if file.exists() else {}
+            trainings = state["trainings"]
             while (record := self.queue.get()) is not None and not self.is_off:
                 known = state if record.series == "rounds" else trainings
                 before, last = known.get(record.series, (sum(last for _, last in trainings.values()), 0))
@@ -205,7 +206,7 @@ def _started(name: str, folder: Path, run: str, id: str) -> Any:
 
     if name == "wandb":
         return _wandb(start, {"name": run, "id": id, "resume": "allow", "dir": str(folder)})
-    resumable = {
+    resumable: dict[str, dict[str, Any]] = {
         "trackio": {"name": f"{run}-{id}", "resume": "allow"},
         "dvclive": {"dir": str(folder / name), "resume": True},
     }

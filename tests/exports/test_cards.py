@@ -111,7 +111,7 @@ def test_a_data_card_tells_the_figures_of_its_round(finished: Path, tmp_path: Pa
     for why, count in report.dropped.items():
         assert f"| {why} | {count:,} |" in card.text
     assert "`math` (version" in card.text
-    assert "The model of round 2 was trained in 2 rounds, 1, 2." in card.text
+    assert "The model of round 2 was trained in 2 rounds (1, 2)." in card.text
     assert "No training problem holds a held-out one" in card.text
     assert "docs/export.md#loading-exports" in card.text
     header = card.data.to_dict()

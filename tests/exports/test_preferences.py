@@ -53,7 +53,7 @@ def test_where_nothing_was_compared_selected_traces_meet_incorrect_ones(plain: P
         (asked.format("own"), " One: 1.", " She has 7."),
         (asked.format("hinted"), " It must be 2.", " She has 9."),
     }
-    assert "The run itself compared nothing" in (out / "README.md").read_text()
+    assert "The run itself made no preferences" in (out / "README.md").read_text()
     assert len(lines(export(plain, tmp_path / "one", "--format", "dpo") / "dpo.jsonl")) == 2
 
 
