@@ -2,8 +2,8 @@
 
 TRL adds the tokens that begin and end a sequence, and axolotl adds them to preferences: their texts are without them.
 `input_output` of axolotl and the template `empty` of LLaMA-Factory add nothing, so the texts hold these tokens, and the
-model learns to stop. If a completion ended with another token than the tokenizer's end-of-sequence token, its text holds
-that token in every layout. Every row names its end. Trainers ignore columns that they do not know.
+model learns to stop. If a completion ended with another token than the tokenizer's end-of-sequence token, its text
+holds that token in every layout. Every row names its end. Trainers ignore columns that they do not know.
 """
 
 from __future__ import annotations

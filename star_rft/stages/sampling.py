@@ -21,8 +21,8 @@ from star_rft.types import Model, Problem, Split, digest
 class SamplingStage:
     """How a round samples its train problems: `sources` draw the samples, and `scheduler` their number by problem.
 
-    `hint` is the source that samples unsolved problems again. `problems_per_round` is how many problems a round draws; all unless
-    given. `search` looks for each round's temperature, and `scoring` scores what was sampled.
+    `hint` is the source that samples unsolved problems again. `problems_per_round` is how many problems a
+    round draws; all unless given. `search` looks for each round's temperature, and `scoring` scores what was sampled.
     """
 
     rollout: Rollout
