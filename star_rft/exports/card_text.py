@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft import recipes
 from star_rft.exports.card_data import CardConfig, HeldOutFigures, decision, source_words
-from star_rft.types import Interval, RoundReport
+from star_rft.report.tables import signed
+from star_rft.types import RoundReport
 
 if TYPE_CHECKING:
     from huggingface_hub import CardData
@@ -70,8 +71,8 @@ def held_out_part(found: HeldOutFigures, config: Mapping[str, Any]) -> tuple[str
         " paired by problem."
     )
     if found.base is None:
-        return words, table(["", "value"], [[figure.name, interval(figure.after)] for figure in found.figures])
-    rows = [[f.name, interval(f.before), interval(f.after), interval(f.change, sign="+")] for f in found.figures]
+        return words, table(["", "value"], [[figure.name, str(figure.after)] for figure in found.figures])
+    rows = [[f.name, str(f.before or ""), str(f.after), signed(f.change) if f.change else ""] for f in found.figures]
     return words, table(["", f"round {found.base}", "this round", "change"], rows)
 
 
@@ -92,11 +93,6 @@ def code(text: str) -> str:
     runs = re.findall("`+", text)
     fence = "`" * (max(map(len, runs), default=0) + 1)
     return f"{fence} {text} {fence}" if runs else f"`{text}`"
-
-
-def interval(value: Interval | None, *, sign: str = "") -> str:
-    """Return "0.650 [0.610, 0.690]", with signs where `sign` is "+"; "" for None."""
-    return "" if value is None else f"{value.value:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"
 
 
 def counted(number: int, what: str) -> str:

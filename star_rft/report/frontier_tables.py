@@ -12,7 +12,7 @@ from rich.text import Text
 
 from star_rft.experiments.contributions import Contribution, RoundContributions
 from star_rft.frontier.classes import ProblemClass
-from star_rft.report.tables import QUESTION_SHOWN, slim_table
+from star_rft.report.tables import QUESTION_SHOWN, signed, slim_table
 from star_rft.types import Interval
 
 ANSWER_SHOWN, ROUNDS_SHOWN = 20, 4
@@ -23,7 +23,7 @@ ID_SHOWN = 8
 def classes_table(
     counts: Mapping[ProblemClass, int], by_round: Mapping[str, Sequence[int]], remedies: Mapping[ProblemClass, str]
 ) -> Table:
-    """How many problems are of each class now and were after the last rounds, and what is being done about them."""
+    """Return how many problems are of each class, now and after the last rounds, and what they get next."""
     table = slim_table("Train problems by class", "class", "problems", "after each round")
     table.add_column("what they get next")
     for name, count in counts.items():
@@ -32,13 +32,13 @@ def classes_table(
 
 
 def moved_line(was: str, since: int, now: Mapping[str, int]) -> str:
-    """Where the problems of a class went."""
+    """Return which classes the problems of a class are in now."""
     parts = ", ".join(f"{count} {name}" for name, count in now.items())
     return f"Of the {sum(now.values())} problems that were {was} after round {since}, now: {parts}."
 
 
 def problems_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
-    """Problems with their class, their history and the 95% interval of their pass rate."""
+    """Return problems with their class, their history and the 95% interval of their pass rate."""
     table = slim_table("Problems, class by class, hardest first", "problem", "class", "by round", "pass rate")
     table.add_column("question", no_wrap=True)
     for row in rows:
@@ -64,7 +64,7 @@ def label_errors_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
 
 
 def _whole(table: Table, more: int) -> Table:
-    """Keep all but the last column whole on a narrow terminal, and say what is not shown."""
+    """Keep all but the last column whole on a narrow terminal, and add how many rows are not shown."""
     for column in table.columns[:-1]:
         column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     if more:
@@ -73,7 +73,7 @@ def _whole(table: Table, more: int) -> Table:
 
 
 def problem_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
-    """One problem in full: what it is, what it came to, what it gets next, and its traces."""
+    """Yield one problem in full: its class, its results by round, what it gets next, and its traces."""
     yield f"{row['problem_id']}: {row['class']}; {remedy}"
     yield f"{row['prompt']}"
     yield f"reference: {_reference(row)}"
@@ -144,7 +144,7 @@ def scores_table(found: RoundContributions) -> Table:
 
 
 def costs_table(found: RoundContributions) -> Table:
-    """What each model took; samples that a control has from its round are not drawn again.
+    """Return what each model cost; samples that a control has from its round are not drawn again.
 
     `passes` is how often each example was seen, as if every step were full.
     """
@@ -161,7 +161,7 @@ def costs_table(found: RoundContributions) -> Table:
 
 
 def contribution_lines(found: RoundContributions) -> list[str]:
-    """Say what each control says of the round."""
+    """Return what each control shows of the round, a line a control."""
     return [_said(one, found.k) for one in found.contributions]
 
 
@@ -173,7 +173,7 @@ def _said(one: Contribution, k: int) -> str:
 
 
 def unmatched_lines(found: RoundContributions) -> Iterator[str]:
-    """Say what is equal and what is not."""
+    """Yield what is equal in the round and its controls, and what is not."""
     steps, loop = found.of_round.cost.steps, found.loop
     of_loop = f" (at_once: the loop's first model and all its {loop.steps} steps)" if _has_at_once(found) else ""
     yield f"Equal: the model at the start, the settings, the {steps} steps{of_loop}."
@@ -196,7 +196,7 @@ def unmatched_lines(found: RoundContributions) -> Iterator[str]:
 
 
 def _more_tokens(found: RoundContributions, name: str) -> str | None:
-    """Say how many more tokens a control trained on, from its least seed to its most; None where hardly any."""
+    """Return how many more tokens a control trained on, over its seeds; None if hardly any."""
     match = found.loop if name == "at_once" else found.of_round.cost
     more = [row.cost.trained_tokens / match.trained_tokens - 1 for row in found.controls if row.cost.name == name]
     if max(map(abs, more)) < WORTH_SAYING:
@@ -216,7 +216,3 @@ def _has_at_once(found: RoundContributions) -> bool:
 
 def _with_range(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"

@@ -116,7 +116,7 @@ def groups_table(reports: Sequence[RoundReport], group_by: str) -> Table | None:
 
 
 def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
-    """Say in words what the table says in numbers."""
+    """Return sentences on whether the model got better, and on what needs attention."""
     first, last = reports[0].held_out, reports[-1].held_out
     if first is None or last is None or last.vs_base is None or len(reports) < 2:
         return []
@@ -151,7 +151,7 @@ def recipes_table(rows: Sequence[Row]) -> Table:
 
 
 def gate_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
-    """What the gate decided, where it did more than keep, and which model to use."""
+    """Yield the gate's decisions other than to keep, its warnings, and which model to use."""
     decided = [(report.round, report.gate) for report in reports if report.gate is not None]
     for number, gate in decided:
         if gate["action"] in ("roll_back", "stop"):
@@ -163,7 +163,7 @@ def gate_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
 
 
 def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
-    """What only some recipes do, or what only some runs show."""
+    """Yield sentences on features that only some runs use."""
     yield from gate_lines(reports)
     if suspects := reports[-1].classes.get("label_error"):
         yield (
@@ -186,6 +186,7 @@ def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
 
 
 def scores_table(scores: HeldOutScores, title: str) -> Table:
+    """Return the scores of one evaluation, a row a measure."""
     table = slim_table(title, "measure", "value")
     table.add_row("problems x samples", f"{scores.problems} x {scores.n}")
     if scores.greedy:
@@ -201,7 +202,7 @@ def scores_table(scores: HeldOutScores, title: str) -> Table:
 
 
 def best_of_n_table(measured: BestOfN, title: str) -> Table:
-    """What the choice by score is worth for each k, beside the oracle's and the votes; fits 80 columns."""
+    """Return, for each k, the accuracy of choosing by score, by an oracle and by votes; fits 80 columns."""
     names = ("k", "score", "accuracy", "change from k=1", "pass@k", "majority", "weighted", "KL <=")
     table = slim_table(title, *names)
     for best in measured.at:
@@ -219,7 +220,7 @@ def best_of_n_table(measured: BestOfN, title: str) -> Table:
 
 
 def best_of_n_lines(measured: BestOfN) -> list[str]:
-    """Say in words whether choosing by this score helps, and from where on it harms."""
+    """Return sentences on whether choosing by this score helps, and from which k it harms."""
     first, best, last = measured.at[0], measured.best, measured.at[-1]
     change, lines = last.vs_one, []
     if change is not None:
@@ -264,6 +265,11 @@ def slim_table(title: str, *columns: str) -> Table:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def signed(interval: Interval) -> str:
+    """Return a difference with its interval and signs: "+0.328 [+0.288, +0.368]"."""
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def _signed(interval: Interval) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from jinja2 import Environment, FileSystemLoader
 
 from star_rft.data import write_problems
 from star_rft.files import write_table
 from star_rft.frontier.classes import CLASSES
 from star_rft.ledger import FLAGGED, SELECTION, Ledger
-from star_rft.report import labels, page
+from star_rft.report import labels
+from star_rft.report.markup import environment
 from star_rft.report.traces import ShownProblem, ShownTrace, problems_of, traces_of
 from star_rft.types import Decoding
 from tests.paths import ROOT
@@ -196,13 +196,11 @@ def test_every_reason_of_a_rule_has_words() -> None:
 
 
 def card(trace: ShownTrace, macro: str = "trace_card") -> str:
-    environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
-    return str(getattr(environment.get_template("traces.html").module, macro)(trace))
+    return str(getattr(environment().get_template("traces.html").module, macro)(trace))
 
 
 def head(problem: ShownProblem) -> str:
-    environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
-    return str(environment.get_template("traces.html").module.problem_head(problem))  # type: ignore[attr-defined]
+    return str(environment().get_template("traces.html").module.problem_head(problem))  # type: ignore[attr-defined]
 
 
 def test_a_card_marks_the_answer_and_what_is_false(tmp_path: Path) -> None:

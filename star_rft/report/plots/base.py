@@ -1,4 +1,4 @@
-"""The `Plot` of the report: a figure with its numbers as a table, and colours that everyone can tell apart.
+"""The `Plot` of the report: a figure with its numbers as a table, in colours for the colour-blind too.
 
 Figures hold no colours of text or background: the page sets those, light or dark, when it draws them.
 """
@@ -42,7 +42,7 @@ class Plot:
 
 
 def figure(*, height: int = 340, **layout: Any) -> go.Figure:
-    """An empty figure with the margins and the legend that all share."""
+    """Return an empty figure with the margins and the legend of all figures."""
     import plotly.graph_objects as go
 
     shared: dict[str, Any] = {
@@ -56,6 +56,7 @@ def figure(*, height: int = 340, **layout: Any) -> go.Figure:
 
 
 def error_bars(intervals: Sequence[Interval]) -> dict[str, Any]:
+    """Return Plotly's error bars for intervals, as distances from their values."""
     return {
         "type": "data",
         "symmetric": False,
@@ -67,7 +68,7 @@ def error_bars(intervals: Sequence[Interval]) -> dict[str, Any]:
 
 
 def round_axis(rounds: Sequence[int], title: str = "round") -> dict[str, Any]:
-    """An axis of whole rounds, not more ticks than can be read."""
+    """Return an axis of whole rounds with at most 12 ticks."""
     most = 12
     step = max(1, -(-(len(rounds) or 1) // most))
     first, last = (rounds[0], rounds[-1]) if rounds else (0, 1)
@@ -78,8 +79,3 @@ def round_axis(rounds: Sequence[int], title: str = "round") -> dict[str, Any]:
         "dtick": step,
         "range": [first - 0.4, last + 0.4],
     }
-
-
-def shown(interval: Interval, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"

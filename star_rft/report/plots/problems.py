@@ -23,7 +23,7 @@ FLOW_HEIGHT, FLOW_PAD = 380, 16
 
 
 def problem_plots(facts: Facts) -> Iterator[Plot]:
-    """Yield the figures that this run has figures for."""
+    """Yield the plots that this run has data for."""
     if any(report.problems_sampled for report in facts.trained):
         yield coverage(facts)
     if facts.flows:
