@@ -39,9 +39,9 @@ def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
     score = [f"pass@1 {scored.pass_at_1_interval}"] if scored else []
     yield [f"{where}: {', '.join([*score, *decided, f'{sum(report.seconds.values()):.0f} s'])}"]
     if scored and scored.vs_base:
-        changes = [f"  {scored.vs_base.value:+.3f} {_signed(scored.vs_base)} since the start"]
+        changes = [f"  {scored.vs_base.value:+.3f} {_bounds(scored.vs_base, '+.2f')} since the start"]
         if scored.vs_last and scored.vs_last != scored.vs_base:
-            changes.append(f"{scored.vs_last.value:+.3f} {_signed(scored.vs_last)} since the last")
+            changes.append(f"{scored.vs_last.value:+.3f} {_bounds(scored.vs_last, '+.2f')} since the last")
         yield changes
     if report.round > 0:
         yield [
@@ -73,10 +73,10 @@ def rounds_table(reports: Sequence[RoundReport]) -> Table:
             continue
         table.add_row(
             str(report.round),
-            f"{scored.pass_at_k['1']:.3f} {_short(scored.pass_at_1_interval)}",
+            f"{scored.pass_at_k['1']:.3f} {_bounds(scored.pass_at_1_interval)}",
             *(f"{scored.pass_at_k[str(k)]:.3f}" for k in ks),
             f"{scored.greedy.value:.3f}" if scored.greedy else "-",
-            f"{scored.vs_base.value:+.3f} {_short(scored.vs_base)}" if scored.vs_base else "",
+            f"{scored.vs_base.value:+.3f} {_bounds(scored.vs_base)}" if scored.vs_base else "",
         )
     return table
 
@@ -124,7 +124,7 @@ def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
     better = "better" if change.low > 0 else "worse" if change.high < 0 else "not measurably different"
     lines = [
         f"The model is {better}: held-out pass@1 {first.pass_at_k['1']:.3f} -> {last.pass_at_k['1']:.3f} on"
-        f" {last.problems} problems; difference {change.value:+.3f}, 95% interval {_range(change)}."
+        f" {last.problems} problems; difference {change.value:+.3f}, 95% interval {_bounds(change, '.3f')}."
     ]
     trained = [report for report in reports if report.unsolved_share_interval is not None]
     if len(trained) > 1:
@@ -210,7 +210,7 @@ def best_of_n_table(measured: BestOfN, title: str) -> Table:
             str(best.k),
             "-" if best.score is None else f"{best.score:.3f}",
             f"{best.accuracy:.3f}",
-            f"{best.vs_one.value:+.3f} {_short(best.vs_one)}" if best.vs_one else "",
+            f"{best.vs_one.value:+.3f} {_bounds(best.vs_one)}" if best.vs_one else "",
             f"{best.oracle:.3f}",
             f"{best.majority:.3f}",
             f"{best.weighted_majority:.3f}",
@@ -228,18 +228,18 @@ def best_of_n_lines(measured: BestOfN) -> list[str]:
         lines.append(
             f"The best of {last.k} by {measured.by} is {better} than one sample: verified accuracy"
             f" {first.accuracy:.3f} -> {last.accuracy:.3f} on {measured.problems} problems; difference"
-            f" {change.value:+.3f}, 95% interval {_range(change)}."
+            f" {change.value:+.3f}, 95% interval {_bounds(change, '.3f')}."
         )
     if measured.is_over_optimised:
         lines.append(
             f"Over-optimised: from k={best.k} to k={last.k} the score of the chosen one rises from {best.score:.3f} to"
             f" {last.score:.3f} while its verified accuracy falls from {best.accuracy:.3f} to {last.accuracy:.3f};"
-            f" difference {measured.after_peak.value:+.3f}, 95% interval {_range(measured.after_peak)}."
+            f" difference {measured.after_peak.value:+.3f}, 95% interval {_bounds(measured.after_peak, '.3f')}."
         )
     elif measured.after_peak.value < 0:
         lines.append(
             f"Accuracy is highest at k={best.k} and then lower by {-measured.after_peak.value:.3f}, which the interval"
-            f" {_range(measured.after_peak)} does not tell from none."
+            f" {_bounds(measured.after_peak, '.3f')} does not tell from none."
         )
     if measured.unscored:
         lines.append(f"{measured.unscored} samples have no score: they are chosen only where none of the k has one.")
@@ -272,16 +272,8 @@ def signed(interval: Interval) -> str:
     return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def _signed(interval: Interval) -> str:
-    return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
-
-
-def _short(interval: Interval) -> str:
-    return f"[{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _range(interval: Interval) -> str:
-    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+def _bounds(interval: Interval, form: str = ".2f") -> str:
+    return f"[{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def _share(interval: Interval | None) -> str:

@@ -48,7 +48,7 @@ def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> Non
     pairs = [(sample("a", i, text), verdict()) for i, text in enumerate(texts)]
     pairs += [(sample("a", 5), verdict("incorrect")), (sample("a", 6, finish="length"), verdict())]
     ledger = ledger_of(tmp_path, pairs)
-    assert why(traces_at(ledger, "a")[0]) == ["not selected from yet: the round is still going on"]
+    assert why(traces_at(ledger, "a")[0]) == ["not selected from yet: the round is not finished"]
     finish_round(ledger, 1)
     found = traces_at(ledger, "a")
     assert [why(trace) for trace in found] == [

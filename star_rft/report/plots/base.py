@@ -41,6 +41,12 @@ class Plot:
         return text
 
 
+def faint(colour: str, opacity: float) -> str:
+    """Return a colour with an opacity between 0 and 1."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
 def figure(*, height: int = 340, **layout: Any) -> go.Figure:
     """Return an empty figure with the margins and the legend of all figures."""
     import plotly.graph_objects as go

@@ -15,6 +15,7 @@ from star_rft.report.plots.base import (
     VERMILLION,
     Plot,
     error_bars,
+    faint,
     figure,
     round_axis,
 )
@@ -118,13 +119,12 @@ def curves(found: Sequence[HeldOutCurve], *, chosen: int) -> Plot:
 
 def _band(measured: HeldOutCurve, colour: str) -> dict[str, object]:
     ks = list(measured.curve)
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     lows, highs = ([getattr(measured.curve[k], end) for k in ks] for end in ("low", "high"))
     return {
         "x": [*ks, *reversed(ks)],
         "y": [*highs, *reversed(lows)],
         "fill": "toself",
-        "fillcolor": f"rgba({red},{green},{blue},0.16)",
+        "fillcolor": faint(colour, 0.16),
         "line": {"width": 0},
         "mode": "lines",
         "hoverinfo": "skip",
