@@ -14,7 +14,7 @@ NAME_SHOWN = 16  # characters of a run's name in a column's title
 
 
 def comparison_table(found: Comparison, measures: Sequence[str]) -> Table:
-    """Return a row a model and measure; a difference stands out where its interval leaves out 0. Fits 80 columns."""
+    """Return a row a model and measure; a difference is bold if its interval leaves out 0. Fits 80 columns."""
     first, *others = found.models
     title = f"Held-out scores on data.{found.split}: {found.problems:,} problems, {found.n} samples of each"
     against = f"minus {first.name}" if len(first.name) <= NAME_SHOWN else "minus the first"
@@ -46,7 +46,7 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
 
 
 def shown_measures(found: Comparison, *, all_of_them: bool) -> list[str]:
-    """Return what is shown unless values of k were asked for: pass@1, and pass@k and maj@k of the largest k."""
+    """Return the measures that are shown by default: pass@1, and pass@k and maj@k of the largest k."""
     if all_of_them:
         return list(found.measures)
     largest = max(int(name.partition("@")[2]) for name in found.measures if "@" in name)

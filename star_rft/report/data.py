@@ -310,23 +310,23 @@ def crossing(later: HeldOutCurve, earlier: HeldOutCurve) -> int | None:
 def _measured(round_index: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> HeldOutCurve:
     n = min(row["n"] for row in rows)
     points = _points(n)
-    asked = [k for k in sorted(ks) if k <= n]
-    names = [*by_problem.measures(rows, asked), *(f"pass@{k}" for k in points)]
+    drawn_ks = [k for k in sorted(ks) if k <= n]
+    names = [*by_problem.measures(rows, drawn_ks), *(f"pass@{k}" for k in points)]
     columns = {name: list(by_problem.scores(rows, name).values()) for name in names}
     intervals = dict(zip(columns, bootstrap_columns(np.array(list(columns.values())).T), strict=True))
     return HeldOutCurve(
         round=round_index,
         problems=len(rows),
         n=n,
-        named={name: found for name, found in intervals.items() if _is_named(name, asked)},
+        named={name: found for name, found in intervals.items() if _is_named(name, drawn_ks)},
         curve={k: intervals[f"pass@{k}"] for k in points},
         by_group=_by_group(rows, difficulty),
         outcomes=by_problem.outcomes(rows),
     )
 
 
-def _is_named(name: str, asked: Sequence[int]) -> bool:
-    return name == "greedy" or int(name.partition("@")[2]) in asked
+def _is_named(name: str, drawn_ks: Sequence[int]) -> bool:
+    return name == "greedy" or int(name.partition("@")[2]) in drawn_ks
 
 
 def _points(n: int) -> list[int]:

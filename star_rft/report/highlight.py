@@ -55,10 +55,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class MarkedText:
-    """`pieces` make up the text exactly; `beside` are false equations that could not be found in it."""
+    """`pieces` make up the text exactly; `unplaced` are false equations that could not be found in it."""
 
     pieces: tuple[Piece, ...]
-    beside: tuple[str, ...] = ()
+    unplaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ def marked(text: str, *, answer: str | None, verifier: str, finish_reason: str =
     """
     if verifier in PROGRAM_VERIFIERS:
         return MarkedText((Piece(text),))
-    spans, beside = _false_spans(text)
+    spans, unplaced = _false_spans(text)
     if answer and verifier not in COMPLAINING:
         spans += _answer_spans(judged_text(text, finish_reason), answer)
-    return MarkedText(tuple(_pieces(text, spans)), tuple(beside))
+    return MarkedText(tuple(_pieces(text, spans)), tuple(unplaced))
 
 
 def explanation(equation: Equation) -> str:
@@ -107,16 +107,16 @@ def _false_spans(text: str) -> tuple[list[_Span], list[str]]:
     part = text[first:]
     false = [equation for equation in find_equations(part) if not equation.holds]
     spans: list[_Span] = []
-    beside: list[str] = []
+    unplaced: list[str] = []
     for equation in false[:EQUATIONS_LIMIT]:
         title = explanation(equation)
         found = list(_places(part, equation.text, SPANS_LIMIT - len(spans)))
         spans += [_Span(first + start, first + end, "false", title) for start, end in found]
         if not found:
-            beside.append(f"{' '.join(equation.text.split())}: {title}")
+            unplaced.append(f"{' '.join(equation.text.split())}: {title}")
     if (more := len(false) - EQUATIONS_LIMIT) > 0:
-        beside.append(f"and {more:,} more false equations")
-    return spans, beside
+        unplaced.append(f"and {more:,} more false equations")
+    return spans, unplaced
 
 
 def _places(text: str, stated: str, most: int) -> Iterator[tuple[int, int]]:

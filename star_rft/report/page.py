@@ -99,8 +99,8 @@ def _words(facts: Facts, run_dir: Path) -> dict[str, Any]:
 
 def command(config: Mapping[str, Any], run_dir: Path) -> str:
     """Return the command that runs the same config again, in another folder."""
-    beside = f"run_dir={config['run_dir']}-again" if config["run_dir"] else f"name={config['name']}-again"
-    return f"star-rft run {shlex.quote(str(run_dir / 'config.yaml'))} {shlex.quote(beside)}"
+    other = f"run_dir={config['run_dir']}-again" if config["run_dir"] else f"name={config['name']}-again"
+    return f"star-rft run {shlex.quote(str(run_dir / 'config.yaml'))} {shlex.quote(other)}"
 
 
 def _group_name(facts: Facts) -> str:

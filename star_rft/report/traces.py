@@ -241,7 +241,7 @@ def traces_of(
 
 
 def problems_of(con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str]) -> dict[str, ShownProblem]:
-    """Return what is known of these problems, in the order asked for; those that the run does not know are left out."""
+    """Return these problems as records, in the given order; those that the run does not know are left out."""
     ids = {"ids": list(dict.fromkeys(problem_ids))}
     rows = {row["id"]: row for row in con.sql(_PROBLEMS, params=ids).to_arrow_table().to_pylist()}
     evidence = {row["problem_id"]: row for row in con.sql(_EVIDENCE, params=ids).to_arrow_table().to_pylist()}

@@ -130,7 +130,7 @@ class Index:
         return None if found is None else int(found[0])
 
     def with_text(self, text: str) -> tuple[Ints, Ints]:
-        """Return the rows of traces and the numbers of problems that hold a text, in any case, as it stands.
+        """Return the rows of traces and the numbers of problems that hold a text literally, in any case.
 
         The id of a trace, or the first eight characters and more of a problem's, find them too. The last few texts are
         remembered, for paging, filtering and opening what was found.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from star_rft.viewer.index import Index, stamp_of
 
-# A run that goes on is read again and again, but no more than this share of the time goes into that.
+# The largest share of the time that reading a growing run again may take.
 SHARE_OF_READING, LEAST_SECONDS = 0.1, 2.0
 
 logger = logging.getLogger(__name__)

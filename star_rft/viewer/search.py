@@ -58,7 +58,7 @@ NAMES = tuple(found.name for found in FILTERS)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`chosen` has a value by the name of each filter that is set; `text` is what to search for, as it stands."""
+    """`chosen` has a value by the name of each filter that is set; `text` is searched for literally."""
 
     chosen: tuple[tuple[str, str], ...] = ()
     text: str = ""

@@ -27,7 +27,7 @@ PORT = 8320
 def listen(port: int | None) -> socket.socket:
     """Return a socket on this machine only. None: the usual port or, where that is taken, any; 0: any free one.
 
-    Raises UserError where a port that was asked for cannot be had.
+    Raises UserError if a given port cannot be used.
     """
     for wanted in (PORT, 0) if port is None else (port,):
         found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -22,7 +22,7 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure, what it shows in a sentence (for those who cannot see it), and the same as a table.
+    """A figure, a sentence on what it shows (for screen readers), and its numbers as a table.
 
     `width` is the least width in pixels at which it can be read; a narrower page scrolls it sideways.
     """

@@ -168,7 +168,7 @@ def by_group(found: Sequence[HeldOutCurve], *, what: str) -> Plot:
         )
     )
     drawn.update_xaxes(title={"text": "round"}, type="category", showgrid=False)
-    # Groups are names, also where they look like numbers; the first one stands at the top, as in the table.
+    # Groups are names, also if they look like numbers; the first one is at the top, as in the table.
     drawn.update_yaxes(title={"text": what}, type="category", autorange="reversed", showgrid=False, automargin=True)
     rows = [[group, *map(_cell, row)] for group, row in zip(groups, cells, strict=True)]
     return Plot("by_group", f"pass@1 by {what} and round", drawn, (what, *(f"round {r}" for r in rounds)), rows)
