@@ -175,7 +175,7 @@ def quarantined(material: Material, round_index: int) -> frozenset[str]:
 
 
 def foreign_models(con: duckdb.DuckDBPyConnection, own: range) -> list[str]:
-    """Return the fingerprints of the models other than the policy that sampled; `own` are the policy's sample indices."""
+    """Return the fingerprints of the other models that sampled; `own` are the policy's sample indices."""
     found: list[tuple[Any, ...]] = con.execute(
         "select distinct model from samples where split = 'train' and not hinted and sample_index not between ? and ?"
         " order by model",

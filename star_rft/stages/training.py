@@ -102,13 +102,11 @@ class TrainingStage:
     def origin(self) -> SampleOrigin:
         """Return how train samples were drawn: ends, foreign models, and whether all prompts are those of training."""
         renders = [render for source in self.sources if source.model is None for render in source.renders]
-        trained_on, fingerprint = self.prompter.render, self.context.engine.fingerprint
+        own, fingerprint = self.prompter.render, self.context.engine.fingerprint
         return SampleOrigin(
             stops=self.prompter.stops(self.sources[0].decodings[0]),
             foreign=[fingerprint(source.model) for source in self.sources if source.model is not None],
-            is_one_prompt=all(
-                render(p) == trained_on(p) for render in renders for p in self.context.train_problems[:1]
-            ),
+            is_one_prompt=all(render(p) == own(p) for p in self.context.train_problems[:1] for render in renders),
         )
 
     def _fit(self, round_index: int, job: TrainingJob) -> None:
