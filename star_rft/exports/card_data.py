@@ -31,7 +31,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 @dataclass(frozen=True, slots=True)
 class CardConfig:
-    """A run's config as a card tells it: in full as a mapping, and as YAML what is not the default.
+    """A run's config for its cards: all of it as a mapping, and as YAML what is not the default.
 
     `is_chat`: its prompts are rendered by the tokenizer's chat template.
     """
@@ -42,13 +42,14 @@ class CardConfig:
 
     @classmethod
     def of(cls, full: Mapping[str, Any], short: Mapping[str, Any], *, is_chat: bool) -> CardConfig:
+        """Return both configs without what names this machine."""
         text = yaml.safe_dump(without_paths(short), sort_keys=False, allow_unicode=True)
         return cls(without_paths(full), text, is_chat)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One held-out figure with its interval: of this round, of the first evaluated one, and their paired difference."""
+    """A held-out score with its interval: of this round, of the first evaluated one, and their paired difference."""
 
     name: str
     after: Interval
@@ -58,7 +59,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutFigures:
-    """`base` is the round compared with, None where this round is the first that was evaluated."""
+    """The scores of a round on a split. `base` is the round compared with, None where this is the first."""
 
     split: Split
     problems: int
@@ -89,16 +90,22 @@ def hub_name(name: str) -> str | None:
     return name if is_one and not name.endswith((".jsonl", ".json", ".parquet", ".gguf")) else None
 
 
-def data_words(config: Mapping[str, Any], split: str) -> str:
+def sources(config: Mapping[str, Any], split: str) -> list[str]:
+    """Return the names of the data sets and files that a split's problems came from."""
+    section = config["data"].get(split)
+    found = [] if section is None else section["source"]
+    return list(found) if isinstance(found, list) else [str(found)]
+
+
+def source_words(config: Mapping[str, Any], split: str) -> str:
     """Name where a split's problems came from, with what was chosen of it."""
     source = config["data"].get(split)
     if source is None:
         return "none"
-    names = source["source"] if isinstance(source["source"], list) else [source["source"]]
     details = {key: source[key] for key in ("config_name", "split", "share", "limit") if source.get(key) is not None}
     details |= source.get("options") or {}
     more = ", ".join(f"{key} {value}" for key, value in details.items())
-    return ", ".join(f"`{name}`" for name in names) + (f" ({more})" if more else "")
+    return ", ".join(f"`{name}`" for name in sources(config, split)) + (f" ({more})" if more else "")
 
 
 def read_reports(folder: RunFolder, rounds: Sequence[int]) -> dict[int, RoundReport]:
@@ -118,6 +125,7 @@ def decision(report: RoundReport | None) -> str:
 
 
 def lineage(folder: RunFolder, config: Mapping[str, Any]) -> Lineage:
+    """Return which rounds' trainings the model of each round has in it."""
     section = config["train"] or config["preference"]
     start = "last" if section["from"] == "trained" else section["from"]
     return Lineage(folder, start, config["warm_start"] is not None)
@@ -134,7 +142,7 @@ def started_from(folder: RunFolder, config: Mapping[str, Any], round_index: int)
 
 
 def trainings(folder: RunFolder, config: Mapping[str, Any], round_index: int) -> dict[str, FitReport]:
-    """Return what a round's trainings took, by their section of the config; none of a checkpoint that is not there."""
+    """Return the reports of a round's trainings, by their section of the config; without checkpoint there is none."""
     places = {} if round_index else {"warm_start": folder.warm_start}
     if round_index and config["train"]:
         between = folder.supervised(round_index)
@@ -170,7 +178,7 @@ def _figure(measure: str, rows: by_problem.Rows, earlier: by_problem.Rows) -> Fi
 
 
 def verifiers_of(con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> list[str]:
-    """Return who judged the train samples of rounds, each with its version."""
+    """Return the verifiers of the rounds' train samples, each with its version."""
     found = con.execute(
         "select distinct verifier, version from samples join verdicts using (sample_id)"
         " where split = 'train' and round <= ? order by all",

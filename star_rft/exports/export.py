@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from star_rft.errors import RunError
-from star_rft.exports import describe, traces
+from star_rft.exports import traces
 from star_rft.exports.card_data import CardConfig
-from star_rft.exports.cards import ExportCard, File, data_card
+from star_rft.exports.cards import File, Kind, data_card
 from star_rft.exports.files import CARD, INFO, in_batches, new_folder, opened
-from star_rft.exports.formats import Format, Job, dataset_info, for_examples, for_preferences
+from star_rft.exports.formats import WORDS, Job, Layout, dataset_info, dataset_name, for_examples, for_preferences
 from star_rft.exports.rows import (
     ExampleRow,
     Material,
@@ -40,7 +40,7 @@ MEMORY = "500MB"
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What an export came to: its files with their rows, the card aside. `tokens` are of prompts and completions."""
+    """What was exported: files with their rows, without the card. `tokens` are of prompts and completions."""
 
     out: Path
     rounds: Sequence[int]
@@ -51,11 +51,11 @@ class ExportResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """An export that is under way."""
+class _Export:
+    """An export that is under way; only one of traces has no `material`."""
 
     folder: RunFolder
-    told: CardConfig
+    run: CardConfig
     con: duckdb.DuckDBPyConnection
     material: Material | None
     job: Job
@@ -64,18 +64,27 @@ class Work:
     progress: Progress
 
     @property
-    def texts(self) -> Material:
-        assert self.material is not None  # only formats of traces do without
-        return self.material
+    def is_hub(self) -> bool:
+        return self.job.format == "hub-folder"
 
     @property
-    def rounds(self) -> str:
-        return ", ".join(map(str, self.job.rounds))
+    def where(self) -> str:
+        return f"{self.folder.path}: round {', '.join(map(str, self.job.rounds))}"
+
+    def written(self, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], total: int) -> int:
+        """Write a file and return its number of rows."""
+        rows = 0
+        with opened(self.into / name, schema) as write, self.progress.stage(f"writing {name}", total) as advance:
+            for batch in batches:
+                write(batch)
+                rows += batch.num_rows
+                advance(batch.num_rows, 0)
+        return rows
 
 
 def export(
     folder: RunFolder,
-    told: CardConfig,
+    run: CardConfig,
     con: duckdb.DuckDBPyConnection,
     material: Material | None,
     job: Job,
@@ -84,18 +93,41 @@ def export(
     force: bool,
     progress: Progress,
 ) -> ExportResult:
-    """Write an export whole or not at all; `con` is open on the run's ledger, and only traces do without `material`.
+    """Write an export whole or not at all.
 
-    Raises UserError where there is nothing to write, or no place for it.
+    Args:
+        folder: The run's folder.
+        run: The run's config, as cards show it.
+        con: A connection with the views of the run's ledger.
+        material: What turns rows into text; None for formats of traces.
+        job: What to export.
+        out: The folder to write; its card is README.md.
+        force: Whether to replace an earlier export.
+        progress: Shows how far each file is.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: There is nothing to write, or no place for it.
     """
     tally = Tally()
     with new_folder(out, force=force) as into, _bounded(con):
-        work = Work(folder, told, con, material, job, into, tally, progress)
-        exported = _EXPORTS[job.format](work)
-        (into / CARD).write_text(data_card(folder, con, told, exported), encoding="utf-8")
-    files = {file.name: file.rows for file in exported.files}
+        work = _Export(folder, run, con, material, job, into, tally, progress)
+        files = [_WRITERS[kind](work) for kind in _kinds(job, run)]
+        (into / CARD).write_text(data_card(folder, con, run, job, files, tally), encoding="utf-8")
     tokens = tally.prompt_tokens + tally.completion_tokens
-    return ExportResult(out, job.rounds, files, len(tally.problems), tokens, tally.too_long)
+    rows = {file.name: file.rows for file in files}
+    return ExportResult(out, job.rounds, rows, len(tally.problems), tokens, tally.too_long)
+
+
+def _kinds(job: Job, run: CardConfig) -> list[Kind]:
+    if job.format == "sft" or job.format == "dpo":
+        return [job.format]
+    if job.format != "hub-folder":
+        return ["traces"]
+    trained: dict[Kind, Any] = {"sft": run.config["train"], "dpo": run.config["preference"]}
+    return [*(kind for kind, section in trained.items() if section), "traces"]
 
 
 @contextmanager
@@ -107,74 +139,24 @@ def _bounded(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         yield
 
 
-# One function a format
-
-
-def _sft(work: Work) -> ExportCard:
-    file = _examples(work, "sft.jsonl")
-    if work.job.tool == "llama-factory":
-        _describe(work, file.name, is_preference=False)
-    return describe.of_examples(work.told, work.job, work.tally, file)
-
-
-def _dpo(work: Work) -> ExportCard:
-    file = _preferences(work, "dpo.jsonl")
-    if work.job.tool == "llama-factory":
-        _describe(work, file.name, is_preference=True)
-    return describe.of_preferences(work.told, work.job, work.tally, file)
-
-
-def _trace_file(work: Work) -> ExportCard:
-    file = _traces(work, f"traces.{work.job.format}")
-    return describe.of_traces(work.told, work.job, file)
-
-
-def _hub_folder(work: Work) -> ExportCard:
-    config, files = work.told.config, []
-    if config["train"]:
-        files.append(_examples(work, "data/sft.parquet"))
-    if config["preference"]:
-        files.append(_preferences(work, "data/dpo.parquet"))
-    files.append(_traces(work, "data/traces.parquet"))
-    return describe.of_hub_folder(work.told, work.job, work.tally, files)
-
-
-_EXPORTS: dict[Format, Callable[[Work], ExportCard]] = {
-    "sft": _sft,
-    "dpo": _dpo,
-    "jsonl": _trace_file,
-    "parquet": _trace_file,
-    "hub-folder": _hub_folder,
-}
-
-
-# One function a kind of file
-
-
-def _examples(work: Work, name: str) -> File:
-    config, material = work.told.config, work.texts
+def _examples(work: _Export) -> File:
+    config, material, job = work.run.config, work.material, work.job
+    assert material is not None
     if not config["train"]:
         raise RunError(
             f"{work.folder.path}: trains on preferences only (train: null), so there are no examples: --format dpo"
         )
-    more = {"max_tokens": config["train"]["max_tokens"], "tally": work.tally}
 
     def items() -> Iterator[ExampleRow]:
-        for number in work.job.rounds:
-            yield from imitated(material, round_index=number, **more)
+        for number in job.rounds:
+            most = config["train"]["max_tokens"]
+            yield from imitated(material, round_index=number, max_tokens=most, tally=work.tally)
 
-    layout = for_examples(
-        work.job.tool,
-        material.prompter,
-        stops=material.spec.origin.stops,
-        joined=work.job.format == "hub-folder",
-        tokens=work.job.tokens and work.job.format == "sft",
-    )
-    total = sum(_count_of_examples(material, number) for number in work.job.rounds)
-    rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
-    if not rows:
-        raise RunError(f"{work.folder.path}: round {work.rounds}: nothing was selected, so nothing was trained on")
-    return describe.examples_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
+    stops = material.spec.origin.stops
+    tokens = job.tokens and not work.is_hub
+    layout = for_examples(job.tool, material.prompter, stops=stops, joined=work.is_hub, tokens=tokens)
+    total = sum(_count_of_examples(material, number) for number in job.rounds)
+    return _rows(work, "sft", layout, items(), total, nothing="nothing was selected, so nothing was trained on")
 
 
 def _count_of_examples(material: Material, round_index: int) -> int:
@@ -186,72 +168,60 @@ def _count_of_examples(material: Material, round_index: int) -> int:
     return int(selected) + sum(spec.mixture.counts(selected, problems=problems, anchor=anchor))
 
 
-def _preferences(work: Work, name: str) -> File:
-    material, section = work.texts, work.told.config["preference"]
+def _preferences(work: _Export) -> File:
+    config, material, job = work.run.config, work.material, work.job
+    assert material is not None
+    section, scorer = config["preference"], config["scorer"]
     if not section:
-        _rank(work)
+        set_against_incorrect(
+            work.con,
+            rounds=job.rounds,
+            candidates_of=config["select"]["rounds"],
+            seed=config["seed"],
+            limit=job.pairs,
+            scorer_decides=bool(scorer and scorer["decides"]),
+        )
 
     def items() -> Iterator[PreferenceRow]:
-        for number in work.job.rounds:
+        for number in job.rounds:
             most = section["max_tokens"] if section else None
             yield from compared(material, round_index=number, max_tokens=most, tally=work.tally)
 
-    total = count_of_pairs(work.con, work.job.rounds)
-    layout = for_preferences(
-        work.job.tool,
-        material.prompter,
-        stops=material.spec.origin.stops,
-        tokens=work.job.tokens and work.job.format == "dpo",
-    )
-    rows = _write(work, name, layout.schema, (layout.row(item) for item in items()), total)
+    stops = material.spec.origin.stops
+    layout = for_preferences(job.tool, material.prompter, stops=stops, tokens=job.tokens and not work.is_hub)
+    total = count_of_pairs(work.con, job.rounds)
+    nothing = "no selected trace can be set against a worse one of its problem"
+    return _rows(work, "dpo", layout, items(), total, nothing=nothing)
+
+
+def _rows(work: _Export, kind: Kind, layout: Layout[Any], items: Iterator[Any], total: int, *, nothing: str) -> File:
+    """Write a file of examples or preferences, with what LLaMA-Factory reads of it; `nothing` says why it is empty."""
+    name = f"data/{kind}.parquet" if work.is_hub else f"{kind}.jsonl"
+    rows = work.written(name, layout.schema, in_batches((layout.row(item) for item in items), layout.schema), total)
     if not rows:
-        raise RunError(
-            f"{work.folder.path}: round {work.rounds}: no selected trace can be set against a worse one of its problem"
+        raise RunError(f"{work.where}: {nothing}")
+    if work.job.tool == "llama-factory":
+        is_preference = kind == "dpo"
+        info = dataset_info(
+            dataset_name(work.run.config, is_preference=is_preference),
+            name,
+            is_chat=work.run.is_chat,
+            is_preference=is_preference,
         )
-    return describe.preferences_file(name, rows, layout, is_hub=work.job.format == "hub-folder")
+        (work.into / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    return File(kind, name, rows, {column: WORDS[column] for column in layout.columns})
 
 
-def _rank(work: Work) -> None:
-    config = work.told.config
-    scorer = config["scorer"]
-    set_against_incorrect(
-        work.con,
-        rounds=work.job.rounds,
-        candidates_of=config["select"]["rounds"],
-        seed=config["seed"],
-        limit=work.job.pairs,
-        scorer_decides=bool(scorer and scorer["decides"]),
-    )
-
-
-def _traces(work: Work, name: str) -> File:
+def _traces(work: _Export) -> File:
     con, job = work.con, work.job
     wanted: dict[str, Any] = {"split": job.split, "include": job.include}
     total = traces.count(con, job.rounds, **wanted)
     if not total:
-        raise RunError(
-            f"{work.folder.path}: round {work.rounds} has no traces of {job.split} to include as {job.include!r}"
-        )
+        raise RunError(f"{work.where} has no traces of {job.split} to include as {job.include!r}")
     reader = traces.traces(con, job.rounds, **wanted, tokens=job.tokens)
-    with opened(work.into / name, reader.schema) as write, work.progress.stage(f"writing {name}", total) as advance:
-        for batch in reader:
-            write(batch)
-            advance(batch.num_rows, 0)
-    return describe.traces_file(name, total, tokens=job.tokens, is_hub=job.format == "hub-folder")
+    name = "data/traces.parquet" if work.is_hub else f"traces.{job.format}"
+    work.written(name, reader.schema, iter(reader), total)
+    return File("traces", name, total, traces.COLUMNS | (traces.TOKENS if job.tokens else {}))
 
 
-def _write(work: Work, name: str, schema: pa.Schema, rows: Iterator[dict[str, Any]], total: int) -> int:
-    written = 0
-    with opened(work.into / name, schema) as write, work.progress.stage(f"writing {name}", total) as advance:
-        for batch in in_batches(rows, schema):
-            write(batch)
-            written += batch.num_rows
-            advance(batch.num_rows, 0)
-    return written
-
-
-def _describe(work: Work, file: str, *, is_preference: bool) -> None:
-    """Write what LLaMA-Factory wants to know of a file beside it."""
-    name = describe.dataset_name(work.told, is_preference=is_preference)
-    info = dataset_info(name, file, is_chat=work.told.is_chat, is_preference=is_preference)
-    (work.into / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+_WRITERS = {"sft": _examples, "dpo": _preferences, "traces": _traces}

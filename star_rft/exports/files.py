@@ -21,7 +21,7 @@ Write = Callable[[pa.RecordBatch], None]
 
 CARD = "README.md"
 INFO = "dataset_info.json"
-# All that an export writes: a folder with anything else in it is not ours to replace.
+# All that an export writes: a folder that holds anything else is never replaced.
 NAMES = {CARD, INFO, "data", "sft.jsonl", "dpo.jsonl", "traces.jsonl", "traces.parquet"}
 FILES = (".jsonl", ".json", ".parquet", ".md")
 ROWS = 2048  # in memory at once
@@ -49,7 +49,7 @@ def new_folder(out: Path, *, force: bool) -> Iterator[Path]:
 
 
 def refuse(out: Path, *, force: bool) -> None:
-    """Raise UserError where an export cannot be written: before any work, and without touching a thing."""
+    """Raise UserError where an export cannot be written; nothing is changed."""
     if out.suffix in FILES:
         raise UserError(f"--out {out}: is the name of a file, and an export is a folder: its files and their card")
     if not out.exists():

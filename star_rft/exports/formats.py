@@ -1,9 +1,9 @@
 """The columns of TRL, axolotl and LLaMA-Factory, for plain prompts and for chat templates.
 
-TRL adds the tokens that begin and end a sequence, and so does axolotl to preferences: their texts are without them.
-`input_output` of axolotl and the template `empty` of LLaMA-Factory add nothing: there they stand in the text, so that
-the model learns to stop. A completion that ended with another token than the tokenizer's end-of-sequence token has it
-in its text for these trainers too. Every row names its end. Keys that a trainer does not know it passes over.
+TRL adds the tokens that begin and end a sequence, and axolotl adds them to preferences: their texts are without them.
+`input_output` of axolotl and the template `empty` of LLaMA-Factory add nothing, so the texts hold these tokens, and the
+model learns to stop. If a completion ended with another token than the tokenizer's end-of-sequence token, its text
+holds that token in every layout. Every row names its end. Trainers ignore columns that they do not know.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MESSAGE = pa.struct([("role", TEXT), ("content", TEXT)])
 MESSAGES = pa.list_(MESSAGE)
 SEGMENTS = pa.list_(pa.struct([("label", pa.bool_()), ("text", TEXT)]))
 
-# What stands beside that which is trained on.
+# Columns besides those that a trainer reads.
 IMITATED: Columns = {
     "id": TEXT,
     "problem_id": TEXT,
@@ -51,9 +51,40 @@ COMPARED: Columns = {
     "worse_end": TEXT,
 }
 IDS = pa.list_(pa.int32())
-# What training saw, in the columns that TRL reads in place of the texts.
+# The tokens of training, in the columns that TRL reads in place of the texts.
 IMITATED_IDS: Columns = {"input_ids": IDS, "completion_mask": IDS}
 COMPARED_IDS: Columns = {"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS}
+
+# What each column means, for the card.
+WORDS = {
+    "prompt": "what the model saw",
+    "completion": "what it learns to write, without the end of the sequence",
+    "conversations": "both, as one list of messages",
+    "messages": "the exchange",
+    "segments": "the prompt, then the completion; the loss falls on the completion only",
+    "instruction": "what the model saw",
+    "input": "empty",
+    "output": "what it learns to write, with the token that ends it",
+    "chosen": "the better completion",
+    "rejected": "the worse completion",
+    "id": "the sample's id; of a reference solution `reference-` or `anchor-` and the problem's id",
+    "problem_id": "a hash of the problem's content",
+    "round": "the round that trained on it",
+    "source": "`trace`: sampled and selected; `reference`: the data's own solution; `anchor`: one of the warm start's",
+    "weight": "its weight in the loss",
+    "better_id": "the sample's id of the better one",
+    "worse_id": "the sample's id of the worse one",
+    "better_score": "the score of the better one",
+    "worse_score": "the score of the worse one",
+    "end": "the token that ends the completion; empty where it was cut off",
+    "better_end": "the token that ends the better completion",
+    "worse_end": "the token that ends the worse completion",
+    "input_ids": "the tokens that were trained on, prompt and completion; TRL takes them in place of the texts",
+    "completion_mask": "1 where the loss falls",
+    "prompt_ids": "the tokens of the prompt; TRL takes the ids in place of the texts",
+    "chosen_ids": "the tokens of the better completion with its end",
+    "rejected_ids": "the tokens of the worse completion with its end",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +96,15 @@ class Layout(Generic[Item]):
 
     @property
     def schema(self) -> pa.Schema:
+        """The columns as Arrow's schema."""
         return pa.schema(list(self.columns.items()))
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What the run's tokenizer and prompts make of a row. `begin` is what the tokenizer puts before every text, `stops`
-    what ended the samples.
+    """Turns rows into text with the run's tokenizer and prompts.
+
+    `begin` is what the tokenizer puts before every text, `stops` what ended the samples.
     """
 
     prompter: Prompter
@@ -79,10 +112,11 @@ class Texts:
     stops: Stops
 
     def bare(self, prompt: str) -> str:
-        """Return a prompt without what the tokenizer of whoever loads it will put before it."""
+        """Return a prompt without `begin`, which the tokenizer of another trainer adds again."""
         return prompt.removeprefix(self.begin)
 
     def ids(self, row: Row) -> list[int]:
+        """Return the tokens of a completion that were trained on, its end among them."""
         return list(completion_of(row, self.prompter, self.stops))
 
     def end(self, row: Row) -> str:
@@ -92,14 +126,16 @@ class Texts:
         return str(self.prompter.tokenizer.convert_ids_to_tokens(ids[-1])) if has_end else ""
 
     def ended(self, row: Row) -> str:
+        """Return a completion with its end, for a trainer that adds none."""
         return row.text + self.end(row)
 
     def unended(self, row: Row) -> str:
-        """Return a completion for a trainer that adds the tokenizer's end-of-sequence token where it is not there."""
+        """Return a completion for a trainer that adds the tokenizer's end-of-sequence token itself."""
         end = self.end(row)
         return row.text if end == self.prompter.tokenizer.eos_token else row.text + end
 
-    def asked(self, row: Row) -> list[dict[str, str]]:
+    def question(self, row: Row) -> list[dict[str, str]]:
+        """Return the prompt as messages of a chat."""
         return self.prompter.messages(row.problem.prompt)
 
 
@@ -112,12 +148,12 @@ def for_examples(
     read no other.
     """
     texts = Texts(prompter, bos_text(prompter.tokenizer), prompter.stops_or_ends(stops))
-    columns, told = _IMITATION[tool, prompter.is_chat]
+    columns, make = _IMITATION[tool, prompter.is_chat]
     has_exchange = joined and prompter.is_chat
 
     def row(item: ExampleRow) -> dict[str, Any]:
         exchange = _exchange(texts, item, "conversations") if has_exchange else {}
-        return told(texts, item) | exchange | _of_imitated(texts, item) | (_imitated_ids(texts, item) if tokens else {})
+        return make(texts, item) | exchange | _of_imitated(texts, item) | (_imitated_ids(texts, item) if tokens else {})
 
     more: Columns = {"conversations": MESSAGES} if has_exchange else {}
     return Layout({**columns, **more, **IMITATED, **(IMITATED_IDS if tokens else {})}, row)
@@ -128,16 +164,16 @@ def for_preferences(
 ) -> Layout[PreferenceRow]:
     """Return the layout of preferences: a prompt, the better and the worse completion."""
     texts = Texts(prompter, bos_text(prompter.tokenizer), prompter.stops_or_ends(stops))
-    columns, told = _COMPARISON[tool, prompter.is_chat]
+    columns, make = _COMPARISON[tool, prompter.is_chat]
 
     def row(item: PreferenceRow) -> dict[str, Any]:
-        return told(texts, item) | _of_compared(texts, item) | (_compared_ids(texts, item) if tokens else {})
+        return make(texts, item) | _of_compared(texts, item) | (_compared_ids(texts, item) if tokens else {})
 
     return Layout({**columns, **COMPARED, **(COMPARED_IDS if tokens else {})}, row)
 
 
 def _exchange(texts: Texts, item: ExampleRow, column: str = "messages") -> dict[str, Any]:
-    return {column: [*texts.asked(item.row), _said(item.row)]}
+    return {column: [*texts.question(item.row), _said(item.row)]}
 
 
 def _prompt_completion(texts: Texts, item: ExampleRow) -> dict[str, Any]:
@@ -145,12 +181,12 @@ def _prompt_completion(texts: Texts, item: ExampleRow) -> dict[str, Any]:
 
 
 def _chat_prompt_completion(texts: Texts, item: ExampleRow) -> dict[str, Any]:
-    return {"prompt": texts.asked(item.row), "completion": [_said(item.row)]}
+    return {"prompt": texts.question(item.row), "completion": [_said(item.row)]}
 
 
 def _segments(texts: Texts, item: ExampleRow) -> dict[str, Any]:
-    asked = {"label": False, "text": item.prompt}
-    return {"segments": [asked, {"label": True, "text": texts.ended(item.row)}]}
+    prompt = {"label": False, "text": item.prompt}
+    return {"segments": [prompt, {"label": True, "text": texts.ended(item.row)}]}
 
 
 def _alpaca(texts: Texts, item: ExampleRow) -> dict[str, Any]:
@@ -163,11 +199,11 @@ def _preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
 
 
 def _chat_preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
-    return {"prompt": texts.asked(item.chosen), "chosen": [_said(item.chosen)], "rejected": [_said(item.rejected)]}
+    return {"prompt": texts.question(item.chosen), "chosen": [_said(item.chosen)], "rejected": [_said(item.rejected)]}
 
 
 def _message_preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
-    return {"messages": texts.asked(item.chosen), "chosen": _said(item.chosen), "rejected": _said(item.rejected)}
+    return {"messages": texts.question(item.chosen), "chosen": _said(item.chosen), "rejected": _said(item.rejected)}
 
 
 def _alpaca_preference(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
@@ -196,8 +232,13 @@ _COMPARISON: dict[tuple[Tool, bool], tuple[Columns, Callable[[Texts, PreferenceR
 }
 
 
+def dataset_name(config: Mapping[str, Any], *, is_preference: bool) -> str:
+    """Return the name that LLaMA-Factory knows a run's file by."""
+    return f"{config['name']}_{'dpo' if is_preference else 'sft'}"
+
+
 def dataset_info(name: str, file: str, *, is_chat: bool, is_preference: bool) -> dict[str, Any]:
-    """Return what LLaMA-Factory's dataset_info.json must say of a file."""
+    """Return the entry of a file in LLaMA-Factory's dataset_info.json."""
     columns = {"messages": "messages"} if is_chat else {"prompt": "instruction", "query": "input"}
     if is_preference:
         columns |= {"chosen": "chosen", "rejected": "rejected"}
@@ -247,7 +288,7 @@ def _of_compared(texts: Texts, item: PreferenceRow) -> dict[str, Any]:
 
 
 def _id(row: Row) -> str:
-    """Return the sample's id, or one that says whose reference solution it is."""
+    """Return the sample's id; of a reference solution its kind and the problem's id."""
     return row.sample_id or f"{row.kind}-{row.problem.id}"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What turns the rows of a run into text. `quarantines`: suspected label errors were left out of its training."""
+    """The data and the prompts of a run. `quarantines`: suspected label errors were left out of its training."""
 
     con: duckdb.DuckDBPyConnection
     spec: CorpusSpec
@@ -28,7 +28,7 @@ class Material:
     quarantines: bool
 
     def of_round(self, round_index: int) -> CorpusSpec:
-        """Return what a round's training set was made of."""
+        """Return what a round's training set was built from."""
         return replace(self.spec, quarantined=quarantined(self, round_index))
 
 
@@ -43,7 +43,7 @@ class ExampleRow:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRow:
-    """Two completions of one problem, of which a round preferred the first, or would: they have unequal scores."""
+    """Two completions of one problem with unequal scores, the better one first."""
 
     round: int
     prompt: str
@@ -54,9 +54,9 @@ class PreferenceRow:
 
 @dataclass(slots=True)
 class Tally:
-    """What went out, for the card. `too_long` counts completions that the training left out, and so does an export.
+    """Counts of what was exported, for the card. `too_long` counts completions left out, as training left them out.
 
-    Tokens are the model's own, the end of the sequence among them; of a comparison both completions count.
+    Tokens are the model's own, with the end of the sequence; of a preference both completions count.
     """
 
     rows: int = 0
@@ -68,25 +68,27 @@ class Tally:
     problems: set[str] = field(default_factory=set)
 
     def add(self, problem_id: str, prompt: int, completion: int, *, kind: str = "trace", weight: float = 1.0) -> None:
+        """Count a row with so many tokens in its prompt and its completions."""
         self.rows += 1
         self.prompt_tokens += prompt
         self.completion_tokens += completion
         self.kinds[kind] += 1
         self.problems.add(problem_id)
-        if len(self.weights) < 2:  # one is enough to know, and a million scores are no set to keep
+        if len(self.weights) < 2:  # enough for `is_weighted`; a million different scores would fill the memory
             self.weights.add(weight)
 
     @property
     def is_weighted(self) -> bool:
+        """Whether any row has another weight than 1."""
         return self.weights not in (set(), {1.0})
 
 
 def imitated(material: Material, *, round_index: int, max_tokens: int, tally: Tally) -> Iterator[ExampleRow]:
-    """Yield what a round's supervised training saw, in the order of its corpus."""
-    asked, stops = _asked(material.prompter), material.spec.origin.stops
+    """Yield the examples of a round's supervised training, in the order of its corpus."""
+    prompt_of, stops = _prompts(material.prompter), material.spec.origin.stops
     found = rows(material.con, material.of_round(round_index), round_index=round_index)
     for row in found:
-        prompt, length = asked(row.problem)
+        prompt, length = prompt_of(row.problem)
         tokens = len(completion_of(row, material.prompter, stops))
         if length + tokens > max_tokens:
             tally.too_long += 1
@@ -97,10 +99,10 @@ def imitated(material: Material, *, round_index: int, max_tokens: int, tally: Ta
 
 def compared(material: Material, *, round_index: int, max_tokens: int | None, tally: Tally) -> Iterator[PreferenceRow]:
     """Yield every pair of unequal scores of a round's preferences: what DPO and RSO train on, and RRHF's lists hold."""
-    asked, stops = _asked(material.prompter), material.spec.origin.stops
+    prompt_of, stops = _prompts(material.prompter), material.spec.origin.stops
     for places in ranked(material.con, material.spec, round_index=round_index):
         problem = places[0][1].problem
-        prompt, length = asked(problem)
+        prompt, length = prompt_of(problem)
         sized = [(score, row, len(completion_of(row, material.prompter, stops))) for score, row in places]
         kept = [place for place in sized if max_tokens is None or length + place[2] <= max_tokens]
         tally.too_long += len(sized) - len(kept)
@@ -110,18 +112,18 @@ def compared(material: Material, *, round_index: int, max_tokens: int | None, ta
                 yield PreferenceRow(round_index, prompt, chosen, rejected, (better, worse))
 
 
-def _asked(prompter: Prompter) -> Callable[[Problem], tuple[str, int]]:
-    """Return what gives a problem's prompt and its tokens: rows of one problem follow each other, so it keeps one."""
+def _prompts(prompter: Prompter) -> Callable[[Problem], tuple[str, int]]:
+    """Return a function from a problem to its prompt and number of tokens; it caches the last problem's."""
     last: tuple[str, str, int] = ("", "", 0)
 
-    def asked(problem: Problem) -> tuple[str, int]:
+    def prompt_of(problem: Problem) -> tuple[str, int]:
         nonlocal last
         if last[0] != problem.id:
             prompt = prompter.render(problem)
             last = (problem.id, prompt, len(prompter.prompt_ids(prompt)))
         return last[1:]
 
-    return asked
+    return prompt_of
 
 
 def set_against_incorrect(
@@ -133,7 +135,7 @@ def set_against_incorrect(
     limit: int,
     scorer_decides: bool,
 ) -> None:
-    """Make the view `preferences` hold what the rule `pairs` would have made of rounds that compared nothing.
+    """Fill the view `preferences` with what the rule `pairs` would have made in rounds without preferences.
 
     Traces that a round selected are set against incorrect ones of their problem, at most `limit` pairs a problem;
     `candidates_of` says, as the config does, whether a round could take the traces of all rounds.
@@ -173,7 +175,7 @@ def quarantined(material: Material, round_index: int) -> frozenset[str]:
 
 
 def foreign_models(con: duckdb.DuckDBPyConnection, own: range) -> list[str]:
-    """Return the fingerprints of the models that sampled beside the policy, whose samples are `own`."""
+    """Return the fingerprints of the other models that sampled; `own` are the policy's sample indices."""
     found: list[tuple[Any, ...]] = con.execute(
         "select distinct model from samples where split = 'train' and not hinted and sample_index not between ? and ?"
         " order by model",

@@ -26,33 +26,33 @@ COLUMNS: dict[str, str] = {
     "reference": "the answer that it was checked against",
     "text": "what the model wrote",
     "is_selected": "whether the round trained on it",
-    "why": "why it was kept or dropped",
-    "duplicate_of": "the trace that was kept in its place",
+    "why": "why it was selected or dropped",
+    "duplicate_of": "the trace that was selected in its place",
     "weight": "its weight in training, 0 where it was dropped",
-    "class": "what the problem was to the policy after the round (frontier)",
+    "class": "the problem's class after the round",
     "status": "the verdict: correct, incorrect, or unknown where the verifier failed",
     "reason": "why the verdict is what it is",
     "score": "the verifier's score",
     "answer": "the final answer that was found in the text",
-    "verifier": "who judged",
-    "verifier_version": "and which version of it",
+    "verifier": "the verifier's name",
+    "verifier_version": "its version",
     "scorer": "the model that scored, where one did",
     "scorer_score": "its score",
     "invalid_steps": "how many equations of the text do not hold",
-    "tokens": "its length, the end of the sequence included",
+    "tokens": "its length in tokens, with the end of the sequence",
     "finish_reason": "stop: it ended by itself; length: it was cut off",
-    "logprob": "the sum over its tokens at temperature 1",
-    "hinted": "whether its prompt held the answer (it is trained on without)",
-    "leaks_hint": "and whether the text shows that",
+    "logprob": "the sum of its tokens' log-probabilities at temperature 1",
+    "hinted": "whether its prompt held the answer (training used the prompt without it)",
+    "leaks_hint": "whether the text shows the hint",
     "model": "the fingerprint of the model that wrote it",
-    "temperature": "how it was drawn",
+    "temperature": "how it was sampled, as the next six columns",
     "top_p": "",
     "top_k": "",
     "max_tokens": "",
     "stop": "",
     "backend": "",
     "backend_version": "",
-    "meta": "what else the data says of the problem, as JSON",
+    "meta": "the problem's other columns in the data, as JSON",
 }
 TOKENS = {
     "token_ids": "the tokens that were sampled",
@@ -62,7 +62,7 @@ TOKENS = {
 _FIELDS = """
     t.sample_id, t.problem_id, t.split, coalesce(s.in_round, t.round)::integer as in_round, t.round, t.sample_index,
     t.prompt,
-    -- A text is told as it is, what else a reference may be as JSON.
+    -- A reference that is text is written as it is, others as JSON.
     case when json_type(t.reference) = 'VARCHAR' then json_extract_string(t.reference, '$') else t.reference end
         as reference,
     t.text, coalesce(s.is_selected, false) as is_selected, s.why, s.duplicate_of, coalesce(s.weight, 0.0) as weight,
@@ -93,6 +93,7 @@ def traces(
 
 
 def count(con: duckdb.DuckDBPyConnection, rounds: Sequence[int], *, split: Split, include: Include) -> int:
+    """Return how many traces `traces` would yield."""
     ((found,),) = con.sql(f"select count(*) {_source(rounds, split, include)}").fetchall()
     return int(found)
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from star_rft.experiments.compare import Comparison
-from star_rft.report.tables import slim_table
+from star_rft.report.tables import signed, slim_table
 from star_rft.types import Interval
 
 NAME_SHOWN = 16  # characters of a run's name in a column's title
 
 
 def comparison_table(found: Comparison, measures: Sequence[str]) -> Table:
-    """Return a row a model and measure; a difference stands out where its interval leaves out 0. Fits 80 columns."""
+    """Return a row a model and measure; a difference is bold if its interval leaves out 0. Fits 80 columns."""
     first, *others = found.models
     title = f"Held-out scores on data.{found.split}: {found.problems:,} problems, {found.n} samples of each"
     against = f"minus {first.name}" if len(first.name) <= NAME_SHOWN else "minus the first"
@@ -24,7 +24,7 @@ def comparison_table(found: Comparison, measures: Sequence[str]) -> Table:
         table.add_section()
         for place, measure in enumerate(measures):
             difference = model.differences.get(measure)
-            shown = "" if difference is None else _signed(difference)
+            shown = "" if difference is None else signed(difference)
             name = model.name if place == 0 else ""
             table.add_row(
                 name, measure, str(model.scores[measure]), shown, style="bold" if _is_sure(difference) else ""
@@ -33,7 +33,7 @@ def comparison_table(found: Comparison, measures: Sequence[str]) -> Table:
 
 
 def comparison_lines(found: Comparison) -> Iterator[str]:
-    """Yield what the table does not say: where curves cross, what intervals are over, what else differs."""
+    """Yield notes on the table: where curves cross, what intervals are over, what else differs."""
     first = found.models[0]
     for model in found.models[1:]:
         for at, how in ((model.below_at, "below"), (model.above_at, "above")):
@@ -46,16 +46,12 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
 
 
 def shown_measures(found: Comparison, *, all_of_them: bool) -> list[str]:
-    """Return what is shown unless values of k were asked for: pass@1, and pass@k and maj@k of the largest k."""
+    """Return the measures that are shown by default: pass@1, and pass@k and maj@k of the largest k."""
     if all_of_them:
         return list(found.measures)
     largest = max(int(name.partition("@")[2]) for name in found.measures if "@" in name)
     wanted = dict.fromkeys(("pass@1", f"pass@{largest}", f"maj@{largest}"))
     return [name for name in wanted if name in found.measures]
-
-
-def _signed(difference: Interval) -> str:
-    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def _is_sure(difference: Interval | None) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # A Sankey of more rounds than these cannot be read: the first, the last and some between are shown.
 FLOW_ROUNDS = 6
-# How rules are told in words, in the order in which most recipes apply them; others come before the duplicates.
+# Rules in words, in the order in which most recipes apply them; others come before the duplicates.
 KEPT_AFTER = {
     "quarantined": "reference not contradicted",  # before any verdict counts, as in the table of verdicts
     "unknown": "judged at all",
@@ -66,7 +66,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class FunnelStep:
-    """One step of the way from the traces that a round could train on to those that it trained on."""
+    """One step from the traces that a round could train on to those that it trained on."""
 
     what: str
     traces: int
@@ -86,8 +86,9 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A run as its folder tells it. `tokens` are of all samples by round and kind (training, held out, with hints);
-    `config` is as it was settled.
+    """What the run folder says of a run.
+
+    `tokens` are of all samples by round and kind (training, held out, with hints); `config` has its defaults filled in.
     """
 
     folder: RunFolder
@@ -107,19 +108,22 @@ class Facts:
 
     @property
     def name(self) -> str:
+        """The run folder's name."""
         return self.folder.path.resolve().name
 
     @property
     def trained(self) -> list[RoundReport]:
+        """The reports of rounds that trained: all but round 0's."""
         return [report for report in self.reports if report.round > 0]
 
     @property
     def unknown(self) -> int:
+        """The number of unknown verdicts on train samples, over all rounds."""
         return sum(reason.samples for reason in self.reasons if reason.status == "unknown")
 
 
 def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
-    """Read a run folder; `con` is open on its ledger. A run that has not finished a round has facts as well."""
+    """Read a run folder, also of a run that has not finished a round; `con` is open on its ledger."""
     folder = RunFolder(run_dir)
     text = folder.config.read_text()
     config = yaml.safe_load(text)
@@ -143,7 +147,7 @@ def gather(run_dir: Path, con: duckdb.DuckDBPyConnection) -> Facts:
 
 
 def funnel(report: RoundReport) -> list[FunnelStep]:
-    """Return the way to a round's training set: first all traces that it could have taken, then each reason's loss."""
+    """Return the steps to a round's training set: all traces that it could take, then what each reason leaves."""
     left = report.selected + sum(report.dropped.values())
     known = list(KEPT_AFTER)
     middle = known.index("duplicate") - 0.5
@@ -174,7 +178,7 @@ def _held_out(
 
 
 def _reasons(con: duckdb.DuckDBPyConnection) -> list[Reason]:
-    """What is unknown first: there the verifier failed, not the model."""
+    """Return the counts, unknown verdicts first: there the verifier failed, not the model."""
     rows = con.execute(
         "select round, status, reason, count(*) from samples join verdicts using (sample_id) where split = 'train'"
         " group by round, status, reason order by list_position(['unknown', 'incorrect', 'correct'], status),"
@@ -306,23 +310,23 @@ def crossing(later: HeldOutCurve, earlier: HeldOutCurve) -> int | None:
 def _measured(round_index: int, rows: Rows, ks: Sequence[int], difficulty: Mapping[str, str]) -> HeldOutCurve:
     n = min(row["n"] for row in rows)
     points = _points(n)
-    asked = [k for k in sorted(ks) if k <= n]
-    names = [*by_problem.measures(rows, asked), *(f"pass@{k}" for k in points)]
+    drawn_ks = [k for k in sorted(ks) if k <= n]
+    names = [*by_problem.measures(rows, drawn_ks), *(f"pass@{k}" for k in points)]
     columns = {name: list(by_problem.scores(rows, name).values()) for name in names}
     intervals = dict(zip(columns, bootstrap_columns(np.array(list(columns.values())).T), strict=True))
     return HeldOutCurve(
         round=round_index,
         problems=len(rows),
         n=n,
-        named={name: found for name, found in intervals.items() if _is_named(name, asked)},
+        named={name: found for name, found in intervals.items() if _is_named(name, drawn_ks)},
         curve={k: intervals[f"pass@{k}"] for k in points},
         by_group=_by_group(rows, difficulty),
         outcomes=by_problem.outcomes(rows),
     )
 
 
-def _is_named(name: str, asked: Sequence[int]) -> bool:
-    return name == "greedy" or int(name.partition("@")[2]) in asked
+def _is_named(name: str, drawn_ks: Sequence[int]) -> bool:
+    return name == "greedy" or int(name.partition("@")[2]) in drawn_ks
 
 
 def _points(n: int) -> list[int]:

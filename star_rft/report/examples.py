@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-# Of one problem so many traces are shown: beyond that they repeat themselves, and `star-rft view` has the rest.
+# Traces shown of a problem at most: more of them repeat each other, and `star-rft view` has all.
 TRACES_A_PROBLEM = 6
 
 
@@ -44,7 +44,7 @@ KINDS = (
     Kind(
         "suspect",
         "References that may be wrong",
-        "The samples give another answer than the reference: these problems are quarantined until someone has looked.",
+        "The samples give another answer than the reference: these problems are quarantined until a review.",
         f"select problem_id, null from frontier where \"class\" = 'label_error' and {_NEWEST}",
     ),
     Kind(
@@ -80,18 +80,17 @@ KINDS = (
     Kind(
         "random",
         "Drawn at random",
-        "To know what is usual.",
+        "What is usual in this run.",
         "select problem_id, null from problems where split = 'train'",
     ),
 )
 
 
 def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[ExampleKind]:
-    """Choose problems for about so many traces in all, each problem once, for the first reason that it is worth
-    reading.
+    """Choose problems for about so many traces in all, each problem once, under the first kind that it is of.
 
-    What a kind has too little of goes to the kinds after it. Ordered by a hash of the seed, so that it does not depend
-    on the order in which the ledger was written.
+    If a kind has too few problems, the kinds after it get more. The order is by a hash of the seed, and so does not
+    depend on the order in which the ledger was written.
     """
     found, taken, left = [], set[str](), -(-traces // TRACES_A_PROBLEM)
     for number, kind in enumerate(KINDS):
@@ -122,11 +121,11 @@ def _problems(
 
 
 def traces_to_show(ids: Sequence[str], kinds: Sequence[tuple[int, str, str]], must: Sequence[str]) -> list[str]:
-    """Return at most `TRACES_A_PROBLEM` of a problem's samples, in their order: those that must be, then some of each
-    round.
+    """Return at most `TRACES_A_PROBLEM` of a problem's samples, in their order.
 
-    `kinds` are each sample's round, status and text: first one of each status in the newest and the oldest round, then
-    the others, and no text twice while there are different ones.
+    The samples in `must` are among them, then some of each round. `kinds` are each sample's round, status and text:
+    first one of each status in the newest and the oldest round, then the others, and no text twice while there are
+    different ones.
     """
     rounds = sorted({round_index for round_index, _, _ in kinds}, reverse=True)
     order = [rounds[0], *([rounds[-1]] if len(rounds) > 1 else []), *rounds[1:-1]] if rounds else []

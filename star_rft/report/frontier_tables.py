@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
@@ -12,7 +11,8 @@ from rich.text import Text
 
 from star_rft.experiments.contributions import Contribution, RoundContributions
 from star_rft.frontier.classes import ProblemClass
-from star_rft.report.tables import QUESTION_SHOWN, slim_table
+from star_rft.report.tables import QUESTION_SHOWN, signed, slim_table
+from star_rft.report.traces import reference_text
 from star_rft.types import Interval
 
 ANSWER_SHOWN, ROUNDS_SHOWN = 20, 4
@@ -23,7 +23,7 @@ ID_SHOWN = 8
 def classes_table(
     counts: Mapping[ProblemClass, int], by_round: Mapping[str, Sequence[int]], remedies: Mapping[ProblemClass, str]
 ) -> Table:
-    """How many problems are of each class now and were after the last rounds, and what is being done about them."""
+    """Return how many problems are of each class, now and after the last rounds, and what they get next."""
     table = slim_table("Train problems by class", "class", "problems", "after each round")
     table.add_column("what they get next")
     for name, count in counts.items():
@@ -32,13 +32,13 @@ def classes_table(
 
 
 def moved_line(was: str, since: int, now: Mapping[str, int]) -> str:
-    """Where the problems of a class went."""
+    """Return which classes the problems of a class are in now."""
     parts = ", ".join(f"{count} {name}" for name, count in now.items())
     return f"Of the {sum(now.values())} problems that were {was} after round {since}, now: {parts}."
 
 
 def problems_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
-    """Problems with their class, their history and the 95% interval of their pass rate."""
+    """Return problems with their class, their history and the 95% interval of their pass rate."""
     table = slim_table("Problems, class by class, hardest first", "problem", "class", "by round", "pass rate")
     table.add_column("question", no_wrap=True)
     for row in rows:
@@ -54,7 +54,7 @@ def label_errors_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
     for row in rows:
         table.add_row(
             row["problem_id"][:ID_SHOWN],
-            shorten(_reference(row), ANSWER_SHOWN, placeholder="..."),
+            shorten(reference_text(row["reference"]), ANSWER_SHOWN, placeholder="..."),
             shorten(str(row["other_answer"]), ANSWER_SHOWN, placeholder="..."),
             f"{row['other_votes']} of {row['all_votes']}",
             f"{row['reference_votes']}",
@@ -64,7 +64,7 @@ def label_errors_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
 
 
 def _whole(table: Table, more: int) -> Table:
-    """Keep all but the last column whole on a narrow terminal, and say what is not shown."""
+    """Keep all but the last column whole on a narrow terminal, and add how many rows are not shown."""
     for column in table.columns[:-1]:
         column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     if more:
@@ -73,10 +73,10 @@ def _whole(table: Table, more: int) -> Table:
 
 
 def problem_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
-    """One problem in full: what it is, what it came to, what it gets next, and its traces."""
+    """Yield one problem in full: its class, its results by round, what it gets next, and its traces."""
     yield f"{row['problem_id']}: {row['class']}; {remedy}"
     yield f"{row['prompt']}"
-    yield f"reference: {_reference(row)}"
+    yield f"reference: {reference_text(row['reference'])}"
     if row["other_answer"] is not None:
         votes = f"{row['other_votes']} of {row['all_votes']} samples, {row['reference_votes']} the reference"
         yield f"most frequent other answer: {row['other_answer']} ({votes})"
@@ -95,14 +95,8 @@ def flagged_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         where = f"{row['sample_id']} (problem {row['problem_id']}, round {row['in_round']})"
         yield f"\n{where}: {row['kind']}: {row['detail']}"
         yield f"question: {row['prompt']}"
-        yield f"reference: {_reference(row)}"
+        yield f"reference: {reference_text(row['reference'])}"
         yield row["text"].strip()
-
-
-def _reference(row: Mapping[str, Any]) -> str:
-    """The ledger holds references as JSON."""
-    found = json.loads(row["reference"]) if row["reference"] else None
-    return found if isinstance(found, str) else json.dumps(found)
 
 
 def _series(counts: Sequence[int]) -> str:
@@ -144,7 +138,7 @@ def scores_table(found: RoundContributions) -> Table:
 
 
 def costs_table(found: RoundContributions) -> Table:
-    """What each model took; samples that a control has from its round are not drawn again.
+    """Return what each model cost; samples that a control has from its round are not drawn again.
 
     `passes` is how often each example was seen, as if every step were full.
     """
@@ -161,7 +155,7 @@ def costs_table(found: RoundContributions) -> Table:
 
 
 def contribution_lines(found: RoundContributions) -> list[str]:
-    """Say what each control says of the round."""
+    """Return what each control shows of the round, a line a control."""
     return [_said(one, found.k) for one in found.contributions]
 
 
@@ -173,7 +167,7 @@ def _said(one: Contribution, k: int) -> str:
 
 
 def unmatched_lines(found: RoundContributions) -> Iterator[str]:
-    """Say what is equal and what is not."""
+    """Yield what is equal in the round and its controls, and what is not."""
     steps, loop = found.of_round.cost.steps, found.loop
     of_loop = f" (at_once: the loop's first model and all its {loop.steps} steps)" if _has_at_once(found) else ""
     yield f"Equal: the model at the start, the settings, the {steps} steps{of_loop}."
@@ -196,7 +190,7 @@ def unmatched_lines(found: RoundContributions) -> Iterator[str]:
 
 
 def _more_tokens(found: RoundContributions, name: str) -> str | None:
-    """Say how many more tokens a control trained on, from its least seed to its most; None where hardly any."""
+    """Return how many more tokens a control trained on, over its seeds; None if hardly any."""
     match = found.loop if name == "at_once" else found.of_round.cost
     more = [row.cost.trained_tokens / match.trained_tokens - 1 for row in found.controls if row.cost.name == name]
     if max(map(abs, more)) < WORTH_SAYING:
@@ -216,7 +210,3 @@ def _has_at_once(found: RoundContributions) -> bool:
 
 def _with_range(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"

@@ -1,6 +1,6 @@
 """What to mark in a trace: the final answer that was judged, and the equations that do not hold.
 
-A mark that cannot be placed is said beside the text; nothing is guessed. The time is linear in the text.
+What cannot be found in the text is listed below it; nothing is guessed. The time is linear in the text.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SIGNED = "-\u2212\u2013"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a trace. `title` says of a false equation what is wrong with it."""
+    """A stretch of a trace. `title` explains what is wrong with a false equation."""
 
     text: str
     kind: Kind = ""
@@ -55,10 +55,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class MarkedText:
-    """`pieces` make up the text exactly; `beside` says what is false in it and could not be placed."""
+    """`pieces` make up the text exactly; `unplaced` are false equations that could not be found in it."""
 
     pieces: tuple[Piece, ...]
-    beside: tuple[str, ...] = ()
+    unplaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,14 @@ def marked(text: str, *, answer: str | None, verifier: str, finish_reason: str =
     """
     if verifier in PROGRAM_VERIFIERS:
         return MarkedText((Piece(text),))
-    spans, beside = _false_spans(text)
+    spans, unplaced = _false_spans(text)
     if answer and verifier not in COMPLAINING:
         spans += _answer_spans(judged_text(text, finish_reason), answer)
-    return MarkedText(tuple(_pieces(text, spans)), tuple(beside))
+    return MarkedText(tuple(_pieces(text, spans)), tuple(unplaced))
 
 
 def explanation(equation: Equation) -> str:
-    """Say what is wrong with an equation that does not hold."""
+    """Return what is wrong with an equation that does not hold, in words."""
     left, _, right = equation.text.partition("=")
     if re.fullmatch(r"[\s$]*[\d.,]+%?\s*", right):
         return f"{left.strip()} is {_number(equation.left)}, not {right.strip()}"
@@ -107,20 +107,20 @@ def _false_spans(text: str) -> tuple[list[_Span], list[str]]:
     part = text[first:]
     false = [equation for equation in find_equations(part) if not equation.holds]
     spans: list[_Span] = []
-    beside: list[str] = []
+    unplaced: list[str] = []
     for equation in false[:EQUATIONS_LIMIT]:
         title = explanation(equation)
         found = list(_places(part, equation.text, SPANS_LIMIT - len(spans)))
         spans += [_Span(first + start, first + end, "false", title) for start, end in found]
         if not found:
-            beside.append(f"{' '.join(equation.text.split())}: {title}")
+            unplaced.append(f"{' '.join(equation.text.split())}: {title}")
     if (more := len(false) - EQUATIONS_LIMIT) > 0:
-        beside.append(f"and {more:,} more false equations")
-    return spans, beside
+        unplaced.append(f"and {more:,} more false equations")
+    return spans, unplaced
 
 
 def _places(text: str, stated: str, most: int) -> Iterator[tuple[int, int]]:
-    """Yield where an equation stands: as it is stated, or as it may have been written."""
+    """Yield the places of an equation, as it is stated or else as it may have been written."""
     pattern = re.compile(re.escape(stated))
     if pattern.search(text) is None:
         parts = _PART.findall(stated.replace("\\frac", ""))
@@ -132,7 +132,7 @@ def _places(text: str, stated: str, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether what stands there is the equation itself and not a part of another: 1 + 1 = 3 in 11 + 1 = 35."""
+    """Return whether a place holds the equation itself, not a part of another: 1 + 1 = 3 in 11 + 1 = 35."""
     before, after = text[max(0, start - 8) : start], text[end : end + 8]
     if re.search(r"\d[.,]?\Z", before) or re.match(r"\d|[.,]\d|%", after):
         return False
@@ -194,7 +194,7 @@ def _boxes(text: str, answer: str, end: int) -> list[tuple[int, int]]:
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether no digit or letter goes on where the answer ends: 5 does not stand in 15 or in 5.2."""
+    """Return whether the answer is no part of a longer number or word: 5 is not found in 15 or in 5.2."""
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
     if text[start].isdigit() and re.search(r"\d[.,]?\Z", before):
         return False

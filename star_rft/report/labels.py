@@ -1,4 +1,4 @@
-"""What the short names of a ledger mean, in words for someone who has not read the documentation."""
+"""Names of the ledger in words, for readers who do not know the documentation."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ DROPS = {
 }
 
 CLASSES = {
-    "label_error": "its samples contradict the reference: someone should look",
-    "unseen": "the policy was never asked",
-    "unverifiable": "most verdicts are unknown: the verifier or the reference needs mending",
+    "label_error": "its samples contradict the reference: it needs a review",
+    "unseen": "the policy was never sampled",
+    "unverifiable": "most verdicts are unknown: the verifier or the reference needs a fix",
     "solved": "right more often than not, for certain",
     "truncated": "most samples fail at the token limit",
     "no_survivors": "nothing was correct, in any round",
     "hard": "right less than once in five times",
-    "learnable": "right and wrong samples: what training feeds on",
+    "learnable": "right and wrong samples: training learns most from these",
 }
 
 FLAGGED = {
@@ -83,7 +83,7 @@ def plain(name: str) -> str:
 
 
 def decoding_words(decoding: Mapping[str, Any]) -> str:
-    """Say how a completion was drawn: `decoding` is a row of the ledger's decodings, or empty."""
+    """Return in words how a completion was drawn; `decoding` is a row of the ledger's decodings, or empty."""
     if decoding.get("temperature") is None:
         return ""
     parts = ["greedy" if decoding["temperature"] == 0 else f"temperature {decoding['temperature']:g}"]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run, from the run folder alone; also of a run that is still going."""
+"""One self-contained HTML page about a run, finished or not, from the run folder alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from star_rft.files import write_text
 from star_rft.report.data import Facts, crossing, gather, is_by_difficulty, open_ledger
 from star_rft.report.examples import ExampleKind, choose, traces_to_show
 from star_rft.report.frontier_tables import contribution_lines, unmatched_lines
-from star_rft.report.labels import SYMBOLS
+from star_rft.report.markup import TEMPLATES, environment
 from star_rft.report.plots.base import Plot
 from star_rft.report.plots.cost import cost_plots, timeline_plots
 from star_rft.report.plots.held_out import held_out_plots
@@ -28,9 +28,7 @@ from star_rft.types import Interval, RoundReport
 
 if TYPE_CHECKING:
     import duckdb
-    from jinja2 import Template
 
-TEMPLATES = Path(__file__).parent / "templates"
 # About 2 kB a trace, so that a page stays near the size of its plotting library (4.8 MB).
 TRACES_SHOWN = 240
 # DuckDB spills to disk beyond this; the page of a million traces must fit into a small machine.
@@ -48,28 +46,23 @@ def write_page(run_dir: Path, *, out: Path | None = None, traces: int = TRACES_S
         facts = gather(run_dir, con)
         chosen = list(_with_texts(con, choose(con, traces=traces, seed=facts.config["seed"])))
         (samples,) = con.execute("select count(*) from samples where split = 'train'").fetchone() or (0,)
-    html = _template().render(
-        **_words(facts, run_dir),
-        facts=facts,
-        run_dir=shlex.quote(str(run_dir)),
-        plots={plot.name: plot for plot in _plots(facts)},
-        chosen=chosen,
-        trace_count=sum(len(traces) for part in chosen for _, traces in part["problems"]),
-        sample_count=samples,
-        **_assets(),
+    html = (
+        environment()
+        .get_template("page.html")
+        .render(
+            **_words(facts, run_dir),
+            facts=facts,
+            run_dir=shlex.quote(str(run_dir)),
+            plots={plot.name: plot for plot in _plots(facts)},
+            chosen=chosen,
+            trace_count=sum(len(traces) for part in chosen for _, traces in part["problems"]),
+            sample_count=samples,
+            **_assets(),
+        )
     )
     path = run_dir / "report.html" if out is None else out
     write_text(path, html)
     return path
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template("page.html")
 
 
 def _plots(facts: Facts) -> Iterator[Plot]:
@@ -81,7 +74,7 @@ def _plots(facts: Facts) -> Iterator[Plot]:
 
 
 def _words(facts: Facts, run_dir: Path) -> dict[str, Any]:
-    """Return what the page says in words and tables."""
+    """Return the texts and tables of the page."""
     by_reason: dict[tuple[str, str], dict[int, int]] = {}
     for reason in facts.reasons:
         by_reason.setdefault((reason.status, reason.reason), {})[reason.round] = reason.samples
@@ -99,16 +92,15 @@ def _words(facts: Facts, run_dir: Path) -> dict[str, Any]:
         "contributions": [] if controls is None else [*contribution_lines(controls), *unmatched_lines(controls)],
         "reason_rounds": sorted({reason.round for reason in facts.reasons}),
         "reason_rows": list(by_reason.items()),
-        "symbols": SYMBOLS,
         "command": command(facts.config, run_dir),
         "surroundings": [*(facts.config.get("machine") or {}).items(), *facts.config["versions"].items()],
     }
 
 
 def command(config: Mapping[str, Any], run_dir: Path) -> str:
-    """Return the command that runs the same config again, beside the run that is there."""
-    beside = f"run_dir={config['run_dir']}-again" if config["run_dir"] else f"name={config['name']}-again"
-    return f"star-rft run {shlex.quote(str(run_dir / 'config.yaml'))} {shlex.quote(beside)}"
+    """Return the command that runs the same config again, in another folder."""
+    other = f"run_dir={config['run_dir']}-again" if config["run_dir"] else f"name={config['name']}-again"
+    return f"star-rft run {shlex.quote(str(run_dir / 'config.yaml'))} {shlex.quote(other)}"
 
 
 def _group_name(facts: Facts) -> str:
@@ -116,7 +108,7 @@ def _group_name(facts: Facts) -> str:
 
 
 def _crossing(facts: Facts) -> str:
-    """Say from which k on the chosen model is below the first one."""
+    """Return from which k on the chosen model is below the first one, as a sentence."""
     found = facts.dev or facts.test
     later = next((measured for measured in found if measured.round == chosen_round(facts)), None)
     if later is None or later.round == found[0].round:
@@ -177,7 +169,7 @@ def chosen_round(facts: Facts) -> int:
 
 
 def tiles(facts: Facts) -> Iterator[Tile]:
-    """Yield what there is to say; nothing is said that was not measured."""
+    """Yield the tiles at the top of the page; figures that were not measured have none."""
     by_round = {report.round: report for report in facts.reports}
     chosen = by_round.get(chosen_round(facts))
     scored = [report for report in facts.reports if report.held_out]

@@ -39,9 +39,9 @@ def _statements(report: RoundReport, where: str) -> Iterator[list[str]]:
     score = [f"pass@1 {scored.pass_at_1_interval}"] if scored else []
     yield [f"{where}: {', '.join([*score, *decided, f'{sum(report.seconds.values()):.0f} s'])}"]
     if scored and scored.vs_base:
-        changes = [f"  {scored.vs_base.value:+.3f} {_signed(scored.vs_base)} since the start"]
+        changes = [f"  {scored.vs_base.value:+.3f} {_bounds(scored.vs_base, '+.2f')} since the start"]
         if scored.vs_last and scored.vs_last != scored.vs_base:
-            changes.append(f"{scored.vs_last.value:+.3f} {_signed(scored.vs_last)} since the last")
+            changes.append(f"{scored.vs_last.value:+.3f} {_bounds(scored.vs_last, '+.2f')} since the last")
         yield changes
     if report.round > 0:
         yield [
@@ -73,10 +73,10 @@ def rounds_table(reports: Sequence[RoundReport]) -> Table:
             continue
         table.add_row(
             str(report.round),
-            f"{scored.pass_at_k['1']:.3f} {_short(scored.pass_at_1_interval)}",
+            f"{scored.pass_at_k['1']:.3f} {_bounds(scored.pass_at_1_interval)}",
             *(f"{scored.pass_at_k[str(k)]:.3f}" for k in ks),
             f"{scored.greedy.value:.3f}" if scored.greedy else "-",
-            f"{scored.vs_base.value:+.3f} {_short(scored.vs_base)}" if scored.vs_base else "",
+            f"{scored.vs_base.value:+.3f} {_bounds(scored.vs_base)}" if scored.vs_base else "",
         )
     return table
 
@@ -116,7 +116,7 @@ def groups_table(reports: Sequence[RoundReport], group_by: str) -> Table | None:
 
 
 def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
-    """Say in words what the table says in numbers."""
+    """Return sentences on whether the model got better, and on what needs attention."""
     first, last = reports[0].held_out, reports[-1].held_out
     if first is None or last is None or last.vs_base is None or len(reports) < 2:
         return []
@@ -124,7 +124,7 @@ def verdict_lines(reports: Sequence[RoundReport]) -> list[str]:
     better = "better" if change.low > 0 else "worse" if change.high < 0 else "not measurably different"
     lines = [
         f"The model is {better}: held-out pass@1 {first.pass_at_k['1']:.3f} -> {last.pass_at_k['1']:.3f} on"
-        f" {last.problems} problems; difference {change.value:+.3f}, 95% interval {_range(change)}."
+        f" {last.problems} problems; difference {change.value:+.3f}, 95% interval {_bounds(change, '.3f')}."
     ]
     trained = [report for report in reports if report.unsolved_share_interval is not None]
     if len(trained) > 1:
@@ -151,7 +151,7 @@ def recipes_table(rows: Sequence[Row]) -> Table:
 
 
 def gate_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
-    """What the gate decided, where it did more than keep, and which model to use."""
+    """Yield the gate's decisions other than to keep, its warnings, and which model to use."""
     decided = [(report.round, report.gate) for report in reports if report.gate is not None]
     for number, gate in decided:
         if gate["action"] in ("roll_back", "stop"):
@@ -163,7 +163,7 @@ def gate_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
 
 
 def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
-    """What only some recipes do, or what only some runs show."""
+    """Yield sentences on features that only some runs use."""
     yield from gate_lines(reports)
     if suspects := reports[-1].classes.get("label_error"):
         yield (
@@ -186,6 +186,7 @@ def _round_lines(reports: Sequence[RoundReport]) -> Iterator[str]:
 
 
 def scores_table(scores: HeldOutScores, title: str) -> Table:
+    """Return the scores of one evaluation, a row a measure."""
     table = slim_table(title, "measure", "value")
     table.add_row("problems x samples", f"{scores.problems} x {scores.n}")
     if scores.greedy:
@@ -201,7 +202,7 @@ def scores_table(scores: HeldOutScores, title: str) -> Table:
 
 
 def best_of_n_table(measured: BestOfN, title: str) -> Table:
-    """What the choice by score is worth for each k, beside the oracle's and the votes; fits 80 columns."""
+    """Return, for each k, the accuracy of choosing by score, by an oracle and by votes; fits 80 columns."""
     names = ("k", "score", "accuracy", "change from k=1", "pass@k", "majority", "weighted", "KL <=")
     table = slim_table(title, *names)
     for best in measured.at:
@@ -209,7 +210,7 @@ def best_of_n_table(measured: BestOfN, title: str) -> Table:
             str(best.k),
             "-" if best.score is None else f"{best.score:.3f}",
             f"{best.accuracy:.3f}",
-            f"{best.vs_one.value:+.3f} {_short(best.vs_one)}" if best.vs_one else "",
+            f"{best.vs_one.value:+.3f} {_bounds(best.vs_one)}" if best.vs_one else "",
             f"{best.oracle:.3f}",
             f"{best.majority:.3f}",
             f"{best.weighted_majority:.3f}",
@@ -219,7 +220,7 @@ def best_of_n_table(measured: BestOfN, title: str) -> Table:
 
 
 def best_of_n_lines(measured: BestOfN) -> list[str]:
-    """Say in words whether choosing by this score helps, and from where on it harms."""
+    """Return sentences on whether choosing by this score helps, and from which k it harms."""
     first, best, last = measured.at[0], measured.best, measured.at[-1]
     change, lines = last.vs_one, []
     if change is not None:
@@ -227,18 +228,18 @@ def best_of_n_lines(measured: BestOfN) -> list[str]:
         lines.append(
             f"The best of {last.k} by {measured.by} is {better} than one sample: verified accuracy"
             f" {first.accuracy:.3f} -> {last.accuracy:.3f} on {measured.problems} problems; difference"
-            f" {change.value:+.3f}, 95% interval {_range(change)}."
+            f" {change.value:+.3f}, 95% interval {_bounds(change, '.3f')}."
         )
     if measured.is_over_optimised:
         lines.append(
             f"Over-optimised: from k={best.k} to k={last.k} the score of the chosen one rises from {best.score:.3f} to"
             f" {last.score:.3f} while its verified accuracy falls from {best.accuracy:.3f} to {last.accuracy:.3f};"
-            f" difference {measured.after_peak.value:+.3f}, 95% interval {_range(measured.after_peak)}."
+            f" difference {measured.after_peak.value:+.3f}, 95% interval {_bounds(measured.after_peak, '.3f')}."
         )
     elif measured.after_peak.value < 0:
         lines.append(
             f"Accuracy is highest at k={best.k} and then lower by {-measured.after_peak.value:.3f}, which the interval"
-            f" {_range(measured.after_peak)} does not tell from none."
+            f" {_bounds(measured.after_peak, '.3f')} does not tell from none."
         )
     if measured.unscored:
         lines.append(f"{measured.unscored} samples have no score: they are chosen only where none of the k has one.")
@@ -266,16 +267,13 @@ def slim_table(title: str, *columns: str) -> Table:
     return table
 
 
-def _signed(interval: Interval) -> str:
-    return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
+def signed(interval: Interval) -> str:
+    """Return a difference with its interval and signs: "+0.328 [+0.288, +0.368]"."""
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def _short(interval: Interval) -> str:
-    return f"[{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _range(interval: Interval) -> str:
-    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+def _bounds(interval: Interval, form: str = ".2f") -> str:
+    return f"[{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def _share(interval: Interval | None) -> str:

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 from star_rft.frontier.label_errors import COMPLAINING
 from star_rft.frontier.review import by_round
 from star_rft.report.highlight import MarkedText, marked
-from star_rft.report.labels import CLASSES, DROPS, FLAGGED, SAMENESS, SYMBOLS, VERDICTS, decoding_words, plain
+from star_rft.report.labels import DROPS, FLAGGED, SAMENESS, VERDICTS, decoding_words, plain
 
 if TYPE_CHECKING:
     import duckdb
 
 # The beginning of a model's fingerprint tells the few models of a run apart.
 MODEL_SHOWN = 8
+# Why a trace of a split was not selected from; other splits are held out.
+_NO_CHOICE = {
+    "train": "not selected from yet: the round is not finished",
+    "probe": "a probe: it helped to choose the temperature, and is never trained on",
+}
 
 _TRACES = """
 with wanted as (select unnest($ids::varchar[]) as problem_id),
@@ -63,7 +68,7 @@ _EVIDENCE = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a round's selection made of a trace.
+    """What a round's selection decided on a trace.
 
     `selected` is how many traces of the problem it selected. `duplicate` says which trace the one that `duplicate_of`
     names is, and `same` what the two have in common; both are empty where the trace is no duplicate.
@@ -81,19 +86,23 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
+    """A reason why a selected trace may be right by luck."""
+
     in_round: int
     kind: str
     detail: str
 
     @property
     def words(self) -> str:
+        """The kind in words."""
         return FLAGGED.get(self.kind, plain(self.kind))
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """One line of why a trace was selected or dropped: `text`, then a link to another trace where there is one,
-    `rest`.
+    """One line of why a trace was selected or dropped.
+
+    It is `text`, then a link to the trace `other_id` by its name `other`, if there is one, then `rest`.
     """
 
     is_selected: bool | None
@@ -107,7 +116,7 @@ class Why:
 class ShownTrace:
     """A trace as it is shown. `choices` are of the rounds in which it could be selected, oldest first.
 
-    `score` is the scorer's where `scorer` names one, else the verifier's. `is_foreign` is None where it cannot be told
+    `score` is the scorer's where `scorer` names one, else the verifier's. `is_foreign` is None if it is not known
     whether the policy drew it. `keys` are those by which duplicates are found, see `labels.SAMENESS`.
     """
 
@@ -138,28 +147,27 @@ class ShownTrace:
 
     @property
     def name(self) -> str:
-        return _name(self.round, self.sample_index, self.hinted)
+        """What pages call it: its round and index."""
+        return trace_name(self.round, self.sample_index, self.hinted)
 
     @property
     def why(self) -> str:
-        """What the first selection says of it; empty where there was none."""
+        """Why the first selection took or dropped it; empty where there was none."""
         return self.choices[0].why if self.choices else ""
 
     @property
-    def symbol(self) -> str:
-        return SYMBOLS.get(self.status, "")
-
-    @property
     def answer_label(self) -> str:
-        """What `answer` is: some verifiers say there what was wrong."""
+        """What `answer` is: some verifiers put there what was wrong."""
         return "verifier says" if self.verifier in COMPLAINING else "answer read"
 
     @property
     def verdict_words(self) -> str:
+        """The reason of the verdict in words."""
         return VERDICTS.get(self.reason, plain(self.reason))
 
     @property
     def trained_in(self) -> list[int]:
+        """The rounds that trained on it."""
         return [choice.in_round for choice in self.choices if choice.is_selected]
 
     @property
@@ -168,10 +176,17 @@ class ShownTrace:
         return list({(flag.kind, flag.detail): flag for flag in self.flags}.values())
 
     def why_lines(self) -> list[Why]:
-        """Say why it was selected or dropped, in words; a line a reason, with the rounds that it holds for."""
-        return _why_lines(self)
+        """Return why it was selected or dropped, in words; a line a reason, with the rounds that it holds for."""
+        if not self.choices:
+            return [Why(None, _NO_CHOICE.get(self.split, "held out: it measures the model, and is never trained on"))]
+        alike: dict[tuple[Any, ...], list[Choice]] = {}
+        for it in self.choices:
+            reason = (it.why, it.duplicate_of, it.selected if it.why == "over_cap" else 0, it.weight)
+            alike.setdefault(reason, []).append(it)
+        return [_why_line(found[0], _rounds([it.in_round for it in found])) for found in alike.values()]
 
     def marked(self) -> MarkedText:
+        """Return the text with the judged answer and false equations marked."""
         return marked(self.text, answer=self.answer, verifier=self.verifier, finish_reason=self.finish_reason)
 
 
@@ -206,14 +221,6 @@ class ShownProblem:
         """The class of a train problem, else empty."""
         return str(self.evidence["class"]) if self.evidence else ""
 
-    @property
-    def class_label(self) -> str:
-        return plain(self.class_name)
-
-    @property
-    def class_words(self) -> str:
-        return CLASSES.get(self.class_name, "")
-
 
 def traces_of(
     con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str], *, own: range | None = None
@@ -234,7 +241,7 @@ def traces_of(
 
 
 def problems_of(con: duckdb.DuckDBPyConnection, problem_ids: Sequence[str]) -> dict[str, ShownProblem]:
-    """Return what is known of these problems, in the order asked for; those that the run does not know are left out."""
+    """Return these problems as records, in the given order; those that the run does not know are left out."""
     ids = {"ids": list(dict.fromkeys(problem_ids))}
     rows = {row["id"]: row for row in con.sql(_PROBLEMS, params=ids).to_arrow_table().to_pylist()}
     evidence = {row["problem_id"]: row for row in con.sql(_EVIDENCE, params=ids).to_arrow_table().to_pylist()}
@@ -302,32 +309,9 @@ def _choice(
     other = by_id.get(choice["duplicate_of"])
     duplicate = same = ""
     if other is not None:
-        duplicate = _name(other["round"], other["sample_index"], other["hinted"])
+        duplicate = trace_name(other["round"], other["sample_index"], other["hinted"])
         same = next((words for key, words in SAMENESS.items() if row[key] == other[key]), "")
     return Choice(**choice, selected=selected.get(choice["in_round"], 0), duplicate=duplicate, same=same)
-
-
-# Why, in words
-
-
-def _why_lines(trace: ShownTrace) -> list[Why]:
-    if not trace.choices:
-        return [Why(None, _without_choice(trace))]
-    rounds_by_reason: dict[tuple[Any, ...], list[Choice]] = {}
-    for choice in trace.choices:
-        reason = (choice.why, choice.duplicate_of, choice.selected if choice.why == "over_cap" else 0, choice.weight)
-        rounds_by_reason.setdefault(reason, []).append(choice)
-    return [
-        _why_line(choices[0], _rounds([choice.in_round for choice in choices])) for choices in rounds_by_reason.values()
-    ]
-
-
-def _without_choice(trace: ShownTrace) -> str:
-    if trace.split == "train":
-        return "not selected from yet: the round is still going on"
-    if trace.split == "probe":
-        return "a probe: it helped to choose the temperature, and is never trained on"
-    return "held out: it measures the model, and is never trained on"
 
 
 def _why_line(choice: Choice, rounds: str) -> Why:
@@ -347,5 +331,6 @@ def _rounds(numbers: Sequence[int]) -> str:
     return f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {', '.join(map(str, numbers))}"
 
 
-def _name(round_index: int, sample_index: int, hinted: bool) -> str:
+def trace_name(round_index: int, sample_index: int, hinted: bool) -> str:
+    """Return what a page calls a trace."""
     return f"round {round_index}, sample {sample_index}{' with a hint' if hinted else ''}"

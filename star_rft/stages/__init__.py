@@ -1,1 +1,1 @@
-"""The stages of a round, one file each, with the round's metrics and the trackers that get them."""
+"""The stages of a round, one file each, with the round's metrics and the trackers that log them."""

@@ -41,10 +41,11 @@ class EvaluationStage:
 
     @property
     def context(self) -> RunContext:
+        """The run's folder, ledger and problems, which the rollout has as well."""
         return self.rollout.context
 
     def evaluate(self, round_index: int, policy: Model) -> None:
-        """Draw the held-out samples of a round's model and sum them up by problem."""
+        """Draw the held-out samples of a round's model and count them by problem, in eval.parquet."""
         path, held_out = self.context.folder.eval(round_index), self.sampling
         is_wanted = round_index % held_out.every == 0 or round_index == self.rounds
         if path.exists() or not is_wanted:
@@ -64,16 +65,16 @@ class EvaluationStage:
             write_table(path, table)
 
     def draw_again(self, round_index: int, model: Model, lost: Collection[str]) -> None:
-        """Draw again what was drawn for a round's evaluation and is among the damaged units."""
+        """Draw the lost units again that belong to a round's evaluation."""
         plan = self.context.folder.eval_plan(round_index)
         self.rollout.draw_again(plan, round_index, model, self._sources(), lost)
 
     def record(self, round_index: int, policy: Model) -> RoundReport:
-        """Sum the round up and decide on it, write its metrics.json last: with it the round is finished."""
+        """Write the round's report with the gate's decision; metrics.json comes last and finishes the round."""
         timing = self.context.timing
         with timing.timed(round_index, "evaluate"):
             report = self.metrics.report(round_index, policy)
-        self.write_card(report)  # a model's card tells what it came to, which its training did not know yet
+        self.write_card(report)  # a model's card has its scores, so it is written after the evaluation
         stages = [stage for stage in STAGES if stage != "score" or self.has_scores]
         report = replace(report, seconds=timing.finish(round_index, stages))
         write_report(self.context.folder.metrics(round_index), report)
@@ -81,7 +82,7 @@ class EvaluationStage:
         return report
 
     def _sources(self) -> list[Source]:
-        """Return the policy as the held-out problems ask it: sampled, and greedy where that is wanted."""
+        """Return how the held-out problems are sampled: at the config's temperature, and greedily if configured."""
         wanted = [(self.sampling.sampled, self.sampling.n), (self.sampling.greedy, 1)]
         tokenizer, render, encode = self.prompter.tokenizer, (self.prompter.render,), self.prompter.prompt_ids
         return [

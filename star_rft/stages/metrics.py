@@ -23,10 +23,10 @@ from star_rft.types import HeldOutScores, Model, Problem, RoundReport, Split
 
 @dataclass(frozen=True, slots=True)
 class RoundMetrics:
-    """Sums rounds up and decides on them.
+    """Makes the report of a round, with the gate's decision.
 
-    `start` is the model of round 0, from which divergence is measured on `kl_traces` traces; `mixture` and `anchor` are
-    what is added to the selected traces of a round.
+    `start` is the model of round 0, from which KL is measured on `kl_traces` traces; `mixture` and `anchor` are what is
+    added to the selected traces of a round.
     """
 
     context: RunContext
@@ -39,7 +39,7 @@ class RoundMetrics:
     anchor: Sequence[Problem]
 
     def report(self, round_index: int, policy: Model) -> RoundReport:
-        """Sum a round up, its seconds aside."""
+        """Return the report of a round, without its seconds."""
         scored = {
             split: self._scores(round_index, split) for split in ("dev", "test") if self.context.problems.get(split)
         }
@@ -57,11 +57,12 @@ class RoundMetrics:
         )
 
     def recorded(self, round_index: int) -> RoundReport | None:
+        """Return a round's report from its metrics.json; None where the round is not finished."""
         path = self.context.folder.metrics(round_index)
         return read_report(path) if path.exists() else None
 
     def ends(self, report: RoundReport) -> bool:
-        """Whether the run is over with this round, by the patience of now: it may be more than it was then."""
+        """Return whether the run ends with this round, by the gate's patience in the current config."""
         return is_ended(report, None if self.gate is None else self.gate.patience)
 
     def _of_training(self, round_index: int) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class RoundMetrics:
         return figures
 
     def _kl(self, round_index: int, policy: Model) -> dict[str, float]:
-        """Measure on held-out samples, which the new policy drew; a round's train samples are still of the old one."""
+        """Measure KL on held-out samples, which the new policy drew; a round's train samples are from the old one."""
         split = self.context.held_out_split
         if self.kl_traces == 0 or not self.context.folder.eval(round_index).exists():
             return {}
@@ -135,8 +136,9 @@ class RoundMetrics:
 
 
 def _signs(figures: Mapping[str, Any]) -> Signs:
-    """Of the figures of diversity only the distinct solutions a problem: n-grams and entropy fall when
-    answers become right.
+    """Return the figures that the gate watches.
+
+    Of diversity these are only the distinct solutions a problem: n-grams and entropy fall when answers become right.
     """
     found: Mapping[str, float] = figures.get("diversity", {})
     return Signs(
@@ -147,7 +149,7 @@ def _signs(figures: Mapping[str, Any]) -> Signs:
 
 
 def checked(report: RoundReport, policy: Model, fingerprint: str) -> RoundReport:
-    """Return a recorded report; raise RunError where the round's model is not the one that it speaks of."""
+    """Return a recorded report; raise RunError where the round's model is not the recorded one."""
     if fingerprint != report.model:
         raise RunError(
             f"{policy}: is not the model that round {report.round} recorded ({fingerprint}, not {report.model}): its"

@@ -19,10 +19,10 @@ from star_rft.types import Model, Problem, Split, digest
 
 @dataclass(frozen=True, slots=True)
 class SamplingStage:
-    """Who samples a round's train problems, and how.
+    """How a round samples its train problems: `sources` draw the samples, and `scheduler` their number by problem.
 
-    `hint` asks again for what no sample solved. `problems_per_round` is how many problems a round draws; all unless
-    given. `search` looks for each round's temperature, and `scoring` scores what was sampled.
+    `hint` is the source that samples unsolved problems again. `problems_per_round` is how many problems a
+    round draws; all unless given. `search` looks for each round's temperature, and `scoring` scores what was sampled.
     """
 
     rollout: Rollout
@@ -35,10 +35,11 @@ class SamplingStage:
 
     @property
     def context(self) -> RunContext:
+        """The run's folder, ledger and problems, which the rollout has as well."""
         return self.rollout.context
 
     def plan(self, round_index: int, policy: Model) -> list[Unit]:
-        """Return the next wave of the round's samples; none when the budget has nothing more to ask."""
+        """Return the next wave of the round's samples; no units once the budget is used up."""
         problems = self._problems_of(round_index)
         return self.scheduler.next(round_index, policy, problems, self._sources_of(round_index, policy))
 
@@ -47,7 +48,7 @@ class SamplingStage:
         self.rollout.draw("sampling", round_index, units, policy, self._sources_of(round_index, policy))
 
     def sample_with_hints(self, round_index: int, policy: Model) -> None:
-        """Ask again, with a hint, for what no sample of the round has solved."""
+        """Sample again, with a hint, the problems that no sample of the round has solved."""
         if self.hint is None:
             return
         path = self.context.folder.hints(round_index)
@@ -84,7 +85,7 @@ class SamplingStage:
             scorer.close()
 
     def is_sampled(self, round_index: int, policy: Model) -> bool:
-        """Whether nothing of the round is left to draw, with hints, or to score."""
+        """Return whether every sample of the round, hinted ones too, is drawn and scored."""
         folder, wanted = self.context.folder, set[str]()
         if not folder.plan(round_index).exists() or self.plan(round_index, policy):
             return False
@@ -97,7 +98,7 @@ class SamplingStage:
         return wanted <= self.context.ledger.units().keys()
 
     def draw_again(self, round_index: int, policy: Model, lost: Collection[str]) -> None:
-        """Draw and score again what was drawn for a round and is among the damaged units."""
+        """Draw and score the lost units of a round again."""
         folder = self.context.folder
         planned = [(path, self._sources_of(round_index, policy)) for path in folder.plans(round_index)]
         planned += [(folder.hints(round_index), [self.hint])] if self.hint is not None else []
@@ -108,7 +109,7 @@ class SamplingStage:
             self.score(round_index, policy)
 
     def _problems_of(self, round_index: int) -> Sequence[Problem]:
-        """Return the train problems that a round samples: all, or so many drawn anew each round."""
+        """Return the train problems that a round samples: all, or a new random selection each round."""
         problems, seed = self.context.train_problems, self.context.seed
         if self.problems_per_round is None:
             return problems
@@ -117,7 +118,7 @@ class SamplingStage:
         return [problem for problem in problems if problem.id in taken]
 
     def _sources_of(self, round_index: int, policy: Model) -> Sequence[Source]:
-        """Return who samples a round, at the temperature that was found for it if one was looked for."""
+        """Return the sources of a round's samples, at the temperature that its search found, if there was one."""
         if self.search is None:
             return self.sources
         path = self.context.folder.temperature_search(round_index)
@@ -128,7 +129,7 @@ class SamplingStage:
         return [source.at(found["temperature"]) for source in self.sources]
 
     def _search(self, search: TemperatureSearch, round_index: int, policy: Model) -> None:
-        """Try the policy at every temperature on a few held-out problems, and record which does best."""
+        """Sample a few held-out problems at every temperature, and record which does best."""
         tries, plan = self._tries(search), self.context.folder.probes(round_index)
         if not plan.exists():
             problems = self.context.problems["dev"][: search.problems]
@@ -145,7 +146,7 @@ class SamplingStage:
         temperature_search.write(self.context.folder.temperature_search(round_index), tried)
 
     def _tries(self, search: TemperatureSearch) -> list[Source]:
-        """Return the policy at each temperature that is tried."""
+        """Return the policy as a source at each temperature of the search."""
         own = next(source for source in self.sources if source.model is None)
         return [replace(own.at(t), sample_indices=range(search.n)) for t in search.temperatures]
 

@@ -21,9 +21,9 @@ BATCH = 100_000  # rows of a selection in memory at once
 
 @dataclass(frozen=True, slots=True)
 class SelectionStage:
-    """How a round selects. `own` are the indices of the policy's samples.
+    """How a round selects traces. `own` are the indices of the policy's samples.
 
-    `second` opens the verifier that judges selected traces once more, where there is one.
+    `second` opens the second verifier, which judges selected traces as well, or yields None.
     """
 
     context: RunContext
@@ -32,7 +32,7 @@ class SelectionStage:
     second: Callable[[], AbstractContextManager[VerifierPool | None]]
 
     def classify(self, round_index: int) -> None:
-        """Record the class of each train problem, by its samples so far."""
+        """Write the class of each train problem, by its samples so far, to frontier.parquet."""
         context, path = self.context, self.context.folder.frontier(round_index)
         if not path.exists():
             with context.timing.timed(round_index, "select"):
@@ -41,7 +41,7 @@ class SelectionStage:
                 write_table(path, classify(con, through_round=round_index, own=self.own, reviews=found))
 
     def spec_of(self, round_index: int) -> SelectionSpec:
-        """Return how the traces of a round are selected: by the config, and by what was found for this round."""
+        """Return how a round's traces are selected: by the config, and the threshold that its search found."""
         found = temperature_search.chosen(self.context.folder.temperature_search(round_index))
         if found and found["threshold"] is not None:
             # After `correct`, so that what is wrong is dropped as wrong, and before what ranks, dedups or caps.
@@ -50,7 +50,7 @@ class SelectionStage:
         return self.spec
 
     def select(self, round_index: int) -> None:
-        """Write which traces are selected, which are set against which, and which may be right by luck."""
+        """Write which traces are selected, the preferences between them, and which may be right by luck."""
         context = self.context
         path, flagged_path = context.folder.selection(round_index), context.folder.flagged(round_index)
         if path.exists() and flagged_path.exists():

@@ -29,7 +29,7 @@ class WarmStart:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStage:
-    """What a run trains. `sources` sampled what it is trained on; `mixture` says what is added to that.
+    """How a run trains. `sources` drew the samples that it trains on; `mixture` says what is added to them.
 
     `base` is the model that the run starts from, and says how all others are loaded.
     """
@@ -55,18 +55,20 @@ class TrainingStage:
         return out
 
     def model_of(self, round_index: int) -> Model:
+        """Return the model that a round made, of round 0 the one that the loop starts from."""
         return self.start() if round_index == 0 else self.context.folder.checkpoint(round_index)
 
     def policy_after(self, report: RoundReport) -> Model:
-        """Return the model that the next round goes on from."""
+        """Return the model that the next round samples with."""
         return self.model_of(round_to_use(report))
 
     def policy_before(self, round_index: int) -> Model:
-        """Return the model that a round samples with, those before it being finished."""
+        """Return the model that a round samples with; the rounds before it are finished."""
         last = self.context.folder.metrics(round_index - 1)
         return self.policy_after(read_report(last)) if round_index > 0 and last.exists() else self.start()
 
     def train(self, round_index: int, policy: Model) -> Model:
+        """Train a round's model, unless its checkpoint is there, and return its folder."""
         context, folder = self.context, self.context.folder
         out, between = folder.checkpoint(round_index), folder.supervised(round_index)
         if not out.exists():
@@ -84,15 +86,15 @@ class TrainingStage:
         return out
 
     def examples(self, round_index: int) -> list[Example]:
-        """Return what a round's supervised training imitates, in a fixed order."""
+        """Return the examples of a round's supervised training, in a fixed order."""
         return corpus(self.context.ledger.connect(), self.corpus_spec(round_index), round_index=round_index)
 
     def preferences(self, round_index: int) -> list[Preference]:
-        """Return what a round's preference training compares, in a fixed order."""
+        """Return the preferences of a round's preference training, in a fixed order."""
         return preferences(self.context.ledger.connect(), self.corpus_spec(round_index), round_index=round_index)
 
     def corpus_spec(self, round_index: int) -> CorpusSpec:
-        """Return what a round's training set is made of."""
+        """Return what a round's training set is built from."""
         return CorpusSpec(
             problems={problem.id: problem for problem in self.context.train_problems},
             prompter=self.prompter,
@@ -104,13 +106,13 @@ class TrainingStage:
         )
 
     def origin(self) -> SampleOrigin:
-        """Return how train samples were drawn, as far as training on them depends on it."""
-        asked = [render for source in self.sources if source.model is None for render in source.renders]
-        trained_on, fingerprint = self.prompter.render, self.context.engine.fingerprint
+        """Return how train samples were drawn: ends, foreign models, and whether all prompts are those of training."""
+        renders = [render for source in self.sources if source.model is None for render in source.renders]
+        own, fingerprint = self.prompter.render, self.context.engine.fingerprint
         return SampleOrigin(
             stops=self.prompter.stops(self.sources[0].decodings[0]),
             foreign=[fingerprint(source.model) for source in self.sources if source.model is not None],
-            is_one_prompt=all(render(p) == trained_on(p) for render in asked for p in self.context.train_problems[:1]),
+            is_one_prompt=all(render(p) == own(p) for p in self.context.train_problems[:1] for render in renders),
         )
 
     def _fit(self, round_index: int, job: TrainingJob) -> None:
@@ -118,7 +120,7 @@ class TrainingStage:
         context.engine.release()
         with context.progress.training(job.title, round_index=round_index or None) as on_step:
             work = context.folder.work / f"{out.parent.name}-{out.name}"
-            # What its completions end with: an engine that reads the checkpoint's files alone stops there, too.
+            # The tokens that end its completions: an engine that reads the checkpoint's files alone stops there, too.
             ends = sorted(self.prompter.stops(self.sources[0].decodings[0]).ids)
             job = replace(job, options=replace(job.options, end_ids=ends))
             on_step = self.tracking.training(job.title, round_index, on_step)

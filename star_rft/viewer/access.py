@@ -23,7 +23,7 @@ HEADERS = {
 
 
 def hosts_of(port: int) -> frozenset[str]:
-    """Return the values of the header Host under which this machine calls itself."""
+    """Return the values of the header Host that name this machine."""
     return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
 
 
@@ -38,6 +38,7 @@ class Guard:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, with the headers that keep other sites out."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_rft.report.markup import environment
 from star_rft.viewer.access import Guard
 from star_rft.viewer.pages import hits_of, problem_page, problem_rows, trace_rows
 from star_rft.viewer.reload import Shelf
@@ -18,41 +19,28 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-TEMPLATES = (Path(__file__).parent / "templates", Path(__file__).parent.parent / "report" / "templates")
+TEMPLATES = Path(__file__).parent / "templates"
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#00684f"'
     ' d="M8 1l2 5h5l-4 3.500L12.500 15 8 11.700 3.500 15 5 9.500 1 6h5z"/></svg>'
 )
 
 
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    return environment
-
-
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """The pages over a run of this name.
 
-    `groups` is what its groups are called and `own` the traces that the policy draws, both None where not known.
+    `groups` is the title of its groups, and `own` the indices of the policy's samples; None where not known.
     """
 
     shelf: Shelf
     name: str
     groups: str | None = None
     own: range | None = None
-    environment: Environment = field(default_factory=_environment)
+    environment: Environment = field(default_factory=lambda: environment(TEMPLATES))
 
     def overview(self, request: Request) -> Response:
+        """Return the list of problems or traces that an address asks for."""
         query = read(request.query_params.multi_items())
         index, has_grown = self.shelf.current()
         found = find(index, query, group_title=self.groups)
@@ -71,12 +59,13 @@ class Viewer:
         )
 
     def problem(self, request: Request) -> Response:
+        """Return the page of a problem with its traces, a column a round."""
         query = read(request.query_params.multi_items())
         index, has_grown = self.shelf.current()
         problem_id = request.path_params["id"]
         shown = problem_page(index, problem_id, own=self.own)
         if shown is None:
-            return self.missing(request, f"a problem {problem_id}")
+            return self.missing(request, f"problem {problem_id}")
         found = find(index, query, group_title=self.groups)
         return self._page(
             request,
@@ -89,34 +78,36 @@ class Viewer:
         )
 
     def trace(self, request: Request) -> Response:
+        """Redirect to a trace on the page of its problem."""
         from starlette.responses import RedirectResponse
 
         index, _ = self.shelf.current()
         sample_id = request.path_params["id"]
         row = index.row_of(sample_id)
         if row is None:
-            return self.missing(request, f"a trace {sample_id}")
+            return self.missing(request, f"trace {sample_id}")
         problem_id = index.problems.ids[int(index.traces.problem_N[row])]
         query = read(request.query_params.multi_items())
         return RedirectResponse(f"{query.below(problem_id)}#t-{sample_id}", 307)
 
     def missing(self, request: Request, what: str) -> Response:
-        """Say what is not there; a run that goes on may have it soon."""
+        """Return the page for an id that the index does not have."""
         return self._page(request, "missing.html", 404, what=what)
 
     def refused(self, request: Request, error: Any) -> Response:
+        """Return the page for an HTTP error."""
         from starlette.responses import PlainTextResponse
 
         if error.status_code == 404:
-            return self.missing(request, f"a page {request.url.path}")
+            return self.missing(request, f"{request.url.path}")
         return PlainTextResponse(f"{error.status_code}: {error.detail}\n", error.status_code)
 
     def broken(self, request: Request, error: Exception) -> Response:
-        """The run folder was moved, or a file of it is gone."""
+        """Return the page for a run folder that can no longer be read."""
         return self._page(request, "broken.html", 500, error=str(error), folder=self.shelf.run_dir)
 
     def _page(self, request: Request, template: str, status: int = 200, **shown: Any) -> Response:
-        """`here` among what is shown: the address of this view, where the run has grown since it was read."""
+        """Render a page; `here` is the address of this view if the run has grown since it was read."""
         from starlette.responses import HTMLResponse
 
         query = read(request.query_params.multi_items())
@@ -134,7 +125,7 @@ def application(viewer: Viewer, *, hosts: frozenset[str]) -> Starlette:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    def icon(request: Request) -> Response:
+    def icon(_request: Request) -> Response:
         return Response(ICON, media_type="image/svg+xml")
 
     handlers: Mapping[Any, Any] = {HTTPException: viewer.refused, duckdb.Error: viewer.broken, OSError: viewer.broken}

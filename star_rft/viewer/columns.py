@@ -60,6 +60,7 @@ class Traces:
 
     @property
     def rows(self) -> int:
+        """The number of rows, with those of problems that were never sampled."""
         return len(self.problem_N)
 
     def of_problem(self, number: int) -> Ints:
@@ -70,7 +71,7 @@ class Traces:
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """The problems (P) by id, and what each has come to over all rounds; hinted samples are no measure of it.
+    """The problems (P) by id, with their results over all rounds; hinted samples do not count.
 
     `rate_P` is the newest class's pass rate where there is one, else the share of correct samples; NaN without any.
     `solved_P` is the first round with a correct sample, -1 without.
@@ -85,11 +86,12 @@ class Problems:
     solved_P: Ints
 
     def number(self, problem_id: str) -> int | None:
+        """Return a problem's number; None for an unknown id."""
         at = bisect_left(self.ids, problem_id)
         return at if at < len(self.ids) and self.ids[at] == problem_id else None
 
     def order(self, sort: str) -> Ints:
-        """Return the numbers of all problems in an order: hardest, traces, solved or id. Equals stand by id."""
+        """Return the numbers of all problems in an order: hardest, traces, solved or id. Ties are broken by id."""
         numbers = np.arange(len(self.ids))
         keys: dict[str, tuple[npt.NDArray[Any], ...]] = {
             "hardest": (numbers, self.rate_P),  # NaN comes last
@@ -101,7 +103,7 @@ class Problems:
 
 
 class Coder:
-    """Gathers tables of traces, piece by piece, as small numbers."""
+    """Collects tables of traces, one after another, as small numbers."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -131,7 +133,7 @@ class Coder:
         return coded
 
     def traces(self, problems: pa.Table) -> Traces:
-        """Return all that was gathered; `problems` has the columns split, class and group, a row a problem in order."""
+        """Return all collected; `problems` has the columns split, class and group, a row a problem in order."""
         sampled = _joined(self._numbers["p"])
         unseen = np.setdiff1d(np.arange(problems.num_rows), sampled)
         problem_N = np.concatenate([sampled, unseen])
@@ -160,13 +162,14 @@ class Coder:
         )
 
     def _column(self, name: str, more: int) -> CodedColumn:
-        """Return a gathered column with so many rows more that have no value."""
+        """Return a collected column with so many more rows, which have no value."""
         values = tuple(self._codes[name])
         codes = np.concatenate([*self._pieces[name], np.zeros(more, np.uint32)])
         return CodedColumn(values, codes.astype(np.min_scalar_type(len(values))))
 
 
 def coded(column: pa.ChunkedArray) -> CodedColumn:
+    """Return a column of texts as codes."""
     coder: dict[str | None, int] = {None: 0}
     codes = np.array([coder.setdefault(value, len(coder)) for value in column.to_pylist()], np.int64)
     return CodedColumn(tuple(coder), codes.astype(np.min_scalar_type(len(coder))))
@@ -186,7 +189,7 @@ def _joined(pieces: Sequence[npt.NDArray[Any]]) -> Ints:
 
 
 def tally_problems(table: pa.Table, traces: Traces) -> Problems:
-    """Count what each problem has come to; `table` has problem_id, split and pass_mean in the order of their `p`."""
+    """Count each problem's samples; `table` has problem_id, split and pass_mean in the order of their `p`."""
     count = table.num_rows
     is_own = traces.columns["hinted"].equals("no")
     is_right = is_own & traces.columns["status"].equals("correct")

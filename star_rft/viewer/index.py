@@ -78,7 +78,7 @@ _IS_ID = "(length($1) >= 8 and starts_with(problem_id, lower($1)))"
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What changes when a run goes on: its manifest, and what its rounds have written."""
+    """What changes when a run continues: the size of its manifest, and the files of its rounds."""
 
     manifest: int
     rounds: tuple[tuple[str, int], ...]
@@ -86,7 +86,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """`con` holds the texts to search in, beside the ledger's views; ask it through `cursor`.
+    """`con` holds the texts to search in and the ledger's views; query it through `cursor`.
 
     `units` are the files of samples and verdicts, `judged_again` those of newer verdicts, which any sample may have.
     """
@@ -107,7 +107,7 @@ class Index:
             yield cursor
 
     def near(self, cursor: duckdb.DuckDBPyConnection, units: Sequence[int]) -> None:
-        """Let a cursor's samples and verdicts be those of these units: a page needs few of them, and fast."""
+        """Limit a cursor's samples and verdicts to these units: a page needs few, and reading all would be slow."""
         chosen = [self.units[unit] for unit in sorted(set(units))] or list(self.units[:1])
         if not chosen:
             return  # then the ledger's own views are empty
@@ -124,15 +124,16 @@ class Index:
             return dict(found.fetchall())
 
     def row_of(self, sample_id: str) -> int | None:
+        """Return the row of a trace; None for an unknown id."""
         with self.cursor() as cursor:
             found = cursor.execute("select n from trace where sample_id = $1", [sample_id]).fetchone()
         return None if found is None else int(found[0])
 
     def with_text(self, text: str) -> tuple[Ints, Ints]:
-        """Return the rows of traces and the numbers of problems that hold a text, in any case, as it stands.
+        """Return the rows of traces and the numbers of problems that hold a text literally, in any case.
 
         The id of a trace, or the first eight characters and more of a problem's, find them too. The last few texts are
-        remembered: one pages through what was found, filters it and opens it.
+        remembered, for paging, filtering and opening what was found.
         """
         with self._searching:
             if text not in self._searched:
@@ -154,6 +155,7 @@ class Index:
 
 
 def stamp_of(run_dir: Path) -> Stamp:
+    """Return the stamp of a run folder as it is now."""
     manifest = run_dir / "ledger" / "manifest"
     rounds = sorted(path for name in OF_ROUNDS for path in run_dir.glob(f"rounds/*/{name}"))
     return Stamp(
@@ -170,9 +172,9 @@ def units_of(run_dir: Path) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def build(
-    run_dir: Path, *, group_by: str | None, scratch: Path, advance: Callable[[int, int], None] = lambda units, _: None
+    run_dir: Path, *, group_by: str | None, scratch: Path, advance: Callable[[int, int], None] = lambda _units, _: None
 ) -> Index:
-    """Read a run folder, which may be growing, into memory; `advance` is told of every unit that is read.
+    """Read a run folder, which may be growing, into memory; `advance` is called with the number of units read.
 
     `group_by` names an entry of the problems' meta to filter by. `scratch` is a folder for what memory does not hold.
     """

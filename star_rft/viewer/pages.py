@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from star_rft.frontier.label_errors import COMPLAINING
-from star_rft.report.labels import CLASSES, DROPS, SPLITS, SYMBOLS, plain
-from star_rft.report.traces import ShownProblem, ShownTrace, problems_of, traces_of
+from star_rft.report.labels import DROPS, SPLITS, plain
+from star_rft.report.traces import RoundCount, ShownProblem, ShownTrace, problems_of, trace_name, traces_of
 from star_rft.viewer.index import Index
 from star_rft.viewer.search import Query, SearchResult
 
@@ -25,16 +26,6 @@ class Bit:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """What a problem came to in one round: samples without a hint, of one split."""
-
-    round: int
-    split: str
-    samples: int
-    correct: int
-
-
-@dataclass(frozen=True, slots=True)
 class ProblemRow:
     """A problem in a list. `hits` of its traces were found; `example` is from the first, where text was searched."""
 
@@ -42,10 +33,7 @@ class ProblemRow:
     text: Sequence[Bit]
     split: str
     class_name: str
-    class_label: str
-    class_words: str
-    group: str | None
-    bars: Sequence[Bar]
+    bars: Sequence[RoundCount]
     samples: int
     correct: int
     traces: int
@@ -62,9 +50,7 @@ class TraceRow:
     problem: Sequence[Bit]
     text: Sequence[Bit]
     name: str
-    split: str
     status: str
-    symbol: str
     reason: str
     why: str
     is_selected: bool
@@ -74,7 +60,7 @@ class TraceRow:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """A trace, and those of its round that say word for word the same."""
+    """A trace, and those of its round with the same text and verdict."""
 
     trace: ShownTrace
     others: Sequence[ShownTrace]
@@ -95,26 +81,18 @@ class Column:
 
 
 def bits(text: str, wanted: str, *, shown: int = SHOWN) -> list[Bit]:
-    """Cut out what is shown of a text: its beginning, or around what was searched for, which is set apart."""
-    text = text.strip()
-    low, small = text.lower(), wanted.lower()
-    # In a few scripts a letter has another length in lower case: then places in `low` are none in `text`.
-    at = low.find(small) if small and len(low) == len(text) else -1
-    start = at - BEFORE if at > shown - len(small) else 0
-    part = text[start : start + shown]
-    found: list[Bit] = [Bit("... ")] if start else []
-    low, done = part.lower(), 0
-    at = low.find(small) if at >= 0 else -1
-    while at >= 0:
-        found += [Bit(part[done:at])] if at > done else []
-        found.append(Bit(part[at : at + len(small)], True))
-        done = at + len(small)
-        at = low.find(small, done)
-    found += [Bit(part[done:])] if done < len(part) else []
-    return found + ([Bit(" ...")] if start + shown < len(text) else [])
+    """Return what is shown of a text: its beginning, or a part around what was searched for, with that marked."""
+    text, start = text.strip(), 0
+    pieces = [text[:shown]]
+    if wanted and (first := re.search(pattern := f"({re.escape(wanted)})", text, re.IGNORECASE)):
+        start = max(0, first.start() - BEFORE) if first.start() > shown - len(wanted) else 0
+        pieces = re.split(pattern, text[start : start + shown], flags=re.IGNORECASE)
+    found = [Bit(piece, number % 2 == 1) for number, piece in enumerate(pieces) if piece]
+    return [Bit("... ")] * (start > 0) + found + [Bit(" ...")] * (start + shown < len(text))
 
 
 def problem_rows(index: Index, query: Query, found: SearchResult, page: int) -> list[ProblemRow]:
+    """Return the problems of one page of a list."""
     numbers = found.problems_on(page)
     texts = _problem_texts(index, [index.problems.ids[number] for number in numbers])
     first = {number: _first_hit(index, found, number) for number in numbers} if query.text else {}
@@ -132,9 +110,6 @@ def problem_rows(index: Index, query: Query, found: SearchResult, page: int) -> 
                 text=bits(texts.get(problem_id, ""), query.text),
                 split=SPLITS.get(index.problems.split[number] or "", ""),
                 class_name=class_name,
-                class_label=plain(class_name),
-                class_words=CLASSES.get(class_name, ""),
-                group=columns["group"][of_problem],
                 bars=_bars(index, number),
                 samples=int(index.problems.samples_P[number]),
                 correct=int(index.problems.correct_P[number]),
@@ -147,6 +122,7 @@ def problem_rows(index: Index, query: Query, found: SearchResult, page: int) -> 
 
 
 def trace_rows(index: Index, query: Query, found: SearchResult, page: int) -> list[TraceRow]:
+    """Return the traces of one page of a list."""
     shown = found.traces_on(index, page)
     texts = _texts(index, shown)
     traces, ids = index.traces, index.problems.ids
@@ -156,17 +132,14 @@ def trace_rows(index: Index, query: Query, found: SearchResult, page: int) -> li
     for row in shown:
         sample_id, text, answer, verifier = texts[row]
         value = {name: column[row] or "" for name, column in traces.columns.items()}
-        hint = " with a hint" if value["hinted"] == "yes" else ""
         rows.append(
             TraceRow(
                 id=sample_id,
                 problem_id=problem_ids[row],
                 problem=bits(problems.get(problem_ids[row], ""), query.text, shown=200),
                 text=bits(text, query.text),
-                name=f"round {traces.round_N[row]}, sample {traces.sample_index_N[row]}{hint}",
-                split=value["split"],
+                name=trace_name(int(traces.round_N[row]), int(traces.sample_index_N[row]), value["hinted"] == "yes"),
                 status=value["status"],
-                symbol=SYMBOLS.get(value["status"], ""),
                 reason=plain(value["reason"]),
                 why=_why(value["why"], value["split"]),
                 is_selected=value["why"] == "selected",
@@ -221,7 +194,7 @@ def _column(round_index: int, split: str, traces: Sequence[ShownTrace]) -> Colum
 
 
 def _same(traces: Sequence[ShownTrace]) -> list[Same]:
-    """Put traces that say the same, and were judged the same, behind the one that was selected, or the first."""
+    """Group traces with the same text and verdict behind the selected one of them, or the first."""
     alike: dict[tuple[Any, ...], list[ShownTrace]] = {}
     for trace in traces:
         key = (trace.keys[0], trace.status, trace.reason, trace.hinted, trace.finish_reason)
@@ -241,7 +214,7 @@ def _why(why: str, split: str) -> str:
     return "" if split == "train" else "held out"
 
 
-def _bars(index: Index, number: int) -> list[Bar]:
+def _bars(index: Index, number: int) -> list[RoundCount]:
     traces = index.traces
     counted: dict[tuple[int, str], tuple[int, int]] = {}
     for row in traces.of_problem(number):
@@ -250,7 +223,7 @@ def _bars(index: Index, number: int) -> list[Bar]:
         key = (int(traces.round_N[row]), traces.columns["split"][row] or "")
         samples, correct = counted.get(key, (0, 0))
         counted[key] = (samples + 1, correct + (traces.columns["status"][row] == "correct"))
-    return [Bar(round_index, split, *counts) for (round_index, split), counts in sorted(counted.items())]
+    return [RoundCount(split, round_index, *counts) for (round_index, split), counts in sorted(counted.items())]
 
 
 def _first_hit(index: Index, found: SearchResult, number: int) -> int | None:
@@ -260,7 +233,7 @@ def _first_hit(index: Index, found: SearchResult, number: int) -> int | None:
 
 
 def _where(text: str, answer: str | None, wanted: str) -> list[Bit]:
-    """Show where a trace says what was searched for; nothing where it was the problem that did."""
+    """Return the part of a trace that holds what was searched for; nothing if only the problem holds it."""
     if not wanted or wanted.lower() not in text.lower():
         return [] if not wanted or wanted.lower() not in (answer or "").lower() else bits(answer or "", wanted)
     return bits(text, wanted)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from star_rft.viewer.index import Index, stamp_of
 
-# A run that goes on is read again and again, but no more than this share of the time goes into that.
+# The largest share of the time that reading a growing run again may take.
 SHARE_OF_READING, LEAST_SECONDS = 0.1, 2.0
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Shelf:
-    """`make` reads the run folder; it took `seconds` the last time."""
+    """Holds the newest index. `make` reads the run folder; it took `seconds` the last time."""
 
     run_dir: Path
     make: Callable[[], Index]
@@ -29,7 +29,7 @@ class Shelf:
     _reading: threading.Lock = field(default_factory=threading.Lock)
 
     def current(self) -> tuple[Index, bool]:
-        """Return the index, and whether the run has grown beyond it; then it is being read again, or soon will be."""
+        """Return the index, and whether the run has grown since; if so it is read again, now or on a later call."""
         index = self.index
         if stamp_of(self.run_dir) == index.stamp:
             return index, False

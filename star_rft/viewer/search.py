@@ -25,7 +25,7 @@ SORTS: Final[Mapping[Sort, str]] = {
 }
 # Longer texts are no search; the address of a page would grow beyond what browsers keep.
 TEXT_LIMIT = 500
-# What stands for the traces that a filter's column says nothing about, and for those that it says anything about.
+# Values of filters that mean: no value in the column, and any value.
 NOTHING, ANY = "none", "any"
 
 
@@ -39,10 +39,6 @@ class Filter:
     name: str
     title: str
     is_list: bool = False
-
-    @property
-    def column(self) -> str:
-        return f'"{self.name}"'
 
 
 FILTERS = (
@@ -62,7 +58,7 @@ NAMES = tuple(found.name for found in FILTERS)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`chosen` has a value by the name of each filter that is set; `text` is what to search for, as it stands."""
+    """`chosen` has a value by the name of each filter that is set; `text` is searched for literally."""
 
     chosen: tuple[tuple[str, str], ...] = ()
     text: str = ""
@@ -72,10 +68,12 @@ class Query:
 
     @property
     def values(self) -> dict[str, str]:
+        """The chosen value by filter."""
         return dict(self.chosen)
 
     @property
     def is_filtered(self) -> bool:
+        """Whether any filter or text narrows the view."""
         return bool(self.chosen or self.text)
 
     def but(self, **changes: Any) -> Query:
@@ -89,7 +87,7 @@ class Query:
         return self.but(chosen=_ordered(values | ({} if value is None else {name: value})))
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return what the address says, without what is so anyway."""
+        """Return the parts of the address, without defaults."""
         found = [("q", self.text)] if self.text else []
         found += self.chosen
         found += [("sort", self.sort)] if self.sort != "hardest" else []
@@ -102,12 +100,12 @@ class Query:
         return f"{quote(path)}?{urlencode(pairs)}" if pairs else quote(path)
 
     def below(self, name: str) -> str:
-        """Return the address of a problem's page, from which one comes back to this view."""
+        """Return the address of a problem's page, which links back to this view."""
         return self.link(f"/problem/{name}")
 
 
 def read(pairs: Iterable[tuple[str, str]]) -> Query:
-    """Read a query from the pairs of an address; what is not understood is as if it were not there."""
+    """Return the query of an address's pairs; what is not understood is ignored."""
     given = dict(pairs)
     page = given.get("page", "")
     sort, by = given.get("sort"), given.get("by")
@@ -130,7 +128,7 @@ CHOICES_SHOWN = 12
 # Above so many cells, a table of which value each problem has would take more memory than sorting.
 CELLS = 20_000_000
 TEXT = "q"
-# What also a problem has that was never sampled.
+# Filters that a problem without samples has a value of too.
 OF_UNSEEN = ("split", "class", "group")
 
 
@@ -146,7 +144,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a filter can be set to. `more` choices are not shown."""
+    """The choices of a filter, of which `more` are not shown."""
 
     name: str
     title: str
@@ -156,7 +154,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a query finds, in the order that it asks for: the problems, and of each how many traces.
+    """What a query finds: the problems in its order, and the number of traces of each.
 
     `is_found_N` are the rows of the index, also those of problems that were never sampled.
     """
@@ -168,12 +166,15 @@ class SearchResult:
 
     @property
     def traces(self) -> int:
+        """The number of traces found."""
         return int(self.hits_P.sum())
 
     def pages(self, query: Query) -> int:
+        """Return the number of pages of the list, at least 1."""
         return max(1, -(-(self.traces if query.by == "trace" else len(self.problems)) // PAGE))
 
     def problems_on(self, page: int) -> list[int]:
+        """Return the numbers of the problems of a page."""
         return [int(number) for number in self.problems[PAGE * (page - 1) : PAGE * page]]
 
     def traces_on(self, index: Index, page: int) -> list[int]:
@@ -195,7 +196,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a problem stands among those that were found: its number from 1, and the ids beside it."""
+    """The place of a problem among those that were found: its number from 1, and its neighbours' ids."""
 
     number: int
     of: int
@@ -217,7 +218,7 @@ def find(index: Index, query: Query, *, group_title: str | None = None) -> Searc
 
 
 def place(index: Index, found: SearchResult, problem_id: str) -> Place | None:
-    """Return where a problem stands among those that were found; None if it is not among them."""
+    """Return the place of a problem among those that were found; None if it is not among them."""
     number = index.problems.number(problem_id)
     places = np.flatnonzero(found.problems == number) if number is not None else np.zeros(0, np.int64)
     if len(places) == 0:
@@ -266,7 +267,7 @@ def _all_of(index: Index, passes: dict[str, Flags], *, but: str = "") -> Flags:
     return found
 
 
-# What every filter would leave
+# Counts of every filter's choices
 
 
 def _filters(
@@ -344,11 +345,11 @@ def _by_count(value: str, count: int) -> tuple[Any, ...]:
     return (-count, value)
 
 
-def _by_value(value: str, count: int) -> tuple[Any, ...]:
+def _by_value(value: str, _count: int) -> tuple[Any, ...]:
     return natural(value)
 
 
-# Unknowns first: what nobody could judge is what someone should look at.
+# Unknown verdicts first: they need a look.
 _ORDERS: dict[str, Callable[[str, int], tuple[Any, ...]]] = {
     "status": _rank(("unknown", "incorrect", "correct")),
     "reason": _rank(("fault", "undecided", "bad_reference", "no_sandbox")),

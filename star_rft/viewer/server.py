@@ -20,14 +20,14 @@ from star_rft.viewer.index import build, units_of
 from star_rft.viewer.reload import Shelf
 
 LOOPBACK = "127.0.0.1"
-# Where it is if nothing else is asked for and nothing else is there, so that links stay good.
+# The default if it is free, so that links to the viewer keep working.
 PORT = 8320
 
 
 def listen(port: int | None) -> socket.socket:
     """Return a socket on this machine only. None: the usual port or, where that is taken, any; 0: any free one.
 
-    Raises UserError where a port that was asked for cannot be had.
+    Raises UserError if a given port cannot be used.
     """
     for wanted in (PORT, 0) if port is None else (port,):
         found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -52,9 +52,9 @@ def serve(
     say: Callable[[str], None],
     opens: bool,
 ) -> None:
-    """Read a run, say where it can be seen, and show it until SIGINT or SIGTERM.
+    """Read a run, print the viewer's address, and serve it until SIGINT or SIGTERM.
 
-    The port is taken first: its fault should cost no waiting.
+    The port is taken first, so that one that is in use fails at once.
     """
     import uvicorn
 
@@ -82,11 +82,12 @@ def serve(
 
 
 def has_display() -> bool:
-    """Whether a browser that is opened here would be seen by someone."""
+    """Return whether this machine has a display to open a browser on."""
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def open_browser(url: str) -> None:
+    """Open a page in the default browser."""
     import webbrowser
 
     webbrowser.open(url)

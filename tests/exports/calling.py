@@ -22,15 +22,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def snippet(out: Path, title: str) -> str:
-    """Return the code that the card gives for a trainer."""
-    after = (out / "README.md").read_text().partition(f"**{title}**")[2]
+def snippet(out: Path) -> str:
+    """Return the code that the card gives to load the export."""
+    after = (out / "README.md").read_text().partition("## Load it")[2]
     return after.partition("```")[2].partition("\n")[2].partition("```")[0]
 
 
 def trained_by_trl(out: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the card's code for TRL in the folder of the export, for one step of the tiny model; return its trainer."""
-    code = snippet(out, "TRL").replace("path/to/the/base/model", str(ASSETS / "tiny"))
+    code = snippet(out).replace("path/to/the/base/model", str(ASSETS / "tiny"))
     monkeypatch.chdir(out)
     found: dict[str, Any] = {}
     # Newer versions of transformers warn of what TRL sets by default for gradient_checkpointing.

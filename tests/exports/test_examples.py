@@ -71,7 +71,7 @@ def test_trl_trains_on_the_file_as_the_card_says(
     finished: Path, tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = export(finished, tmp_path / "out", "--format", "sft")
-    assert "max_length=2048" in snippet(out, "TRL")
+    assert "max_length=2048" in snippet(out)
     trainer, rows = trained_by_trl(out, monkeypatch), lines(out / "sft.jsonl")
     assert trainer.state.global_step == 1
     assert len(trainer.train_dataset) == len(rows)
@@ -153,7 +153,7 @@ def test_axolotl_is_told_which_type_the_file_is(
     import yaml
 
     out = export(request.getfixturevalue(run), tmp_path / "out", "--format", "sft", "--for", "axolotl")
-    config = yaml.safe_load(snippet(out, "axolotl"))
+    config = yaml.safe_load(snippet(out))
     (dataset,) = config["datasets"]
     assert (dataset["path"], dataset["type"]) == ("sft.jsonl", kind)
     assert config["train_on_inputs"] is False

@@ -53,7 +53,7 @@ def test_where_nothing_was_compared_selected_traces_meet_incorrect_ones(plain: P
         (asked.format("own"), " One: 1.", " She has 7."),
         (asked.format("hinted"), " It must be 2.", " She has 9."),
     }
-    assert "The run itself compared nothing" in (out / "README.md").read_text()
+    assert "The run itself made no preferences" in (out / "README.md").read_text()
     assert len(lines(export(plain, tmp_path / "one", "--format", "dpo") / "dpo.jsonl")) == 2
 
 
@@ -95,7 +95,7 @@ def test_trl_takes_a_chats_pairs_as_messages(chat: Path, tmp_path: Path) -> None
 def test_axolotl_is_told_the_fields_of_the_pairs(run: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     out = export(request.getfixturevalue(run), tmp_path / "out", "--format", "dpo", "--for", "axolotl")
     row = lines(out / "dpo.jsonl")[0]
-    config = yaml.safe_load(snippet(out, "axolotl"))
+    config = yaml.safe_load(snippet(out))
     (dataset,) = config["datasets"]
     assert config["rl"] == "dpo"
     if run == "chat":

@@ -94,13 +94,13 @@ def test_the_last_word_of_a_cut_off_trace_is_no_answer() -> None:
 def test_what_cannot_be_placed_is_said_beside_the_text() -> None:
     found = marked("3² = 10", answer=None, verifier="math")
     assert not titles(found)
-    assert found.beside == ("3^2 = 10: 3^2 is 9, not 10",)
+    assert found.unplaced == ("3^2 = 10: 3^2 is 9, not 10",)
 
 
 def test_many_false_equations_are_counted_not_listed() -> None:
     found = marked(" ".join(f"{i} + 1 = {i}." for i in range(10, 300)), answer=None, verifier="math")
     assert len(titles(found)) == EQUATIONS_LIMIT
-    assert found.beside == (f"and {290 - EQUATIONS_LIMIT} more false equations",)
+    assert found.unplaced == (f"and {290 - EQUATIONS_LIMIT} more false equations",)
 
 
 ALPHABET = st.sampled_from(

@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from jinja2 import Environment, FileSystemLoader
 
 from star_rft.data import write_problems
 from star_rft.files import write_table
 from star_rft.frontier.classes import CLASSES
 from star_rft.ledger import FLAGGED, SELECTION, Ledger
-from star_rft.report import labels, page
+from star_rft.report import labels
+from star_rft.report.markup import environment
 from star_rft.report.traces import ShownProblem, ShownTrace, problems_of, traces_of
 from star_rft.types import Decoding
 from tests.paths import ROOT
@@ -48,7 +48,7 @@ def test_why_a_trace_was_kept_or_dropped_is_said_in_words(tmp_path: Path) -> Non
     pairs = [(sample("a", i, text), verdict()) for i, text in enumerate(texts)]
     pairs += [(sample("a", 5), verdict("incorrect")), (sample("a", 6, finish="length"), verdict())]
     ledger = ledger_of(tmp_path, pairs)
-    assert why(traces_at(ledger, "a")[0]) == ["not selected from yet: the round is still going on"]
+    assert why(traces_at(ledger, "a")[0]) == ["not selected from yet: the round is not finished"]
     finish_round(ledger, 1)
     found = traces_at(ledger, "a")
     assert [why(trace) for trace in found] == [
@@ -196,13 +196,11 @@ def test_every_reason_of_a_rule_has_words() -> None:
 
 
 def card(trace: ShownTrace, macro: str = "trace_card") -> str:
-    environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
-    return str(getattr(environment.get_template("traces.html").module, macro)(trace))
+    return str(getattr(environment().get_template("traces.html").module, macro)(trace))
 
 
 def head(problem: ShownProblem) -> str:
-    environment = Environment(loader=FileSystemLoader(page.TEMPLATES), autoescape=True)
-    return str(environment.get_template("traces.html").module.problem_head(problem))  # type: ignore[attr-defined]
+    return str(environment().get_template("traces.html").module.problem_head(problem))  # type: ignore[attr-defined]
 
 
 def test_a_card_marks_the_answer_and_what_is_false(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,8 @@ def marked(text: str, wanted: str, **settings: int) -> str:
         ("no search", "", "no search"),
         ("1 + 1 = 2", "+", "1 [+] 1 = 2"),
         ("ÄPFEL", "äpfel", "[ÄPFEL]"),
-        # A capital I with a dot is longer in lower case: no mark rather than one in the wrong place.
-        ("İstanbul has apples", "apples", "İstanbul has apples"),
+        # A capital I with a dot is longer in lower case: the mark is in the right place all the same.
+        ("İstanbul has Apples", "apples", "İstanbul has [Apples]"),
         ("", "apples", ""),
     ],
 )
@@ -53,7 +54,7 @@ def test_what_is_shown_is_a_stretch_of_the_text(text: str, wanted: str, shown: i
     inner = [bit.text for bit in found if bit.text not in ("... ", " ...")]
     assert "".join(inner) in text.strip()
     assert sum(map(len, inner)) <= shown
-    assert all(bit.text.lower() == wanted.lower() for bit in found if bit.is_hit)
+    assert all(re.fullmatch(re.escape(wanted), bit.text, re.IGNORECASE) for bit in found if bit.is_hit)
 
 
 def test_those_who_say_the_same_stand_behind_the_one_that_was_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The `Plot` of the report: a figure with its numbers as a table, and colours that everyone can tell apart.
+"""The `Plot` of the report: a figure with its numbers as a table, in colours for the colour-blind too.
 
 Figures hold no colours of text or background: the page sets those, light or dark, when it draws them.
 """
@@ -22,7 +22,7 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure, what it shows in a sentence (for those who cannot see it), and the same as a table.
+    """A figure, a sentence on what it shows (for screen readers), and its numbers as a table.
 
     `width` is the least width in pixels at which it can be read; a narrower page scrolls it sideways.
     """
@@ -41,8 +41,14 @@ class Plot:
         return text
 
 
+def faint(colour: str, opacity: float) -> str:
+    """Return a colour with an opacity between 0 and 1."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
 def figure(*, height: int = 340, **layout: Any) -> go.Figure:
-    """An empty figure with the margins and the legend that all share."""
+    """Return an empty figure with the margins and the legend of all figures."""
     import plotly.graph_objects as go
 
     shared: dict[str, Any] = {
@@ -56,6 +62,7 @@ def figure(*, height: int = 340, **layout: Any) -> go.Figure:
 
 
 def error_bars(intervals: Sequence[Interval]) -> dict[str, Any]:
+    """Return Plotly's error bars for intervals, as distances from their values."""
     return {
         "type": "data",
         "symmetric": False,
@@ -67,7 +74,7 @@ def error_bars(intervals: Sequence[Interval]) -> dict[str, Any]:
 
 
 def round_axis(rounds: Sequence[int], title: str = "round") -> dict[str, Any]:
-    """An axis of whole rounds, not more ticks than can be read."""
+    """Return an axis of whole rounds with at most 12 ticks."""
     most = 12
     step = max(1, -(-(len(rounds) or 1) // most))
     first, last = (rounds[0], rounds[-1]) if rounds else (0, 1)
@@ -78,8 +85,3 @@ def round_axis(rounds: Sequence[int], title: str = "round") -> dict[str, Any]:
         "dtick": step,
         "range": [first - 0.4, last + 0.4],
     }
-
-
-def shown(interval: Interval, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"

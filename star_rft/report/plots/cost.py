@@ -23,7 +23,7 @@ TOKEN_COLOURS = {"training": BLUE, "with hints": ORANGE, "held-out": GREEN}
 
 
 def cost_plots(facts: Facts) -> Iterator[Plot]:
-    """Yield the figures that this run has figures for."""
+    """Yield the plots that this run has data for."""
     if facts.reports:
         yield seconds(facts)
     if facts.tokens:
@@ -92,7 +92,7 @@ LEAST = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """How a resource spent the time in which the run was going on, in seconds."""
+    """How a resource spent the time of the run, in seconds."""
 
     resource: Resource
     busy: float
@@ -101,21 +101,23 @@ class Use:
 
     @property
     def share(self) -> float:
+        """Work over time: above 1 where several verifiers worked at once."""
         return self.busy / max(self.wall, LEAST)
 
     @property
     def idle(self) -> float:
-        """The share of the time in which it was at no work; several verifiers may be busy at once."""
+        """The share of the time without work; 0 where several verifiers worked at once for longer than that."""
         return max(0.0, 1.0 - self.share)
 
 
 def timeline_plots(spans: Sequence[Span]) -> Iterator[Plot]:
+    """Yield the plot of when each resource worked, if the run recorded that."""
     if spans:
         yield _plot(joined(spans))
 
 
 def joined(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans on one clock that begins at 0 and stands still while no process of the run was there."""
+    """Return the spans on one clock, which begins at 0 and stops while no process of the run was there."""
     found: list[Span] = []
     clock = 0.0
     for _, group in groupby(sorted(spans, key=lambda span: (span.session, span.began)), lambda span: span.session):
@@ -127,7 +129,7 @@ def joined(spans: Sequence[Span]) -> list[Span]:
 
 
 def uses(spans: Sequence[Span]) -> list[Use]:
-    """Say of each resource how it spent its time; the spans are on one clock."""
+    """Return how each resource spent its time; the spans are on one clock."""
     wall = max(span.ended for span in spans)
     return [
         Use(resource, sum(span.busy for span in own), sum(span.blocked for span in own), wall)
@@ -137,7 +139,7 @@ def uses(spans: Sequence[Span]) -> list[Use]:
 
 
 def bars(spans: Sequence[Span]) -> list[Span]:
-    """Put neighbours of one resource and stage together where nobody could see the gap between them."""
+    """Join neighbouring spans of one resource and stage if the gap between them is too small to be seen."""
     gap = NEAR * max(span.ended for span in spans)
     drawn: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.resource, span.began)):

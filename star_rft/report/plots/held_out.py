@@ -15,9 +15,9 @@ from star_rft.report.plots.base import (
     VERMILLION,
     Plot,
     error_bars,
+    faint,
     figure,
     round_axis,
-    shown,
 )
 
 SPREAD = 0.05  # rounds between neighbouring measures, so that their intervals do not hide each other
@@ -39,12 +39,12 @@ def by_round(found: Sequence[HeldOutCurve]) -> Plot:
             mode="lines+markers",
             line={"color": _colour(name, place), "width": 2.6 if name == "pass@1" else 1.6, "dash": _dash(name)},
             marker={"symbol": _symbol(name), "size": 8},
-            customdata=[[measured.round, shown(interval)] for measured, interval in zip(has, values, strict=True)],
+            customdata=[[measured.round, str(interval)] for measured, interval in zip(has, values, strict=True)],
             hovertemplate=f"{name}, round %{{customdata[0]}}: %{{customdata[1]}}<extra></extra>",
         )
     drawn.update_xaxes(round_axis(rounds))
     drawn.update_yaxes(range=[0, 1.02], tickformat=".0%")
-    rows = [[str(m.round), *(shown(m.named[name]) if name in m.named else "-" for name in names)] for m in found]
+    rows = [[str(m.round), *(str(m.named[name]) if name in m.named else "-" for name in names)] for m in found]
     first, last = found[0], found[-1]
     label = (
         f"pass@1 on {last.problems} held-out problems went from {first.named['pass@1'].value:.3f} in round"
@@ -56,7 +56,7 @@ def by_round(found: Sequence[HeldOutCurve]) -> Plot:
 
 
 def _measures(found: Sequence[HeldOutCurve]) -> list[str]:
-    """pass@k of each k, greedy, and the vote of the largest k: more lines than these cannot be told apart."""
+    """Return pass@k of each k, maj@k of the largest k, and greedy: more lines could not be told apart."""
     names = {name for measured in found for name in measured.named}
     passes = sorted((name for name in names if name.startswith("pass@")), key=_k)
     votes = sorted((name for name in names if name.startswith("maj@")), key=_k)
@@ -104,7 +104,7 @@ def curves(found: Sequence[HeldOutCurve], *, chosen: int) -> Plot:
                 "dash": "dash" if measured.round == first else "solid",
             },
             marker={"size": 7 if is_named else 4, "symbol": "circle" if measured.round != first else "square"},
-            customdata=[shown(measured.curve[k]) for k in ks],
+            customdata=[str(measured.curve[k]) for k in ks],
             hovertemplate=f"round {measured.round}, pass@%{{x}}: %{{customdata}}<extra></extra>",
         )
     ks = sorted({k for measured in found for k in measured.curve})
@@ -112,20 +112,19 @@ def curves(found: Sequence[HeldOutCurve], *, chosen: int) -> Plot:
         type="log", title={"text": "k, samples a problem"}, tickvals=_few(ks), ticktext=list(map(str, _few(ks)))
     )
     drawn.update_yaxes(range=[0, 1.02], tickformat=".0%", title={"text": "pass@k"})
-    rows = [[str(k), *(shown(m.curve[k]) if k in m.curve else "-" for m in found)] for k in ks]
+    rows = [[str(k), *(str(m.curve[k]) if k in m.curve else "-" for m in found)] for k in ks]
     columns = ("k", *(f"round {measured.round}" for measured in found))
     return Plot("curves", "pass@k against k for each round; bands are 95% intervals", drawn, columns, rows)
 
 
 def _band(measured: HeldOutCurve, colour: str) -> dict[str, object]:
     ks = list(measured.curve)
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     lows, highs = ([getattr(measured.curve[k], end) for k in ks] for end in ("low", "high"))
     return {
         "x": [*ks, *reversed(ks)],
         "y": [*highs, *reversed(lows)],
         "fill": "toself",
-        "fillcolor": f"rgba({red},{green},{blue},0.16)",
+        "fillcolor": faint(colour, 0.16),
         "line": {"width": 0},
         "mode": "lines",
         "hoverinfo": "skip",
@@ -169,7 +168,7 @@ def by_group(found: Sequence[HeldOutCurve], *, what: str) -> Plot:
         )
     )
     drawn.update_xaxes(title={"text": "round"}, type="category", showgrid=False)
-    # Groups are names, also where they look like numbers; the first one stands at the top, as in the table.
+    # Groups are names, also if they look like numbers; the first one is at the top, as in the table.
     drawn.update_yaxes(title={"text": what}, type="category", autorange="reversed", showgrid=False, automargin=True)
     rows = [[group, *map(_cell, row)] for group, row in zip(groups, cells, strict=True)]
     return Plot("by_group", f"pass@1 by {what} and round", drawn, (what, *(f"round {r}" for r in rounds)), rows)
@@ -184,7 +183,7 @@ def _cell(percent: float | None) -> str:
 
 
 def held_out_plots(found: Sequence[HeldOutCurve], *, chosen: int, what: str) -> Iterator[Plot]:
-    """Yield the figures that this run has figures for."""
+    """Yield the plots that this run has data for."""
     if not found:
         return
     yield by_round(found)

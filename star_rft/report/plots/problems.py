@@ -6,7 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from star_rft.report.data import Facts, Flow
 from star_rft.report.labels import plain
-from star_rft.report.plots.base import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Plot, figure, round_axis
+from star_rft.report.plots.base import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Plot,
+    faint,
+    figure,
+    round_axis,
+)
 
 CLASS_COLOURS = {
     "solved": GREEN,
@@ -23,7 +35,7 @@ FLOW_HEIGHT, FLOW_PAD = 380, 16
 
 
 def problem_plots(facts: Facts) -> Iterator[Plot]:
-    """Yield the figures that this run has figures for."""
+    """Yield the plots that this run has data for."""
     if any(report.problems_sampled for report in facts.trained):
         yield coverage(facts)
     if facts.flows:
@@ -98,7 +110,7 @@ def flows(found: Sequence[Flow], counts: Sequence[tuple[int, dict[str, int]]]) -
                 "source": [place[flow.round, flow.was] for flow in found],
                 "target": [place[flow.later_round, flow.now] for flow in found],
                 "value": [flow.problems for flow in found],
-                "color": [_faint(CLASS_COLOURS[flow.was]) for flow in found],
+                "color": [faint(CLASS_COLOURS[flow.was], 0.35) for flow in found],
                 "hovertemplate": "%{source.label} to %{target.label}: %{value:,} problems<extra></extra>",
             },
         )
@@ -139,8 +151,3 @@ def _heights(nodes: Sequence[tuple[int, str]], totals: Mapping[tuple[int, str], 
         centre = share * (above + totals[round_index, name] / 2) / whole + at * gap
         found.append(min(max(centre, 0.001), 0.999))
     return found
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.35)"

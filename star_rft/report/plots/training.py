@@ -12,14 +12,14 @@ from star_rft.report.plots.base import BLUE, GREEN, GREY, VERMILLION, Plot, figu
 
 
 def training_plots(facts: Facts) -> Iterator[Plot]:
-    """Yield the figures that this run has figures for."""
+    """Yield the plots that this run has data for."""
     if facts.funnels:
         yield funnel(facts.funnels)
     yield from variety(facts)
 
 
 def funnel(by_round: Mapping[int, Sequence[FunnelStep]]) -> Plot:
-    """From what was sampled to what was trained on; a menu chooses the round, the newest is shown."""
+    """Traces from sampling to training; a menu chooses the round, at first the newest."""
     rounds = list(by_round)
     tallest = max(map(len, by_round.values()))
     drawn = figure(height=70 + 46 * tallest, margin={"l": 150, "r": 12, "t": 44, "b": 12})

@@ -78,13 +78,6 @@
     apply();
   }
 
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-copy]");
-    if (!button) return;
-    navigator.clipboard?.writeText(document.getElementById(button.dataset.copy).textContent).then(() => {
-      button.textContent = "copied";
-    });
-  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   draw();
   filterTraces();

@@ -1,4 +1,4 @@
-// Comfort only: everything works without it.
+// Keyboard shortcuts and small conveniences: everything works without them.
 "use strict";
 (() => {
   const help = document.getElementById("help");
@@ -11,7 +11,7 @@
     select.addEventListener("change", () => select.form.requestSubmit());
   }
 
-  // A trace that stands behind "more say exactly this" is shown when a link leads to it.
+  // Opens the group "more with the same text" when a link leads to a trace in it.
   const reveal = () => {
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     const closed = target && target.closest("details:not([open])");
