@@ -15,7 +15,6 @@ from star_rft.progress import import_tqdm
 
 if TYPE_CHECKING:
     from star_rft.api import (
-        Run,
         evaluate,
         export,
         fork,
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
         load_problems,
         open_run,
         run,
+        run_seeds,
         sample,
     )
+    from star_rft.api.handle import Run
     from star_rft.config import Config
     from star_rft.errors import RunError, RunFailure, UserError
     from star_rft.experiments.compare import Comparison, compare
@@ -52,7 +53,8 @@ __version__ = "0.1.0"
 
 # Where each public name lives; a name of its own there where it differs.
 _HOMES = {
-    "star_rft.api": "Run evaluate export fork load_config load_problems open_run run sample",
+    "star_rft.api": "evaluate export fork load_config load_problems open_run run run_seeds sample",
+    "star_rft.api.handle": "Run",
     "star_rft.config": "Config",
     "star_rft.errors": "RunError RunFailure UserError",
     "star_rft.experiments.compare": "Comparison compare",
@@ -104,6 +106,7 @@ __all__ = [
     "pass_at_k",
     "rule",
     "run",
+    "run_seeds",
     "sample",
     "scorer",
     "verifier",

@@ -53,17 +53,17 @@ def fork(
     temperature_search or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
     """
     from star_rft.build import check_names
-    from star_rft.config import load, pairs
-    from star_rft.experiments.fork import fork as begin
+    from star_rft.config import pairs
+    from star_rft.experiments.fork import fork as make_fork
+    from star_rft.experiments.fork import fork_config
     from star_rft.runs.folder import RunFolder
 
-    folder = Path(os.path.relpath(run_folder(run).resolve().parent / name))
-    about = {"name": name, "run_dir": str(folder), "forked_from": str(run)}
-    config = load(run / "config.yaml", {**pairs(overrides or ()), **about})
+    source = RunFolder(run_folder(run))
+    config = fork_config(source, name, pairs(overrides or ()))
     check_names(config)
-    samples = begin(RunFolder(run), config)
+    samples, folder = make_fork(source, config), os.path.relpath(config.folder)
     if as_json:
-        typer.echo(json.dumps({"run": str(folder), "samples": samples}))
+        typer.echo(json.dumps({"run": folder, "samples": samples}))
         return
     begun = f"{samples:,} samples" if samples else "the start"
     does = "selects" if samples else "samples, selects"

@@ -48,15 +48,17 @@ def run(
 ) -> None:
     """Run the whole loop; the same command resumes it. Ctrl-C stops it and says what is saved."""
     from star_rft.build import settle
+    from star_rft.experiments.seeds import seed_configs
 
     settled = settle(config, overrides or ())
-    if seeds is not None:
-        _run_seeds(settled, _numbers(seeds), shares=not own_samples, is_dry=dry_run, as_json=as_json, quiet=quiet)
-        return
-    if own_samples:
+    if own_samples and seeds is None:
         raise UserError("--own-samples goes with --seeds")
+    runs = [settled] if seeds is None else seed_configs(settled, _numbers(seeds), own_samples=own_samples)
     if dry_run:
-        _show_plans([settled], as_json)
+        _show_plans(runs, as_json)
+        return
+    if seeds is not None:
+        _run_seeds(runs, as_json=as_json, quiet=quiet)
         return
     reports, page = _run(settled, quiet)
     _show_reports(reports, settled, as_json, page)
@@ -87,57 +89,27 @@ def _run(settled: Config, quiet: bool) -> tuple[list[RoundReport], Page]:
     return reports, page
 
 
-def _run_seeds(settled: Config, seeds: list[int], *, shares: bool, is_dry: bool, as_json: bool, quiet: bool) -> None:
-    """Run a config with several seeds, each in a folder of its own, and compare what came of it with the start."""
+def _run_seeds(runs: list[Config], *, as_json: bool, quiet: bool) -> None:
+    """Run each config of several seeds with progress and a page, and print their comparison with the start."""
     from dataclasses import asdict
 
-    from star_rft import config as configs
     from star_rft.cli.compare import show_comparison
-    from star_rft.experiments.compare import compare
-    from star_rft.experiments.fork import fork
-    from star_rft.runs.folder import RunFolder
+    from star_rft.experiments.seeds import compare_seeds
 
-    if settled.rounds == 0:
-        raise UserError("--seeds: with rounds: 0 nothing is trained, and all seeds are one model")
-    runs = [_of_seed(settled, seed) for seed in seeds]
-    if is_dry:
-        _show_plans(runs, as_json)
-        return
-    first = RunFolder(runs[0].folder)
-    for one in runs:
-        if one is not runs[0] and shares:
-            one = one.model_copy(update={"forked_from": str(first.path)})
-        is_begun = (one.folder / "config.yaml").exists()
-        if is_begun and (was := configs.load(one.folder / "config.yaml").forked_from) != one.forked_from:
-            how = f"with the samples of {was}" if was else "with samples of its own (--own-samples)"
-            raise UserError(f"{one.folder}: was begun {how}: repeat the command as it was, or use another name")
-        if one.forked_from is not None and not is_begun:
-            own = {"seed": one.seed, "name": one.name, "run_dir": one.run_dir, "forked_from": one.forked_from}
-            fork(first, configs.load(first.config, own))
-        _run(one, quiet)
-    starts = [first.path] if shares else [one.folder for one in runs]  # each has a start of its own
-    found = compare([*(f"{start}:0" for start in starts), *(str(one.folder) for one in runs)])
+    found = compare_seeds(runs, lambda config: _run(config, quiet))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
         return
     show_comparison(found)
 
 
-def _of_seed(settled: Config, seed: int) -> Config:
-    folder = settled.folder
-    place = folder.with_name(f"{folder.name}-seed{seed}")
-    own = {"seed": seed, "name": f"{settled.name}-seed{seed}", "run_dir": str(place), "forked_from": None}
-    return settled.model_copy(update=own)
-
-
 def _numbers(text: str) -> list[int]:
     try:
-        found = [int(part) for part in text.split(",")]
+        return [int(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if len(set(found)) < 2 or min(found) < 0 or len(set(found)) < len(found):
-        raise UserError(f"--seeds {text!r} must be two or more different whole numbers with commas, for example 0,1,2")
-    return found
+        raise UserError(
+            f"--seeds {text!r} must be two or more different whole numbers with commas, for example 0,1,2"
+        ) from None
 
 
 def _beginning(config: Config, finished: int) -> str:
