@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from star_rft.progress import Progress
     from star_rft.scorers.registry import ScorerContext, scorer
     from star_rft.selection.registry import rule
-    from star_rft.statistics import paired, pass_at_k
+    from star_rft.statistics import bootstrap, crossed, paired, pass_at_k
     from star_rft.types import (
         Completion,
         Decoding,
@@ -61,7 +61,7 @@ _HOMES = {
     "star_rft.progress": "Progress",
     "star_rft.scorers.registry": "ScorerContext scorer",
     "star_rft.selection.registry": "rule",
-    "star_rft.statistics": "paired pass_at_k",
+    "star_rft.statistics": "bootstrap crossed paired pass_at_k",
     "star_rft.types": (
         "Completion Decoding HeldOutScores Interval Problem Request RoundReport Sample Sampler Scorer Trace"
     ),
@@ -95,7 +95,9 @@ __all__ = [
     "UserError",
     "Verdict",
     "Verifier",
+    "bootstrap",
     "compare",
+    "crossed",
     "evaluate",
     "export",
     "fork",
