@@ -12,6 +12,7 @@ from star_rft.training.schedule import Fit, PreferenceTraining, SupervisedTraini
 
 
 def supervised_of(config: Config) -> SupervisedTraining | None:
+    """Return the supervised training of a round; None for `train: null`."""
     section = config.train
     if section is None:
         return None
@@ -25,6 +26,7 @@ def supervised_of(config: Config) -> SupervisedTraining | None:
 
 
 def preference_of(config: Config) -> PreferenceTraining | None:
+    """Return the preference training of a round; None where the config has none."""
     section = config.preference
     if section is None:
         return None
@@ -41,13 +43,14 @@ def preference_of(config: Config) -> PreferenceTraining | None:
 
 
 def fit_of(config: Config, section: FitConfig) -> Fit:
+    """Return the function that does a supervised training, with the options of a section such as `train`."""
     from star_rft.training.sft import fit
 
     return partial(_where(config, fit), **_fit_options(config, section))
 
 
 def _where(config: Config, fit: Fit) -> Fit:
-    """Return what does a training: in this process, or in processes that are launched for it."""
+    """Return a training function that runs `fit` in this process, or in launched processes if the config says so."""
     section = config.launch
     if section.processes == 1 and section.config is None:
         return fit
@@ -68,6 +71,7 @@ def _fit_options(config: Config, section: FitConfig) -> dict[str, Any]:
 
 
 def lora_of(section: FitConfig) -> LoraSpec | None:
+    """Return the adapters to train; None where all weights are trained."""
     if section.lora is None:
         return None
     targets = section.lora.target_modules

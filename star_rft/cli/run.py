@@ -55,7 +55,7 @@ def run(
         raise UserError("--own-samples goes with --seeds")
     runs = [settled] if seeds is None else seed_configs(settled, _numbers(seeds), own_samples=own_samples)
     if dry_run:
-        _show_plans(runs, as_json)
+        _show_previews(runs, as_json)
         return
     if seeds is not None:
         _run_seeds(runs, as_json=as_json, quiet=quiet)
@@ -65,7 +65,7 @@ def run(
 
 
 def _run(settled: Config, quiet: bool) -> tuple[list[RoundReport], Page]:
-    """Run a config to its end with progress and a page; return its reports."""
+    """Run a config to its end, with progress and a page; return the reports of its rounds, and the page."""
     from star_rft.build import open_run
     from star_rft.loop import run as run_rounds
 
@@ -123,14 +123,14 @@ def _beginning(config: Config, finished: int) -> str:
 
 @dataclass(slots=True)
 class Page:
-    """The report of a run that goes on. It is for looking at: nothing about it may end a run."""
+    """The HTML page of a run, rewritten between rounds. A failure to write it is a warning and never ends the run."""
 
     folder: Path
     path: Path | None = None
     _not_before: float = 0.0
 
     def refresh(self) -> None:
-        """Write the page again, unless it took long and the run has not gone on for long since."""
+        """Write the page again, unless writing it takes long compared with the time since the last one."""
         if monotonic() < self._not_before:
             return
         began = monotonic()
@@ -139,6 +139,7 @@ class Page:
         self._not_before = monotonic() + (SHARE_OF_PAGE * seconds if seconds > LONG_FOR_PAGE else 0.0)
 
     def write(self) -> None:
+        """Write the page; what goes wrong is logged as a warning."""
         try:
             self.path = write_report(self.folder)
         except Exception as error:  # noqa: BLE001  # of whatever kind: what was sampled and trained is worth more
@@ -152,36 +153,36 @@ class Page:
             )
 
 
-def _show_plans(runs: list[Config], as_json: bool) -> None:
-    """Print what each run would do: of several one JSON list."""
+def _show_previews(runs: list[Config], as_json: bool) -> None:
+    """Print the size and cost of each run; as JSON a list, if there are several."""
     from dataclasses import asdict
 
     from star_rft.build.dry_run import preview
 
     if as_json:
-        plans = [asdict(preview(config)) for config in runs]
-        typer.echo(json.dumps(plans if len(plans) > 1 else plans[0]))
+        previews = [asdict(preview(config)) for config in runs]
+        typer.echo(json.dumps(previews if len(previews) > 1 else previews[0]))
         return
     for config in runs:
-        _show_plan(config)
+        _show_preview(config)
 
 
-def _show_plan(config: Config) -> None:
+def _show_preview(config: Config) -> None:
     from star_rft import config as configs
     from star_rft.build.dry_run import preview
 
-    plan = preview(config)
+    expected = preview(config)
     typer.echo(configs.dump(config))
-    typer.echo(f"problems:       {', '.join(f'{count:,} {split}' for split, count in plan.problems.items())}")
+    typer.echo(f"problems:       {', '.join(f'{count:,} {split}' for split, count in expected.problems.items())}")
     most = "" if config.budget.plan == "fixed" else "at most "
-    typer.echo(f"sampling:       {most}{plan.samples_a_round:,} samples a round, {plan.rounds} rounds")
-    typer.echo(f"evaluation:     {plan.held_out_samples:,} samples, {plan.evaluations} times")
-    typer.echo(f"tokens at most: {plan.tokens_at_most:,}")
-    typer.echo(f"disk at most:   {plan.disk_mb:,.1f} MB of ledger, and one checkpoint a round")
-    typer.echo(f"training:       {plan.training}")
-    typer.echo(f"memory:         {plan.memory}")
+    typer.echo(f"sampling:       {most}{expected.samples_a_round:,} samples a round, {expected.rounds} rounds")
+    typer.echo(f"evaluation:     {expected.held_out_samples:,} samples, {expected.evaluations} times")
+    typer.echo(f"tokens at most: {expected.tokens_at_most:,}")
+    typer.echo(f"disk at most:   {expected.disk_mb:,.1f} MB of ledger, and one checkpoint a round")
+    typer.echo(f"training:       {expected.training}")
+    typer.echo(f"memory:         {expected.memory}")
     typer.echo(f"run folder:     {config.folder}")
-    for warning in plan.warnings:
+    for warning in expected.warnings:
         typer.echo(f"warning: {warning}", err=True)
 
 
@@ -207,7 +208,7 @@ def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, pag
 
 
 def _one_stage(source: str, overrides: list[str] | None, stage: str, quiet: bool) -> None:
-    """Run one stage of the first unfinished round; what it needs from earlier stages must be there."""
+    """Run one stage of the first unfinished round. Raises RunError if an earlier stage of it is not finished."""
     from star_rft.build import open_run, settle
     from star_rft.loop import do_stage
 
