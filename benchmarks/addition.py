@@ -12,18 +12,16 @@ import argparse
 from itertools import zip_longest
 from pathlib import Path
 
-from star_rft.ledger import Ledger
-from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import read_report
+import star_rft
 
 
-def columns(run: RunFolder) -> list[list[str]]:
+def columns(run: star_rft.Run) -> list[list[str]]:
     """Return a run's columns, each with its head first and then a cell a round."""
-    reports = [read_report(run.metrics(round_index)) for round_index in run.finished_rounds()]
+    reports = run.reports
     held_out = [report.held_out for report in reports if report.held_out is not None]
     digits = sorted(held_out[0].by_group)
     query = "select round, count(*) from traces where split = 'train' and hinted and status = 'correct' group by round"
-    hinted = dict(Ledger(run.path).connect().sql(query).fetchall())
+    hinted = dict(run.sql(query).fetchall())
     found = [[group, *(f"{100 * scores.by_group[group]:.0f}" for scores in held_out)] for group in digits]
     found.append(["all", *(f"{100 * scores.pass_at_k['1']:.1f}" for scores in held_out)])
     found.append(["alone", *("" if report.round == 0 else f"{report.correct}" for report in reports)])
@@ -32,10 +30,10 @@ def columns(run: RunFolder) -> list[list[str]]:
     return found
 
 
-def table(runs: list[RunFolder]) -> str:
+def table(runs: list[star_rft.Run]) -> str:
     groups = [columns(run) for run in runs]
     for run, group in zip(runs, groups, strict=True):
-        group[0][0] = f"{run.path.name}: {group[0][0]}"
+        group[0][0] = f"{run.folder.name}: {group[0][0]}"
     every = [column for group in groups for column in group]
     rounds = max(len(column) for column in every) - 1
     lines = zip_longest(["round", *map(str, range(rounds))], *every, fillvalue="")
@@ -46,7 +44,7 @@ def table(runs: list[RunFolder]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="runs of star_addition")
-    print(table([RunFolder(run) for run in parser.parse_args().runs]))
+    print(table([star_rft.open_run(run) for run in parser.parse_args().runs]))
 
 
 if __name__ == "__main__":

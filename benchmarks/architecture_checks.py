@@ -2,6 +2,9 @@
 
 The truth is always a forward of the whole sequence alone: float32, no cache, no padding, and eager attention, which is
 the definition in a model's own file (but for the family that says otherwise).
+
+Imports star_rft.engines, star_rft.models, star_rft.training, star_rft.types: the sampler and the trainings that it
+checks.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ import transformers
 from architecture_families import Family, plain, save, with_dropout
 
 import star_rft
+from star_rft import Completion, Decoding, Request, Sampler
 from star_rft.engines.hf.sampler import HFSampler
-from star_rft.errors import RunFailure, UserError
 from star_rft.models.spec import ModelSpec
 from star_rft.training.options import FitReport, LoraSpec, TrainingOptions
 from star_rft.training.preference import fit_preferences
 from star_rft.training.registry import ObjectiveSpec
 from star_rft.training.sft import fit
-from star_rft.types import Completion, Decoding, Example, Preference, Request, Sampler
+from star_rft.types import Example, Preference
 
 State = Literal["ok", "refused", "wrong", "crash", "none"]
 COLUMNS = ("path", "greedy", "logprob", "loss", "round", "lora", "dpo")
@@ -131,7 +134,7 @@ def guarded(check: Callable[[], Cell]) -> Cell:
     """Run a check: a refusal of one line is one, whatever else is raised is a crash."""
     try:
         return check()
-    except (UserError, RunFailure) as error:
+    except (star_rft.UserError, star_rft.RunFailure) as error:
         lines = str(error).strip().splitlines()
         return Cell("refused", lines[0]) if len(lines) == 1 else Cell("crash", f"CRASH: refused in {len(lines)} lines")
     except Exception as error:  # noqa: BLE001 the table says what star-rft lets through, whatever that is
@@ -192,7 +195,7 @@ def accepted(sampler: Sampler) -> tuple[list[int], str]:
     for i in ALL:
         try:
             sampler.sample(requests([i]), decoding=GREEDY, batch_size=1)
-        except UserError as error:
+        except star_rft.UserError as error:
             reason = re.sub(r"problem \d+", "a problem", str(error))
         else:
             taken.append(i)
@@ -302,7 +305,7 @@ def round_cell(base: Path, folder: Path) -> Cell:
     rows = [{"question": f"What is {i} + {i + 1}?" + " Think well." * (i % 2), "answer": r"\S"} for i in range(6)]
     try:
         reports = list(star_rft.run(config, data={"train": rows[:4], "dev": rows[4:]}))
-    except UserError:
+    except star_rft.UserError:
         if any((folder / "ledger").rglob("*.parquet")):
             raise RuntimeError("refused after samples were drawn") from None
         raise

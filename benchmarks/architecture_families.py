@@ -1,4 +1,7 @@
-"""The families of benchmarks/architectures.py: how each is built small, with random weights that matter."""
+"""The families of benchmarks/architectures.py: how each is built small, with random weights that matter.
+
+Imports star_rft.models: the tokenizer of the tiny model, which the small models get.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rows of benchmarks/RESULTS.md: what is run, what it needs, how long it may take."""
+"""The rows of benchmarks/RESULTS.md: what is run, what it needs, how long it may take.
+
+Imports star_rft.models: how SmolLM2 is installed, for the row that says that it is missing.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ Zipf-distributed probability, to see how much the planner's own assumption carri
 The oracle knows each problem's pass rate and process (not what it will draw), draws one sample at a time wherever the
 next correct trace is likeliest for its tokens, and tries every problem without one as often as fixed k: about the least
 that as many correct traces can cost.
+
+Imports star_rft.frontier: the budgets that it measures.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from budget_worlds import MAX_TOKENS, PASS_RATES, WORLDS, Attempts, Truth, simulated
+from budget_worlds import MAX_TOKENS, PASS_RATES, WORLDS, Attempts, Ints, Truth, simulated
 from figures import Figure, add_json_option, write_json
 
+import star_rft
 from star_rft.frontier.budget import Adaptive, Budget, FixedK, Prop2Diff, Uniform
 from star_rft.frontier.counts import ProblemCounts
-from star_rft.statistics import Ints
 
 TWENTIETHS = range(4, 31)
 TARGETS = {Uniform: (4, 8, 16, 32), Prop2Diff: (8, 16, 32, 64)}
@@ -228,39 +230,31 @@ def tokens_a_trace(world: str, found: Sequence[dict[str, tuple[float, ...]]], *,
 
 
 def record(folder: Path, *, problems: int, n: int) -> None:
-    """Sample the quickstart's base `n` times on its own kind of problems: round 1 of a run that trains nothing."""
-    from star_rft.build import open_run, settle
-    from star_rft.config import pairs
-    from star_rft.loop import do_stage
-
-    few = {"data.dev.options.n": 20, "eval.n": 8, "rounds": 1}
+    """Sample the quickstart's base `n` times on its own kind of problems: round 1 of a run that trains for one step."""
+    few = {"data.dev.options.n": 20, "eval.n": 8, "rounds": 1, "train.max_steps": 1}
     many = {"run_dir": str(folder), "data.train.options.n": problems, "sample.n": n}
-    with open_run(settle("quickstart", pairs(few | many))) as stages:
-        for stage in ("eval", "sample"):
-            print(do_stage(stages, stage))
+    for report in star_rft.run("quickstart", few | many):
+        print(f"round {report.round}: {report.samples:,} samples")
 
 
 def recorded(folder: Path, *, round_index: int, key: str) -> tuple[Attempts, int]:
     """Return the attempts of a run's round, as many as every problem has, and the token limit they were drawn with."""
-    from star_rft.ledger import Ledger
-
-    con = Ledger(folder).connect()
-    of_round = "from traces where split = 'train' and not hinted and round = ?"
-    depth, most = con.execute(
-        f"select min(n), max(n) from (select count(*) as n {of_round} group by problem_id)", [round_index]
+    run = star_rft.open_run(folder)
+    of_round = f"from traces where split = 'train' and not hinted and round = {round_index}"
+    depth, most = run.sql(
+        f"select min(n), max(n) from (select count(*) as n {of_round} group by problem_id)"
     ).fetchall()[0]
     if not depth:
         raise SystemExit(f"{folder}: round {round_index} has no samples")
     if depth < most:
         print(f"problems have {depth} to {most} samples: the first {depth} of each are replayed")
-    columns = con.execute(
-        f"select problem_id, row_number() over (partition by problem_id order by attempt, sample_id) as place,"
+    columns = run.sql(
+        f"select problem_id, row_number() over (partition by problem_id order by sample_index, sample_id) as place,"
         f" status = 'correct' and finish_reason = 'stop' as is_correct, {key} as key, tokens"
-        f" {of_round} qualify place <= {depth} order by problem_id, place",
-        [round_index],
+        f" {of_round} qualify place <= {depth} order by problem_id, place"
     ).fetchnumpy()
-    limit = con.execute(
-        f"select max(max_tokens) from decodings where decode_id in (select decode_id {of_round})", [round_index]
+    limit = run.sql(
+        f"select max(max_tokens) from decodings where decode_id in (select decode_id {of_round})"
     ).fetchall()[0][0]
     is_correct = np.asarray(columns["is_correct"], dtype=bool)
     pairs = zip(columns["problem_id"], columns["key"], is_correct, strict=True)
@@ -327,8 +321,6 @@ def plan(problems: int) -> None:
 
 def run(overrides: Sequence[str]) -> None:
     """Run the quickstart once for each list of overrides and print what each round's samples came to."""
-    import star_rft
-
     for changes in overrides:
         with tempfile.TemporaryDirectory() as folder:
             print(f"\nquickstart {changes}\nround     tokens  samples  selected  coverage  tokens/trace  pass@1")

@@ -9,6 +9,8 @@ test of the run has (tasks of python_tasks only: of another set nobody knows the
 what a cheat needs (`signs`: frames, processes, files, equality of its own, changed modules)? A program with signs is
 listed and not run: the child has limits of time and memory, and no jail. The last table is what the verifier said of
 all samples, by round and reason.
+
+Imports star_rft.data: the functions of python_tasks, for fresh tests of them.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from plain_oracle import passes_check, returned
 from program_signs import signs
 
+import star_rft
+import verifiers
 from star_rft.data.generators.python_tasks.tasks import cases_of, fresh_cases, variants
-from star_rft.ledger import Ledger
-from verifiers.extraction.program import find_program
 
 CORRECT = """
     select split, round, sample_id, text, reference, json_extract_string(meta, '$.source_id') as source_id
@@ -79,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def audit(run: Path, *, fresh: int, seed: int, workers: int) -> dict[str, Any]:
-    con = Ledger(run).connect()
-    rows = con.sql(CORRECT).to_arrow_table().to_pylist()
+    opened = star_rft.open_run(run)
+    rows = opened.sql(CORRECT).to_arrow_table().to_pylist()
     trials = {row["sample_id"]: trial_of(row) for row in rows}
     distinct = list(dict.fromkeys(trials.values()))
     with ThreadPoolExecutor(workers) as threads:
@@ -99,7 +101,7 @@ def audit(run: Path, *, fresh: int, seed: int, workers: int) -> dict[str, Any]:
             for (split, number), group in sorted(groups.items(), key=lambda item: (item[0][0] != "train", item[0]))
         ],
         "suspicious": [_suspicious(trial, found[trial], trials) for trial in distinct if _is_suspicious(found[trial])],
-        "reasons": con.sql(REASONS).to_arrow_table().to_pylist(),
+        "reasons": opened.sql(REASONS).to_arrow_table().to_pylist(),
     }
 
 
@@ -107,7 +109,7 @@ def trial_of(row: Mapping[str, Any]) -> Trial:
     """Return the program that the verifier judged, and its tests."""
     reference = json.loads(row["reference"])
     name = reference["entry_point"]
-    program = find_program(row["text"], name=name, prompt=reference.get("prompt") or "")
+    program = verifiers.find_program(row["text"], name=name, prompt=reference.get("prompt") or "")
     return Trial(program or "", reference["tests"], name, row["source_id"])
 
 

@@ -4,6 +4,8 @@
 
 The run is that of benchmarks/looking_run.py, of two rounds; each export is of all its traces or all that its rounds
 trained on, in a process of its own, whose peak memory is printed.
+
+Imports star_rft.data, star_rft.runs: the files of the run that it makes.
 """
 
 from __future__ import annotations

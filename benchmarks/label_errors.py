@@ -17,6 +17,8 @@ samples and the training: of the clean rows; of `corrupted` ones with label erro
 An interval resamples the held-out problems, the seeds' mean of each; what another seed would change, the seeds' own
 figures beside it tell. `so far`: flags of this or an earlier round. Tokens are of the wrong references' problems, then
 of those flagged after the round before (of round 1: none), each with its share of the round's.
+
+Imports star_rft.frontier, star_rft.ledger: the classes, which --scale measures.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from star_rft.statistics import Floats, bootstrap, paired
+import star_rft
 
+Floats = npt.NDArray[np.float64]
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "star_rft" / "configs" / "quickstart.yaml"
 PROBLEMS, SAMPLES, SHARE = 500, 16, 0.05
@@ -62,11 +66,10 @@ CONDITIONS = {"clean": "keep", "corrupted": "keep", "held-out": "quarantine", "l
 
 def rows_of(seed: int | None, *, share: float = SHARE) -> list[dict[str, Any]]:
     """The quickstart's training rows; `true` is the right answer of those whose reference was replaced, else None."""
-    from star_rft.data.generators.word_problems import generate
-
+    options = {"n": PROBLEMS, "seed": 1, "steps": [1, 7]}
+    problems = star_rft.load_problems("word_problems", split="train", options=options)
     rows: list[dict[str, Any]] = [
-        {"question": p.question, "answer": p.answer, "steps": p.steps, "true": None}
-        for p in generate(PROBLEMS, split="train", seed=1, steps=(1, 7))
+        {"question": p.prompt, "answer": p.solution, "steps": p.meta["steps"], "true": None} for p in problems
     ]
     if seed is None:
         return rows
@@ -88,8 +91,6 @@ def corrupted(row: dict[str, Any], *, kind: int, rng: random.Random) -> dict[str
 
 def sampled(folder: Path, seed: int | None) -> Path:
     """Run the loop on a seed's rows, or go on with it; a finished run is not sampled again."""
-    import star_rft
-
     run = folder / f"seed-{'none' if seed is None else seed}"
     rows = [{name: value for name, value in row.items() if name != "true"} for row in rows_of(seed)]
     for report in star_rft.run(str(CONFIG), OVERRIDES | {"run_dir": str(run)}, data={"train": rows}):
@@ -98,22 +99,17 @@ def sampled(folder: Path, seed: int | None) -> Path:
 
 
 def found(run: Path, seed: int | None) -> list[Counter[str]]:
-    """Class the problems after each round, and count what was flagged: a round each."""
-    from star_rft.frontier.classes import classify
-    from star_rft.frontier.history import newest_round
-    from star_rft.ledger import Ledger
-
-    con = Ledger(run).connect()
+    """Count the problems that the loop classed as label errors after each round: a counter a round."""
+    opened = star_rft.open_run(run)
     true_by_question = {row["question"]: row["true"] for row in rows_of(seed)}
-    problems = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
+    problems = opened.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
     true_answers = {problem: true for problem, prompt in problems if (true := true_by_question[prompt]) is not None}
     rounds = []
-    for round_index in range(1, newest_round(con) + 1):
-        classes = classify(con, through_round=round_index).select(["problem_id", "class"]).to_pylist()
-        flagged = {row["problem_id"] for row in classes if row["class"] == "label_error"}
-        cast = con.execute(
-            "select problem_id, answer, count(*) from traces where split = 'train' and round = ? group by all",
-            [round_index],
+    for round_index in range(1, opened.reports[-1].round + 1):
+        flagged = label_errors(opened, round_index)
+        cast = opened.sql(
+            "select problem_id, answer, count(*) from traces where split = 'train' and round = $r group by all",
+            r=round_index,
         ).fetchall()
         votes = {(problem, answer): count for problem, answer, count in cast}
         held = {problem for problem, true in true_answers.items() if 2 * votes.get((problem, true), 0) >= SAMPLES}
@@ -127,6 +123,12 @@ def found(run: Path, seed: int | None) -> list[Counter[str]]:
             )
         )
     return rounds
+
+
+def label_errors(run: star_rft.Run, round_index: int) -> set[str]:
+    """Return the problems whose class is label_error after a round."""
+    query = "select problem_id from frontier where in_round = $r and class = 'label_error'"
+    return {problem for (problem,) in run.sql(query, r=round_index).fetchall()}
 
 
 def line(name: str, counts: Counter[str]) -> str:
@@ -183,9 +185,9 @@ def worth(
     pass_rate_S_P = {name: np.array([pass_rates(runs[name, seed], rounds) for seed in seeds]) for name in names}
     print(f"{'pass@1':<24} {'mean [95% interval]':<26} a seed")
     for name, rate_S_P in pass_rate_S_P.items():
-        print(f"{name:<24} {bootstrap(rate_S_P.mean(axis=0))!s:<26} {each(rate_S_P.mean(axis=1), '.3f')}")
+        print(f"{name:<24} {star_rft.bootstrap(rate_S_P.mean(axis=0))!s:<26} {each(rate_S_P.mean(axis=1), '.3f')}")
     for before, after in combinations(names, 2):
-        gain = paired(pass_rate_S_P[after].mean(axis=0), pass_rate_S_P[before].mean(axis=0))
+        gain = star_rft.paired(pass_rate_S_P[after].mean(axis=0), pass_rate_S_P[before].mean(axis=0))
         gain_S = (pass_rate_S_P[after] - pass_rate_S_P[before]).mean(axis=1)
         print(f"{f'{after} - {before}':<24} {gain!s:<26} {each(gain_S, '+.3f')}")
     print(
@@ -203,8 +205,6 @@ def trained(
     folder: Path, name: str, seed: int, *, share: float, plan: str, rounds: int, references: float, start: str
 ) -> Path:
     """Run one condition, or go on with it; a finished run is only read."""
-    import star_rft
-
     kind = f"{plan}-references-{references:g}" + ("" if start == "last" else f"-{start}")
     run = folder / kind / f"seed-{seed}-{'clean' if name == 'clean' else f'{share:g}-{name}'}"
     harmed = rows_of(None if name == "clean" else seed, share=share)
@@ -219,36 +219,29 @@ def trained(
 
 
 def pass_rates(run: Path, round_index: int) -> list[float]:
-    """Return the share of correct samples of each dev problem, in the order of their ids."""
-    from star_rft.evaluation.evaluate import read
-    from star_rft.runs.folder import RunFolder
-
-    rows = read(RunFolder(run).eval(round_index), "dev")
-    return [row["correct"] / row["n"] for row in sorted(rows, key=lambda row: str(row["problem_id"]))]
+    """Return the share of correct samples of each dev problem, in the order of their ids; none is drawn greedily."""
+    query = f"""
+        select avg((status = 'correct')::int) from traces where split = 'dev' and round = {round_index}
+        group by problem_id order by problem_id"""
+    return [rate for (rate,) in star_rft.open_run(run).sql(query).fetchall()]
 
 
 def spent(run: Path, rows: Sequence[dict[str, Any]], rounds: int) -> list[Counter[str]]:
     """Count, a round each, what was flagged as the loop itself saw it, and the tokens that flagged problems took."""
-    import pyarrow.parquet as pq
-
-    from star_rft.ledger import Ledger
-    from star_rft.runs.folder import RunFolder
-
-    con = Ledger(run).connect()
+    opened = star_rft.open_run(run)
     true_by_question = {row["question"]: row["true"] for row in rows}
-    problems = con.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
+    problems = opened.sql("select problem_id, prompt from problems where split = 'train'").fetchall()
     wrong = {problem for problem, prompt in problems if true_by_question[prompt] is not None}
     before: set[str] = set()
     so_far: set[str] = set()
     counted = []
     for round_index in range(1, rounds + 1):
-        classes = pq.read_table(RunFolder(run).frontier(round_index), columns=["problem_id", "class"]).to_pylist()
-        flagged = {row["problem_id"] for row in classes if row["class"] == "label_error"}
+        flagged = label_errors(opened, round_index)
         so_far |= flagged
         tokens = dict(
-            con.execute(
-                "select problem_id, sum(tokens)::int from samples where split = 'train' and round = ? group by all",
-                [round_index],
+            opened.sql(
+                "select problem_id, sum(tokens)::int from samples where split = 'train' and round = $r group by all",
+                r=round_index,
             ).fetchall()
         )
         counted.append(

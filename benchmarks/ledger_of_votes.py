@@ -1,4 +1,7 @@
-"""A synthetic ledger: two rounds of samples whose answers vote for and against the reference, made in DuckDB."""
+"""A synthetic ledger: two rounds of samples whose answers vote for and against the reference, made in DuckDB.
+
+Imports star_rft.files, star_rft.ledger: the ledger that it writes.
+"""
 
 from __future__ import annotations
 

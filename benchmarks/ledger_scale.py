@@ -14,6 +14,9 @@ and committed in units of 2,048. Each step is a process of its own, whose peak m
     report     the page
 
 The last column is the factor of time from one size to the next; at 10 times the traces, 10 is linear.
+
+Imports star_rft.files, star_rft.frontier, star_rft.ledger, star_rft.report, star_rft.runs, star_rft.selection,
+star_rft.stages: the steps that it measures.
 """
 
 from __future__ import annotations

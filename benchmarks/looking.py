@@ -6,6 +6,8 @@
 The run is made (benchmarks/looking_run.py) in a temporary folder, or in --keep, where it stays and is used again. The
 report is written by `write_page` and the viewer is `star-rft view`, each in a process of its own whose peak memory is
 the kernel's (VmHWM). Views are asked for over HTTP, one after the other; a row is of several views of one kind.
+
+Imports star_rft.report, star_rft.viewer: the page and the viewer that it measures.
 """
 
 from __future__ import annotations
@@ -117,12 +119,13 @@ def view(run: Path, repeats: int) -> None:
     """Start the viewer, ask for each view `repeats` times, and say how long it took and how much memory."""
     import httpx
 
-    from star_rft.ledger import Ledger
+    import star_rft
 
-    con = Ledger(run).connect()
-    a, b, c = (name for (name,) in con.sql("select problem_id from problems where split = 'train' limit 3").fetchall())
-    ((t,),) = con.sql("select sample_id from samples where split = 'train' limit 1 offset 12345").fetchall()
-    con.close()
+    opened = star_rft.open_run(run)
+    a, b, c = (
+        name for (name,) in opened.sql("select problem_id from problems where split = 'train' limit 3").fetchall()
+    )
+    ((t,),) = opened.sql("select sample_id from samples where split = 'train' limit 1 offset 12345").fetchall()
     began = time.perf_counter()
     with viewer(run) as (address, process):
         print(f"viewer: open {time.perf_counter() - began:.1f} s after the command, {memory(process):,.0f} MiB")

@@ -3,6 +3,9 @@
 The traces are made; all that a run derives from them is derived by the run's own code: keys apart, the selection, the
 classes, the evaluation and the metrics are what the loop would have written. Rates rise from round to round; one
 verdict in 300 is unknown, one trace in 16 states a false equation, some are hinted, cut off or flagged.
+
+Imports star_rft.evaluation, star_rft.files, star_rft.frontier, star_rft.ledger, star_rft.runs, star_rft.selection:
+what a run derives from its traces.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import yaml
 
+import star_rft
+from star_rft import Decoding, RoundReport
 from star_rft.evaluation import evaluate
 from star_rft.evaluation.diversity import diversity
 from star_rft.evaluation.gate import Gate, decide, evaluated
@@ -27,7 +32,6 @@ from star_rft.ledger import FLAGGED, PROBLEMS, SAMPLES, VERDICTS, Ledger, descri
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import frontier_figures, selection_figures, train_figures, write_report
 from star_rft.selection.select import SelectionSpec, select
-from star_rft.types import Decoding, RoundReport
 
 RULES: list[Any] = ["correct", {"dedup": "exact"}, {"dedup": "equations"}, {"cap": 4}]
 UNIT = 2048
@@ -65,9 +69,9 @@ def write_run(folder: Path, *, traces: int, problems: int, rounds: int) -> None:
 
 
 def write_config(run: RunFolder, rounds: int) -> None:
-    from star_rft import config as configs
-
-    settled = configs.load("configs/quickstart.yaml", {"rounds": rounds, "run_dir": str(run.path), "name": "large"})
+    settled = star_rft.load_config(
+        "configs/quickstart.yaml", {"rounds": rounds, "run_dir": str(run.path), "name": "large"}
+    )
     run.config.write_text(yaml.safe_dump(settled.model_dump(mode="json", by_alias=True), sort_keys=False))
 
 

@@ -6,6 +6,8 @@
 
 The growth is measured with a sampler that answers at once and a trainer that copies its start, so that all the
 time is the loop's: planning, verification, the ledger, selection, building the training set, evaluation.
+
+Imports star_rft.build, star_rft.loop, star_rft.training: the loop that it measures without a model.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ from typing import Any
 
 from figures import Figure, add_json_option, write_json
 
-from star_rft import config as configs
+import star_rft
+from star_rft import Completion, Decoding, Request
 from star_rft.build import open_run
 from star_rft.loop import run
 from star_rft.models.spec import ModelSpec
 from star_rft.training.options import TrainingOptions
 from star_rft.training.schedule import RoundTraining, SupervisedTraining
-from star_rft.types import Completion, Decoding, Request
 
 MODEL_STAGES = ("sample", "train", "evaluate")
 
@@ -73,7 +75,7 @@ def outside_the_model(problems: int, folder: Path) -> dict[str, float]:
         "sample": {"n": 8, "unit": 2048},
     }
     began = perf_counter()
-    with open_run(configs.load(raw)) as stages:
+    with open_run(star_rft.load_config(raw)) as stages:
         opened = perf_counter()
         stages.context.engine.make = lambda model: Canned()
         supervised = RoundTraining(SupervisedTraining(canned_fit, TrainingOptions(lr=1.0), "last"), None)

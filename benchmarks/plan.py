@@ -5,6 +5,9 @@
 The ledger is synthetic (benchmarks/ledger_of_votes.py). `Scheduler.next` counts it in DuckDB, asks the adaptive
 budget, and writes and reads the wave; the sampler is asked for its batch size only. Each size runs in a process of its
 own.
+
+Imports star_rft.frontier, star_rft.ledger, star_rft.progress, star_rft.runs, star_rft.sampling: the planning that it
+measures.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class Counting:
 
 def plan(run: Path, problems: int) -> dict[str, float]:
     sys.path.insert(0, str(ROOT))
+    from star_rft import Decoding, Problem
     from star_rft.frontier.budget import Adaptive
     from star_rft.ledger import Ledger
     from star_rft.progress import Silent
@@ -47,7 +51,6 @@ def plan(run: Path, problems: int) -> dict[str, float]:
     from star_rft.sampling.policy import Source
     from star_rft.sampling.rollout import Rollout
     from star_rft.sampling.scheduler import Scheduler
-    from star_rft.types import Decoding, Problem
 
     ledger, folder, stub = Ledger(run), RunFolder(run), Counting()
     ids = [pid for (pid,) in ledger.connect().sql("select problem_id from problems order by problem_id").fetchall()]

@@ -22,35 +22,32 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
 
 import star_rft
-from star_rft import config as configs
-from star_rft.build import settle
-from star_rft.cli.app import progress_of
-from star_rft.config import Config
-from star_rft.evaluation.evaluate import read
-from star_rft.experiments.controls import fit_of
-from star_rft.experiments.fork import fork
-from star_rft.ledger import Ledger
-from star_rft.runs.folder import RunFolder
-from star_rft.selection.select import dedup_key
-from star_rft.statistics import Floats, bootstrap, crossed, paired
-from star_rft.types import Split
 
+Floats = npt.NDArray[np.float64]
 CAP = 4
 SHOWN = 0.02  # a difference in accuracy that matters
-SPLITS: tuple[Split, ...] = ("dev", "test")
+SPLITS = ("dev", "test")
+# The columns of the ledger that tell distinct traces apart, by the option of the rule `dedup`.
+KEYS = {"exact": "text_key", "equations": "equation_key", "program": "program_key"}
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What differs from the source; `k` is how many samples a question count. With `draws` they are the arm's own."""
+    """A fork of the source, with these changes of the config.
+
+    `k` is how many samples of each question the arm counts. With `draws` the arm samples for itself.
+    """
 
     name: str
     k: int
@@ -58,7 +55,7 @@ class Arm:
     draws: bool = False
 
 
-def arms(ks: Sequence[int], config: Config, *, tokens: int, steps: int) -> list[Arm]:
+def arms(ks: Sequence[int], config: star_rft.Config, *, tokens: int, steps: int) -> list[Arm]:
     """Return the arms of a run whose first round sampled so many tokens and trained for so many steps."""
     n, rules = config.sample.n, config.select.rules
     capped = {"select.rules": [*rules, {"cap": CAP}]}
@@ -74,7 +71,7 @@ def arms(ks: Sequence[int], config: Config, *, tokens: int, steps: int) -> list[
         Arm(f"at most {CAP}", n, capped),
         Arm("adaptive", 4 * n, {**capped, **budget}, draws=True),
     ]
-    if dedup_key(rules) == "equation_key":  # only chains of thought have steps that can be false
+    if dedup_key(config) == "equation_key":  # only chains of thought have steps that can be false
         found.append(Arm("true steps only", n, {"select.rules": ["valid_steps", *rules]}))
     return found
 
@@ -90,85 +87,102 @@ def sources(data: Path) -> dict[str, Any]:
     }
 
 
-def finish(config: str | Path, overrides: Mapping[str, Any]) -> RunFolder:
-    """Run or resume, with progress on standard error."""
-    settled = settle(str(config), overrides)
-    with progress_of(False, name=settled.name, rounds=settled.rounds) as progress:
-        for _ in star_rft.run(str(config), overrides, progress=progress):
-            pass
-    return RunFolder(settled.folder)
+def dedup_key(config: star_rft.Config) -> str:
+    """Return the column that the last rule `dedup` tells distinct traces by; without one, each trace is distinct."""
+    options = [rule["dedup"] for rule in config.select.rules if isinstance(rule, Mapping) and "dedup" in rule]
+    if not options:
+        return "sample_id"
+    return KEYS[options[-1]["by"] if isinstance(options[-1], Mapping) else options[-1]]
 
 
-def finished_arm(source: RunFolder, arm: Arm, seed: int) -> RunFolder:
+def finished(run: star_rft.Run) -> star_rft.Run:
+    """Run or resume, with a line for each round on standard error."""
+    for report in run:
+        print(f"{run.folder.name}: round {report.round}, pass@1 {report.pass_at_1}", file=sys.stderr, flush=True)
+    return run
+
+
+def finished_arm(source: star_rft.Run, arm: Arm, seed: int) -> star_rft.Run:
     """Run or resume an arm. Whichever seed trains on the samples, they are those of the source's seed."""
-    stem = f"{source.path.name}-{re.sub('[^a-z0-9]+', '-', arm.name.lower()).strip('-')}"
+    stem = f"{source.folder.name}-{re.sub('[^a-z0-9]+', '-', arm.name.lower()).strip('-')}"
     if not arm.draws:
         return forked(source, f"{stem}-{seed}", arm.changes, seed=seed)
-    own = configs.load(source.config).seed
-    return forked(forked(source, f"{stem}-{own}", arm.changes, seed=own), f"{stem}-{seed}", {}, seed=seed)
+    first = source.config.seed
+    return forked(forked(source, f"{stem}-{first}", arm.changes, seed=first), f"{stem}-{seed}", {}, seed=seed)
 
 
-def forked(source: RunFolder, name: str, changes: Mapping[str, Any], *, seed: int) -> RunFolder:
+def forked(source: star_rft.Run, name: str, changes: Mapping[str, Any], *, seed: int) -> star_rft.Run:
     """Run or resume a fork; what changes nothing is the source itself."""
-    if configs.load(source.config, {**changes, "seed": seed}) == configs.load(source.config):
+    file = source.folder / "config.yaml"
+    if star_rft.load_config(file, {**changes, "seed": seed}) == star_rft.load_config(file):
         return source
-    folder = RunFolder(source.path.parent / name)
-    if not folder.path.exists():
-        about = {"name": name, "run_dir": str(folder.path), "forked_from": str(source.path), "rounds": 1, "seed": seed}
-        fork(source, configs.load(source.config, {**changes, **about}))
-    return finish(folder.path, {})
+    folder = source.folder.parent / name
+    if folder.exists():
+        return finished(star_rft.run(folder))
+    return finished(star_rft.fork(source, name, {**changes, "rounds": 1, "seed": seed}))
 
 
-def rates(folder: RunFolder, round_index: int, split: Split) -> Floats:
-    """Return each held-out problem's accuracy, in the order of the problems."""
-    rows = sorted(read(folder.eval(round_index), split), key=lambda row: row["problem_id"])
+def rates(run: star_rft.Run, round_index: int, split: str) -> Floats:
+    """Return each held-out problem's accuracy, in the order of the problems' ids."""
+    rows = pq.read_table(run.folder / f"rounds/{round_index:03d}/eval.parquet").to_pylist()
+    rows = sorted((row for row in rows if row["split"] == split), key=lambda row: row["problem_id"])
     greedy = [row["greedy_correct"] for row in rows]
     return np.array([row["correct"] / row["n"] if one is None else one for one, row in zip(greedy, rows, strict=True)])
 
 
-def everywhere(folder: RunFolder, round_index: int) -> Floats:
-    return np.concatenate([rates(folder, round_index, split) for split in SPLITS])
+def all_rates(run: star_rft.Run, round_index: int) -> Floats:
+    return np.concatenate([rates(run, round_index, split) for split in SPLITS])
+
+
+def steps_of(run: star_rft.Run) -> int:
+    """Return how many steps the supervised training of round 1 took."""
+    folders = (run.folder / "rounds/001" / name for name in ("supervised", "checkpoint"))
+    fit = next(folder for folder in folders if folder.exists()) / "fit.json"
+    return int(json.loads(fit.read_text())["report"]["steps"])
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the first `k` samples of each question came to."""
+    """What the first `k` samples of each question hold.
+
+    `distinct` is distinct correct traces a question, `covered` the share of questions with one.
+    """
 
     distinct: float
     covered: float
     tokens: int
 
 
-def drawn(run: RunFolder, k: int) -> Drawn:
-    key = dedup_key(configs.load(run.config).select.rules)
+def drawn(run: star_rft.Run, k: int) -> Drawn:
+    key = dedup_key(run.config)
     query = f"""
         with first as (
             select *, status = 'correct' and finish_reason = 'stop' as is_kept
-            from traces where split = 'train' and round = 1 and not hinted and sample_index < ?
+            from traces where split = 'train' and round = 1 and not hinted and sample_index < $k
         )
         select
             count(distinct (problem_id, {key})) filter (is_kept) / count(distinct problem_id),
             count(distinct problem_id) filter (is_kept) / count(distinct problem_id),
             sum(tokens)
         from first"""
-    ((distinct, covered, tokens),) = Ledger(run.path).connect().execute(query, [k]).fetchall()
+    ((distinct, covered, tokens),) = run.sql(query, k=k).fetchall()
     return Drawn(float(distinct), float(covered), int(tokens))
 
 
 def over(most_S_P: Floats, other_S_P: Floats) -> str:
     """Say how much better an arm is than another on all held-out problems, and how many would show SHOWN."""
-    difference = paired(most_S_P.mean(axis=0), other_S_P.mean(axis=0))
+    difference = star_rft.paired(most_S_P.mean(axis=0), other_S_P.mean(axis=0))
     problems = most_S_P.shape[1]
     needed = problems * ((difference.high - difference.low) / 2 / SHOWN) ** 2
-    both = crossed(most_S_P, other_S_P)
+    both = star_rft.crossed(most_S_P, other_S_P)
     return (
         f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] over {problems:,} problems (about"
         f" {needed:,.0f} would show {SHOWN:.2f}), [{both.low:+.3f}, {both.high:+.3f}] over problems and seeds"
     )
 
 
-def row(source: RunFolder, arm: Arm, runs: Sequence[RunFolder]) -> dict[str, Any]:
-    trained = [json.loads(run.metrics(1).read_text())["selected"] for run in runs]
+def row(source: star_rft.Run, arm: Arm, runs: Sequence[star_rft.Run]) -> dict[str, Any]:
+    trained = [next(report.selected for report in run.reports if report.round == 1) for run in runs]
     found: dict[str, Any] = {
         "arm": arm.name,
         "seeds": len(runs),
@@ -181,9 +195,9 @@ def row(source: RunFolder, arm: Arm, runs: Sequence[RunFolder]) -> dict[str, Any
             by_seed = [rates(run, 1, split) for run in runs]
             after = np.mean(by_seed, axis=0)
             found[split] = {
-                "before": bootstrap(before),
-                "after": bootstrap(after),
-                "change": paired(after, before),
+                "before": star_rft.bootstrap(before),
+                "after": star_rft.bootstrap(after),
+                "change": star_rft.paired(after, before),
                 "by_seed": [float(values.mean()) for values in by_seed],
             }
     return found
@@ -207,22 +221,23 @@ def main() -> None:
     given.add_argument("--run", type=Path, help="a run to fork instead")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are")
     parser.add_argument(
-        "--ks", type=int, nargs="+", default=[1, 4], help="arms of so many samples a question, beside all"
+        "--ks", type=int, nargs="+", default=[1, 4], help="arms of so many samples a question, besides all"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="some of the arms, by name")
     parser.add_argument("--json", type=Path, help="write the rows there too")
     asked = parser.parse_args()
     if asked.run:
-        source = RunFolder(asked.run)
+        source = star_rft.open_run(asked.run)
     else:
-        source = finish("smollm2_rft", {**sources(asked.data), "run_dir": str(asked.runs / "smollm2_rft")})
+        overrides = {**sources(asked.data), "run_dir": str(asked.runs / "smollm2_rft")}
+        source = finished(star_rft.run("smollm2_rft", overrides))
     rows: list[dict[str, Any]] = []
     pooled: list[str] = []
-    after = {"the start": everywhere(source, 0)[None]}
-    config = configs.load(source.config)
+    after = {"the start": all_rates(source, 0)[None]}
+    config = source.config
     n = config.sample.n
-    every = arms(asked.ks, config, tokens=drawn(source, n).tokens, steps=fit_of(source, 1).steps)
+    every = arms(asked.ks, config, tokens=drawn(source, n).tokens, steps=steps_of(source))
     names = [arm.name for arm in every]
     if unknown := [name for name in asked.only or () if name not in names]:
         parser.error(f"--only: there is no arm {unknown[0]!r}; with --ks {asked.ks} there are {', '.join(names)}")
@@ -230,7 +245,7 @@ def main() -> None:
         if asked.only and arm.name not in asked.only:
             continue
         runs = [finished_arm(source, arm, seed) for seed in asked.seeds]
-        after[arm.name] = np.stack([everywhere(run, 1) for run in runs])
+        after[arm.name] = np.stack([all_rates(run, 1) for run in runs])
         pooled.append(f"{arm.name}: {', '.join(f'{accuracy:.3f}' for accuracy in after[arm.name].mean(axis=1))}")
         rows.append(row(source, arm, runs))
         if len(rows) == 1:

@@ -8,6 +8,9 @@ the bandwidth that this machine shows when it only reads; and multiplies, at the
 of that dtype. A step takes at least the longer of both, and so does each prefill: drawing, Python and all else are
 free. Rooflines are of the very steps that were taken, at the batch size that was fastest. transformers' `generate` is
 beside it at its own best batch size; repeats are interleaved. The profile is of steps in the middle of one more run.
+
+Imports star_rft.engines, star_rft.models, star_rft.runs: the sampler that it measures, and the description of the
+machine.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from figures import Figure, add_json_option, write_json
 from sampler import best_rows, by_generate, by_star_rft, prompts_for, rate
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from star_rft import Decoding
 from star_rft.engines.hf import batch
 from star_rft.engines.hf.decoding import draw
 from star_rft.engines.hf.kv_cache import SlotCache, SlotWrite
@@ -39,7 +43,6 @@ from star_rft.engines.tokenize import Prompt
 from star_rft.models import load, resolve
 from star_rft.models.spec import ModelSpec
 from star_rft.runs.environment import machine
-from star_rft.types import Decoding
 
 READ_BYTES = 2**30
 PRODUCT = 2048  # a square of this side is large enough for any kernel

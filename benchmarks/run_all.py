@@ -9,6 +9,8 @@ Each row is a process of its own with a time limit, one after the other. What is
 row that says so. What was measured is kept in benchmarks/.results: called again, this goes on with the rows that were
 not yet measured of this code, on this machine; `--again` measures all. vLLM is taken from the interpreter that --vllm
 or STAR_RFT_VLLM_PYTHON names, or from .venv-vllm. `--brief` tries every row with small sizes and keeps that apart.
+
+Imports star_rft.files, star_rft.runs: files that are written whole, and the description of the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import psutil
 from bench_rows import ROWS, Given, Row
 from results_page import Record, page
 
-from star_rft.errors import UserError
+import star_rft
 from star_rft.files import read_json, write_json, write_text
 from star_rft.runs.environment import machine
 
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nstopped; what was measured is in {target}, and the same command goes on", file=sys.stderr)
         return INTERRUPTED
-    except UserError as error:
+    except star_rft.UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(target)

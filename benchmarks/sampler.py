@@ -11,6 +11,8 @@ an environment that --vllm names (`make vllm`), and batches by itself. Both engi
 the same sizes first and then run at their own best. Repeats are interleaved, because the machine may be busy;
 vLLM comes last, because its processes spin while they wait.
 Tokens after an end of sequence count for nobody.
+
+Imports star_rft.engines, star_rft.models: the sampler that it measures.
 """
 
 from __future__ import annotations
@@ -30,17 +32,18 @@ import torch
 import transformers
 from figures import Figure, add_json_option, write_json
 
-from star_rft.data.generators.word_problems import generate as word_problems
+import star_rft
+from star_rft import Decoding, Request, Sampler
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.models import load, resolve
 from star_rft.models.spec import ModelSpec
-from star_rft.types import Decoding, Request, Sampler
 
 Lengths = list[int]  # tokens of each completion, the end of sequence included
 
 
 def prompts_for(model: str, tokenizer: Any, count: int) -> list[str]:
-    questions = [problem.question for problem in word_problems(count, split="train", seed=1)]
+    problems = star_rft.load_problems("word_problems", split="train", options={"n": count, "seed": 1})
+    questions = [problem.prompt for problem in problems]
     if model == "tiny":
         return [f"Question: {question}\nAnswer:" for question in questions]
     chats = [[{"role": "user", "content": question}] for question in questions]

@@ -4,6 +4,8 @@
 
 The ledger is written as the real one writes it (Parquet parts and a manifest), and a tenth of it: the last line says
 how the time grows. Selection runs in a process of its own, whose peak memory is printed.
+
+Imports star_rft.files, star_rft.ledger, star_rft.selection: the selection that it measures.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ batches); `TRL, tuned` is TRL at its best here: float32, no checkpointing, group
 whole batch at once, as no accumulation is TRL's default. What is timed is `train()`; loading and saving are
 left out for all. Only tokens of examples count, padding does not. Repeats are interleaved, because the
 machine may be busy.
+
+Imports star_rft.models, star_rft.training, star_rft.types: the training that it measures.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import trl
 from datasets import Dataset, disable_progress_bars
 from figures import Figure, add_json_option, write_json
 
-from star_rft.data.generators.word_problems import generate
+import star_rft
 from star_rft.models import ModelSpec, load_tokenizer, resolve
 from star_rft.training.dataset import example_from_text
 from star_rft.training.options import TrainingOptions
@@ -41,12 +43,12 @@ LR = 1e-4
 
 def texts(model: str, tokenizer: Any, count: int) -> list[dict[str, str]]:
     rows = []
-    for problem in generate(count, split="train", seed=1):
-        prompt = f"Question: {problem.question}\nAnswer:"
+    for problem in star_rft.load_problems("word_problems", split="train", options={"n": count, "seed": 1}):
+        prompt = f"Question: {problem.prompt}\nAnswer:"
         if model != "tiny":
-            chat = [{"role": "user", "content": problem.question}]
+            chat = [{"role": "user", "content": problem.prompt}]
             prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        rows.append({"prompt": prompt, "completion": f" {problem.answer}"})
+        rows.append({"prompt": prompt, "completion": f" {problem.solution}"})
     return rows
 
 

@@ -5,6 +5,8 @@
 
 Two steps of one micro-batch each, on a CPU, in a process of its own that has loaded the libraries before: measured is
 how much its resident memory grows at the most (`ru_maxrss`), estimated what `star_rft.training.memory` says.
+
+Imports star_rft.models, star_rft.training, star_rft.types: the training and the estimate that it measures.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@
 The same examples, batches and steps each time, on a CPU. `speed` is that of the steps alone, as fit.json has it;
 `besides` is what the call took on top: loading and writing, and where processes are launched, starting them and their
 libraries. In this process the libraries are loaded before. Repeats are interleaved, because the machine may be busy.
+
+Imports star_rft.models, star_rft.training: the launched training that it measures.
 """
 
 from __future__ import annotations

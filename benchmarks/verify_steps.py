@@ -3,6 +3,8 @@
     python benchmarks/verify_steps.py --gsm8k gsm8k/train.jsonl [--show]
 
 Without a file it reads the built-in word problems, whose solutions are right by construction.
+
+Imports verifiers.checks: the verifier that it measures.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import star_rft
 import verifiers
 from verifiers.checks.steps import Steps, examine
 
@@ -22,9 +25,8 @@ PASSES = 3
 def solutions(path: Path | None) -> list[str]:
     if path is not None:
         return [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
-    from star_rft.data.generators.word_problems import generate
-
-    return [problem.answer for problem in generate(7473, split="train")]
+    problems = star_rft.load_problems("word_problems", split="train", options={"n": 7473})
+    return [problem.solution or "" for problem in problems]
 
 
 def rate(check: Callable[[str], object], texts: list[str]) -> float:

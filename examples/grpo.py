@@ -1,4 +1,4 @@
-"""GRPO with a verifier as its reward: TRL's trainer, a model of star-rft's, problems that it is not trained on.
+"""GRPO with a verifier as its reward, by TRL's trainer, with a measurement on held-out problems before and after.
 
     python examples/grpo.py                                                # the tiny model
     python examples/grpo.py --model runs/quickstart/rounds/004/checkpoint --equations 3 7  # after offline rounds
@@ -14,55 +14,52 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import transformers
 import trl
 from datasets import Dataset, disable_progress_bars
 
+import star_rft
 import verifiers
-from star_rft.data.generators.word_problems import MAX_STEPS, WordProblem, generate
-from star_rft.engines.hf.sampler import HFSampler
-from star_rft.errors import UserError
-from star_rft.models import load, resolve
-from star_rft.statistics import bootstrap, paired
-from star_rft.types import Decoding, Request
 
 MAX_TOKENS = 160  # as in the quickstart
 GROUP = 8  # completions of a prompt, which are compared with each other
 
 
-def prompt(problem: WordProblem) -> str:
-    return f"Question: {problem.question}\nAnswer:"  # the form that the tiny model was pretrained on
+TEMPLATE = "Question: {question}\nAnswer:"  # the form that the tiny model was pretrained on
 
 
-def rates(model: Path | str, problems: Sequence[WordProblem], temperature: float, n: int) -> list[float]:
-    """Return the share of n completions that are correct, for each problem."""
-    sampler = HFSampler(model)
-    requests = [Request(str(i), k, prompt(p), seed=i * n + k) for i, p in enumerate(problems) for k in range(n)]
-    drawn = list(sampler.sample(requests, decoding=Decoding(temperature=temperature, max_tokens=MAX_TOKENS)))
-    sampler.close()
-    pairs = [(one.text, problems[int(one.request.problem_id)].answer) for one in drawn]
-    correct = [0] * len(problems)
-    for one, verdict in zip(drawn, verifiers.verify_many("math", pairs), strict=True):
-        correct[int(one.request.problem_id)] += verdict.is_correct
-    return [count / n for count in correct]
+def prompt(problem: star_rft.Problem) -> str:
+    return TEMPLATE.format(question=problem.prompt)
 
 
-def train(start: Path | str, problems: Sequence[WordProblem], out: Path, asked: argparse.Namespace) -> list[float]:
+def evaluated(model: str, problems: Sequence[star_rft.Problem], folder: Path) -> star_rft.Run:
+    """Sample each problem greedily and 8 times at temperature 1: a run of no rounds, which trains nothing."""
+    config = {
+        "name": folder.name, "run_dir": str(folder), "rounds": 0, "model": {"name": model},
+        "prompt": {"template": TEMPLATE}, "eval": {"n": 8, "k": [1], "max_tokens": MAX_TOKENS},
+    }  # fmt: skip
+    return star_rft.run(config, data={"test": problems}).result()
+
+
+def train(start: Path | str, problems: Sequence[star_rft.Problem], out: Path, asked: argparse.Namespace) -> list[float]:
     """Train with GRPO, write the model to `out`, return the mean reward of each step."""
-    model, tokenizer = load(start)
+    has_gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if has_gpu else torch.float32
+    model = transformers.AutoModelForCausalLM.from_pretrained(start, dtype=dtype)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(start)
     settings = trl.GRPOConfig(
         str(out), seed=asked.seed, max_steps=asked.steps, learning_rate=asked.lr, beta=asked.beta,
         per_device_train_batch_size=asked.prompts * GROUP, num_generations=GROUP, max_completion_length=MAX_TOKENS,
         lr_scheduler_type="constant", logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True,
         gradient_checkpointing=None,  # off; newer versions of transformers warn of False
-        bf16=False, use_cpu=model.device.type == "cpu",
-        dataloader_pin_memory=model.device.type != "cpu",
+        bf16=False, use_cpu=not has_gpu, dataloader_pin_memory=has_gpu,
     )  # fmt: skip
     trainer = trl.GRPOTrainer(
         model,
         reward_funcs=verifiers.as_reward("math"),  # reads the references from the column "solution"
         args=settings,
-        train_dataset=Dataset.from_list([{"prompt": prompt(p), "solution": p.answer} for p in problems]),
+        train_dataset=Dataset.from_list([{"prompt": prompt(p), "solution": p.reference} for p in problems]),
         processing_class=tokenizer,
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -79,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--beta", type=float, default=0.0, help="weight of the KL divergence from the start")
     parser.add_argument("--held-out", type=int, default=200, help="problems that accuracy is measured on")
-    parser.add_argument("--equations", type=int, nargs=2, default=(1, 2), choices=range(1, MAX_STEPS + 1))
+    parser.add_argument("--equations", type=int, nargs=2, default=(1, 2), metavar=("MIN", "MAX"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="where the trained model is written (default: nowhere)")
     asked = parser.parse_args(arguments)
@@ -87,21 +84,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     disable_progress_bars()
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as temporary:
-        start = resolve(asked.model, into=Path(temporary) / "start")
         out = asked.out or Path(temporary) / "out"
-        problems = list(generate(asked.steps * asked.prompts, split="train", seed=asked.seed, steps=steps))
-        rewards = train(start, problems, out, asked)
+        options = {"n": asked.held_out, "seed": 2, "steps": steps}
+        held_out = star_rft.load_problems("word_problems", split="dev", options=options)
+        before = evaluated(asked.model, held_out, Path(temporary) / "before")
+        options = {"n": asked.steps * asked.prompts, "seed": asked.seed, "steps": steps}
+        problems = star_rft.load_problems("word_problems", split="train", options=options)
+        rewards = train(before.model_to_use(), problems, out, asked)
         few = max(1, len(rewards) // 4)
         first, last = sum(rewards[:few]) / few, sum(rewards[-few:]) / few
         print(f"mean reward of the first and the last {few} steps: {first:.3f} -> {last:.3f}")
-        held_out = list(generate(asked.held_out, split="dev", seed=2, steps=steps))
-        for name, temperature, n in (("greedy accuracy", 0.0, 1), ("pass@1", 1.0, 8)):
-            before, after = (rates(model, held_out, temperature, n) for model in (start, out))
-            print(f"{name}: {bootstrap(before)} -> {bootstrap(after)}, change {paired(after, before)}")
+        start, trained = star_rft.compare([before, evaluated(str(out), held_out, Path(temporary) / "after")]).models
+        for name, measure in (("greedy accuracy", "greedy"), ("pass@1", "pass@1")):
+            change = trained.differences[measure]
+            print(f"{name}: {start.scores[measure]} -> {trained.scores[measure]}, change {change}")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except UserError as error:
+    except star_rft.UserError as error:
         raise SystemExit(f"error: {error}") from None

@@ -15,7 +15,6 @@ from star_rft.progress import import_tqdm
 
 if TYPE_CHECKING:
     from star_rft.api import (
-        Run,
         evaluate,
         export,
         fork,
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
         load_problems,
         open_run,
         run,
+        run_seeds,
         sample,
     )
+    from star_rft.api.handle import Run
     from star_rft.config import Config
     from star_rft.engines.registry import EngineContext, engine
     from star_rft.errors import RunError, RunFailure, UserError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from star_rft.progress import Progress
     from star_rft.scorers.registry import ScorerContext, scorer
     from star_rft.selection.registry import rule
-    from star_rft.statistics import paired, pass_at_k
+    from star_rft.statistics import bootstrap, crossed, paired, pass_at_k
     from star_rft.training.registry import CompletionPairs, objective
     from star_rft.types import (
         Completion,
@@ -54,7 +55,8 @@ __version__ = "0.1.0"
 
 # Where each public name lives; a name of its own there where it differs.
 _HOMES = {
-    "star_rft.api": "Run evaluate export fork load_config load_problems open_run run sample",
+    "star_rft.api": "evaluate export fork load_config load_problems open_run run run_seeds sample",
+    "star_rft.api.handle": "Run",
     "star_rft.config": "Config",
     "star_rft.engines.registry": "EngineContext engine",
     "star_rft.errors": "RunError RunFailure UserError",
@@ -62,7 +64,7 @@ _HOMES = {
     "star_rft.progress": "Progress",
     "star_rft.scorers.registry": "ScorerContext scorer",
     "star_rft.selection.registry": "rule",
-    "star_rft.statistics": "paired pass_at_k",
+    "star_rft.statistics": "bootstrap crossed paired pass_at_k",
     "star_rft.training.registry": "CompletionPairs objective",
     "star_rft.types": (
         "Completion Decoding HeldOutScores Interval Problem Request RoundReport Sample Sampler Scorer Trace"
@@ -99,7 +101,9 @@ __all__ = [
     "UserError",
     "Verdict",
     "Verifier",
+    "bootstrap",
     "compare",
+    "crossed",
     "engine",
     "evaluate",
     "export",
@@ -112,6 +116,7 @@ __all__ = [
     "pass_at_k",
     "rule",
     "run",
+    "run_seeds",
     "sample",
     "scorer",
     "verifier",

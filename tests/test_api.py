@@ -19,6 +19,7 @@ from tests.small_runs import MINIATURE
 NAMES = [
     "Comparison",
     "Completion",
+    "CompletionPairs",
     "Config",
     "Decoding",
     "EngineContext",
@@ -39,18 +40,22 @@ NAMES = [
     "UserError",
     "Verdict",
     "Verifier",
+    "bootstrap",
     "compare",
+    "crossed",
     "engine",
     "evaluate",
     "export",
     "fork",
     "load_config",
     "load_problems",
+    "objective",
     "open_run",
     "paired",
     "pass_at_k",
     "rule",
     "run",
+    "run_seeds",
     "sample",
     "scorer",
     "verifier",
@@ -272,3 +277,41 @@ def test_an_option_that_export_does_not_have_is_named(tmp_path: Path) -> None:
 def test_options_of_a_configs_problems_are_applied() -> None:
     config = star_rft.load_config("quickstart")
     assert len(star_rft.load_problems(config, limit=3)) == 3
+
+
+def test_seeds_give_their_runs_and_one_comparison_with_the_start(small: dict[str, Any]) -> None:
+    runs, comparison = star_rft.run_seeds(small, [4, 1], {"rounds": 1})
+    assert [(run.config.seed, run.folder.name) for run in runs] == [(4, "run-seed4"), (1, "run-seed1")]
+    assert [len(run.reports) for run in runs] == [2, 2]
+    assert [(model.seeds, model.rounds) for model in comparison.models] == [((4,), (0,)), ((4, 1), (1, 1))]
+    query = "select sample_id, seed, text from samples where round = 1 and split = 'train' order by sample_id"
+    first, other = (run.sql(query).fetchall() for run in runs)
+    assert first == other
+    assert len(first) > 0
+
+
+@pytest.mark.parametrize(
+    ("seeds", "changes", "message"),
+    [
+        ([1], {}, r"seeds \[1\] must be two or more different whole numbers from 0 on"),
+        ([1, 1], {}, r"seeds \[1, 1\] must be"),
+        ([0, -1], {}, r"seeds \[0, -1\] must be"),
+        ([0, 1], {"rounds": 0}, "with rounds: 0 nothing is trained"),
+    ],
+)
+def test_seeds_that_are_no_seeds_are_refused(small: dict[str, Any], seeds: Any, changes: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        star_rft.run_seeds(small, seeds, changes)
+    assert not Path(small["run_dir"] + "-seed0").exists()
+
+
+def test_a_fork_lies_in_the_folder_of_its_source_by_python_as_by_the_command_line(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next(iter(star_rft.run(small, {"rounds": 0})))
+    monkeypatch.chdir(tmp_path / "run")
+    changes = {"sample.n": 2, "rounds": 1}
+    with pytest.warns(RuntimeWarning, match="nothing was run"):
+        places = [star_rft.fork(source, name, changes).folder for source, name in ((tmp_path / "run", "a"), (".", "b"))]
+    assert places == [tmp_path / "a", Path("../b")]
+    assert (tmp_path / "b/config.yaml").exists()

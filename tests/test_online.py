@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
+import star_rft
 from star_rft.build.dry_run import TINY_PROMPT
-from star_rft.data.generators.word_problems import generate
 from star_rft.data.prompts import Prompter
 from star_rft.models import ASSETS, load_tokenizer
 from tests.docs.pages import blocks, missing
@@ -36,8 +36,8 @@ def change(printed: str, name: str) -> tuple[float, float, float]:
 
 def test_prompts_are_those_of_the_offline_rounds(grpo: ModuleType) -> None:
     tokenizer = load_tokenizer(ASSETS / "tiny")
-    (problem,) = generate(1, split="train")
-    offline = Prompter(tokenizer, template=TINY_PROMPT["template"]).text(problem.question)
+    (problem,) = star_rft.load_problems("word_problems", options={"n": 1})
+    offline = Prompter(tokenizer, template=TINY_PROMPT["template"]).text(problem.prompt)
     ids = tokenizer(offline, add_special_tokens=False)["input_ids"]
     assert tokenizer(grpo.prompt(problem))["input_ids"] == ids  # as TRL tokenises a prompt that is a string
 

@@ -63,7 +63,11 @@ from star_rft.types import Model, Problem, Scorer, Split
 
 
 def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
-    """Read a config file, a mapping, or the config of a run folder."""
+    """Return the config of a file, a mapping, a recipe's name or a run folder, with overrides applied.
+
+    Raises:
+        UserError: A key or a value that is not valid, or a folder that is not a run folder.
+    """
     if not isinstance(source, Mapping) and Path(source).is_dir():
         folder = RunFolder(Path(source))
         if not folder.config.exists():
@@ -77,9 +81,19 @@ def settle(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Ma
 
 @contextmanager
 def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | None = None) -> Iterator[Stages]:
-    """Hold the run folder and yield its stages; everything that they opened is closed in the end.
+    """Lock the run folder of a config and yield the stages of its rounds; what they opened is closed at the end.
 
-    `rows` are data sets given in memory, by split; they take the place of the config's sources.
+    Args:
+        config: The config of a new run, or of one that is resumed.
+        rows: Data sets in memory, by split, in place of the config's sources.
+        progress: Told of the work; None: no progress.
+
+    Yields:
+        The stages, for `star_rft.loop`.
+
+    Raises:
+        UserError: The config names something that does not exist or does not fit the model or the data.
+        RunError: Another process works on the run, or it was begun with settings whose samples would not mix.
     """
     folder = RunFolder(config.folder)
     check_names(config)
@@ -108,7 +122,7 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
 
 
 def check_names(config: Config) -> None:
-    """Fail at load for an engine, a verifier, a rule or an option that does not exist."""
+    """Raise UserError or VerifierError for a plug-in or an option that does not exist, before anything is loaded."""
     try:
         check_backend(config)
     except UserError as error:
@@ -126,8 +140,8 @@ def check_names(config: Config) -> None:
         config_file(config.launch.config)
 
 
-def told(config: Config, *, is_chat: bool) -> CardConfig:
-    """Return what cards tell of a config: all of it, and what is not the default, to run it again."""
+def card_config(config: Config, *, is_chat: bool) -> CardConfig:
+    """Return what model and data cards show of a config: all of it, and the part that is not default, to repeat it."""
     about_this_run = {"about", "run_dir", "versions", "machine"}
     full = config.model_dump(mode="json", by_alias=True)
     short = config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=about_this_run)
@@ -135,11 +149,12 @@ def told(config: Config, *, is_chat: bool) -> CardConfig:
 
 
 def today() -> str:
+    """Return today's date as YYYY-MM-DD; tests replace it."""
     return datetime.date.today().isoformat()
 
 
 def _dated(folder: RunFolder, config: Config) -> Config:
-    """Return the config with the day that its chat template is told: the one on which the run began."""
+    """Return the config with the date for its chat template, by default the day on which the run began."""
     is_begun = folder.config.exists() and folder.problems.exists()
     begun = configs.load(folder.config).prompt.date if is_begun else datetime.date.fromisoformat(today())
     day = config.prompt.date or begun
@@ -147,7 +162,7 @@ def _dated(folder: RunFolder, config: Config) -> Config:
 
 
 def _refuse_changes(folder: RunFolder, config: Config) -> None:
-    """Hold the config that a run was begun with against this one; before the data is there, nothing is begun."""
+    """Raise RunError if a run was begun with another config; it counts as begun once its problems are written."""
     if folder.config.exists() and folder.problems.exists():
         changed = configs.changes(configs.load(folder.config), config)
         if changed:
@@ -160,7 +175,7 @@ def _refuse_changes(folder: RunFolder, config: Config) -> None:
 
 @contextmanager
 def _second(config: Config) -> Iterator[verifiers.Pool | None]:
-    """Open the verifier that judges selected traces once more, where there is one."""
+    """Open the second verifier of the config, which judges selected traces again; None where there is none."""
     section = config.verifier
     if section.second is None:
         yield None
@@ -186,7 +201,7 @@ def _gate(config: Config) -> Gate | None:
 
 
 def quarantines(config: Config) -> bool:
-    """Whether a reference that the samples contradict matters: not where a scorer decides."""
+    """Return whether suspected label errors are left out of training: never where a scorer decides."""
     return config.select.label_errors == "quarantine" and not (config.scorer is not None and config.scorer.decides)
 
 
@@ -241,7 +256,7 @@ def _stages(
             has_scores=config.scorer is not None,
             metrics=_metrics(config, context, base=base, prompter=prompter, warm_start=warm_start),
             tracking=tracking,
-            write_card=partial(write_model_card, folder, told(config, is_chat=prompter.is_chat)),
+            write_card=partial(write_model_card, folder, card_config(config, is_chat=prompter.is_chat)),
         ),
     )
 
@@ -278,6 +293,7 @@ def _selection_spec(config: Config) -> SelectionSpec:
 
 
 def mixture_of(config: Config) -> Mixture:
+    """Return what is mixed into the selected traces: reference solutions and problems of the warm start."""
     return Mixture(config.select.reference_solutions, config.train.mix if config.train else 0.0)
 
 

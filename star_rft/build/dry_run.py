@@ -29,7 +29,7 @@ ROUNDS = {"all": "all rounds so far", "last": "the last round"}
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run would do, before it does it."""
+    """The size and the cost of a run, estimated before it starts."""
 
     problems: dict[str, int]
     samples_a_round: int
@@ -48,7 +48,7 @@ LEDGER_BYTES_A_TOKEN = 4
 
 
 def preview(config: Config) -> Preview:
-    """Load the data, check what can be checked without a model, and add up what the run may cost."""
+    """Return the size and cost of a run. Raises UserError for what can be found wrong without loading a model."""
     check_names(config)
     _check_models(config)
     problems, warm_start = load_all(config, {})
@@ -136,8 +136,8 @@ def _check_models(config: Config) -> None:
             continue  # what a run fetches, converts or merges first
         if engine_name(config) == "hf":
             check_decodable(spec_of(config, folder))
-    own = [] if section.from_scratch or section.gguf_file is not None else [section.name]
-    for name in (*own, *names):
+    trained = [] if section.from_scratch or section.gguf_file is not None else [section.name]
+    for name in (*trained, *names):
         if Path(name).is_dir():
             check_model(spec_of(config, name))
 
@@ -157,7 +157,7 @@ def _check_prompts(config: Config, problems: Mapping[Split, list[Problem]]) -> l
 
 
 def _model_here(config: Config) -> Path | None:
-    """Return the folder of the model that is trained, if it lies on this machine."""
+    """Return the folder of the model that is trained, if it is on this machine."""
     run = RunFolder(config.folder)
     made = [folder for folder in (run.scratch_model, run.base_model) if folder.is_dir()]
     if made:
@@ -167,7 +167,7 @@ def _model_here(config: Config) -> Path | None:
 
 
 def _found_here(name: str) -> Path | None:
-    """Return the folder of a model by its name, if it lies on this machine."""
+    """Return the folder of a model by its name, if it is on this machine."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -202,7 +202,7 @@ def bench_config(
     limit: int | None = None,
     overrides: Iterable[str] = (),
 ) -> Config:
-    """Return the config of a benchmark. Its folder is named by its content: other settings, other folder."""
+    """Return the config of a run that only evaluates a model. Its folder is named by a hash of the settings."""
     raw: dict[str, Any] = {
         "name": "bench",
         "rounds": 0,

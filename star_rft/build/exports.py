@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.build import mixture_of, quarantines, settle, told
+from star_rft.build import card_config, mixture_of, quarantines, settle
 from star_rft.build.models import named_model_of
 from star_rft.build.sampling import policy_sample_indices, prompter_of, train_decodings
 from star_rft.config import Config
@@ -26,7 +26,7 @@ from star_rft.types import Model
 if TYPE_CHECKING:
     import duckdb
 
-# What each format can be asked for besides its rounds.
+# The options that each format has besides its rounds.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "sft": ("--for", "--tokens"),
     "dpo": ("--for", "--pairs", "--tokens"),
@@ -44,7 +44,7 @@ VALUES = {
 def export_run(
     folder: RunFolder,
     format: str,
-    asked: Mapping[str, Any],
+    options: Mapping[str, Any],
     *,
     round_index: int | None = None,
     all_rounds: bool = False,
@@ -55,11 +55,11 @@ def export_run(
 ) -> ExportResult:
     """Write what rounds of a run trained on, or its traces, with a data card.
 
-    `asked` are options of the format by their names on the command line (see `OPTIONS`), None where not given.
-    Raises UserError before any work for what does not exist, and where there is nothing to write.
+    `options` are those of the format, by their names on the command line (`OPTIONS`), None where not given. Raises
+    UserError before any work for an option that the format does not have, and where there is nothing to write.
     """
     config = settle(str(folder.path))
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
     _check(format, given, is_pairing=config.preference is None)
     if round_index is not None and all_rounds:
         raise UserError("--round and --all-rounds exclude each other: give one")
@@ -69,12 +69,12 @@ def export_run(
     refuse(place, force=force)
     con = Ledger(folder.path).connect()
     material = _material(folder, config, con, rounds) if format in ("sft", "dpo", "hub-folder") else None
-    card = told(config, is_chat=material is not None and material.prompter.is_chat)
+    card = card_config(config, is_chat=material is not None and material.prompter.is_chat)
     return export(folder, card, con, material, job, out=place, force=force, progress=progress)
 
 
 def _check(format: str, given: Mapping[str, Any], *, is_pairing: bool) -> None:
-    """Refuse what does not exist, and options that a format has no use for."""
+    """Raise UserError for a format, an option or a value that does not exist, and for options of other formats."""
     if format not in OPTIONS:
         raise UserError(f"--format {format!r}: there is no such format; valid are {', '.join(OPTIONS)}")
     for name, value in given.items():
@@ -111,7 +111,7 @@ def _job(format: Any, rounds: Sequence[int], given: Mapping[str, Any], *, licenc
 
 
 def _name(job: Job, *, every: bool) -> str:
-    """Return the folder of an export: another for each that has other rows."""
+    """Return the name of an export's folder: a different one for each choice of rows."""
     parts: list[str] = [job.format, "all" if every else f"{job.rounds[0]:03d}"]
     parts += [job.tool] if job.tool != "trl" else []
     parts += [job.split] if job.split != "train" else []

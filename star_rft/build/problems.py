@@ -1,4 +1,4 @@
-"""Loads the problems of a run, checks them and keeps them in the run folder."""
+"""Loads the problems of a run, checks them and writes them to the run folder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ Rows = Mapping[str, Sequence[Mapping[str, Any] | Problem]]
 
 
 def verifier_of(config: Config) -> verifiers.Check:
-    """Return the verifier with its options."""
+    """Return the config's verifier with its options. Raises VerifierError for a name or an option it cannot have."""
     return verifiers.get(config.verifier.name).bound(config.verifier.options)
 
 
 def load_split(config: Config, split: Split, rows: Rows) -> list[Problem]:
+    """Return the problems of a split, from `rows` where they have it. Raises ConfigError for data it cannot read."""
     source = getattr(config.data, split)
     return [] if source is None else _load(source, config, key=f"data.{split}", split=split, rows=rows.get(split))
 
@@ -53,13 +54,16 @@ def _load(
 
 
 def role_of(source: str | list[str], split: str) -> str | None:
-    """Names and folders have splits, and the role is the natural one; files and globs have none."""
+    """Return which split of a source to read: `split` for hub names and folders, None for files and globs."""
     is_files = not isinstance(source, str) or Path(source).is_file() or has_magic(source)
     return None if is_files else split
 
 
 def load_all(config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
-    """Load every split and the warm start's data, without held-out problems among what is trained on."""
+    """Return the problems by split, and those of the warm start.
+
+    Train problems that contain a held-out one are handled as `data.contamination` says.
+    """
     splits: tuple[Split, ...] = ("train", "dev", "test")
     problems = {split: load_split(config, split, rows) for split in splits}
     warm_start = _warm_start_data(config, problems["train"])
@@ -73,7 +77,11 @@ def load_all(config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], li
 
 
 def settled_problems(folder: RunFolder, config: Config, rows: Rows) -> tuple[dict[Split, list[Problem]], list[Problem]]:
-    """Load the data once a run: later starts read what the first one wrote, wherever the source has gone."""
+    """Return the problems of a run by split, and those of the warm start.
+
+    The first call loads the sources and writes the problems to the run folder. Later calls read them from there, so
+    the sources may change or disappear.
+    """
     if not folder.problems.exists():
         problems, warm_start = load_all(config, rows)
         check_data(config, problems)
@@ -93,7 +101,7 @@ def _warm_start_data(config: Config, train: list[Problem]) -> list[Problem]:
 
 
 def check_data(config: Config, problems: Mapping[Split, list[Problem]]) -> None:
-    """Fail for problems that lack what the config wants of them, before a round is sampled."""
+    """Raise ConfigError for problems that lack what the config needs, such as reference solutions."""
     if config.select.reference_solutions > 0 and (missing := [p for p in problems["train"] if p.solution is None]):
         raise ConfigError(
             f"select.reference_solutions={config.select.reference_solutions} needs reference solutions, but data.train"

@@ -21,7 +21,7 @@ IN_MEMORY = "in memory"
 
 
 def rows_of(data: Data, *, name: str) -> list[Row | Problem]:
-    """Return data in memory as a list. Raises UserError for what are no rows."""
+    """Return data in memory as a list. Raises UserError if it is neither mappings nor problems; `name` is for that."""
     if isinstance(data, str | Path):
         raise UserError(f"{name} holds rows; name a file in the config: {str(data)!r}")
     rows = list(data)
@@ -36,9 +36,10 @@ def rows_of(data: Data, *, name: str) -> list[Row | Problem]:
 
 
 def with_rows(settled: Config, rows: Mapping[str, Sequence[Row | Problem]], given: Row) -> Config:
-    """Return a config whose sources are rows, with a digest of them, so that no run is continued with others.
+    """Return a config whose sources name rows in memory by a digest, so that a run is not resumed with other rows.
 
-    Of the source that they replace only what says what its columns mean is kept; `given` are a caller's overrides.
+    Of the source that rows replace, only the keys that describe its columns are kept. `given` are the caller's
+    overrides, which apply to the new sources too.
     """
     raw = settled.model_dump(mode="json", by_alias=True)
     for split, found in rows.items():
@@ -55,12 +56,12 @@ def with_rows(settled: Config, rows: Mapping[str, Sequence[Row | Problem]], give
                     f" {settled.verifier.name!r}: give verifier.name"
                 )
         raw["data"][split] = {**kept, "source": f"{IN_MEMORY} ({len(found):,} rows, {_digest_of(found)})"}
-    own = {key: value for key, value in given.items() if key.startswith("data.") and not key.endswith(".source")}
-    return settle(raw, own)
+    of_sources = {key: value for key, value in given.items() if key.startswith("data.") and not key.endswith(".source")}
+    return settle(raw, of_sources)
 
 
 def verifier_of_problems(rows: Sequence[Row | Problem]) -> str | None:
-    """Return the verifier of problems, None of rows. Raises UserError where problems have several."""
+    """Return the verifier that problems name, or None for mappings. Raises UserError if they name several."""
     names = sorted({row.verifier for row in rows if isinstance(row, Problem)})
     if len(names) > 1:
         raise UserError(f"the problems are of several verifiers: {', '.join(names)}; take those of one")

@@ -78,7 +78,7 @@ def options_of(section: FitConfig) -> TrainingOptions:
 
 
 def lora_of(section: FitConfig) -> LoraSpec | None:
-    """Return the adapters of a section of a config."""
+    """Return the adapters to train; None where all weights are trained."""
     if section.lora is None:
         return None
     targets = section.lora.target_modules

@@ -20,7 +20,7 @@ __all__ = ["app", "compare", "controls", "evaluate", "export", "frontier", "init
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line and status 2, a failure one line and status 1.
+    """Run the command line. A mistake of the user ends in one line and status 2, a failure in one line and status 1.
 
     SIGINT and SIGTERM end it with status 130 and 143.
     """

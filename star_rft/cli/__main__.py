@@ -1,4 +1,4 @@
-"""`python -m star_rft.cli`"""
+"""The command line as `python -m star_rft.cli`."""
 
 from star_rft.cli import main
 

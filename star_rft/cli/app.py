@@ -32,7 +32,7 @@ app = typer.Typer(
 
 
 def _version(is_wanted: bool) -> None:
-    """Print one line for a bug report. The packages are only asked for their metadata: importing them takes seconds."""
+    """Print one line for bug reports. Versions come from the packages' metadata: importing them takes seconds."""
     if not is_wanted:
         return
     import platform
@@ -61,11 +61,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show no progress: only warnings, errors and, in the end, the result.")
 ]
-# With any of these set, bars and colours are not wanted.
+# Environment variables that switch bars and colours off.
 PLAIN_UNDER = ("CI", "NO_COLOR")
 
 
 def example(text: str) -> str:
+    """Return the last line of a command's help."""
     return f"Example: {text}"
 
 
@@ -73,7 +74,7 @@ def example(text: str) -> str:
 def progress_of(is_quiet: bool, *, name: str = "", rounds: int = 0) -> Iterator[Silent | TerminalProgress]:
     """Show progress on standard error: bars in a terminal, else lines; `name` and `rounds` are those of the run.
 
-    What anybody prints meanwhile, a verifier or a tracker, goes there too: standard output is for the result.
+    What verifiers, trackers and libraries print goes there too, so that standard output holds the result alone.
     """
     if is_quiet:
         from star_rft.progress import Silent
@@ -94,19 +95,21 @@ def progress_of(is_quiet: bool, *, name: str = "", rounds: int = 0) -> Iterator[
 
 
 def results() -> Console:
-    """Return where results are printed: standard output, with every text as it is, also one like [red] or :smile:."""
+    """Return a console on standard output that prints texts unchanged: no markup, emoji or highlighting."""
     from rich.console import Console
 
     return Console(markup=False, emoji=False, highlight=False)
 
 
 def run_folder(path: Path) -> Path:
+    """Return the path of a run folder unchanged. Raises UserError for any other path."""
     if not (path / "config.yaml").exists():
         raise UserError(f"{path}: is not a run folder: it has no config.yaml")
     return path
 
 
 def write_report(folder: Path) -> Path:
+    """Write the HTML page of a run into its folder, and return its path."""
     from star_rft.report.page import write_page
 
     return write_page(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +13,7 @@ from star_rft.cli.app import AsJson, Quiet, RunDir, app, example, progress_of, r
 from star_rft.cli.interrupts import stoppable
 
 if TYPE_CHECKING:
-    from star_rft.config import Config
     from star_rft.experiments.contributions import RoundContributions
-    from star_rft.experiments.controls import AtOnce
-    from star_rft.loop import Stages
-    from star_rft.runs.folder import RunFolder
 
 
 @app.command(epilog=example("star-rft controls runs/quickstart --only random,no_dedup"))
@@ -35,58 +31,28 @@ def controls(
 ) -> None:
     """Train a round again on other data at equal steps: what verification, dedup and iteration each contribute."""
     from star_rft.build import open_run, settle
-    from star_rft.experiments import controls as beside
+    from star_rft.experiments import controls as round_controls
     from star_rft.experiments.contributions import contributions_of
     from star_rft.runs.folder import RunFolder
 
     folder = RunFolder(run_folder(run))
     config = settle(run)
-    number = beside.chosen_round(folder, round_index)
-    without = beside.impossible(folder, number, is_greedy=0 in config.sample.temperatures)
+    number = round_controls.chosen_round(folder, round_index)
+    left_out = round_controls.impossible(folder, number, is_greedy=0 in config.sample.temperatures)
     seeds = list(dict.fromkeys(seed or [config.seed]))
-    names = beside.chosen_names(only, without)
-    wanted: dict[str, Any] = {"round_index": number, "names": names, "seeds": seeds}
-    if not beside.is_done(folder, **wanted):
+    names = round_controls.chosen_names(only, left_out)
+    chosen: dict[str, Any] = {"round_index": number, "names": names, "seeds": seeds}
+    if not round_controls.is_done(folder, **chosen):
         with (
             stoppable(kept="the controls that are finished, and what others have sampled"),
             progress_of(quiet, name=f"controls of {config.name}, round {number}") as progress,
+            open_run(config, progress=progress) as stages,
         ):
-
-            def at_once(asked: AtOnce) -> AbstractContextManager[Stages]:
-                return open_run(_at_once(folder, asked), progress=progress)
-
-            with open_run(config, progress=progress) as stages:
-                beside.make(stages, **wanted, at_once=at_once)
+            round_controls.make(stages, **chosen, open_run=partial(open_run, progress=progress))
     assert config.train is not None  # else nothing could be made
-    lineage = beside.Lineage(folder, config.train.start, config.warm_start is not None)
-    found = contributions_of(folder, lineage, **wanted, run_seed=config.seed, batch_size=config.train.batch_size)
-    _show(found, without if only is None else {}, as_json)
-
-
-def _at_once(folder: RunFolder, asked: AtOnce) -> Config:
-    """Return the config of a run that draws in one round what the run drew in several.
-
-    Where a round samples some of the problems, more of them are sampled first, and then more often.
-    """
-    from star_rft import config as configs
-    from star_rft.data import read_problems
-
-    config, rounds = configs.load(folder.config), asked.rounds
-    changes: dict[str, Any] = {"run_dir": str(asked.folder), "rounds": 1, "seed": asked.seed, "report_to": None}
-    changes |= {"train.max_steps": asked.steps, "train.step_growth": 1.0}
-    n, per_round = config.sample.n * rounds, config.sample.problems
-    if per_round is not None:
-        problems = len(read_problems(folder.problems)["train"])
-        together = min(per_round * rounds, problems)
-        n = -(-config.sample.n * per_round * rounds // together)
-        changes["sample.problems"] = together
-    changes["sample.n"] = n
-    if config.budget.tokens is not None:
-        changes["budget.tokens"] = config.budget.tokens * rounds
-    is_of_all_rounds = config.budget.plan == "adaptive" and config.select.rounds == "all"
-    if config.budget.plan != "fixed" and not is_of_all_rounds:
-        changes["budget.target"] = config.budget.target * rounds
-    return configs.load(folder.config, changes)
+    lineage = round_controls.Lineage(folder, config.train.start, config.warm_start is not None)
+    found = contributions_of(folder, lineage, **chosen, run_seed=config.seed, batch_size=config.train.batch_size)
+    _show(found, left_out if only is None else {}, as_json)
 
 
 def _show(found: RoundContributions, left_out: dict[str, str], as_json: bool) -> None:

@@ -117,7 +117,7 @@ def best_of_n(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a score choose one of n samples: its verified accuracy for every k, beside pass@k and majority."""
+    """Let a score choose one of k samples, and measure the accuracy of that for each k, with pass@k and majority."""
     from star_rft.build import open_run
     from star_rft.build.dry_run import bench_config
     from star_rft.config import pairs

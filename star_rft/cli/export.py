@@ -45,12 +45,12 @@ def export(
     from star_rft.build.exports import export_run
     from star_rft.runs.folder import RunFolder
 
-    asked = {"--for": tool, "--include": include, "--split": split, "--tokens": tokens or None, "--pairs": pairs}
+    options = {"--for": tool, "--include": include, "--split": split, "--tokens": tokens or None, "--pairs": pairs}
     with progress_of(quiet or as_json) as progress:
         made = export_run(
             RunFolder(run_folder(run)),
             format,
-            asked,
+            options,
             round_index=round_index,
             all_rounds=all_rounds,
             licence=licence,

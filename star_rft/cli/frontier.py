@@ -33,7 +33,7 @@ def frontier(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each train problem has come to: its class, its evidence, and what it gets next."""
+    """Show the train problems by class, with the evidence for it and what each gets next."""
     from star_rft.build import settle
     from star_rft.frontier import review
     from star_rft.frontier.classes import CLASSES
@@ -48,11 +48,11 @@ def frontier(
         text = json.dumps(row) if as_json else "\n".join(tables.problem_lines(row, remedies[row["class"]]))
         typer.echo(text)
         return
-    wanted = _wanted(classes, every)
+    chosen = _chosen(classes, every)
     if export is not None:
-        _export(export, review.problems(con, classed, classes=wanted))
+        _export(export, review.problems(con, classed, classes=chosen))
     if as_json:
-        typer.echo(json.dumps(list(review.problems(con, classed, classes=wanted))))
+        typer.echo(json.dumps(list(review.problems(con, classed, classes=chosen))))
         return
     counts = review.class_counts(con, classed)
     console = results()
@@ -61,10 +61,10 @@ def frontier(
     if now:
         console.print(tables.moved_line("no_survivors", since, now))
     for names, table in ((["label_error"], tables.label_errors_table), (CLASSES[1:], tables.problems_table)):
-        asked: list[ProblemClass] = [name for name in CLASSES if name in names and name in wanted]
-        shown = list(review.problems(con, classed, classes=asked, most=limit))
+        of_table: list[ProblemClass] = [name for name in CLASSES if name in names and name in chosen]
+        shown = list(review.problems(con, classed, classes=of_table, most=limit))
         if shown:
-            console.print(table(shown, sum(counts.get(name, 0) for name in asked) - len(shown)))
+            console.print(table(shown, sum(counts.get(name, 0) for name in of_table) - len(shown)))
 
 
 @app.command(epilog=example("star-rft review runs/quickstart label_errors.jsonl"))
@@ -72,9 +72,7 @@ def review(
     run: RunDir,
     file: Annotated[Path, typer.Argument(help='Lines of {"problem_id", "review": "right" | "wrong"}.')],
 ) -> None:
-    """Say of suspected label errors whether they are right: the right ones are trained on again from the next round
-    on.
-    """
+    """Record which suspected label errors are right: those are trained on again from the next round."""
     from star_rft.build import settle
     from star_rft.files import locked
     from star_rft.frontier.review import add, read_findings
@@ -127,7 +125,7 @@ def flagged(
 
 
 def _classed(run: Path, config: Config) -> pa.Table:
-    """Class the problems by all that the ledger holds now."""
+    """Return the class of each train problem, from all samples in the ledger."""
     from star_rft.build.sampling import policy_sample_indices
     from star_rft.frontier.classes import classify
     from star_rft.frontier.history import newest_round
@@ -136,8 +134,8 @@ def _classed(run: Path, config: Config) -> pa.Table:
     from star_rft.runs.folder import RunFolder
 
     con = Ledger(run).connect()
-    own, found = policy_sample_indices(config), reviews(RunFolder(run).reviews)
-    return classify(con, through_round=newest_round(con), own=own, reviews=found)
+    policy_indices, found = policy_sample_indices(config), reviews(RunFolder(run).reviews)
+    return classify(con, through_round=newest_round(con), own=policy_indices, reviews=found)
 
 
 def _remedies(config: Config) -> Mapping[ProblemClass, str]:
@@ -153,7 +151,7 @@ def _remedies(config: Config) -> Mapping[ProblemClass, str]:
     )
 
 
-def _wanted(classes: Sequence[str] | None, every: bool) -> Sequence[str]:
+def _chosen(classes: Sequence[str] | None, every: bool) -> Sequence[str]:
     from star_rft.frontier.classes import CLASSES
     from star_rft.frontier.review import OPEN
 

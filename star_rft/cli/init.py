@@ -119,8 +119,8 @@ def _source(talk: Dialogue, given: str | None, split: str | None, config_name: s
 def _model(talk: Dialogue, given: str | None, kind: str) -> ModelFacts:
     from star_rft.init.sizing import TINY, look
 
-    asked = "Model (tiny, smollm2, a folder or a hub name)"
-    facts = talk.settle(asked, "--model", given=given, proposal=TINY, check=look)
+    question = "Model (tiny, smollm2, a folder or a hub name)"
+    facts = talk.settle(question, "--model", given=given, proposal=TINY, check=look)
     talk.say(f"Model: {facts.name}, {facts.why}.")
     if facts.name == TINY and kind != "number":
         talk.say("It solves simple word problems and nothing else: good to see the commands, not for this data.")
@@ -128,7 +128,7 @@ def _model(talk: Dialogue, given: str | None, kind: str) -> ModelFacts:
 
 
 def _place(talk: Dialogue, name: str | None, out: Path | None, proposal: str, force: bool) -> tuple[str, Path]:
-    """Return the run's name and the file to write, which is not there yet."""
+    """Return the name of the run and the config file to write, which does not exist yet."""
     from star_rft.init.wizard import check_name
 
     def checked(answer: str) -> tuple[str, Path]:
@@ -173,7 +173,7 @@ def _write(talk: Dialogue, plan: Plan, copies: dict[Path, str], force: bool) -> 
 
 
 def _tried(text: str, copies: dict[Path, str]) -> Preview:
-    """Return what a dry run says of the config, as it will read it: nothing is written before that succeeds."""
+    """Return the dry run of a config text, from temporary files: nothing else is written before that succeeds."""
     import tempfile
 
     from star_rft import config as configs
@@ -193,7 +193,7 @@ def _tried(text: str, copies: dict[Path, str]) -> Preview:
 
 @app.command(epilog=example("star-rft doctor"))
 def doctor(as_json: AsJson = False) -> None:
-    """Say what works on this machine, and what would make the rest work."""
+    """Check this machine: what works, and how to make the rest work."""
     from star_rft.doctor import document, examine
 
     findings = examine()
@@ -206,7 +206,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _show_findings(findings: Sequence[Diagnosis]) -> None:
-    """A table in a terminal, else lines of 80 columns; commands stand on lines of their own, never broken."""
+    """Print a table in a terminal, else lines of 80 columns. Commands have lines of their own that are not wrapped."""
     console = results()
     if console.is_terminal:
         console.print(_findings_table(findings))

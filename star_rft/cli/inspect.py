@@ -22,7 +22,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write it; else report.html in the run folder.")] = None,
     traces: Annotated[int, typer.Option(min=0, help="How many traces to show, about; the page grows 2 kB each.")] = 240,
 ) -> None:
-    """Write one self-contained HTML page about a run, also about one that is going on."""
+    """Write one self-contained HTML page about a run, which may still be running."""
     from star_rft.report.page import write_page
 
     typer.echo(str(write_page(run_folder(run), out=out, traces=traces)))
@@ -40,7 +40,7 @@ def sql(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Ask the ledger with DuckDB."""
+    """Query the ledger with SQL."""
     import duckdb
 
     from star_rft.ledger import Ledger
@@ -60,7 +60,7 @@ def sql(
 
 @app.command("verifiers", epilog=example("star-rft verifiers"))
 def list_verifiers() -> None:
-    """List the verifiers that there are, with their options."""
+    """List the verifiers with their options."""
     from verifiers.__main__ import main as verify_main
 
     raise typer.Exit(verify_main(["--list"]))

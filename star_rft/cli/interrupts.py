@@ -25,23 +25,23 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interruption(BaseException):
-    """Raised in the main thread by the first signal; no `except Exception` and no library takes it for its own."""
+    """Raised in the main thread by the first signal. It is no `Exception`, so that libraries do not catch it."""
 
 
 @dataclass(slots=True)
 class Stop:
-    """Which signal has asked this process to stop, if one has."""
+    """The signal that has asked this process to stop: None until one has."""
 
     number: int | None = None
 
     def listen(self) -> None:
-        """Take the signals, but for those that the parent has this process ignore, such as SIGINT after `cmd &`."""
+        """Handle the signals, except those that the parent process set to be ignored, such as SIGINT after `cmd &`."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
 
     def check(self) -> None:
-        """Raise Stopped if a signal came and something took its exception for an error of its own."""
+        """Raise Interruption if a signal came, where a library may have caught the first one."""
         if self.number is not None:
             raise Interruption
 
@@ -50,7 +50,7 @@ class Stop:
         """The exit status that shells give a process which this signal ended."""
         return 128 + (self.number or signal.SIGINT)
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _take(self, number: int, _frame: FrameType | None) -> None:
         if self.number is not None:  # a second time: at once
             if sys.stderr.isatty():
                 os.write(2, SHOW_CURSOR)
@@ -64,10 +64,13 @@ stop = Stop()
 
 @contextmanager
 def stoppable(config: Config | None = None, *, kept: str | None = None) -> Iterator[None]:
-    """End the process with a few lines instead of a traceback when it is asked to stop within the block.
+    """End the process with a few lines instead of a traceback if a signal comes within the block.
 
-    Whatever leaves the block after a signal is its work: some libraries raise an error of their own for it. `config`
-    is that of the run whose folder is worked on; without one, `kept` says what need not be done again, if anything.
+    After a signal any exception ends it so, because some libraries turn `Interruption` into an error of their own.
+
+    Args:
+        config: The config of the run that the block works on, to say what of it is saved.
+        kept: Without a config, what is saved.
     """
     try:
         yield
@@ -85,7 +88,7 @@ def _farewell(config: Config | None, kept: str | None) -> Iterator[str]:
 
 
 def what_is_saved(config: Config) -> Iterator[str]:
-    """Say where a run was stopped, and what of it need not be done again."""
+    """Yield lines that say where a run was stopped, and what of it is saved."""
     from star_rft.runs.folder import RunFolder
     from star_rft.runs.status import status_of
 
@@ -117,7 +120,7 @@ def _rounds(finished: tuple[int, ...]) -> str:
 
 
 def _of_training(work: Path) -> str:
-    """Say from which step the training goes on: that of its last whole checkpoint."""
+    """Say from which step the training will resume: that of its last complete checkpoint."""
     import json
 
     from star_rft.training.trainer import MARKER
@@ -128,7 +131,7 @@ def _of_training(work: Path) -> str:
 
 
 def again() -> str:
-    """Return the command that this process was started with, as it may be pasted into a shell."""
+    """Return the command that started this process, quoted for a shell."""
     program, *arguments = sys.argv
     if Path(program).name == "__main__.py":
         return shlex.join(sys.orig_argv)
@@ -137,7 +140,7 @@ def again() -> str:
     return shlex.join([Path(program).name if is_on_path else program, *arguments])
 
 
-# What each is called when it is told; libraries that write in another language give only the text.
+# What the user reads for each error number. Libraries in other languages raise errors with the text alone.
 DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -147,24 +150,24 @@ DISK = {
     errno.EIO: "the disk fails",
     errno.EFBIG: "a file became too large",
 }
-# torch's writer tells no reason.
+# torch's writer gives no reason.
 WITHOUT_REASON = "PytorchStreamWriter failed writing file"
 
 
 def disk_fault(error: BaseException) -> str | None:
-    """Say in a sentence what the disk did, if it did something; None for any other error."""
+    """Return a sentence about an error of the disk; None for any other error."""
     for cause in _chain(error):
         number = cause.errno if isinstance(cause, OSError) else None
         known = number if number in DISK else _by_text(str(cause))
         if known is not None:
             where = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
-            return _told(DISK[known] + where)
+            return _disk_message(DISK[known] + where)
         if WITHOUT_REASON in str(cause):
-            return _told("the disk took no more (it may be full)")
+            return _disk_message("the disk took no more (it may be full)")
     return None
 
 
-def _told(what: str) -> str:
+def _disk_message(what: str) -> str:
     return f"{what}; what was written before is kept: mend that, and give the same command again"
 
 

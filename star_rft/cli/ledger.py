@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,9 +20,9 @@ def ledger(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look after the ledger of a run: set damaged parts aside, put small parts together, say what there is.
+    """Check and compact the ledger of a run: set damaged parts aside, merge small parts, print what it holds.
 
-    What was set aside is drawn again by star-rft run; the exit status is 1 as long as something is missing.
+    star-rft run draws again what was set aside; the exit status is 1 as long as something is missing.
     """
     from star_rft.files import locked
     from star_rft.ledger import Ledger
@@ -33,7 +32,7 @@ def ledger(
         opened.compact()
         opened.compact()  # the second call removes what the first replaced: nobody else is reading now
         found = opened.summary()
-    typer.echo(json.dumps(found, indent=1) if as_json else _told(found))
+    typer.echo(json.dumps(found, indent=1) if as_json else _summary(found))
     if found["units_lost"]:
         raise RunFailure(
             f"{run}: {found['units_lost']:,} units were damaged and are not drawn again yet: star-rft run {run}"
@@ -43,34 +42,34 @@ def ledger(
 @app.command(epilog=example("star-rft fork runs/quickstart four 'select.rules=[{first_samples: 4}, correct]'"))
 def fork(
     run: RunDir,
-    name: Annotated[str, typer.Argument(help="The name of the fork; its folder lies beside that of the run.")],
+    name: Annotated[str, typer.Argument(help="The name of the fork; its folder is a sibling of that of the run.")],
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin another run with what this one has already: its first round's samples, its warm start.
+    """Begin another run with what this one has already: the samples of its first round, or its warm start.
 
-    Where seed, select, train or preference differ it selects and trains on the same samples; where sample, budget,
-    temperature_search or rationalize do it draws its own after the same warm start. What both hold is on the disk once.
+    With another seed, select, train or preference it selects and trains on the same samples. With another sample,
+    budget, temperature_search or rationalize it draws its own after the same warm start. Shared files are hard links.
     """
     from star_rft.build import check_names
-    from star_rft.config import load, pairs
-    from star_rft.experiments.fork import fork as begin
+    from star_rft.config import pairs
+    from star_rft.experiments.fork import fork as make_fork
+    from star_rft.experiments.fork import fork_config
     from star_rft.runs.folder import RunFolder
 
-    folder = Path(os.path.relpath(run_folder(run).resolve().parent / name))
-    about = {"name": name, "run_dir": str(folder), "forked_from": str(run)}
-    config = load(run / "config.yaml", {**pairs(overrides or ()), **about})
+    source = RunFolder(run_folder(run))
+    config = fork_config(source, name, pairs(overrides or ()))
     check_names(config)
-    samples = begin(RunFolder(run), config)
+    samples, folder = make_fork(source, config), os.path.relpath(config.folder)
     if as_json:
-        typer.echo(json.dumps({"run": str(folder), "samples": samples}))
+        typer.echo(json.dumps({"run": folder, "samples": samples}))
         return
     begun = f"{samples:,} samples" if samples else "the start"
     does = "selects" if samples else "samples, selects"
     typer.echo(f"{folder}: begun with {begun} of {run}; star-rft run {folder} {does}, trains and goes on")
 
 
-def _told(found: dict[str, int]) -> str:
+def _summary(found: dict[str, int]) -> str:
     return (
         f"schema {found['schema']}: {found['samples']:,} samples in {found['units']:,} units, {found['parts']:,} parts,"
         f" {found['bytes'] / 1e6:,.1f} MB"

@@ -30,15 +30,15 @@ BARS_FROM, SPEED_FROM = 66, 52  # columns; below there is no room for them
 
 @dataclass(slots=True)
 class Pace:
-    """The speed of a piece of work over the last half minute. Times are seconds of one clock."""
+    """The speed of a piece of work over the last `WINDOW` seconds. Times are of `time.monotonic`."""
 
     began: float
     _marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     def mark(self, now: float, count: int) -> None:
-        """Note how many there are now; a mark every quarter of a second is enough.
+        """Record the count at a time; a record every quarter of a second is enough.
 
-        One mark beyond the window stays: after a pause there would else be nothing to count from.
+        One record older than the window is kept, because after a pause there would be none to measure from.
         """
         if self._marks and now - self._marks[-1][0] < 0.25:
             return
@@ -47,14 +47,14 @@ class Pace:
             self._marks.popleft()
 
     def speed(self, now: float, count: int) -> float:
-        """Return how many come in a second."""
+        """Return items a second."""
         since, before = self._marks[0] if self._marks and now - self.began > WINDOW else (self.began, 0)
         return (count - before) / max(now - since, 1e-9)
 
 
 @dataclass(slots=True)
 class Row:
-    """One piece of work: `done` of `total`, of which `already` were there before; `text` says at what speed."""
+    """A line of the display: `done` of `total` items, of which `already` were done before; `text` is the speed."""
 
     title: str
     total: int | None
@@ -70,7 +70,7 @@ class Row:
         self.done = self.already
 
     def move(self, items: int, tokens: int = 0) -> None:
-        """Note that so many more are done, with so many tokens."""
+        """Add items that are done, with their tokens."""
         self.done, self.tokens, now = self.done + items, self.tokens + tokens, monotonic()
         self.pace.mark(now, self.done - self.already)
         self.token_pace.mark(now, self.tokens)
@@ -79,25 +79,27 @@ class Row:
 
     @property
     def speed(self) -> float:
+        """Items a second, without those that were done before."""
         return self.pace.speed(monotonic(), self.done - self.already)
 
     @property
     def count(self) -> str:
+        """The items done, "3 of 8", or "3" where the total is not known."""
         return f"{self.done:,}" + (f" of {self.total:,}" if self.total is not None else "")
 
     @property
     def left(self) -> str:
-        """Say how long it may still take; nothing where that is not known yet."""
+        """The estimated time left, such as "2 min 5 s left"; empty where it is not known yet."""
         if not self.is_timed or self.total is None or self.done <= self.already or self.done >= self.total:
             return ""
         return f"{in_words((self.total - self.done) / self.speed)} left" if self.speed > 0 else ""
 
 
 class TerminalProgress:
-    """`is_live` draws bars, else a line every ten seconds, later every minute, says how far the work is.
+    """Progress on a console: bars where `is_live`, else a line every ten seconds, later every minute.
 
-    `name` and `rounds` are those of the run, for the headline; a run of no rounds is only evaluated. Everything is
-    printed as it is: no text of a model or a user is taken for markup.
+    `name` and `rounds` are those of the run, for the headline; a run of 0 rounds is only evaluated. Texts are printed
+    unchanged: what a model or a user wrote is never read as markup.
     """
 
     def __init__(self, console: Console, *, is_live: bool | None = None, name: str = "", rounds: int = 0) -> None:
@@ -115,7 +117,7 @@ class TerminalProgress:
 
     @contextmanager
     def running(self) -> Iterator[TerminalProgress]:
-        """Keep the display from the first piece of work to the last; without this, each has a display of its own."""
+        """Keep one display for all work in the block; without this, each piece of work has its own."""
         if not self.is_live or self._live is not None:
             yield self
             return
@@ -132,10 +134,11 @@ class TerminalProgress:
             self._live = None
 
     def say(self, line: str) -> None:
+        """Print a line above the bars."""
         self._print(line)
 
     def finished(self, report: RoundReport) -> None:
-        """Show what a round came to; its seconds tell how long the next ones may take."""
+        """Print the results of a round, and use its duration to estimate those of the next."""
         self._round_began = monotonic()
         self._round = min(report.round + 1, self.rounds)
         if report.round > 0:
@@ -145,13 +148,13 @@ class TerminalProgress:
             self._print(line)
 
     def known(self, reports: Sequence[RoundReport]) -> None:
-        """Take note of rounds that were finished before."""
+        """Use rounds that were finished before to estimate the time left."""
         self._round = min(len(reports), self.rounds) if reports else None
         self._round_seconds += [sum(report.seconds.values()) for report in reports if report.round > 0]
 
     @contextmanager
     def stage(self, title: str, total: int, *, round_index: int | None = None) -> Iterator[Callable[[int, int], None]]:
-        """Show `total` items, with tokens a second where there are tokens."""
+        """Show a piece of work of `total` items, with tokens a second if there are tokens."""
         row = Row(title, total)
         with self._shown(round_index, row) as finish:
 
@@ -164,7 +167,7 @@ class TerminalProgress:
 
     @contextmanager
     def sampling(self, title: str, total: int, *, done: int = 0, round_index: int | None = None) -> Iterator[TwoRows]:
-        """Show what is drawn, with tokens a second, and what of it has its verdict."""
+        """Show the completions that are drawn, with tokens a second, and below them those that are verified."""
         verifying = Row("verifying", total, already=done, is_timed=False)
         rows = TwoRows(Row(title, total, already=done), verifying, self._line)
         with self._shown(round_index, rows.drawing, rows.verifying) as finish:
@@ -176,10 +179,11 @@ class TerminalProgress:
     def training(
         self, title: str, *, round_index: int | None = None
     ) -> Iterator[Callable[[int, int, float, float, float], None]]:
+        """Show the steps of a training, with loss and tokens a second."""
         row, last_loss = Row(title, None), None
         with self._shown(round_index, row) as finish:
 
-            def on_step(step: int, steps: int, loss: float, tokens_per_second: float, lr: float) -> None:
+            def on_step(step: int, steps: int, loss: float, tokens_per_second: float, _lr: float) -> None:
                 nonlocal last_loss
                 if row.total is None:  # a training that is resumed begins in the middle
                     row.total, row.already, row.done = steps, step - 1, step - 1
@@ -207,7 +211,7 @@ class TerminalProgress:
             self._rows = ()
 
     def _line(self) -> None:
-        """Where nothing is drawn, say how far the work is, now and then."""
+        """Without bars, print a line about the work if enough time has passed since the last one."""
         now = monotonic()
         if self.is_live or now - self._said < LINE_EVERY:
             return
@@ -221,7 +225,7 @@ class TerminalProgress:
         self._print(", ".join(part for part in said if part))
 
     def _print(self, line: str, style: str = "") -> None:
-        """Print a line: whole in a log, and what is dim, for it matters least, cut to the width of a terminal."""
+        """Print a line; in a terminal a styled one is cut to its width, because it matters least."""
         is_cut = self.is_live and bool(style)
         text = Text(line, style=style, no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold")
         self.console.print(text, soft_wrap=not self.is_live, highlight=False)
@@ -252,7 +256,7 @@ class TerminalProgress:
         return Text.assemble(f"{frame} ", (", ".join(parts), "bold"), no_wrap=True, overflow="ellipsis")
 
     def _all_left(self) -> str:
-        """Say how long the run may still take, by the rounds that are finished."""
+        """Return the estimated time that the run still takes, from its finished rounds."""
         if not self._round_seconds or self._round is None:
             return ""
         each = sum(self._round_seconds) / len(self._round_seconds)
@@ -262,17 +266,19 @@ class TerminalProgress:
 
 @dataclass(slots=True)
 class TwoRows:
-    """Sampling with the verification that goes on meanwhile."""
+    """Two lines for sampling: completions drawn, and completions verified meanwhile."""
 
     drawing: Row
     verifying: Row
     tell: Callable[[], None]
 
     def drawn(self, tokens: int) -> None:
+        """Count a completion of so many tokens as drawn."""
         self.drawing.move(1, tokens)
         self._queue()
 
     def judged(self) -> None:
+        """Count a completion as verified."""
         self.verifying.move(1)
         self._queue()
         self.tell()
@@ -283,7 +289,7 @@ class TwoRows:
 
 
 def in_words(seconds: float) -> str:
-    """Write a duration as people say it, with no more exactness than an estimate has."""
+    """Return a duration in words, rounded as an estimate should be: "40 s", "3 min 5 s", "2 h 10 min"."""
     whole = max(1, int(seconds + 0.5))
     if whole < 60:
         return f"{whole} s"

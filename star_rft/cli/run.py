@@ -48,22 +48,24 @@ def run(
 ) -> None:
     """Run the whole loop; the same command resumes it. Ctrl-C stops it and says what is saved."""
     from star_rft.build import settle
+    from star_rft.experiments.seeds import seed_configs
 
     settled = settle(config, overrides or ())
-    if seeds is not None:
-        _run_seeds(settled, _numbers(seeds), shares=not own_samples, is_dry=dry_run, as_json=as_json, quiet=quiet)
-        return
-    if own_samples:
+    if own_samples and seeds is None:
         raise UserError("--own-samples goes with --seeds")
+    runs = [settled] if seeds is None else seed_configs(settled, _numbers(seeds), own_samples=own_samples)
     if dry_run:
-        _show_plans([settled], as_json)
+        _show_previews(runs, as_json)
+        return
+    if seeds is not None:
+        _run_seeds(runs, as_json=as_json, quiet=quiet)
         return
     reports, page = _run(settled, quiet)
     _show_reports(reports, settled, as_json, page)
 
 
 def _run(settled: Config, quiet: bool) -> tuple[list[RoundReport], Page]:
-    """Run a config to its end with progress and a page; return its reports."""
+    """Run a config to its end, with progress and a page; return the reports of its rounds, and the page."""
     from star_rft.build import open_run
     from star_rft.loop import run as run_rounds
 
@@ -87,57 +89,27 @@ def _run(settled: Config, quiet: bool) -> tuple[list[RoundReport], Page]:
     return reports, page
 
 
-def _run_seeds(settled: Config, seeds: list[int], *, shares: bool, is_dry: bool, as_json: bool, quiet: bool) -> None:
-    """Run a config with several seeds, each in a folder of its own, and compare what came of it with the start."""
+def _run_seeds(runs: list[Config], *, as_json: bool, quiet: bool) -> None:
+    """Run each config of several seeds with progress and a page, and print their comparison with the start."""
     from dataclasses import asdict
 
-    from star_rft import config as configs
     from star_rft.cli.compare import show_comparison
-    from star_rft.experiments.compare import compare
-    from star_rft.experiments.fork import fork
-    from star_rft.runs.folder import RunFolder
+    from star_rft.experiments.seeds import compare_seeds
 
-    if settled.rounds == 0:
-        raise UserError("--seeds: with rounds: 0 nothing is trained, and all seeds are one model")
-    runs = [_of_seed(settled, seed) for seed in seeds]
-    if is_dry:
-        _show_plans(runs, as_json)
-        return
-    first = RunFolder(runs[0].folder)
-    for one in runs:
-        if one is not runs[0] and shares:
-            one = one.model_copy(update={"forked_from": str(first.path)})
-        is_begun = (one.folder / "config.yaml").exists()
-        if is_begun and (was := configs.load(one.folder / "config.yaml").forked_from) != one.forked_from:
-            how = f"with the samples of {was}" if was else "with samples of its own (--own-samples)"
-            raise UserError(f"{one.folder}: was begun {how}: repeat the command as it was, or use another name")
-        if one.forked_from is not None and not is_begun:
-            own = {"seed": one.seed, "name": one.name, "run_dir": one.run_dir, "forked_from": one.forked_from}
-            fork(first, configs.load(first.config, own))
-        _run(one, quiet)
-    starts = [first.path] if shares else [one.folder for one in runs]  # each has a start of its own
-    found = compare([*(f"{start}:0" for start in starts), *(str(one.folder) for one in runs)])
+    found = compare_seeds(runs, lambda config: _run(config, quiet))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
         return
     show_comparison(found)
 
 
-def _of_seed(settled: Config, seed: int) -> Config:
-    folder = settled.folder
-    place = folder.with_name(f"{folder.name}-seed{seed}")
-    own = {"seed": seed, "name": f"{settled.name}-seed{seed}", "run_dir": str(place), "forked_from": None}
-    return settled.model_copy(update=own)
-
-
 def _numbers(text: str) -> list[int]:
     try:
-        found = [int(part) for part in text.split(",")]
+        return [int(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if len(set(found)) < 2 or min(found) < 0 or len(set(found)) < len(found):
-        raise UserError(f"--seeds {text!r} must be two or more different whole numbers with commas, for example 0,1,2")
-    return found
+        raise UserError(
+            f"--seeds {text!r} must be two or more different whole numbers with commas, for example 0,1,2"
+        ) from None
 
 
 def _beginning(config: Config, finished: int) -> str:
@@ -151,14 +123,14 @@ def _beginning(config: Config, finished: int) -> str:
 
 @dataclass(slots=True)
 class Page:
-    """The report of a run that goes on. It is for looking at: nothing about it may end a run."""
+    """The HTML page of a run, rewritten between rounds. A failure to write it is a warning and never ends the run."""
 
     folder: Path
     path: Path | None = None
     _not_before: float = 0.0
 
     def refresh(self) -> None:
-        """Write the page again, unless it took long and the run has not gone on for long since."""
+        """Write the page again, unless writing it takes long compared with the time since the last one."""
         if monotonic() < self._not_before:
             return
         began = monotonic()
@@ -167,6 +139,7 @@ class Page:
         self._not_before = monotonic() + (SHARE_OF_PAGE * seconds if seconds > LONG_FOR_PAGE else 0.0)
 
     def write(self) -> None:
+        """Write the page; what goes wrong is logged as a warning."""
         try:
             self.path = write_report(self.folder)
         except Exception as error:  # noqa: BLE001  # of whatever kind: what was sampled and trained is worth more
@@ -180,36 +153,36 @@ class Page:
             )
 
 
-def _show_plans(runs: list[Config], as_json: bool) -> None:
-    """Print what each run would do: of several one JSON list."""
+def _show_previews(runs: list[Config], as_json: bool) -> None:
+    """Print the size and cost of each run; as JSON a list, if there are several."""
     from dataclasses import asdict
 
     from star_rft.build.dry_run import preview
 
     if as_json:
-        plans = [asdict(preview(config)) for config in runs]
-        typer.echo(json.dumps(plans if len(plans) > 1 else plans[0]))
+        previews = [asdict(preview(config)) for config in runs]
+        typer.echo(json.dumps(previews if len(previews) > 1 else previews[0]))
         return
     for config in runs:
-        _show_plan(config)
+        _show_preview(config)
 
 
-def _show_plan(config: Config) -> None:
+def _show_preview(config: Config) -> None:
     from star_rft import config as configs
     from star_rft.build.dry_run import preview
 
-    plan = preview(config)
+    expected = preview(config)
     typer.echo(configs.dump(config))
-    typer.echo(f"problems:       {', '.join(f'{count:,} {split}' for split, count in plan.problems.items())}")
+    typer.echo(f"problems:       {', '.join(f'{count:,} {split}' for split, count in expected.problems.items())}")
     most = "" if config.budget.plan == "fixed" else "at most "
-    typer.echo(f"sampling:       {most}{plan.samples_a_round:,} samples a round, {plan.rounds} rounds")
-    typer.echo(f"evaluation:     {plan.held_out_samples:,} samples, {plan.evaluations} times")
-    typer.echo(f"tokens at most: {plan.tokens_at_most:,}")
-    typer.echo(f"disk at most:   {plan.disk_mb:,.1f} MB of ledger, and one checkpoint a round")
-    typer.echo(f"training:       {plan.training}")
-    typer.echo(f"memory:         {plan.memory}")
+    typer.echo(f"sampling:       {most}{expected.samples_a_round:,} samples a round, {expected.rounds} rounds")
+    typer.echo(f"evaluation:     {expected.held_out_samples:,} samples, {expected.evaluations} times")
+    typer.echo(f"tokens at most: {expected.tokens_at_most:,}")
+    typer.echo(f"disk at most:   {expected.disk_mb:,.1f} MB of ledger, and one checkpoint a round")
+    typer.echo(f"training:       {expected.training}")
+    typer.echo(f"memory:         {expected.memory}")
     typer.echo(f"run folder:     {config.folder}")
-    for warning in plan.warnings:
+    for warning in expected.warnings:
         typer.echo(f"warning: {warning}", err=True)
 
 
@@ -235,7 +208,7 @@ def _show_reports(reports: list[RoundReport], config: Config, as_json: bool, pag
 
 
 def _one_stage(source: str, overrides: list[str] | None, stage: str, quiet: bool) -> None:
-    """Run one stage of the first unfinished round; what it needs from earlier stages must be there."""
+    """Run one stage of the first unfinished round. Raises RunError if an earlier stage of it is not finished."""
     from star_rft.build import open_run, settle
     from star_rft.loop import do_stage
 

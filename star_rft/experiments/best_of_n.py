@@ -34,7 +34,10 @@ Weigh = Callable[[Sequence[float | None]], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Chooser:
-    """A scorer, how its scores weigh in a vote, and whether they are kept: those of labels follow new verdicts."""
+    """A scorer, the weights that its scores have in a vote, and whether the scores are saved.
+
+    They are not saved where they follow from verdicts, which may be renewed.
+    """
 
     by: str
     scorer: Scorer
@@ -44,11 +47,11 @@ class Chooser:
 
 @dataclass(frozen=True, slots=True)
 class BestOfK:
-    """The sample of the best score among k, over all subsets of k samples.
+    """Best-of-k: the choice of the sample with the best score among k, over all subsets of k samples.
 
-    `score` is its own mean, None where nothing was scored. `accuracy` is how often it is correct and `vs_one` the
-    paired difference to one random sample. `oracle` is pass@k; `majority` and `weighted_majority` are votes among
-    the k. `kl` bounds the divergence of this choice from the policy.
+    `score` is the mean score of the chosen sample, None where nothing was scored. `accuracy` is how often it is
+    correct and `vs_one` the paired difference to one random sample. `oracle` is pass@k; `majority` and
+    `weighted_majority` are votes among the k. `kl` bounds the divergence of this choice from the policy.
     """
 
     k: int
@@ -63,7 +66,10 @@ class BestOfK:
 
 @dataclass(frozen=True, slots=True)
 class BestOfN:
-    """`peak` is the k of the best accuracy, and `after_peak` the paired difference of accuracy from there to n."""
+    """Best-of-k for k = 1, 2, 4, ..., n, by one scorer.
+
+    `peak` is the k of the best accuracy, and `after_peak` the paired difference of accuracy from there to n.
+    """
 
     by: str
     version: str
@@ -76,6 +82,7 @@ class BestOfN:
 
     @property
     def best(self) -> BestOfK:
+        """The entry of `at` with the best accuracy."""
         return next(best for best in self.at if best.k == self.peak)
 
     @property
@@ -93,9 +100,9 @@ def doublings(n: int) -> list[int]:
 
 
 def measure(stages: Stages, chooser: Chooser) -> BestOfN:
-    """Score the samples of a finished evaluation, what was scored before excepted, and sum up every k.
+    """Score the samples of a finished evaluation that have no saved score yet, and return best-of-k for every k.
 
-    The policy is freed first and the scorer closed in the end: neither needs the memory of the other.
+    The policy is freed before the scorer runs, and the scorer is closed at the end.
     """
     traces = held_out_traces(stages)
     stages.context.engine.release()
@@ -129,7 +136,7 @@ def score_file(run: Path, chooser: Chooser) -> Path:
 
 
 def score_traces(traces: Sequence[Trace], scorer: Scorer, *, path: Path | None, advance: Advance) -> list[float | None]:
-    """Return a score a trace. With `path`, what stands there is not scored again, and what is new is added to it."""
+    """Return a score for each trace. With `path`, scores in that file are used, and new ones are appended to it."""
     known: dict[str, float | None] = {}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,10 +241,10 @@ def open_chooser(
     workers: int | None,
     timeout: float,
 ) -> Chooser:
-    """Return what chooses: a scorer, or a verifier. A mistake in its settings is raised here.
+    """Open the scorer, or the verifier, that chooses samples. Raises UserError for a mistake in its settings.
 
-    `verifier` is the one that measures; chosen by that one too, best-of-n is pass@k. Where `model` is None, the
-    policy judges itself, and is the model of the likelihood.
+    `verifier` measures accuracy; if it also chooses, best-of-k is pass@k. Where `model` is None the policy is the
+    model of the judge and of the likelihood.
     """
     check_chooser(by, model=model, options=options)
     if by in SCORERS.names():
@@ -259,7 +266,7 @@ def open_chooser(
 
 
 def check_chooser(by: str, *, model: str | None, options: Mapping[str, Any]) -> None:
-    """Refuse what cannot work before a single sample is drawn."""
+    """Raise UserError for a scorer, a verifier or an option of it that does not exist, or a model it does not use."""
     asks_model = False
     if by in SCORERS.names():
         asks_model = SCORERS.get(by).asks_model and "url" not in options

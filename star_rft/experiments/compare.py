@@ -7,7 +7,7 @@ intervals are over problems and training seeds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,28 +18,32 @@ import yaml
 from star_rft.config.load import CHANGEABLE, flatten
 from star_rft.errors import UserError
 from star_rft.evaluation import by_problem, evaluate
+from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report, round_to_use
 from star_rft.runs.status import RunStatus, status_of
 from star_rft.statistics import Floats, bootstrap, crossed, falls_below, paired
 from star_rft.types import Interval, Split
 
-# Keys and sections that say nothing about the method: what may change while a run goes on, the seed, and the day that
-# a chat template is told.
+# Keys and sections that are no part of the method: what may change while a run goes on, the seed, and the date that
+# chat templates are given, by default the day on which the run began.
 NOT_THE_METHOD = (frozenset(CHANGEABLE) - {"rounds", "gate"}) | {"seed", "prompt.date"}
-# Sections that decide what a held-out sample is: where they differ, so do the samples, and not the models alone.
+# Sections that the held-out samples depend on: where these differ, a difference of scores is not of the models alone.
 OF_SAMPLES = ("prompt.", "verifier.", "eval.", "model.dtype", "sample.backend", "sample.engine_options")
+# Exceptions. The date matters only to templates that print it, so `_has_other_date` looks at the prompts themselves.
 NOT_OF_SAMPLES = ("prompt.date", "eval.every", "eval.k", "eval.group_by", "verifier.second", *CHANGEABLE)
+# What else than the date a prompt is made of: the model has the chat template.
+OF_PROMPTS = ("prompt.", "model.name", "model.gguf_file")
 _ROUND = re.compile(r"(?P<run>.+?)(?:/rounds/|:)(?P<round>\d+)/?(?:checkpoint/?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedModel:
-    """A line of a comparison: a round's model, or those of several training seeds.
+    """A model of a comparison: that of one round, or those of several training seeds as one.
 
     `scores` are by measure (`pass@1`, `maj@8`, `greedy`); `differences` are this model's minus the first one's, on the
     same problems. `below_at` and `above_at` are the smallest k at which its mean pass@k is below, or above, the first
-    one's. All are empty, or None, of the first model itself.
+    one's; None where there is no such k. The first model itself has no differences, and None for both.
     """
 
     name: str
@@ -54,9 +58,10 @@ class ComparedModel:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What `compare` found. `problems` are those that all models were asked; `n` the fewest samples of one of them.
+    """The result of `compare`.
 
-    `notes` say what else differs than the models, such as how held-out samples are drawn.
+    `problems` counts those that every model was evaluated on; `n` is the fewest samples that one of them has. `notes`
+    are sentences on what else differs than the models, such as how held-out samples are drawn.
     """
 
     split: Split
@@ -69,8 +74,9 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """A round of a run with its rows of a split. `named` is its number where the caller named it, None where the gate
-    did.
+    """The evaluation of a round on a split, a row a problem.
+
+    `named` is the number of the round if the caller gave it, None if the gate's decision did.
     """
 
     folder: RunFolder
@@ -86,16 +92,22 @@ class _Evaluation:
 
 
 def compare(runs: Sequence[Any], *, split: Split | None = None, ks: Sequence[int] | None = None) -> Comparison:
-    """Compare rounds by their held-out samples; nothing is loaded or drawn.
+    """Compare models by the held-out samples that their runs have drawn. No model is loaded, and nothing is sampled.
+
+    Runs that differ by their seed only count as one model; intervals are then over problems and training seeds.
 
     Args:
-        runs: Runs or their folders, of each the model that its gate says to use; `RUN/rounds/003` or `RUN:3` is that
-            round. A single run folder stands for all its evaluated rounds.
+        runs: Runs or run folders: of each, the model that its gate says to use. `RUN/rounds/003` or `RUN:3` is the
+            model of that round. A run folder alone means all its evaluated rounds.
         split: `dev` or `test`; unless given `dev`, or `test` where a run has no `dev`.
         ks: The k of pass@k and maj@k; unless given those of the first run's config.
 
+    Returns:
+        The models with their scores, and how each differs from the first, problem by problem.
+
     Raises:
-        UserError: Something is no run, was not evaluated, or has no problem in common with the first.
+        UserError: Something is not a run or was not evaluated, all of it is one model, a k is larger than the number
+            of samples, or there is no problem that all were evaluated on.
     """
     if isinstance(runs, str | Path):
         raise UserError(f"compare takes a list of runs, not one: [{str(runs)!r}]")
@@ -105,17 +117,17 @@ def compare(runs: Sequence[Any], *, split: Split | None = None, ks: Sequence[int
     chosen = [found for text in places for found in _chosen(text, is_alone=len(places) == 1)]
     if len(chosen) < 2:
         raise UserError("there is one model only: name two runs, or one run of which two rounds were evaluated")
-    split = split or _common_split([(folder, number) for folder, number, _ in chosen])
+    split = split or common_split([(folder, number) for folder, number, _ in chosen])
     evaluated = [_read(folder, number, named, split) for folder, number, named in chosen]
     groups = _by_method(evaluated)
     shared = _shared_problems(evaluated)
     kept = [[_only(one, shared) for one in group] for group in groups]
     first = kept[0][0]
-    asked = first.config["eval"]["k"] if ks is None else ks
+    ks_wanted = first.config["eval"]["k"] if ks is None else ks
     n = min(row["n"] for group in kept for one in group for row in one.rows)
     if ks is not None and max(ks) > n:
         raise UserError(f"pass@{max(ks)} needs {max(ks)} samples a problem, and some have {n}")
-    possible = [by_problem.measures(one.rows, asked) for group in kept for one in group]
+    possible = [by_problem.measures(one.rows, ks_wanted) for group in kept for one in group]
     measures = tuple(name for name in possible[0] if all(name in found for found in possible))
     return Comparison(
         split=split,
@@ -123,7 +135,7 @@ def compare(runs: Sequence[Any], *, split: Split | None = None, ks: Sequence[int
         n=n,
         measures=measures,
         models=tuple(_compared(group, kept[0], measures, names=_names(kept)) for group in kept),
-        notes=tuple(_notes(evaluated, len(shared))),
+        notes=tuple(_notes(evaluated, shared)),
     )
 
 
@@ -150,7 +162,8 @@ def _chosen(text: str, *, is_alone: bool) -> Iterator[tuple[RunFolder, int, int 
     yield folder, used, number
 
 
-def _common_split(rounds: Sequence[tuple[RunFolder, int]]) -> Split:
+def common_split(rounds: Sequence[tuple[RunFolder, int]]) -> Split:
+    """Return the split that rounds are compared on: dev, or test where a round was not evaluated on dev."""
     return "dev" if all(evaluate.read(folder.eval(number), "dev") for folder, number in rounds) else "test"
 
 
@@ -162,9 +175,7 @@ def _read(folder: RunFolder, number: int, named: int | None, split: Split) -> _E
 
 
 def _by_method(evaluated: Sequence[_Evaluation]) -> list[list[_Evaluation]]:
-    """Put rounds together whose runs differ by their seed only: the same round of each, or that which each gate
-    chose.
-    """
+    """Group evaluations whose runs differ by their seed only: of the same round, or of that which each gate chose."""
     groups: list[list[_Evaluation]] = []
     for one in evaluated:
         for group in groups:
@@ -178,42 +189,42 @@ def _by_method(evaluated: Sequence[_Evaluation]) -> list[list[_Evaluation]]:
     return groups
 
 
-def _shared_problems(evaluated: Sequence[_Evaluation]) -> set[str]:
+def _shared_problems(evaluated: Sequence[_Evaluation]) -> Set[str]:
     ids = [{row["problem_id"] for row in one.rows} for one in evaluated]
     shared = set.intersection(*ids)
     if not shared:
-        first, other = evaluated[0], next(one for one, own in zip(evaluated, ids, strict=True) if not own & ids[0])
+        first, other = evaluated[0], next(one for one, found in zip(evaluated, ids, strict=True) if not found & ids[0])
         raise UserError(f"{first.folder.path} and {other.folder.path} have no held-out problem in common")
     return shared
 
 
-def _only(one: _Evaluation, problems: set[str]) -> _Evaluation:
+def _only(one: _Evaluation, problems: Set[str]) -> _Evaluation:
     rows = sorted((row for row in one.rows if row["problem_id"] in problems), key=lambda row: str(row["problem_id"]))
     return replace(one, rows=rows)
 
 
-# What they come to
+# Scores and differences
 
 
 def _compared(
     group: Sequence[_Evaluation], first: Sequence[_Evaluation], measures: Sequence[str], *, names: Mapping[int, str]
 ) -> ComparedModel:
     is_first = group is first
-    own_S_P, its_S_P = ({name: _scores(some, name) for name in measures} for some in (group, first))
+    group_S_P, first_S_P = ({name: _scores(some, name) for name in measures} for some in (group, first))
     return ComparedModel(
         name=names[id(group)],
         runs=tuple(str(one.folder.path) for one in group),
         rounds=tuple(one.round for one in group),
         seeds=tuple(one.config["seed"] for one in group),
-        scores={name: _mean(own_S_P[name]) for name in measures},
-        differences={} if is_first else {name: _difference(own_S_P[name], its_S_P[name]) for name in measures},
+        scores={name: _mean(group_S_P[name]) for name in measures},
+        differences={} if is_first else {name: _difference(group_S_P[name], first_S_P[name]) for name in measures},
         below_at=None if is_first else _below_at(group, first),
         above_at=None if is_first else _below_at(first, group),
     )
 
 
 def _scores(group: Sequence[_Evaluation], measure: str) -> Floats:
-    """Return scores [S, P] of S seeds: every seed has the same problems in the same order."""
+    """Return scores [S, P] of S seeds and P problems, in the same order for each seed."""
     return np.array([list(by_problem.scores(one.rows, measure).values()) for one in group])
 
 
@@ -223,7 +234,7 @@ def _mean(scores_S_P: Floats) -> Interval:
 
 
 def _difference(after_S_P: Floats, before_S_P: Floats) -> Interval:
-    """Pair over problems; where there are several seeds, over problems and training seeds."""
+    """Return the mean difference, with an interval over problems, and over training seeds where there are several."""
     if len(after_S_P) == len(before_S_P) == 1:
         return paired(after_S_P[0], before_S_P[0])
     return crossed(after_S_P, before_S_P)
@@ -256,17 +267,19 @@ def _names(groups: Sequence[Sequence[_Evaluation]]) -> dict[int, str]:
     return names
 
 
-def _notes(evaluated: Sequence[_Evaluation], shared: int) -> Iterator[str]:
-    """Say what else than the models differs."""
+def _notes(evaluated: Sequence[_Evaluation], shared: Set[str]) -> Iterator[str]:
+    """Yield a sentence for each difference that is not one of the models."""
     most = max(len(one.rows) for one in evaluated)
-    if shared < most:
-        yield f"only the {shared:,} problems that all were asked count, of up to {most:,}"
+    if len(shared) < most:
+        yield f"only the {len(shared):,} problems that all were asked count, of up to {most:,}"
     for one in evaluated:
         if one.named is None and not (status := _status(one)).is_over:
             yield f"{one.folder.path} is not finished ({status}); its model is that of round {one.round}"
     first = evaluated[0]
     for one in evaluated[1:]:
         was, now = _of_samples(first.config), _of_samples(one.config)
+        if _has_other_date(first, one, shared):
+            was, now = ({**found, **_date(it.config)} for found, it in ((was, first), (now, one)))
         keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
         if differing := [f"{key} {was.get(key)!r} and {now.get(key)!r}" for key in keys]:
             yield (
@@ -276,6 +289,32 @@ def _notes(evaluated: Sequence[_Evaluation], shared: int) -> Iterator[str]:
             return
 
 
+def _has_other_date(first: _Evaluation, one: _Evaluation, shared: Set[str]) -> bool:
+    """Whether two runs' prompts differ because of `prompt.date`.
+
+    A chat template that prints no date gives equal prompts on all days. Where the model or another setting of the
+    prompt differs, so do the prompts, and nothing here tells whether the date is in them: then the answer is False.
+    """
+    if _date(first.config) == _date(one.config):
+        return False
+    was, now = ({k: v for k, v in flatten(it.config).items() if k.startswith(OF_PROMPTS)} for it in (first, one))
+    if was | {"prompt.date": None} != now | {"prompt.date": None}:
+        return False
+    hashes, others = _prompt_hashes(first), _prompt_hashes(one)
+    return any(hashes[problem] != others[problem] for problem in shared & hashes.keys() & others.keys())
+
+
+def _date(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"prompt.date": flatten(config).get("prompt.date")}
+
+
+def _prompt_hashes(one: _Evaluation) -> dict[str, str]:
+    """Return the hash of the prompt that each problem was sampled with; empty if the ledger has no such samples."""
+    query = "select problem_id, any_value(prompt_sha) from samples where split = ? and round = ? group by problem_id"
+    con = Ledger(one.folder.path).connect()
+    return dict(con.execute(query, [one.rows[0]["split"], one.round]).fetchall())
+
+
 def _status(one: _Evaluation) -> RunStatus:
     patience = (one.config.get("gate") or {}).get("patience")
     return status_of(one.folder, rounds=one.config["rounds"], patience=patience)
@@ -283,5 +322,5 @@ def _status(one: _Evaluation) -> RunStatus:
 
 def _of_samples(config: Mapping[str, Any]) -> dict[str, Any]:
     found = flatten(config)
-    wanted = [key for key in found if key.startswith(OF_SAMPLES) and not key.startswith(NOT_OF_SAMPLES)]
-    return {key: found[key] for key in wanted}
+    keys = [key for key in found if key.startswith(OF_SAMPLES) and not key.startswith(NOT_OF_SAMPLES)]
+    return {key: found[key] for key in keys}

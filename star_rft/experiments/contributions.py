@@ -1,4 +1,4 @@
-"""What each part of a round contributes: its model against its controls, paired by held-out problem."""
+"""Contributions of the parts of a round: the difference of its model from each control, paired by held-out problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from star_rft.runs.reports import read_report
 from star_rft.statistics import bootstrap
 from star_rft.types import Interval, Split
 
-# Of each control: what the round has and it has not, and what it has instead.
+# For each control: the part of the round that it lacks, and what it has instead.
 MEANINGS = {
     "random": ("verification", "as many random finished traces, right or wrong"),
     "no_dedup": ("dedup and caps", "as many random correct traces"),
@@ -27,7 +27,10 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A model with its held-out scores: `vs_start` is its gain of pass@1 over the model that it started from."""
+    """A model with its held-out scores; `vs_start` is the gain of pass@1 over the model that its training started from.
+
+    `vs_start` is None where that model was never evaluated.
+    """
 
     cost: Cost
     pass_at_1: Interval
@@ -37,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """The round's model minus a control: minus the mean of its seeds, problem by problem."""
+    """Scores of the round's model minus those of a control, averaged over its seeds, problem by problem."""
 
     control: str
     of: str
@@ -51,8 +54,9 @@ class Contribution:
 class RoundContributions:
     """A round with its controls.
 
-    `start` is pass@1 of the model that it started from. `loop` is what its model cost from the first round on: at_once
-    is matched to that. `compares`: preference training followed, in the round and its controls; no cost counts it.
+    `start` and `start_at_k` are pass@1 and pass@k of the model that the round's training started from; None where it
+    was never evaluated. `loop` is the cost of all rounds that led to the round's model, which `at_once` is matched to.
+    `compares` is whether preference training followed, in the round and its controls; costs leave it out.
     """
 
     run: str
@@ -81,7 +85,7 @@ def contributions_of(
     run_seed: int,
     batch_size: int,
 ) -> RoundContributions:
-    """Read what `controls.make` left; nothing is loaded or drawn."""
+    """Return the contributions of a round's parts, from the controls that `controls.make` has finished."""
     split, rows = held_out_rows(folder, round_index)
     k = max(map(int, read_report(folder.metrics(round_index)).pass_at_k))
     homes = {name: [RunFolder(folder.control(name, round_index, seed)) for seed in seeds] for name in names}
@@ -109,12 +113,13 @@ def contributions_of(
 
 
 def read_cost(home: RunFolder) -> Cost:
+    """Return the cost of a finished control, from its metrics.json."""
     found = read_json(home.path / METRICS)
     return Cost(**{field.name: found[field.name] for field in fields(Cost)})
 
 
 def _cost_of(folder: RunFolder, lineage: Lineage, sampled: range, trained: Sequence[int], *, seed: int) -> Cost:
-    """Sum up what rounds drew and what rounds trained on."""
+    """Return the cost of the model of the last round in `sampled`: all that these rounds drew, and `trained` took."""
     query = (
         "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train' and round between ? and ?"
     )
@@ -168,5 +173,5 @@ def _mean(several: Sequence[Scores]) -> Scores:
 
 def _difference(after: Scores, before: Scores) -> Interval:
     found = difference(after, before)
-    assert found is not None  # a control is asked what its round was asked
+    assert found is not None  # a control is evaluated on the round's own problems
     return found

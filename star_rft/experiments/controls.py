@@ -1,13 +1,25 @@
-"""Matched controls of a round: the same start, steps and evaluation, on other training data.
+"""Matched controls of a round: models with the round's start, steps and evaluation, trained on other data.
 
-Each control starts from the model that the round started from, takes the steps that the round took, and is evaluated on
-the very requests of the round; only what it trains on differs. Nothing of the run changes: a control has a folder of
-its own, laid out like a run's, and is finished with its metrics.json.
+A control's folder lies in `controls` of the run folder and has the layout of a run folder; `metrics.json` in it is
+written last. Nothing of the run itself changes.
+
+`at_once` is a fork: the loop samples, selects and trains its one round. Only its evaluation is not the loop's, because
+it has to send the requests of the round that it is compared with, and those of another round have other seeds.
+
+The other controls (`TRAINED`) are no forks that the loop could run, because the loop would train them on other data:
+
+- They train on the round's preferences, with what comes after the supervised training. A fork would derive
+  preferences from its own selection.
+- `reference_solutions` trains on reference solutions and nothing else. A config can only add them to selected traces.
+- They take the steps of the round only where they have another number of examples, which is known after selection.
+- A fork begins with round 1. A control of round N needs the samples, models and gate decisions of N rounds.
+
+They share the files before the first round as a fork does. Scores and differences are those of
+`star_rft.evaluation.by_problem`, as in `compare`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +27,17 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
+from star_rft import config as configs
+from star_rft.config import Config
+from star_rft.data import read_problems
 from star_rft.errors import RunError, UserError
 from star_rft.evaluation import evaluate
+from star_rft.experiments.compare import common_split
+from star_rft.experiments.fork import fork_config, share_start, write_fork
 from star_rft.files import read_json, whole, write_json, write_table
 from star_rft.ledger import Ledger
 from star_rft.loop import sample_round
-from star_rft.runs.folder import BEFORE_ROUNDS, RunFolder
+from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import read_report, round_to_use
 from star_rft.runs.timing import Timeline, Timing
 from star_rft.selection.select import SelectionSpec, select
@@ -34,30 +51,21 @@ if TYPE_CHECKING:
 
     from star_rft.loop import Stages
 
-NAMES = ("random", "no_dedup", "reference_solutions", "at_once")  # what each says: `compare.MEANINGS`
+TRAINED = ("random", "no_dedup", "reference_solutions")
+NAMES = (*TRAINED, "at_once")  # `contributions.MEANINGS` says what each is compared for
 DRAWN_FROM = {"random": "finished", "no_dedup": "correct"}  # the option `of` of the rule `control`
 METRICS = "metrics.json"
 
-
-@dataclass(frozen=True, slots=True)
-class AtOnce:
-    """A run of one round that draws what `rounds` rounds drew and trains for `steps`."""
-
-    folder: Path
-    seed: int
-    rounds: int
-    steps: int
-
-
-OpenAtOnce = Callable[[AtOnce], AbstractContextManager["Stages"]]
+OpenRun = Callable[[Config], AbstractContextManager["Stages"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a model took. `samples` and their `tokens` were drawn for it alone; a step sees a batch of its examples.
+    """What a round's model, or a control, cost to make.
 
-    `started_from` is the round whose evaluation is that of the model it started from (see `Lineage`), and
-    `trained_tokens` are problems and completions over all steps.
+    `samples` and their `tokens` were drawn for this model; a control other than `at_once` draws none. `steps` are
+    optimizer steps on its `examples`, and `trained_tokens` the tokens of prompts and completions over all steps.
+    `started_from` is the round in which the model that its training started from was evaluated (see `Lineage`).
     """
 
     name: str
@@ -74,14 +82,17 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Which round's model each round's training started from; `start` is `train.from`."""
+    """Which model the training of each round started from, by the round that the model was evaluated in.
+
+    `start` is the config's `train.from`, and `warms_up` whether the run has a warm start.
+    """
 
     folder: RunFolder
     start: str
     warms_up: bool
 
     def before(self, round_index: int) -> int | None:
-        """Return the round whose evaluation is that of the model it started from; None: that was never evaluated."""
+        """Return the round that evaluated the model a round started from; None where that was never evaluated."""
         if self.start == "last":
             earlier = read_report(self.folder.metrics(round_index - 1))
             return round_to_use(earlier)
@@ -89,7 +100,7 @@ class Lineage:
 
     @property
     def first(self) -> int | None:
-        """Return the same for the first round."""
+        """The round that evaluated the model that round 1 started from: 0, or None for a base before its warm start."""
         return None if self.start == "base" and self.warms_up else 0
 
     def rounds(self, round_index: int) -> list[int]:
@@ -119,7 +130,7 @@ def chosen_round(folder: RunFolder, number: int | None) -> int:
 
 
 def impossible(folder: RunFolder, round_index: int, *, is_greedy: bool) -> dict[str, str]:
-    """Return the controls that make no sense for a round, with the reason."""
+    """Return the controls that cannot be made for a round, each with the reason."""
     found = {}
     query = "select count(*) from problems where split = 'train' and solution is not null"
     ((with_solution,),) = Ledger(folder.path).connect().sql(query).fetchall()
@@ -133,7 +144,10 @@ def impossible(folder: RunFolder, round_index: int, *, is_greedy: bool) -> dict[
 
 
 def chosen_names(only: str | None, without: Mapping[str, str]) -> list[str]:
-    """Return the controls that were asked for, or all that make sense. Raises UserError."""
+    """Return the controls named in `only`, with commas, or all that can be made. Raises UserError.
+
+    `without` are those that `impossible` returned.
+    """
     if only is None:
         return [name for name in NAMES if name not in without]
     names = list(dict.fromkeys(name.strip() for name in only.split(",")))
@@ -146,14 +160,26 @@ def chosen_names(only: str | None, without: Mapping[str, str]) -> list[str]:
 
 
 def is_done(folder: RunFolder, *, round_index: int, names: Sequence[str], seeds: Sequence[int]) -> bool:
+    """Return whether every one of these controls is trained and evaluated."""
     return all((folder.control(name, round_index, seed) / METRICS).exists() for name in names for seed in seeds)
 
 
 # Training and evaluating them
 
 
-def make(stages: Stages, *, round_index: int, names: Sequence[str], seeds: Sequence[int], at_once: OpenAtOnce) -> None:
-    """Train and evaluate what is missing; the caller holds the run. Raises RunError where there is no such training."""
+def make(stages: Stages, *, round_index: int, names: Sequence[str], seeds: Sequence[int], open_run: OpenRun) -> None:
+    """Train and evaluate the controls of a round that are not finished.
+
+    Args:
+        stages: The opened run.
+        round_index: A finished round of it that trained.
+        names: Some of `NAMES`.
+        seeds: Each control is made once with each.
+        open_run: Opens the run of a config, for `at_once`.
+
+    Raises:
+        RunError: The run has no supervised training.
+    """
     if stages.training.round_training.supervised is None:
         raise RunError(
             f"{stages.context.folder.path}: trains by preference only (train: null), and the controls exchange the"
@@ -165,9 +191,8 @@ def make(stages: Stages, *, round_index: int, names: Sequence[str], seeds: Seque
             if (home.path / METRICS).exists():
                 continue
             stages.context.progress.say(f"round {round_index}, control {name}, seed {seed}")
-            _share(stages.context.folder, home)
             if name == "at_once":
-                cost = _train_at_once(stages, home, round_index=round_index, seed=seed, open_run=at_once)
+                cost = _train_at_once(stages, home, round_index=round_index, seed=seed, open_run=open_run)
                 model: Model = home.checkpoint(1)
             else:
                 cost = _train(stages, home, name=name, round_index=round_index, seed=seed)
@@ -179,23 +204,16 @@ def make(stages: Stages, *, round_index: int, names: Sequence[str], seeds: Seque
 
 
 def held_out_rows(folder: RunFolder, round_index: int) -> tuple[Split, list[dict[str, Any]]]:
-    """Return the rows of an evaluation that decide: those of dev, or of test where there is no dev."""
-    dev = evaluate.read(folder.eval(round_index), "dev")
-    return ("dev", dev) if dev else ("test", evaluate.read(folder.eval(round_index), "test"))
-
-
-def _share(folder: RunFolder, home: RunFolder) -> None:
-    """Have what a control reads from its run lie there under the same name, as a link."""
-    home.path.mkdir(parents=True, exist_ok=True)
-    for name in BEFORE_ROUNDS:
-        link = home.path / name
-        if (folder.path / name).exists() and not link.is_symlink():
-            link.symlink_to(os.path.relpath(folder.path / name, home.path))
+    """Return the split that a round's decisions are made on, dev or else test, and its rows, one a problem."""
+    split = common_split([(folder, round_index)])
+    return split, evaluate.read(folder.eval(round_index), split)
 
 
 def _train(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed: int) -> Cost:
+    """Train a control of `TRAINED`, in place of the round's supervised training."""
     out = home.checkpoint(round_index)
     if not out.exists():
+        share_start(stages.context.folder, home.path)
         policy, taken = _policy_before(stages, round_index), fit_of(stages.context.folder, round_index)
         round_training = stages.training.round_training
         supervised, preference = round_training.supervised, round_training.preference
@@ -220,6 +238,7 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed
 
 
 def _examples(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed: int) -> list[Example]:
+    """Return what a control of `TRAINED` imitates."""
     if name == "reference_solutions":
         left_out = stages.context.quarantined(round_index)
         with_solution = [p for p in stages.context.train_problems if p.solution is not None and p.id not in left_out]
@@ -234,34 +253,64 @@ def _examples(stages: Stages, home: RunFolder, *, name: str, round_index: int, s
 def _select(
     con: duckdb.DuckDBPyConnection, path: Path, *, spec: SelectionSpec, name: str, round_index: int, seed: int
 ) -> None:
-    """Exchange what the round's rules select. A score says who is right, so random traces are not weighed by it."""
+    """Write the selection of a control: as many traces as the round's rules select, drawn from more.
+
+    A score tells correct traces from incorrect ones, so random traces are not weighted by it.
+    """
     is_blind = name == "random" and spec.weighting == "score"
-    own = replace(
+    drawn = replace(
         spec,
         rules=(*spec.rules, {"control": DRAWN_FROM[name]}),
         weighting="uniform" if is_blind else spec.weighting,
         seed=seed,
     )
-    write_table(path, select(con, own, round_index=round_index).traces.to_arrow_table())
+    write_table(path, select(con, drawn, round_index=round_index).traces.to_arrow_table())
 
 
-def _train_at_once(stages: Stages, home: RunFolder, *, round_index: int, seed: int, open_run: OpenAtOnce) -> Cost:
-    """Do one round of a run of its own, up to its checkpoint: that run resumes as any does."""
-    steps = sum(fit_of(stages.context.folder, number).steps for number in _lineage(stages).rounds(round_index))
+def at_once_config(folder: RunFolder, home: RunFolder, *, rounds: int, steps: int, seed: int) -> Config:
+    """Return the config of a fork in `home` that draws in one round what `rounds` rounds of a run drew.
+
+    Where a round samples only some of the problems, this one samples more of them, and each more often only when there
+    are no more. It trains for `steps`.
+    """
+    config = configs.load(folder.config)
+    changes: dict[str, Any] = {"rounds": 1, "seed": seed, "report_to": None}
+    changes |= {"train.max_steps": steps, "train.step_growth": 1.0}
+    n, per_round = config.sample.n * rounds, config.sample.problems
+    if per_round is not None:
+        together = min(per_round * rounds, len(read_problems(folder.problems)["train"]))
+        n = -(-config.sample.n * per_round * rounds // together)
+        changes["sample.problems"] = together
+    changes["sample.n"] = n
+    if config.budget.tokens is not None:
+        changes["budget.tokens"] = config.budget.tokens * rounds
+    is_of_all_rounds = config.budget.plan == "adaptive" and config.select.rounds == "all"
+    if config.budget.plan != "fixed" and not is_of_all_rounds:
+        changes["budget.target"] = config.budget.target * rounds
+    return fork_config(folder, home.path.name, changes, folder=home.path)
+
+
+def _train_at_once(stages: Stages, home: RunFolder, *, round_index: int, seed: int, open_run: OpenRun) -> Cost:
+    """Make the fork of `at_once` and do its round up to the checkpoint; what is there already is not done again."""
+    source = stages.context.folder
+    steps = sum(fit_of(source, number).steps for number in _lineage(stages).rounds(round_index))
+    config = at_once_config(source, home, rounds=round_index, steps=steps, seed=seed)
+    if not home.path.exists():
+        write_fork(source, stages.context.ledger, config, draws=True)
     stages.context.engine.release()
-    with open_run(AtOnce(home.path, seed, round_index, steps)) as alone:
-        policy = alone.training.start()
+    with open_run(config) as forked:
+        policy = forked.training.start()
         if not home.checkpoint(1).exists():
-            sample_round(alone, 1, policy)
-            alone.selection.select(1)
-            alone.training.train(1, policy)
+            sample_round(forked, 1, policy)
+            forked.selection.select(1)
+            forked.training.train(1, policy)
         query = "select count(*), coalesce(sum(tokens), 0)::bigint from samples where split = 'train'"
-        (samples,) = alone.context.ledger.connect().sql(query).fetchall()
+        (samples,) = forked.context.ledger.connect().sql(query).fetchall()
     return _cost(stages, home, name="at_once", round_index=round_index, seed=seed, trained=1, samples=samples)
 
 
 def _evaluate(stages: Stages, home: RunFolder, round_index: int, model: Model) -> None:
-    """Ask what the round was asked, by the same plan, into the ledger of the control."""
+    """Evaluate a control by the round's own plan of requests; its samples go to the ledger of the control."""
     plan = home.eval_plan(round_index)
     if not plan.exists():
         with whole(plan) as temporary:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import star_rft
 from star_rft.runs.folder import RunFolder
-from star_rft.runs.reports import read_report
 from tests.programs import benchmark
 
 
@@ -15,12 +16,14 @@ def test_a_run_that_ended_earlier_has_empty_cells(finished: Path, tmp_path: Path
     for round_index in (0, 1):
         short.round(round_index).mkdir(parents=True)
         short.metrics(round_index).write_bytes(RunFolder(finished).metrics(round_index).read_bytes())
-    head, _, *rows = addition.table([RunFolder(finished), short]).splitlines()
+    shutil.copy(RunFolder(finished).config, short.config)
+    runs = [star_rft.open_run(folder) for folder in (finished, short.path)]
+    head, _, *rows = addition.table(runs).splitlines()
     assert head == "| round | run: 1 | 2 | all | alone | short: 1 | 2 | all | alone |"
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [row[0] for row in cells] == ["0", "1", "2"]
     assert cells[2][5:] == [""] * 4
-    report = read_report(RunFolder(finished).metrics(1))
+    report = runs[0].reports[1]
     assert report.held_out is not None
     groups = [f"{100 * report.held_out.by_group[steps]:.0f}" for steps in ("1", "2")]
     all_of_them = f"{100 * report.held_out.pass_at_k['1']:.1f}"

@@ -36,6 +36,7 @@ def test_a_program_that_memorised_its_tests_is_found_out(modules: Any, problems:
     honest, cheat = problems[0], problems[1]
     assert verifiers.verify("code", memorised(cheat), cheat.reference).is_correct
     exits = f"import os\ndef {honest.reference['entry_point']}(*given):\n    os._exit(0)\n"
+    (tmp_path / "config.yaml").touch()  # which makes the folder a run's; the audit reads nothing of it
     write_problems(tmp_path / "problems.parquet", {"train": problems})
     texts = [(honest, str(honest.solution)), (honest, str(honest.solution)), (cheat, memorised(cheat)), (honest, exits)]
     pairs = [(sample(p.id, sample_index, text), verdict()) for sample_index, (p, text) in enumerate(texts)]

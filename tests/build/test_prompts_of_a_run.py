@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import star_rft
 from star_rft.build import open_run
 from star_rft.config import load
 from star_rft.errors import RunError, RunFailure
@@ -74,6 +75,13 @@ def test_another_date_is_another_prompt_and_so_another_run(begun: Path) -> None:
         open_run(config_of(begun, rounds=1, **{"prompt.date": "2031-01-01"})),
     ):
         pass
+
+
+def test_a_comparison_with_a_run_of_another_day_says_so(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on("2030-01-02", monkeypatch)
+    rounds(config_of(begun, rounds=0, run_dir=str(begun / "later"), seed=1, name="later"), 0)
+    (note,) = star_rft.compare([f"{begun / 'run'}:0", begun / "later"]).notes
+    assert note.endswith("prompt.date '2030-01-01' and '2030-01-02'")
 
 
 def test_a_template_that_has_changed_is_refused_when_the_run_goes_on(begun: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from star_rft.errors import UserError
 from star_rft.evaluation.evaluate import EVAL
 from star_rft.experiments.compare import compare
 from star_rft.files import write_table
+from star_rft.ledger import Ledger
 from star_rft.runs.folder import RunFolder
 from star_rft.runs.reports import write_report
 from star_rft.statistics import crossed, paired
 from star_rft.types import RoundReport
+from tests.small_ledgers import sample, verdict
 
 N = 4
 Correct = Mapping[str, int]  # of N samples, by problem
@@ -123,6 +125,34 @@ def test_seeds_of_other_days_machines_and_servers_are_one_method(tmp_path: Path)
     found = compare([make(tmp_path / "base", [BEFORE], prompt=days[0], **OTHER), *runs])
     assert [model.seeds for model in found.models] == [(0,), (0, 1)]
     assert found.notes == ()
+
+
+def add_prompts(run: str, prompt: str) -> None:
+    """Write held-out samples of round 0 into the ledger, which say by a hash what the model was sent."""
+    pairs = [(replace(sample(p, 0, round_index=0, split="dev"), prompt_sha=prompt), verdict("correct")) for p in BEFORE]
+    Ledger(Path(run), is_writer=True).commit("r000-dev-000000", pairs, seconds={})
+
+
+def test_the_date_of_prompts_is_noted_where_the_chat_template_prints_it(tmp_path: Path) -> None:
+    """What the models were sent tells: a template that prints no date gives the same prompts on all days."""
+    days = ({"date": "2026-01-01", "template": "{question}"}, {"date": "2026-01-02", "template": "{question}"})
+    runs = [make(tmp_path / name, [BEFORE], prompt=days[0]) for name in ("plain", "dated")]
+    runs += [make(tmp_path / f"{name}-later", [AFTER], prompt=days[1], **OTHER) for name in ("plain", "dated")]
+    for run, prompt in zip(runs, ["same", "first day", "same", "second day"], strict=True):
+        add_prompts(run, prompt)
+    plain, dated, plain_later, dated_later = runs
+    assert compare([plain, plain_later]).notes == ()
+    (note,) = compare([dated, dated_later]).notes
+    assert note.endswith("prompt.date '2026-01-01' and '2026-01-02'")
+
+
+def test_other_prompts_of_another_model_do_not_blame_the_date(tmp_path: Path) -> None:
+    """Another model has another chat template, and each run has the day on which it began."""
+    first = make(tmp_path / "a", [BEFORE], model={"name": "a"}, prompt={"date": "2026-01-01"})
+    other = make(tmp_path / "b", [AFTER], model={"name": "b"}, prompt={"date": "2026-01-02"})
+    for run in (first, other):
+        add_prompts(run, run)
+    assert compare([first, other]).notes == ()
 
 
 def test_a_run_that_is_not_finished_is_noted(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from star_rft.build import open_run, settle
 from star_rft.cli import app
 from star_rft.errors import RunError, UserError
 from star_rft.experiments.contributions import contributions_of
-from star_rft.experiments.controls import NAMES, AtOnce, Lineage, chosen_names, chosen_round, impossible, make
+from star_rft.experiments.controls import NAMES, Lineage, chosen_names, chosen_round, impossible, make
 from star_rft.files import locked
 from star_rft.ledger import Ledger
 from star_rft.recipes import recipe_files
@@ -257,11 +257,11 @@ def test_a_run_that_trains_by_preference_only_is_told_so(tmp_path: Path) -> None
     changes = {"train": None, "preference": {"from": "last"}, "select.rules": ["correct", {"pairs": {}}]}
     config = settle(QUICKSTART, SMALL | changes | {"run_dir": str(tmp_path / "run")})
 
-    def never(asked: AtOnce) -> Any:
-        raise AssertionError(asked)
+    def never(config: star_rft.Config) -> Any:
+        raise AssertionError(config)
 
     with open_run(config) as stages, pytest.raises(RunError, match="trains by preference only"):
-        make(stages, round_index=1, names=["random"], seeds=[0], at_once=never)
+        make(stages, round_index=1, names=["random"], seeds=[0], open_run=never)
 
 
 def test_the_command_has_help_with_an_example() -> None:

@@ -14,7 +14,7 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from star_rft import config as configs
-from star_rft.build import settle, told
+from star_rft.build import card_config, settle
 from star_rft.exports.card_data import hub_name, without_paths
 from star_rft.exports.card_text import code, fenced, table
 from star_rft.exports.cards import model_card, write_model_card
@@ -93,11 +93,11 @@ def test_a_round_that_was_not_evaluated_says_so(finished: Path, tmp_path: Path) 
 def test_a_warm_started_model_has_a_card_and_a_base_model_gets_none(finished: Path, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(finished, tmp_path / "run"))
     report = read_report(run.metrics(0))
-    write_model_card(run, told(settle(str(run.path)), is_chat=False), report)
+    write_model_card(run, card_config(settle(str(run.path)), is_chat=False), report)
     assert not run.warm_start.exists()
     shutil.copytree(run.checkpoint(1), run.warm_start)
     changed = settle(str(run.path), ["warm_start={max_steps: 3}"])
-    write_model_card(run, told(changed, is_chat=False), report)
+    write_model_card(run, card_config(changed, is_chat=False), report)
     card = (run.warm_start / "README.md").read_text()
     assert "# miniature after its warm start" in card
     assert "**Training, supervised**" in card
@@ -148,7 +148,7 @@ def test_no_card_names_a_path_of_the_machine(format: str, chat: Path, tmp_path: 
     assert "`train.jsonl`" in card
     config = settle(str(run))
     report = RoundReport(round=1, model="m", problems=6)
-    of_model = model_card(RunFolder(run), Ledger(run).connect(), told(config, is_chat=True), report)
+    of_model = model_card(RunFolder(run), Ledger(run).connect(), card_config(config, is_chat=True), report)
     for text in (str(tmp_path), str(chat.parent), str(Path.home()), "secret", "~"):
         assert text not in of_model
     assert "`model` after round 1" in of_model
@@ -190,7 +190,7 @@ def card_of(run: Path, *, overrides: Sequence[str] = (), **changes: Any) -> str:
     """Return the card that round 2 of a run would have with another report or config."""
     report = replace(read_report(run / "rounds/002/metrics.json"), **changes)
     config = settle(str(run), overrides)
-    return model_card(RunFolder(run), Ledger(run).connect(), told(config, is_chat=False), report)
+    return model_card(RunFolder(run), Ledger(run).connect(), card_config(config, is_chat=False), report)
 
 
 def gate(
