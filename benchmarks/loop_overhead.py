@@ -7,7 +7,7 @@
 The growth is measured with a sampler that answers at once and a trainer that copies its start, so that all the
 time is the loop's: planning, verification, the ledger, selection, building the training set, evaluation.
 
-Imports star_rft.build, star_rft.loop, star_rft.training: the loop that it measures without a model.
+Imports star_rft.build, star_rft.loop, star_rft.models, star_rft.training: the loop that it measures without a model.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ INTERNALS = {
     "looking_run": (
         "star_rft.evaluation star_rft.files star_rft.frontier star_rft.ledger star_rft.runs star_rft.selection"
     ),
-    "loop_overhead": "star_rft.build star_rft.loop star_rft.training",
+    "loop_overhead": "star_rft.build star_rft.loop star_rft.models star_rft.training",
     "plan": "star_rft.frontier star_rft.ledger star_rft.progress star_rft.runs star_rft.sampling",
     "roofline": "star_rft.engines star_rft.models star_rft.runs",
     "run_all": "star_rft.files star_rft.runs",

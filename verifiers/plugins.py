@@ -282,6 +282,7 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """Return " (did you mean ...?)" with the most similar valid word; empty where none is similar."""
     from difflib import get_close_matches
 
     close = get_close_matches(str(word), list(valid), n=1)

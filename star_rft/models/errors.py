@@ -28,6 +28,7 @@ def library_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

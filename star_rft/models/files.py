@@ -57,6 +57,7 @@ def check_files(folder: Path) -> None:
 
 
 def is_pointer(file: Path) -> bool:
+    """Whether a file is a Git LFS pointer in place of the weights."""
     return file.stat().st_size <= _LONGEST_POINTER and _begins(file, LFS)
 
 

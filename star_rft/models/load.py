@@ -149,6 +149,7 @@ def load_tokenizer(model: AnyModel) -> PreTrainedTokenizerBase:
 
 
 def device_of(name: str) -> torch.device:
+    """Return the device of a name; "auto" is a GPU where there is one. Raises ModelError."""
     import torch
 
     if name == "auto":

@@ -19,6 +19,7 @@ IGNORED = -100  # the label that PyTorch's and TRL's losses skip
 
 
 def length(example: Example) -> int:
+    """Return the tokens of prompt and completion."""
     return len(example.prompt_ids) + len(example.completion_ids)
 
 
@@ -118,6 +119,7 @@ class Collator:
     packed: bool
 
     def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        """Return the tensors of `pad` or `pack` over the examples of rows `{"members": [indices]}`."""
         members = [self.examples[i] for row in rows for i in row["members"]]
         # Trainer wants the same number of micro-batches every step: an empty one is two tokens of no weight.
         members = members or [Example(prompt_ids=(0, 0), completion_ids=())]

@@ -23,8 +23,14 @@ _OF_SAMPLE = "s.text, s.token_ids, s.model, s.finish_reason, s.ids_are_sampled, 
 class PrompterLike(Protocol):
     """The part of `star_rft.data.Prompter` that training needs."""
 
-    def render(self, problem: Problem) -> str: ...
-    def prompt_ids(self, text: str) -> tuple[int, ...]: ...
+    def render(self, problem: Problem) -> str:
+        """Return the prompt's text."""
+        ...
+
+    def prompt_ids(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a prompt."""
+        ...
+
     def completion_ids(
         self,
         text: str,
@@ -32,8 +38,13 @@ class PrompterLike(Protocol):
         *,
         finish_reason: FinishReason = "stop",
         stops: Stops | None = None,
-    ) -> tuple[int, ...]: ...
-    def target(self, problem: Problem) -> str: ...
+    ) -> tuple[int, ...]:
+        """Return the ids of a completion: as they were sampled where `sampled` has them, with its end token."""
+        ...
+
+    def target(self, problem: Problem) -> str:
+        """Return the text of the reference solution, in the form of completions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,7 @@ def rows(con: duckdb.DuckDBPyConnection, spec: CorpusSpec, *, round_index: int) 
 
 
 def reference_examples(problems: Sequence[Problem], *, prompter: PrompterLike) -> list[Example]:
+    """Return the reference solutions of solved problems as examples, in their order."""
     return [
         Example(prompter.prompt_ids(prompter.render(p)), prompter.completion_ids(prompter.target(p))) for p in problems
     ]

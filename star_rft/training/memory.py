@@ -91,6 +91,7 @@ class Need:
 
 
 def gib(size: float) -> str:
+    """Return a number of bytes as text: "1.5 GiB"."""
     return f"{size / GIB:.1f} GiB"
 
 

@@ -97,13 +97,16 @@ class PairLoss:
 
     @property
     def sizes(self) -> list[Size]:
+        """What each preference takes of a micro-batch: all of its completions."""
         return [_size(preference) for preference in self.preferences]
 
     @property
     def highest_token(self) -> int:
+        """The highest token id of all prompts and completions."""
         return max(max((*r.prompt_ids, *(i for ids in r.completion_ids for i in ids))) for r in self.preferences)
 
     def content(self) -> object:
+        """Return objective, reference and preferences, for the fingerprint of the training."""
         reference = None if self.reference is None else models.fingerprint(self.reference)
         rows = [(r.prompt_ids, r.completion_ids, r.scores) for r in self.preferences]
         return [self.objective.name, dict(self.objective.options), self.objective.sft_weight, reference, rows]
@@ -112,6 +115,7 @@ class PairLoss:
     has_own_dropout = False
 
     def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> PreferenceCollator:
+        """Score the completions by the reference model, and return what makes micro-batches."""
         bare = PreferenceCollator(self.preferences, self.objective.plugin(), packed=False)
         if self.reference is None:
             return bare
@@ -125,11 +129,13 @@ class PairLoss:
         return replace(bare, references=references)
 
     def totals(self, batch: Batch) -> torch.Tensor:
+        """Return the pairs (or preferences) of a micro-batch and the tokens of its weighted completions (2)."""
         import torch
 
         return torch.stack([batch["compared"].sum(), batch["weights"].sum()])
 
     def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+        """Return a micro-batch's share of the loss of the step."""
         from star_rft.training.losses import completion_logps, weighted_nll
 
         logps_N = completion_logps(nll, labels=batch["labels"], lengths=batch["lengths"])
@@ -151,7 +157,7 @@ class PreferenceCollator:
     references: Mapping[int, Sequence[float]] | None = None
 
     def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> Batch:
-        """Return the tensors of `pad` or `pack` over all N completions, and these:
+        """Return the tensors of `pad` or `pack` over all N completions, and the pairs.
 
         `lengths`, `references` (N); `better`, `worse` (P): the pairs, as indices of completions; `compared` (1):
         what the sum over pairs is divided by.

@@ -236,4 +236,5 @@ def random_rows(model: Any, lengths: Sequence[int]) -> list[Example]:
 
 
 def on_device(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a batch on the device of a model."""
     return {name: tensor.to(model.device) for name, tensor in batch.items()}

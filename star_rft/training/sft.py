@@ -76,25 +76,31 @@ class WeightedNll:
 
     @property
     def sizes(self) -> list[Size]:
+        """What each example takes of a micro-batch."""
         lengths = [(length(example), len(example.completion_ids)) for example in self.examples]
         return [Size(rows=1, longest=tokens, tokens=tokens, scored=scored) for tokens, scored in lengths]
 
     @property
     def highest_token(self) -> int:
+        """The highest token id of all examples."""
         return max(max((*example.prompt_ids, *example.completion_ids)) for example in self.examples)
 
     def content(self) -> object:
+        """Return the examples, for the fingerprint of the training."""
         return [(e.prompt_ids, e.completion_ids, e.weight) for e in self.examples]
 
     has_own_dropout = True
 
     def collator(self, rows_of: RowsOf, *, load: Load, config: SFTConfig) -> Collator:
+        """Return what makes padded micro-batches."""
         return Collator(self.examples, packed=False)
 
     def totals(self, batch: Batch) -> torch.Tensor:
+        """Return the weighted number of scored tokens of a micro-batch (1)."""
         return batch["weights"].sum()[None]
 
     def loss(self, nll: Nll, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+        """Return a micro-batch's share of the loss of the step."""
         from star_rft.training.losses import weighted_nll
 
         return weighted_nll(nll, weights=batch["weights"]) / totals[0]

@@ -26,9 +26,13 @@ class Collate(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def packed(self) -> bool: ...
+    def packed(self) -> bool:
+        """Whether rows hold several items one after another instead of padding."""
+        ...
 
-    def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> Batch: ...
+    def __call__(self, rows: Iterable[Mapping[str, Sequence[int]]]) -> Batch:
+        """Return the tensors of rows `{"members": [items]}`."""
+        ...
 
 
 class StepLoss(Protocol):
@@ -40,7 +44,9 @@ class StepLoss(Protocol):
         ...
 
     @property
-    def highest_token(self) -> int: ...
+    def highest_token(self) -> int:
+        """The highest token id of all items."""
+        ...
 
     @property
     def has_own_dropout(self) -> bool:

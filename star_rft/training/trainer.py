@@ -65,6 +65,7 @@ class PlannedTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
+        """Return this micro-batch's share of the loss of the step; `num_items_in_batch` are the step's totals (D)."""
         assert isinstance(num_items_in_batch, torch.Tensor)  # from get_batch_samples; there is no evaluation
         rest(self.resting)  # Trainer puts the whole model into training before each micro-batch
         nll = token_nll(model, self.forward, inputs)
@@ -93,9 +94,11 @@ class Progress(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Note when the step began, for its tokens a second."""
         self.since = time.perf_counter()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Pass the step on; raise TrainingError for a loss that is no finite number."""
         loss = kwargs["logs"].get("loss")
         if loss is None:
             return
@@ -117,6 +120,7 @@ class WholeCheckpoints(TrainerCallback):
         self.started = time.perf_counter() - seconds_before
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark the checkpoint as whole, when every rank has written its files."""
         self.wait()  # each rank writes files of its own
         if not state.is_world_process_zero:
             return
@@ -137,6 +141,7 @@ class ContinueOptimizer(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Load the earlier optimizer's state into the new one."""
         if state.global_step == 0:
             load_moments(kwargs["model"], kwargs["optimizer"], self.folder)
 
@@ -158,8 +163,10 @@ def mark_whole(checkpoint: Path, note: Mapping[str, Any]) -> None:
 
 
 def last_whole(work_dir: Path, *, fingerprint: str) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest marked checkpoint of this very training and its note; remove those that are not whole
-    or belong to another."""
+    """Return the newest marked checkpoint of this very training and its note.
+
+    Those that are not whole, or belong to another training, are removed.
+    """
     found: list[tuple[int, Path, dict[str, Any]]] = []
     for checkpoint in sorted(work_dir.glob("checkpoint-*")):
         marker = checkpoint / MARKER
@@ -209,6 +216,7 @@ def gathered_moments(trainer: PlannedTrainer) -> dict[str, Any]:
 
 
 def save_moments(content: dict[str, Any], folder: Path) -> None:
+    """Write the optimizer's state of `gathered_moments` into a folder."""
     import torch
 
     torch.save(content, folder / OPTIMIZER)

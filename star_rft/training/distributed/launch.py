@@ -241,16 +241,19 @@ _PREFERENCES = pa.schema([("prompt_ids", _IDS), ("completion_ids", pa.list_(_IDS
 
 
 def write_items(path: Path, items: Sequence[Example] | Sequence[Preference]) -> None:
+    """Write what is trained on as Parquet, for the launched processes."""
     schema = _PREFERENCES if items and isinstance(items[0], Preference) else _EXAMPLES
     write_table(path, pa.Table.from_pylist([asdict(item) for item in items], schema=schema))
 
 
 def read_examples(path: Path) -> list[Example]:
+    """Read the examples that `write_items` wrote."""
     rows = pq.read_table(path, schema=_EXAMPLES).to_pylist()
     return [Example(tuple(row["prompt_ids"]), tuple(row["completion_ids"]), row["weight"]) for row in rows]
 
 
 def read_preferences(path: Path) -> list[Preference]:
+    """Read the preferences that `write_items` wrote."""
     rows = pq.read_table(path, schema=_PREFERENCES).to_pylist()
     return [
         Preference(tuple(row["prompt_ids"]), tuple(tuple(ids) for ids in row["completion_ids"]), tuple(row["scores"]))

@@ -20,6 +20,7 @@ from star_rft.training.sft import fit
 
 
 def main(folder: Path, rank: int) -> None:
+    """Train the job of a folder as one rank; rank 0 writes its steps and report for the process that launched it."""
     sys.excepthook = _noted(folder, rank)
     processes.tie(folder)
     job = Job.read(folder)
