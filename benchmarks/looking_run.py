@@ -185,7 +185,7 @@ def _rows(
         "program_key": [f"{key:016x}" for key in same_N * SPELLINGS + spelling_N],
         "invalid_steps": false_N.astype(np.int32),
         "key_version": np.full(count, 2),
-        "part": np.full(count, 1),
+        "ordinal": np.full(count, 1),
     }
     return pa.table(samples).cast(SAMPLES), pa.table(verdicts).cast(VERDICTS)
 
