@@ -225,6 +225,52 @@ def upper_bound(correct: int, n: int, *, confidence: float = 0.95) -> float:
     return float(betaincinv(correct + 1, n - correct, confidence))
 
 
+def fitted_beta(
+    k: Floats,
+    n: Floats,
+    weight: Floats,
+    *,
+    around: tuple[float, float],
+    spread: float,
+    bounds: tuple[float, float],
+    start: tuple[float, float] | None = None,
+    scale: float = 1.0,
+) -> tuple[float, float]:
+    """Return the most probable (a, b) of a Beta(a, b) of success rates (maximum a posteriori, by L-BFGS-B).
+
+    The likelihood of k of n successes is B(a + k, b + n - k) / B(a, b). log a and log b have a normal prior, which
+    matters only where there are few observations.
+
+    Args:
+        k: Successes of each observation; need not be whole.
+        n: Trials of each observation.
+        weight: How often each observation counts.
+        around: Centre of the prior, as (a, b).
+        spread: Standard deviation of the prior, of log a and log b.
+        bounds: Smallest and largest log a and log b.
+        start: Where the search begins; None: at `around`.
+        scale: What the objective is divided by. It sets how exact the result is: the search ends by absolute change.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import betaln, digamma
+
+    centre = np.log(around)
+
+    def loss(logs: Floats) -> tuple[float, Floats]:
+        a, b = np.exp(logs)
+        off = (logs - centre) / spread
+        value = float(weight @ (betaln(k + a, n - k + b) - betaln(a, b))) - float(off @ off) / 2
+        # Derivatives by log a and log b; digamma is the derivative of log Gamma, and betaln three of those.
+        of_both = digamma(a + b) - digamma(n + a + b)
+        slope_a = a * float(weight @ (digamma(k + a) - digamma(a) + of_both))
+        slope_b = b * float(weight @ (digamma(n - k + b) - digamma(b) + of_both))
+        return -value / scale, (off / spread - np.array([slope_a, slope_b])) / scale
+
+    found = minimize(loss, np.log(start or around), jac=True, method="L-BFGS-B", bounds=[bounds] * 2)
+    a, b = np.exp(found.x)
+    return float(a), float(b)
+
+
 def _row_blocks(size: int) -> list[int]:
     """Return the numbers of resamples to draw at once: 8 million indices of 8 bytes are 64 MB."""
     rows = max(1, min(RESAMPLES, 8_000_000 // size))

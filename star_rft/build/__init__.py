@@ -178,7 +178,7 @@ def _gate(config: Config) -> Gate | None:
     )
 
 
-def quarantines(config: Config) -> bool:
+def has_quarantine(config: Config) -> bool:
     """Whether a reference that the samples contradict matters: not where a scorer decides."""
     return config.select.label_errors == "quarantine" and not (config.scorer is not None and config.scorer.decides)
 
@@ -266,7 +266,7 @@ def _context(
         progress=progress,
         timing=Timing(Timeline(folder.timeline).note),
         seed=config.seed,
-        quarantines=quarantines(config),
+        has_quarantine=has_quarantine(config),
     )
 
 
@@ -282,7 +282,7 @@ def _selection_spec(config: Config) -> SelectionSpec:
         weighting=config.train.weighting if config.train else "uniform",
         seed=config.seed,
         scorer_decides=config.scorer is not None and config.scorer.decides,
-        quarantines=quarantines(config),
+        has_quarantine=has_quarantine(config),
     )
 
 

@@ -41,7 +41,7 @@ class Engine:
 class RunContext:
     """A run's folder, ledger and problems, and what its stages share.
 
-    With `quarantines` a round leaves the problems out of its training whose references its samples contradict.
+    With `has_quarantine` a round leaves the problems out of its training whose references its samples contradict.
     """
 
     folder: RunFolder
@@ -51,7 +51,7 @@ class RunContext:
     progress: Progress
     timing: Timing
     seed: int
-    quarantines: bool
+    has_quarantine: bool
 
     @property
     def train_problems(self) -> Sequence[Problem]:
@@ -68,4 +68,4 @@ class RunContext:
     def quarantined(self, round_index: int) -> frozenset[str]:
         """Return the problems that a round leaves out of its training, as far as they are known."""
         path = self.folder.frontier(round_index)
-        return problems_of_class(path, "label_error") if self.quarantines and path.exists() else frozenset()
+        return problems_of_class(path, "label_error") if self.has_quarantine and path.exists() else frozenset()

@@ -31,7 +31,7 @@ class SelectionSpec:
 
     `rules` are applied left to right. `rounds` says whose traces may be selected, `all` or `last`; `weighting` is
     `uniform`, `per_problem` or `score`. `scorer_decides`: the scorer's verdict counts in place of the verifier's.
-    `quarantines`: suspected label errors are left out before the rules.
+    `has_quarantine`: suspected label errors are left out before the rules.
     """
 
     rules: Sequence[str | Mapping[str, Any]]
@@ -39,7 +39,7 @@ class SelectionSpec:
     weighting: str = "uniform"
     seed: int = 0
     scorer_decides: bool = False
-    quarantines: bool = False
+    has_quarantine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def select(con: duckdb.DuckDBPyConnection, spec: SelectionSpec, *, round_index: 
     pool = candidates(
         con, round_index=round_index, rounds=spec.rounds, seed=spec.seed, scorer_decides=spec.scorer_decides
     )
-    if spec.quarantines:
+    if spec.has_quarantine:
         of_class = f"select problem_id from frontier where in_round = {int(round_index)} and class = 'label_error'"
         pool.drop(f"problem_id in ({of_class})", "'quarantined'")
     for call in calls:
