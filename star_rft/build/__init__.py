@@ -46,8 +46,8 @@ from star_rft.sampling.rollout import Rollout, check_prompts
 from star_rft.sampling.scheduler import Scheduler
 from star_rft.sampling.temperature_search import TemperatureSearch
 from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_scorer, open_scorer
+from star_rft.selection.registry import bound
 from star_rft.selection.select import SelectionSpec, dedup_key
-from star_rft.selection.select import check as check_rules
 from star_rft.stages.evaluation import EvaluationStage
 from star_rft.stages.metrics import KLSettings, RoundMetrics
 from star_rft.stages.sampling import SamplingStage
@@ -111,7 +111,7 @@ def check_names(config: Config) -> None:
     verifier_of(config)
     if config.verifier.second is not None:
         verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
-    check_rules(config.select.rules)
+    bound(config.select.rules)
     if config.scorer is not None:
         check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
     check_trackers(config.report_to)

@@ -115,7 +115,7 @@ from parties group by problem_id order by problem_id
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """Weighted votes of each problem: g for the reference, v for the most frequent other answer, w for all but the reference."""
+    """Weighted votes of each problem: g for the reference, w for all other answers, v for the most frequent of those."""
 
     reference: Floats
     other: Floats
