@@ -63,61 +63,61 @@ class Outcome:
 
 def play(plan: Budget, attempts: Attempts, *, cap: int, tokens: int | None, max_tokens: int) -> Outcome:
     """Ask, draw, ask again, as a round does."""
-    samples_N = np.zeros(len(attempts.tokens_N_A), dtype=np.int64)
+    samples_P = np.zeros(len(attempts.tokens_P_A), dtype=np.int64)
     waves = 0
     while True:
-        seen = _seen(attempts, samples_N)
-        spent = int(seen.tokens_N.sum())
+        seen = _seen(attempts, samples_P)
+        spent = int(seen.tokens_P.sum())
         left = None if tokens is None else tokens - spent
-        more_N = plan.allot(seen, tokens_left=left, max_tokens=max_tokens)
-        if not more_N.any():
+        more_P = plan.allot(seen, tokens_left=left, max_tokens=max_tokens)
+        if not more_P.any():
             break
-        samples_N = samples_N + more_N
+        samples_P = samples_P + more_P
         waves += 1
     assert tokens is None or spent <= tokens
-    selected_N = np.minimum(seen.distinct_N, cap)
-    return Outcome(int(selected_N.sum()), float((selected_N > 0).mean()), spent, waves)
+    selected_P = np.minimum(seen.distinct_P, cap)
+    return Outcome(int(selected_P.sum()), float((selected_P > 0).mean()), spent, waves)
 
 
-def _seen(attempts: Attempts, samples_N: Ints) -> ProblemCounts:
-    correct_N = attempts.at(attempts.correct_N_A, samples_N)
-    none_N = np.zeros(samples_N.size)
+def _seen(attempts: Attempts, samples_P: Ints) -> ProblemCounts:
+    correct_P = attempts.at(attempts.correct_P_A, samples_P)
+    none_P = np.zeros(samples_P.size)
     return ProblemCounts(
-        samples_N=samples_N,
-        correct_N=correct_N,
-        distinct_N=attempts.at(attempts.distinct_N_A, samples_N),
-        distinct_of_N=correct_N,
-        tokens_N=attempts.at(attempts.tokens_N_A, samples_N),
-        past_samples_N=none_N,
-        past_correct_N=none_N,
-        is_quarantined_N=none_N.astype(bool),
-        order_N=np.random.default_rng(0).permutation(samples_N.size),
+        samples_P=samples_P,
+        correct_P=correct_P,
+        distinct_P=attempts.at(attempts.distinct_P_A, samples_P),
+        distinct_of_P=correct_P,
+        tokens_P=attempts.at(attempts.tokens_P_A, samples_P),
+        past_samples_P=none_P,
+        past_correct_P=none_P,
+        is_quarantined_P=none_P.astype(bool),
+        order_P=np.random.default_rng(0).permutation(samples_P.size),
     )
 
 
 def oracle_share(attempts: Attempts, truth: Truth, base: Outcome, *, k: int, cap: int) -> float:
     """Return the share of fixed k's tokens with which the oracle has as many correct traces."""
-    length_N = attempts.tokens_N_A[:, -1] / (attempts.tokens_N_A.shape[1] - 1)
-    last = min(4 * k, attempts.tokens_N_A.shape[1] - 1)
+    length_P = attempts.tokens_P_A[:, -1] / (attempts.tokens_P_A.shape[1] - 1)
+    last = min(4 * k, attempts.tokens_P_A.shape[1] - 1)
 
     def drawn(price: float) -> Ints:
-        samples_N = np.zeros(len(length_N), dtype=np.int64)
+        samples_P = np.zeros(len(length_P), dtype=np.int64)
         while True:
-            c_N, d_N = attempts.at(attempts.correct_N_A, samples_N), attempts.at(attempts.distinct_N_A, samples_N)
-            new_N = (truth.theta_N + truth.sigma_N * d_N) / np.maximum(truth.theta_N + c_N, 1e-9)
-            value_N = truth.rate_N * np.where(c_N == 0, 1.0, new_N) / length_N
-            is_tried_N = (d_N == 0) & (samples_N < min(k, last))
-            goes_on_N = ((value_N >= price) & (d_N < cap) & (samples_N < last)) | is_tried_N
-            if not goes_on_N.any():
-                return samples_N
-            samples_N += goes_on_N
+            c_P, d_P = attempts.at(attempts.correct_P_A, samples_P), attempts.at(attempts.distinct_P_A, samples_P)
+            new_P = (truth.theta_P + truth.sigma_P * d_P) / np.maximum(truth.theta_P + c_P, 1e-9)
+            value_P = truth.rate_P * np.where(c_P == 0, 1.0, new_P) / length_P
+            is_tried_P = (d_P == 0) & (samples_P < min(k, last))
+            goes_on_P = ((value_P >= price) & (d_P < cap) & (samples_P < last)) | is_tried_P
+            if not goes_on_P.any():
+                return samples_P
+            samples_P += goes_on_P
 
     low, high = 1e-8, 1.0
     for _ in range(20):
         price = (low * high) ** 0.5
-        correct_traces = int(np.minimum(attempts.at(attempts.distinct_N_A, drawn(price)), cap).sum())
+        correct_traces = int(np.minimum(attempts.at(attempts.distinct_P_A, drawn(price)), cap).sum())
         low, high = (price, high) if correct_traces >= base.selected else (low, price)
-    return float(attempts.at(attempts.tokens_N_A, drawn(low)).sum() / base.tokens)
+    return float(attempts.at(attempts.tokens_P_A, drawn(low)).sum() / base.tokens)
 
 
 # Comparisons
@@ -125,7 +125,7 @@ def oracle_share(attempts: Attempts, truth: Truth, base: Outcome, *, k: int, cap
 
 def compare(attempts: Attempts, *, k: int, cap: int, max_tokens: int) -> tuple[dict[str, tuple[float, ...]], Outcome]:
     """Return, for each plan, the figures that `HEADINGS` names, and what fixed k came to."""
-    most = min(4 * k, attempts.tokens_N_A.shape[1] - 1)
+    most = min(4 * k, attempts.tokens_P_A.shape[1] - 1)
 
     def with_tokens(plan: Budget, tokens: int | None) -> Outcome:
         return play(plan, attempts, cap=cap, tokens=tokens, max_tokens=max_tokens)
@@ -211,9 +211,9 @@ def simulations(seeds: Sequence[int], *, problems: int, cap: int) -> list[Figure
     for k, distinct in published.items():
         # The reference solution is one more; among n of them Gamma(n + sigma) / (Gamma(n) Gamma(1 + sigma)) are
         # distinct.
-        n_N = attempts.correct_N_A[:, k] + 1.0
-        simulated_N = np.exp(gammaln(n_N + truth.sigma_N) - gammaln(n_N) - gammaln(1 + truth.sigma_N))
-        print(f"{k:>4} {distinct:6.2f} {simulated_N.mean():6.2f}")
+        n_P = attempts.correct_P_A[:, k] + 1.0
+        simulated_P = np.exp(gammaln(n_P + truth.sigma_P) - gammaln(n_P) - gammaln(1 + truth.sigma_P))
+        print(f"{k:>4} {distinct:6.2f} {simulated_P.mean():6.2f}")
     return figures
 
 
@@ -261,14 +261,14 @@ def recorded(folder: Path, *, round_index: int, key: str) -> tuple[Attempts, int
     seen: set[tuple[str, str]] = set()
     is_new = np.array([good and not ((pid, key) in seen or seen.add((pid, key))) for pid, key, good in pairs])  # type: ignore[func-returns-value]
     shape = (-1, depth)
-    tokens_N_A = np.asarray(columns["tokens"], dtype=np.int64).reshape(shape)
-    return Attempts.of(is_correct.reshape(shape), is_new.reshape(shape), tokens_N_A), int(limit)
+    tokens_P_A = np.asarray(columns["tokens"], dtype=np.int64).reshape(shape)
+    return Attempts.of(is_correct.reshape(shape), is_new.reshape(shape), tokens_P_A), int(limit)
 
 
 def replay(folder: Path, *, round_index: int, cap: int, ks: Sequence[int]) -> None:
     for key in ("equation_key", "text_key"):
         attempts, max_tokens = recorded(folder, round_index=round_index, key=key)
-        problems, depth = len(attempts.tokens_N_A), attempts.tokens_N_A.shape[1] - 1
+        problems, depth = len(attempts.tokens_P_A), attempts.tokens_P_A.shape[1] - 1
         for k in (k for k in ks if k <= depth):
             rows, _ = compare(attempts, k=k, cap=cap, max_tokens=max_tokens)
             show(f"{folder}, distinct by {key}: {problems:,} problems x {depth} samples of round {round_index}", rows)
@@ -280,7 +280,7 @@ def replay(folder: Path, *, round_index: int, cap: int, ks: Sequence[int]) -> No
 def plan(problems: int) -> None:
     """Ask for the waves of a first and of a later round; memory is that of the whole process."""
     rng = np.random.default_rng(0)
-    rate_N = PASS_RATES["7B"](rng, problems)
+    rate_P = PASS_RATES["7B"](rng, problems)
     adaptive = Adaptive(target=4, most=256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for title, mean_samples, past in (
@@ -288,30 +288,30 @@ def plan(problems: int) -> None:
         ("middle of round 1", 16, 0.0),
         ("middle of round 3", 16, 1.5),
     ):
-        samples_N = (
+        samples_P = (
             np.maximum(4, rng.geometric(1 / mean_samples, problems)) if mean_samples else np.zeros(problems, int)
         )
-        samples_N = np.minimum(samples_N, 256)
-        correct_N = rng.binomial(samples_N, rate_N)
-        distinct_N = np.minimum(correct_N, 1 + rng.binomial(np.maximum(0, correct_N - 1), 0.2))
-        past_N = past * rng.choice([4.0, 8.0, 12.0, 30.0], problems)
+        samples_P = np.minimum(samples_P, 256)
+        correct_P = rng.binomial(samples_P, rate_P)
+        distinct_P = np.minimum(correct_P, 1 + rng.binomial(np.maximum(0, correct_P - 1), 0.2))
+        past_P = past * rng.choice([4.0, 8.0, 12.0, 30.0], problems)
         seen = ProblemCounts(
-            samples_N=samples_N,
-            correct_N=correct_N,
-            distinct_N=distinct_N,
-            distinct_of_N=correct_N,
-            tokens_N=samples_N * rng.integers(80, 200, problems),
-            past_samples_N=past_N,
-            past_correct_N=past_N * np.round(rate_N, 1),
-            is_quarantined_N=np.zeros(problems, dtype=bool),
-            order_N=rng.permutation(problems),
+            samples_P=samples_P,
+            correct_P=correct_P,
+            distinct_P=distinct_P,
+            distinct_of_P=correct_P,
+            tokens_P=samples_P * rng.integers(80, 200, problems),
+            past_samples_P=past_P,
+            past_correct_P=past_P * np.round(rate_P, 1),
+            is_quarantined_P=np.zeros(problems, dtype=bool),
+            order_P=rng.permutation(problems),
         )
         for tokens_left in (None, 400 * problems):
             began = time.perf_counter()
-            more_N = adaptive.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)
+            more_P = adaptive.allot(seen, tokens_left=tokens_left, max_tokens=MAX_TOKENS)
             seconds = time.perf_counter() - began
             limit = "no budget" if tokens_left is None else f"{tokens_left:,} tokens left"
-            print(f"{problems:,} problems, {title}, {limit}: {more_N.sum():,} samples in {seconds:.2f} s")
+            print(f"{problems:,} problems, {title}, {limit}: {more_P.sum():,} samples in {seconds:.2f} s")
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {after:,.0f} MiB, of which {before:,.0f} before the first answer's input was made")
 

@@ -160,7 +160,7 @@ def select(folder: Path, traces: int) -> float:
 
     def chosen() -> None:
         con = Ledger(folder).connect()
-        found = select(con, SelectionSpec(made.RULES, quarantines=True), round_index=ROUNDS)
+        found = select(con, SelectionSpec(made.RULES, has_quarantine=True), round_index=ROUNDS)
         write_batches(RunFolder(folder).selection(ROUNDS), found.traces.to_arrow_reader(BATCH))
 
     return _timed(chosen)

@@ -189,7 +189,7 @@ def _rows(
         "program_key": [f"{key:016x}" for key in same_N * SPELLINGS + spelling_N],
         "invalid_steps": false_N.astype(np.int32),
         "key_version": np.full(count, 2),
-        "part": np.full(count, 1),
+        "ordinal": np.full(count, 1),
     }
     return pa.table(samples).cast(SAMPLES), pa.table(verdicts).cast(VERDICTS)
 
@@ -225,7 +225,7 @@ def _select(ledger: Ledger, run: RunFolder, round_index: int) -> None:
     con = ledger.connect()
     write_table(run.frontier(round_index), classify(con, through_round=round_index))
     con = ledger.connect()
-    chosen = select(con, SelectionSpec(RULES, rounds="last", quarantines=True), round_index=round_index)
+    chosen = select(con, SelectionSpec(RULES, rounds="last", has_quarantine=True), round_index=round_index)
     write_table(run.selection(round_index), chosen.traces.to_arrow_table())
     write_table(run.preferences(round_index), chosen.preferences.to_arrow_table())
     con = ledger.connect()

@@ -56,7 +56,7 @@ def plan(run: Path, problems: int) -> dict[str, float]:
     ids = [pid for (pid,) in ledger.connect().sql("select problem_id from problems order by problem_id").fetchall()]
     sampled = [Problem(id=pid, prompt="How many are there?", reference="1", verifier="math") for pid in ids]
     engine = Engine(lambda model: stub, str)
-    context = RunContext(folder, ledger, {"train": sampled}, engine, Silent(), Timing(), 0, quarantines=True)
+    context = RunContext(folder, ledger, {"train": sampled}, engine, Silent(), Timing(), 0, has_quarantine=True)
     rollout = Rollout(context, None, 4096)  # type: ignore[arg-type]
     source = Source(stub, range(64), (Decoding(1.0, 256),), (lambda problem: problem.prompt,))  # type: ignore[arg-type]
     scheduler = Scheduler(rollout, Adaptive(4, 64), None, "equation_key", "last", True)

@@ -117,7 +117,7 @@ def _part(index: np.ndarray, *, problems: int, traces: int, rng: np.random.Gener
             "program_key": text_keys,
             "invalid_steps": [0] * count,
             "key_version": [2] * count,
-            "part": [1] * count,
+            "ordinal": [1] * count,
         }
     ).cast(VERDICTS)
     return samples, verdicts

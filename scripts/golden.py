@@ -40,7 +40,7 @@ COLUMNS: Mapping[str, str] = {}
 FILES: Mapping[str, str] = {}
 VALUES: Mapping[str, str] = {}
 # They say when and how long, or count what was written when.
-NOT_COMPARED = frozenset({"seconds", "verify_seconds", "part"})
+NOT_COMPARED = frozenset({"seconds", "verify_seconds", "part", "ordinal"})
 
 PROMPT = {"template": "Question: {question}\nAnswer:", "completion_prefix": " "}
 FIT = {"batch_size": 8, "max_steps": 3}

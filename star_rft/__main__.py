@@ -1,4 +1,4 @@
-"""`python -m star_rft`"""
+"""The command line, as `python -m star_rft`."""
 
 from star_rft.cli import main
 

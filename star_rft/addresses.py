@@ -1,4 +1,4 @@
-"""Addresses of servers, and the keys for them, which are written nowhere."""
+"""Addresses of servers, and their keys, which come from environment variables and are never stored or printed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,31 @@ from star_rft.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret from the environment variable `variable`; empty where there is none. Its text shows nothing of it."""
+    """The secret of an environment variable, empty where none is named. Its repr leaves the secret out."""
 
     variable: str | None
     secret: str = field(repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
+        """Return the HTTP header that sends the key; none without a key."""
         return {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
 
     def hidden_in(self, text: str) -> str:
-        """Return a text without the key: servers repeat the one that they refuse."""
+        """Return a text with the key blanked out: a server may repeat the key that it refuses."""
         return text.replace(self.secret, "(key)") if self.secret else text
 
 
 def key_from(variable: str | None, *, of: str) -> Key:
-    """Read a key; UserError where the variable is not set or holds what no header can."""
+    """Read a key from the environment.
+
+    Args:
+        variable: Name of the environment variable; None: no key.
+        of: What the key is for, for the text of errors.
+
+    Raises:
+        UserError: The variable is not set, or holds characters that an HTTP header cannot.
+    """
     secret = os.environ.get(variable, "").strip() if variable else ""
     if variable and not secret:
         raise UserError(f"{of}: the environment variable {variable} for its key is not set")
@@ -36,7 +45,7 @@ def key_from(variable: str | None, *, of: str) -> Key:
 
 
 def require_address(url: str) -> str:
-    """Return an address without a slash at its end; UserError for one that is none, or that holds a password."""
+    """Return an http(s) address without its last slash; UserError for anything else, or an address with a password."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def in_memory() -> duckdb.DuckDBPyConnection:
-    """Open an empty database whose queries draw no progress bar.
+    """Open an empty in-memory database whose queries show no progress bar.
 
-    In a notebook `duckdb.connect()` gives a connection that draws its bars with ipywidgets, and that refuses every
-    change of `enable_progress_bar`, even to false, where ipywidgets is not installed. In an interactive Python it
-    draws them into standard output. A cursor is a connection of its own to the same database, without that bar.
+    In a notebook the connection of `duckdb.connect()` shows bars with ipywidgets and, where ipywidgets is not
+    installed, refuses every change of `enable_progress_bar`, even to false. In an interactive Python it writes bars to
+    standard output. A cursor is a connection of its own to the same database, without bars.
     """
     import duckdb
 

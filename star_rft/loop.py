@@ -21,7 +21,7 @@ from star_rft.types import Model, RoundReport
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What a round consists of; `build` makes it from a config. Models are checkpoint folders, or names."""
+    """The stages of a round; `build` makes them from a config. A model is a checkpoint folder or a hub name."""
 
     context: RunContext
     sampling: SamplingStage
@@ -30,7 +30,7 @@ class Stages:
     evaluation: EvaluationStage
 
     def recorded(self, round_index: int) -> RoundReport | None:
-        """Return the report of a finished round, else None. RunError where the round's model is another one now."""
+        """Return the report of a finished round, else None; RunError where its checkpoint has been changed since."""
         report = self.evaluation.metrics.recorded(round_index)
         if report is None:
             return None
@@ -39,7 +39,14 @@ class Stages:
 
 
 def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:
-    """Yield a report a round; round 0 is the evaluation of the model that the loop starts from."""
+    """Run the rounds that are missing and yield the report of every round from 0 on, in order.
+
+    Round 0 evaluates the model that the loop starts from. Ends early where the gate ends the run.
+
+    Args:
+        stages: The stages of a round.
+        rounds: How many rounds sample and train, after round 0.
+    """
     policy = stages.training.start()
     draw_damaged_again(stages)
     for round_index in range(rounds + 1):
@@ -58,7 +65,7 @@ def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:
 
 
 def sample_round(stages: Stages, round_index: int, policy: Model) -> None:
-    """Sample wave by wave until the budget is spent, then with hints; say what each problem has come to, and score."""
+    """Sample in waves until the budget is spent, then with hints; classify every problem and score the traces."""
     while units := stages.sampling.plan(round_index, policy):
         stages.sampling.sample(round_index, units, policy)
     stages.sampling.sample_with_hints(round_index, policy)
@@ -67,7 +74,10 @@ def sample_round(stages: Stages, round_index: int, policy: Model) -> None:
 
 
 def draw_damaged_again(stages: Stages) -> None:
-    """Draw again what was drawn and is found damaged, before anything that is left to do reads the ledger."""
+    """Draw the samples of damaged parts again, each by the model that drew it.
+
+    Comes first: all other stages read the ledger.
+    """
     lost = stages.context.ledger.lost().keys()
     for round_index in stages.context.folder.begun_rounds() if lost else []:
         stages.sampling.draw_again(round_index, stages.training.policy_before(round_index), lost)
@@ -75,9 +85,17 @@ def draw_damaged_again(stages: Stages) -> None:
 
 
 def do_stage(stages: Stages, stage: str) -> str:
-    """Do one stage of the first unfinished round and say what was done.
+    """Do one stage of the first unfinished round.
 
-    "train" needs the selection and "select" the samples of that round; what is missing is named.
+    Args:
+        stages: The stages of a round.
+        stage: "sample", "select", "train" or "eval".
+
+    Returns:
+        A sentence that says what was done.
+
+    Raises:
+        RunError: The stage before it is not complete; the text names the command for it.
     """
     folder = stages.context.folder
     finished = folder.finished_rounds()

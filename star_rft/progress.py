@@ -1,4 +1,4 @@
-"""Progress of long work as its callers report it; `cli/progress.py` shows it."""
+"""Protocols by which long work reports its progress, and `Silent`, which shows nothing; `cli/progress.py` shows it."""
 
 from __future__ import annotations
 
@@ -17,40 +17,47 @@ OnStep = Callable[[int, int, float, float, float], None]
 
 
 class SamplingProgress(Protocol):
-    """Completions are drawn, and judged while the next ones are drawn."""
+    """Progress of sampling: completions are verified while the next ones are drawn."""
 
-    def drawn(self, tokens: int) -> None:
-        """One more completion, of so many tokens."""
+    def drawn(self, tokens: int, /) -> None:
+        """Report that one more completion was drawn, of so many tokens."""
         ...
 
     def judged(self) -> None:
-        """One more of those drawn has its verdict."""
+        """Report that one more of the drawn completions has its verdict."""
         ...
 
 
 class Progress(Protocol):
-    """`title` says what is done; `round_index`, where there is one, for which round of the run."""
+    """A display of long work. Each method opens a display for the time of a `with` block.
 
-    def stage(self, title: str, total: int, *, round_index: int | None = None) -> AbstractContextManager[Advance]:
-        """Open one piece of work of `total` items."""
+    `title` names the work, and `round_index` the round of the run that it belongs to, None for none.
+    """
+
+    def stage(self, title: str, total: int, /, *, round_index: int | None = None) -> AbstractContextManager[Advance]:
+        """Open work of `total` items; the block reports how many more are done."""
         ...
 
     def sampling(
-        self, title: str, total: int, *, done: int = 0, round_index: int | None = None
+        self, title: str, total: int, /, *, done: int = 0, round_index: int | None = None
     ) -> AbstractContextManager[SamplingProgress]:
-        """Open the drawing of `total` completions, of which `done` are in the ledger already."""
+        """Open the sampling of `total` completions, of which `done` are in the ledger already."""
         ...
 
-    def training(self, title: str, *, round_index: int | None = None) -> AbstractContextManager[OnStep]: ...
+    def training(self, title: str, /, *, round_index: int | None = None) -> AbstractContextManager[OnStep]:
+        """Open a training; the block reports each optimizer step."""
+        ...
 
-    def say(self, line: str) -> None: ...
+    def say(self, line: str, /) -> None:
+        """Show a line of text that stays."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
-    """Sampling that nobody watches."""
+class _SilentSampling:
+    """Progress of sampling that is not shown."""
 
-    def drawn(self, tokens: int) -> None:
+    def drawn(self, _tokens: int, /) -> None:
         return None
 
     def judged(self) -> None:
@@ -58,27 +65,28 @@ class Unseen:
 
 
 class Silent:
-    """Show nothing: what Python callers get unless they ask for more."""
+    """Progress that is not shown: the default of Python callers."""
 
-    def stage(self, title: str, total: int, *, round_index: int | None = None) -> AbstractContextManager[Advance]:
-        return nullcontext(lambda items, tokens: None)
+    def stage(self, _title: str, _total: int, /, **_: object) -> AbstractContextManager[Advance]:
+        """Show nothing."""
+        return nullcontext(lambda _items, _tokens: None)
 
-    def sampling(
-        self, title: str, total: int, *, done: int = 0, round_index: int | None = None
-    ) -> AbstractContextManager[SamplingProgress]:
-        return nullcontext(Unseen())
+    def sampling(self, _title: str, _total: int, /, **_: object) -> AbstractContextManager[SamplingProgress]:
+        """Show nothing."""
+        return nullcontext(_SilentSampling())
 
-    def training(self, title: str, *, round_index: int | None = None) -> AbstractContextManager[OnStep]:
-        return nullcontext(lambda step, steps, loss, tokens_per_second, lr: None)
+    def training(self, _title: str, /, **_: object) -> AbstractContextManager[OnStep]:
+        """Show nothing."""
+        return nullcontext(lambda _step, _steps, _loss, _tokens_per_second, _lr: None)
 
-    def say(self, line: str) -> None:
-        return None
+    def say(self, _line: str, /) -> None:
+        """Show nothing."""
 
-    def known(self, reports: Sequence[RoundReport]) -> None:
-        return None
+    def known(self, _reports: Sequence[RoundReport]) -> None:
+        """Show nothing of the rounds that are finished already."""
 
-    def finished(self, report: RoundReport) -> None:
-        return None
+    def finished(self, _report: RoundReport) -> None:
+        """Show nothing of a round that has ended."""
 
 
 def import_tqdm() -> None:

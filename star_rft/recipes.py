@@ -1,4 +1,4 @@
-"""The published methods as rows of switches: what `star-rft recipes` and docs/recipes.md show."""
+"""The configs of published methods that come with star-rft, and their settings in a table."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 from star_rft.config.training import name_of
 
-SWITCHES = ("sampling", "selection", "training", "rounds")
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One recipe. Values are short texts, for people."""
+    """One recipe's line in the table of `star-rft recipes` and docs/recipes.md: short texts for people."""
 
     name: str
     title: str
@@ -27,7 +25,7 @@ class Row:
 
 
 def row(config: Mapping[str, Any]) -> Row:
-    """Return the row of a config's mapping (as `config.model_dump(by_alias=True)` gives it)."""
+    """Return the row of a config, given as `config.model_dump(by_alias=True)`."""
     about = config["about"] or {"title": config["name"], "paper": "", "run": ""}
     return Row(
         name=config["name"],
@@ -42,17 +40,17 @@ def row(config: Mapping[str, Any]) -> Row:
 
 
 def recipe_files() -> list[Path]:
-    """The configs that come with star-rft."""
+    """Return the files of the configs that come with star-rft."""
     return sorted((Path(__file__).parent / "configs").glob("*.yaml"))
 
 
 def headline(path: Path) -> str:
-    """Return the first line of a config, which says in a sentence what it does."""
+    """Return the first line of a config file: a comment that says in a sentence what it does."""
     return path.read_text().partition("\n")[0].lstrip("# ")
 
 
 def rule_text(rule: str | Mapping[str, Any]) -> str:
-    """Return a rule as one reads it: "dedup equations, prefer furthest"."""
+    """Return a selection rule as short text: "dedup equations, prefer furthest"."""
     if isinstance(rule, str):
         return rule
     ((name, options),) = rule.items()
@@ -102,7 +100,7 @@ def _training(config: Mapping[str, Any]) -> str:
 
 
 def counted(number: float, what: str) -> str:
-    """Return "1 step", "2.5 epochs"."""
+    """Return a number with its noun, "1 step" or "2.5 epochs"."""
     return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 

@@ -1,4 +1,21 @@
-"""Estimators and intervals. Arrays are per problem: [P] is problems, [P, N] samples a problem."""
+"""Estimators of pass@k and of votes, and 95% intervals.
+
+Names of arrays end in their axes, one letter a dimension, in all modules of `frontier`, `evaluation` and `experiments`:
+
+- P: problems
+- N: samples of one problem
+- K: values of k, or kinds of diversity (`frontier.gains`)
+- S: training seeds
+- R: bootstrap resamples
+- M: subsets of a problem's samples
+- A: answers that get votes
+- F: figures that are computed together
+- U: distinct states of problems: those with equal counts are computed once
+- L: steps of a gain curve
+- J: shapes of a mixture
+
+Tensors of models have B sequences, T tokens and V entries of the vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +36,25 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 RESAMPLES = 2000
-SUBSETS = 2000  # of one problem's samples, beyond which a vote is averaged over random ones
+SUBSETS = 2000  # of a problem's samples; where there are more subsets, a vote is averaged over this many random ones
 
 
 def pass_at_k(correct: int, n: int, k: int) -> float:
-    """Return the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, equation 1).
+    """Return the unbiased estimate of pass@k of one problem: 1 - C(n-c, k) / C(n, k).
 
-    Raises ValueError where k > n: there is no unbiased estimate then.
+    That is the share of the subsets of k samples that hold a correct one (Chen et al. 2021, arXiv 2107.03374,
+    equation 1).
+
+    Args:
+        correct: c, the correct samples.
+        n: All samples.
+        k: How many samples may be tried.
+
+    Returns:
+        A probability, 0 to 1.
+
+    Raises:
+        ValueError: k is below 1, or above n, where no unbiased estimate exists.
     """
     if not 0 < k <= n:
         raise ValueError(f"pass@{k} needs at least {k} samples a problem, not {n}")
@@ -33,25 +62,40 @@ def pass_at_k(correct: int, n: int, k: int) -> float:
 
 
 def summed_pass_at_k(outcomes_P: Sequence[tuple[int, int]], k: int) -> Fraction:
-    """Return the sum of pass@k over problems of (correct, n): exact, so that equal curves are equal."""
+    """Return the sum of pass@k over problems as an exact fraction, so that equal curves compare as equal.
+
+    Args:
+        outcomes_P: (correct, n) of each problem.
+        k: At most the smallest n.
+    """
     alike = Counter(outcomes_P)
     return sum((m * (1 - Fraction(comb(n - c, k), comb(n, k))) for (c, n), m in alike.items()), Fraction())
 
 
 def falls_below(after_P: Sequence[tuple[int, int]], before_P: Sequence[tuple[int, int]], *, largest: int) -> int | None:
-    """Return the smallest k up to `largest` at which one curve of mean pass@k is below another; None where none is.
+    """Return the smallest k at which the mean pass@k of one model is below that of another; None where it never is.
 
-    Both are (correct, n) of the same problems.
+    Args:
+        after_P: (correct, n) of each problem, of the model that is asked about.
+        before_P: The same of the other model, for the same problems in the same order.
+        largest: Largest k that is tried; at most the smallest n.
     """
     ks = range(1, largest + 1)
     return next((k for k in ks if summed_pass_at_k(after_P, k) < summed_pass_at_k(before_P, k)), None)
 
 
 def majority_at_k(answers: Sequence[str | None], is_correct: Sequence[bool], k: int) -> float:
-    """Score the majority answer of the first k samples: 1, 0, or the share of the winners' ties that is right.
+    """Return whether the most frequent answer of the first k samples of a problem is correct.
 
-    A sample without an answer does not vote. Answers that a verifier judged correct vote together, however
-    they are written.
+    Answers that the verifier judged correct count as one answer, however they are written.
+
+    Args:
+        answers: The answer of each sample; a sample without one (None) does not vote.
+        is_correct: Whether the verdict on each sample is correct.
+        k: How many samples vote.
+
+    Returns:
+        1 or 0; where m answers tie, 1/m if the correct one is among them. 0 where nothing votes.
     """
     right = object()
     counts: dict[object, int] = {}
@@ -65,7 +109,17 @@ def majority_at_k(answers: Sequence[str | None], is_correct: Sequence[bool], k: 
 
 
 def bootstrap(values_P: Sequence[float] | Floats, *, seed: int = 0) -> Interval:
-    """Return the mean with its 95% percentile interval, resampling problems (not samples)."""
+    """Return a mean over problems with its 95% percentile bootstrap interval (Efron 1979).
+
+    Problems are resampled, not samples: the interval is of the mean over problems like these.
+
+    Args:
+        values_P: A value a problem.
+        seed: Of the `RESAMPLES` resamples; the same seed and number of problems give the same ones.
+
+    Raises:
+        ValueError: There are no values.
+    """
     values = np.asarray(values_P, dtype=np.float64)
     if values.size == 0:
         raise ValueError("there are no problems to take a mean of")
@@ -77,15 +131,24 @@ def bootstrap(values_P: Sequence[float] | Floats, *, seed: int = 0) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def bootstrap_columns(values_P_C: Floats, *, seed: int = 0) -> list[Interval]:
-    """Return `bootstrap` of each column, all from the same resamples of the problems: one pass for many figures."""
-    values = np.asarray(values_P_C, dtype=np.float64)
+def bootstrap_columns(values_P_F: Floats, *, seed: int = 0) -> list[Interval]:
+    """Return the mean and its interval of each column, as `bootstrap` does, from the same resamples for all columns.
+
+    Args:
+        values_P_F: A row a problem, a column a figure.
+        seed: Of the resamples.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    values = np.asarray(values_P_F, dtype=np.float64)
     problems = len(values)
     if problems == 0:
         raise ValueError("there are no problems to take a mean of")
     rng, means = np.random.default_rng(seed), []
     for rows in _row_blocks(problems):
         drawn_R_P = rng.integers(0, problems, (rows, problems))
+        # How often each problem is in each resample: a resample's mean of all columns is then one matrix product.
         flat = (drawn_R_P + np.arange(rows)[:, None] * problems).ravel()
         times_R_P = np.bincount(flat, minlength=rows * problems).reshape(rows, problems)
         means.append(times_R_P @ values / problems)
@@ -94,7 +157,21 @@ def bootstrap_columns(values_P_C: Floats, *, seed: int = 0) -> list[Interval]:
 
 
 def paired(after_P: Sequence[float] | Floats, before_P: Sequence[float] | Floats, *, seed: int = 0) -> Interval:
-    """Return the mean difference on the same problems with its 95% interval: far tighter than two intervals."""
+    """Return the mean difference between two models on the same problems, with its 95% bootstrap interval.
+
+    How hard a problem is cancels out in its difference, so the interval is narrower than those of two means.
+
+    Args:
+        after_P: A score a problem of one model.
+        before_P: Scores of the other model, for the same problems in the same order.
+        seed: Of the resamples.
+
+    Returns:
+        after - before.
+
+    Raises:
+        ValueError: The two differ in length, or are empty.
+    """
     after, before = np.asarray(after_P, dtype=np.float64), np.asarray(before_P, dtype=np.float64)
     if after.shape != before.shape:
         raise ValueError(f"a paired interval needs the same problems: {after.shape} against {before.shape}")
@@ -102,11 +179,22 @@ def paired(after_P: Sequence[float] | Floats, before_P: Sequence[float] | Floats
 
 
 def crossed(after_S_P: Floats, before_S_P: Floats, *, seed: int = 0) -> Interval:
-    """Return the mean difference of two ways to train with its 95% interval, over problems and training seeds.
+    """Return the mean difference between two ways to train, with a 95% interval over problems and training seeds.
 
-    A row is a seed's model on the same problems, and each way has seeds of its own, of which one fewer is drawn than
-    there are: so the variance of a mean of so few is not too small (Rao and Wu 1988). With three seeds it holds about
-    nine times in ten. Of a single seed nothing is known but the problems: its part is as in `paired`.
+    Problems and seeds are resampled independently (crossed). Of s seeds a resample draws s - 1: drawing s would make
+    the variance of a mean of few too small by the factor (s - 1) / s (Rao and Wu 1988). With three seeds the interval
+    covers the true difference about nine times in ten. A single seed is drawn every time, and only problems vary.
+
+    Args:
+        after_S_P: A row a training seed, a score a problem.
+        before_S_P: The same of the other way to train, with its own seeds and the same problems in the same order.
+        seed: Of the resamples.
+
+    Returns:
+        after - before.
+
+    Raises:
+        ValueError: The numbers of problems differ.
     """
     after, before = (np.asarray(values, dtype=np.float64) for values in (after_S_P, before_S_P))
     if after.shape[1:] != before.shape[1:]:
@@ -123,7 +211,13 @@ def crossed(after_S_P: Floats, before_S_P: Floats, *, seed: int = 0) -> Interval
 
 
 def upper_bound(correct: int, n: int, *, confidence: float = 0.95) -> float:
-    """Return the one-sided Clopper-Pearson upper bound of a pass rate; near 3/n where nothing was correct."""
+    """Return the one-sided upper bound of a pass rate (Clopper and Pearson 1934); near 3/n where nothing was correct.
+
+    Args:
+        correct: The correct samples.
+        n: All samples.
+        confidence: The chance that the true rate is below the bound, at least.
+    """
     if n == 0 or correct >= n:
         return 1.0
     from scipy.special import betaincinv
@@ -131,19 +225,75 @@ def upper_bound(correct: int, n: int, *, confidence: float = 0.95) -> float:
     return float(betaincinv(correct + 1, n - correct, confidence))
 
 
+def fitted_beta(
+    k: Floats,
+    n: Floats,
+    weight: Floats,
+    *,
+    around: tuple[float, float],
+    spread: float,
+    bounds: tuple[float, float],
+    start: tuple[float, float] | None = None,
+    scale: float = 1.0,
+) -> tuple[float, float]:
+    """Return the most probable (a, b) of a Beta(a, b) of success rates (maximum a posteriori, by L-BFGS-B).
+
+    The likelihood of k of n successes is B(a + k, b + n - k) / B(a, b). log a and log b have a normal prior, which
+    matters only where there are few observations.
+
+    Args:
+        k: Successes of each observation; need not be whole.
+        n: Trials of each observation.
+        weight: How often each observation counts.
+        around: Centre of the prior, as (a, b).
+        spread: Standard deviation of the prior, of log a and log b.
+        bounds: Smallest and largest log a and log b.
+        start: Where the search begins; None: at `around`.
+        scale: What the objective is divided by. It sets how exact the result is: the search ends by absolute change.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import betaln, digamma
+
+    centre = np.log(around)
+
+    def loss(logs: Floats) -> tuple[float, Floats]:
+        a, b = np.exp(logs)
+        off = (logs - centre) / spread
+        value = float(weight @ (betaln(k + a, n - k + b) - betaln(a, b))) - float(off @ off) / 2
+        # Derivatives by log a and log b; digamma is the derivative of log Gamma, and betaln three of those.
+        of_both = digamma(a + b) - digamma(n + a + b)
+        slope_a = a * float(weight @ (digamma(k + a) - digamma(a) + of_both))
+        slope_b = b * float(weight @ (digamma(n - k + b) - digamma(b) + of_both))
+        return -value / scale, (off / spread - np.array([slope_a, slope_b])) / scale
+
+    found = minimize(loss, np.log(start or around), jac=True, method="L-BFGS-B", bounds=[bounds] * 2)
+    a, b = np.exp(found.x)
+    return float(a), float(b)
+
+
 def _row_blocks(size: int) -> list[int]:
-    """Split the resamples so that one block holds at most about 64 MB of indices."""
+    """Return the numbers of resamples to draw at once: 8 million indices of 8 bytes are 64 MB."""
     rows = max(1, min(RESAMPLES, 8_000_000 // size))
     whole, rest = divmod(RESAMPLES, rows)
     return [rows] * whole + ([rest] if rest else [])
 
 
 def chosen_at_k(scores: Sequence[float | None], k: int) -> Floats:
-    """Return how often best-of-k chooses each sample, over all subsets of k of them; the sum is 1.
+    """Return the probability with which best-of-k chooses each sample of a problem, over all subsets of k samples.
 
-    The best m of n tied after a that are better: one of them is chosen by C(n-a, k) - C(n-a-m, k) of the C(n, k)
-    subsets, each equally often. None is below every score. So the dot product with the samples' outcomes is the
-    unbiased estimate of best-of-k, as pass@k is of an oracle's.
+    Its dot product with the outcomes of the samples is the unbiased estimate of the accuracy of best-of-k, as pass@k
+    is where the scores are the verdicts. Of m samples with equal scores, with a better samples, one is chosen in
+    C(n-a, k) - C(n-a-m, k) of the C(n, k) subsets: those with none of the better ones and at least one of the m.
+
+    Args:
+        scores: A score a sample; None is below every number.
+        k: Size of a subset.
+
+    Returns:
+        share_N, whose sum is 1.
+
+    Raises:
+        ValueError: k is below 1 or above the number of samples, or a score is NaN.
     """
     n = len(scores)
     if not 0 < k <= n:
@@ -169,10 +319,23 @@ def vote_at_k(
     *,
     seed: int = 0,
 ) -> float:
-    """Score the answer with the largest sum of weights, as the mean over subsets of k samples; ties count evenly.
+    """Return how often the answer with the largest sum of weights is correct, over subsets of k samples of a problem.
 
-    Ballots are those of `majority_at_k`, which weights of 1 give. The mean is over all subsets up to `SUBSETS` of
-    them, else over so many random ones. Where no vote has weight, all answers given tie.
+    Votes are counted as in `majority_at_k`, and ties count as there. With weights of 1 it is maj@k averaged over
+    subsets.
+
+    Args:
+        answers: The answer of each sample; a sample without one (None) does not vote.
+        is_correct: Whether the verdict on each sample is correct.
+        weights: The weight of each sample's vote, not negative. Where all are 0, all answers of a subset tie.
+        k: Size of a subset.
+        seed: Of the random subsets, `SUBSETS` of them, that are drawn where there are more subsets than that.
+
+    Returns:
+        The mean over subsets, 0 to 1.
+
+    Raises:
+        ValueError: k is below 1 or above the number of samples, or a weight is negative or NaN.
     """
     n = len(answers)
     if not 0 < k <= n:
@@ -184,28 +347,29 @@ def vote_at_k(
     if right not in ballots:
         return 0.0
     names = [right, *dict.fromkeys(ballot for ballot in ballots if ballot is not None and ballot is not right)]
-    casts_N_B = np.array([[ballot == name for name in names] for ballot in ballots], dtype=np.float64)
-    subsets_S_N = _subsets(n, k, seed)
-    is_given_S_B = subsets_S_N @ casts_N_B > 0
-    votes_S_B = np.where(is_given_S_B, subsets_S_N @ (casts_N_B * np.asarray(weights)[:, None]), -1.0)
-    top_S_1 = votes_S_B.max(axis=1, keepdims=True)
+    casts_N_A = np.array([[ballot == name for name in names] for ballot in ballots], dtype=np.float64)
+    subsets_M_N = _subsets(n, k, seed)
+    is_given_M_A = subsets_M_N @ casts_N_A > 0
+    # -1: an answer that no sample of the subset gives does not win, even where all weights are 0.
+    votes_M_A = np.where(is_given_M_A, subsets_M_N @ (casts_N_A * np.asarray(weights)[:, None]), -1.0)
+    top_M_1 = votes_M_A.max(axis=1, keepdims=True)
     # Equal sums can differ in their last bits, by the order of adding.
-    is_winner_S_B = is_given_S_B & (votes_S_B >= top_S_1 - 1e-9 * np.abs(top_S_1))
-    return float(np.mean(is_winner_S_B[:, 0] / np.maximum(is_winner_S_B.sum(axis=1), 1)))
+    is_winner_M_A = is_given_M_A & (votes_M_A >= top_M_1 - 1e-9 * np.abs(top_M_1))
+    return float(np.mean(is_winner_M_A[:, 0] / np.maximum(is_winner_M_A.sum(axis=1), 1)))
 
 
 def kl_of_best_of_k(k: int) -> float:
-    """Return log k - (k-1)/k, which the KL divergence of best-of-k from the policy does not exceed (2401.01879)."""
+    """Return log k - (k-1)/k nats, an upper bound of KL(best-of-k || policy) (arXiv 2401.01879)."""
     return log(k) - (k - 1) / k
 
 
 @lru_cache(maxsize=64)
 def _subsets(n: int, k: int, seed: int) -> Floats:
-    """Return one row of zeros and k ones a subset (S, N)."""
+    """Return all subsets of k of n, or `SUBSETS` random ones where there are more: a row (M, N) of 0 and 1 each."""
     if comb(n, k) <= SUBSETS:
         members = np.array(list(combinations(range(n), k)))
     else:
         members = np.random.default_rng(seed).random((SUBSETS, n)).argsort(axis=1)[:, :k]
-    subsets_S_N = np.zeros((len(members), n))
-    np.put_along_axis(subsets_S_N, members, 1.0, axis=1)
-    return subsets_S_N
+    subsets_M_N = np.zeros((len(members), n))
+    np.put_along_axis(subsets_M_N, members, 1.0, axis=1)
+    return subsets_M_N

@@ -1,4 +1,7 @@
-"""The records that travel between stages. All are frozen; a stage returns new ones."""
+"""The records that stages pass to each other, and the Protocols of samplers and scorers.
+
+All records are frozen: a stage returns new ones.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from verifiers.types import Verdict
 
-# `probe` samples answer problems of dev before a round, to choose its temperature (B-STaR).
+# `probe`: samples of dev problems that are drawn before a round, to choose its temperature (B-STaR).
 Split = Literal["train", "dev", "test", "probe"]
 FinishReason = Literal["stop", "length"]
 # A checkpoint folder or a hub name.
@@ -19,7 +22,15 @@ Model = Path | str
 
 
 def digest(*parts: object, size: int = 8) -> str:
-    """Return `2 * size` hex digits that depend on every part and on nothing else (not on the process)."""
+    """Return a hash of the parts, equal in every process.
+
+    Args:
+        parts: Values that JSON can hold; any other is hashed by its `str`.
+        size: Bytes of the hash.
+
+    Returns:
+        `2 * size` hex digits (BLAKE2b of the parts as JSON with sorted keys).
+    """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
@@ -28,8 +39,13 @@ def digest(*parts: object, size: int = 8) -> str:
 class Problem:
     """One question whose answer a verifier can check.
 
-    `id` is a hash of the content (see `star_rft.data`), so it is stable over files and machines.
-    `solution` is the worked chain of thought where the data set has one.
+    Attributes:
+        id: Hash of `prompt` and `reference` (`data.load.problem_id`): the same for every file and machine.
+        prompt: The question, before a template is put around it.
+        reference: The reference answer, as the verifier reads it: text, or an object that JSON can hold.
+        verifier: Name of the verifier.
+        solution: The data set's worked solution, None where it has none.
+        meta: Other columns of the row, such as `level` or `steps`.
     """
 
     id: str
@@ -42,9 +58,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How completions are drawn. `temperature` 0 is greedy; `top_p` 1.0 and `top_k` 0 are off.
+    """How completions are drawn.
 
-    `stop` are strings and `stop_token_ids` tokens that end a completion, besides the model's own end tokens.
+    Attributes:
+        temperature: 0 is greedy decoding.
+        max_tokens: Most tokens of a completion, its end token included.
+        top_p: Nucleus sampling; 1.0 turns it off.
+        top_k: Only the `top_k` likeliest tokens are drawn; 0 turns it off.
+        stop: Strings that end a completion, besides the model's own end tokens.
+        backend: Name of the engine: `hf`, `server` or `vllm`.
+        backend_version: The engine's version, as the engine states it.
+        stop_token_ids: Tokens that end a completion, besides the model's own end tokens.
     """
 
     temperature: float
@@ -58,17 +82,23 @@ class Decoding:
 
     @property
     def id(self) -> str:
+        """Return a hash of all fields: the ledger's `decode_id`, which request seeds are made from too."""
         fields = asdict(self)
-        if not self.stop_token_ids:  # so that decodings without them keep the ids, and the seeds, that they had
+        if not self.stop_token_ids:  # an empty list is left out of the hash, and so changes no id and no seed
             del fields["stop_token_ids"]
         return digest(fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to draw. `prompt` is the rendered text; `seed` (64 bits) fixes the randomness.
+    """One completion to draw.
 
-    `prompt_ids` are its tokens; where they are None the engine tokenises the text as it is.
+    Attributes:
+        problem_id: The problem that the prompt was rendered from.
+        sample_index: Which of the problem's samples in the round, from 0.
+        prompt: The rendered text.
+        seed: 64 bits; the tokens that are drawn depend on no other randomness.
+        prompt_ids: Tokens of `prompt`; None: the engine tokenises the text as it is.
     """
 
     problem_id: str
@@ -80,12 +110,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a backend returns for a request.
+    """What a sampler returns for a request.
 
-    `token_ids` are all sampled tokens, the end token included; `text` ends before that token
-    and before a stop string. `logprob` is the sum over `token_ids` at temperature 1, untruncated; None where the
-    engine gives none. Where an engine gives text only, `token_ids` are those of the text, `ids_are_sampled` is False,
-    and they are never trained on as they are.
+    Attributes:
+        request: The request that it answers.
+        text: Ends before the end token and before a stop string.
+        token_ids: All sampled tokens, the end token included.
+        finish_reason: `stop`, or `length` where `max_tokens` was reached.
+        logprob: Sum of log-probabilities over `token_ids`, in nats, at temperature 1 without top-p and top-k; None
+            where the engine gives none.
+        ids_are_sampled: False where an engine returns text only: `token_ids` are then those of the tokenised text, and
+            are not trained on.
     """
 
     request: Request
@@ -97,20 +132,28 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """A backend that draws completions from one model."""
+    """Draws completions from one model; what a registered engine opens."""
 
     def sample(
         self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
     ) -> Iterator[Completion]:
         """Yield exactly one completion a request, in the order in which they finish.
 
-        Requests for one prompt stand next to each other, so that a backend can share their prefill.
-        `batch_size` is what the plan recorded; engines that batch by themselves ignore it.
+        Args:
+            requests: Those with the same prompt are neighbours, so that an engine can compute the prompt once.
+            decoding: How all of them are drawn.
+            batch_size: Sequences to decode at once, as the plan recorded it: the shape of a batch changes logits in
+                their last bits. Engines that choose batches themselves ignore it.
         """
         ...
 
     def batch_size_for(self, max_prompt_tokens: int, decoding: Decoding) -> int:
-        """Return how many completions to draw at once by the memory there is: what the plan records."""
+        """Return how many sequences to decode at once in the memory that is free; the plan records it.
+
+        Args:
+            max_prompt_tokens: Tokens of the longest prompt.
+            decoding: `max_tokens` bounds the completions.
+        """
         ...
 
     def close(self) -> None:
@@ -120,10 +163,24 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A completion with everything that produced it: a row of the ledger.
+    """A completion with everything that produced it: one row of the ledger.
 
-    `hinted`: its prompt held the answer; `leaks_hint`: and the text shows it (see `star_rft.sampling.hints`).
-    `ids_are_sampled`: `token_ids` are the very tokens that the model drew, not those of a text that a server gave.
+    Attributes:
+        problem_id: The problem that it answers.
+        split: Split of the problem, or `probe`.
+        round: Round in which it was drawn.
+        sample_index: Which of the problem's samples in the round, from 0.
+        model: Hash of the weights that drew it.
+        decode_id: `Decoding.id`.
+        prompt_sha: Hash of the rendered prompt.
+        seed: Seed of the request, 64 bits.
+        hinted: The prompt held the reference answer.
+        text: The completion, without end token and stop string.
+        token_ids: Its tokens, see `Completion`.
+        finish_reason: `stop`, or `length` where it was cut off.
+        logprob: Log-probability in nats, see `Completion`; None where the engine gives none.
+        leaks_hint: The text shows that the answer was given to it (`star_rft.sampling.hints`).
+        ids_are_sampled: `token_ids` were drawn by the model, and not made by tokenising a server's text.
     """
 
     problem_id: str
@@ -144,6 +201,7 @@ class Sample:
 
     @property
     def id(self) -> str:
+        """Return the ledger's `sample_id`: a hash of what was asked for and of whom, not of the text."""
         return digest(
             self.problem_id, self.split, self.round, self.sample_index, self.model, self.decode_id, self.hinted
         )
@@ -151,7 +209,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A sample with its problem and its verdict, joined at once: nothing travels in parallel lists."""
+    """A problem, a sample of it, and the verdict on that sample, in one record instead of parallel lists."""
 
     problem: Problem
     sample: Sample
@@ -160,7 +218,14 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to train on. The loss falls on `completion_ids` only, which end as `models.tokens` says."""
+    """A prompt and a completion to train on.
+
+    Attributes:
+        prompt_ids: Tokens of the prompt; they have no part in the loss.
+        completion_ids: Tokens that the loss is computed on. A completion that ended by itself ends with the token that
+            ended it (`models.tokens`).
+        weight: Factor of the example's loss.
+    """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
@@ -169,9 +234,12 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Completions of one prompt, best first, for objectives that compare; those of equal score are not compared.
+    """Ranked completions of one prompt, for preference training.
 
-    Each of `completion_ids` ends with its end token; `scores` belong to them and never rise.
+    Attributes:
+        prompt_ids: Tokens of the prompt.
+        completion_ids: Tokens of each completion with its end token, best completion first.
+        scores: A score a completion, in the same order, never rising. Completions of equal score are not compared.
     """
 
     prompt_ids: tuple[int, ...]
@@ -180,17 +248,18 @@ class Preference:
 
 
 class Scorer(Protocol):
-    """Float scores where no program can judge, or beyond what one can: only rules that rank read them."""
+    """Gives traces numeric scores, for selection rules that rank and for data that no verifier can judge."""
 
     @property
     def version(self) -> str:
-        """What the scores depend on besides the traces: a model's fingerprint, a template."""
+        """Return a hash of what scores depend on besides the traces, such as a model's weights and a template."""
         ...
 
     def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
         """Yield a score a trace, in order; None where there is none (a judge that does not answer).
 
-        All traces of a problem stand next to each other.
+        Args:
+            traces: All traces of a problem are neighbours.
         """
         ...
 
@@ -201,7 +270,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with its 95% interval."""
+    """A value and the bounds of its 95% confidence interval."""
 
     value: float
     low: float
@@ -213,10 +282,23 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutScores:
-    """How a model did on one held-out split.
+    """Scores of a model on one held-out split.
 
-    `pass_at_k` (k as text) is unbiased over `n` samples a problem and counts unknown as not correct;
-    `pass_at_1_upper` counts it as correct. `vs_base` and `vs_last` are paired differences of pass@1.
+    Attributes:
+        split: `dev` or `test`.
+        problems: Number of problems.
+        n: Samples a problem.
+        pass_at_k: Mean of the unbiased pass@k over problems, by k as text; an unknown verdict counts as not correct.
+        pass_at_1_interval: pass@1 with its interval over problems.
+        pass_at_1_upper: pass@1 if every unknown verdict were correct.
+        maj_at_k: Accuracy of the majority answer among k samples, by k as text.
+        greedy: Accuracy of one greedy sample a problem; None where there are none.
+        by_group: pass@1 by value of the column `eval.group_by`.
+        unknown: Samples with an unknown verdict.
+        truncated: Samples that reached `max_tokens` without a correct answer before.
+        tokens: Sampled tokens, greedy samples included.
+        vs_base: Paired difference of pass@1 to the model of round 0.
+        vs_last: Paired difference of pass@1 to the model of the round before.
     """
 
     split: Split
@@ -237,16 +319,45 @@ class HeldOutScores:
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """What a round came to; `metrics.json` is this record. Round 0 is the model that the loop starts from.
+    """The figures of one round; `metrics.json` is this record. Round 0 evaluates the model that the loop starts from.
 
-    Counts are of this round's train samples, hinted ones apart; `selected` counts the traces selected for
-    training, `distinct` the correct ones that differ in their list of equations, `problems_sampled` the train problems
-    that were sampled, `unsolved` those of them without a correct sample, `coverage` the share of all train problems
-    with one, `trained_on_share` the share with a selected trace, of whichever round, and `invalid_steps_share` the
-    share of the correct samples that state a false equation. `temperature_search` is the temperature and threshold that
-    were chosen, with their score; `waves` how often the plan was asked. `classes` and `transitions` count train
-    problems (`frontier`), `flagged` selected traces that may be right by luck; `diversity` and `kl` are the figures of
-    the modules of these names, and `gate` is its decision (`gate.Decision`). None means not measured.
+    Counts of samples are of this round's train samples without hints, unless an attribute says otherwise. None means
+    not measured.
+
+    Attributes:
+        round: Number of the round.
+        model: Hash of the weights that the round ends with.
+        problems: Train problems of the run.
+        problems_sampled: Train problems that were sampled in this round.
+        samples: Samples drawn.
+        correct: Samples with the verdict correct.
+        unknown: Samples with the verdict unknown.
+        truncated: Samples that reached `max_tokens` without a correct answer before.
+        distinct: Correct samples of a problem that differ in their list of equations, summed over problems.
+        hinted: Samples drawn with a hint.
+        hinted_correct: Correct samples among `hinted`.
+        invalid_steps_share: Share of the correct samples that state a false equation.
+        selected: Traces selected for training, of whichever round.
+        reference_solutions: Reference solutions that were trained on.
+        anchor: Problems of the warm start that were mixed into the training.
+        coverage: Share of all train problems with a correct sample in this round.
+        trained_on_share: Share of all train problems with a selected trace.
+        unsolved: Problems of `problems_sampled` without a correct sample.
+        unsolved_share_interval: Their share of `problems_sampled`, with its interval.
+        unsolved_share_by_group: The same share by value of the column `eval.group_by`.
+        dropped: Traces that selection dropped, by reason.
+        temperature_search: Chosen temperature and threshold with their score (B-STaR).
+        waves: Waves of sampling, see `star_rft.frontier.budget`.
+        classes: Train problems by class, see `star_rft.frontier.classes`.
+        transitions: Train problems by transition, see `star_rft.frontier.history`.
+        diversity: Figures of `star_rft.evaluation.diversity`.
+        kl: Figures of `star_rft.evaluation.kl`, in nats a token, and the change of length.
+        flagged: Selected traces that may be correct by luck, by kind (`star_rft.evaluation.trace_audit`).
+        gate: The decision on the round's model, as plain values (`star_rft.evaluation.gate.Decision`).
+        tokens: Sampled tokens.
+        held_out: Scores on data.dev.
+        test: Scores on data.test.
+        seconds: Seconds by stage.
     """
 
     round: int
@@ -285,8 +396,10 @@ class RoundReport:
 
     @property
     def pass_at_k(self) -> dict[str, float]:
+        """Return pass@k on data.dev by k as text; empty where the round was not evaluated."""
         return self.held_out.pass_at_k if self.held_out else {}
 
     @property
     def pass_at_1(self) -> float | None:
+        """Return pass@1 on data.dev; None where the round was not evaluated."""
         return self.pass_at_k.get("1")

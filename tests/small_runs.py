@@ -113,7 +113,7 @@ def _program(*argv: str) -> Iterator[None]:
 def outcome(run: Path) -> dict[str, Any]:
     """Everything about a finished run that must not depend on how often it was interrupted."""
     con = Ledger(run).connect()
-    traces = con.sql("select * exclude (verify_seconds, part) from traces order by sample_id").fetchall()
+    traces = con.sql("select * exclude (verify_seconds, ordinal) from traces order by sample_id").fetchall()
     selection = con.sql("select * from selection order by in_round, sample_id").fetchall()
     metrics = [json.loads(path.read_text()) for path in sorted(run.glob("rounds/*/metrics.json"))]
     for round_index in metrics:

@@ -48,8 +48,8 @@ from star_rft.sampling.rollout import Rollout, check_prompts
 from star_rft.sampling.scheduler import Scheduler
 from star_rft.sampling.temperature_search import TemperatureSearch
 from star_rft.scorers.registry import ScorerContext, ScorerSettings, check_scorer, open_scorer
+from star_rft.selection.registry import bound
 from star_rft.selection.select import SelectionSpec, dedup_key
-from star_rft.selection.select import check as check_rules
 from star_rft.stages.evaluation import EvaluationStage
 from star_rft.stages.metrics import RoundMetrics
 from star_rft.stages.sampling import SamplingStage
@@ -130,7 +130,7 @@ def check_names(config: Config) -> None:
     verifier_of(config)
     if config.verifier.second is not None:
         verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
-    check_rules(config.select.rules)
+    bound(config.select.rules)
     if config.scorer is not None:
         check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
     if config.preference is not None:
@@ -200,8 +200,8 @@ def _gate(config: Config) -> Gate | None:
     )
 
 
-def quarantines(config: Config) -> bool:
-    """Return whether suspected label errors are left out of training: never where a scorer decides."""
+def has_quarantine(config: Config) -> bool:
+    """Whether suspected label errors are left out of training: never where a scorer decides."""
     return config.select.label_errors == "quarantine" and not (config.scorer is not None and config.scorer.decides)
 
 
@@ -272,7 +272,7 @@ def _context(
         progress=progress,
         timing=Timing(Timeline(folder.timeline).note),
         seed=config.seed,
-        quarantines=quarantines(config),
+        has_quarantine=has_quarantine(config),
     )
 
 
@@ -288,7 +288,7 @@ def _selection_spec(config: Config) -> SelectionSpec:
         weighting=config.train.weighting if config.train else "uniform",
         seed=config.seed,
         scorer_decides=config.scorer is not None and config.scorer.decides,
-        quarantines=quarantines(config),
+        has_quarantine=has_quarantine(config),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_rft.build import card_config, mixture_of, quarantines, settle
+from star_rft.build import card_config, has_quarantine, mixture_of, settle
 from star_rft.build.models import named_model_of
 from star_rft.build.sampling import policy_sample_indices, prompter_of, train_decodings
 from star_rft.config import Config
@@ -135,7 +135,7 @@ def _material(folder: RunFolder, config: Config, con: duckdb.DuckDBPyConnection,
             anchor=read_problems(folder.warm_start_problems)["train"],
         ),
         prompter=prompter,
-        quarantines=quarantines(config),
+        has_quarantine=has_quarantine(config),
     )
 
 

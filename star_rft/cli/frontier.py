@@ -139,7 +139,7 @@ def _classed(run: Path, config: Config) -> pa.Table:
 
 
 def _remedies(config: Config) -> Mapping[ProblemClass, str]:
-    from star_rft.build import quarantines
+    from star_rft.build import has_quarantine
     from star_rft.frontier.review import remedies
 
     return remedies(
@@ -147,7 +147,7 @@ def _remedies(config: Config) -> Mapping[ProblemClass, str]:
         most=config.sample.n,
         models=len(config.sample.models),
         has_hints=config.rationalize is not None,
-        quarantines=quarantines(config),
+        has_quarantine=has_quarantine(config),
     )
 
 

@@ -1,7 +1,7 @@
-"""Held-out scores problem by problem, and how two models differ on the problems that both were asked.
+"""Held-out scores problem by problem, and differences between two models on the problems that both have.
 
-A row is one of `eval.parquet`: a problem with its outcomes. Whatever is paired is paired by problem id, never by
-position, and here alone.
+A row is one of `eval.parquet`: a problem with the outcomes of its samples (`evaluate.EVAL`). Two models are paired by
+problem id, never by position, and only in this module.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from star_rft.statistics import falls_below, majority_at_k, paired, pass_at_k
 from star_rft.types import Interval
 
 Rows = Sequence[Mapping[str, Any]]
-Scores = Mapping[str, float]  # of each problem, by its id
+Scores = Mapping[str, float]  # a score a problem, by its id
 
 
 def measures(rows: Rows, ks: Sequence[int]) -> list[str]:
-    """Return what rows can be scored by: pass@k and maj@k of these k as far as there are samples, and greedy."""
+    """Return the measures that rows have samples for: `pass@k` and `maj@k` for the given k, and `greedy`."""
     drawn = min(row["n"] for row in rows)
     possible = [k for k in sorted(set(ks)) if k <= drawn]
     has_greedy = all(row["greedy_correct"] is not None for row in rows)
@@ -29,7 +29,10 @@ def measures(rows: Rows, ks: Sequence[int]) -> list[str]:
 
 
 def scores(rows: Rows, measure: str) -> dict[str, float]:
-    """Return each problem's score: `pass@4`, `maj@4`, or `greedy` for the problems that have such a sample."""
+    """Return the score of each problem by a measure such as `pass@4`, `maj@4` or `greedy`, by problem id.
+
+    `greedy` leaves out problems without a greedy sample.
+    """
     kind, _, text = measure.partition("@")
     if kind == "greedy":
         return {r["problem_id"]: float(r["greedy_correct"]) for r in rows if r["greedy_correct"] is not None}
@@ -40,7 +43,7 @@ def scores(rows: Rows, measure: str) -> dict[str, float]:
 
 
 def difference(after: Scores, before: Scores) -> Interval | None:
-    """Return the mean difference with its paired interval; None where no problem is in both."""
+    """Return the mean of after - before with its paired interval; None where no problem is in both."""
     both = sorted(after.keys() & before.keys())
     return paired([after[problem] for problem in both], [before[problem] for problem in both]) if both else None
 
@@ -53,9 +56,15 @@ def outcomes(rows: Rows) -> dict[str, tuple[int, int]]:
 def crossing(
     after: Mapping[str, tuple[int, int]], before: Mapping[str, tuple[int, int]], *, largest: int | None = None
 ) -> int | None:
-    """Return the smallest k at which a model's mean pass@k is below another's; None where it never is.
+    """Return the smallest k at which a model's mean pass@k is below another's, on the problems of both.
 
-    Both are (correct, n) by problem; `largest` is the largest k that is looked at, that of the fewest samples if None.
+    Args:
+        after: (correct, n) of each problem, of the model that is asked about.
+        before: The same of the other model.
+        largest: The largest k that is tried; None: the smallest n.
+
+    Returns:
+        That k; None where the model is nowhere below, or the two have no problem in common.
     """
     both = sorted(after.keys() & before.keys())
     if not both:

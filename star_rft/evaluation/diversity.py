@@ -1,7 +1,7 @@
-"""Measures how varied a round's train samples are, and how many problems are saturated.
+"""Diversity of a round's train samples, and the share of saturated problems.
 
-A policy that trains on its own samples gets surer of them: it solves the same problems in fewer ways, and pass@k falls
-behind pass@1. Samples with a hint are left out.
+A policy that trains on its own samples concentrates on few of them: it solves the same problems with fewer distinct
+solutions, and pass@k falls behind pass@1. Samples with a hint are left out.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import duckdb
 
-N_GRAM = 4  # words: long enough to be phrasing and not vocabulary
+N_GRAM = 4  # words: long enough to show phrasing instead of vocabulary
 
-# What a round's samples of each problem came to. Fractions are added as decimals, to nine places: the sum of doubles
-# depends on the order in which threads add, and a resumed run must come to the very same figures.
+# One row a problem of the round: counts, mean tokens, and the entropy of its answers.
+# With v votes for each answer and V votes in all, p = v / V and -sum p ln p = ln V - (sum v ln v) / V.
+# Fractions are rounded to decimals of nine places before they are added: a sum of doubles depends on the order in which
+# threads add, and a resumed run must get exactly the same figures.
 _PROMPTS = """
 with answered as (
     select problem_id, status, equation_key, tokens,
-        -- Right answers are one answer, however they are written, as in a majority vote.
+        -- Correct answers count as one answer, however they are written, as in a majority vote.
         case when status = 'correct' then struct_pack(right := true, said := '')
             when answer is not null then struct_pack(right := false, said := answer) end as answer
     from traces where split = 'train' and round = $round_index and not hinted
@@ -44,6 +46,7 @@ select count(*), sum(n), sum(tokens) / sum(n), avg(distinct_solutions),
 from counted left join entropies using (problem_id)
 """
 
+# Of the first samples of some problems, drawn by a hash: the share of distinct word n-grams of each problem.
 _WORDS = """
 with drawn as (
     select distinct problem_id from samples where split = 'train' and round = $round_index and not hinted
@@ -64,24 +67,31 @@ select avg(share), count(*) from shares
 def diversity(
     con: duckdb.DuckDBPyConnection, *, round_index: int, problems: int = 256, samples: int = 32, seed: int = 0
 ) -> dict[str, float]:
-    """Return figures of a round's train samples; empty without samples, and a figure is left out that has no value.
+    """Return figures of a round's train samples; none where there are no samples.
 
-    Over all problems, in one pass over the round's traces:
+    Over all problems of the round:
 
     - `problems`, `samples`, `tokens` (mean length of a completion)
     - `distinct_solutions`: distinct equation lists among a problem's correct samples, mean over problems
     - `distinct_solutions_per_correct`: the same as a share of its correct samples, mean over problems that have any
-    - `answer_entropy`: of a problem's answers, -sum p ln p in nats, mean over problems that were answered; right
-      answers are one answer, and a sample without an answer has no say
+    - `answer_entropy`: -sum p ln p in nats over a problem's answers, mean over problems that have answers; correct
+      answers count as one answer, and samples without an answer are left out
     - `all_correct_share`, `all_incorrect_share`, `saturated_share` (their sum): the share of problems whose
-      samples were all correct, or all incorrect. Such a problem says nothing about which trace is better.
+      samples are all correct, or all incorrect. Such a problem does not show which trace is better.
 
-    On a bounded part, so that it costs the same for a million traces: `distinct_ngrams` is the share of distinct ones
-    among the word 4-grams of a problem's samples (distinct-n, Li et al. 2016, arXiv 1510.03055), mean over
-    `ngram_problems` problems: `problems` of them in the order of a hash of the seed, with the first `samples` samples
-    of each; a problem whose samples have fewer than four words has no share.
+    Over a sample of problems, so that the time is bounded: `distinct_ngrams` is the share of distinct ones among the
+    word 4-grams of a problem's samples (distinct-n, Li et al. 2016, arXiv 1510.03055), mean over `ngram_problems`
+    problems. Problems whose samples have fewer than four words are left out.
 
-    All but `saturated_share` and its two parts fall with more samples a problem, so compare rounds of equal n.
+    The figures depend on the number of samples a problem, except `saturated_share` and its two parts: compare rounds
+    of equal n. Figures without a value are left out.
+
+    Args:
+        con: A connection of `Ledger.connect`.
+        round_index: The round.
+        problems: How many problems n-grams are counted of, drawn by a hash of the seed.
+        samples: How many samples of each of these, the first ones.
+        seed: Of the drawing.
     """
     found = _row(con, _PROMPTS + _FIGURES, round_index=round_index)
     if found[0] == 0:

@@ -1,4 +1,4 @@
-"""Held-out scores: a row a problem in eval.parquet, and `HeldOutScores` of each split."""
+"""Evaluation on held-out problems: outcomes by problem (eval.parquet), and `HeldOutScores` of each split."""
 
 from __future__ import annotations
 
@@ -38,7 +38,16 @@ EVAL = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class HeldOutSampling:
-    """How the held-out sets are sampled; `greedy` is None where no greedy completion is wanted."""
+    """How the held-out problems are sampled.
+
+    Attributes:
+        ks: The k of pass@k and maj@k.
+        n: Samples a problem.
+        sampled: Their decoding.
+        greedy: Decoding of one greedy sample a problem; None: none is drawn.
+        every: Rounds between two evaluations.
+        group_by: Key of `meta` by which pass@1 is also given; None: no groups.
+    """
 
     ks: Sequence[int]
     n: int
@@ -56,7 +65,15 @@ def per_problem(
     greedy_id: str | None,
     group_by: str | None,
 ) -> pa.Table:
-    """Return a row a held-out problem of this round's evaluation, in a fixed order."""
+    """Return the table EVAL of a round: outcomes of each held-out problem, ordered by split and problem id.
+
+    Args:
+        con: A connection of `Ledger.connect`.
+        round_index: The round.
+        sampled_id: `decode_id` of the samples.
+        greedy_id: `decode_id` of the greedy samples; None: there are none.
+        group_by: Key of `meta` for the column `group`; None: null.
+    """
     group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null::varchar"
     table = con.sql(
         f'select split, problem_id, {group} as "group",'
@@ -76,6 +93,7 @@ def per_problem(
 
 
 def read(path: Path, split: Split) -> list[dict[str, Any]]:
+    """Return the rows of one split of an eval.parquet."""
     return [row for row in pq.read_table(path).to_pylist() if row["split"] == split]
 
 
@@ -87,7 +105,15 @@ def held_out_scores(
     base: Sequence[dict[str, Any]] | None = None,
     last: Sequence[dict[str, Any]] | None = None,
 ) -> HeldOutScores:
-    """Sum up one split; `base` and `last` are the same problems' rows of earlier rounds, for paired intervals."""
+    """Return the scores of one split.
+
+    Args:
+        rows: Its rows of eval.parquet.
+        split: The split.
+        ks: The k of pass@k and maj@k; those above the number of samples are left out.
+        base: Rows of round 0, for the paired interval `vs_base`; None: it is not computed.
+        last: Rows of the evaluation before, for `vs_last`.
+    """
     rates = np.array([row["correct"] / row["n"] for row in rows])
     uppers = [(row["correct"] + row["unknown"]) / row["n"] for row in rows]
     greedy = [float(row["greedy_correct"]) for row in rows if row["greedy_correct"] is not None]
@@ -121,5 +147,5 @@ def _change(rows: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]] | 
 
 
 def natural(name: str) -> tuple[bool, float, str]:
-    """Order names as numbers where they are numbers."""
+    """Return a key that sorts names that are numbers by value, before the others."""
     return (False, float(name), "") if name.replace(".", "", 1).isdigit() else (True, 0.0, name)

@@ -1,13 +1,13 @@
-"""The gate: decides from recorded figures of data.dev whether a round's model is kept.
+"""The gate: decides from recorded outcomes on data.dev whether the model of a round is kept.
 
-What is tested is pass@1 and pass@k (the largest k), each as the mean difference on the same problems with its 95%
-interval (`statistics.paired`) against that figure's *reference*: the latest kept round that was significantly better at
-it than the reference before; it begins with the first evaluated round. To compare with the highest mean instead would
-compare with the luckiest round: of five equal ones about 9% would be rolled back, not 2.5%. And as the reference stays
-until it is beaten, many small losses add up to one that shows.
+It tests pass@1 and pass@k (of the largest k), each as the mean difference on the same problems with its 95% bootstrap
+interval, against the *reference* of that figure: the latest kept round that was significantly better than the reference
+before it; the first evaluated round is the first reference. A comparison with the round of the highest mean would be
+with the luckiest one: about 9% of five equal rounds would be rolled back instead of 2.5%. As the reference stays until
+a round is significantly better, many small losses add up to one that is significant.
 
-A round that is rolled back is not gone on from. The loop goes on from the *best* round: the kept one of the highest
-pass@1, of equals the earliest.
+After a round that is rolled back the loop continues from the *best* round: the kept one with the highest pass@1, the
+earliest of equal ones.
 """
 
 from __future__ import annotations
@@ -24,23 +24,26 @@ from star_rft.types import Interval
 
 Action = Literal["keep", "stop", "roll_back", "warn"]
 
-# So many problems must have changed before an interval counts: of five that all changed alike a sign test still says
-# p = 2 * 2^-5 = 0.06, where the bootstrap, which sees no other kind of problem, is already sure.
+# At least so many problems must have changed for an interval to count. Where five problems changed, all in one
+# direction, a sign test has p = 2 * 2^-5 = 0.06, but every resample of the bootstrap that has one of them agrees.
 CHANGED = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The settings. `patience` is how many evaluated rounds in a row may pass without a significant gain; None: any.
+    """The settings of the gate; None turns a warning off.
 
-    `k` is the k of pass@k, by default the number of samples. A fall is a loss where its whole interval lies below
-    -`tolerance`: on many problems a tenth of a point is significant, and a small fall may be made good. (The second
-    round of configs/quickstart.yaml falls by 0.040 [0.010, 0.070] at pass@8, and the third is back.) Without
-    `rolls_back` every round is kept, and what would have been rolled back is a warning; without `collapse_rolls_back`
-    that holds for pass@k alone.
-
-    The bounds of warnings: `saturation`, a share of train problems; `diversity`, a share of what it was in the first
-    round that measured it; `kl`, in nats a token. None turns one off.
+    Attributes:
+        patience: The run ends after so many evaluated rounds in a row without a significant gain; None: it does not.
+        k: The k of pass@k; None: the number of samples.
+        rolls_back: A significant loss rolls a round back. False: it is only a warning.
+        collapse_rolls_back: So does a loss of pass@k without one of pass@1. False: that is only a warning.
+        tolerance: A fall is a loss where its whole interval is below -tolerance. On many problems a fall of 0.001 is
+            significant, and the next round may make up for a small one: the second round of configs/quickstart.yaml
+            falls by 0.040 [0.010, 0.070] at pass@8, and the third recovers.
+        saturation: Warn above this share of saturated train problems.
+        diversity: Warn below this share of the diversity of the first round that measured it.
+        kl: Warn above this KL from the model of round 0, in nats a token.
     """
 
     patience: int | None = 2
@@ -55,7 +58,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the `n` samples of one held-out problem came to."""
+    """Counts of the `n` samples of one held-out problem."""
 
     n: int
     correct: int
@@ -65,11 +68,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What only warns; None, or no figure, is not measured.
+    """Figures that only lead to warnings; None, or a missing figure, was not measured.
 
-    `saturated`: the share of train problems whose samples were all right or all wrong. `diversity`: figures by name, of
-    which a better model has no less (`distinct_solutions` of `diversity.py`; n-grams and entropy fall as answers become
-    right). `kl`: KL from the model of round 0 in nats a token.
+    Attributes:
+        saturated: Share of train problems whose samples are all correct or all incorrect.
+        diversity: Figures by name that do not fall where a model gets better, such as `distinct_solutions` of
+            `diversity.py`. N-grams and entropy are none: they fall as answers become correct.
+        kl: KL from the model of round 0, in nats a token.
     """
 
     saturated: float | None = None
@@ -79,7 +84,7 @@ class Signs:
 
 @dataclass(frozen=True, slots=True)
 class RoundEvidence:
-    """An evaluated round: outcomes on data.dev by problem id, and whether an earlier decision rolled it back."""
+    """An evaluated round: outcomes on data.dev by problem id, and whether the decision on it rolled it back."""
 
     round: int
     outcomes: Mapping[str, Outcome]
@@ -89,11 +94,15 @@ class RoundEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do and why, in plain values that can be written as JSON and read back with `Decision(**raw)`.
+    """A decision on a round, in plain values that JSON can hold; `Decision(**raw)` reads them back.
 
-    `rule` is the rule that fired, with its numbers. `model_round` is the round whose model the next round goes on
-    from, and after `stop` the one to use. `rolled_back` says that this round's model is put aside; it stands apart
-    from `action`, because a round that is rolled back may also be the one that ends the run.
+    Attributes:
+        action: What is done. A round that is rolled back may also end the run: then it is `stop`, with `rolled_back`.
+        rule: The rule that led to it, with its figures, as a sentence.
+        evidence: The figures.
+        model_round: The round whose model the next round starts from, and after `stop` the one to use.
+        rolled_back: The model of this round is not used further.
+        warnings: Sentences.
     """
 
     action: Action
@@ -106,7 +115,16 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A round's pass@k against an earlier round's. `interval` is as reported: unknown counts as not correct."""
+    """The change of pass@k from an earlier round.
+
+    Attributes:
+        k: The k.
+        against: The earlier round.
+        problems: How many problems both rounds have.
+        interval: The mean difference, with unknown verdicts as not correct.
+        is_gain: It is a significant gain, see `compare`.
+        is_loss: It is a significant loss of more than the tolerance.
+    """
 
     k: int
     against: int
@@ -123,6 +141,7 @@ class Change:
         )
 
     def as_json(self) -> dict[str, Any]:
+        """Return the figures for `Decision.evidence`."""
         found = {"k": self.k, "against": self.against, "problems": self.problems}
         interval = {"value": self.interval.value, "low": self.interval.low, "high": self.interval.high}
         return {**found, **interval, "is_gain": self.is_gain, "is_loss": self.is_loss}
@@ -131,16 +150,22 @@ class Change:
 def evaluated(
     round_index: int, rows: Sequence[Mapping[str, Any]], *, rolled_back: bool = False, signs: Signs | None = None
 ) -> RoundEvidence:
-    """Make the record of a round from its rows of eval.parquet (`evaluate.read(path, "dev")`)."""
+    """Return the record of a round from its rows of eval.parquet, as `evaluate.read(path, "dev")` gives them."""
     names = ("n", "correct", "unknown", "truncated")
     outcomes = {row["problem_id"]: Outcome(*(row[name] for name in names)) for row in rows}
     return RoundEvidence(round_index, outcomes, rolled_back, signs or Signs())
 
 
 def decide(gate: Gate, round_index: int, history: Sequence[RoundEvidence]) -> Decision:
-    """Decide on a round; `history` holds the evaluated rounds in order, the first (the base) to this one.
+    """Decide whether the model of a round is kept, and from which model the run continues.
 
-    Raises ValueError where two rounds have no problem in common.
+    Args:
+        gate: The settings.
+        round_index: The round.
+        history: The evaluated rounds in order, from the first (the base) to this one.
+
+    Raises:
+        ValueError: Two rounds have no problem in common.
     """
     if not history:
         return Decision("keep", "there is no evaluation on data.dev to decide by", {}, round_index)
@@ -163,7 +188,7 @@ def _decide(gate: Gate, now: RoundEvidence, earlier: Sequence[RoundEvidence]) ->
     gains = [change for change in (at_1, at_k) if change.is_gain]
     without_gain = 0 if gains and not rolled_back else before.without_gain + 1
     best = _best(earlier if rolled_back else [*earlier, now])
-    warnings = [*_doubts(at_1, at_k, loss, below_from), *_warnings(gate, now, earlier, before.at_1)]
+    warnings = [*_small_falls(at_1, at_k, loss, below_from), *_warnings(gate, now, earlier, before.at_1)]
     if loss is not None and not rolled_back:
         warnings.insert(0, f"{loss}; it is kept, as the settings say")
     evidence = {
@@ -186,10 +211,20 @@ def _decide(gate: Gate, now: RoundEvidence, earlier: Sequence[RoundEvidence]) ->
 
 
 def compare(now: RoundEvidence, then: RoundEvidence, k: int, tolerance: float = 0.0) -> Change:
-    """Compare two rounds at pass@k on the problems that both have.
+    """Return the change of pass@k between two rounds on the problems that both have.
 
-    A verifier that breaks more often in one of them is no evidence against it: for the verdict, what is unknown there
-    beyond the other's unknown counts as correct in its favour. What is unknown in both, a bad reference, cancels out.
+    A fault of the verifier is no evidence against a model. So for `is_loss` the unknown verdicts that a problem has in
+    `now` and not in `then` count as correct, and for `is_gain` those that it has in `then` and not in `now`. Unknown
+    verdicts of both, as with a bad reference, cancel out.
+
+    Args:
+        now: The round that is asked about.
+        then: The earlier round.
+        k: The k.
+        tolerance: A loss is larger than this.
+
+    Raises:
+        ValueError: They have no problem in common.
     """
     ids = sorted(now.outcomes.keys() & then.outcomes.keys())
     if not ids:
@@ -210,14 +245,14 @@ def compare(now: RoundEvidence, then: RoundEvidence, k: int, tolerance: float = 
 
 
 def crossing(now: RoundEvidence, then: RoundEvidence, largest: int) -> int | None:
-    """Return the smallest k at which a round's mean pass@k is below an earlier round's; None where it never is."""
+    """Return the smallest k up to `largest` at which a round's mean pass@k is below an earlier one's, or None."""
     after, before = ({i: (one.correct, one.n) for i, one in past.outcomes.items()} for past in (now, then))
     return by_problem.crossing(after, before, largest=largest)
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparisons:
-    """The references, and how many evaluated rounds in a row have not beaten either."""
+    """The references of pass@1 and pass@k, and how many evaluated rounds in a row were better than neither."""
 
     at_1: RoundEvidence
     at_k: RoundEvidence
@@ -236,7 +271,7 @@ def _earlier_comparisons(earlier: Sequence[RoundEvidence], k: int) -> _Compariso
 
 
 def _loss(at_1: Change, at_k: Change, now: RoundEvidence, then: RoundEvidence, below_from: int | None) -> str | None:
-    """Say what was lost, if anything was."""
+    """Return a significant loss in words; None without one."""
     if at_1.is_loss:
         return f"pass@1 fell: {at_1}"
     if not at_k.is_loss:
@@ -252,8 +287,8 @@ def _best(history: Sequence[RoundEvidence]) -> RoundEvidence:
     return max(kept, key=lambda past: (_mean_rate(past), -past.round))
 
 
-def _doubts(at_1: Change, at_k: Change, loss: str | None, below_from: int | None) -> list[str]:
-    """Warn of what fell without being a loss."""
+def _small_falls(at_1: Change, at_k: Change, loss: str | None, below_from: int | None) -> list[str]:
+    """Return warnings of falls that are no loss."""
     if loss is not None:
         return []
     found = []
@@ -295,7 +330,7 @@ def _less_diverse(bound: float, signs: Signs, earlier: Sequence[RoundEvidence]) 
 
 
 def _share_change(now: RoundEvidence, then: RoundEvidence, name: Literal["unknown", "truncated"]) -> Interval | None:
-    """Return by how much a share of samples rose, if it did significantly."""
+    """Return by how much a share of samples rose; None where it did not significantly."""
 
     def share(outcome: Outcome) -> float:
         return (outcome.unknown if name == "unknown" else outcome.truncated) / outcome.n
@@ -306,12 +341,12 @@ def _share_change(now: RoundEvidence, then: RoundEvidence, name: Literal["unknow
 
 
 def _is_evidence(changes: Sequence[float], is_beyond: Callable[[Interval], bool]) -> bool:
-    """Whether enough problems changed, and the interval of their mean lies where the question asks."""
+    """Return whether at least `CHANGED` problems changed, and the interval of their mean meets the condition."""
     return sum(change != 0 for change in changes) >= CHANGED and is_beyond(bootstrap(changes))
 
 
 def _at_k(outcome: Outcome, k: int, more: int = 0) -> float:
-    """Return a problem's pass@k, with `more` samples (none, if negative) counted as correct."""
+    """Return a problem's pass@k, with `more` further samples counted as correct (none if it is negative)."""
     return pass_at_k(outcome.correct + max(more, 0), outcome.n, k)
 
 

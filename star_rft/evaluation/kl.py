@@ -1,4 +1,4 @@
-"""KL divergence of a policy from the model of round 0, in nats a token, and the length of its samples."""
+"""KL divergence of a policy from the model of round 0, in nats a token, and the change of its samples' length."""
 
 from __future__ import annotations
 
@@ -19,23 +19,33 @@ if TYPE_CHECKING:
     import duckdb
     import torch
 
-TRACES = 64
-# Of float32 values over the vocabulary at once, a model: (positions, vocabulary) in a chunk, or a batch's logits, which
-# are more only where a single sequence's are.
+TRACES = 64  # that a divergence is the mean of
+# Of one model's float32 values (positions, vocabulary) at once: of a batch's logits, unless a single sequence has more,
+# and of the chunks in which divergences are computed.
 CHUNK_BYTES = 64 * 2**20
 
 
 def kl_to_base(policy: AnyModel, base: AnyModel, items: Mapping[str, Sequence[Example]]) -> dict[str, float]:
-    """Return the mean KL(policy || base) in nats a token for each named list of items; no items, no figure.
+    """Return the mean KL(policy || base) in nats a token over the completions of each named list.
 
-    At each completion token t the divergence is exact over the vocabulary, at temperature 1:
-    sum_v p(v | x, y_<t) ln(p(v | x, y_<t) / q(v | x, y_<t)). Over the policy's own samples at temperature 1 its sum
-    along a completion estimates KL(policy || base) of whole completions without the noise of ln p/q of the tokens
-    that were drawn. Over reference solutions it says how far the policy is from the base where the base was not asked
-    to go.
+    At each completion token t the divergence is computed over the whole vocabulary, at temperature 1:
+    sum_v p(v | x, y_<t) ln(p(v | x, y_<t) / q(v | x, y_<t)). Over the policy's own samples, its sum along a completion
+    estimates KL(policy || base) of whole completions, with less variance than ln(p/q) of the drawn tokens. Over
+    reference solutions it measures how the policy changed on texts that it did not write.
 
-    Both models are in memory at once. What is longer than a model's positions is left out. Raises UserError where the
-    two do not share a vocabulary.
+    Both models are in memory at the same time.
+
+    Args:
+        policy: The trained model; a path alone is loaded by the defaults of `ModelSpec`.
+        base: The model of round 0.
+        items: Prompts with completions, by the name of a list.
+
+    Returns:
+        A figure a list; lists without tokens are left out. Items longer than a model's positions do not count.
+
+    Raises:
+        UserError: The two models have different vocabularies.
+        RunFailure: A divergence is not finite.
     """
     if policy == base:
         return {name: 0.0 for name, some in items.items() if some}
@@ -49,7 +59,7 @@ def kl_to_base(policy: AnyModel, base: AnyModel, items: Mapping[str, Sequence[Ex
 
 
 def _of_loaded(policy: ModelSpec, base: ModelSpec, items: Mapping[str, Sequence[Example]]) -> dict[str, float]:
-    """Load both models and let go of them on return."""
+    """Load both models and compute the divergences; on return no reference to the models is left."""
     (policy_model, policy_tokenizer), (base_model, base_tokenizer) = load(policy), load(base)
     if policy_tokenizer.get_vocab() != base_tokenizer.get_vocab():
         raise UserError(f"{policy.path} has another vocabulary than {base.path}: their next tokens cannot be compared")
@@ -63,7 +73,7 @@ def _of_loaded(policy: ModelSpec, base: ModelSpec, items: Mapping[str, Sequence[
 
 
 def mean_kl(policy: Any, base: Any, items: Sequence[Example], *, batch_tokens: int | None = None) -> float | None:
-    """Return the mean over all completion tokens of loaded models' KL(policy || base); None without tokens."""
+    """Return the mean KL(policy || base) of two loaded models over all completion tokens; None without tokens."""
     widths = [model.get_output_embeddings().weight.shape[0] for model in (policy, base)]
     if widths[0] != widths[1]:
         raise UserError(f"the policy predicts {widths[0]} tokens and the base {widths[1]}: they cannot be compared")
@@ -95,7 +105,7 @@ def _divergences(
         inputs = pad([prompt + completion for prompt, completion in rows], pad_id=0, device=policy.device)
         p_B_T_V, q_B_T_V = (model(**inputs, use_cache=False).logits for model in (policy, base))
         for row, (prompt, completion) in enumerate(rows):
-            first = max(len(prompt), 1)  # nothing predicts the very first token
+            first = max(len(prompt), 1)  # the first token has no prediction
             p_T_V, q_T_V = (x[row, first - 1 : len(prompt) + len(completion) - 1] for x in (p_B_T_V, q_B_T_V))
             parts = [_kl(p, q) for p, q in zip(p_T_V.split(chunk), q_T_V.split(chunk), strict=True)]
             found.append(torch.cat(parts).double().cpu() if parts else torch.zeros(0, dtype=torch.float64))
@@ -119,12 +129,21 @@ def own_samples(
     traces: int = TRACES,
     seed: int = 0,
 ) -> list[Example]:
-    """Draw the samples of one model (its fingerprint) by a hash of the seed: the very tokens that it sampled.
+    """Return random samples of one model in a round, with the tokens that it sampled. Those with a hint are left out.
 
-    `stops` is what ended them: the model's own end tokens unless given.
+    The held-out samples of a round are of the policy that the round trained; its train samples are of the policy that
+    it began with.
 
-    The round's held-out samples are those of the policy that the round trained; its train samples are still of the
-    policy that it began with. Samples with a hint are left out, for their prompt was another.
+    Args:
+        con: A connection of `Ledger.connect`.
+        round_index: The round.
+        split: Of the samples.
+        model: Hash of the model's weights, as in the column `model`.
+        problems: The problems of the split, by id.
+        prompter: Renders and tokenises.
+        stops: What ended the completions; None: the model's own end tokens.
+        traces: At most so many.
+        seed: They are drawn by a hash of this and their id.
     """
     rows = con.execute(
         "select problem_id, text, token_ids, finish_reason, ids_are_sampled"
@@ -142,17 +161,17 @@ def own_samples(
 def reference_solutions(
     problems: Sequence[Problem], *, prompter: PrompterLike, traces: int = TRACES, seed: int = 0
 ) -> list[Example]:
-    """Draw reference solutions by a hash of the seed; none where the problems have none."""
+    """Return `traces` reference solutions at most, drawn by a hash of the seed and the problem's id."""
     with_solution = [problem for problem in problems if problem.solution is not None]
-    # The label decides which are drawn, and so what earlier runs measured: it is no name.
+    # The label is part of the hash: another one would draw other solutions than earlier runs did.
     drawn = sorted(with_solution, key=lambda problem: digest("drift", seed, problem.id))[:traces]
     return reference_examples(drawn, prompter=prompter)
 
 
 def length_change(con: duckdb.DuckDBPyConnection, *, round_index: int, split: Split) -> dict[str, float]:
-    """Return the mean tokens of a completion in this round, in the first that sampled this split, and their ratio.
+    """Return the mean tokens of a completion in this round, in the first round that sampled the split, and their ratio.
 
-    On held-out splits the first is the base's. Empty where the round has no samples there.
+    On held-out splits the first round is that of the base. Empty where this round has no samples of the split.
     """
     means = con.execute(
         "select round, sum(tokens) / count(*) from samples where split = ? and not hinted and round <= ?"

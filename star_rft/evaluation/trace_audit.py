@@ -1,8 +1,11 @@
-"""Flags selected traces that may be right by luck or by trickery, which a final answer cannot show.
+"""Flags on selected traces that may be correct by luck or by a trick, which a check of the final answer cannot show.
 
-Each kind is a reason to read a trace, not a verdict: nothing is dropped for it here. In order of how often a person
-should look: an answer that no equation comes to, text that goes in circles, a second verifier that disagrees, a stated
-equation that does not hold.
+A flag is a reason to read a trace; no trace is dropped for it. The kinds:
+
+    no_derivation, underived   no equation of the text gives the answer: there is none, or none of them does
+    repeated                   the text repeats itself
+    disagrees                  a second verifier judges it incorrect
+    invalid_step               a stated equation is false
 """
 
 from __future__ import annotations
@@ -34,15 +37,15 @@ Kind = Literal["no_derivation", "underived", "repeated", "disagrees", "invalid_s
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 N_GRAM = 4
-# Above this share of its word 4-grams said before, a text of at least so many of them goes in circles.
+# A text of at least so many word 4-grams is flagged where more than this share of them occurred before in it.
 REPEATED_SHARE, REPEATED_GRAMS = 0.5, 20
-# A sentence of so many words that is said so often does, too.
+# So is a text in which a sentence of at least so many words occurs so often.
 SENTENCE_WORDS, SENTENCE_TIMES = 3, 3
 
 _SENTENCE = re.compile(r"\n+|(?<=[.?!])\s+")
 _OPERATOR = re.compile(r"[-+*/^]")
-# Looser than `find_equations`, which accuses of invalid steps: a number after an equals sign. What stands before it on
-# its line, up to the equals sign before, says whether anything led to it.
+# A number after an equals sign. This is looser than `find_equations`, whose results may be called invalid steps: here
+# the text before it, on the same line and up to the equals sign before, decides whether it is a result.
 _STATED = re.compile(
     r"=[ \t]*\$?[ \t]*(-?(?:\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.\d{1,15})?(?:/\d{1,15})?%?)(?![\d.,]*[\d*/^+])"
 )
@@ -50,15 +53,19 @@ _ANNOTATION = re.compile(r"<<[^<>\n]{0,200}>>")
 _WORKED = re.compile(r"[\w)%][ \t]?[-+*/^x][ \t]?[$(]*[\w.]")
 _UNKNOWN = re.compile(r"(?:^|[^\w+*/^-])[ \t]*([a-zA-Z])[ \t]*$")
 _LEFT, _BEFORE = 200, 4000  # characters, so that the time stays linear in the text
-# "7 + 0 =" and "7 * 1 =" come to nothing new.
+# "7 + 0 =" and "7 * 1 =" derive nothing new.
 _IDENTITY = re.compile(r"(?:[-+] ?\$?0|[*/] ?\$?1) ?=")
 
 
 @dataclass(frozen=True, slots=True)
 class FlaggedTraces:
-    """`traces` were looked at, `flagged` of them for at least one reason; `counts` has every kind, also at 0.
+    """The flagged traces of a round.
 
-    `table` (FLAGGED) holds a row a trace and kind, ordered by sample and kind.
+    Attributes:
+        traces: How many traces were checked.
+        flagged: How many of them have at least one flag.
+        counts: Flags by kind, those without any included.
+        table: The table FLAGGED, a row a trace and kind, ordered by sample id and kind.
     """
 
     traces: int
@@ -74,10 +81,14 @@ def flagged_traces(
     references: Mapping[str, Any] | None = None,
     second: VerifierPool | None = None,
 ) -> FlaggedTraces:
-    """Look at the traces that a round selected, in batches: only what is flagged stays in memory.
+    """Check the traces that a round selected, in batches: only flags are kept in memory.
 
-    `second` is a pool of another verifier (or of the same with other options); it judges against `references`, by
-    problem id. Only its `incorrect` is a disagreement: `unknown` says nothing about the trace.
+    Args:
+        con: A connection of `Ledger.connect`.
+        round_index: The round.
+        references: Reference answers by problem id, for `second`.
+        second: Pool of another verifier, or of the same one with other options. Its `incorrect` is a disagreement; its
+            `unknown` is not.
     """
     if second is not None and references is None:
         raise ValueError("a second verifier needs the problems' references")
@@ -104,15 +115,17 @@ def flagged_traces(
 
 
 def drawn(table: pa.Table, *, count: int, seed: int = 0, kind: Kind | None = None) -> list[dict[str, Any]]:
-    """Draw rows of a FLAGGED table to read, by a hash of the seed: which does not depend on the order of the table."""
+    """Return `count` random rows of a table FLAGGED, for a person to read. The order of the table does not matter."""
     rows = [row for row in table.to_pylist() if kind is None or row["kind"] == kind]
     return sorted(rows, key=lambda row: digest("doubts", seed, row["sample_id"], row["kind"]))[:count]
 
 
 def of_trace(row: Mapping[str, Any], second: Verdict | None = None) -> Iterator[tuple[Kind, str]]:
-    """Yield what is doubtful about one trace, with a detail for a person to read.
+    """Yield the kind of each flag of a trace, with a detail for a person to read.
 
-    `row` has text, answer, verifier and invalid_steps; `second` is what another verifier said.
+    Args:
+        row: Its text, answer, verifier and invalid_steps.
+        second: The verdict of another verifier.
     """
     if (found := derivation(row["text"], row["answer"], row["verifier"])) is not None:
         yield found
@@ -127,11 +140,11 @@ def of_trace(row: Mapping[str, Any], second: Verdict | None = None) -> Iterator[
 
 
 def derivation(text: str, answer: str | None, verifier: str) -> tuple[Kind, str] | None:
-    """Say that a numeric answer is not the result of any equation of the text, where that is so.
+    """Return the flag of a numeric answer that no equation of the text gives; None where one does.
 
-    A result may be rounded as far as the answer shows, and be in dollars for cents or a share for percents. `7 + 0 = 7`
-    derives nothing. Programs, and answers that are no number, are left alone. Reference solutions are flagged too,
-    where a step was done in the head: fewer than one in fifty of GSM8K's, which a test holds.
+    A result may be rounded to the digits of the answer, be in dollars for cents, or a share for percents. `7 + 0 = 7`
+    derives nothing. Programs, and answers that are no numbers, get no flag. Some correct solutions are flagged, where a
+    step is not written down: fewer than one in fifty of GSM8K's reference solutions, which a test checks.
     """
     number = None if answer is None or verifier in PROGRAM_VERIFIERS else parse_numeral(clean(answer))
     if number is None:
@@ -146,7 +159,7 @@ def derivation(text: str, answer: str | None, verifier: str) -> tuple[Kind, str]
 
 
 def _comes_to(equation: Equation, answer: Numeral) -> bool:
-    # "7 = 3 + 4" has its result on the left; of a false equation only what it claims counts.
+    # "7 = 3 + 4" has its result on the left. Of a false equation only the right side, which it claims, counts.
     results = {Fraction(equation.right)} | ({Fraction(equation.left)} if equation.holds else set())
     return any(_is_answer(result, answer) for result in results) and not _is_identity(equation.text)
 
@@ -160,9 +173,9 @@ def _is_answer(result: Fraction, answer: Numeral) -> bool:
 
 
 def _is_worked_out(text: str, answer: Numeral) -> bool:
-    """Whether the answer follows an operation and an equals sign, or is an unknown that was estimated with before.
+    """Return whether the answer follows an operation and an equals sign, or is an unknown that was used before.
 
-    "a total of 10 + 40 + 20 = 70"; "30 snakes * 3 birds/snake = 90"; "6x = 240, so x = 40".
+    Examples: "a total of 10 + 40 + 20 = 70"; "30 snakes * 3 birds/snake = 90"; "6x = 240, so x = 40".
     """
     text = plain(_ANNOTATION.sub("", text))
     for match in _STATED.finditer(text):
@@ -175,12 +188,13 @@ def _is_worked_out(text: str, answer: Numeral) -> bool:
         left = text[start:end]
         if _WORKED.search(left) and any(map(str.isdigit, left)) and not _is_identity(left + "="):
             return True
-        if (unknown := _UNKNOWN.search(left)) and _is_reckoned_with(unknown[1], text[max(start - _BEFORE, 0) : start]):
+        if (unknown := _UNKNOWN.search(left)) and _is_used(unknown[1], text[max(start - _BEFORE, 0) : start]):
             return True
     return False
 
 
-def _is_reckoned_with(unknown: str, text: str) -> bool:
+def _is_used(unknown: str, text: str) -> bool:
+    """Return whether an unknown (a letter) is an operand in a text."""
     return (
         re.search(rf"\d[ \t]?\*?[ \t]?{unknown}\b|[-+*/(][ \t]?{unknown}\b|\b{unknown}[ \t]?[-+*/^]", text) is not None
     )
@@ -192,7 +206,7 @@ def _is_identity(stated: str) -> bool:
 
 
 def repetition(text: str) -> str | None:
-    """Say how a text repeats itself, if it does."""
+    """Return how a text repeats itself, in words; None where it does not."""
     said = Counter(
         sentence.casefold()
         for part in _SENTENCE.split(text)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The data and the prompts of a run. `quarantines`: suspected label errors were left out of its training."""
+    """The data and the prompts of a run. `has_quarantine`: suspected label errors were left out of its training."""
 
     con: duckdb.DuckDBPyConnection
     spec: CorpusSpec
     prompter: Prompter
-    quarantines: bool
+    has_quarantine: bool
 
     def of_round(self, round_index: int) -> CorpusSpec:
         """Return what a round's training set was built from."""
@@ -168,7 +168,7 @@ def count_of_pairs(con: duckdb.DuckDBPyConnection, rounds: Sequence[int]) -> int
 
 def quarantined(material: Material, round_index: int) -> frozenset[str]:
     """Return the problems whose reference solutions a round left out of its training."""
-    if not material.quarantines:
+    if not material.has_quarantine:
         return frozenset()
     query = "select problem_id from frontier where in_round = ? and \"class\" = 'label_error'"
     return frozenset(problem_id for (problem_id,) in material.con.execute(query, [round_index]).fetchall())

@@ -1,8 +1,8 @@
 """Budgets: how many more samples each problem draws in the next wave, from counts alone.
 
-A wave is drawn and verified whole; the planner then sees the new counts and is asked again. Nothing here is random and
-nothing depends on the order of the problems, so the same counts give the same wave. Arrays carry their axes: N
-problems, S distinct states of belief, T concentrations, J steps of a gain curve.
+A wave is drawn and verified whole; then the budget is called again with the new counts. Nothing here is random and
+nothing depends on the order of the problems, so the same counts give the same wave. Letters of axes are those of
+`star_rft.statistics`; H are the bins of a histogram.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from star_rft.frontier.counts import ProblemCounts
 from star_rft.frontier.gains import gain_curves, mean_lengths, pass_rate_prior
 from star_rft.statistics import Flags, Floats, Ints
 
-# A wave that the token budget cuts below this share of all samples so far is not worth waking an engine for.
+# Where the tokens left pay for fewer samples than this share of all so far, the round ends: starting an engine costs
+# more.
 LEAST_WAVE = 0.005
 # A wave adds at most this share to what a problem has drawn.
 GROWTH = 0.5
@@ -26,43 +27,39 @@ PRICE_BINS = 4096
 
 
 class Budget(Protocol):
+    """Decides how many more samples each problem draws in the next wave of a round."""
+
     def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
         """Return how many more samples each problem draws now; all zeros: the round's sampling is finished.
 
-        A sample can take up to `max_tokens`, so a wave holds at most `tokens_left // max_tokens` of them; what a wave
-        leaves of that is there for the next. `tokens_left` None is no limit.
+        Args:
+            counts: What has been drawn so far.
+            tokens_left: Tokens that the round may still sample; None: no limit. As a sample can take `max_tokens`, a
+                wave holds at most `tokens_left // max_tokens` samples. Tokens that it leaves are there for the next.
+            max_tokens: Most tokens of a sample.
+
+        Returns:
+            allotted_P.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FixedK:
-    """`n` samples for every problem. Where tokens are short, whole problems in the given order."""
+    """`n` samples for every problem. Where tokens are short, some problems get all `n` and others none."""
 
     n: int
 
     def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        return _probe(counts, np.full(counts.samples_N.shape, self.n), tokens_left, max_tokens)
+        """Return what each problem lacks of `n` samples; see `Budget`."""
+        return _probe(counts, np.full(counts.samples_P.shape, self.n), tokens_left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """DART's uniform strategy (2407.13690): sample a problem until it has `target` correct, at most `most` samples."""
+    """DART's uniform strategy (arXiv 2407.13690): every problem gets `target` correct samples.
 
-    target: int
-    most: int
-    probe: int = 4
-
-    def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        target_N = np.full(counts.samples_N.shape, self.target)
-        return _until(counts, target_N, self.most, self.probe, tokens_left, max_tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Prop2Diff:
-    """DART's prop2diff (2407.13690): sample a problem until it has `target` x its fail rate correct, at least one.
-
-    The fail rate is that of all its samples so far, as the rule `balance` counts it, so it sharpens with every wave.
+    `most` bounds the samples of a problem, and `probe` is how many it draws first.
     """
 
     target: int
@@ -70,26 +67,44 @@ class Prop2Diff:
     probe: int = 4
 
     def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        samples_N = counts.samples_N + counts.past_samples_N
-        correct_N = counts.correct_N + counts.past_correct_N
-        fail_rate_N = 1.0 - correct_N / np.maximum(samples_N, 1e-9)
-        target_N = np.maximum(1, np.rint(self.target * fail_rate_N)).astype(np.int64)
-        return _until(counts, target_N, self.most, self.probe, tokens_left, max_tokens)
+        """Return the next wave; see `Budget`."""
+        target_P = np.full(counts.samples_P.shape, self.target)
+        return _until(counts, target_P, self.most, self.probe, tokens_left, max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Prop2Diff:
+    """DART's prop2diff (arXiv 2407.13690): `target` times the fail rate of correct samples, at least 1.
+
+    The fail rate is that of all its samples so far, as the selection rule `balance` computes it, so it gets more exact
+    with every wave. `most` bounds the samples of a problem, and `probe` is how many it draws first.
+    """
+
+    target: int
+    most: int
+    probe: int = 4
+
+    def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
+        """Return the next wave; see `Budget`."""
+        samples_P = counts.samples_P + counts.past_samples_P
+        correct_P = counts.correct_P + counts.past_correct_P
+        fail_rate_P = 1.0 - correct_P / np.maximum(samples_P, 1e-9)
+        target_P = np.maximum(1, np.rint(self.target * fail_rate_P)).astype(np.int64)
+        return _until(counts, target_P, self.most, self.probe, tokens_left, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptive:
-    """Samples where the next distinct correct trace is likeliest for its tokens.
+    """Gives the next samples to the problems where a token is expected to bring most new distinct correct traces.
 
-    A problem draws `probe` samples first; one that earlier rounds solved at a rate of `solved_at` or more, or that has
-    its correct traces from them, draws a single one, and goes on only if that fails. A problem goes on until it has
-    `target` distinct correct traces, has drawn `most` samples, or is not `worth` it: fewer new correct traces are
-    expected than that a sample of mean length. One without a correct sample always goes on to `most` unless tokens run
-    out.
+    A problem draws `probe` samples first. One that earlier rounds solved at a rate of `solved_at` or more, or that has
+    its `target` from them, draws one sample, and more only if that one fails. Then a problem is sampled until it has
+    `target` distinct correct traces, has drawn `most` samples, or is expected to bring fewer than `worth` new ones a
+    sample of mean length. A problem without a correct sample is always sampled up to `most`, as far as tokens reach.
 
-    Where tokens are short, a problem without a correct sample may draw what an equal split among all problems would
-    give it, so coverage is not bought with fewer samples at the hard; the rest goes to the highest expected gain a
-    token, for which a problem's first correct trace counts as `first` more.
+    Where tokens are short, a problem without a correct sample still gets what an equal split of all tokens among the
+    problems would give it. So hard problems do not pay for easy ones. The other tokens go to the highest expected gain
+    a token, where a problem's first correct trace counts as 1 + `first`.
     """
 
     target: int
@@ -100,112 +115,122 @@ class Adaptive:
     solved_at: float | None = 0.9
 
     def allot(self, counts: ProblemCounts, *, tokens_left: int | None, max_tokens: int) -> Ints:
-        is_solved_N = self._is_solved(counts)
-        probe_N = np.where(is_solved_N | (counts.distinct_N >= self.target), 1, min(self.probe, self.most))
-        allotted_N = _probe(counts, probe_N, tokens_left, max_tokens)
-        is_open_N = (
-            (counts.samples_N < self.most) & (counts.distinct_N < self.target) & ~counts.is_quarantined_N & ~is_solved_N
+        """Return the next wave; see `Budget`."""
+        is_solved_P = self._is_solved(counts)
+        probe_P = np.where(is_solved_P | (counts.distinct_P >= self.target), 1, min(self.probe, self.most))
+        allotted_P = _probe(counts, probe_P, tokens_left, max_tokens)
+        is_open_P = (
+            (counts.samples_P < self.most) & (counts.distinct_P < self.target) & ~counts.is_quarantined_P & ~is_solved_P
         )
-        if (counts.samples_N < probe_N).any() or not is_open_N.any() or _is_spent(counts, tokens_left, max_tokens):
-            return allotted_N
-        open_N = np.flatnonzero(is_open_N)
-        gains, state_N = gain_curves(counts, open_N, cap=self.target, most=self.most, first=self.first)
-        every_length_N = mean_lengths(counts)
-        length_N, samples_N = every_length_N[open_N], counts.samples_N[open_N]
-        value_N_J = (gains.rate_S_J[state_N] / length_N[:, None]).astype(np.float32)
-        is_first_N = counts.distinct_N[open_N] == 0
+        if (counts.samples_P < probe_P).any() or not is_open_P.any() or _is_spent(counts, tokens_left, max_tokens):
+            return allotted_P
+        # The gain curves of the open problems: a step of several samples is taken or left as a whole.
+        open_P = np.flatnonzero(is_open_P)
+        gains, state_P = gain_curves(counts, open_P, cap=self.target, most=self.most, first=self.first)
+        every_length_P = mean_lengths(counts)
+        length_P, samples_P = every_length_P[open_P], counts.samples_P[open_P]
+        value_P_L = (gains.rate_U_L[state_P] / length_P[:, None]).astype(np.float32)
+        is_first_P = counts.distinct_P[open_P] == 0
         if tokens_left is not None:
-            share = (counts.tokens_N.sum() + tokens_left) / every_length_N.sum()
-            is_owed_N_J = is_first_N[:, None] & (samples_N[:, None] + gains.start_J < share)
-            value_N_J[is_owed_N_J] = value_N_J.max()
-        steps_N_J = np.clip((self.most - samples_N)[:, None] - gains.start_J, 0, gains.size_J)
-        least = self.worth * counts.samples_N.sum() / max(1, counts.tokens_N.sum())
-        is_wanted_N_J = _best(value_N_J, np.ceil(steps_N_J * length_N[:, None]), tokens_left)
-        is_wanted_N_J &= (value_N_J >= least) | is_first_N[:, None]
-        wanted_N = (steps_N_J * is_wanted_N_J).sum(axis=1)
-        wave_N = _wave(samples_N, np.minimum(wanted_N, gains.needed_S[state_N]), self.most)
-        wave_N[wanted_N == 0] = 0
-        allotted_N[open_N] = _afford(
-            wave_N, value_N_J[:, 0].astype(np.float64), counts.order_N[open_N], tokens_left, max_tokens
+            # An equal split: each problem gets so many samples of its mean length. Steps below that, of problems
+            # without a correct sample, come before all others.
+            share = (counts.tokens_P.sum() + tokens_left) / every_length_P.sum()
+            is_owed_P_L = is_first_P[:, None] & (samples_P[:, None] + gains.start_L < share)
+            value_P_L[is_owed_P_L] = value_P_L.max()
+        # Samples of each step that `most` leaves room for.
+        steps_P_L = np.clip((self.most - samples_P)[:, None] - gains.start_L, 0, gains.size_L)
+        # `worth` is the gain of a sample of mean length, `least` that of a token.
+        least = self.worth * counts.samples_P.sum() / max(1, counts.tokens_P.sum())
+        is_wanted_P_L = _best(value_P_L, np.ceil(steps_P_L * length_P[:, None]), tokens_left)
+        is_wanted_P_L &= (value_P_L >= least) | is_first_P[:, None]
+        wanted_P = (steps_P_L * is_wanted_P_L).sum(axis=1)
+        wave_P = _wave(samples_P, np.minimum(wanted_P, gains.needed_U[state_P]), self.most)
+        wave_P[wanted_P == 0] = 0
+        allotted_P[open_P] = _afford(
+            wave_P, value_P_L[:, 0].astype(np.float64), counts.order_P[open_P], tokens_left, max_tokens
         )
-        return allotted_N
+        return allotted_P
 
     def _is_solved(self, counts: ProblemCounts) -> Flags:
-        """By earlier rounds, with Jeffreys' half a sample of each kind, and nothing has failed in this one."""
+        """Return which problems earlier rounds solved at `solved_at` or more, and nothing has failed in this round.
+
+        The rate is (correct + 1/2) / (samples + 1), the posterior mean under Jeffreys' prior.
+        """
         if self.solved_at is None:
-            return np.zeros(counts.samples_N.shape, dtype=bool)
-        rate_N = (counts.past_correct_N + 0.5) / (counts.past_samples_N + 1.0)
-        is_solved_N: Flags = (rate_N >= self.solved_at) & (counts.correct_N == counts.samples_N)
-        return is_solved_N
+            return np.zeros(counts.samples_P.shape, dtype=bool)
+        rate_P = (counts.past_correct_P + 0.5) / (counts.past_samples_P + 1.0)
+        is_solved_P: Flags = (rate_P >= self.solved_at) & (counts.correct_P == counts.samples_P)
+        return is_solved_P
 
 
-# What a wave holds
+# Sizes of waves
 
 
-def _probe(counts: ProblemCounts, probe_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
-    """What is missing of a first look at every problem; where tokens are short, whole problems by their order."""
-    missing_N = np.maximum(0, probe_N - counts.samples_N)
-    return _afford(missing_N, np.zeros(missing_N.shape), counts.order_N, tokens_left, max_tokens)
+def _probe(counts: ProblemCounts, probe_P: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
+    """Return what each problem lacks of its first samples; where tokens are short, whole problems in `order_P`."""
+    missing_P = np.maximum(0, probe_P - counts.samples_P)
+    return _afford(missing_P, np.zeros(missing_P.shape), counts.order_P, tokens_left, max_tokens)
 
 
 def _until(
-    counts: ProblemCounts, target_N: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int
+    counts: ProblemCounts, target_P: Ints, most: int, probe: int, tokens_left: int | None, max_tokens: int
 ) -> Ints:
-    """Sample until each problem has its target of correct ones; those with the fewest samples come first."""
-    probe_N = np.full(counts.samples_N.shape, min(probe, most))
-    allotted_N = _probe(counts, probe_N, tokens_left, max_tokens)
-    if (counts.samples_N < probe_N).any() or _is_spent(counts, tokens_left, max_tokens):
-        return allotted_N
+    """Return a wave towards `target_P` correct samples; where tokens are short, problems with fewest samples first."""
+    probe_P = np.full(counts.samples_P.shape, min(probe, most))
+    allotted_P = _probe(counts, probe_P, tokens_left, max_tokens)
+    if (counts.samples_P < probe_P).any() or _is_spent(counts, tokens_left, max_tokens):
+        return allotted_P
     a, b = pass_rate_prior(counts)
-    rate_N = (counts.past_correct_N + counts.correct_N + a) / (counts.past_samples_N + counts.samples_N + a + b)
-    missing_N = np.maximum(0, target_N - counts.correct_N)
-    wave_N = _wave(counts.samples_N, missing_N / rate_N, most)
-    wave_N[(missing_N == 0) | counts.is_quarantined_N] = 0
-    return _afford(wave_N, -counts.samples_N.astype(np.float64), counts.order_N, tokens_left, max_tokens)
+    rate_P = (counts.past_correct_P + counts.correct_P + a) / (counts.past_samples_P + counts.samples_P + a + b)
+    missing_P = np.maximum(0, target_P - counts.correct_P)
+    wave_P = _wave(counts.samples_P, missing_P / rate_P, most)
+    wave_P[(missing_P == 0) | counts.is_quarantined_P] = 0
+    return _afford(wave_P, -counts.samples_P.astype(np.float64), counts.order_P, tokens_left, max_tokens)
 
 
-def _wave(samples_N: Ints, needed_N: Floats | Ints, most: int) -> Ints:
-    """Round what a problem needs to what one wave gives it: an eighth to a half of what it has drawn so far.
+def _wave(samples_P: Ints, needed_P: Floats | Ints, most: int) -> Ints:
+    """Limit what a problem needs to between 1/8 and `GROWTH` of what it has drawn, and to what `most` leaves.
 
-    So a problem that turns out easy has drawn at most half as much again as it had to, and one that goes on to `most`
-    does so in few waves. Larger waves cost tokens, smaller ones time.
+    The upper limit bounds the samples that turn out not to be needed, the lower one the number of waves: larger waves
+    cost tokens, smaller ones time.
     """
-    wished_N = np.clip(np.ceil(needed_N), np.ceil(samples_N / 8), np.ceil(samples_N * GROWTH))
-    wave_N: Ints = np.minimum(wished_N, np.maximum(0, most - samples_N)).astype(np.int64)
-    return wave_N
+    wished_P = np.clip(np.ceil(needed_P), np.ceil(samples_P / 8), np.ceil(samples_P * GROWTH))
+    wave_P: Ints = np.minimum(wished_P, np.maximum(0, most - samples_P)).astype(np.int64)
+    return wave_P
 
 
 def _is_spent(counts: ProblemCounts, tokens_left: int | None, max_tokens: int) -> bool:
-    return tokens_left is not None and tokens_left // max_tokens < max(1.0, LEAST_WAVE * counts.samples_N.sum())
+    """Return whether the tokens left pay for no wave of a useful size, see `LEAST_WAVE`."""
+    return tokens_left is not None and tokens_left // max_tokens < max(1.0, LEAST_WAVE * counts.samples_P.sum())
 
 
-def _afford(wanted_N: Ints, value_N: Floats, order_N: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
-    """Cut a wave to what the tokens pay for at `max_tokens` a sample: the highest value first, then by order."""
-    if tokens_left is None or int(wanted_N.sum()) * max_tokens <= tokens_left:
-        return wanted_N
-    given_N = np.zeros_like(wanted_N)
-    asking_N = np.flatnonzero(wanted_N)
-    asking_N = asking_N[np.lexsort((order_N[asking_N], -value_N[asking_N]))]
-    wanted_N = wanted_N[asking_N]
-    before_N = wanted_N.cumsum() - wanted_N
-    given_N[asking_N] = np.clip(max(0, tokens_left) // max_tokens - before_N, 0, wanted_N)
-    return given_N
+def _afford(wanted_P: Ints, value_P: Floats, order_P: Ints, tokens_left: int | None, max_tokens: int) -> Ints:
+    """Cut a wave to what the tokens pay for at `max_tokens` a sample: highest value first, equal ones by `order_P`."""
+    if tokens_left is None or int(wanted_P.sum()) * max_tokens <= tokens_left:
+        return wanted_P
+    given_P = np.zeros_like(wanted_P)
+    asking_P = np.flatnonzero(wanted_P)
+    asking_P = asking_P[np.lexsort((order_P[asking_P], -value_P[asking_P]))]
+    wanted_P = wanted_P[asking_P]
+    before_P = wanted_P.cumsum() - wanted_P
+    given_P[asking_P] = np.clip(max(0, tokens_left) // max_tokens - before_P, 0, wanted_P)
+    return given_P
 
 
-def _best(value_N_J: npt.NDArray[np.float32], tokens_N_J: Floats, tokens_left: int | None) -> Flags:
-    """Return which steps to take so that, highest value first, their expected tokens use up what is left.
+def _best(value_P_L: npt.NDArray[np.float32], tokens_P_L: Floats, tokens_left: int | None) -> Flags:
+    """Return which steps to take: those of highest value whose expected tokens sum to what is left.
 
-    A histogram of log values takes the place of a sort; steps that share its last bin are all taken or, unless it is
-    the highest, all left.
+    A histogram of log values is used in place of a sort, for speed. Steps of the bin at the limit are all left, unless
+    it is the highest bin: then they are all taken.
     """
-    if tokens_left is None or tokens_N_J.sum() <= tokens_left:
-        return np.ones(value_N_J.shape, dtype=bool)
-    log_N_J = np.log(np.maximum(value_N_J, 1e-12))
-    low, high = float(log_N_J.min()), float(log_N_J.max())
-    bin_N_J = ((log_N_J - low) * ((PRICE_BINS - 1) / max(high - low, 1e-9))).astype(np.int64)
+    if tokens_left is None or tokens_P_L.sum() <= tokens_left:
+        return np.ones(value_P_L.shape, dtype=bool)
+    log_P_L = np.log(np.maximum(value_P_L, 1e-12))
+    low, high = float(log_P_L.min()), float(log_P_L.max())
+    bin_P_L = ((log_P_L - low) * ((PRICE_BINS - 1) / max(high - low, 1e-9))).astype(np.int64)
     # Whole tokens, so that the sums do not depend on the order of the problems.
-    tokens_B = np.bincount(bin_N_J.ravel(), weights=tokens_N_J.ravel())
-    from_above_B = tokens_B[::-1].cumsum()[::-1]
-    lowest = min(int((from_above_B > tokens_left).sum()), tokens_B.size - 1)
-    is_best_N_J: Flags = bin_N_J >= lowest
-    return is_best_N_J
+    tokens_H = np.bincount(bin_P_L.ravel(), weights=tokens_P_L.ravel())
+    from_above_H = tokens_H[::-1].cumsum()[::-1]
+    lowest = min(int((from_above_H > tokens_left).sum()), tokens_H.size - 1)
+    is_best_P_L: Flags = bin_P_L >= lowest
+    return is_best_P_L

@@ -1,15 +1,17 @@
-"""The class of every train problem, recomputed at any time from the ledger. The first that holds, in this order:
+"""The class of every train problem, computed from the ledger alone.
 
-    label_error   its samples contradict the reference (`label_errors.py`), and a person should look
-    unseen         the policy was never asked
-    unverifiable   most verdicts are unknown: the verifier or the reference needs mending, not the model
-    solved         the pass rate is above 1/2 for certain: the whole 95% interval is
-    truncated      most fail, and most of the failures hit the token limit: a higher limit may be all it needs
-    no_survivors   nothing was correct, in any round
-    hard           something was correct, but the pass rate is below 1/5
-    learnable      the rest: right and wrong samples, which is what training on verified samples feeds on
+A problem has the first class of this list whose condition holds:
 
-All shares and the pass rate are those of `history` after its discount, so a class follows the policy as it changes.
+    label_error    its samples contradict the reference (`label_errors.py`), and a person should look
+    unseen         the policy has not sampled it
+    unverifiable   most verdicts are unknown: the verifier or the reference is at fault, not the model
+    solved         the whole 95% interval of the pass rate is above 1/2
+    truncated      most samples fail, and most failures hit the token limit: a higher limit may be all that is needed
+    no_survivors   no sample was correct, in any round
+    hard           some sample was correct, and the pass rate is below 1/5
+    learnable      all others: correct and incorrect samples, from which training on verified samples learns most
+
+Shares and pass rates are those of `history`, where older rounds count less, so a class follows the policy.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ ProblemClass = Literal[
 ]
 CLASSES: tuple[ProblemClass, ...] = get_args(ProblemClass)
 
-# More often right than not, with 97.5% certainty: 4 of 4, 7 of 8 or 12 of 16 correct in the newest round get there.
+# Reached by 4 of 4, 7 of 8 or 12 of 16 correct samples in the newest round.
 SOLVED_ABOVE = 0.5
-# Below 1/5, one draw of 8 samples in six comes back empty (0.8 ** 8 = 0.17).
+# At a pass rate of 1/5, one in six draws of 8 samples has no correct one (0.8 ** 8 = 0.17).
 HARD_BELOW = 0.2
 MOST = 0.5
-# A reference that this many votes give, for each vote against it, is one of two answers, not a contradicted one.
+# A reference with more than this many votes for each vote of the other answer is not called contradicted.
 REFERENCE_VOTES = 0.25
 
 
@@ -69,12 +71,19 @@ def classify(
     prior: float = PRIOR,
     reviews: Mapping[str, bool] | None = None,
 ) -> pa.Table:
-    """Return `FRONTIER`: one row a train problem, in the order of their ids, by what the ledger held after a round.
+    """Classify every train problem by its samples up to a round.
 
-    `own` are the samples that the policy draws (None: all); `prior` is the share of wrong references to expect;
-    `reviews` say, by problem, whether someone has found its reference right, which then decides. Rates and `transition`
-    are null where the policy was not asked; `other_*` describe the most frequent answer besides the reference, suspect
-    or not, and are null where there is none.
+    Args:
+        con: A connection of `Ledger.connect`.
+        through_round: The last round that counts.
+        own: Sample indices of the policy (None: all); those beyond are samples of foreign models.
+        prior: Share of wrong references that is expected before any sample was seen.
+        reviews: Whether a person found the reference of a problem right, by problem id; that overrides the samples.
+
+    Returns:
+        The table FRONTIER, ordered by problem id. Rates and `transition` are null where the policy has not sampled the
+        problem. `other_*` describe the most frequent answer besides the reference, suspected or not, and are null where
+        there is none.
     """
     tables = {
         "problem": con.sql("select problem_id from problems where split = 'train'").to_arrow_table(),
@@ -82,7 +91,7 @@ def classify(
         "suspect": find_label_errors(con, through_round=through_round, prior=prior),
     }
     zeros = ", ".join(f'coalesce("{name}", 0) as "{name}"' for name in (*_COUNTED, *_COUNTED_APART))
-    # Apart from the ledger's connection, whose names are the caller's.
+    # In a database of its own, so that no table of the caller's connection is replaced.
     with in_memory() as apart:
         for name, table in tables.items():
             apart.register(name, table)
@@ -102,6 +111,6 @@ def classify(
 
 
 def problems_of_class(path: Path, name: ProblemClass) -> frozenset[str]:
-    """Return the ids of the problems that a round's frontier.parquet has in a class."""
+    """Return the ids of the problems of a class in a frontier.parquet."""
     found = pq.read_table(path, columns=["problem_id"], filters=[("class", "=", name)])
     return frozenset(found["problem_id"].to_pylist())

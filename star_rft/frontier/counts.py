@@ -1,4 +1,4 @@
-"""Counts of samples by problem, from the ledger, as budgets read them."""
+"""Counts of the samples of each problem in the ledger, from which budgets decide."""
 
 from __future__ import annotations
 
@@ -18,28 +18,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProblemCounts:
-    """What the ledger holds of each problem, one entry a problem in every array.
+    """Counts of each problem, one entry a problem in every array. Samples with a hint are not counted.
 
-    `samples`, `correct` and `tokens` are this round's samples of the policy, without hints. `distinct` are the distinct
-    correct traces that count towards the cap, among `distinct_of` correct ones: of this round, or of every round where
-    selection uses all. `past_samples` and `past_correct` are earlier rounds', discounted. A quarantined
-    problem gets its first `probe` samples and no more. `order` is any number a problem, such as a hash with the run's
-    seed: where a budget does not reach everyone, equals are served by it.
+    Attributes:
+        samples_P: Samples of this round.
+        correct_P: Correct samples of this round.
+        distinct_P: Distinct correct traces that selection can use: of this round, or of all rounds.
+        distinct_of_P: Correct traces that those are the distinct ones of.
+        tokens_P: Sampled tokens of this round.
+        past_samples_P: Samples of earlier rounds, discounted by `history.DISCOUNT` a round.
+        past_correct_P: Correct samples of earlier rounds, discounted likewise.
+        is_quarantined_P: The problem has a suspected label error: it draws its first samples and no more.
+        order_P: Any number, such as a hash: where tokens are short, equal problems draw in this order.
     """
 
-    samples_N: Ints
-    correct_N: Ints
-    distinct_N: Ints
-    distinct_of_N: Ints
-    tokens_N: Ints
-    past_samples_N: Floats
-    past_correct_N: Floats
-    is_quarantined_N: Flags
-    order_N: Ints
+    samples_P: Ints
+    correct_P: Ints
+    distinct_P: Ints
+    distinct_of_P: Ints
+    tokens_P: Ints
+    past_samples_P: Floats
+    past_correct_P: Floats
+    is_quarantined_P: Flags
+    order_P: Ints
 
     def __post_init__(self) -> None:
         sizes = {field.name: getattr(self, field.name).shape for field in fields(self)}
-        if len(set(sizes.values())) > 1 or self.samples_N.ndim != 1:
+        if len(set(sizes.values())) > 1 or self.samples_P.ndim != 1:
             raise ValueError(f"every array has one entry a problem: {sizes}")
 
 
@@ -52,20 +57,28 @@ def count_samples(
     key: str,
     rounds: str,
     seed: int,
-    quarantines: bool,
+    has_quarantine: bool,
 ) -> ProblemCounts:
-    """Count what these problems have come to with the source that draws these samples.
+    """Count the samples of some problems.
 
-    Distinct traces are told apart by the column `key`, over the rounds that selection uses (`rounds`: all or last), and
-    by whichever model: they all count towards the cap. Where tokens are short equals are served in an order that is
-    another one every round. With `quarantines`, label errors of the round before are left out.
+    Args:
+        con: A connection of `Ledger.connect`.
+        problem_ids: The problems, in the order of the arrays that are returned.
+        round_index: The round that is being sampled.
+        sample_indices: Indices of the samples of one model: only these count, except in `distinct_P`, as traces of
+            every model are selected from.
+        key: Column of `verdicts` in which distinct traces differ.
+        rounds: Rounds that selection uses, `all` or `last`.
+        seed: Of `order_P`, which is another order in every round.
+        has_quarantine: Suspected label errors of the round before are marked in `is_quarantined_P`.
     """
     ids = pa.table({"problem_id": pa.array(problem_ids, pa.string()), "place": np.arange(len(problem_ids))})
     con.register("planned_problems", ids)
+    # `usable` traces are those that the rule `correct` selects; `span` is the rounds that selection uses.
     usable = "status = 'correct' and s.finish_reason = 'stop'"
     span = "true" if rounds == "all" else "s.round = $round"
-    asked = f"s.sample_index between {sample_indices.start} and {sample_indices.stop - 1}"
-    earlier, now = f"s.round < $round and {asked}", f"s.round = $round and {asked}"
+    is_own = f"s.sample_index between {sample_indices.start} and {sample_indices.stop - 1}"
+    earlier, now = f"s.round < $round and {is_own}", f"s.round = $round and {is_own}"
     found = con.sql(
         "with counts as (select s.problem_id,"
         f" count(*) filter ({now}) as samples,"
@@ -89,13 +102,13 @@ def count_samples(
     con.unregister("planned_problems")
     columns = {name: found[name].to_numpy() for name in found.column_names}
     return ProblemCounts(
-        samples_N=columns["samples"],
-        correct_N=columns["correct"],
-        distinct_N=columns["distinct_keys"],
-        distinct_of_N=columns["distinct_of"],
-        tokens_N=columns["tokens"],
-        past_samples_N=columns["past_samples"],
-        past_correct_N=columns["past_correct"],
-        is_quarantined_N=columns["is_label_error"] & quarantines,
-        order_N=columns["place_among_equals"],
+        samples_P=columns["samples"],
+        correct_P=columns["correct"],
+        distinct_P=columns["distinct_keys"],
+        distinct_of_P=columns["distinct_of"],
+        tokens_P=columns["tokens"],
+        past_samples_P=columns["past_samples"],
+        past_correct_P=columns["past_correct"],
+        is_quarantined_P=columns["is_label_error"] & has_quarantine,
+        order_P=columns["place_among_equals"],
     )

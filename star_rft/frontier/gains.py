@@ -1,6 +1,9 @@
-"""Expected gain of further samples of a problem, from pass rates and diversity learned in the run.
+"""Expected number of new distinct correct traces in further samples of a problem.
 
-Arrays carry their axes: N problems, S distinct states of counts, T kinds of diversity, J steps of a gain curve.
+Two things are estimated from all counts of the run so far: how pass rates are distributed over problems
+(`pass_rate_prior`), and how often a correct trace is a new one (`diversities`). Letters of axes are those of
+`star_rft.statistics`, and in this module C: distinct pairs of (distinct traces d, correct traces c); D: numbers of
+distinct traces; X: tabulated numbers of further correct traces.
 """
 
 from __future__ import annotations
@@ -10,113 +13,131 @@ from dataclasses import dataclass
 import numpy as np
 
 from star_rft.frontier.counts import ProblemCounts
-from star_rft.statistics import Floats, Ints
+from star_rft.statistics import Floats, Ints, fitted_beta
 
-# Counts with their discounted past are told apart to a quarter of a sample: few states, whatever the discounts.
+# Counts with their discounted past are rounded to a quarter of a sample, so that many problems share a state.
 QUARTERS = 4
-# The weight, in samples, of the population's mean length in the estimate of one problem's mean length.
+# Weight, in samples, of the mean length over all problems in the estimate of one problem's mean length.
 LENGTH_WEIGHT = 2.0
-# Kinds of diversity: concentrations from "nearly always the same trace" to "nearly always a new one", and discounts,
-# which say how fast that changes.
-THETA_T, SIGMA_T = (
+# Kinds of diversity, each a pair of parameters of a Pitman-Yor process: concentrations theta, from "nearly always the
+# same trace" to "nearly always a new one", and discounts sigma: the larger, the slower new traces get rarer.
+THETA_K, SIGMA_K = (
     grid.ravel() for grid in np.meshgrid(np.geomspace(0.05, 50.0, 6), [0.02, 0.2, 0.4, 0.6, 0.8], indexing="ij")
 )
-# How many correct traces ahead new ones are tabulated; between them a line.
+# Numbers of further correct traces for which new ones are tabulated; between them they are interpolated.
 AHEAD_X = np.concatenate([[0.0], np.geomspace(0.25, 4096.0, 43)])
 
 
 def mean_lengths(counts: ProblemCounts) -> Floats:
-    """Return each problem's mean tokens a sample, its own shrunk to the population's."""
-    mean = counts.tokens_N.sum() / max(1, counts.samples_N.sum())
-    length_N: Floats = np.maximum(1.0, (counts.tokens_N + LENGTH_WEIGHT * mean) / (counts.samples_N + LENGTH_WEIGHT))
-    return length_N
+    """Return the mean tokens a sample of each problem, shrunk to the mean over all problems; at least 1."""
+    mean = counts.tokens_P.sum() / max(1, counts.samples_P.sum())
+    length_P: Floats = np.maximum(1.0, (counts.tokens_P + LENGTH_WEIGHT * mean) / (counts.samples_P + LENGTH_WEIGHT))
+    return length_P
 
 
 def pass_rate_prior(counts: ProblemCounts) -> tuple[float, float]:
-    """Return a, b of the Beta(a, b) of pass rates over the population, by maximum likelihood over all counts.
+    """Return (a, b) of the Beta(a, b) of pass rates over the problems, by maximum likelihood over all counts.
 
-    A problem with c of n correct has the likelihood B(a + c, b + n - c) / B(a, b). Where sampling stopped because of
-    what it saw this is still right, and moments would be biased: a stopping rule is a factor without a and b. log a
-    and log b have a normal prior of deviation 2 around 0, which holds only where there is almost nothing to fit.
+    It is right also where sampling stopped because of what it saw: a stopping rule is a factor of the likelihood that
+    does not depend on a and b. An estimate from moments would be biased. The prior, a normal of deviation 2 around
+    log 1, matters only where there is almost nothing to fit.
     """
-    from scipy.optimize import minimize
-    from scipy.special import betaln, digamma
-
-    (samples_S, correct_S), _, count_S = _states(*_evidence(counts))
-    n_S, c_S = samples_S / QUARTERS, correct_S / QUARTERS
-    total = float(count_S.sum())
-
-    def loss(log_ab: Floats) -> tuple[float, Floats]:
-        a, b = np.exp(log_ab)
-        fit = count_S @ (betaln(a + c_S, b + n_S - c_S) - betaln(a, b))
-        both = digamma(a + b) - digamma(a + b + n_S)
-        da = a * (count_S @ (digamma(a + c_S) - digamma(a) + both))
-        db = b * (count_S @ (digamma(b + n_S - c_S) - digamma(b) + both))
-        return float((log_ab @ log_ab / 8 - fit) / total), (log_ab / 4 - np.array([da, db])) / total
-
-    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-5.0, 7.0)] * 2)
-    a, b = np.exp(found.x)
-    return float(a), float(b)
+    (samples_U, correct_U), _, count_U = _states(*_evidence(counts))
+    return fitted_beta(
+        correct_U / QUARTERS,
+        samples_U / QUARTERS,
+        count_U.astype(np.float64),
+        around=(1.0, 1.0),
+        spread=2.0,
+        bounds=(-5.0, 7.0),
+        scale=float(count_U.sum()),
+    )
 
 
-# Diversity: how likely the next correct trace is a new one
+# How likely the next correct trace is a new one
 
 
-def likelihoods(distinct_S: Ints, among_S: Ints) -> Floats:
-    """Return P(d distinct among c correct traces) for each kind of diversity, each row scaled to a largest of 1.
+def likelihoods(distinct_C: Ints, among_C: Ints) -> Floats:
+    """Return P(d distinct among c correct traces) for each kind of diversity.
 
-    Correct traces are taken to be a Pitman-Yor process: after c of them with d distinct the next one is new with
-    probability (theta + sigma d) / (theta + c). Adding them one at a time gives P(d | c + 1) from P(d | c).
+    Correct traces are modelled as a Pitman-Yor process (Pitman and Yor 1997): after c of them with d distinct, the next
+    one is new with probability (theta + sigma d) / (theta + c). So P(d | c + 1) follows from P(d | c).
+
+    Args:
+        distinct_C: d of each pair.
+        among_C: c of each pair, at least d.
+
+    Returns:
+        likelihood_C_K, each row divided by its largest value: only ratios of kinds matter.
     """
-    chance_D_T = np.zeros((int(distinct_S.max(initial=0)) + 1, THETA_T.size))
-    chance_D_T[0] = 1.0
-    found_S_T = np.ones((among_S.size, THETA_T.size))
-    order_S = np.argsort(among_S, kind="stable")
-    new_D_T = THETA_T + SIGMA_T * np.arange(len(chance_D_T))[:, None]
-    for c, states in enumerate(np.split(order_S, np.searchsorted(among_S[order_S], np.arange(1, among_S.max() + 1)))):
+    chance_D_K = np.zeros((int(distinct_C.max(initial=0)) + 1, THETA_K.size))
+    chance_D_K[0] = 1.0
+    found_C_K = np.ones((among_C.size, THETA_K.size))
+    order_C = np.argsort(among_C, kind="stable")
+    new_D_K = THETA_K + SIGMA_K * np.arange(len(chance_D_K))[:, None]
+    # One pass over c = 0, 1, 2, ...: `states` are the pairs with this c, and chance_D_K is P(d | c).
+    for c, states in enumerate(np.split(order_C, np.searchsorted(among_C[order_C], np.arange(1, among_C.max() + 1)))):
         if c > 0:
-            is_new_D_T = np.minimum(1.0, new_D_T / (THETA_T + c - 1))
-            grown_D_T = chance_D_T[:-1] * is_new_D_T[:-1]
-            chance_D_T *= 1.0 - is_new_D_T
-            chance_D_T[1:] += grown_D_T
-        found_S_T[states] = chance_D_T[distinct_S[states]]
-    found_S_T = np.maximum(found_S_T, 1e-300)
-    found_S_T /= found_S_T.max(axis=1, keepdims=True)
-    return found_S_T
+            is_new_D_K = np.minimum(1.0, new_D_K / (THETA_K + c - 1))
+            grown_D_K = chance_D_K[:-1] * is_new_D_K[:-1]
+            chance_D_K *= 1.0 - is_new_D_K
+            chance_D_K[1:] += grown_D_K
+        found_C_K[states] = chance_D_K[distinct_C[states]]
+    found_C_K = np.maximum(found_C_K, 1e-300)
+    found_C_K /= found_C_K.max(axis=1, keepdims=True)
+    return found_C_K
 
 
-def diversities(distinct_P: Ints, among_P: Ints, count_P: Ints, *, iterations: int = 50) -> Floats:
-    """Return the posterior weight of each kind of diversity for `count_P` problems in each of these states.
+def diversities(distinct_C: Ints, among_C: Ints, count_C: Ints, *, iterations: int = 50) -> Floats:
+    """Return the posterior probability of each kind of diversity for each pair of counts.
 
-    The kinds' shares of the population are found by expectation maximisation; one problem's weight, spread over all
-    kinds, keeps any from being ruled out.
+    The share of each kind among the problems is fitted by expectation maximisation (Dempster, Laird, Rubin 1977). One
+    more problem, spread evenly over the kinds, keeps every share above 0.
+
+    Args:
+        distinct_C: d of each pair.
+        among_C: c of each pair.
+        count_C: How many problems have each pair.
+        iterations: Of expectation maximisation.
+
+    Returns:
+        weight_C_K, whose rows sum to 1.
     """
-    likelihood_P_T = likelihoods(distinct_P, among_P)
-    weight_P_T = np.empty_like(likelihood_P_T)
-    share_T = np.full(THETA_T.size, 1.0 / THETA_T.size)
+    likelihood_C_K = likelihoods(distinct_C, among_C)
+    weight_C_K = np.empty_like(likelihood_C_K)
+    share_K = np.full(THETA_K.size, 1.0 / THETA_K.size)
     for _ in range(iterations):
-        weight_P_T = likelihood_P_T * share_T
-        weight_P_T /= weight_P_T.sum(axis=1, keepdims=True)
-        share_T = count_P @ weight_P_T + 1.0 / THETA_T.size
-        share_T /= share_T.sum()
-    return weight_P_T
+        weight_C_K = likelihood_C_K * share_K
+        weight_C_K /= weight_C_K.sum(axis=1, keepdims=True)
+        share_K = count_C @ weight_C_K + 1.0 / THETA_K.size
+        share_K /= share_K.sum()
+    return weight_C_K
 
 
-def expected_new(distinct_S: Ints, among_S: Ints, weight_S_T: Floats, ahead_X: Floats) -> Floats:
-    """Return how many new traces are expected in so many further correct ones.
+def expected_new(distinct_C: Ints, among_C: Ints, weight_C_K: Floats, ahead_X: Floats) -> Floats:
+    """Return how many new distinct traces are expected in x further correct ones, averaged over kinds of diversity.
 
-    (d + theta/sigma) ((theta + c + sigma)_x / (theta + c)_x - 1), with (y)_x = Gamma(y + x) / Gamma(y) (Pitman 2006,
-    equation 3.13, from d distinct among c on), averaged over the kinds of diversity.
+    For one kind, (d + theta/sigma) ((theta + c + sigma)_x / (theta + c)_x - 1) with (y)_x = Gamma(y + x) / Gamma(y)
+    (Pitman 2006, Combinatorial Stochastic Processes, equation 3.13, continued from d distinct among c).
+
+    Args:
+        distinct_C: d of each pair.
+        among_C: c of each pair.
+        weight_C_K: What `diversities` returns.
+        ahead_X: The numbers x; need not be whole.
+
+    Returns:
+        new_C_X.
     """
     from scipy.special import gammaln
 
-    new_S_X = np.zeros((among_S.size, ahead_X.size))
-    for theta, sigma, weight_S in zip(THETA_T, SIGMA_T, weight_S_T.T, strict=True):
-        seated_S_1 = theta + among_S[:, None]
-        log_ratio_S_X = gammaln(seated_S_1 + sigma + ahead_X) - gammaln(seated_S_1 + ahead_X)
-        log_ratio_S_X += gammaln(seated_S_1) - gammaln(seated_S_1 + sigma)
-        new_S_X += (weight_S * (distinct_S + theta / sigma))[:, None] * np.expm1(log_ratio_S_X)
-    return new_S_X
+    new_C_X = np.zeros((among_C.size, ahead_X.size))
+    for theta, sigma, weight_C in zip(THETA_K, SIGMA_K, weight_C_K.T, strict=True):
+        shape_C_1 = theta + among_C[:, None]
+        log_ratio_C_X = gammaln(shape_C_1 + sigma + ahead_X) - gammaln(shape_C_1 + ahead_X)
+        log_ratio_C_X += gammaln(shape_C_1) - gammaln(shape_C_1 + sigma)
+        new_C_X += (weight_C * (distinct_C + theta / sigma))[:, None] * np.expm1(log_ratio_C_X)
+    return new_C_X
 
 
 # Gain curves
@@ -124,91 +145,108 @@ def expected_new(distinct_S: Ints, among_S: Ints, weight_S_T: Floats, ahead_X: F
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """Of each state S, in steps J of further samples: step j begins after `start` and has `size` samples.
+    """Expected gain of further samples, for each state of counts, in steps of doubling size (1, 1, 2, 4, ... samples).
 
-    `rate` is what one sample of a step is expected to bring; `needed` how many samples would fill the cap.
+    Attributes:
+        start_L: Further samples before each step.
+        size_L: Samples in each step.
+        rate_U_L: Expected gain of one sample of the step, in distinct correct traces.
+        needed_U: Further samples until the expected number of distinct correct traces reaches the cap.
     """
 
-    start_J: Ints
-    size_J: Ints
-    rate_S_J: Floats
-    needed_S: Floats
+    start_L: Ints
+    size_L: Ints
+    rate_U_L: Floats
+    needed_U: Floats
 
 
-def gain_curves(counts: ProblemCounts, open_N: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
-    """Return what further samples are expected to bring, and the state of each of the problems `open_N`.
+def gain_curves(counts: ProblemCounts, open_P: Ints, *, cap: int, most: int, first: float) -> tuple[Gains, Ints]:
+    """Return what further samples of some problems are expected to bring.
 
-    The posterior Beta(alpha, beta) of the pass rate is replaced by two points with its first two moments: 0, and with
-    probability r = p / q the rate q = (alpha + 1) / (alpha + beta + 1), where p = alpha / (alpha + beta). At q, m
-    samples hold m q correct ones; the number of new traces among them is taken as Poisson with the mean of
-    `expected_new`, of which at most cap - d count. The chance that m samples hold the first correct one needs no such
-    help: 1 - B(alpha, beta + m) / B(alpha, beta).
+    The pass rate of a problem has the posterior Beta(alpha, beta). It is replaced by two points with the same first two
+    moments: rate 0, and with probability p / q the rate q = (alpha + 1) / (alpha + beta + 1), where p is the mean
+    alpha / (alpha + beta). At rate q, m samples hold m q correct ones. The number of new traces among them is taken as
+    Poisson with the mean of `expected_new`; at most cap - d of them count. The probability that m samples hold a first
+    correct one is exact: 1 - B(alpha, beta + m) / B(alpha, beta).
+
+    Args:
+        counts: Counts of all problems.
+        open_P: Indices of the problems to return gains for.
+        cap: Distinct correct traces of a problem that count.
+        most: Most samples of a problem.
+        first: What the first correct trace of a problem counts in addition to 1.
+
+    Returns:
+        The gains by state, and the state of each problem of `open_P`.
     """
     from scipy.special import betaln
 
     a, b = pass_rate_prior(counts)
-    n_N, k_N = _evidence(counts)
-    among_N = np.maximum(counts.distinct_of_N, counts.distinct_N)
-    (d_P, c_P), pair_N, count_P = _states(counts.distinct_N, among_N)
-    new_P_X = expected_new(d_P, c_P, diversities(d_P, c_P, count_P), AHEAD_X)
-    (n_S, k_S, pair_S), state_N, _ = _states(n_N[open_N], k_N[open_N], pair_N[open_N])
-    d_S = d_P[pair_S]
-    alpha_S, beta_S = a + k_S / QUARTERS, b + (n_S - k_S) / QUARTERS
-    q_S = (alpha_S + 1) / (alpha_S + beta_S + 1)
-    reachable_S = alpha_S / (alpha_S + beta_S) / q_S
-    size_J = 2 ** np.maximum(np.arange(int(np.ceil(np.log2(max(2, most)))) + 1) - 1, 0)
-    end_J = size_J.cumsum()
-    new_S_J = _between(new_P_X, pair_S, q_S[:, None] * end_J)
-    gain_S_J = reachable_S[:, None] * _at_most(new_S_J, (cap - d_S)[:, None])
-    is_first_S_J = 1.0 - np.exp(betaln(alpha_S[:, None], beta_S[:, None] + end_J) - betaln(alpha_S, beta_S)[:, None])
-    gain_S_J += first * is_first_S_J * (d_S == 0)[:, None]
-    rate_S_J = np.diff(gain_S_J, axis=1, prepend=0.0) / size_J
-    return Gains(end_J - size_J, size_J, rate_S_J, _until_filled(new_S_J, cap - d_S, end_J)), state_N
+    n_P, k_P = _evidence(counts)
+    among_P = np.maximum(counts.distinct_of_P, counts.distinct_P)
+    (d_C, c_C), pair_P, count_C = _states(counts.distinct_P, among_P)
+    new_C_X = expected_new(d_C, c_C, diversities(d_C, c_C, count_C), AHEAD_X)
+    (n_U, k_U, pair_U), state_P, _ = _states(n_P[open_P], k_P[open_P], pair_P[open_P])
+    d_U = d_C[pair_U]
+    alpha_U, beta_U = a + k_U / QUARTERS, b + (n_U - k_U) / QUARTERS
+    q_U = (alpha_U + 1) / (alpha_U + beta_U + 1)
+    reachable_U = alpha_U / (alpha_U + beta_U) / q_U
+    # Steps of 1, 1, 2, 4, ... samples.
+    size_L = 2 ** np.maximum(np.arange(int(np.ceil(np.log2(max(2, most)))) + 1) - 1, 0)
+    end_L = size_L.cumsum()
+    new_U_L = _between(new_C_X, pair_U, q_U[:, None] * end_L)
+    gain_U_L = reachable_U[:, None] * _at_most(new_U_L, (cap - d_U)[:, None])
+    is_first_U_L = 1.0 - np.exp(betaln(alpha_U[:, None], beta_U[:, None] + end_L) - betaln(alpha_U, beta_U)[:, None])
+    gain_U_L += first * is_first_U_L * (d_U == 0)[:, None]
+    rate_U_L = np.diff(gain_U_L, axis=1, prepend=0.0) / size_L
+    return Gains(end_L - size_L, size_L, rate_U_L, _until_filled(new_U_L, cap - d_U, end_L)), state_P
 
 
-def _between(new_P_X: Floats, pair_S: Ints, ahead_S_J: Floats) -> Floats:
-    """Look new traces up between the tabulated numbers of correct ones."""
-    step_S_J = np.clip(np.searchsorted(AHEAD_X, ahead_S_J), 1, AHEAD_X.size - 1)
-    part_S_J = (ahead_S_J - AHEAD_X[step_S_J - 1]) / (AHEAD_X[step_S_J] - AHEAD_X[step_S_J - 1])
-    low_S_J, high_S_J = new_P_X[pair_S[:, None], step_S_J - 1], new_P_X[pair_S[:, None], step_S_J]
-    new_S_J: Floats = low_S_J + np.minimum(part_S_J, 1.0) * (high_S_J - low_S_J)
-    return new_S_J
+def _between(new_C_X: Floats, pair_U: Ints, ahead_U_L: Floats) -> Floats:
+    """Interpolate the expected new traces of each state linearly in the table new_C_X."""
+    step_U_L = np.clip(np.searchsorted(AHEAD_X, ahead_U_L), 1, AHEAD_X.size - 1)
+    part_U_L = (ahead_U_L - AHEAD_X[step_U_L - 1]) / (AHEAD_X[step_U_L] - AHEAD_X[step_U_L - 1])
+    low_U_L, high_U_L = new_C_X[pair_U[:, None], step_U_L - 1], new_C_X[pair_U[:, None], step_U_L]
+    new_U_L: Floats = low_U_L + np.minimum(part_U_L, 1.0) * (high_U_L - low_U_L)
+    return new_U_L
 
 
 def _at_most(mean: Floats, limit: Ints) -> Floats:
     """Return E[min(X, limit)] of a Poisson X: mean P(X <= limit - 2) + limit P(X >= limit)."""
     from scipy.special import gammainc, gammaincc
 
+    # P(X < s) is gammaincc(s, mean), and P(X >= s) is gammainc(s, mean).
     below = np.where(limit >= 2, gammaincc(np.maximum(limit - 1, 1), mean), 0.0)
     found: Floats = mean * below + limit * gammainc(limit, mean)
     return found
 
 
-def _until_filled(new_S_J: Floats, need_S: Ints, end_J: Ints) -> Floats:
-    """Return after how many samples the expected new traces reach the need, between the ends of steps by a line."""
-    new_S_J = np.concatenate([np.zeros((len(new_S_J), 1)), new_S_J, np.full((len(new_S_J), 1), np.inf)], axis=1)
-    ends_J = np.concatenate([[0], end_J, [end_J[-1]]])
-    step_S = (new_S_J < need_S[:, None]).sum(axis=1)
-    row = np.arange(len(new_S_J))
-    low_S, high_S = new_S_J[row, step_S - 1], new_S_J[row, step_S]
-    part_S = np.where(np.isfinite(high_S), (need_S - low_S) / (high_S - low_S), 0.0)
-    needed_S: Floats = ends_J[step_S - 1] + part_S * (ends_J[step_S] - ends_J[step_S - 1])
-    return needed_S
+def _until_filled(new_U_L: Floats, need_U: Ints, end_L: Ints) -> Floats:
+    """Return after how many samples the expected new traces reach `need_U`, interpolated linearly within a step."""
+    new_U_L = np.concatenate([np.zeros((len(new_U_L), 1)), new_U_L, np.full((len(new_U_L), 1), np.inf)], axis=1)
+    ends_L = np.concatenate([[0], end_L, [end_L[-1]]])
+    step_U = (new_U_L < need_U[:, None]).sum(axis=1)
+    row = np.arange(len(new_U_L))
+    low_U, high_U = new_U_L[row, step_U - 1], new_U_L[row, step_U]
+    part_U = np.where(np.isfinite(high_U), (need_U - low_U) / (high_U - low_U), 0.0)
+    needed_U: Floats = ends_L[step_U - 1] + part_U * (ends_L[step_U] - ends_L[step_U - 1])
+    return needed_U
 
 
 def _evidence(counts: ProblemCounts) -> tuple[Ints, Ints]:
-    """Return samples and correct ones with their past, in quarters."""
-    samples_N = counts.samples_N * QUARTERS + np.rint(counts.past_samples_N * QUARTERS).astype(np.int64)
-    correct_N = counts.correct_N * QUARTERS + np.rint(counts.past_correct_N * QUARTERS).astype(np.int64)
-    return samples_N, np.minimum(correct_N, samples_N)
+    """Return samples and correct samples of each problem with their discounted past, in quarters of a sample."""
+    samples_P = counts.samples_P * QUARTERS + np.rint(counts.past_samples_P * QUARTERS).astype(np.int64)
+    correct_P = counts.correct_P * QUARTERS + np.rint(counts.past_correct_P * QUARTERS).astype(np.int64)
+    return samples_P, np.minimum(correct_P, samples_P)
 
 
-def _states(*columns_N: Ints) -> tuple[list[Ints], Ints, Ints]:
-    """Return the distinct rows of columns (a list of columns), the row of each entry, and how many have each."""
-    state_N = np.zeros(columns_N[0].shape, dtype=np.int64)
-    for column_N in columns_N:
-        value_V, which_N = np.unique(column_N, return_inverse=True)
-        _, first_S, state_N, count_S = np.unique(
-            state_N * value_V.size + which_N, return_index=True, return_inverse=True, return_counts=True
+def _states(*columns_P: Ints) -> tuple[list[Ints], Ints, Ints]:
+    """Return the distinct rows of some columns (as columns), the row of each problem, and how many have each row."""
+    # The row so far and the next column are combined into one integer: much faster than np.unique over rows.
+    state_P = np.zeros(columns_P[0].shape, dtype=np.int64)
+    for column_P in columns_P:
+        values, which_P = np.unique(column_P, return_inverse=True)
+        _, first_U, state_P, count_U = np.unique(
+            state_P * values.size + which_P, return_index=True, return_inverse=True, return_counts=True
         )
-    return [column_N[first_S] for column_N in columns_N], state_N, count_S
+    return [column_P[first_U] for column_P in columns_P], state_P, count_U

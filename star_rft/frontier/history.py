@@ -1,12 +1,12 @@
-"""The history of each train problem: its counts, the policy's pass rate, and its last transition.
+"""The history of each train problem: counts of its samples, the policy's pass rate, and its last transition.
 
-Only the policy's own samples without a hint tell its pass rate; hinted ones and those of foreign models are counted
-apart. All of it is one DuckDB query over columns and a few numpy calls, linear in the traces.
+The pass rate is estimated from the policy's own samples without a hint; hinted samples and those of foreign models are
+counted separately. It has the posterior Beta(1/2 + c, 1/2 + m) from Jeffreys' prior, with c correct and m incorrect
+samples; unknown verdicts count as neither. A sample of round r has the weight `DISCOUNT ** (through_round - r)`, so the
+interval of a problem that has not been sampled for some rounds becomes wide again. `pass_rate_at_most` is the one-sided
+95% upper bound (Clopper and Pearson 1934) with all rounds weighted alike; after 0 of k it is near 3/k.
 
-The pass rate has the posterior Beta(1/2 + c, 1/2 + m) from Jeffreys' prior, with c correct and m incorrect samples;
-what is unknown counts as neither. A round r counts `DISCOUNT ** (through_round - r)`, so a problem that has not been
-sampled for some rounds becomes uncertain again. `pass_rate_at_most` is the one-sided 95% upper bound (Clopper and
-Pearson 1934) over all rounds alike; after 0 of k it is near 3/k.
+All of it is one DuckDB query and a few numpy calls, linear in the number of traces.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ from star_rft.statistics import Floats, upper_bound
 if TYPE_CHECKING:
     import duckdb
 
-# From the last round but one in which the problem was sampled to the last: the first correct sample ever; correct again
-# after none; correct in both; none after some; none in both.
+# What changed between the last two rounds in which the problem was sampled: the first correct sample ever; correct
+# again after a round without; correct in both; none after a round with some; none in both.
 Transition = Literal["newly_solved", "regained", "still_solved", "lost", "still_unsolved"]
 
-# Every round trains another policy. With 1/2 all earlier rounds together weigh less than the newest one
-# (1/2 + 1/4 + ... < 1) where each drew as many, and a few samples a round still add up.
+# Every round trains another policy. With 1/2, all earlier rounds together weigh less than the newest one
+# (1/2 + 1/4 + ... < 1) where each drew as many samples, and a few samples a round still add up.
 DISCOUNT = 0.5
-# Jeffreys' prior: its intervals cover a binomial rate well, at 0 of k too (Brown, Cai, DasGupta 2001).
+# Jeffreys' prior, Beta(1/2, 1/2): its intervals cover a binomial rate well, at 0 of k too (Brown, Cai, DasGupta 2001).
 PRIOR = 0.5
 CONFIDENCE = 0.95
 
 
-# DuckDB reads the ledger once for the counts and once, correct samples only, for the keys.
+# asked: samples of train problems with their verdicts; `is_own` are the policy's, without a hint.
+# by_round: counts of each problem and round, with the weight of the round.
+# counted: sums over rounds, plain and weighted; `newest` and `solved` are the last two rounds with samples and with
+#   correct ones, newest first, from which the transition follows.
+# keys: number of distinct lists of equations among the policy's correct samples.
 _COUNTS = """
 with asked as (
   select *, not (sample_index >= $first and sample_index < $stop) as is_foreign, not hinted and not is_foreign as is_own
@@ -89,11 +93,16 @@ told as (
 
 
 def counts(con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, own: range | None = None) -> pa.Table:
-    """Return `HISTORY`, one row a train problem with a sample of any kind, in the order of their ids.
+    """Return the history of each train problem that has samples.
 
-    `through_round` is the last round that counts (None: the newest); `own` are the samples that the policy draws
-    (None: all), those beyond are foreign models'. `transition` and the rates are null where the policy itself was never
-    asked. The columns `*_now` are counts after the discount.
+    Args:
+        con: A connection of `Ledger.connect`.
+        through_round: The last round that counts; None: the newest.
+        own: Sample indices of the policy (None: all); those beyond are samples of foreign models.
+
+    Returns:
+        The table HISTORY, ordered by problem id. The columns `*_now` are weighted counts. `transition` and the rates
+        are null where the policy has not sampled the problem.
     """
     found = _bindings(con, through_round, own)
     table = con.sql(_COUNTS + "select * from told order by problem_id", params=found).to_arrow_table()
@@ -101,13 +110,16 @@ def counts(con: duckdb.DuckDBPyConnection, *, through_round: int | None = None, 
 
 
 def newest_round(con: duckdb.DuckDBPyConnection) -> int:
-    """Return the newest round with train samples; 0 without any."""
+    """Return the newest round with train samples; 0 where there are none."""
     ((newest,),) = con.sql("select coalesce(max(round), 0) from samples where split = 'train'").fetchall()
     return int(newest)
 
 
 def beta_interval(alpha: Floats, beta: Floats, *, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Return the central interval of each Beta(alpha, beta); what occurs often is computed once."""
+    """Return the bounds of the central interval of each Beta(alpha, beta).
+
+    Equal pairs are computed once: as complex numbers, np.unique finds them much faster than as rows.
+    """
     from scipy.special import betaincinv
 
     pairs, where = np.unique(alpha + 1j * beta, return_inverse=True)
@@ -122,11 +134,11 @@ def _bindings(con: duckdb.DuckDBPyConnection, through_round: int | None, own: ra
 
 
 def _with_rates(table: pa.Table) -> pa.Table:
-    """Add the columns of the pass rate; null where there is no sample to tell it."""
+    """Add the columns of the pass rate; null where the policy has no samples."""
     samples_P, correct_P, unknown_P = (table[name].to_numpy() for name in ("samples", "correct", "unknown"))
     now = {name: table[f"{name}_now"].to_numpy() for name in ("samples", "correct", "unknown")}
     alpha_P = PRIOR + now["correct"]
-    # A sum of fractions that were taken apart again can be below 0 in its last bit.
+    # The difference of sums of fractions can be below 0 in its last bit.
     beta_P = PRIOR + np.maximum(now["samples"] - now["unknown"] - now["correct"], 0.0)
     low_P, high_P = beta_interval(alpha_P, beta_P)
     rates = {
@@ -141,7 +153,7 @@ def _with_rates(table: pa.Table) -> pa.Table:
 
 
 def _upper_bounds(correct_P: npt.NDArray[Any], judged_P: npt.NDArray[Any]) -> Floats:
-    """Return `upper_bound` of each problem; only as often as there are different pairs of counts."""
+    """Return `upper_bound` of each problem; equal pairs of counts are computed once."""
     pairs, where = np.unique(correct_P + 1j * judged_P, return_inverse=True)
     bounds = [upper_bound(int(pair.real), int(pair.imag)) for pair in pairs]
     return np.asarray(bounds, dtype=np.float64)[where]

@@ -1,24 +1,25 @@
-r"""Suspected label errors: references that the samples contradict far beyond what chance explains.
+r"""Suspected label errors: reference answers that the samples contradict more often than chance explains.
 
-A vote is the one answer of a sample of any round, model or temperature that was judged right or wrong, and not
-hinted. A problem has n of them: g for the reference, v for the most frequent other answer, and w = n - g that are wrong
-if the reference is right. Two stories tell how they came about:
+A vote is the answer of a sample, of any round, model or temperature, that was drawn without a hint and judged correct
+or incorrect. A problem has n votes: g for the reference, v for the most frequent other answer, and w = n - g in all
+that are wrong if the reference is right. Two hypotheses explain them:
 
     the reference is right:  R(g; n) · BB(v-1; w-1, c, d)
     the reference is wrong:  R(v; n) · BB(g; n-v, 1/2, 19/2)
 
-R(k; n) is the probability of k right ones among n, and BB the beta-binomial one. Given the first wrong vote, (c, d) say
-how many of the other wrong ones repeat it. If the reference is wrong, the other answer is right as often as answers
-are, and the reference gets stray votes only. Bayes' rule with a prior share of wrong references gives the probability
-that the reference is wrong.
+R(k; n) is the probability that k of n votes are right, BB the beta-binomial probability. If the reference is right, the
+first wrong vote is given, and Beta(c, d) is the distribution of how many of the other wrong votes repeat it. If the
+reference is wrong, the other answer is right, as often as right answers are, and the reference gets stray votes only.
+Bayes' rule with a prior share of wrong references gives the probability that the reference is wrong.
 
-R and (c, d) are fitted to the run itself, by expectation maximisation over which references are wrong (Dempster,
-Laird, Rubin 1977): where a model's wrong answers often agree, more votes are needed. R takes any shape: the density of
-pass rates is a mixture of Bernstein's polynomials, Beta(j, J + 1 - j) for j = 1..J (Petrone 1999). For what counts most
-is how many problems nothing gets right, and a single Beta has too few of them. Weak priors hold the fit in small runs.
+R and (c, d) are fitted to all problems of the run, by expectation maximisation over which references are wrong
+(Dempster, Laird, Rubin 1977): where the wrong answers of a model often agree, more votes are needed for a suspicion.
+The density of pass rates in R is a mixture of Bernstein polynomials, Beta(j, J + 1 - j) for j = 1..J (Petrone 1999). A
+single Beta distribution would have too few problems that nothing solves, which matter most here. Weak priors keep the
+fit sensible in small runs.
 
-Votes need not be whole: a round counts half of the next one in which the problem was sampled, and the newest always
-counts 1, whenever it was. So a suspect that is no longer sampled stays one.
+Votes have weights: each earlier round in which the problem was sampled counts half of the next one, and the newest
+such round counts 1, however long ago it was. So a suspected problem that is no longer sampled stays suspected.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 
 from star_rft.frontier.history import DISCOUNT
-from star_rft.statistics import Floats
+from star_rft.statistics import Floats, fitted_beta
 
 if TYPE_CHECKING:
     import duckdb
@@ -47,26 +48,33 @@ SUSPECTS = pa.schema(
         ("probability", pa.float64()),
     ]
 )
-# What one may expect of a data set that nobody has gone over; an argument where more is known.
+# Share of wrong references to expect in a data set that nobody has checked.
 PRIOR = 0.05
-# Chosen on seeds 0 to 2 of benchmarks/label_errors.py, so that nine in ten flags are right, and nine in ten of the
-# wrong references are found whose right answer half of the samples give. A flagged problem is left out of training
-# until
-# it is reviewed.
+# Probability from which a reference is suspected. Chosen on seeds 0 to 2 of benchmarks/label_errors.py: nine in ten
+# suspicions are right, and nine in ten wrong references are found where half of the samples give the right answer.
 FLAG_AT = 0.7
-# Fewer agree by accident, whatever a fitted model says of its own tails.
+# Fewer votes for the other answer are no evidence, whatever the tails of the fitted model say.
 MIN_VOTES = 5
-# The column `answer` of these verifiers says what was wrong with a sample, not what it answered.
+# Verifiers whose column `answer` says what was wrong with a sample instead of what it answered.
 COMPLAINING = ("code", "json_schema", "steps")
-# A reference that is wrong gets 1 in 20 of the other votes, most often none.
+# Of votes for a wrong reference among those that the right answer did not get: 1 in 20, most often none.
 STRAY: Shape = (0.5, 9.5)
-# Before there are data, all pass rates are as probable, as if (1/4 a shape) five problems had been seen; and a wrong
-# answer is repeated by 1 in 5 of the other wrong ones, give or take a factor e ** 1.5 in c and d.
+# Priors: all pass rates are equally probable, with the weight of five problems (1/4 a shape); a wrong answer is
+# repeated by 1 in 5 of the other wrong votes, with a deviation of 1.5 of log c and log d.
 SHAPES, SEEN = 20, 0.25
 REPEATED, SPREAD = (0.5, 2.0), 1.5
-# A few parameters are settled by far fewer problems than this; ids are hashes, so every n-th problem is a random one.
+# Of log c and log d: within e ** -7 and e ** 7 nothing over- or underflows, and no finite run tells rates apart beyond.
+LOG_BOUNDS = (-7.0, 7.0)
+# Problems that are enough for the few parameters. Ids are hashes, so every m-th problem in their order is a random one.
 FIT_ON = 5_000
-STEPS, STEPS_OF_RATES, SETTLED = 50, 10, 1e-3
+STEPS, STEPS_OF_RATES = 50, 10  # of expectation maximisation at most, and of the mixture's shares in each
+SETTLED = 1e-3  # it ends when no probability changes by more
+
+# ballots: votes of each problem, round and answer as it is written, correct (good) and incorrect (bad).
+# newest: the last round in which each problem has votes.
+# answers: votes of each problem and answer, spellings of one number together, plain and weighted by round.
+# stated: the reference of each train problem, spelt as the answers are; a reference may be JSON {"answer": ...}.
+# parties: which answers count as the reference: that spelling, and every answer that a verdict called correct.
 
 _VOTES = """
 with ballots as (
@@ -107,7 +115,7 @@ from parties group by problem_id order by problem_id
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """Discounted votes, an entry a problem: for the reference, for the first of the others, for all others."""
+    """Weighted votes of each problem: g for the reference, w for other answers, v for the most frequent of those."""
 
     reference: Floats
     other: Floats
@@ -115,6 +123,7 @@ class Votes:
 
     @property
     def all(self) -> Floats:
+        """Return all votes (n)."""
         return self.reference + self.wrong
 
     def __getitem__(self, chosen: slice) -> Votes:
@@ -123,21 +132,26 @@ class Votes:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """How the samples of a run answer: shares of problems over the shapes of R, and (c, d) of the module's
-    docstring.
-    """
+    """The fitted model of a run: `rates` are the shares of the J shapes of R, and `repeated` is (c, d)."""
 
     rates: tuple[float, ...] = (1 / SHAPES,) * SHAPES
     repeated: Shape = REPEATED
 
 
 def find_label_errors(con: duckdb.DuckDBPyConnection, *, through_round: int, prior: float = PRIOR) -> pa.Table:
-    """Return `SUSPECTS`: one row a train problem with votes for another answer than the reference, by their ids.
+    """Return the votes of each train problem and the probability that its reference is wrong.
 
-    `votes`, `reference_votes` and `all_votes` are whole counts over the rounds; `probability` is that the reference is
-    wrong. Answers count as one that are the same number in another spelling, and as the reference if the
-    reference is spelt so or one of them was found correct: where a verifier contradicts itself, the reference is not
-    what is suspect.
+    Different spellings of a number are one answer. An answer counts as the reference if the reference is spelt so, or
+    if a verdict called one such sample correct: where verdicts contradict each other, the verifier is at fault.
+
+    Args:
+        con: A connection of `Ledger.connect`.
+        through_round: The last round that counts.
+        prior: Share of wrong references that is expected before any sample was seen.
+
+    Returns:
+        The table SUSPECTS, one row a problem with votes for another answer than the reference, ordered by problem id.
+        `votes` (for that answer), `reference_votes` and `all_votes` are whole counts over the rounds.
     """
     query = _VOTES.format(answer=_key("ballots.answer"), reference=_key("text"))
     params = {"through_round": through_round, "discount": DISCOUNT, "complaining": list(COMPLAINING)}
@@ -149,7 +163,7 @@ def find_label_errors(con: duckdb.DuckDBPyConnection, *, through_round: int, pri
 
 
 def error_probability(votes: Votes, population: Population, *, prior: float = PRIOR) -> Floats:
-    """Return the probability that the reference is wrong, a problem."""
+    """Return the probability that the reference of each problem is wrong, by Bayes' rule over the two hypotheses."""
     from scipy.special import expit
 
     repeats, others = _repeats(votes)
@@ -161,18 +175,28 @@ def error_probability(votes: Votes, population: Population, *, prior: float = PR
 
 
 def fit(votes: Votes, *, prior: float = PRIOR) -> Population:
-    """Return the population that explains these votes best (maximum a posteriori, by expectation maximisation)."""
+    """Return the model that explains the votes best: maximum a posteriori, by expectation maximisation."""
     votes = votes[:: max(1, -(-len(votes.reference) // FIT_ON))]
     repeats, others = _repeats(votes)
+    # Under the one hypothesis the votes for the reference are the right ones, under the other those for the other
+    # answer: every problem is in the fit of R twice, weighted by the probability of each.
     k, n = np.concatenate([votes.reference, votes.other]), np.concatenate([votes.all, votes.all])
-    odds_V_J = np.exp(_log_shapes(k, n, SHAPES))
+    likelihood_2P_J = np.exp(_log_shapes(k, n, SHAPES))
     population = Population()
     is_wrong_P = np.zeros_like(votes.reference)
     for _ in range(STEPS):
-        weight_V = np.concatenate([1 - is_wrong_P, is_wrong_P])
+        weight_2P = np.concatenate([1 - is_wrong_P, is_wrong_P])
         population = Population(
-            rates=_fitted_rates(odds_V_J, weight_V, start=population.rates),
-            repeated=_fitted_shape(repeats, others, 1 - is_wrong_P, around=REPEATED, start=population.repeated),
+            rates=_fitted_rates(likelihood_2P_J, weight_2P, start=population.rates),
+            repeated=fitted_beta(
+                repeats,
+                others,
+                1 - is_wrong_P,
+                around=REPEATED,
+                spread=SPREAD,
+                bounds=LOG_BOUNDS,
+                start=population.repeated,
+            ),
         )
         before, is_wrong_P = is_wrong_P, error_probability(votes, population, prior=prior)
         if np.abs(is_wrong_P - before).max(initial=0.0) < SETTLED:
@@ -181,7 +205,7 @@ def fit(votes: Votes, *, prior: float = PRIOR) -> Population:
 
 
 def log_rate(k: Floats, n: Floats, rates: tuple[float, ...]) -> Floats:
-    """Return log R(k; n); what occurs often is computed once."""
+    """Return log R(k; n) of each pair; equal pairs are computed once."""
     from scipy.special import logsumexp
 
     pairs, where = np.unique(k + 1j * n, return_inverse=True)
@@ -190,7 +214,7 @@ def log_rate(k: Floats, n: Floats, rates: tuple[float, ...]) -> Floats:
 
 
 def log_beta_binomial(k: Floats, n: Floats, a: float | Floats, b: float | Floats) -> Floats:
-    """Return log C(n, k) B(k + a, n - k + b) / B(a, b); k and n need not be whole."""
+    """Return log C(n, k) B(k + a, n - k + b) / B(a, b), the beta-binomial probability; k and n need not be whole."""
     from scipy.special import betaln, gammaln
 
     choose = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
@@ -198,58 +222,40 @@ def log_beta_binomial(k: Floats, n: Floats, a: float | Floats, b: float | Floats
 
 
 def _log_shapes(k: Floats, n: Floats, shapes: int) -> Floats:
-    """Return the log probability of k of n where the rate is drawn from each shape (V, J)."""
+    """Return the log probability of k of n under each shape, one row an entry of k and n."""
     j = np.arange(1.0, shapes + 1)
     return log_beta_binomial(k[:, None], n[:, None], j, shapes + 1 - j)
 
 
 def _repeats(votes: Votes) -> tuple[Floats, Floats]:
-    """Return how many of the wrong votes but the first repeat it, and how many those are."""
+    """Return how many of the wrong votes after the first repeat its answer, and how many there are after the first."""
     others = np.maximum(votes.wrong - 1, 0.0)
     return np.minimum(np.maximum(votes.other - 1, 0.0), others), others
 
 
-def _fitted_rates(odds_V_J: Floats, weight_V: Floats, *, start: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the shares of the shapes that make these votes most probable, some steps on from `start`."""
+def _fitted_rates(likelihood_2P_J: Floats, weight_2P: Floats, *, start: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the shares of the shapes after `STEPS_OF_RATES` steps of expectation maximisation from `start`."""
     rates_J = np.asarray(start)
     for _ in range(STEPS_OF_RATES):
-        joint_V_J = odds_V_J * rates_J
-        counts_J = weight_V @ (joint_V_J / joint_V_J.sum(axis=1, keepdims=True)) + SEEN
+        joint_2P_J = likelihood_2P_J * rates_J
+        counts_J = weight_2P @ (joint_2P_J / joint_2P_J.sum(axis=1, keepdims=True)) + SEEN
         rates_J = counts_J / counts_J.sum()
     return tuple(rates_J.tolist())
 
 
-def _fitted_shape(k: Floats, n: Floats, weight: Floats, *, around: Shape, start: Shape) -> Shape:
-    """Return the most probable (a, b), with a normal prior on their logarithms around `around`."""
-    from scipy.optimize import minimize
-    from scipy.special import betaln, digamma
-
-    centre = np.log(around)
-
-    def loss(logs: Floats) -> tuple[float, Floats]:
-        a, b = np.exp(logs)
-        off = (logs - centre) / SPREAD
-        value = float(weight @ (betaln(k + a, n - k + b) - betaln(a, b))) - float(off @ off) / 2
-        of_both = digamma(a + b) - digamma(n + a + b)
-        slope_a = a * float(weight @ (digamma(k + a) - digamma(a) + of_both))
-        slope_b = b * float(weight @ (digamma(n - k + b) - digamma(b) + of_both))
-        return -value, off / SPREAD - np.array([slope_a, slope_b])
-
-    # Within e ** -7 and e ** 7 nothing over- or underflows, and no rate of a finite run is told apart beyond.
-    found = minimize(loss, np.log(start), jac=True, method="L-BFGS-B", bounds=[(-7.0, 7.0)] * 2)
-    a, b = np.exp(found.x)
-    return float(a), float(b)
-
-
 def _key(column: str) -> str:
-    """SQL: numbers by value (1,000 and $1000. and 1000.0 are one), other text without space, dollar sign and case."""
+    """Return SQL for one spelling of an answer.
+
+    Numbers become their value, so that 1,000 and $1000. and 1000.0 are one; other text loses spaces, dollar signs,
+    backslashes, a full stop at the end and case.
+    """
     bare = f"rtrim(lower(regexp_replace({column}, '[\\s$\\\\]', '', 'g')), '.')"
     is_grouped = f"regexp_full_match({bare}, '[-+]?\\d{{1,3}}(,\\d{{3}})+(\\.\\d+)?')"
     plain = f"case when {is_grouped} then replace({bare}, ',', '') else {bare} end"
-    # Most answers are numbers as they stand, and never come to the slower spellings.
+    # Most answers are plain numbers, for which the slower regular expressions are not evaluated.
     return f"coalesce({_number(column)}, {_number(plain)}, {bare})"
 
 
 def _number(text: str) -> str:
-    """SQL: a number's value, null for other text and for more digits than the 15 that a double holds exactly."""
+    """Return SQL for the value of a number; null for other text and for more than the 15 digits that a double holds."""
     return f"case when length({text}) <= 15 then try_cast({text} as double)::varchar end"

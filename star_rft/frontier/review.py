@@ -1,4 +1,4 @@
-"""Reviews of suspected label errors by people: kept in the run folder, read when problems are classed."""
+"""People's reviews of suspected label errors, and the figures and rows that `star-rft frontier` shows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ FINDINGS: tuple[Finding, ...] = get_args(Finding)
 
 
 def reviews(path: Path) -> dict[str, bool]:
-    """Return, by problem, whether its reference was found right; the newest line about a problem holds."""
+    """Return whether the reference of a problem was found right, by problem id; a problem's last line counts."""
     return {line["problem_id"]: line["review"] == "right" for line in read_lines(path)}
 
 
 def add(path: Path, found: Mapping[str, Finding]) -> None:
+    """Append findings, by problem id, to the reviews of a run (`RunFolder.reviews`)."""
     for problem_id, finding in found.items():
         append_line(path, {"problem_id": problem_id, "review": finding})
 
@@ -32,7 +33,17 @@ def add(path: Path, found: Mapping[str, Finding]) -> None:
 def read_findings(source: Path, *, known: Collection[str]) -> dict[str, Finding]:
     """Read lines of `{"problem_id": ..., "review": "right" | "wrong"}`, as `star-rft frontier --export` writes them.
 
-    A line whose `review` is null was not looked at yet. Raises UserError with the line for anything else.
+    Lines whose `review` is null are skipped: nobody has looked yet.
+
+    Args:
+        source: The file.
+        known: The ids of the run's train problems.
+
+    Returns:
+        The findings by problem id.
+
+    Raises:
+        UserError: A line is anything else, or about another problem; the text names the line.
     """
     try:
         lines = source.read_text().splitlines()
@@ -58,14 +69,14 @@ def read_findings(source: Path, *, known: Collection[str]) -> dict[str, Finding]
     return found
 
 
-# What needs someone, or something, beyond more of the same.
+# Classes whose problems more samples alone will not solve.
 OPEN: tuple[ProblemClass, ...] = ("label_error", "unverifiable", "truncated", "no_survivors", "hard", "unseen")
 
 
 def by_round(of: str) -> str:
-    """Return SQL for what the problems came to in each round, without hinted samples, which are no measure of it.
+    """Return SQL for the samples and correct samples of each problem and round, without those with a hint.
 
-    `of` is a condition on samples.
+    `of` is a condition on the table `samples`, in SQL.
     """
     return (
         "select problem_id, split, round, count(*)::int as samples,"
@@ -88,14 +99,14 @@ order by list_position($classes, f.class), f.pass_mean nulls first, problem_id l
 
 
 def class_counts(con: duckdb.DuckDBPyConnection, classed: pa.Table) -> dict[ProblemClass, int]:
-    """Return how many train problems are of each class, in the order in which the classes are asked for."""
+    """Return the number of train problems of each class that has some, in the order of `CLASSES`."""
     con.register("classed", classed)
     found = dict(con.execute('select "class", count(*) from classed group by 1').fetchall())
     return {name: found[name] for name in CLASSES if name in found}
 
 
 def classes_by_round(con: duckdb.DuckDBPyConnection) -> dict[str, list[int]]:
-    """Return how many problems were of each class after each round that recorded it, oldest first."""
+    """Return the number of problems of each class after each round that has a frontier.parquet, oldest first."""
     rows = con.sql('select in_round, "class", count(*) from frontier group by all order by in_round').fetchall()
     rounds = sorted({round_index for round_index, *_ in rows})
     counted = {(name, round_index): count for round_index, name, count in rows}
@@ -104,7 +115,7 @@ def classes_by_round(con: duckdb.DuckDBPyConnection) -> dict[str, list[int]]:
 
 
 def moved(con: duckdb.DuckDBPyConnection, classed: pa.Table, *, was: ProblemClass) -> tuple[int, dict[str, int]]:
-    """Return the first round that was recorded, and what the problems that were of a class then are now."""
+    """Return the first round with a frontier.parquet, and the classes now of its problems of class `was`, counted."""
     con.register("classed", classed)
     rows = con.execute(
         'select first.in_round, now."class", count(*) from frontier first join classed now using (problem_id)'
@@ -118,8 +129,10 @@ def moved(con: duckdb.DuckDBPyConnection, classed: pa.Table, *, was: ProblemClas
 def problems(
     con: duckdb.DuckDBPyConnection, classed: pa.Table, *, classes: Sequence[str], most: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the problems of these classes, class by class, hardest first: `FRONTIER` with rounds, problem,
-    reference.
+    """Yield rows of FRONTIER of these classes, class by class, lowest pass rate first.
+
+    Each row has `rounds` (samples and correct ones by round), `prompt` and `reference` in addition. At most `most`
+    rows.
     """
     con.register("classed", classed)
     settings = {"classes": list(classes), "most": 2**62 if most is None else most}
@@ -128,7 +141,16 @@ def problems(
 
 
 def problem_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: str) -> dict[str, Any]:
-    """Return one problem (by its id, or the beginning of it) with its samples. Raises UserError for none or several."""
+    """Return a row of `problems` with its samples in `traces`.
+
+    Args:
+        con: A connection of `Ledger.connect`.
+        classed: The table FRONTIER.
+        problem: The id of the problem, or the beginning of it.
+
+    Raises:
+        UserError: No train problem has such an id, or several have.
+    """
     con.register("classed", classed)
     ids = con.execute(
         "select problem_id from classed where starts_with(problem_id, ?) order by 1 limit 5", [problem]
@@ -149,15 +171,15 @@ def problem_in_full(con: duckdb.DuckDBPyConnection, classed: pa.Table, problem: 
     return row | {"traces": traces.to_arrow_table().to_pylist()}
 
 
-def remedies(*, plan: str, most: int, models: int, has_hints: bool, quarantines: bool) -> dict[ProblemClass, str]:
-    """Say what a run's settings do next about each class."""
+def remedies(*, plan: str, most: int, models: int, has_hints: bool, has_quarantine: bool) -> dict[ProblemClass, str]:
+    """Return what the settings of a run do next with the problems of each class, in words."""
     adaptive = plan == "adaptive"
     further = [f"up to {most} samples a round"]
     further += ["the answer as a hint"] if has_hints else []
     further += ["another model"] if adaptive and models > 1 else []
     until_enough = "samples until it has enough" if plan != "fixed" else f"{most} samples a round"
     return {
-        "label_error": "left out of training until reviewed (star-rft review)" if quarantines else "nothing",
+        "label_error": "left out of training until reviewed (star-rft review)" if has_quarantine else "nothing",
         "unseen": "its first samples, when a round draws it",
         "unverifiable": "nothing: mend the verifier or the reference",
         "solved": "one sample a round, to see it if it is lost" if adaptive else until_enough,

@@ -1,10 +1,10 @@
-"""The trace ledger: append-only Parquet parts, a manifest of those that count, DuckDB views.
+"""The trace ledger: append-only Parquet parts, a manifest that names those that count, and DuckDB views of them.
 
-A unit of sampling commits in this order: samples part, verdicts part, one line of the manifest. A crash before
-that line leaves files which nothing names; the next writer removes them. Later verdicts supersede earlier ones.
+A unit of sampling is committed in this order: samples part, verdicts part, one line of the manifest. A crash before
+the line leaves files that the manifest does not name, and the next writer removes them.
 """
 
-from star_rft.ledger.manifest import SCHEMA, Manifest
+from star_rft.ledger.manifest import SCHEMA
 from star_rft.ledger.parts import described, write_unit
 from star_rft.ledger.schemas import FLAGGED, PREFERENCES, PROBLEMS, ROUNDS, SAMPLES, SCORES, SELECTION, VERDICTS
 from star_rft.ledger.store import Ledger
@@ -21,7 +21,6 @@ __all__ = [
     "SELECTION",
     "VERDICTS",
     "Ledger",
-    "Manifest",
     "batches",
     "described",
     "write_unit",

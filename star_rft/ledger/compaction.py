@@ -1,4 +1,4 @@
-"""Merges small parts: millions of traces are hundreds of files instead of tens of thousands."""
+"""Merging of small parts, so that millions of traces are hundreds of files instead of tens of thousands."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from star_rft.ledger.manifest import Line, Manifest
 from star_rft.ledger.parts import marks
 from star_rft.ledger.schemas import SAMPLES, VERDICTS
 
-SMALL = 65_536  # rows: a part of fewer is put together with its neighbours
-LARGE_BYTES = 256 * 2**20  # a part on disk that is never small, however few its rows
-ENOUGH = 32  # so many small parts are worth it
-GROUP_BYTES = 64 * 2**20  # of a row group in memory: what a reader of one column needs at once is a part of it
+SMALL = 65_536  # rows: a group of fewer is merged with its neighbours
+LARGE_BYTES = 256 * 2**20  # a group of this size on disk is not merged, however few its rows
+ENOUGH = 32  # a last run of fewer groups is left for a later merge
+GROUP_BYTES = 64 * 2**20  # of a row group in memory, which bounds what a reader holds at once
 
 SCHEMAS = {"samples": SAMPLES, "verdicts": VERDICTS}
 
 
 def compact(manifest: Manifest, *, small: int = SMALL, enough: int = ENOUGH) -> None:
-    """Write the rows of neighbouring small groups into one, and have that count in their place.
+    """Merge neighbouring small groups: write their rows into one group, which counts in their place.
 
-    A crash before the manifest's line leaves a file that nothing names, and one after it the files that were replaced.
+    A crash before the manifest's line leaves the merged parts, a crash after it the replaced ones; the next writer
+    removes them, as the manifest does not name them.
     """
     for names in list(_runs(manifest, small=small, enough=enough)):
-        _put_together(manifest, names)
+        _merge(manifest, names)
 
 
 def _runs(manifest: Manifest, *, small: int, enough: int) -> Iterator[list[str]]:
-    """Yield runs of groups to put together: of units that were drawn, each run of `small` rows or more but the last."""
+    """Yield the names of neighbouring groups to merge: each run but the last has `small` rows or more.
+
+    Only groups of samples with their verdicts are merged, not later verdicts or scores.
+    """
     run: list[str] = []
     rows = 0
     for name, line in manifest.groups.items():
@@ -46,15 +50,15 @@ def _runs(manifest: Manifest, *, small: int, enough: int) -> Iterator[list[str]]
         yield run
 
 
-def _put_together(manifest: Manifest, names: Sequence[str]) -> None:
+def _merge(manifest: Manifest, names: Sequence[str]) -> None:
     lines = [manifest.groups[name] for name in names]
     number = sum("compacted" in line for line in manifest.lines)
-    together = f"compacted-{number:06d}"
-    parts = {table: f"{table}/{together}.parquet" for table in SCHEMAS}
+    name = f"compacted-{number:06d}"
+    parts = {table: f"{table}/{name}.parquet" for table in SCHEMAS}
     for table, part in parts.items():
         _concatenate(manifest, [line["parts"][table] for line in lines], part, table)
     line: Line = {
-        "compacted": together,
+        "compacted": name,
         "of": list(names),
         "units": [unit for line in lines for unit in manifest.units_of(line)],
         "parts": parts,

@@ -1,4 +1,4 @@
-"""Dedup keys, computed once when a trace is verified: traces with one key say the same."""
+"""Dedup keys of a trace, computed once when it is verified: traces with equal keys are duplicates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from star_rft.types import digest
 from verifiers.extraction.program import find_program
 from verifiers.prose.equations import Equation, find_equations
 
-KEY_VERSION = 2
+KEY_VERSION = 2  # to be raised with every change of what a key is
 # The verifiers whose completions are programs.
 PROGRAM_VERIFIERS = frozenset({"code"})
-TEXT_LIMIT = 200_000
+TEXT_LIMIT = 200_000  # characters from the end of a text in which equations are looked for
 
 _SPACE = re.compile(r"\s+")
 _TIMES = re.compile(r"(?<=[\d)%])\s*[x×]\s*(?=[\d($])", re.IGNORECASE)
@@ -25,7 +25,7 @@ _SPELLING = re.compile(r"[^\d.+\-*/^()=%≈]")
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What is stored with a verdict. `invalid_steps`: the equations of the trace that do not hold."""
+    """Columns that are stored with a verdict: three keys, and the number of stated equations that are false."""
 
     text: str
     equations: str
@@ -34,8 +34,12 @@ class Keys:
 
 
 def keys_of(text: str, verifier: str) -> Keys:
-    """Return the keys of a trace; each falls back to the text: nothing found must never be a key that many share."""
-    by_text = digest("text", normalised(text))
+    """Return the keys of a trace.
+
+    Where a text has no equations, or no program, that key is the key of the text. Otherwise all such texts would count
+    as duplicates of each other.
+    """
+    by_text = digest("text", _SPACE.sub(" ", text).strip().casefold())
     if verifier in PROGRAM_VERIFIERS:
         return Keys(by_text, by_text, program_key(text) or by_text, 0)
     found = list(find_equations(text[-TEXT_LIMIT:]))
@@ -43,22 +47,21 @@ def keys_of(text: str, verifier: str) -> Keys:
     return Keys(by_text, by_equations, by_text, sum(not equation.holds for equation in found))
 
 
-def normalised(text: str) -> str:
-    return _SPACE.sub(" ", text).strip().casefold()
-
-
 def equations(found: list[Equation]) -> list[str]:
-    """Return equations in order, without what is only spelling: spaces, units, currency, thousands.
+    """Return the equations in order, without spaces, units, currency signs and separators of thousands.
 
-    RFT's key (2308.01825, section 3.3) is the list of `<<a*b=c>>` annotations; here plain `a * b = c` and LaTeX
-    count too.
+    RFT's key is the list of GSM8K's `<<a*b=c>>` annotations (arXiv 2308.01825, section 3.3); here plain `a * b = c`
+    and LaTeX count too.
     """
     plain = (_FRACTION.sub(r"(\1)/(\2)", equation.text).replace("{", "(").replace("}", ")") for equation in found)
     return [_BRACED_NUMBER.sub(r"\1", _SPELLING.sub("", _TIMES.sub("*", text))) for text in plain]
 
 
 def program_key(text: str) -> str | None:
-    """Return a key of the program in a text that its names, comments and layout do not change; None without one."""
+    """Return a hash of the syntax tree of the program in a text; None without a program that can be parsed.
+
+    Programs that differ in their own names, comments, docstrings, annotations and layout have one key.
+    """
     program = find_program(text)
     try:
         tree = ast.parse(program or "")
@@ -68,10 +71,10 @@ def program_key(text: str) -> str | None:
 
 
 class _RenamedNames(ast.NodeTransformer):
-    """Numbers a program's own names in the order in which they occur; docstrings go.
+    """Replaces a program's own names by numbers in the order in which they occur, and removes docstrings.
 
-    Builtins, attributes and what is imported keep their names. So do keyword arguments of calls, which may be
-    another module's.
+    Builtins, attributes and imported names stay. So do keyword arguments of calls, as the function that is called may
+    be another module's.
     """
 
     def __init__(self) -> None:
@@ -91,7 +94,7 @@ class _RenamedNames(ast.NodeTransformer):
         return ast.Name(self._number(node.id), node.ctx)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
-        return ast.arg(self._number(node.arg))  # annotations say nothing about what it computes
+        return ast.arg(self._number(node.arg))  # without its annotation, which does not change what is computed
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
         node.name = self._number(node.name)

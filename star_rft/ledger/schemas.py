@@ -1,4 +1,4 @@
-"""The columns of a run's tables."""
+"""The columns of a run's tables; docs/ledger.md explains each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ VERDICTS = pa.schema(
         ("program_key", pa.string()),
         ("invalid_steps", pa.int32()),
         ("key_version", pa.int32()),
-        ("part", pa.int32()),
+        ("ordinal", pa.int32()),
     ]
 )
 SCORES = pa.schema(
@@ -50,7 +50,7 @@ SCORES = pa.schema(
         ("scorer_version", pa.string()),
         ("score", pa.float64()),
         ("status", pa.string()),
-        ("part", pa.int32()),
+        ("ordinal", pa.int32()),
     ]
 )
 PROBLEMS = pa.schema(
@@ -114,8 +114,6 @@ ROUNDS = pa.schema(
         ("metrics", pa.string()),
     ]
 )
-
-
 HISTORY = pa.schema(
     [
         ("problem_id", pa.string()),
@@ -140,17 +138,14 @@ HISTORY = pa.schema(
         ("pass_rate_at_most", pa.float64()),
     ]
 )
-
-
-NOT_KEPT = ("samples_now", "correct_now", "unknown_now", "truncated_now")
-
-
+# Discounted counts that classes are computed from; FRONTIER does not store them.
+NOT_STORED = ("samples_now", "correct_now", "unknown_now", "truncated_now")
 FRONTIER = pa.schema(
     [
         ("in_round", pa.int32()),
         ("problem_id", pa.string()),
         ("class", pa.string()),
-        *(field for field in HISTORY if field.name not in ("problem_id", *NOT_KEPT)),
+        *(field for field in HISTORY if field.name not in ("problem_id", *NOT_STORED)),
         ("other_answer", pa.string()),
         ("other_votes", pa.int32()),
         ("reference_votes", pa.int32()),

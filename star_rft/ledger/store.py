@@ -1,4 +1,4 @@
-"""The ledger of one run folder: reads what is committed, commits units, and copies a part of itself for a fork."""
+"""`Ledger`: commits units of samples with their verdicts, and opens them as tables of DuckDB."""
 
 from __future__ import annotations
 
@@ -32,13 +32,19 @@ log = logging.getLogger("star_rft")
 
 
 class Ledger:
-    """The ledger of one run folder. Only the process that holds the run's lock may write; any of its threads may."""
+    """The ledger of one run folder, for any number of readers and one writer, whose threads may all write.
+
+    Args:
+        run_dir: The run folder; the ledger is its folder `ledger`.
+        is_writer: Open it for writing, which only the process that holds the run's lock may do (`files.locked`).
+            Damaged parts are set aside, with a warning, and files that the manifest does not name are removed.
+        reads_all: As a writer, compare the SHA-256 of every part, not only of those whose modification time changed.
+
+    Raises:
+        RunError: Another version of star-rft wrote the ledger.
+    """
 
     def __init__(self, run_dir: Path, *, is_writer: bool = False, reads_all: bool = False) -> None:
-        """Open it. A writer sets damaged parts aside and removes what nothing names.
-
-        With `reads_all` it believes no part that it has not read.
-        """
         self.run_dir = run_dir
         self.folder = run_dir / "ledger"
         self._lock = RLock()
@@ -48,6 +54,7 @@ class Ledger:
 
     @property
     def manifest(self) -> Path:
+        """Return the file that names what counts; it grows with every commit."""
         return self._manifest.path
 
     def _prepare(self, reads_all: bool) -> None:
@@ -67,17 +74,17 @@ class Ledger:
                     path.unlink()
 
     def units(self) -> dict[str, Line]:
-        """Return the committed units: name -> its line of the manifest (rows, tokens, seconds)."""
+        """Return the manifest line of each committed unit, by its name: its `rows`, `tokens` and `seconds`."""
         with self._lock:
             return dict(self._manifest.units)
 
     def lost(self) -> dict[str, Line]:
-        """Return the units that were committed, then found damaged, and not drawn again yet."""
+        """Return the units whose parts were found damaged and that have not been drawn again, by name."""
         with self._lock:
             return dict(self._manifest.lost)
 
     def summary(self) -> dict[str, int]:
-        """Return how much there is: samples, units, parts and bytes, and how many units were damaged."""
+        """Return the numbers of samples, units, lost units, parts and bytes, and the schema."""
         with self._lock:
             groups = self._manifest.groups.values()
             return {
@@ -90,24 +97,37 @@ class Ledger:
             }
 
     def files(self, *tables: str) -> list[list[Path]]:
-        """Return the files that hold rows of all these tables: a list of them, one a table, a group of units."""
+        """Return, for each group that has exactly these tables, its files in the order of the tables.
+
+        `files("samples", "verdicts")` are the drawn units, and `files("verdicts")` the later verdicts.
+        """
         with self._lock:
             groups = [line["parts"] for line in self._manifest.groups.values()]
         return [[self.folder / found[table] for table in tables] for found in groups if set(tables) == set(found)]
 
     def record_decoding(self, decoding: Decoding) -> None:
+        """Append a decoding to the table `decodings`, once."""
         with self._lock:
             if not any(found["decode_id"] == decoding.id for found in self._manifest.decodings()):
                 self._manifest.append({"decoding": {"decode_id": decoding.id, **asdict(decoding)}})
 
     def commit(self, unit: str, pairs: Sequence[tuple[Sample, Verdict]], *, seconds: dict[str, float]) -> None:
-        """Append one unit of samples with their verdicts; after this returns they are never drawn again."""
+        """Write a unit and append it; once this returns, its samples are not drawn again.
+
+        Args:
+            unit: Name of the unit, which the plan gave it.
+            pairs: Each sample with its verdict.
+            seconds: Time spent on the unit, by stage.
+        """
         self.adopt(parts.write_unit(self.folder, unit, pairs, seconds=seconds))
 
     def adopt(self, line: Line) -> bool:
-        """Have a unit count whose parts are written, if it does not count yet; say whether it does through this line.
+        """Append the line of a unit whose parts are written, as `parts.write_unit` returns it.
 
-        Of two that were written of one unit the first counts, and the files of the other are removed.
+        Where the unit counts already, because another process has written it too, the parts of this line are removed.
+
+        Returns:
+            Whether the line was appended.
         """
         with self._lock:
             if line["unit"] not in self._manifest.units:
@@ -118,43 +138,60 @@ class Ledger:
             return False
 
     def supersede(self, unit: str, verdicts: Iterable[tuple[str, str, Verdict]]) -> None:
-        """Append newer verdicts of samples that are there already: (sample id, text, verdict) each."""
-        table = parts.verdict_table(verdicts, part=self._manifest.ordinal)
+        """Append newer verdicts on committed samples as a unit; the older ones stay stored.
+
+        Args:
+            unit: Name of the unit.
+            verdicts: (sample id, text of the sample, verdict) each.
+        """
+        table = parts.verdict_table(verdicts, ordinal=self._manifest.ordinal)
         self._append(unit, "verdicts", table)
 
     def score(self, unit: str, scorer: str, version: str, rows: Sequence[tuple[str, float | None, str]]) -> None:
-        """Append a scorer's scores: (sample id, score, status) each; newer ones supersede older ones."""
-        self._append(unit, "scores", parts.score_table(scorer, version, rows, part=self._manifest.ordinal))
+        """Append scores as a unit; for these samples they supersede older ones, of whichever scorer.
+
+        Args:
+            unit: Name of the unit.
+            scorer: Name of the scorer.
+            version: Its version.
+            rows: (sample id, score, status) each.
+        """
+        self._append(unit, "scores", parts.score_table(scorer, version, rows, ordinal=self._manifest.ordinal))
 
     def _append(self, unit: str, table: str, rows: Any) -> None:
         written = parts.write(self.folder, unit, {table: rows})
         self.adopt(parts.described(self.folder, unit, written, rows=rows.num_rows, tokens=0, seconds={}))
 
     def compact(self) -> None:
-        """Put many small parts together; what was replaced is removed by the next call, or the next writer."""
+        """Merge small parts, if there are many. The replaced files are removed by the next call or the next writer."""
         with self._lock:
             self._remove_unnamed()
             compaction.compact(self._manifest)
 
     def fork(self, folder: Path, *, keeps_unit: Callable[[str], bool], keeps_row: Callable[[int, str], bool]) -> None:
-        """Write a ledger of some of the units, by name and by the round and split of their samples, into a folder."""
+        """Write a ledger with some of the units into an empty folder, with hard links to the parts where possible.
+
+        Args:
+            folder: The folder of the new ledger.
+            keeps_unit: Whether a unit is taken, by its name.
+            keeps_row: The same by the round and split of a sample, for parts that were merged of several units.
+        """
         with self._lock:
-            fork(self._manifest, folder, keeps_unit=keeps_unit, keeps_row=keeps_row)
+            _fork(self._manifest, folder, keeps_unit=keeps_unit, keeps_row=keeps_row)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """Open DuckDB with the views problems, samples, verdicts, scores, traces, selection, preferences and more."""
+        """Return a DuckDB connection with the views of docs/ledger.md: traces, samples, verdicts, problems and more.
+
+        They show what counts now: later commits are not in them.
+        """
         with self._lock:
             return views.connect(self.run_dir, self._manifest)
 
 
-def fork(
+def _fork(
     source: Manifest, folder: Path, *, keeps_unit: Callable[[str], bool], keeps_row: Callable[[int, str], bool]
 ) -> None:
-    """Write a ledger into `folder` that holds some units of `source`, in their order.
-
-    `keeps_row` says of a sample's round and split what `keeps_unit` says of its unit's name: units that were put
-    together are told apart by it.
-    """
+    # `follows`: later verdicts of the fork must get larger ordinals than those that it has from its source.
     lines: list[Line] = [{"schema": SCHEMA, "follows": source.ordinal}]
     lines += [{"decoding": decoding} for decoding in source.decodings()]
     for group in source.groups.values():
@@ -166,7 +203,7 @@ def fork(
         if len(kept) == len(units):
             for part in group["parts"].values():
                 link(source.folder / part, folder / part)
-        else:
+        else:  # a merged group of which some units are taken
             changed = _filtered(source.folder, folder, group, keeps_row)
         if "compacted" in group:
             lines += [source.units[unit] for unit in kept]
@@ -177,7 +214,7 @@ def fork(
 
 
 def link(file: Path, target: Path) -> None:
-    """Give a file a second name; where the disk cannot, or it is another disk, copy it with its time."""
+    """Hard-link a file; where that is not possible, as to another disk, copy it with its modification time."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(file, target)
@@ -186,14 +223,14 @@ def link(file: Path, target: Path) -> None:
 
 
 def _filtered(source: Path, folder: Path, group: Line, keeps_row: Callable[[int, str], bool]) -> Line:
-    """Write the kept rows of a group's parts, a row group in memory at a time; return what changes in its line."""
+    """Write the rows of a group that are taken, one row group in memory at a time; return what changes in its line."""
     samples, verdicts = (group["parts"][table] for table in ("samples", "verdicts"))
     ids: list[pa.Array] = []
 
     def of_samples(rows: pa.Table) -> pa.Table:
         pairs = zip(rows["round"].to_pylist(), rows["split"].to_pylist(), strict=True)
         kept = rows.filter(pa.array([keeps_row(*pair) for pair in pairs], pa.bool_()))
-        ids.extend(kept["sample_id"].chunks)
+        ids.extend(kept["sample_id"].chunks)  # for the verdicts, which have no round and split
         return kept
 
     def of_verdicts(rows: pa.Table) -> pa.Table:

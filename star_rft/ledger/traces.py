@@ -1,4 +1,4 @@
-"""Traces read back from the ledger, as records."""
+"""Traces of the ledger as records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ def traces_of(
     split: Split,
     round_index: int | None = None,
 ) -> Iterator[Trace]:
-    """Yield a split's traces of one round, or of all, problem by problem, a bounded number in memory."""
+    """Yield the traces of a split, problem by problem, a bounded number in memory.
+
+    Args:
+        con: A connection of `Ledger.connect`.
+        problems: All problems of the split, by id.
+        split: `train`, `dev`, `test` or `probe`.
+        round_index: The round; None: all rounds.
+    """
     where = "true" if round_index is None else f"round = {int(round_index)}"
     query = (
         f"select * from traces where split = '{split}' and {where} order by problem_id, round, sample_index, sample_id"
@@ -30,7 +37,7 @@ def traces_of(
 
 
 def trace_of(row: Mapping[str, Any], problem: Problem) -> Trace:
-    """Return a row of the ledger's view `traces` as a record."""
+    """Return a row of the view `traces` as a record."""
     sample = {name: row[name] for name in Sample.__dataclass_fields__}
     verdict = Verdict(
         row["status"],

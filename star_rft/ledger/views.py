@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY = "2GB"
-# Of several rows of one sample the newest.
-NEWEST = "qualify row_number() over (partition by sample_id order by part desc) = 1"
+# Keeps the newest of several rows of one sample.
+NEWEST = "qualify row_number() over (partition by sample_id order by ordinal desc) = 1"
 OF_ROUNDS = {"selection": SELECTION, "preferences": PREFERENCES, "frontier": FRONTIER, "flagged": FLAGGED}
 
 
 def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
-    """Open DuckDB in memory with a view a table. They are of what counted now: a later commit is not in them."""
+    """Open DuckDB with one view a table. They show what counts now: later commits are not in them."""
     con = in_memory()
-    # Tables of millions of traces go to the disk beyond this: DuckDB's own limit is most of the machine's memory,
-    # which the sampler's and the trainer's models need.
+    # Queries that need more than this use the disk. DuckDB's default is most of the machine's memory, which the models
+    # of the sampler and the trainer need.
     con.execute("set memory_limit = $1", [MEMORY])
     con.execute("set temp_directory = $1", [str(Path(gettempdir()) / f"star-rft-{uuid4().hex}")])
     _view(con, "problems_file", _existing(run_dir, "problems.parquet"), PROBLEMS)
@@ -52,8 +52,10 @@ def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     con.execute(f"create view scores as select * from all_scores {NEWEST}")
     con.register("decodings_now", pa.Table.from_pylist(manifest.decodings(), schema=DECODINGS))
     con.execute("create view decodings as select * from decodings_now")
+    # Finding the newest verdict sorts all verdicts, so it is left out where no sample has a second one.
     is_superseded = any(set(group["parts"]) == {"verdicts"} for group in manifest.groups.values())
     con.execute(f"create view verdicts as select * from all_verdicts {NEWEST if is_superseded else ''}")
+    # Probe samples (of the temperature search) answer problems of dev.
     con.execute(
         "create view traces as select s.*, v.* exclude (sample_id), p.prompt, p.reference, p.solution, p.meta"
         " from samples s join verdicts v using (sample_id)"
@@ -66,7 +68,7 @@ def connect(run_dir: Path, manifest: Manifest) -> duckdb.DuckDBPyConnection:
 
 
 def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = 8192) -> Iterator[list[dict[str, Any]]]:
-    """Run a query and yield its rows as dicts, a bounded number at a time."""
+    """Run a query and yield lists of at most `rows` rows, as dicts: one list is in memory at a time."""
     for batch in con.sql(query).to_arrow_reader(rows):
         yield batch.to_pylist()
 
@@ -76,7 +78,7 @@ def _existing(run_dir: Path, pattern: str) -> list[Path]:
 
 
 def _view(con: duckdb.DuckDBPyConnection, name: str, files: list[Path], schema: pa.Schema) -> None:
-    """A view over an explicit list of files: a bare glob fails when it is empty or one file is torn."""
+    """Create a view over a list of files, or over an empty table: `read_parquet` of no file is an error."""
     if files:
         quoted = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
         con.execute(f"create view {name} as select * from read_parquet([{quoted}])")
@@ -86,7 +88,7 @@ def _view(con: duckdb.DuckDBPyConnection, name: str, files: list[Path], schema: 
 
 
 def _rounds(run_dir: Path) -> pa.Table:
-    """One row a finished round, from its metrics.json; the whole document stands in the column `metrics`."""
+    """Return one row a finished round, from its metrics.json; the column `metrics` holds the whole document."""
     rows = []
     for path in sorted(run_dir.glob("rounds/*/metrics.json")):
         metrics = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The environment of a run: hardware, versions, and the resources that this process may use."""
+"""The machine and the installation: hardware, versions of libraries, and the resources that this process may use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECORDED = (
 
 
 def machine() -> dict[str, str]:
-    """Return the device, threads, memory and system; nothing that names the machine or its owner."""
+    """Return device, torch threads, memory and system as text; nothing that identifies the machine or its owner."""
     import psutil
     import torch
 
@@ -45,13 +45,8 @@ def machine() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that results depend on."""
-    found = {"python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: installed(name) for name in RECORDED}
+    return {"python": platform.python_version(), **{name: text for name, text in found.items() if text is not None}}
 
 
 def _device() -> str:
@@ -64,7 +59,7 @@ def _device() -> str:
 
 
 def _cpu() -> str:
-    """Return the processor's name: Linux tells it in /proc, others through the platform module."""
+    """Return the name of the processor, from /proc/cpuinfo on Linux, else from the module `platform`."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -78,7 +73,7 @@ NETWORK_SECONDS = 2.0
 
 
 class Torch(NamedTuple):
-    """What torch says of itself: its version, the CUDA that it was built for, and each GPU with (free, total) bytes."""
+    """What torch reports: its version, the CUDA it is built for, and (name, free bytes, total bytes) of each GPU."""
 
     version: str
     cuda: str | None
@@ -87,6 +82,7 @@ class Torch(NamedTuple):
 
 
 def torch_build() -> tuple[Torch | None, str]:
+    """Import torch and return what it reports; None, with the reason, where it cannot be imported."""
     if importlib.util.find_spec("torch") is None:
         return None, "torch is not installed"
     try:
@@ -99,7 +95,7 @@ def torch_build() -> tuple[Torch | None, str]:
 
 
 def torch_backends() -> list[str]:
-    """Return by what processes of a training can talk to each other."""
+    """Return the backends of torch.distributed that this torch is built with: `nccl`, `gloo`; none without torch."""
     if torch_build()[0] is None:
         return []
     from torch import distributed
@@ -111,7 +107,7 @@ def torch_backends() -> list[str]:
 
 
 def nvidia_driver() -> str | None:
-    """Return the newest CUDA that the driver of this machine's NVIDIA GPU supports; None if there is no such GPU."""
+    """Return the newest version of CUDA that the NVIDIA driver supports, by nvidia-smi; None without a driver."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
@@ -124,7 +120,7 @@ def nvidia_driver() -> str | None:
 
 
 def usable_memory() -> tuple[int, int]:
-    """Return (free, total) bytes, of the container where it has a limit."""
+    """Return (free, total) bytes of memory; within the limit of the control group, where there is one."""
     import psutil
 
     machine = psutil.virtual_memory()
@@ -135,7 +131,7 @@ def usable_memory() -> tuple[int, int]:
 
 
 def is_writable(folder: Path) -> bool:
-    """Try it: permissions alone do not tell of a read-only file system."""
+    """Return whether a file can be created in a folder. It is tried, as permissions do not show a read-only disk."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder):
             return True
@@ -144,11 +140,15 @@ def is_writable(folder: Path) -> bool:
 
 
 def free_bytes(folder: Path) -> int | None:
+    """Return the free bytes of the disk that holds a folder; None where there is no such folder."""
     return shutil.disk_usage(folder).free if folder.is_dir() else None
 
 
 def requirements(pyproject: Path | None = None) -> tuple[list[str], dict[str, list[str]]]:
-    """Return what is needed, and what each extra needs, by the source tree if there is one, else as installed."""
+    """Return the required packages, and those of each extra by its name, as requirements with version ranges.
+
+    They are read from pyproject.toml where star-rft runs from its source tree, else from the installed package.
+    """
     path = pyproject or Path(__file__).parents[2] / "pyproject.toml"
     if path.is_file():
         import tomllib
@@ -169,7 +169,7 @@ def requirements(pyproject: Path | None = None) -> tuple[list[str], dict[str, li
 
 
 def installed(name: str) -> str | None:
-    """Return the version of a distribution, or None."""
+    """Return the version of an installed distribution; None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -177,7 +177,7 @@ def installed(name: str) -> str | None:
 
 
 def pip_command(executable: str, pip: str | None) -> str:
-    """Return what installs into this very Python: plain `pip` only if it is the one beside it."""
+    """Return the command of pip for an interpreter: `pip` if the first one on the path is in its folder."""
     if pip is not None and Path(pip).parent == Path(executable).parent:
         return "pip"
     is_below = Path(executable).is_relative_to(Path.cwd())
@@ -185,13 +185,17 @@ def pip_command(executable: str, pip: str | None) -> str:
 
 
 def cache_folder() -> Path:
+    """Return the folder in which Hugging Face keeps models and data sets."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
 
 
 def reaches_hub(environment: Mapping[str, str], seconds: float = NETWORK_SECONDS) -> bool:
-    """Return whether the hub, or the proxy before it, takes a connection in time; a name server may hang, too."""
+    """Return whether the Hugging Face hub, or the proxy in front of it, accepts a connection in time.
+
+    The connection is tried in a thread, as the look-up of a name may hang longer than any timeout of a socket.
+    """
     import socket
     from threading import Thread
     from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""Reads and writes metrics.json, sums rounds up from the ledger, and finds the round to use or export."""
+"""The figures of a round from the ledger, metrics.json as a record, and which round's model to use or export."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 def train_figures(
     con: duckdb.DuckDBPyConnection, *, round_index: int, problems: int, group_by: str | None
 ) -> dict[str, Any]:
-    """Count this round's train samples, as fields of RoundReport; those with a hint apart.
+    """Return the fields of RoundReport that count this round's train samples.
 
-    `problems` is how many train problems the run has; a round may sample some of them.
+    Args:
+        con: A connection of `Ledger.connect`.
+        round_index: The round.
+        problems: How many train problems the run has; a round may sample some of them.
+        group_by: Key of `meta` by which the share of unsolved problems is also given; None: no groups.
     """
     group = f"json_extract_string(any_value(meta), '$.{group_by}')" if group_by else "null"
+    # One row a problem; the order fixes the resamples of the bootstrap.
     rows = con.execute(
         "select count(*)::int, (count(*) filter (status = 'correct'))::int,"
         " (count(*) filter (status = 'unknown'))::int, (count(*) filter (reason = 'truncated'))::int,"
@@ -70,7 +75,7 @@ def train_figures(
 
 
 def selection_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, problems: int) -> dict[str, Any]:
-    """Count what was selected for training in this round and why the rest was dropped."""
+    """Return the fields of RoundReport that count what this round selected for training, and what it dropped why."""
     selected, covered = _one(
         con,
         "select count(*), count(distinct problem_id) from selection where in_round = ? and is_selected",
@@ -88,7 +93,7 @@ def selection_figures(con: duckdb.DuckDBPyConnection, *, round_index: int, probl
 
 
 def frontier_figures(con: duckdb.DuckDBPyConnection, *, round_index: int) -> dict[str, Any]:
-    """Count the classes and the transitions of the train problems, and the selected traces that are flagged."""
+    """Return the fields of RoundReport that count classes and transitions of train problems, and flagged traces."""
 
     def counted(what: str, source: str) -> dict[str, int]:
         query = f"select {what}, count(*) from {source} where in_round = ? and {what} is not null group by 1 order by 1"
@@ -103,7 +108,7 @@ def frontier_figures(con: duckdb.DuckDBPyConnection, *, round_index: int) -> dic
 
 
 def write_report(path: Path, report: RoundReport) -> None:
-    """Write metrics.json: the report, and the held-out scores also at the top, where other tools look."""
+    """Write metrics.json: the report, with its held-out scores at the top level too, where other tools look."""
     held_out = report.held_out
     top = {
         "round": report.round,
@@ -117,6 +122,7 @@ def write_report(path: Path, report: RoundReport) -> None:
 
 
 def read_report(path: Path) -> RoundReport:
+    """Read a metrics.json; RunError where it cannot be read, or another version of star-rft wrote it."""
     try:
         raw = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -154,24 +160,30 @@ def _one(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> tuple[Any,
 
 
 def round_to_use(report: RoundReport) -> int:
-    """Return the round whose model is to be used after a round: what the gate went on from, else its own."""
+    """Return the round whose model is used after a round: the one that the gate chose, or the round itself."""
     return report.round if report.gate is None else int(report.gate["model_round"])
 
 
 def is_ended(report: RoundReport, patience: int | None) -> bool:
-    """Whether the gate ends a run after a round: so many evaluations in a row, `patience`, brought no gain."""
+    """Return whether the gate ends the run after a round: `patience` evaluated rounds in a row brought no gain."""
     if report.gate is None or patience is None:
         return False
     return bool(report.gate["evidence"].get("without_gain", 0) >= patience)
 
 
 def chosen_rounds(folder: RunFolder, *, number: int | None = None, every: bool = False) -> list[int]:
-    """Return the round that was asked for, all that selected something, or the round of the model to use.
+    """Return the rounds whose selected traces are to be exported.
 
-    The model to use is the one that the last decision of the gate went on from; without a gate it is the newest.
-    Raises RunError where there is no such round.
+    Args:
+        folder: The run folder.
+        number: The round; None: that of the model to use, which the last decision of the gate names, and which is the
+            newest without a gate.
+        every: All rounds that have a selection.
+
+    Raises:
+        RunError: There is no such round.
     """
-    there = [found for found in _numbers(folder) if folder.selection(found).exists()]
+    there = [found for found in folder.begun_rounds() if folder.selection(found).exists()]
     if not there:
         raise RunError(
             f"{folder.path}: no round has selected anything to train on yet: star-rft run {folder.path} first"
@@ -197,11 +209,6 @@ def _of_the_model_to_use(folder: RunFolder, there: list[int]) -> int:
             f" nothing was trained on for it; name a round: --round takes {_listed(there)}"
         )
     return round_to_use(report)
-
-
-def _numbers(folder: RunFolder) -> list[int]:
-    names = (path.name for path in (folder.path / "rounds").glob("*"))
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def _listed(rounds: list[int]) -> str:

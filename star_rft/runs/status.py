@@ -1,4 +1,4 @@
-"""The status of a run, from its folder alone: finished, going on, or broken off in a stage."""
+"""The status of a run by the files of its folder: finished, or the round and stage that come next."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from star_rft.runs.reports import is_ended, read_report
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """`round` and `stage` are what comes next or was begun, None where the run is over.
+    """How far a run is.
 
-    `done` of `planned` units of sampling are stored, where the stage samples; a unit commits whole.
+    Attributes:
+        rounds: Rounds that the run is to have.
+        finished: Numbers of the finished rounds.
+        round: The round that comes next or is under way; None where the run is over.
+        stage: The stage of that round.
+        done: Units of sampling that are stored, where the stage samples.
+        planned: Units that are planned; 0 where the stage does not sample.
     """
 
     rounds: int
@@ -27,6 +33,7 @@ class RunStatus:
 
     @property
     def is_over(self) -> bool:
+        """Return whether no round is left to do."""
         return self.round is None
 
     def __str__(self) -> str:
@@ -38,8 +45,12 @@ class RunStatus:
 
 
 def status_of(folder: RunFolder, *, rounds: int, patience: int | None = None) -> RunStatus:
-    """Look at the files of the first round without metrics.json; `patience` is the gate's, which may end a run
-    early.
+    """Return the status of a run, by the files of its first round without metrics.json.
+
+    Args:
+        folder: The run folder.
+        rounds: Rounds that the run is to have.
+        patience: That of the gate, which may end the run earlier; None: no gate.
     """
     finished = tuple(folder.finished_rounds())
     round_index = finished[-1] + 1 if finished else 0
@@ -69,7 +80,7 @@ def _units(folder: RunFolder, round_index: int, stage: str) -> tuple[int, int]:
     plans = {
         "evaluating": [folder.eval_plan(round_index)],
         "sampling with hints": [folder.hints(round_index)],
-        "sampling": sorted(folder.round(round_index).glob("plan*.parquet")),
+        "sampling": folder.plans(round_index),
     }
     found = [path for path in plans.get(stage, ()) if path.exists()]
     names = {name for path in found for name in pq.read_table(path, columns=["unit"])["unit"].unique().to_pylist()}

@@ -1,6 +1,6 @@
-"""Timing of a round: seconds by stage, and when each resource was at work.
+"""Timing of a round: seconds by stage, and spans of time in which each resource was busy.
 
-The second are lines of JSON in the run folder, which only the report reads.
+Spans are lines of JSON in the run folder, which only the report reads.
 """
 
 from __future__ import annotations
@@ -22,9 +22,17 @@ RESOURCES: tuple[Resource, ...] = ("model", "verifier", "writer", "other")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A resource was at a piece of work from `began` to `ended` (Unix time), and busy with it for `busy` seconds.
+    """A span of time in which a resource did one piece of work.
 
-    `blocked` is how long it waited for another resource; `session` names the process, by when it began.
+    Attributes:
+        resource: What worked.
+        stage: The stage of the round.
+        round: The round.
+        began: Unix time.
+        ended: Unix time.
+        busy: Seconds of work within the span.
+        blocked: Seconds of waiting for another resource.
+        session: Unix time at which the process began, which identifies it.
     """
 
     resource: Resource
@@ -40,17 +48,17 @@ class Span:
 Note = Callable[[Span], None]
 
 
-def ignore(span: Span) -> None:
-    """Take no note."""
+def ignore(_span: Span) -> None:
+    """Drop a span: the `Note` of runs whose timeline is not wanted."""
 
 
-# Sampling, with what goes on beside it, notes its own; so does an evaluation.
+# Sampling and evaluation are not here: they note the spans of several resources that work at the same time.
 RESOURCE_OF: dict[str, Resource] = {"train": "model", "score": "model", "select": "other"}
 
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds by round and stage in this process; what an earlier, interrupted process spent is not in them."""
+    """Seconds by round and stage in this process. Those of an earlier, interrupted process are not counted."""
 
     note: Note = ignore
     _spent: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -58,6 +66,7 @@ class Timing:
 
     @contextmanager
     def timed(self, round_index: int, stage: str) -> Iterator[None]:
+        """Add the time of a block to a stage."""
         started = perf_counter()
         try:
             with noted(self.note, RESOURCE_OF[stage], stage, round_index) if stage in RESOURCE_OF else nullcontext():
@@ -66,12 +75,13 @@ class Timing:
             self.add(round_index, {stage: perf_counter() - started})
 
     def add(self, round_index: int, seconds: Mapping[str, float]) -> None:
+        """Add seconds to stages of a round."""
         spent = self._spent.setdefault(round_index, {})
         for stage, more in seconds.items():
             spent[stage] = spent.get(stage, 0.0) + more
 
     def finish(self, round_index: int, stages: Sequence[str]) -> dict[str, float]:
-        """Return the seconds of a round by stage, `other` being what no stage spent; the next round begins."""
+        """Return the seconds of a round by stage, with the rest as `other`, and start the clock of the next round."""
         spent = {stage: self._spent.get(round_index, {}).get(stage, 0.0) for stage in stages}
         now = perf_counter()
         spent["other"] = now - self._round_began - sum(spent.values())
@@ -81,13 +91,14 @@ class Timing:
 
 @dataclass(slots=True)
 class Timeline:
-    """Appends spans to a file. A crash may tear its last line, which is then left out."""
+    """Appends spans to a file. A crash may tear the last line, which `read_spans` leaves out."""
 
     path: Path
     session: float = field(default_factory=time.time)
     _lock: Lock = field(default_factory=Lock)
 
     def note(self, span: Span) -> None:
+        """Append a span; threads may call it at the same time."""
         fields = asdict(span) | {"session": self.session}
         line = json.dumps({name: round(v, 4) if isinstance(v, float) else v for name, v in fields.items()})
         with self._lock, self.path.open("a") as out:
@@ -96,7 +107,7 @@ class Timeline:
 
 @contextmanager
 def noted(note: Note, resource: Resource, stage: str, round_index: int) -> Iterator[None]:
-    """Note a resource as busy for as long as the block takes."""
+    """Note a span in which a resource is busy for the time of a block."""
     began = time.time()
     try:
         yield
@@ -106,13 +117,13 @@ def noted(note: Note, resource: Resource, stage: str, round_index: int) -> Itera
 
 
 def read_spans(path: Path) -> list[Span]:
-    """Return the spans of a file, oldest first; none where there is no file."""
+    """Return the spans of a timeline, oldest first; none where there is no file."""
     if not path.exists():
         return []
     spans = []
     for line in path.read_text().splitlines():
         try:
             spans.append(Span(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):  # torn by a crash, and what came next is glued to it
+        except (json.JSONDecodeError, TypeError):  # a line that a crash has torn, with the next one at its end
             continue
     return sorted(spans, key=lambda span: span.began)

@@ -43,7 +43,7 @@ class Engine:
 class RunContext:
     """A run's folder, ledger, problems, engine and settings, which its stages share.
 
-    With `quarantines` a round does not train on problems whose references its samples contradict.
+    With `has_quarantine` a round leaves the problems out of its training whose references its samples contradict.
     """
 
     folder: RunFolder
@@ -53,7 +53,7 @@ class RunContext:
     progress: Progress
     timing: Timing
     seed: int
-    quarantines: bool
+    has_quarantine: bool
 
     @property
     def train_problems(self) -> Sequence[Problem]:
@@ -72,4 +72,4 @@ class RunContext:
     def quarantined(self, round_index: int) -> frozenset[str]:
         """Return the ids of problems that a round does not train on; none before its problems are classified."""
         path = self.folder.frontier(round_index)
-        return problems_of_class(path, "label_error") if self.quarantines and path.exists() else frozenset()
+        return problems_of_class(path, "label_error") if self.has_quarantine and path.exists() else frozenset()

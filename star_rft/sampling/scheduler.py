@@ -81,23 +81,23 @@ class Scheduler:
                 key=self.key,
                 rounds=self.rounds,
                 seed=self.context.seed,
-                quarantines=self.context.quarantines,
+                has_quarantine=self.context.has_quarantine,
             )
             # The tokens of samples that are not drawn yet are unknown: each is counted with its limit.
             max_tokens = max(decoding.max_tokens for decoding in source.decodings)
-            allotted_N = self.budget.allot(counts, tokens_left=tokens_left, max_tokens=max_tokens)
-            begins = counts.samples_N
+            allotted_P = self.budget.allot(counts, tokens_left=tokens_left, max_tokens=max_tokens)
+            begins = counts.samples_P
             tables.append(
                 self.rollout.planned(
-                    round_index, "train", source, policy, problems, counts=allotted_N, begins=begins, wave=wave
+                    round_index, "train", source, policy, problems, counts=allotted_P, begins=begins, wave=wave
                 )
             )
             if tokens_left is not None:
-                tokens_left -= int(allotted_N.sum()) * max_tokens
+                tokens_left -= int(allotted_P.sum()) * max_tokens
             if self.escalates:
-                if allotted_N.any():
+                if allotted_P.any():
                     break
-                problems = [p for p, is_open in zip(problems, counts.distinct_N == 0, strict=True) if is_open]
+                problems = [p for p, is_open in zip(problems, counts.distinct_P == 0, strict=True) if is_open]
         return tables
 
 

@@ -1,1 +1,1 @@
-"""Float scores of traces, one scorer a file; each is a `Scorer` of `star_rft.types`."""
+"""Numeric scores of traces, one scorer a file; each is a `Scorer` of `star_rft.types`."""

@@ -18,10 +18,10 @@ from star_rft.types import Decoding, Request, Sampler, Scorer, Trace, digest
 if TYPE_CHECKING:
     import httpx
 
+# From questions to completions, one each and in order; None for one that was cut off.
 Complete = Callable[[Sequence[str]], Iterator[str | None]]
-"""From questions to answers, one each and in order; None where none was completed."""
 
-# An additive scale of five points after Self-Rewarding Language Models (arXiv 2401.10020, figure 2), in other words.
+# A scale of five additive points, after Self-Rewarding Language Models (arXiv 2401.10020, figure 2), in own words.
 ADDITIVE = """\
 You will read a question and one answer to it. Rate the answer by collecting points: begin with 0 and add one
 for each statement below that holds.
@@ -42,7 +42,7 @@ First write your reasons in a few sentences. Then write the sum of the points in
 Score: <0 to 5>
 """
 SCORE = r"(?i)score:\s*\**\s*(-?\d+(?:\.\d+)?)"
-JUDGE_TOKENS = 512  # of a judge in this process
+JUDGE_TOKENS = 512  # most tokens of a completion of a judge in this process
 _SLOT = re.compile(r"\{(question|answer)\}")
 
 
@@ -63,7 +63,7 @@ def judge(
     timeout: float | int | None = None,
     retries: int | None = None,
 ) -> Scorer:
-    """What a language model says of a completion: one in this process, which may be the policy, or behind `url`."""
+    """The score that a language model gives a completion: one in this process, as the policy, or a server at `url`."""
     own: dict[str, Any] = {"template": template, "pattern": pattern, "lowest": lowest, "highest": highest}
     asked: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
     served: dict[str, Any] = {"model": model, "key_variable": key_variable, "concurrency": concurrency}
@@ -80,7 +80,7 @@ def judge(
     prompter = Prompter(load_tokenizer(context.spec))
 
     def complete(questions: Sequence[str]) -> Iterator[str | None]:
-        # Asked for only now: one model at a time is in memory, and a repeated command needs none.
+        # Opened only now: one model at a time is in memory, and scores that are stored need none.
         sampler = context.sampler(context.model)
         return policy(sampler, prompter, decoding=decoding, seed=context.seed, encode=prompter.prompt_ids)(questions)
 
@@ -88,16 +88,28 @@ def judge(
 
 
 class Renders(Protocol):
-    """What turns a question into a model's prompt: a `Prompter`."""
+    """Renders a question to the prompt of a model, as `Prompter` does."""
 
-    def text(self, question: str) -> str: ...
+    def text(self, question: str) -> str:
+        """Return the prompt for a question."""
+        ...
 
 
 class Judge:
-    """Asks for a score between `lowest` and `highest`: the first group of the last match of `pattern`.
+    """Scores a trace by the text that a language model writes about it.
 
-    None where the judge says none, or one outside the range. Equal questions are asked once. `version` says who is
-    asked and how: a model's fingerprint and its decoding, or `Endpoint.version`.
+    Equal questions are asked once.
+
+    Args:
+        complete: Completes a batch of questions.
+        version: Hash of who is asked and how: a model's weights and its decoding, or `Endpoint.version`.
+        template: The question, with `{question}` and `{answer}` for the problem's prompt and the completion.
+        pattern: Regular expression; the first group of its last match is the score.
+        lowest: Smallest score; a smaller one counts as none.
+        highest: Largest score; a larger one counts as none.
+
+    Raises:
+        UserError: Template, pattern or range cannot be used.
     """
 
     def __init__(
@@ -124,21 +136,22 @@ class Judge:
         self.version = digest("judge", version, template, pattern, lowest, highest)
 
     def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
-        """Yield a score a trace, in order."""
+        """Yield a score a trace, in order; None where the judge names none in the range."""
         questions = [self.question(trace) for trace in traces]
         unique = list(dict.fromkeys(questions))
         answers = dict(zip(unique, self.complete(unique), strict=True))
         yield from (self.parse(answers[question]) for question in questions)
 
     def close(self) -> None:
-        """Nothing is held: a sampler belongs to whoever made it."""
+        """Do nothing: the sampler belongs to the caller."""
 
     def question(self, trace: Trace) -> str:
+        """Return the template filled in for a trace."""
         slots = {"question": trace.problem.prompt, "answer": trace.sample.text}
-        return _SLOT.sub(lambda slot: slots[slot[1]], self.template)  # once over, so braces in a trace mean nothing
+        return _SLOT.sub(lambda slot: slots[slot[1]], self.template)  # one pass: braces in a trace have no meaning
 
     def parse(self, text: str | None) -> float | None:
-        """Return the score that a judge's text names last."""
+        """Return the score that a text names last; None where there is none, or it is outside the range."""
         found = list(self.pattern.finditer(text or ""))
         try:
             score = float(found[-1][1]) if found else None
@@ -155,11 +168,16 @@ def policy(
     seed: int = 0,
     encode: Callable[[str], tuple[int, ...]] | None = None,
 ) -> Complete:
-    """Return a judge's completions drawn from a policy: itself, in Self-Rewarding.
+    """Return a judge's `complete` that draws from a sampler, in Self-Rewarding that of the policy itself.
 
-    `encode` gives the tokens of a prompt; without it the sampler tokenises the text as it is.
+    A completion that reached the token limit counts as none: the last number in it need not be the score.
 
-    A completion that ran into the token limit counts as none: what it names last need not be its score.
+    Args:
+        sampler: Draws the completions.
+        prompter: Renders the questions.
+        decoding: How completions are drawn.
+        seed: Each question's seed is a hash of this and the question.
+        encode: Returns the tokens of a prompt; None: the sampler tokenises the text as it is.
     """
 
     def complete(questions: Sequence[str]) -> Iterator[str | None]:
@@ -179,13 +197,23 @@ PATH = "/chat/completions"
 
 
 class Endpoint:
-    """Asks a server at `url` (such as http://localhost:8000/v1); calling it completes a batch of questions in order.
+    """A judge's `complete` that asks an OpenAI-compatible server.
 
-    At most `concurrency` requests are under way. What another try may mend is tried again up to `retries` times
-    (`Fleet`); then RunFailure is raised, for a score that was lost is not one that does not exist. A server that was
-    never reached, and any other refusal, is a UserError at once. The key is read from the environment variable
-    `key_variable`, sent as a bearer token and shown nowhere. The server decides what `max_tokens` and `temperature` of
-    None are.
+    Args:
+        url: Address of the API, such as http://localhost:8000/v1.
+        model: Name of the model on the server.
+        key_variable: Environment variable with the key, which is sent as a bearer token and never shown.
+        max_tokens: Most tokens of a completion; None: as the server decides.
+        temperature: Of sampling; None: as the server decides.
+        concurrency: Most requests at the same time.
+        timeout: Seconds a request.
+        retries: How often a request is repeated after a failure that may pass (`engines.server.client.Fleet`).
+        backoff: Seconds before the first repetition; each further wait is longer.
+
+    Raises:
+        UserError: Address or key cannot be used. When called: no server was reached, or it refuses the request.
+        RunFailure: When called: a request failed `retries` times. No score is given then, as None would mean that the
+            judge named none.
     """
 
     def __init__(

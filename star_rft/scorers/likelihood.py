@@ -1,7 +1,6 @@
 """The scorer `likelihood`: the log-probability of a completion under a model.
 
-V-STaR (arXiv 2402.06457, section 3.2): such a verifier is used through its likelihood of the solution, without a
-head of its own.
+V-STaR trains a verifier by DPO and scores solutions by their likelihood under it (arXiv 2402.06457, section 3.2).
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ from star_rft.types import Problem, Scorer, Trace, digest
 if TYPE_CHECKING:
     import torch
 
-BATCH_TOKENS = 4096  # a batch's logits are this many vocabularies wide
+BATCH_TOKENS = 4096  # of a batch, padding included; its logits are (BATCH_TOKENS, vocabulary) floats
 
 Row = tuple[Sequence[int], Sequence[int]]  # the ids of a prompt, and of its completion
-ENCODING = "likelihood of trained ids"  # part of the version: other ids of a trace are other scores
+# Part of the version: scores depend on how traces are tokenised.
+ENCODING = "likelihood of trained ids"
 
 
 @scorer(needs_model=True)
@@ -43,9 +43,10 @@ def likelihood(
     batch_tokens: int = BATCH_TOKENS,
     trust_remote_code: bool | None = None,
 ) -> Scorer:
-    """The log-probability of a completion after its prompt.
+    """The log-probability of a completion after its prompt, a mean over tokens or the sum.
 
-    Of the ids that the policy drew, where the model that scores has the policy's vocabulary; else of the texts.
+    It is that of the tokens that were sampled where the scoring model has the policy's vocabulary, else that of the
+    tokenised texts.
     """
     trust = context.trust_remote_code if trust_remote_code is None else trust_remote_code
     prompter = context.prompter
@@ -71,14 +72,23 @@ def _trained_ids(trace: Trace, *, prompter: Prompter, origin: SampleOrigin) -> R
 
 
 class Likelihood:
-    """Scores a completion by its log-probability after the prompt: a mean over tokens, or the sum.
+    """Scores a completion by its log-probability after the prompt, in nats.
 
-    `reference` is subtracted where it is given: times beta, that is the implicit reward of DPO. `render` makes the
-    prompt that the model was trained with. Prompt and completion are tokenised apart, as in training; the end token is
-    part of a completion that came to its end. `ids` gives prompt and completion of a trace as they are trained on, the
-    sampled ids among them, where this model has the vocabulary of the policy; without it the texts are tokenised, and
-    the end token is that of the chat template where `is_chat`. None is the score of what is longer than the
-    model's positions, and of an empty completion. The weights are loaded by the first `score`.
+    A trace that is longer than the model's positions, or has an empty completion, has no score. The weights are loaded
+    by the first `score`.
+
+    Args:
+        model: The model that scores.
+        render: Returns the prompt of a problem as the model was trained with it.
+        ids: Returns the tokens of prompt and completion of a trace, as they are trained on. For models with another
+            vocabulary than the policy's it is None: then the two texts are tokenised, each alone.
+        is_chat: Without `ids`: a completion that ended by itself ends with the chat template's end token.
+        reference: A model whose log-probability is subtracted. The difference times beta is DPO's implicit reward.
+        per_token: Divide by the number of tokens.
+        device: "auto", "cpu" or "cuda".
+        dtype: Of the weights; "auto": float32 on a CPU, bfloat16 on a GPU.
+        batch_tokens: Tokens of a batch, padding included.
+        trust_remote_code: Whether code of the model's repository may be run.
     """
 
     def __init__(
@@ -106,7 +116,7 @@ class Likelihood:
         self._is_closed = False
 
     def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
-        """Yield a score a trace, in order."""
+        """Yield a score a trace, in order; RunFailure for one that is not finite."""
         if self._is_closed:
             raise RuntimeError("this scorer was closed")
         if not self._models:
@@ -152,7 +162,7 @@ class Likelihood:
 
 
 def log_probabilities(model: Any, rows: Sequence[Row]) -> list[float]:
-    """Return the sum over each completion's tokens, in float32."""
+    """Return the sum of log-probabilities over the tokens of each completion, in nats; softmax in float32."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -162,16 +172,18 @@ def log_probabilities(model: Any, rows: Sequence[Row]) -> list[float]:
         inputs = pad(tokens, pad_id=0, device=model.device)
         logits_B_T_V = model(**inputs, use_cache=False).logits
         for row, (prompt, _) in enumerate(rows):
-            start, end = max(len(prompt), 1), len(tokens[row])  # nothing predicts the very first token
+            start, end = max(len(prompt), 1), len(tokens[row])  # the first token has no prediction
             targets = inputs["input_ids"][row, start:end]
             sums.append(-cross_entropy(logits_B_T_V[row, start - 1 : end - 1].float(), targets, reduction="sum").item())
     return sums
 
 
 def by_length(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[list[int]]:
-    """Yield the indices of each batch, longest first: a batch that is too large for the memory fails at once.
+    """Yield the indices of each batch, longest sequences first, so that a lack of memory shows at once.
 
-    A batch holds at most `batch_tokens` tokens, padding included, but at least one sequence.
+    Args:
+        lengths: Tokens of each sequence.
+        batch_tokens: Most tokens of a batch, padding included; a longer sequence is a batch of its own.
     """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -184,7 +196,7 @@ def by_length(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[list[int
 
 
 def pad(rows: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Return `input_ids` and `attention_mask`, each (B, T), padded on the right."""
+    """Return `input_ids` and `attention_mask` of sequences, each (B, T), padded on the right with `pad_id`."""
     import torch
 
     longest = max(map(len, rows))

@@ -1,15 +1,15 @@
-"""The registry of scorers, and the scores of a round's traces by one of them."""
+"""The registry of scorers, and scoring of the traces of a round."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from star_rft.data import Prompter
 from star_rft.errors import UserError
-from star_rft.ledger.traces import trace_of
+from star_rft.ledger.traces import traces_of
 from star_rft.models.spec import ModelSpec
 from star_rft.progress import Advance
 from star_rft.training.dataset import SampleOrigin
@@ -19,21 +19,30 @@ from verifiers.plugins import Registry, keyword_options, option_faults
 if TYPE_CHECKING:
     import duckdb
 
-# Traces that are in memory at once, rounded up to whole problems.
+# Traces that are scored at once, rounded up to whole problems.
 CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ScorerSettings:
-    """How a run scores. `make(policy)` opens the scorer; a score from `threshold` on counts as correct."""
+    """How a run scores.
+
+    Attributes:
+        name: Name of the scorer.
+        make: Opens the scorer, given the policy.
+        threshold: A score of this or more is correct; None: every score is.
+        decides: The status by the scorer counts in place of the verifier's.
+        frees_policy: The policy is freed first, as the scorer is a model of its own: one at a time is in memory.
+    """
 
     name: str
     make: Callable[[Model], Scorer]
     threshold: float | None
     decides: bool
-    frees_policy: bool = True  # the scorer is a model of its own, and one at a time is in memory
+    frees_policy: bool = True
 
     def status(self, score: float | None) -> str:
+        """Return the status that a score means; `unknown` for None."""
         if score is None:
             return "unknown"
         return "correct" if self.threshold is None or score >= self.threshold else "incorrect"
@@ -41,10 +50,17 @@ class ScorerSettings:
 
 @dataclass(frozen=True, slots=True)
 class ScorerContext:
-    """What a scorer may need of a run. `model` is what scores: the policy, unless the config names another model.
+    """What a scorer may need of a run.
 
-    `sampler(model)` draws from a model, `fingerprint(model)` is its id, `prompter` renders problems as they were
-    sampled and `origin` says how; `into` is where a model is converted to.
+    Attributes:
+        model: The model that scores: the policy, or the one that `scorer.model` names.
+        sampler: Opens a sampler of a model.
+        fingerprint: Returns the hash of a model's weights.
+        prompter: Renders problems as they were sampled.
+        origin: How the samples were drawn, by which their tokens are read.
+        into: Folder that a model may be converted into.
+        seed: Of whatever the scorer draws.
+        trust_remote_code: Whether code of a model's repository may be run.
     """
 
     model: Model
@@ -64,9 +80,15 @@ class ScorerContext:
 
 @dataclass(frozen=True, slots=True)
 class ScorerPlugin:
-    """A scorer by name: `function(context, *, option=...)` opens it.
+    """A registered scorer.
 
-    `asks_model`: it may run a model, which `scorer.model` names; `needs_model`: it is nothing without.
+    Attributes:
+        name: Its name in a config.
+        function: `function(context, *, option=...)`, which opens it.
+        options: Options with their defaults.
+        annotations: The types of the options.
+        asks_model: It may use a model, which `scorer.model` names.
+        needs_model: It cannot work without one.
     """
 
     name: str
@@ -95,10 +117,17 @@ Function = TypeVar("Function", bound=Callable[..., Scorer])
 
 
 def scorer(*, asks_model: bool = False, needs_model: bool = False) -> Callable[[Function], Function]:
-    """Register `name(context, *, option=...) -> Scorer` as the scorer of that name.
+    """Register a function `name(context, *, option=...) -> Scorer` as the scorer of its name.
 
-    `context` is a `ScorerContext`. Keyword arguments are the options that a config may give in `scorer.options`, with
-    the types of their annotations. Without the decorator a config names a scorer by "pkg.module:function".
+    `context` is a `ScorerContext`. The keyword arguments are the options of `scorer.options`, checked against their
+    annotations. A function that is not registered is named by "pkg.module:function" in a config.
+
+    Args:
+        asks_model: It may use a model, which `scorer.model` names.
+        needs_model: It cannot work without one.
+
+    Returns:
+        The decorator, which returns the function as it is.
     """
 
     def decorate(function: Function) -> Function:
@@ -110,7 +139,11 @@ def scorer(*, asks_model: bool = False, needs_model: bool = False) -> Callable[[
 
 
 def check_scorer(name: str, options: Mapping[str, Any], *, model: str | None) -> None:
-    """Raise UserError for a scorer that does not exist, options that it does not have, or a model that it lacks."""
+    """Check the name, options and model of a scorer.
+
+    Raises:
+        UserError: The scorer does not exist, has no such option, or needs a model and has none.
+    """
     plugin = SCORERS.get(name)
     for fault in option_faults(options, plugin.options, owner=f"scorer {name!r}", annotations=plugin.annotations):
         raise UserError(fault)
@@ -119,7 +152,17 @@ def check_scorer(name: str, options: Mapping[str, Any], *, model: str | None) ->
 
 
 def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], context: ScorerContext) -> Scorer:
-    """Return a scorer whose options are checked; `model` is what scores, by default the policy. Raises UserError."""
+    """Open a scorer.
+
+    Args:
+        name: Its name.
+        model: The model that scores, a folder or a hub name; None: that of the context, the policy.
+        options: Its options, as `check_scorer` has checked them.
+        context: What it may need of the run.
+
+    Raises:
+        UserError: It cannot be opened with these options, or the model cannot be used.
+    """
     from star_rft import models
 
     if model is not None and SCORERS.get(name).asks_model and "url" not in options:
@@ -139,27 +182,23 @@ def scored(
     problems: Mapping[str, Problem],
     advance: Advance,
 ) -> Iterator[tuple[str, float | None, str]]:
-    """Yield (sample id, score, status) for the traces of one split and round, problem by problem."""
-    for traces in _chunks(con, round_index=round_index, split=split, problems=problems):
+    """Yield (sample id, score, status) of the traces of one split and round, problem by problem.
+
+    `advance` is called with how many more are scored, chunk by chunk.
+    """
+    for traces in _chunks(traces_of(con, problems, split=split, round_index=round_index)):
         for trace, score in zip(traces, scorer.score(traces), strict=True):
             yield trace.sample.id, score, scoring.status(score)
         advance(len(traces), 0)
 
 
-def _chunks(
-    con: duckdb.DuckDBPyConnection, *, round_index: int, split: Split, problems: Mapping[str, Problem]
-) -> Iterator[Sequence[Trace]]:
-    rows = con.sql(
-        f"select * from traces where split = '{split}' and round = {int(round_index)}"
-        " order by problem_id, sample_index, sample_id"
-    )
-    waiting: list[Trace] = []
-    for batch in rows.to_arrow_reader(CHUNK):
-        waiting += [trace_of(row, problems[row["problem_id"]]) for row in batch.to_pylist()]
-        last = waiting[-1].problem.id
-        whole = [trace for trace in waiting if trace.problem.id != last]
-        if len(whole) >= CHUNK:
-            yield whole
-            waiting = waiting[len(whole) :]
-    if waiting:
-        yield waiting
+def _chunks(traces: Iterator[Trace]) -> Iterator[list[Trace]]:
+    """Yield `CHUNK` traces or more at a time, all traces of a problem together."""
+    chunk: list[Trace] = []
+    for trace in traces:
+        if len(chunk) >= CHUNK and trace.problem.id != chunk[-1].problem.id:
+            yield chunk
+            chunk = []
+        chunk.append(trace)
+    if chunk:
+        yield chunk

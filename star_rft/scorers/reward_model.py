@@ -27,7 +27,7 @@ from star_rft.types import Scorer, Trace, digest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BATCH_TOKENS = 16_384
+BATCH_TOKENS = 16_384  # of a batch, padding included
 PLAIN = "{prompt}\n{completion}"
 
 
@@ -49,12 +49,24 @@ def reward_model(
 
 
 class RewardModel:
-    """Scores the conversation of a problem's prompt and a completion: the reward model's own view of it.
+    """Scores prompt and completion by the output of a sequence classifier with one output.
 
-    `chat` "auto" renders it with the model's chat template where there is one; otherwise `template` joins the two,
-    and should be what the model was trained on. `dtype` "auto" is fp32 on a CPU and bf16 on a GPU, where the batch
-    moves a score by about 1e-2; in float32 it does not by 1e-5. A conversation longer than the model's positions
-    has no score. The weights are loaded by the first `score`; what a config can show is checked before.
+    A conversation that is longer than the model's positions has no score. The weights are loaded by the first `score`;
+    what the model's config shows is checked before.
+
+    Args:
+        model: The classifier, a folder or a hub name.
+        device: "auto", "cpu" or "cuda".
+        dtype: Of the weights; "auto": float32 on a CPU, bfloat16 on a GPU. In bfloat16 a score changes by about 1e-2
+            with the other sequences of its batch, in float32 by less than 1e-5.
+        batch_tokens: Tokens of a batch, padding included.
+        chat: True: render with the model's chat template. "auto": where it has one. Otherwise `template` is used.
+        template: Text with `{prompt}` and `{completion}`, as the model was trained on.
+        trust_remote_code: Whether code of the model's repository may be run.
+
+    Raises:
+        ModelError: The model is no such classifier, or has no chat template.
+        UserError: The template lacks a placeholder.
     """
 
     def __init__(
@@ -132,7 +144,7 @@ class RewardModel:
         if self.is_chat:
             return _conversation(self.tokenizer, prompt, completion)
         before, _, after = self.template.partition("{prompt}")
-        # Split first, so that braces in the prompt mean nothing.
+        # Split first: braces in the prompt have no meaning.
         return before.replace("{completion}", completion) + prompt + after.replace("{completion}", completion)
 
     def _outputs(self, rows: Sequence[Sequence[int]], pad_id: int) -> list[float]:
@@ -156,7 +168,7 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: s
 
 @without_bars()
 def _load(path: str | Path, device: str, dtype: str, *, trust_remote_code: bool) -> Any:
-    """Return the classifier, every weight of which was in the checkpoint: transformers only warns of a random head."""
+    """Load the classifier; ModelError where weights are missing, as transformers only warns of a random head."""
     import torch
     from transformers import AutoModelForSequenceClassification
 

@@ -1,4 +1,4 @@
-"""Scores by the score of a verifier's verdict."""
+"""Scores that are those of a verifier's verdicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from verifiers.workers.pool import Pool
 
 
 class VerifierScorer:
-    """Scores by verdict, None where it is unknown: the one that a trace holds, or that of the verifier `name`."""
+    """Gives a trace the score of its verdict, or of the verdict of another verifier; None where that is unknown.
+
+    Args:
+        name: The other verifier; None: the verdict that the trace has.
+        workers: Its worker processes; None: one a core.
+        timeout: Seconds a trace; None: the verifier's default.
+        options: Its options.
+    """
 
     def __init__(
         self,
@@ -27,6 +34,7 @@ class VerifierScorer:
         self.version = digest("verifier", name, get(name).version if name else None, given)
 
     def score(self, traces: Sequence[Trace]) -> Iterator[float | None]:
+        """Yield a score a trace, in order."""
         if self._pool is None:
             yield from (trace.verdict.score for trace in traces)
             return

@@ -1,7 +1,7 @@
-"""The candidate table in DuckDB: the traces that a round may train on, and why each is dropped.
+"""The candidate table in DuckDB: the traces that a round may train on, and why each was dropped.
 
-The table `pool` has one row a trace; `why` is null while the trace is still in. DuckDB does the work in columns, so
-that a million traces never become Python objects.
+The table `pool` has one row a trace; `why` is null as long as the trace is selected. Rules work on columns in DuckDB,
+so that a million traces never become Python objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from star_rft.errors import UserError
 if TYPE_CHECKING:
     import duckdb
 
-# How to choose among equals; the ends make every order total, so that selection does not depend on row order.
+# Orders by which rules prefer one trace to another. All end in `sample_id`, so that no two traces are equal in them and
+# selection does not depend on the order of rows.
 ORDERS = {
     "first": "round, sample_index, sample_id",
     "shortest": "tokens, round, sample_index, sample_id",
@@ -27,31 +28,48 @@ ORDERS = {
 
 
 class RuleError(UserError):
-    """A selection rule that does not exist or is not meant so; the text names what is valid."""
+    """A selection rule that does not exist, or a wrong option of one; the text names what is valid."""
 
 
 @dataclass(slots=True)
 class CandidateTable:
-    """The working table of one selection, with what the rules need to know about it."""
+    """The table `pool` of one selection, for rules: SQL in, no rows out.
+
+    Attributes:
+        con: The connection that holds it, and the views of `Ledger.connect`.
+        round: The round that trains.
+        seed: Of rules that draw at random.
+    """
 
     con: duckdb.DuckDBPyConnection
     round: int
     seed: int
 
     def drop(self, condition: str, why: str, **windows: str) -> None:
-        """Drop the traces that are still in and meet an SQL condition; `why` is an SQL expression of text.
+        """Drop the selected traces that meet a condition.
 
-        `windows` are expressions over the whole table, by the name under which the condition uses them.
+        Args:
+            condition: SQL over the columns of `pool` and the names of `windows`.
+            why: SQL for the reason that is recorded, such as "'too_long'".
+            windows: SQL over the whole table, such as window functions, by the name that the condition uses.
         """
         self.change(f"why is null and ({condition})", {"why": why}, windows)
 
     def keep_first(self, limit: int | str, *, order: str, why: str, group: str = "problem_id", **windows: str) -> None:
-        """Keep the first `limit` traces of each group in an order; drop the others. A limit may be SQL over windows."""
+        """Keep the first traces of each group and drop the others.
+
+        Args:
+            limit: How many, or SQL for it over `windows`.
+            order: SQL of an order, such as one of `ORDERS`.
+            why: SQL for the reason that is recorded.
+            group: SQL by which traces are grouped.
+            windows: As in `drop`.
+        """
         place = f"row_number() over (partition by {group}, why is null order by {order})"
         self.drop(f"place > {limit}", why, place=place, **windows)
 
     def mark_duplicates(self, column: str, order: str) -> None:
-        """Keep one trace a problem and key; the others name the one that was kept."""
+        """Keep the first trace of each problem and value of `column`; the others get its id as `duplicate_of`."""
         self.change(
             "why is null and kept <> sample_id",
             {"why": "'duplicate'", "duplicate_of": "kept"},
@@ -59,7 +77,7 @@ class CandidateTable:
         )
 
     def set_why(self, changes: pa.Table) -> None:
-        """Take (sample_id, why, duplicate_of) of some traces from a table."""
+        """Set `why` and `duplicate_of` of traces, from a table of these and `sample_id`; nulls change nothing."""
         self.con.register("changes", changes)
         self.con.execute(
             "update pool set why = coalesce(changes.why, pool.why),"
@@ -69,7 +87,7 @@ class CandidateTable:
         self.con.unregister("changes")
 
     def by_problem(self, query: str) -> Iterator[list[dict[str, Any]]]:
-        """Run a query that is ordered by problem_id and yield the rows of one problem after the other."""
+        """Run a query that is ordered by problem_id, and yield a list of the rows of each problem."""
         rows: list[dict[str, Any]] = []
         for batch in self.con.sql(query).to_arrow_reader(8192):
             for row in batch.to_pylist():
@@ -81,19 +99,24 @@ class CandidateTable:
             yield rows
 
     def count(self) -> int:
-        """Return how many traces are still in."""
+        """Return the number of traces that are still selected."""
         ((count,),) = self.con.execute("select count(*) from pool where why is null").fetchall()
         return int(count)
 
     def random_order(self, label: str) -> str:
-        """Return an order that depends on the seed, the round, the label and the trace alone."""
+        """Return SQL of a random order, which depends on seed, round, label and the traces' ids only."""
         return f"md5(sample_id || '{self.seed}:{self.round}:{label}')"
 
     def change(self, condition: str, values: Mapping[str, str], windows: Mapping[str, str] | None = None) -> None:
-        """Give columns other values where a condition is met; `windows` are as in `drop`.
+        """Set columns of the traces that meet a condition.
 
-        The rows that change are found first, in the few columns that this takes: the table itself is wide.
+        Args:
+            condition: SQL, as in `drop`.
+            values: SQL of the new value, by column.
+            windows: As in `drop`.
         """
+        # The changed rows are found first, with the few columns that this needs: an update with windows over the whole
+        # table would copy all its columns.
         added = "".join(f", {expression} as {name}" for name, expression in (windows or {}).items())
         chosen = ", ".join(f"{expression} as {name}" for name, expression in values.items())
         assigned = ", ".join(f"{name} = changed.{name}" for name in values)
@@ -108,9 +131,16 @@ class CandidateTable:
 def candidates(
     con: duckdb.DuckDBPyConnection, *, round_index: int, rounds: str, seed: int, scorer_decides: bool = False
 ) -> CandidateTable:
-    """Fill `pool` with the train traces of this round, or of all rounds so far.
+    """Fill `pool` with the train traces of a round, or of all rounds up to it.
 
-    Where a scorer has scored a trace, that is its score; with `scorer_decides` its status too.
+    A trace's score is the scorer's where there is one, else the verifier's.
+
+    Args:
+        con: A connection of `Ledger.connect`.
+        round_index: The round that trains.
+        rounds: `last`: only its traces. `all`: those of all rounds so far.
+        seed: Of rules that draw at random.
+        scorer_decides: The status is the scorer's too; a trace without one is unknown.
     """
     span = f"round = {int(round_index)}" if rounds == "last" else f"round between 1 and {int(round_index)}"
     status = "coalesce(x.status, 'unknown')" if scorer_decides else "t.status"
@@ -129,10 +159,13 @@ def candidates(
 
 
 def as_selection(pool: CandidateTable, *, weighting: str) -> duckdb.DuckDBPyRelation:
-    """Return the selection: every candidate with its reason and weight, in a fixed order.
+    """Return the table SELECTION: every candidate with its reason and weight, ordered by problem and sample id.
 
-    Weight 1/|Y+| (`per_problem`) is the policy gradient's view of RFT: each problem counts once, however many
-    traces of it survived. `score` weighs a trace by its score, which must be above 0.
+    Args:
+        pool: The candidates, after all rules.
+        weighting: `uniform`: 1. `per_problem`: 1 / (selected traces of the problem), so that every problem has the same
+            weight, as in the policy gradient that RFT approximates. `score`: the trace's score; traces whose score is
+            not above 0 are dropped.
     """
     weights = {
         "uniform": "1.0",

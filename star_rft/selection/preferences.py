@@ -1,17 +1,22 @@
-"""Preferences: traces of one problem, best first, for objectives that compare (DPO, RSO, RRHF).
+"""Preferences: ranked traces of one problem, for preference training (DPO, RSO, RRHF).
 
-The table `ranked` has one row a place. A pair is a ranking of two. The reference solution has no sample id.
+The table `ranked` has one row a trace of a preference, with its `place`, 0 for the best; a pair is a preference of two.
+The reference solution has no sample id.
 """
 
 from __future__ import annotations
 
 from star_rft.selection.candidates import ORDERS, CandidateTable
 
-# What a trace may lose against: traces that ended by themselves and that something has judged.
+# Traces that may be ranked: they ended by themselves and have a verdict and a score.
 _JUDGED = "finish_reason = 'stop' and status <> 'unknown' and score is not null"
 
 
 def rank(pool: CandidateTable, *, of: str, limit: int) -> None:
+    """Fill the table `ranked`, and drop traces that rank below another as `loser`: they are no examples to imitate.
+
+    `of` and `limit` are the options of the rule `pairs`.
+    """
     query = {
         "correct_incorrect": _against_incorrect,
         "best_worst": _against_worst,
@@ -23,7 +28,7 @@ def rank(pool: CandidateTable, *, of: str, limit: int) -> None:
         " select dense_rank() over (order by problem_id, within)::bigint as preference, problem_id,"
         f" place::integer as place, sample_id, score::double as score from ({query})"
     )
-    # Whoever is behind another in a preference: what was still in, and what was wrong from the start.
+    # Incorrect traces that are ranked below another get the reason `loser` too.
     behind = (
         "sample_id in (select sample_id from (select *, max(score) over (partition by preference) as best from ranked)"
         " where sample_id is not null and score < best)"
@@ -32,7 +37,7 @@ def rank(pool: CandidateTable, *, of: str, limit: int) -> None:
 
 
 def _distinct(condition: str, order: str) -> str:
-    """One trace a problem and text among those that meet a condition, with its place in an order."""
+    """Return SQL for one trace a problem and text among those that meet a condition, with its `place` in an order."""
     return (
         f"select *, row_number() over (partition by problem_id order by {order}) as place from (select * from pool"
         f" where {condition} qualify row_number() over (partition by problem_id, text_key order by {order}) = 1)"
@@ -40,9 +45,10 @@ def _distinct(condition: str, order: str) -> str:
 
 
 def _pairs(winners: str, losers: str, limit: int) -> str:
-    """Winners against losers, nearest places first, so that few pairs still show many traces.
+    """Return SQL for at most `limit` pairs a problem of a winner and a loser with a lower score.
 
-    What is not among the first `limit` of its side is in none of the first `limit` pairs.
+    Pairs are ordered by the larger of the two places, from 1: (1, 1), (1, 2), (2, 1), (2, 2), ... So few pairs have
+    many different traces, and none of the first `limit` pairs has a place above `limit`.
     """
     return (
         "with pair as (select w.problem_id, w.sample_id as better, w.score as better_score, l.sample_id as worse,"
@@ -79,7 +85,7 @@ def _lists(limit: int, *, with_reference: bool = False) -> str:
             " union all select problem_id, 0, null, 1.0 from (select distinct problem_id from pool)"
             " join problems p using (problem_id) where p.split = 'train' and p.solution is not null"
         )
-    # Nothing can be compared where all have one score.
+    # A list in which all scores are equal has no preference in it.
     return (
         "select problem_id, 1 as within, sample_id, score,"
         " row_number() over (partition by problem_id order by score desc, place) - 1 as place"

@@ -15,7 +15,14 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A selection rule: `function(pool, *, option=...)` over a `CandidateTable`."""
+    """A selection rule.
+
+    Attributes:
+        name: Its name in a config.
+        function: `function(pool, *, option=...)`, which drops traces of a `CandidateTable`.
+        options: Options with their defaults; `verifiers.plugins.REQUIRED` for one without.
+        annotations: The types of the options.
+    """
 
     name: str
     function: Callable[..., None]
@@ -24,6 +31,7 @@ class Rule:
 
     @property
     def summary(self) -> str:
+        """Return the first paragraph of the function's docstring on one line."""
         return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
 
 
@@ -43,19 +51,30 @@ RULES: Registry[Rule] = Registry(
 
 
 def rule(function: Function) -> Function:
-    """Register a rule `name(pool, *, option=...)` under the name of its function.
+    """Register a function as the selection rule of its name, for `select.rules` of a config.
 
-    The first option is the one that a config may give alone: `{cap: 4}` is `{cap: {limit: 4}}`. Without the decorator a
-    config names a rule by "pkg.module:function".
+    A function that is not registered is named by "pkg.module:function" there.
+
+    Args:
+        function: `function(pool, *, option=...)`, where `pool` is a `CandidateTable`. The keyword arguments are the
+            rule's options, checked against their annotations. The first one may be given alone: `{cap: 4}` is
+            `{cap: {limit: 4}}`.
+
+    Returns:
+        The function.
     """
     RULES.add(_described(function.__name__, function))
     return function
 
 
 def bound(specs: Sequence[Any]) -> list[partial[None]]:
-    """Return the rules of a config's list, ready to call; raise RuleError for what is no rule.
+    """Return the rules of a list as functions of a `CandidateTable`, with their options filled in.
 
-    A rule is a name, or a mapping of one name to its first option or to all of them.
+    Args:
+        specs: Each a name, or a mapping of one name to the value of its first option or to all its options.
+
+    Raises:
+        RuleError: A rule does not exist, or has a wrong option.
     """
     return [_bound(spec) for spec in specs]
 
@@ -82,6 +101,6 @@ def _bound(spec: Any) -> partial[None]:
 
 
 def signature(name: str) -> str:
-    """Return a rule's options as one reads them: "limit, prefer = first"."""
+    """Return the options of a rule as text: "limit, prefer = first"."""
     options = RULES.get(name).options
     return ", ".join(key if value is REQUIRED else f"{key} = {value}" for key, value in options.items())

@@ -1,7 +1,8 @@
-"""The selection rules. Each marks the traces that it drops, left to right in the order of the config's list.
+"""The selection rules, one function over `CandidateTable` each; a config applies them left to right.
 
-A rule is one function over `CandidateTable`; add yours here. `first`, `shortest`, `most_likely` and `best` say which of
-several comes first; `best` is by score, which is the scorer's where a run has one, else the verifier's.
+A rule drops traces and records why. Several rules prefer some traces: `first` by round and sample index, `shortest` by
+tokens, `most_likely` by log-probability a token, `best` by score (the scorer's where a run has one, else the
+verifier's).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -19,15 +20,12 @@ from star_rft.selection.candidates import ORDERS, CandidateTable
 from star_rft.selection.registry import rule
 from star_rft.types import digest
 
-if TYPE_CHECKING:
-    pass
-
 KEYS = {"exact": "text_key", "equations": "equation_key", "program": "program_key"}
 Script = Literal[
     "Latin", "Greek", "Cyrillic", "Han", "Hiragana", "Katakana", "Hangul", "Arabic", "Hebrew", "Devanagari", "Thai"
 ]
 Prefer = Literal["first", "shortest", "most_likely", "best"]
-# What a config may write; it is checked when the config is read, see `registry`.
+# Types of options, which are checked when a config is read (`registry`).
 Positive = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -35,9 +33,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @rule
 def correct(pool: CandidateTable) -> None:
-    """Keep what was found correct and ended by itself: a cut-off trace would not teach to stop.
+    """Keep traces that are correct and ended by themselves: a cut-off trace would not teach to stop.
 
-    A hinted trace that leaks its hint is no reasoning, and goes too.
+    A trace that shows its hint is dropped too: it does not reason to its answer.
     """
     pool.drop("status <> 'correct'", "status")
     finished(pool)
@@ -46,13 +44,13 @@ def correct(pool: CandidateTable) -> None:
 
 @rule
 def finished(pool: CandidateTable) -> None:
-    """Keep what ended by itself, right or wrong: for rules that compare."""
+    """Keep traces that ended by themselves, correct or not: for rules that compare traces."""
     pool.drop("finish_reason <> 'stop'", "'truncated'")
 
 
 @rule
 def first_samples(pool: CandidateTable, *, limit: Positive) -> None:
-    """Keep a problem's first samples of each round, right or wrong: what a smaller `sample.n` would have drawn."""
+    """Keep the first samples of each problem and round, correct or not: those that a smaller `sample.n` would draw."""
     pool.drop(f"sample_index >= {limit}", "'later_sample'")
 
 
@@ -60,37 +58,38 @@ def first_samples(pool: CandidateTable, *, limit: Positive) -> None:
 def dedup(
     pool: CandidateTable, *, by: Literal["exact", "equations", "program"], prefer: Literal[Prefer, "furthest"] = "first"
 ) -> None:
-    """Keep one trace a problem and key.
+    """Keep one trace of each problem and key: of equal texts, equal lists of equations, or equal programs.
 
-    `furthest` is RFT's choice (2308.01825): the one with the largest summed edit distance to those kept.
+    `prefer` says which. `furthest` is RFT's choice (arXiv 2308.01825): the trace with the largest sum of edit distances
+    to those kept before.
     """
     if prefer == "furthest":
-        keep_furthest(pool, KEYS[by])
+        _keep_furthest(pool, KEYS[by])
     else:
         pool.mark_duplicates(KEYS[by], ORDERS[prefer])
 
 
 @rule
 def cap(pool: CandidateTable, *, limit: Positive, prefer: Prefer = "first") -> None:
-    """Keep at most so many traces a problem, so that easy problems do not drown the rest."""
+    """Keep at most `limit` traces of each problem, so that easy problems do not outweigh the others."""
     pool.keep_first(limit, order=ORDERS[prefer], why="'over_cap'")
 
 
 @rule
 def top(pool: CandidateTable, *, limit: Positive) -> None:
-    """Keep the so many best traces of all problems together."""
+    """Keep the `limit` best traces of all problems together, by score."""
     pool.keep_first(limit, order=f"{ORDERS['best']}, problem_id", why="'below_top'", group="1")
 
 
 @rule
 def threshold(pool: CandidateTable, *, at_least: float) -> None:
-    """Keep traces with this score or more; what has no score goes."""
+    """Keep traces with this score or more; traces without a score are dropped."""
     pool.drop(f"score is null or score < {float(at_least)}", "'below_threshold'")
 
 
 @rule
 def percentile(pool: CandidateTable, *, at_least: Percent, of: Literal["all", "problem"] = "all") -> None:
-    """Keep traces whose score reaches this percentile (0 to 100) of all that are still in, or of the problem's."""
+    """Keep traces whose score reaches this percentile (0 to 100) of all selected traces, or of those of the problem."""
     group = "partition by problem_id" if of == "problem" else ""
     bound = f"quantile_cont(score, {at_least / 100}) filter (where why is null) over ({group})"
     pool.drop("score is null or score < bound", "'below_percentile'", bound=bound)
@@ -100,7 +99,7 @@ def percentile(pool: CandidateTable, *, at_least: Percent, of: Literal["all", "p
 def balance(
     pool: CandidateTable, *, target: Literal["uniform", "prop2diff"], limit: Positive, prefer: Prefer = "first"
 ) -> None:
-    """DART's two shapes (2407.13690): `limit` a problem, or `limit` times the problem's fail rate, at least 1."""
+    """Keep `limit` traces of each problem, or `limit` times its fail rate, at least 1 (DART, arXiv 2407.13690)."""
     fail_rate = "avg((status <> 'correct')::int) filter (where not hinted) over (partition by problem_id)"
     most = f"greatest(1, round({limit} * fail_rate))" if target == "prop2diff" else limit
     pool.keep_first(most, order=ORDERS[prefer], why="'over_cap'", fail_rate=fail_rate)
@@ -108,9 +107,9 @@ def balance(
 
 @rule
 def rejection_sampling(pool: CandidateTable, *, n: Positive, beta: Annotated[float, Field(gt=0)]) -> None:
-    """Statistical rejection sampling (RSO, 2309.06657, algorithm 1): draw `n` a problem, likelier the higher the score.
+    """Keep `n` traces of each problem at random, higher scores more often (RSO, arXiv 2309.06657, algorithm 1).
 
-    A trace is accepted with probability exp((score - best score left) / beta).
+    A trace is accepted with probability exp((score - best score left) / beta); a small `beta` is close to the best `n`.
     """
     pool.drop("score is null", "'no_score'")
     query = f"select problem_id, sample_id, score from pool where why is null order by problem_id, {ORDERS['first']}"
@@ -120,7 +119,7 @@ def rejection_sampling(pool: CandidateTable, *, n: Positive, beta: Annotated[flo
 
 @rule
 def tokens(pool: CandidateTable, *, at_least: Annotated[int, Field(ge=0)] = 0, at_most: Positive | None = None) -> None:
-    """Keep traces of a length, in sampled tokens."""
+    """Keep traces with so many sampled tokens."""
     pool.drop(f"tokens < {int(at_least)}", "'too_short'")
     if at_most is not None:
         pool.drop(f"tokens > {int(at_most)}", "'too_long'")
@@ -134,7 +133,10 @@ def readable(
     paragraph_chars: Positive | None = None,
     code_blocks: bool = True,
 ) -> None:
-    """Drop what reads badly, as R1's cold start did: other scripts than these, long paragraphs, code blocks."""
+    """Drop traces with other scripts, long paragraphs or code blocks, as DeepSeek-R1's cold start did.
+
+    A paragraph ends at an empty line, and `paragraph_chars` is the longest that is allowed.
+    """
     if scripts is not None:
         allowed = "|".join(f"\\p{{{script}}}" for script in scripts)
         other = f"regexp_matches(regexp_replace(text, '{allowed}', '', 'g'), '\\p{{L}}')"
@@ -147,19 +149,19 @@ def readable(
 
 
 def _text_where(condition: str) -> str:
-    """Return the condition that a trace's text meets one: the texts stay out of the pool."""
+    """Return SQL for traces whose text meets a condition. The pool has no texts, which would need too much memory."""
     return f"sample_id in (select sample_id from samples where split = 'train' and {condition})"
 
 
 @rule
 def valid_steps(pool: CandidateTable) -> None:
-    """Drop traces that state an equation which does not hold: a right answer by wrong steps teaches the wrong steps."""
+    """Drop traces that state a false equation: a correct answer by invalid steps teaches the invalid steps."""
     pool.drop("invalid_steps > 0", "'invalid_step'")
 
 
 @rule
 def mixed(pool: CandidateTable) -> None:
-    """Drop the problems whose samples are all correct or all not: there is nothing to tell apart (Reinforce-Rej)."""
+    """Drop problems whose samples are all correct or all not: they show no difference to learn (Reinforce-Rej)."""
 
     def of_problem(function: str) -> str:
         return f"{function}((status = 'correct')::int) filter (where not hinted) over (partition by problem_id)"
@@ -169,7 +171,7 @@ def mixed(pool: CandidateTable) -> None:
 
 @rule
 def hinted(pool: CandidateTable, *, share: Share) -> None:
-    """Let traces that were sampled with a hint be at most this share of what is selected."""
+    """Limit the share of traces with a hint among the selected ones; those above it are dropped at random."""
     pool.drop(
         f"hinted and place * {1 - share} > {share} * unhinted + 1e-9",
         "'over_hinted_share'",
@@ -180,10 +182,10 @@ def hinted(pool: CandidateTable, *, share: Share) -> None:
 
 @rule
 def control(pool: CandidateTable, *, of: Literal["finished", "correct"] = "finished") -> None:
-    """Replace the selection by as many random traces: what training on this amount does by itself.
+    """Replace the selection by as many random traces, to measure what training on this number of traces does by itself.
 
-    `finished` draws from right and wrong ones alike, `correct` from the correct ones; quarantined
-    problems stay out. All other traces are `not_drawn`.
+    `finished` draws from all traces that ended by themselves, `correct` from the correct ones among them. Quarantined
+    problems are left out. All other traces are dropped as `not_drawn`.
     """
     size = pool.count()
     condition = "finish_reason = 'stop' and why is distinct from 'quarantined'"
@@ -200,10 +202,10 @@ def pairs(
     of: Literal["correct_incorrect", "best_worst", "all", "all_and_reference"] = "correct_incorrect",
     limit: Positive = 1,
 ) -> None:
-    """Rank traces for an objective that compares; see `preferences`. What loses is no example to imitate: `loser`.
+    """Rank traces of each problem for preference training; traces that rank below another are dropped as `loser`.
 
-    `correct_incorrect` sets each selected trace against an incorrect one, `best_worst` the best against the worst
-    by score, at most `limit` pairs a problem. `all` ranks the `limit` best distinct traces of a problem in one list,
+    `correct_incorrect` pairs selected traces with incorrect ones, and `best_worst` the best with the worst by score: at
+    most `limit` pairs a problem. `all` ranks the `limit` best distinct traces of a problem in one list, and
     `all_and_reference` the reference solution with them.
     """
     preferences.rank(pool, of=of, limit=limit)
@@ -213,11 +215,11 @@ CHANGES = pa.schema([("sample_id", pa.string()), ("why", pa.string()), ("duplica
 Row = dict[str, Any]
 
 
-def keep_furthest(pool: CandidateTable, column: str) -> None:
-    """Keep, of the traces with one key, the one furthest in edit distance from what is kept of the other keys.
+def _keep_furthest(pool: CandidateTable, column: str) -> None:
+    """Keep, of the traces with one key, the one with the largest sum of edit distances to those kept of other keys.
 
-    The keys of a problem are taken in the order in which they first occur; the first of all has nothing to be far
-    from, and keeps its first trace (RFT, 2308.01825, appendix; the distance is Levenshtein's, in characters).
+    The keys of a problem are taken in the order in which they first occur; of the first key its first trace is kept
+    (RFT, arXiv 2308.01825, appendix). The distance is Levenshtein's, in characters.
     """
     query = (
         f"select problem_id, sample_id, {column} as key, text from pool join samples using (sample_id, problem_id)"
@@ -247,7 +249,7 @@ def _furthest_of(rows: list[Row]) -> Iterator[Row]:
 
 
 def _rejected_of(rows: list[Row], *, n: int, beta: float, seed: int) -> Iterator[Row]:
-    """Go over what is left again and again, each time against the best score left, until `n` are accepted."""
+    """Yield the rejected traces: traces are accepted in passes, each against the best score left, until `n` are."""
     generator = random.Random(digest("rejection sampling", seed, *(row["sample_id"] for row in rows)))
     left, accepted = rows, 0
     while left and accepted < n:

@@ -1,4 +1,4 @@
-"""Applies the rules of a config to the candidates of a round."""
+"""Selection: applies a list of rules to the candidates of a round."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def check(rules: Sequence[str | Mapping[str, Any]]) -> None:
-    """Raise RuleError for a list that cannot be applied, before there is anything to apply it to."""
-    bound(rules)
-
-
 def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
-    """Return the column by which a list of rules tells traces apart in the end; without dedup each is its own."""
+    """Return the column whose values no two selected traces of a problem share: that of the last rule `dedup`.
+
+    Without such a rule it is `sample_id`.
+    """
     keys = [KEYS[call.keywords["by"]] for call in bound(rules) if call.func is dedup]
     return keys[-1] if keys else "sample_id"
 
@@ -29,9 +27,13 @@ def dedup_key(rules: Sequence[str | Mapping[str, Any]]) -> str:
 class SelectionSpec:
     """How a round selects.
 
-    `rules` are applied left to right. `rounds` says whose traces may be selected, `all` or `last`; `weighting` is
-    `uniform`, `per_problem` or `score`. `scorer_decides`: the scorer's verdict counts in place of the verifier's.
-    `quarantines`: suspected label errors are left out before the rules.
+    Attributes:
+        rules: Rules as in a config, applied left to right.
+        rounds: Rounds whose traces may be selected, `all` so far or only the `last`.
+        weighting: Weights of the selected traces: `uniform`, `per_problem` or `score` (`candidates.as_selection`).
+        seed: Of the rules that draw at random.
+        scorer_decides: The scorer's verdict counts in place of the verifier's.
+        has_quarantine: Problems with a suspected label error are left out before the rules.
     """
 
     rules: Sequence[str | Mapping[str, Any]]
@@ -39,24 +41,36 @@ class SelectionSpec:
     weighting: str = "uniform"
     seed: int = 0
     scorer_decides: bool = False
-    quarantines: bool = False
+    has_quarantine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`traces` as `candidates.as_selection` describes them; `preferences` its lists, best place first."""
+    """What a round trains on: `traces` with the columns SELECTION, and ranked lists `preferences` (PREFERENCES)."""
 
     traces: duckdb.DuckDBPyRelation
     preferences: duckdb.DuckDBPyRelation
 
 
 def select(con: duckdb.DuckDBPyConnection, spec: SelectionSpec, *, round_index: int) -> Selection:
-    """Select from the traces of a round, and of those before it where the spec says so."""
+    """Select from the train traces of a round, and of those before it where `spec.rounds` is `all`.
+
+    Args:
+        con: A connection of `Ledger.connect`, with the class of each problem in `frontier` if there is a quarantine.
+        spec: What is selected.
+        round_index: The round that trains.
+
+    Returns:
+        Two relations of `con`, valid until the next call with it.
+
+    Raises:
+        RuleError: A rule does not exist, or has a wrong option.
+    """
     calls = bound(spec.rules)
     pool = candidates(
         con, round_index=round_index, rounds=spec.rounds, seed=spec.seed, scorer_decides=spec.scorer_decides
     )
-    if spec.quarantines:
+    if spec.has_quarantine:
         of_class = f"select problem_id from frontier where in_round = {int(round_index)} and class = 'label_error'"
         pool.drop(f"problem_id in ({of_class})", "'quarantined'")
     for call in calls:

@@ -219,7 +219,7 @@ def _files(files: Sequence[str], *, named: bool = False) -> str:
 
 def _newest(files: Sequence[str], is_superseded: bool, where: str = "true") -> str:
     """Return SQL for the newest verdict of each sample."""
-    newest = "qualify row_number() over (partition by sample_id order by part desc) = 1" if is_superseded else ""
+    newest = "qualify row_number() over (partition by sample_id order by ordinal desc) = 1" if is_superseded else ""
     return f"select * from ({_files(files)}) where {where} {newest}"
 
 

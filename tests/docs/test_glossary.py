@@ -21,7 +21,7 @@ from tests.paths import ROOT
 PAGE = (ROOT / "docs" / "glossary.md").read_text()
 NAMED = set(re.findall(r"`([a-z0-9_]+)(?:\.[a-z0-9_]+)?`", PAGE)) | set(re.findall(r"`[a-z0-9_]+\.([a-z0-9_]+)`", PAGE))
 # Counts of the table of history, before its discount: nothing stores them.
-NOT_STORED = set(schemas.NOT_KEPT)
+NOT_STORED = set(schemas.NOT_STORED)
 # Words that once meant one of the glossary's. `balance` is DART's rule; `reference` and `prompt` are columns.
 OLD = (
     "attempt attempts survivor survivors doubt doubts gold suspect suspects drift ranking rankings fate still_none"

@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 
 from star_rft.errors import UserError
 from star_rft.ledger import Ledger
-from star_rft.progress import Unseen
+from star_rft.progress import Silent
 from star_rft.sampling.plan import PlannedRequest, PlanSpec, plan_table, read_plan, write_plan
 from star_rft.sampling.rollout import draw_jobs
 from star_rft.types import Completion, Decoding, Problem, Request, Sampler
@@ -288,7 +288,8 @@ def rolled_out(folder: Path, sampler: Sampler, decoding: Decoding) -> Ledger:
     write_plan(folder / "plan.parquet", [table])
     ledger.record_decoding(decoding)
     jobs = jobs_for(read_plan(folder / "plan.parquet"), problems, decoding, model_id="fingerprint")
-    draw_jobs(jobs, sampler_of=lambda model: sampler, pool=Pool(), store=ledger, watched=Unseen())
+    with Silent().sampling("sampling", 12) as watched:
+        draw_jobs(jobs, sampler_of=lambda model: sampler, pool=Pool(), store=ledger, watched=watched)
     return ledger
 
 

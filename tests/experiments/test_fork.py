@@ -76,7 +76,7 @@ def test_newer_verdicts_come_along_and_the_newest_still_win(finished: Path, tmp_
     source = copied(finished, tmp_path)
     assert call("verify", str(source), cwd=tmp_path).returncode == 0
     fork = forked(source, "judged")
-    newest = "select max(part) from verdicts"
+    newest = "select max(ordinal) from verdicts"
     ((before,),) = Ledger(fork).connect().sql(newest).fetchall()
     assert call("verify", str(fork), cwd=tmp_path).returncode == 0
     ((after,),) = Ledger(fork).connect().sql(newest).fetchall()

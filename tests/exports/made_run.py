@@ -77,7 +77,7 @@ def make_run(path: Path, model: Path = ASSETS / "tiny", **changes: Any) -> Path:
     con = Ledger(path).connect()
     write_table(folder.frontier(1), classify(con, through_round=1, own=range(4), reviews={"suspect": False}))
     weighting = config.train.weighting if config.train else "uniform"
-    spec = SelectionSpec(config.select.rules, weighting=weighting, quarantines=True)
+    spec = SelectionSpec(config.select.rules, weighting=weighting, has_quarantine=True)
     chosen = select(Ledger(path).connect(), spec, round_index=1)
     write_table(folder.preferences(1), chosen.preferences.to_arrow_table().cast(PREFERENCES))
     write_table(folder.selection(1), chosen.traces.to_arrow_table())

@@ -60,7 +60,7 @@ def test_where_nothing_was_compared_selected_traces_meet_incorrect_ones(plain: P
 def test_the_pairs_are_those_that_the_rule_makes(plain: Path) -> None:
     con = Ledger(plain).connect()
     rules = [*CONFIG["select"]["rules"], {"pairs": {"limit": 2}}]
-    made = select(con, SelectionSpec(rules, quarantines=True), round_index=1)
+    made = select(con, SelectionSpec(rules, has_quarantine=True), round_index=1)
     expected = made.preferences.fetchall()
     set_against_incorrect(con, rounds=[1], candidates_of="all", seed=0, limit=2, scorer_decides=False)
     assert con.sql("select * from preferences order by preference, place").fetchall() == expected != []

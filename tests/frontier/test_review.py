@@ -56,7 +56,7 @@ def test_one_problem_in_full_is_found_by_the_beginning_of_its_id(tmp_path: Path)
 
 @pytest.mark.parametrize("plan", ["fixed", "adaptive"])
 def test_every_class_has_a_remedy_in_words(plan: str) -> None:
-    found = review.remedies(plan=plan, most=8, models=2, has_hints=True, quarantines=True)
+    found = review.remedies(plan=plan, most=8, models=2, has_hints=True, has_quarantine=True)
     assert set(found) == set(CLASSES)
     assert "hint" in found["no_survivors"]
     assert ("another model" in found["no_survivors"]) == (plan == "adaptive")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from star_rft.data import write_problems
 from star_rft.selection.candidates import RuleError
-from star_rft.selection.select import check
+from star_rft.selection.registry import bound
 from star_rft.types import Problem, Sample
 from tests.small_ledgers import ledger_of, sample, scored, selection, verdict
 from verifiers.types import Verdict
@@ -265,7 +265,7 @@ def test_lists_hold_distinct_traces_best_first(tmp_path: Path) -> None:
 )
 def test_a_rule_that_cannot_be_meant_is_refused_at_once(rules: list[Any], message: str) -> None:
     with pytest.raises(RuleError, match=r"^select\.rules: ") as caught:
-        check(rules)
+        bound(rules)
     assert message in str(caught.value)
 
 
@@ -283,7 +283,7 @@ def test_a_rule_that_cannot_be_meant_is_refused_at_once(rules: list[Any], messag
 )
 def test_a_value_out_of_range_is_refused_when_the_config_is_read(rule: Any) -> None:
     with pytest.raises(RuleError, match=r"select\.rules: option '\w+' of rule '\w+': .* is not valid: input should be"):
-        check([rule])
+        bound([rule])
 
 
 # What holds for all of them
