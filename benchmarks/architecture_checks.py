@@ -151,7 +151,7 @@ def measure(one: Family, folder: Path) -> Row:
     samplers: list[HFSampler] = []
 
     def path() -> Cell:
-        samplers.append(HFSampler(base, dtype="float32", device="cpu"))
+        samplers.append(HFSampler(ModelSpec(base, dtype="float32", device="cpu")))
         return Cell("ok", "hf")
 
     cells["path"] = guarded(path)
@@ -312,6 +312,6 @@ def round_cell(base: Path, folder: Path) -> Cell:
     if reports[-1].selected == 0:
         return Cell("wrong", "no sample was trained on")
     checkpoint = folder / "rounds" / "001" / "checkpoint"
-    oracle, sampler = Oracle.of(checkpoint), HFSampler(checkpoint, dtype="float32", device="cpu")
+    oracle, sampler = Oracle.of(checkpoint), HFSampler(ModelSpec(checkpoint, dtype="float32", device="cpu"))
     found = greedy_cell(sampler, oracle, [], accepted(sampler)[0])
     return Cell("ok", "ok") if found.state == "ok" else Cell("wrong", f"checkpoint: greedy {found.text}")

@@ -205,7 +205,7 @@ def profiled(watch: Watch, device: torch.device) -> dict[str, Any]:
 def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     path = resolve(asked.model, into=folder / asked.model)
     dtype = "float32" if asked.model == "tiny" else "bfloat16"
-    sampler = HFSampler(path, dtype=dtype)
+    sampler = HFSampler(ModelSpec(path, dtype=dtype))
     model, tokenizer = load(ModelSpec(path, dtype=dtype))
     device = model.device
     at_best = measured_machine(device, model.dtype)

@@ -137,7 +137,7 @@ def add_vllm(
     from star_rft.engines.vllm.sampler import VLLMSampler
 
     env = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    sampler = VLLMSampler(path, python=arguments.vllm, dtype=dtype, eager=arguments.eager, env=env)
+    sampler = VLLMSampler(ModelSpec(path, dtype=dtype), python=arguments.vllm, eager=arguments.eager, env=env)
     rate(by_star_rft, sampler=sampler, prompts=prompts[:2], rows=0, seed=0, **shared)  # what it does once
     rates["vLLM"], lengths["vLLM"] = [], []
     for seed in range(1, arguments.repeats + 1):
@@ -152,7 +152,7 @@ def add_vllm(
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     path = resolve(arguments.model, into=folder / arguments.model)
     dtype = "float32" if arguments.model == "tiny" else "bfloat16"
-    sampler = HFSampler(path, dtype=dtype)
+    sampler = HFSampler(ModelSpec(path, dtype=dtype))
     model, tokenizer = load(ModelSpec(path, dtype=dtype))
     prompts = prompts_for(arguments.model, tokenizer, arguments.prompts)
     decoding = Decoding(temperature=arguments.temperature, max_tokens=arguments.max_tokens)

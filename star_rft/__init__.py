@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from star_rft.engines.registry import EngineContext, engine
     from star_rft.errors import RunError, RunFailure, UserError
     from star_rft.experiments.compare import Comparison, compare
+    from star_rft.models.spec import ModelSpec
     from star_rft.progress import Progress
     from star_rft.scorers.registry import ScorerContext, scorer
     from star_rft.selection.registry import rule
@@ -61,6 +62,7 @@ _HOMES = {
     "star_rft.engines.registry": "EngineContext engine",
     "star_rft.errors": "RunError RunFailure UserError",
     "star_rft.experiments.compare": "Comparison compare",
+    "star_rft.models.spec": "ModelSpec",
     "star_rft.progress": "Progress",
     "star_rft.scorers.registry": "ScorerContext scorer",
     "star_rft.selection.registry": "rule",
@@ -86,6 +88,7 @@ __all__ = [
     "EngineContext",
     "HeldOutScores",
     "Interval",
+    "ModelSpec",
     "Problem",
     "Progress",
     "Request",

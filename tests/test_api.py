@@ -25,6 +25,7 @@ NAMES = [
     "EngineContext",
     "HeldOutScores",
     "Interval",
+    "ModelSpec",
     "Problem",
     "Progress",
     "Request",

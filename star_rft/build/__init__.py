@@ -353,14 +353,13 @@ def _scoring(
     def make(policy: Model) -> Scorer:
         foreign = [engine.fingerprint(source.model) for source in sources if source.model is not None]
         context = ScorerContext(
-            model=policy,
+            model=spec_of(config, policy),
             sampler=engine.sampler,
             fingerprint=engine.fingerprint,
             prompter=prompter,
             origin=SampleOrigin(stops=prompter.stops(sources[0].decodings[0]), foreign=foreign),
             into=RunFolder(config.folder).base_model / "scorer",
             seed=config.seed,
-            trust_remote_code=config.model.trust_remote_code,
         )
         return open_scorer(section.name, model=section.model, options=section.options, context=context)
 

@@ -213,12 +213,7 @@ def open_sampler(config: Config, model: Model) -> Sampler:
     if name == "server":
         options["names"] = _names_at_servers(config, model)
     context = EngineContext(
-        model=model,
-        folder=RunFolder(config.folder).path,
-        dtype=config.model.dtype,
-        device=config.model.device,
-        batch_size=config.sample.batch_size,
-        trust_remote_code=config.model.trust_remote_code,
+        spec_of(config, model), folder=RunFolder(config.folder).path, batch_size=config.sample.batch_size
     )
     sampler: Sampler = ENGINES.get(name).function(context, **options)
     return sampler

@@ -32,13 +32,7 @@ def hf(context: EngineContext) -> Sampler:
     """Continuous batching on transformers, in this process."""
     from star_rft.engines.hf.sampler import HFSampler
 
-    return HFSampler(
-        context.model,
-        dtype=context.dtype,
-        device=context.device,
-        batch_size=context.batch_size,
-        trust_remote_code=context.trust_remote_code,
-    )
+    return HFSampler(context.model, batch_size=context.batch_size)
 
 
 @engine("vllm", version=_vllm_version)
@@ -62,8 +56,6 @@ def vllm(
     return VLLMSampler(
         context.model,
         python=python or sys.executable,
-        dtype=context.dtype,
-        trust_remote_code=context.trust_remote_code,
         tensor_parallel=tensor_parallel,
         data_parallel=data_parallel,
         max_model_len=max_model_len,
@@ -107,5 +99,4 @@ def server(
         timeout=timeout,
         retries=retries,
         backoff=backoff,
-        trust_remote_code=context.trust_remote_code,
     )

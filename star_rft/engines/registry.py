@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from star_rft.errors import UserError
-from star_rft.types import Model, Sampler
+from star_rft.models.spec import ModelSpec
+from star_rft.types import Sampler
 from verifiers.plugins import Registry, keyword_options, option_faults
 
 # The value of `sample.backend` that is no engine: a cluster, whose nodes run the engine that `ray.engine` names.
@@ -21,20 +22,14 @@ class EngineContext:
     """What an engine is given to load a model: the config's section `model`, and where the run lies.
 
     Attributes:
-        model: A checkpoint folder in the layout of transformers, or a hub name.
+        model: A checkpoint (`model.path`: a folder in the layout of transformers, or a hub name) and how it is loaded.
         folder: The run folder, for logs.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`; `auto` leaves it to the engine.
-        device: `auto`, or a device as torch names it.
         batch_size: The config's `sample.batch_size`: completions drawn at once; None leaves it to the engine.
-        trust_remote_code: Whether code that comes with the model may run.
     """
 
-    model: Model
+    model: ModelSpec
     folder: Path
-    dtype: str = "auto"
-    device: str = "auto"
     batch_size: int | None = None
-    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

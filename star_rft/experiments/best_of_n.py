@@ -249,7 +249,7 @@ def open_chooser(
     check_chooser(by, model=model, options=options)
     if by in SCORERS.names():
         context = ScorerContext(
-            model=stages.training.start(),
+            model=stages.training.base.at(stages.training.start()),
             sampler=stages.context.engine.sampler,
             fingerprint=stages.context.engine.fingerprint,
             prompter=stages.training.prompter,

@@ -77,14 +77,14 @@ def judge(
     if misplaced := sorted(given.keys() & served.keys()):
         raise UserError(f"scorer.{misplaced[0]} is of a server: give scorer.url too, or leave it out")
     decoding = Decoding(temperature=float(temperature or 0.0), max_tokens=max_tokens or JUDGE_TOKENS)
-    prompter = Prompter(load_tokenizer(context.spec))
+    prompter = Prompter(load_tokenizer(context.model))
 
     def complete(questions: Sequence[str]) -> Iterator[str | None]:
         # Opened only now: one model at a time is in memory, and scores that are stored need none.
-        sampler = context.sampler(context.model)
+        sampler = context.sampler(context.model.path)
         return policy(sampler, prompter, decoding=decoding, seed=context.seed, encode=prompter.prompt_ids)(questions)
 
-    return Judge(complete, version=digest(context.fingerprint(context.model), decoding.id), **own)
+    return Judge(complete, version=digest(context.fingerprint(context.model.path), decoding.id), **own)
 
 
 class Renders(Protocol):

@@ -6,6 +6,7 @@ V-STaR trains a verifier by DPO and scores solutions by their likelihood under i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -16,7 +17,7 @@ from star_rft.errors import RunFailure
 from star_rft.models import fingerprint, load, load_tokenizer
 from star_rft.models.ends import ends_of
 from star_rft.models.limits import longest_sequence
-from star_rft.models.spec import ModelSpec
+from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.models.tokens import continuation_ids, ended_text_ids, text_ids
 from star_rft.scorers.registry import ScorerContext, scorer
 from star_rft.training.dataset import SampleOrigin, example_of, row_of
@@ -48,21 +49,19 @@ def likelihood(
     It is that of the tokens that were sampled where the scoring model has the policy's vocabulary, else that of the
     tokenised texts.
     """
-    trust = context.trust_remote_code if trust_remote_code is None else trust_remote_code
+    spec = replace(context.model, dtype=dtype, device=device)
+    if trust_remote_code is not None:
+        spec = replace(spec, trust_remote_code=trust_remote_code)
     prompter = context.prompter
-    tokenizer = load_tokenizer(ModelSpec(context.model, trust_remote_code=trust))
-    is_same = tokenizer.get_vocab() == prompter.tokenizer.get_vocab()
+    is_same = load_tokenizer(spec).get_vocab() == prompter.tokenizer.get_vocab()
     return Likelihood(
-        context.model,
+        spec,
         render=prompter.render,
         ids=partial(_trained_ids, prompter=prompter, origin=context.origin) if is_same else None,
         is_chat=prompter.is_chat,
         reference=reference,
         per_token=per_token,
-        device=device,
-        dtype=dtype,
         batch_tokens=batch_tokens,
-        trust_remote_code=trust,
     )
 
 
@@ -85,33 +84,27 @@ class Likelihood:
         is_chat: Without `ids`: a completion that ended by itself ends with the chat template's end token.
         reference: A model whose log-probability is subtracted. The difference times beta is DPO's implicit reward.
         per_token: Divide by the number of tokens.
-        device: "auto", "cpu" or "cuda".
-        dtype: Of the weights; "auto": float32 on a CPU, bfloat16 on a GPU.
         batch_tokens: Tokens of a batch, padding included.
-        trust_remote_code: Whether code of the model's repository may be run.
     """
 
     def __init__(
         self,
-        model: str | Path,
+        model: AnyModel,
         *,
         render: Callable[[Problem], str],
         ids: Callable[[Trace], Row] | None = None,
         is_chat: bool = False,
         reference: str | Path | None = None,
         per_token: bool = True,
-        device: str = "auto",
-        dtype: str = "auto",
         batch_tokens: int = BATCH_TOKENS,
-        trust_remote_code: bool = False,
     ) -> None:
-        spec = ModelSpec(model, dtype, device, trust_remote_code)
+        spec = ModelSpec.of(model)
         self.tokenizer = load_tokenizer(spec)
         self.render, self.per_token, self.batch_tokens = render, per_token, batch_tokens
         self.ids, self.is_chat = ids, is_chat
         self.ends = ends_of(spec, self.tokenizer)
         self._specs = [spec] if reference is None else [spec, spec.at(reference)]
-        self.version = digest(ENCODING, [fingerprint(spec.path) for spec in self._specs], per_token, dtype)
+        self.version = digest(ENCODING, [fingerprint(spec.path) for spec in self._specs], per_token, spec.dtype)
         self._models: list[Any] = []
         self._is_closed = False
 

@@ -53,29 +53,22 @@ class ScorerContext:
     """What a scorer may need of a run.
 
     Attributes:
-        model: The model that scores: the policy, or the one that `scorer.model` names.
+        model: The model that scores (`model.path`): the policy, or the one that `scorer.model` names.
         sampler: Opens a sampler of a model.
         fingerprint: Returns the hash of a model's weights.
         prompter: Renders problems as they were sampled.
         origin: How the samples were drawn, by which their tokens are read.
         into: Folder that a model may be converted into.
         seed: Of whatever the scorer draws.
-        trust_remote_code: Whether code of a model's repository may be run.
     """
 
-    model: Model
+    model: ModelSpec
     sampler: Callable[[Model], Sampler]
     fingerprint: Callable[[Model], str]
     prompter: Prompter
     origin: SampleOrigin
     into: Path
     seed: int
-    trust_remote_code: bool = False
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model that scores, with whether its own code may run."""
-        return ModelSpec(self.model, trust_remote_code=self.trust_remote_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +159,8 @@ def open_scorer(name: str, *, model: str | None, options: Mapping[str, Any], con
     from star_rft import models
 
     if model is not None and SCORERS.get(name).asks_model and "url" not in options:
-        found = models.resolve(context.spec.at(model), into=context.into)
-        context = replace(context, model=found)
+        found = models.resolve(context.model.at(model), into=context.into)
+        context = replace(context, model=context.model.at(found))
     opened: Scorer = SCORERS.get(name).function(context, **options)
     return opened
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from star_rft.errors import RunFailure, UserError
@@ -19,7 +19,7 @@ from star_rft.models import (
     without_bars,
 )
 from star_rft.models.errors import explained, library_errors
-from star_rft.models.spec import ModelSpec
+from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.scorers.likelihood import by_length, pad
 from star_rft.scorers.registry import ScorerContext, scorer
 from star_rft.types import Scorer, Trace, digest
@@ -43,9 +43,10 @@ def reward_model(
     trust_remote_code: bool | None = None,
 ) -> Scorer:
     """The output of a sequence classifier with one output."""
-    trust = context.trust_remote_code if trust_remote_code is None else trust_remote_code
-    settings: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
-    return RewardModel(context.model, chat=chat, template=template, trust_remote_code=trust, **settings)
+    spec = replace(context.model, dtype=dtype, device=device)
+    if trust_remote_code is not None:
+        spec = replace(spec, trust_remote_code=trust_remote_code)
+    return RewardModel(spec, batch_tokens=batch_tokens, chat=chat, template=template)
 
 
 class RewardModel:
@@ -55,14 +56,11 @@ class RewardModel:
     what the model's config shows is checked before.
 
     Args:
-        model: The classifier, a folder or a hub name.
-        device: "auto", "cpu" or "cuda".
-        dtype: Of the weights; "auto": float32 on a CPU, bfloat16 on a GPU. In bfloat16 a score changes by about 1e-2
-            with the other sequences of its batch, in float32 by less than 1e-5.
+        model: The classifier. In bfloat16 a score changes by about 1e-2 with the other sequences of its batch, in
+            float32 by less than 1e-5.
         batch_tokens: Tokens of a batch, padding included.
         chat: True: render with the model's chat template. "auto": where it has one. Otherwise `template` is used.
         template: Text with `{prompt}` and `{completion}`, as the model was trained on.
-        trust_remote_code: Whether code of the model's repository may be run.
 
     Raises:
         ModelError: The model is no such classifier, or has no chat template.
@@ -71,35 +69,31 @@ class RewardModel:
 
     def __init__(
         self,
-        model: str | Path,
+        model: AnyModel,
         *,
-        device: str = "auto",
-        dtype: str = "auto",
         batch_tokens: int = BATCH_TOKENS,
         chat: Literal["auto"] | bool = "auto",
         template: str = PLAIN,
-        trust_remote_code: bool = False,
     ) -> None:
-        if dtype not in DTYPES:
-            raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        spec = ModelSpec.of(model)
+        if spec.dtype not in DTYPES:
+            raise ModelError(f"dtype {spec.dtype!r} is not one of {', '.join(DTYPES)}")
         if template.count("{prompt}") != 1 or template.count("{completion}") != 1:
             raise UserError(f"the template must hold {{prompt}} and {{completion}} once each: {template!r}")
-        spec = ModelSpec(model, trust_remote_code=trust_remote_code)
         self.tokenizer = load_tokenizer(spec)
         if chat is True and not self.tokenizer.chat_template:
-            raise ModelError(f"{model} has no chat template: use chat=auto or false")
+            raise ModelError(f"{spec.path} has no chat template: use chat=auto or false")
         config = read_config(spec)
         if config.num_labels != 1:
             raise ModelError(
-                f"{model} has {config.num_labels} outputs where a reward model has one (num_labels in config.json);"
+                f"{spec.path} has {config.num_labels} outputs where a reward model has one (num_labels in config.json);"
                 f" it was saved as {', '.join(config.architectures or ['an unnamed architecture'])}"
             )
         positions = longest_sequence(config).tokens
         self.limit = min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
         self.is_chat = bool(self.tokenizer.chat_template) if chat == "auto" else chat
-        self.path, self.template, self.batch_tokens = model, template, batch_tokens
-        self.device, self.dtype, self.trust_remote_code = device, dtype, trust_remote_code
-        self.version = digest("reward_model", fingerprint(model), dtype, self.is_chat, template)
+        self.spec, self.template, self.batch_tokens = spec, template, batch_tokens
+        self.version = digest("reward_model", fingerprint(spec.path), spec.dtype, self.is_chat, template)
         self._model: Any = None
         self._is_closed = False
 
@@ -108,7 +102,7 @@ class RewardModel:
         if self._is_closed:
             raise RuntimeError("this reward model was closed")
         if self._model is None:
-            self._model = _load(self.path, self.device, self.dtype, trust_remote_code=self.trust_remote_code)
+            self._model = _load(self.spec)
         rows = self._encoded(traces)
         scores: list[float | None] = [None] * len(rows)
         fitting = [i for i, row in enumerate(rows) if len(row) <= self.limit]
@@ -119,7 +113,7 @@ class RewardModel:
             members = [fitting[i] for i in batch]
             for i, score in zip(members, self._outputs([rows[i] for i in members], pad_id or 0), strict=True):
                 if not isfinite(score):
-                    raise RunFailure(f"{self.path}: scored a sample of problem {traces[i].problem.id} as {score}")
+                    raise RunFailure(f"{self.spec.path}: scored a sample of problem {traces[i].problem.id} as {score}")
                 scores[i] = score
         yield from scores
 
@@ -167,20 +161,20 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: s
 
 
 @without_bars()
-def _load(path: str | Path, device: str, dtype: str, *, trust_remote_code: bool) -> Any:
+def _load(spec: ModelSpec) -> Any:
     """Load the classifier; ModelError where weights are missing, as transformers only warns of a random head."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    place = device_of(device)
+    path, place, dtype = spec.path, device_of(spec.device), spec.dtype
     if dtype == "auto":
         dtype = "float32" if place.type == "cpu" else "bfloat16"
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, output_loading_info=True
+            path, dtype=getattr(torch, dtype), trust_remote_code=spec.trust_remote_code, output_loading_info=True
         )
     except library_errors() as error:
-        raise explained(error, path, what="reward model", is_trusted=trust_remote_code) from error
+        raise explained(error, path, what="reward model", is_trusted=spec.trust_remote_code) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{path} is no reward model: its checkpoint lacks {', '.join(missing)}, which would be random numbers"

@@ -16,6 +16,7 @@ import transformers
 
 from star_rft.engines.hf.sampler import HFSampler
 from star_rft.errors import UserError
+from star_rft.models.spec import ModelSpec
 from star_rft.training.options import FitReport
 from star_rft.types import Completion, Decoding, Example, Request
 from tests.programs import BENCHMARKS, benchmark
@@ -91,7 +92,7 @@ def test_every_option_of_a_family_is_a_field_of_its_config(families: ModuleType)
 
 @pytest.mark.full
 def test_a_family_without_a_fault_is_exact(checks: ModuleType, llama: Path, oracle: Any) -> None:
-    sampler = HFSampler(llama, dtype="float32", device="cpu")
+    sampler = HFSampler(ModelSpec(llama, dtype="float32", device="cpu"))
     drawn: list[Completion] = []
     assert checks.greedy_cell(sampler, oracle, drawn) == checks.Cell("ok", "15/15")
     assert checks.logprob_cell(sampler, oracle, drawn).state == "ok"
@@ -106,7 +107,7 @@ def test_a_wrong_log_probability_is_shown(checks: ModuleType, llama: Path, oracl
     def off(one: Completion) -> Completion:
         return replace(one, logprob=(one.logprob or 0.0) - 0.001 * len(one.token_ids))
 
-    sampler = Faulty(HFSampler(llama, dtype="float32", device="cpu"), off)
+    sampler = Faulty(HFSampler(ModelSpec(llama, dtype="float32", device="cpu")), off)
     assert checks.logprob_cell(sampler, oracle, []) == checks.Cell("wrong", "1e-03")
     missing = Faulty(sampler.sampler, lambda one: replace(one, logprob=None))
     assert checks.logprob_cell(missing, oracle, []) == checks.Cell("wrong", "inf")
@@ -116,7 +117,7 @@ def test_another_token_is_shown(checks: ModuleType, llama: Path, oracle: Any) ->
     def off(one: Completion) -> Completion:
         return replace(one, token_ids=(*one.token_ids[:-1], 70)) if one.request.sample_index == 1 else one
 
-    sampler = Faulty(HFSampler(llama, dtype="float32", device="cpu"), off)
+    sampler = Faulty(HFSampler(ModelSpec(llama, dtype="float32", device="cpu")), off)
     assert checks.greedy_cell(sampler, oracle, []) == checks.Cell("wrong", "10/15")
 
 

@@ -22,7 +22,7 @@ def roofline() -> ModuleType:
 
 
 def test_every_token_is_counted_and_a_shared_prompt_is_read_once(roofline: ModuleType, tmp_path: Path) -> None:
-    sampler = HFSampler(resolve("tiny", into=tmp_path), dtype="float32")
+    sampler = HFSampler(ModelSpec(resolve("tiny", into=tmp_path), dtype="float32"))
     prompts = [len(sampler.tokenizer(prompt, add_special_tokens=False)["input_ids"]) - 1 for prompt in PROMPTS]
     requests = [Request(str(i), k, prompt, seed=9 * i + k) for i, prompt in enumerate(PROMPTS) for k in range(3)]
     with roofline.Watch().installed() as watch:

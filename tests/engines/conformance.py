@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from star_rft.data.generators.word_problems import generate
 from star_rft.engines.vllm.sampler import VLLMSampler
 from star_rft.models import ASSETS, load_tokenizer
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Completion, Decoding, Request, Sampler
 
 LIMIT = 512  # positions of the model
@@ -136,7 +137,7 @@ class Reference:
 def hf(folder: Path) -> Iterator[Sampler]:
     from star_rft.engines.hf.sampler import HFSampler
 
-    sampler = HFSampler(folder, dtype="float32", device="cpu", batch_size=32)
+    sampler = HFSampler(ModelSpec(folder, dtype="float32", device="cpu"), batch_size=32)
     yield sampler
     sampler.close()
 
@@ -149,7 +150,7 @@ def hf_backend() -> Backend:
 
 @contextmanager
 def vllm(folder: Path) -> Iterator[Sampler]:
-    sampler = VLLMSampler(folder, python=vllm_python(), dtype="float32", **VLLM_SMALL)
+    sampler = VLLMSampler(ModelSpec(folder, dtype="float32"), python=vllm_python(), **VLLM_SMALL)
     yield sampler
     sampler.close()
 

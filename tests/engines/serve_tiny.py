@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from star_rft.engines.hf.sampler import HFSampler
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Completion, Decoding, Request
 
 PAUSE = 0.01  # seconds in which requests gather
@@ -133,7 +134,7 @@ def main() -> None:
     torch.set_num_threads(1)
     key = os.environ.get(given.key_variable) if given.key_variable else None
     print(f"serving {given.model} with the key {key}", flush=True)  # as careless servers do
-    sampler = HFSampler(given.model, dtype="float32", device="cpu", batch_size=64)
+    sampler = HFSampler(ModelSpec(given.model, dtype="float32", device="cpu"), batch_size=64)
     tiny = Tiny(given.model, sampler, given.counts, given.text_only, given.dies_after)
     asyncio.run(serve(tiny, given.port, key))
 

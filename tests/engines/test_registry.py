@@ -20,6 +20,7 @@ from star_rft.build.sampling import open_sampler, train_decodings
 from star_rft.engines.registry import ENGINES, EngineContext, engine
 from star_rft.errors import UserError
 from star_rft.models import ASSETS
+from star_rft.models.spec import ModelSpec
 from star_rft.types import Completion, Decoding, Request, Sampler
 from tests.small_runs import MINIATURE, call, write_config
 
@@ -29,7 +30,7 @@ class Script:
 
     def __init__(self, context: EngineContext, texts: Sequence[str]) -> None:
         self.context, self.texts, self.is_closed = context, texts, False
-        self.tokenizer = AutoTokenizer.from_pretrained(context.model)
+        self.tokenizer = AutoTokenizer.from_pretrained(context.model.path)
 
     def sample(
         self, requests: Sequence[Request], *, decoding: Decoding, batch_size: int | None = None
@@ -98,7 +99,7 @@ def test_an_engine_gets_the_model_and_the_settings_of_the_config(tmp_path: Path)
     }
     opened = open_sampler(configs.load(MINIATURE | changes), ASSETS / "tiny")
     assert isinstance(opened, Script)
-    assert opened.context == EngineContext(ASSETS / "tiny", tmp_path, "bfloat16", "cpu", batch_size=16)
+    assert opened.context == EngineContext(ModelSpec(ASSETS / "tiny", "bfloat16", "cpu"), tmp_path, batch_size=16)
 
 
 def test_samples_of_another_version_of_an_engine_have_another_decoding(monkeypatch: pytest.MonkeyPatch) -> None:

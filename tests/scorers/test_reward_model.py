@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from star_rft.errors import RunFailure, UserError
 from star_rft.models import ModelError
+from star_rft.models.spec import ModelSpec
 from star_rft.scorers.reward_model import RewardModel
 from star_rft.types import Trace
 from tests.scorers.conftest import TINY, save_bert, save_reward_model, save_tokenizer
@@ -120,7 +121,7 @@ def test_settings_that_cannot_work_are_named(reward_folder: Path) -> None:
     with pytest.raises(ModelError, match="has no chat template"):
         RewardModel(reward_folder, chat=True)
     with pytest.raises(ModelError, match="dtype 'int8' is not one of"):
-        RewardModel(reward_folder, dtype="int8")
+        RewardModel(ModelSpec(reward_folder, dtype="int8"))
     with pytest.raises(UserError, match=r"must hold \{prompt\} and \{completion\}"):
         RewardModel(reward_folder, template="{prompt}")
     with pytest.raises(ModelError, match="no such model folder"):

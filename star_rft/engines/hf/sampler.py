@@ -9,7 +9,6 @@ ids are used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from star_rft.engines.tokenize import Prompt, tokenized
 from star_rft.errors import UserError
 from star_rft.models import load, read_config
 from star_rft.models.ends import ends_by
-from star_rft.models.spec import ModelSpec
+from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.types import Completion, Decoding, Request
 
 MOST_ROWS = {"cpu": 256, "cuda": 1024}  # beyond this a step's time grows as fast as its rows
@@ -38,26 +37,18 @@ class HFSampler:
     not sample exactly.
     """
 
-    def __init__(
-        self,
-        model_path: str | Path,
-        *,
-        dtype: str = "auto",
-        device: str = "auto",
-        batch_size: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
+    def __init__(self, model: AnyModel, *, batch_size: int | None = None) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size {batch_size} is not positive")
-        spec = ModelSpec(model_path, dtype, device, trust_remote_code)
+        spec = ModelSpec.of(model)
         require_decodable(read_config(spec))
-        model, tokenizer = load(spec)
-        self.model: Any = model
+        loaded, tokenizer = load(spec)
+        self.model: Any = loaded
         self.tokenizer = tokenizer
         self.version: str = transformers.__version__
         self.batch_size = batch_size
-        self._ends = ends_by(tokenizer, model.generation_config)
-        verified = verify_decoding(model)
+        self._ends = ends_by(tokenizer, loaded.generation_config)
+        verified = verify_decoding(loaded)
         self._shapes, self._longest = verified.shapes, verified.longest
         self._token_bytes = _bytes_per_token(self._shapes)
 

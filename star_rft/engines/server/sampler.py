@@ -42,7 +42,7 @@ class ServerSampler:
 
     def __init__(
         self,
-        model: Model,
+        model: models.AnyModel,
         *,
         urls: Sequence[str] = (),
         names: Sequence[str] = (),
@@ -55,12 +55,10 @@ class ServerSampler:
         timeout: float = 600.0,
         retries: int = 8,
         backoff: float = 1.0,
-        trust_remote_code: bool = False,
     ) -> None:
         if bool(urls) == (start is not None):
             raise UserError("a server backend needs either addresses or a command that starts a server")
         self.version = VERSION
-        self._model, self._urls, self._names, self._api = model, urls, names, api
         self._start, self._start_timeout, self._log = start, start_timeout, log
         self._key = key_from(key_variable, of="server.key_variable")
         self._patience: dict[str, Any] = {
@@ -69,7 +67,8 @@ class ServerSampler:
             "retries": retries,
             "backoff": backoff,
         }
-        spec = models.ModelSpec(model, trust_remote_code=trust_remote_code)
+        spec = models.ModelSpec.of(model)
+        self._model, self._urls, self._names, self._api = spec.path, urls, names, api
         self._tokenizer = models.load_tokenizer(spec)
         self._ends = ends_of(spec, self._tokenizer)
         self._limit = models.longest_sequence(models.read_config(spec)).tokens  # None: the model states none

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from star_rft.engines.stopping import StopDetector
@@ -17,7 +16,7 @@ from star_rft.engines.vllm.engine import Message, Replicas, SeededPrompt, adapte
 from star_rft.errors import UserError
 from star_rft.models import load_tokenizer
 from star_rft.models.ends import ends_of
-from star_rft.models.spec import ModelSpec
+from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.types import Completion, Decoding, Request
 
 # vLLM refuses larger temperatures, and silently raises smaller ones, of which the ledger would not know.
@@ -50,11 +49,9 @@ class VLLMSampler:
 
     def __init__(
         self,
-        model_path: str | Path,
+        model: AnyModel,
         *,
         python: str,
-        dtype: str = "auto",
-        trust_remote_code: bool = False,
         tensor_parallel: int = 1,
         data_parallel: int = 1,
         max_model_len: int | None = None,
@@ -67,16 +64,16 @@ class VLLMSampler:
     ) -> None:
         self.version = vllm_version(python)
         further = _checked(options or {})
-        spec = ModelSpec(model_path, trust_remote_code=trust_remote_code)
+        spec = ModelSpec.of(model)
         self.tokenizer = load_tokenizer(spec)
         self._ends = ends_of(spec, self.tokenizer)
         self._whose = "the model" if max_model_len is None else "vllm.max_model_len"
-        adapter = adapter_of(model_path) if serves_adapters else None
+        adapter = adapter_of(spec.path) if serves_adapters else None
         arguments = {
-            "model": str(adapter.base if adapter else model_path),
-            "tokenizer": str(model_path),
-            "trust_remote_code": trust_remote_code,
-            "dtype": dtype,
+            "model": str(adapter.base if adapter else spec.path),
+            "tokenizer": str(spec.path),
+            "trust_remote_code": spec.trust_remote_code,
+            "dtype": spec.dtype,
             "tensor_parallel_size": tensor_parallel,
             "max_model_len": max_model_len or -1,  # -1: the model's, or as much of it as the memory holds
             "gpu_memory_utilization": memory,

@@ -23,6 +23,7 @@ from star_rft.engines.vllm.sampler import VLLMSampler
 from star_rft.errors import RunFailure
 from star_rft.ledger import Ledger
 from star_rft.models import ASSETS
+from star_rft.models.spec import ModelSpec
 from star_rft.processes import members
 from star_rft.sampling.plan import read_plan
 from star_rft.types import Completion
@@ -71,7 +72,7 @@ def test_samples_have_the_distribution_of_the_hf_backend(temperature: float) -> 
     asked = requests(prompts(4), 150)
     with hf(ASSETS / "tiny") as sampler:
         by_hf = list(sampler.sample(asked, decoding=decoding))
-    engine = VLLMSampler(ASSETS / "tiny", python=vllm_python(), dtype="float32", **VLLM_SMALL)
+    engine = VLLMSampler(ModelSpec(ASSETS / "tiny", dtype="float32"), python=vllm_python(), **VLLM_SMALL)
     by_vllm = list(engine.sample(asked, decoding=decoding))
     engine.close()
     for name in {request.problem_id for request in asked}:
@@ -86,7 +87,9 @@ def test_samples_have_the_distribution_of_the_hf_backend(temperature: float) -> 
 
 
 def test_two_engines_with_children_share_the_requests_and_nothing_is_left_of_them() -> None:
-    sampler = VLLMSampler(ASSETS / "tiny", python=vllm_python(), dtype="float32", data_parallel=2, **WITH_CHILDREN)
+    sampler = VLLMSampler(
+        ModelSpec(ASSETS / "tiny", dtype="float32"), python=vllm_python(), data_parallel=2, **WITH_CHILDREN
+    )
     groups = groups_of(sampler)
     assert all(len(members(group)) >= 3 for group in groups)  # vLLM's own processes are in the group
     asked = requests(prompts(24), 16)
@@ -99,7 +102,7 @@ def test_two_engines_with_children_share_the_requests_and_nothing_is_left_of_the
 
 
 def test_a_process_inside_vllm_that_is_killed_is_an_error_within_seconds() -> None:
-    sampler = VLLMSampler(ASSETS / "tiny", python=vllm_python(), dtype="float32", **WITH_CHILDREN)
+    sampler = VLLMSampler(ModelSpec(ASSETS / "tiny", dtype="float32"), python=vllm_python(), **WITH_CHILDREN)
     (group,) = groups_of(sampler)
     stream = sampler.sample(requests(prompts(40), 16), decoding=PLAIN)
     next(stream)
@@ -139,7 +142,9 @@ def test_an_adapter_is_served_without_its_merged_weights(tmp_path: Path) -> None
             torch.nn.init.normal_(parameter, std=0.02)
     adapted.save_pretrained(checkpoint / "adapter")
     shutil.copytree(base, checkpoint, dirs_exist_ok=True)  # in the place of merged weights lie those of the base
-    sampler = VLLMSampler(checkpoint, python=vllm_python(), dtype="float32", serves_adapters=True, **VLLM_SMALL)
+    sampler = VLLMSampler(
+        ModelSpec(checkpoint, dtype="float32"), python=vllm_python(), serves_adapters=True, **VLLM_SMALL
+    )
     served = keyed(list(sampler.sample(requests(prompts(6), 1), decoding=GREEDY)))
     sampler.close()
     adapted.merge_and_unload().save_pretrained(checkpoint)
