@@ -39,13 +39,9 @@ class Stages:
 
 
 def run(stages: Stages, *, rounds: int) -> Iterator[RoundReport]:
-    """Run the rounds that are missing and yield the report of every round from 0 on, in order.
+    """Run the rounds that are missing, and yield the report of each from round 0 to `rounds`, in order.
 
     Round 0 evaluates the model that the loop starts from. Ends early where the gate ends the run.
-
-    Args:
-        stages: The stages of a round.
-        rounds: How many rounds sample and train, after round 0.
     """
     policy = stages.training.start()
     draw_damaged_again(stages)
@@ -85,17 +81,9 @@ def draw_damaged_again(stages: Stages) -> None:
 
 
 def do_stage(stages: Stages, stage: str) -> str:
-    """Do one stage of the first unfinished round.
+    """Do one stage of the first unfinished round: "sample", "select", "train" or "eval"; return a line about it.
 
-    Args:
-        stages: The stages of a round.
-        stage: "sample", "select", "train" or "eval".
-
-    Returns:
-        A sentence that says what was done.
-
-    Raises:
-        RunError: The stage before it is not complete; the text names the command for it.
+    Raises RunError where the stage before it is not complete; its text names the command for that.
     """
     folder = stages.context.folder
     finished = folder.finished_rounds()
