@@ -40,7 +40,7 @@ class Problem:
     """One question whose answer a verifier can check.
 
     Attributes:
-        id: Hash of `prompt` and `reference` (`data.load.problem_id`): the same for every file and machine.
+        id: Hash of `prompt` and `reference`: the same for every file and machine.
         prompt: The question, before a template is put around it.
         reference: The reference answer, as the verifier reads it: text, or an object that JSON can hold.
         verifier: Name of the verifier.

@@ -122,15 +122,6 @@ def plan_table(
     return pa.Table.from_arrays(columns, schema=PLAN)
 
 
-def request_seed(
-    run_seed: int, round_index: int, split: Split, problem_id: str, sample_index: int, decode_id: str
-) -> int:
-    """Return 64 bits that belong to this request alone, whatever else is sampled beside it."""
-    base = _base(run_seed, PlanSpec(round_index, split, POLICY, (decode_id,), (1,)), decode_id)
-    words = (np.array([word], dtype=np.uint64) for word in (base, _hash(problem_id), sample_index))
-    return int(_seeds(*words)[0])
-
-
 def write_plan(path: Path, tables: Sequence[pa.Table]) -> None:
     write_table(path, pa.concat_tables([PLAN.empty_table(), *tables]).unify_dictionaries())
 
