@@ -201,7 +201,7 @@ class Sample:
 
     @property
     def id(self) -> str:
-        """Return the ledger's `sample_id`: a hash of what was asked for and of whom, not of the text."""
+        """Return the ledger's `sample_id`: a hash of problem, round, index, model and decoding, not of the text."""
         return digest(
             self.problem_id, self.split, self.round, self.sample_index, self.model, self.decode_id, self.hinted
         )
