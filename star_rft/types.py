@@ -40,7 +40,7 @@ class Problem:
     """One question whose answer a verifier can check.
 
     Attributes:
-        id: Hash of `prompt` and `reference` (`data.load.problem_id`): the same for every file and machine.
+        id: Hash of `prompt` and `reference`: the same for every file and machine.
         prompt: The question, before a template is put around it.
         reference: The reference answer, as the verifier reads it: text, or an object that JSON can hold.
         verifier: Name of the verifier.
@@ -201,7 +201,7 @@ class Sample:
 
     @property
     def id(self) -> str:
-        """Return the ledger's `sample_id`: a hash of what was asked for and of whom, not of the text."""
+        """Return the ledger's `sample_id`: a hash of problem, round, index, model and decoding, not of the text."""
         return digest(
             self.problem_id, self.split, self.round, self.sample_index, self.model, self.decode_id, self.hinted
         )

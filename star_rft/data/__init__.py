@@ -1,6 +1,6 @@
 """Problems from files, hub data sets, iterables and generators; prompts; the contamination check.
 
-Nothing here imports torch, transformers or datasets until a hub name is loaded.
+The library `datasets` is imported when a hub name is loaded, and torch and transformers are not imported.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
 """The contamination check: exact, normalised and 13-gram overlap of training and held-out questions.
 
-The 13-gram check indexes the held-out side only and streams the training side, so it is linear in both; the
-index takes about 200 bytes for a word of the held-out questions.
+Only the held-out questions are indexed, with about 200 bytes a word, and training questions are streamed, so time is
+linear in both.
 
-Sharing thirteen words is not yet holding a problem: "At the same rate, how many additional hours would it
-take to travel an additional" stands in unrelated GSM8K problems, and templates repeat whole sentences. So a
-training problem *holds* a held-out one (kind "ngram") when they share a 13-gram and either
-- have the same answer, the same numbers in the same order, and four fifths of their words in common: a
-  problem that was reworded here and there; or
-- one shared passage is nine tenths of the held-out words and holds all its numbers: a problem quoted in a
-  longer text.
-Anything less is a shared phrase: counted and reported, but it stops nothing. An n-gram that stands in many
-held-out problems is boilerplate and is left out.
+Two problems that share 13 words need not be the same: "At the same rate, how many additional hours would it take to
+travel an additional" is in unrelated GSM8K problems, and templates repeat whole sentences. So a training problem
+*holds* a held-out one by n-grams (kind "ngram") if they share a 13-gram and either
+
+- have the same answer, the same numbers in the same order, and 4/5 of their words in common: a problem that was
+  slightly reworded; or
+- one shared passage has 9/10 of the words and all numbers of the held-out question: a problem quoted in a longer text.
+
+Any other shared 13-gram is a phrase, which is counted and reported but is no contamination. N-grams that are in many
+held-out problems are boilerplate and do not count.
 """
 
 from __future__ import annotations
@@ -29,18 +30,17 @@ from star_rft.types import Problem
 Kind = Literal["exact", "normalised", "ngram", "phrase"]
 
 N = 13
-# An n-gram in more held-out problems than this is an instruction or a template, and tells none of them apart.
+# An n-gram in more held-out problems than this is part of an instruction or a template.
 COMMON = 10
-# Near copies in MAWPS (AddSub against SingleEq) have more in common, built-in problems of one template less.
+# Shares of words. Near copies in MAWPS (AddSub and SingleEq) are above, built-in problems of one template below.
 REWORDED = 0.8
 QUOTED = 0.9
 EXAMPLES = 3
-# An occurrence is packed into one integer, problem << POSITION_BITS | word: a tuple would take three times
-# as much memory.
+# An occurrence is one integer, problem << POSITION_BITS | word: a tuple would take three times the memory.
 POSITION_BITS = 20
 
-# A thousands separator is no difference ("1,200"), a decimal point is ("3.5" is not "35"). Signs of
-# arithmetic stay, or "3 + 4" would equal "3 - 4"; the hyphen of "twenty-five" goes, and so does a dash.
+# Separators of thousands are removed ("1,200" is "1200"), decimal points are not ("3.5" is not "35"). Arithmetic signs
+# are tokens, so that "3 + 4" is not "3 - 4". Hyphens, as in "twenty-five", and dashes are removed.
 _TOKEN = re.compile(
     r"\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_]+|[+*/^=<>%\u00d7\u00f7\u2212]|(?<!-)-(?!-)|(?<=[\d)])!"
 )
@@ -48,12 +48,12 @@ _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 
 
 class ContaminationError(UserError):
-    """The training set holds held-out problems, and nobody said that this is meant."""
+    """The training set holds held-out problems, and the config does not allow it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A pair that overlaps. `passage` is the longest shared one, as a share of the held-out words."""
+    """Two problems that overlap; `passage` is the longest shared one, as a share of the held-out words."""
 
     kind: Kind
     train: Problem
@@ -63,9 +63,14 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class ContaminationReport:
-    """Held-out problems by the strongest kind of overlap; "phrase" is the one that is not contamination.
+    """The overlap of two sets of problems.
 
-    `train_ids` are the training problems that hold a held-out one: drop them, and the sets are clean.
+    Attributes:
+        train: Number of training problems.
+        held_out: Number of held-out problems.
+        counts: Held-out problems by their strongest kind of overlap; "phrase" is no contamination.
+        train_ids: Training problems that hold a held-out one; without them the sets are clean.
+        examples: Up to `EXAMPLES` pairs of each kind.
     """
 
     train: int
@@ -76,6 +81,7 @@ class ContaminationReport:
 
     @property
     def contaminated(self) -> int:
+        """Return the number of held-out problems that a training problem holds."""
         return self.counts["exact"] + self.counts["normalised"] + self.counts["ngram"]
 
     def __str__(self) -> str:
@@ -88,20 +94,27 @@ class ContaminationReport:
 
 @dataclass(slots=True)
 class _HeldOut:
-    """The index over the held-out side: everything that a training problem is looked up in."""
+    """The index of the held-out problems, in which each training problem is looked up.
+
+    `exact`, `normalised` and `ngrams` give the numbers of problems by prompt, normalised prompt and hash of an n-gram
+    (there packed with the position). `words` is the number of words of each problem, and `key` what `_key` returns.
+    """
 
     problems: Sequence[Problem]
     exact: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     normalised: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     ngrams: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     words: list[int] = field(default_factory=list)
-    """By problem: how many words it has."""
     key: list[tuple[str, ...]] = field(default_factory=list)
-    """By problem: its numbers and then its answer, see `_key`."""
 
 
 def overlaps(train: Iterable[Problem], held_out: Iterable[Problem]) -> ContaminationReport:
-    """Compare questions. `train` is read once and may be a stream."""
+    """Compare the questions of two sets of problems.
+
+    Args:
+        train: Read once, so it may be an iterator.
+        held_out: Kept in memory.
+    """
     index = _index(list(held_out))
     best: dict[int, Overlap] = {}
     train_ids = set()
@@ -120,7 +133,7 @@ def overlaps(train: Iterable[Problem], held_out: Iterable[Problem]) -> Contamina
 
 
 def require_clean(report: ContaminationReport) -> None:
-    """Raise ContaminationError if a training problem holds a held-out one."""
+    """Raise ContaminationError if a training problem holds a held-out one; the text shows one pair."""
     if report.contaminated:
         first = report.examples[0]
         raise ContaminationError(
@@ -141,12 +154,12 @@ def _tokens(text: str) -> list[str]:
 
 
 def _words(tokens: Sequence[str]) -> list[str]:
-    """Leave out the signs: thirteen tokens of LaTeX are no phrase."""
+    """Return the tokens without signs, as 13 tokens of LaTeX are no phrase."""
     return [token for token in tokens if token[0].isalnum()]
 
 
 def _key(words: Sequence[str], reference: object) -> tuple[str, ...]:
-    """Return what a reworded problem keeps: its numbers in their order, and its answer as one text."""
+    """Return what rewording does not change: the numbers in their order, and the answer as text."""
     return (*(word for word in words if word[0].isdigit()), normalised(str(reference)))
 
 
@@ -160,7 +173,7 @@ def _index(problems: Sequence[Problem]) -> _HeldOut:
         tokens = _tokens(problem.prompt)
         words = _words(tokens)
         index.exact[problem.prompt].append(position)
-        if tokens:  # two questions of nothing but punctuation are not therefore one
+        if tokens:  # without tokens, as in a question of punctuation only, it would equal all such
             index.normalised[" ".join(tokens)].append(position)
         index.words.append(len(words))
         index.key.append(_key(words, problem.reference))
@@ -180,7 +193,7 @@ def _is_boilerplate(found: Sequence[int]) -> bool:
 
 
 def _longest_run(starts: set[int]) -> tuple[int, int]:
-    """Return the first and the last of the longest unbroken run of these integers."""
+    """Return the first and the last of the longest sequence of consecutive integers."""
     best = (0, -1)
     for start in sorted(starts):
         if start - 1 not in starts:
@@ -192,7 +205,7 @@ def _longest_run(starts: set[int]) -> tuple[int, int]:
 
 
 def _common(words: Sequence[str], held_out: Problem) -> float:
-    """Return the share of the longer text's words that the other has too, in any order."""
+    """Return the share of the longer text's words that are in the other one too, in any order."""
     others = _words(_tokens(held_out.prompt))
     return (Counter(words) & Counter(others)).total() / max(len(words), len(others))
 
@@ -203,12 +216,12 @@ def _holds_numbers(held_out: Problem, first: int, end: int) -> bool:
 
 
 def _matches(index: _HeldOut, problem: Problem) -> dict[int, tuple[Kind, float]]:
-    """Return what one training problem shares with each held-out one, the strongest kind for each."""
+    """Return the strongest kind of overlap of a training problem with each held-out one, by number, and the passage."""
     tokens = _tokens(problem.prompt)
     words = _words(tokens)
     starts: dict[int, set[int]] = defaultdict(set)
     for ngram in _ngrams(words):
-        # `get`, as looking up in a defaultdict would store every training n-gram.
+        # `get`, as indexing would store every training n-gram in the defaultdict.
         for position, at in map(_unpack, index.ngrams.get(ngram, ())):
             starts[position].add(at)
     key = _key(words, problem.reference)

@@ -1,4 +1,4 @@
-"""`load`: problems from any source, with ids that depend on their content alone."""
+"""`load`: problems from any source, with ids that depend on their content only."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 
 class HubSet(NamedTuple):
+    """A data set of the Hugging Face hub, and the preset that reads it."""
+
     name: str
     config_name: str | None
     preset: str
@@ -46,8 +48,8 @@ WORD_PROBLEMS = "word_problems"
 ADDITION = "addition"
 PYTHON_TASKS = "python_tasks"
 GENERATED = (WORD_PROBLEMS, ADDITION, PYTHON_TASKS)
-GENERATED_DEFAULT = 1_000
-# Columns that say something about a problem and are worth a group-by in the report; in any case, `Level` too.
+GENERATED_DEFAULT = 1_000  # problems of a generator where no number is given
+# Columns that become `meta`, and by which results can be grouped; upper and lower case are the same.
 META_COLUMNS = ("steps", "digits", "level", "type", "subject", "difficulty", "category", "source")
 ID_COLUMNS = ("id", "task_id", "unique_id")
 
@@ -66,19 +68,34 @@ def load(
     max_solution_chars: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> list[Problem]:
-    """Load problems from a file, a glob, a folder, a list of those, a hub name or its alias, or mappings.
+    """Load problems.
 
-    `preset` says what the columns mean (None: detected from the first row); `columns` names them instead
-    (`{"prompt": "question.stem", "reference": ...}`), or with a preset maps its columns to yours.
-    `share` (low, high) keeps the problems whose question hashes into that part of the unit interval: shares
-    that do not overlap are disjoint splits of a file, whatever its order, and variants of a question in case,
-    punctuation or space stay on one side. `limit` takes the first n, after the shuffle if there is one; the
-    shuffle orders by a hash of seed and id, so it does not depend on the order of the file either.
-    `max_solution_chars` drops problems whose reference solution is longer, or missing.
+    Duplicates, problems with equal prompt and reference, are dropped, and their number is logged. No row is skipped
+    silently.
 
-    A problem's id is a digest of prompt and reference: not of the verifier, so that stored samples can be
-    judged by another one, nor of the solution. Duplicates are dropped and their number is logged.
-    Raises DataError, naming file and row, for whatever cannot be read: no row is ever skipped silently.
+    Args:
+        source: A file, a glob, a folder, a list of those, the name or alias of a hub data set, the name of a generator,
+            or mappings. Files are .jsonl, .json or .parquet, also compressed.
+        verifier: Name of the verifier of the problems.
+        split: Split of a folder, a hub data set or a generator.
+        preset: What the columns mean; None: found from the first row.
+        columns: Path of the column of each field instead (`{"prompt": "question.stem", "reference": ...}`). With a
+            preset: the user's column for each column that the preset reads.
+        limit: Take the first problems, after the shuffle if there is one.
+        share: (low, high): take the problems whose question has a hash in that part of [0, 1). Shares that do not
+            overlap are disjoint splits, whatever the order of the rows; questions that differ only in case, punctuation
+            or space are on one side.
+        config_name: Configuration of a hub data set.
+        shuffle_seed: Order the problems by a hash of this and their id; None: as they are read.
+        max_solution_chars: Drop problems whose reference solution is longer or missing.
+        options: Options of the preset or the generator.
+
+    Returns:
+        Problems whose id is a hash of prompt and reference. The verifier is not part of it, so stored samples can be
+        judged by another verifier.
+
+    Raises:
+        DataError: Something cannot be read; the text names the file and the row.
     """
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}; it must be 1 or more")
@@ -100,16 +117,16 @@ def load(
     return problems[:limit]
 
 
-def problem_id(prompt: str, reference: Any) -> str:
-    return digest("problem", prompt, reference)
-
-
 def split_position(prompt: str) -> float:
-    """Return where in [0, 1) a question falls. Spelling variants fall together, or a split would leak them."""
+    """Return the hash of a question as a number in [0, 1).
+
+    It is equal for questions that differ only in case, punctuation or space, so that a split does not separate them.
+    """
     return (int(digest("share", normalised(prompt)), 16) >> 11) / 2**53
 
 
 def describe(source: Source) -> str:
+    """Return a source as text, for messages."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return ", ".join(map(str, source)) if _is_list_of_names(source) else "the given rows"
@@ -131,15 +148,14 @@ def _rows(
         _refuse("a Python iterable", split=split, config_name=config_name)
         return read_mappings(source), None
     name = os.fspath(source)
-    if name == WORD_PROBLEMS:
+    if name in GENERATED:
         _refuse(name, config_name=config_name)
-        return _word_problems(split, options, limit), "gsm8k"
-    if name == ADDITION:
-        _refuse(name, config_name=config_name)
-        return _addition(split, options, limit), "gsm8k"
-    if name == PYTHON_TASKS:
-        _refuse(name, config_name=config_name)
-        return _python_tasks(split, options, limit), "qa"
+        generated, usual = {
+            WORD_PROBLEMS: (_word_problems, "gsm8k"),
+            ADDITION: (_addition, "gsm8k"),
+            PYTHON_TASKS: (_python_tasks, "qa"),
+        }[name]
+        return generated(split, options, limit), usual
     if name in ALIASES:
         hub = ALIASES[name]
         return read_hub(hub.name, config_name or hub.config_name, split), hub.preset
@@ -155,7 +171,7 @@ def _rows(
 
 
 def _is_list_of_names(source: Iterable[Any]) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
-    # A mapping's keys are names too, but one row is not a list of paths.
+    # A mapping also iterates over names, but is no Sequence.
     return isinstance(source, Sequence) and bool(source) and all(isinstance(s, str | os.PathLike) for s in source)
 
 
@@ -206,7 +222,7 @@ def _addition(split: str | None, options: Mapping[str, Any], limit: int | None) 
 
 
 def _python_tasks(split: str | None, options: Mapping[str, Any], limit: int | None) -> Iterator[Row]:
-    """All tasks of the split unless a number is given: they are a few hundred."""
+    """Yield the rows of tasks: all of the split, a few hundred, unless a number is given."""
     from star_rft.data.generators.python_tasks.tasks import TaskSplit, generate
 
     if split not in get_args(TaskSplit):
@@ -260,7 +276,7 @@ def _problem(fields: Fields, values: Mapping[str, Any], verifier: str) -> Proble
     reference = _reference(fields.reference)
     solution = None if fields.solution is None else _text("solution", fields.solution)
     meta = {**_meta(values), **fields.meta}
-    return Problem(problem_id(prompt, reference), prompt, reference, verifier, solution, meta)
+    return Problem(digest("problem", prompt, reference), prompt, reference, verifier, solution, meta)
 
 
 def _text(field: str, value: Any) -> str:
@@ -276,7 +292,7 @@ def _text(field: str, value: Any) -> str:
 
 
 def _reference(value: Any) -> Any:
-    """Numbers become text, as verifiers compare text; objects stay objects."""
+    """Return a reference as it is stored: numbers as text, which verifiers compare, and objects as JSON holds them."""
     if value is None or value == "" or value == {} or value == []:
         raise DataError("the reference is empty")
     if isinstance(value, str):
@@ -284,7 +300,7 @@ def _reference(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return number_text(value)
     try:
-        # Through JSON and back: what is stored with the run must equal what was loaded.
+        # Through JSON and back: what the run stores must equal what was loaded.
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         raise DataError(f"the reference cannot be written as JSON: {str(value)[:60]}") from None
@@ -298,7 +314,7 @@ def _meta(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _distinct(problems: Iterable[Problem], *, name: str, at_most: int | None) -> list[Problem]:
-    """Return the first of each id, at most `at_most`; log what was dropped, and what may be a label error."""
+    """Return the first problem of each id, at most `at_most`; log duplicates, and questions with several references."""
     kept: dict[str, Problem] = {}
     seen = 0
     for problem in problems:

@@ -1,7 +1,6 @@
-"""Presets that map the columns of known data sets, and mappings that a user names.
+"""Presets that map the columns of known data sets to the fields of a problem, and mappings that a user names.
 
-A preset turns a row into `Fields`: it is a function with the columns that it reads. Add one here for a new
-shape.
+A preset is a function from a row to `Fields`, with a function that recognises its rows.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ QA_PAIRS = (("question", "answer"), ("prompt", "answer"), ("problem", "answer"),
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What a row says. `meta` holds what the shape itself knows, such as the number of steps."""
+    """The fields of a problem in a row. `meta` holds what a preset finds out, such as the number of steps."""
 
     prompt: Any
     reference: Any
@@ -37,7 +36,14 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """`columns` is what a user reads in an error; `fits`: has a row this shape; `options`: its switches."""
+    """How the rows of a known data set are read.
+
+    Attributes:
+        columns: The columns that it reads, for error messages.
+        fits: Whether a row is of this data set.
+        fields: Returns the fields of a row, given the row and the options.
+        options: Its options with their defaults.
+    """
 
     columns: str
     fits: Callable[[Values], bool]
@@ -46,7 +52,11 @@ class Preset:
 
 
 def lookup(values: Values, path: str) -> Any:
-    """Return the column `path`; dots reach into objects and lists: `question.stem`, `messages.0.content`."""
+    """Return a value by its path; dots go into objects and lists: `question.stem`, `messages.0.content`.
+
+    Raises:
+        DataError: There is no such column; the text lists the columns.
+    """
     if path in values:
         return values[path]
     at: Any = values
@@ -66,6 +76,7 @@ def _column_names(values: Values) -> list[str]:
 
 
 def has(values: Values, *paths: str) -> bool:
+    """Return whether a row has a value, not null, at each of the paths."""
     try:
         return all(lookup(values, path) is not None for path in paths)
     except DataError:
@@ -73,7 +84,7 @@ def has(values: Values, *paths: str) -> bool:
 
 
 def number_text(value: float) -> str:
-    """Write a number as a person would: 145.0 is "145", 3.33333 stays, nothing becomes 1e+16."""
+    """Return a number as text without exponent and without a final ".0"; DataError for an infinity or NaN."""
     if not math.isfinite(value):
         raise DataError(f"the reference is {value}, which no answer can equal")
     text = format(Decimal(repr(value)), "f")
@@ -81,7 +92,7 @@ def number_text(value: float) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return what the last `\boxed{...}` (or `\fbox`, `\boxed 5`) of a solution holds, braces balanced."""
+    r"""Return the content of the last `\boxed{...}` of a solution (also `\fbox` and `\boxed 5`); None without one."""
     starts = [match.end() for match in re.finditer(r"\\(?:boxed|fbox)(?![a-zA-Z])", text)]
     if not starts:
         return None
@@ -100,10 +111,10 @@ def last_boxed(text: str) -> str | None:
 
 
 def _gsm8k(values: Values, options: Values) -> Fields:
-    """Reference: what follows `####`. Solution: the whole answer, `<<a*b=c>>` taken out unless kept.
+    """Read GSM8K: the reference follows `####`, and the solution is the whole answer without `<<a*b=c>>`.
 
-    Publication RFT trains with the annotations in (`keep_annotations: true`). Without them 99% of GSM8K's
-    equations still stand in the text as `a*b=c`, where dedup and step checks find them.
+    The paper on RFT trains with these annotations (`keep_annotations: true`). Without them 99% of GSM8K's equations are
+    still in the text as `a*b=c`, where dedup and step checks find them.
     """
     answer = str(lookup(values, "answer"))
     steps, marker, final = answer.rpartition("####")
@@ -115,8 +126,8 @@ def _gsm8k(values: Values, options: Values) -> Fields:
     return Fields(lookup(values, "question"), final.strip(), solution.strip(), meta)
 
 
-def _math(values: Values, options: Values) -> Fields:
-    r"""Reference: the `answer` column if there is one (MATH-500), else the solution's last `\boxed{}`."""
+def _math(values: Values, _options: Values) -> Fields:
+    r"""Read MATH: the reference is the column `answer` if there is one, else the solution's last `\boxed{}`."""
     solution = str(lookup(values, "solution"))
     reference = values.get("answer") if has(values, "answer") else last_boxed(solution)
     if reference is None:
@@ -124,7 +135,7 @@ def _math(values: Values, options: Values) -> Fields:
     return Fields(lookup(values, "problem"), reference, solution)
 
 
-def _svamp(values: Values, options: Values) -> Fields:
+def _svamp(values: Values, _options: Values) -> Fields:
     body = str(lookup(values, "Body")).strip()
     question = str(lookup(values, "Question")).strip()
     if body[-1:] not in (".", "?", "!", ",", ""):
@@ -138,20 +149,20 @@ def _svamp(values: Values, options: Values) -> Fields:
     return Fields(f"{body} {question}".strip(), answer)
 
 
-def _mawps(values: Values, options: Values) -> Fields:
+def _mawps(values: Values, _options: Values) -> Fields:
     return Fields(lookup(values, "input"), lookup(values, "target"))
 
 
-def _humaneval(values: Values, options: Values) -> Fields:
-    """The solution is the whole program, fenced: the code verifier judges programs, not bare bodies."""
+def _humaneval(values: Values, _options: Values) -> Fields:
+    """Read HumanEval. The solution is the whole program in a code block, as the verifier `code` judges programs."""
     prompt = lookup(values, "prompt")
     body = values.get("canonical_solution")
     reference = {"tests": lookup(values, "test"), "entry_point": lookup(values, "entry_point"), "prompt": prompt}
     return Fields(prompt, reference, None if body is None else fenced(f"{prompt}{body}"))
 
 
-def _mbpp(values: Values, options: Values) -> Fields:
-    """The prompt shows the tests, as the paper's does (2108.07732): only they name the function."""
+def _mbpp(values: Values, _options: Values) -> Fields:
+    """Read MBPP. The prompt shows the tests, as in the paper (arXiv 2108.07732): only they name the function."""
     tests = lookup(values, "test_list")
     text = lookup(values, "text" if has(values, "text") else "prompt")
     setup = [values["test_setup_code"]] if values.get("test_setup_code") else values.get("test_imports") or []
@@ -163,11 +174,12 @@ def _mbpp(values: Values, options: Values) -> Fields:
 
 
 def fenced(program: str) -> str:
+    """Return a program as a Markdown code block."""
     return f"```python\n{program.strip()}\n```"
 
 
 def _tested_function(tests: list[str]) -> str:
-    """Return the function that the first assert calls: the outermost name, one that is no builtin first."""
+    """Return the name of the function that the first assert calls: the outermost call, names of builtins last."""
     try:
         calls = [node.func for node in ast.walk(ast.parse(tests[0])) if isinstance(node, ast.Call)]
     except (SyntaxError, IndexError):
@@ -181,7 +193,7 @@ def _tested_function(tests: list[str]) -> str:
 
 
 def _commonsenseqa(values: Values, options: Values) -> Fields:
-    """Reads the authors' files (`question.stem`, a list of choices) and the hub's (labels and texts)."""
+    """Read CommonsenseQA, in the authors' form (`question.stem`, a list of choices) or the hub's (labels and texts)."""
     if has(values, "question.stem"):
         stem, choices = lookup(values, "question.stem"), lookup(values, "question.choices")
         texts = {choice["label"]: choice["text"] for choice in choices}
@@ -197,7 +209,7 @@ def _commonsenseqa(values: Values, options: Values) -> Fields:
     return Fields("\n".join(lines), {"answer": key, "options": texts})
 
 
-def _qa(values: Values, options: Values) -> Fields:
+def _qa(values: Values, _options: Values) -> Fields:
     pairs = [pair for pair in QA_PAIRS if has(values, *pair)]
     if len(pairs) != 1:
         found = " and ".join(f"{prompt}/{answer}" for prompt, answer in pairs) or "none of the known pairs"
@@ -256,9 +268,9 @@ OPTION_VALUES: Mapping[str, tuple[Any, ...]] = {
 
 
 def detect(values: Values) -> str | None:
-    """Return the one preset that fits this row; None if none or several do.
+    """Return the name of the preset that fits a row; None where none or several do.
 
-    It takes a row and not its column names, as GSM8K and plain question-answer data differ only in content.
+    Column names are not enough: GSM8K and plain question-answer data differ only in content.
     """
     fitting = [name for name, preset in PRESETS.items() if preset.fits(values)]
     return fitting[0] if len(fitting) == 1 else None
@@ -267,7 +279,17 @@ def detect(values: Values) -> str | None:
 def reader(
     first: Values, *, preset: str | None, columns: Mapping[str, str] | None, options: Values
 ) -> Callable[[Values], Fields]:
-    """Return the function that reads every row like `first`; fail for whatever can be known from one row."""
+    """Return the function that reads the rows of a source.
+
+    Args:
+        first: The first row, from which a preset is chosen where none is named.
+        preset: Name of the preset; None: chosen, unless `columns` is given.
+        columns: Path of the column of each field. With a preset: path of each column that the preset reads.
+        options: Options of the preset.
+
+    Raises:
+        DataError: No preset fits, or a name or option does not exist.
+    """
     if preset is None and columns is not None:
         return _named(columns, options)
     if preset is None:
@@ -287,6 +309,7 @@ def reader(
 
 
 def check_options(options: Values, valid: Values, owner: str) -> Values:
+    """Return options; DataError for one that `valid` does not have, or a value that it cannot have."""
     for key, value in options.items():
         if key not in valid:
             raise DataError(f"{owner} has no option {key!r}; valid are {', '.join(valid) or 'none'}")
@@ -296,7 +319,7 @@ def check_options(options: Values, valid: Values, owner: str) -> Values:
 
 
 def _named(columns: Mapping[str, str], options: Values) -> Callable[[Values], Fields]:
-    """Read the columns that the user names; a number stays itself, and the id goes to `meta.source_id`."""
+    """Return the function that reads the columns a user names; the id goes to `meta.source_id`."""
     check_options(options, {}, "a column mapping")
     if unknown := set(columns) - set(FIELDS):
         raise DataError(f"columns has the key {sorted(unknown)[0]!r}; valid are {', '.join(FIELDS)}")

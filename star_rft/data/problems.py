@@ -1,4 +1,4 @@
-"""Reading and writing of `problems.parquet`, and the check that a verifier can read every reference."""
+"""Reading and writing of `problems.parquet`, and the check that a verifier can read the references."""
 
 from __future__ import annotations
 
@@ -12,31 +12,37 @@ from star_rft.data.readers import DataError
 from star_rft.types import Problem, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-COLUMNS = ("split", "id", "prompt", "reference", "verifier", "solution", "meta")
+# More references that cannot be read are a wrong verifier or column; fewer are faults of the data.
+BAD_SHARE_LIMIT = 0.1
+_SHOWN = 3
+
+log = logging.getLogger("star_rft")
 
 
 def write_problems(path: Path, problems_by_split: Mapping[Split, Iterable[Problem]]) -> None:
-    """Write every split into one file, whole or not at all; `reference` and `meta` are JSON text."""
+    """Write the problems of all splits into one file, whole or not at all; `reference` and `meta` become JSON text."""
     import pyarrow as pa
 
     from star_rft.files import write_table
+    from star_rft.ledger.schemas import PROBLEMS
 
     rows = [
         (split, p.id, p.prompt, _json(p.reference), p.verifier, p.solution, _json(dict(p.meta)))
         for split, problems in problems_by_split.items()
         for p in problems
     ]
-    schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-    table = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema=schema)
-    write_table(path, table)
+    named = [dict(zip(PROBLEMS.names, row, strict=True)) for row in rows]
+    write_table(path, pa.Table.from_pylist(named, schema=PROBLEMS))
 
 
 def read_problems(path: Path) -> dict[Split, list[Problem]]:
-    """Return all three splits, in the order written; a split that was not written is empty."""
+    """Return the problems of all three splits in the order written; DataError for a file of other columns."""
     import pyarrow.parquet as pq
 
+    from star_rft.ledger.schemas import PROBLEMS
+
     table = pq.read_table(path)
-    if tuple(table.column_names) != COLUMNS:
+    if table.column_names != PROBLEMS.names:
         raise DataError(f"{path}: not a file of problems: its columns are {', '.join(table.column_names)}")
     problems: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
     for row in table.to_pylist():
@@ -51,15 +57,8 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-log = logging.getLogger("star_rft")
-
-# A few bad references are the data's, and their problems stay unknown. More are a wrong verifier or column.
-BAD_SHARE_LIMIT = 0.1
-_SHOWN = 3
-
-
 def check_references(problems: Sequence[Problem], check: verifiers.Check) -> None:
-    """Warn of references that the verifier cannot read; raise DataError where they are many."""
+    """Warn of references that the verifier cannot read; DataError where they are more than `BAD_SHARE_LIMIT` of all."""
     if check.reference_problem is None:
         return
     found = [(problem, text) for problem in problems if (text := check.reference_problem(problem.reference))]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 QUESTION = "{question}"
 SHOT_KEYS = {"prompt", "completion"}
-# Put before a chat template, it takes the place of the function of transformers that reads the clock. Newer versions of
-# transformers hand plain data to templates and no functions of ours.
+# A Jinja macro that is put before a chat template, in place of transformers' function of this name, which reads the
+# clock. It is a macro because newer versions of transformers pass data to templates, but no functions.
 FIXED_CLOCK = """\
 {%%- macro strftime_now(format) -%%}
 {%%- set parts = %s -%%}
@@ -48,24 +48,32 @@ def _fixed_clock(date: str) -> str:
 
 
 class PromptError(UserError):
-    """A prompt setting that cannot work with this tokenizer: the text names the key."""
+    """A setting of the prompt that does not work with this tokenizer; the text names the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompter:
     """Renders problems for one tokenizer, and gives the token ids of prompts and completions.
 
-    `prompt_ids` tokenises a chat prompt as `apply_chat_template` does (the template writes the special tokens), and a
-    plain one as `tokenizer(text)` does. What is trained on is the ids of the prompt followed by the ids of the
-    completion, each tokenised alone, exactly as in sampling; the chat template is never applied to
-    a finished exchange. So a template that renders one differently (thinking templates drop or add an empty
-    thought) cannot move the border between prompt and completion.
+    Prompt and completion are tokenised each alone, in sampling and in training, and what is trained on is the ids of
+    the one followed by those of the other. The chat template is never applied to a finished exchange. So a template
+    that renders one differently (templates with thinking drop or add an empty thought) cannot move the border between
+    them.
 
-    `template` is put around the question, in chat and plain prompts alike; braces in a problem mean nothing.
-    `completion_prefix` starts every completion that is written here, in `target` and in plain few-shot
-    examples: " " after a template that ends in "Answer:". `ends` are the model's end tokens (`models.ends`), those
-    that the tokenizer names unless given. `date` is the day, as YYYY-MM-DD, that a template is told which asks for
-    today's.
+    Attributes:
+        tokenizer: The model's tokenizer.
+        template: Text around the question, for chat and plain prompts; braces in a problem have no meaning.
+        chat: Whether prompts go through the chat template; "auto": if the tokenizer has one.
+        system: System prompt; in plain prompts it comes first.
+        few_shot: Examples with the keys `prompt` and `completion`.
+        completion_prefix: Begins every completion that is written and not sampled: reference solutions, and examples in
+            plain prompts. It is " " after a template that ends in "Answer:".
+        chat_options: Passed to the chat template by name, such as `enable_thinking`.
+        ends: The model's end tokens; None: those that the tokenizer names.
+        date: Day, as YYYY-MM-DD, for templates that ask for today's; None: the clock's.
+
+    Raises:
+        PromptError: A setting does not fit the tokenizer.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -75,12 +83,11 @@ class Prompter:
     few_shot: Sequence[Mapping[str, str]] = ()
     completion_prefix: str = ""
     chat_options: Mapping[str, Any] = field(default_factory=dict)
-    """Passed to the chat template by name, such as `enable_thinking`."""
     ends: Ends | None = None
     date: str | None = None
 
     def __post_init__(self) -> None:
-        """Fail before any work if a setting does not fit this tokenizer; rendering one question shows it."""
+        """Check the settings by rendering one question."""
         if self.template.count(QUESTION) != 1:
             raise PromptError(f"prompt.template must hold {QUESTION} exactly once: {self.template!r}")
         if self.chat not in ("auto", True, False):
@@ -99,36 +106,42 @@ class Prompter:
 
     @property
     def is_chat(self) -> bool:
+        """Return whether prompts go through the chat template."""
         return bool(self.tokenizer.chat_template) if self.chat == "auto" else self.chat
 
     @property
     def end_tokens(self) -> Ends:
-        assert self.ends is not None  # __post_init__ has seen to it
+        """Return the model's end tokens."""
+        assert self.ends is not None  # set in __post_init__
         return self.ends
 
     def render(self, problem: Problem) -> str:
-        """Return the prompt of a problem, up to where the model goes on."""
+        """Return the prompt of a problem, up to where the completion begins."""
         return self.text(problem.prompt)
 
     def text(self, question: str) -> str:
-        """Return the prompt for any question, such as one that a hint was added to."""
+        """Return the prompt of any question, such as one with a hint."""
         return self._chat(question) if self.is_chat else self._plain(question)
 
     def prompt_ids(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a prompt that `render` or `text` returned."""
+        """Return the token ids of a prompt that `render` or `text` has returned.
+
+        A chat prompt is tokenised without further special tokens, as the template has written them; a plain one as
+        `tokenizer(text)` does it.
+        """
         from star_rft.models.tokens import plain_prompt_ids, text_ids
 
         return text_ids(self.tokenizer, text) if self.is_chat else plain_prompt_ids(self.tokenizer, text)
 
     def stops(self, decoding: Decoding) -> Stops:
-        """Return what ended the completions of a decoding."""
+        """Return the tokens and strings that end the completions of a decoding."""
         from star_rft.models.ends import stops_of
 
         stop, more = decoding.stop, decoding.stop_token_ids
         return stops_of(self.tokenizer, self.end_tokens, stop=stop, stop_token_ids=more)
 
     def stops_or_ends(self, stops: Stops | None) -> Stops:
-        """Return `stops`, or the model's own end tokens where there are none."""
+        """Return `stops`; the model's own end tokens for None."""
         from star_rft.models.ends import Stops
 
         return Stops(self.end_tokens.ids, ()) if stops is None else stops
@@ -141,10 +154,13 @@ class Prompter:
         finish_reason: FinishReason = "stop",
         stops: Stops | None = None,
     ) -> tuple[int, ...]:
-        """Return the tokens of a completion as they are trained on, scored and counted.
+        """Return the token ids of a completion as they are trained on, scored and counted.
 
-        `sampled` are the ids that this model drew, None for a completion that is known as text only; `stops` is what
-        ended it, the model's own end tokens unless given. A text that was cut off gets no end token.
+        Args:
+            text: The completion.
+            sampled: The ids that this model drew; None: only the text is known.
+            finish_reason: `length` where it was cut off: it gets no end token.
+            stops: What ended it; None: the model's own end tokens.
         """
         from star_rft.models.tokens import continuation_ids, ended_text_ids, sampled_completion_ids
 
@@ -159,13 +175,13 @@ class Prompter:
         return ended_text_ids(self.tokenizer, text, ends, is_chat=self.is_chat)
 
     def target(self, problem: Problem) -> str:
-        """Return the reference solution as a completion; the end-of-sequence token is the caller's to add."""
+        """Return the reference solution as a completion, without an end token; ValueError without a solution."""
         if problem.solution is None:
             raise ValueError(f"problem {problem.id} has no reference solution to train on")
         return self.completion_prefix + problem.solution
 
     def _asked(self, question: str) -> str:
-        # Not str.format, not chained replacing: whatever the question holds, it goes in as it is.
+        # Without str.format, as the question may hold braces.
         before, after = self.template.split(QUESTION)
         return before + question + after
 
@@ -178,7 +194,7 @@ class Prompter:
         return text if text.startswith(bos) else bos + text
 
     def messages(self, question: str) -> list[dict[str, str]]:
-        """Return what the chat template renders for a question, whether or not this tokenizer has one."""
+        """Return the messages of a question, as a chat template renders them, also where this tokenizer has none."""
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for shot in self.few_shot:
             messages.append({"role": "user", "content": self._asked(shot["prompt"])})
@@ -189,7 +205,7 @@ class Prompter:
     def _chat(self, question: str) -> str:
         messages = self.messages(question)
         asked = self._asked(question).strip()
-        # The templates of some multimodal models show nothing but lists of parts.
+        # The templates of some multimodal models render only content that is a list of parts.
         in_parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
         refusals = list[PromptError]()
         for form in (messages, in_parts):
@@ -198,7 +214,7 @@ class Prompter:
             except PromptError as error:
                 refusals.append(error)
                 continue
-            # A list that the template writes out as Python would is not shown.
+            # A template for text renders such a list as Python code, which is not the question.
             if asked in text and "'type': 'text'" not in text:
                 return text
         if refusals:
@@ -218,13 +234,13 @@ class Prompter:
             raise PromptError(f"the tokenizer's chat template refuses this prompt: {error}") from None
 
     def _clock(self) -> dict[str, Any]:
-        """Return what stands in for the clock of chat templates: the same prompt on every day of a run."""
+        """Return the chat template with a fixed date, where it asks for one: prompts are the same on every day."""
         if self.date is None or "strftime_now" not in str(self.tokenizer.chat_template):
             return {}
         return {"chat_template": _fixed_clock(self.date) + self.tokenizer.get_chat_template()}
 
     def _check_chat_options(self) -> None:
-        """Raise PromptError for an option that the chat template does not read: it would do nothing."""
+        """Raise PromptError for an option that the chat template does not read, as it would have no effect."""
         if self.chat_options and not self.is_chat:
             raise PromptError("prompt.chat_options are for a chat template, and prompts here are plain text")
         source = str(self.tokenizer.chat_template)
@@ -237,7 +253,7 @@ class Prompter:
                 )
 
     def _check_constant_parts(self, text: str) -> None:
-        """Raise PromptError for a system prompt or an example that the chat template leaves out."""
+        """Raise PromptError for a system prompt or an example that the chat template does not show."""
         parts = [("prompt.system", self.system or "")]
         for index, shot in enumerate(self.few_shot):
             parts += [(f"prompt.few_shot[{index}].{key}", shot[key]) for key in sorted(SHOT_KEYS)]

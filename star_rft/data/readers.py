@@ -1,4 +1,4 @@
-"""Readers of rows from files, folders, hub data sets and iterables; each row knows its place for errors."""
+"""Readers of rows from files, folders, hub data sets and iterables; each row has its place, for error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Source: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | 
 FORMATS = (".jsonl", ".ndjson", ".json", ".parquet")
 COMPRESSIONS = (".gz", ".zst")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# What a folder on the hub or on disk calls its splits when it does not say train, dev, test.
+# Names of files in a folder that hold a split, in the order in which they are tried.
 SPLIT_NAMES = {
     "dev": ("dev", "validation", "valid", "val"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -28,23 +28,24 @@ SPLIT_NAMES = {
 
 
 class DataError(UserError):
-    """Data that cannot be used as asked: the text names the file and the row or column, and what is valid."""
+    """Data that cannot be used; the text names the file, the row or column, and what is valid."""
 
 
 class Row(NamedTuple):
-    """`where` is `file.jsonl:12` (lines count from 1) or `file.parquet[11]` (rows count from 0)."""
+    """A row and its place: `file.jsonl:12` (lines count from 1) or `file.parquet[11]` (rows count from 0)."""
 
     where: str
     values: Mapping[str, Any]
 
 
 def read_files(source: str | os.PathLike[str], split: str | None) -> Iterator[Row]:
-    """Yield the rows of a file, of every file that a glob matches, or of the files of a folder's split."""
+    """Yield the rows of a file, of all files that a glob matches, or of the files of a split in a folder."""
     for path in find_files(source, split):
         yield from _read_file(path)
 
 
 def find_files(source: str | os.PathLike[str], split: str | None) -> list[Path]:
+    """Return the files of a path, a glob, or a split in a folder; DataError where there are none."""
     text = os.path.expanduser(os.fspath(source))
     path = Path(text)
     if path.is_dir():
@@ -148,13 +149,13 @@ def _row(where: str, value: Any) -> Row:
 
 
 def _read_json(path: Path) -> Iterator[Row]:
-    """Yield the rows of a JSON list, or of an object that holds exactly one list (`{"data": [...]}`)."""
+    """Yield the rows of a JSON list, of an object with exactly one list (`{"data": [...]}`), or of JSON lines."""
     with _open(path) as stream:
         data = stream.read()
     try:
         value = json.loads(_decode(str(path), data))
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # JSON lines under the name .json, as the hub often has them
+        if error.msg == "Extra data":  # JSON lines in a file named .json, as is common on the hub
             yield from _parse_lines(path, data.splitlines())
             return
         raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
@@ -186,7 +187,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 def read_hub(name: str, config_name: str | None, split: str | None) -> Iterator[Row]:
-    """Yield the rows of one split of a Hugging Face data set; from the local cache where the hub is away."""
+    """Yield the rows of one split of a Hugging Face data set, from the local cache where the hub cannot be reached."""
     import datasets
 
     try:
@@ -206,5 +207,6 @@ def read_hub(name: str, config_name: str | None, split: str | None) -> Iterator[
 
 
 def read_mappings(rows: Iterable[Any]) -> Iterator[Row]:
+    """Yield rows that are given as mappings; DataError for anything else."""
     for index, values in enumerate(rows):
         yield _row(f"row[{index}]", values)

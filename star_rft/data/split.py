@@ -1,4 +1,4 @@
-"""Splits data without a held-out part by a hash of the question, whatever the order of its rows."""
+"""Split of data into a part to train on and a held-out part, by a hash of the question."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from star_rft.data.load import split_position
 from star_rft.data.readers import DataError
 from star_rft.types import Problem
 
-SHARE, LEAST, MOST = 0.1, 20, 500
+SHARE, LEAST, MOST = 0.1, 20, 500  # of held-out problems
 
 
 def wanted(problems: int, hold_out: float | None = None) -> int:
-    """Return how many problems to hold out of so many: a tenth, 20 to 500, at most half; or a share or number given."""
+    """Return how many of some problems to hold out.
+
+    Args:
+        problems: How many there are.
+        hold_out: A share below 1, or a number; None: a tenth, but 20 to 500, and at most half.
+
+    Raises:
+        DataError: Nothing would be left to train on, or to hold out.
+    """
     if problems < 2:
         raise DataError(f"there is {problems} problem, and one to train on and one to hold out are needed")
     if hold_out is None:
@@ -27,9 +35,12 @@ def wanted(problems: int, hold_out: float | None = None) -> int:
 
 
 def boundary(problems: Sequence[Problem], count: int) -> float:
-    """Return where to cut [0, 1] so that `count` problems hash above it, with as few decimals as that takes.
+    """Return a number in [0, 1], with as few decimals as possible, above which the hashes of `count` problems are.
 
-    Variants of one prompt hash alike and stay on one side, so that the number may differ by them.
+    Spelling variants of a question have one hash and stay on one side, so the number of problems may differ by them.
+
+    Raises:
+        DataError: All questions have one hash.
     """
     hashes = sorted(split_position(problem.prompt) for problem in problems)
     cuts = [i for i in range(1, len(hashes)) if hashes[i - 1] < hashes[i]]

@@ -245,7 +245,7 @@ def compare(now: RoundEvidence, then: RoundEvidence, k: int, tolerance: float = 
 
 
 def crossing(now: RoundEvidence, then: RoundEvidence, largest: int) -> int | None:
-    """Return the smallest k up to `largest` at which a round's mean pass@k is below an earlier one's, or None."""
+    """Return the smallest k up to `largest` at which mean pass@k is below an earlier round's; None without one."""
     after, before = ({i: (one.correct, one.n) for i, one in past.outcomes.items()} for past in (now, then))
     return by_problem.crossing(after, before, largest=largest)
 

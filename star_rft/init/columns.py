@@ -1,4 +1,4 @@
-"""Examines the columns of a data set: paths, examples, and what their names and values suggest."""
+"""The columns of a data set: their paths and values, and which names suggest which field of a problem."""
 
 from __future__ import annotations
 
@@ -26,52 +26,55 @@ _SOLUTION = (
     "thoughts canonical_solution code generated_solution answer response output completion"
 )
 _ABOUT = "id ids key index idx type category concept number level source length len count hash url date"
-# By how surely the name says it; the earlier one wins.
+# Names of columns by field, the surest first.
 PROMPT_NAMES, REFERENCE_NAMES, SOLUTION_NAMES = _PROMPT.split(), _REFERENCE.split(), _SOLUTION.split()
 ID_NAMES = ["id", "task_id", "unique_id", "uid", "question_id", "problem_id", "qid", "idx", "index"]
-# Names that end so are about a question, not the question.
+# Last words of names of columns that say something about a question (`question_id`).
 ABOUT = frozenset(_ABOUT.split())
-# A mapping with one of these keys is a value of its own, such as tests; its parts are not columns.
+# A mapping with one of these keys is one value, such as tests: its parts are not columns.
 WHOLE = frozenset({"tests", "cases", "properties", "$schema", "inputs", "options"})
-PARTS_AT_MOST = 8
-MESSAGES_AT_MOST = 4
-LONG_WORDS = 8
+PARTS_AT_MOST = 8  # keys of a mapping whose parts are columns
+MESSAGES_AT_MOST = 4  # of a chat
+LONG_WORDS = 8  # words, on average, from which texts are long
 _WORD = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column and its values in the rows that were looked at, None where a row has none."""
+    """A column and its values in the first rows, None where a row has none."""
 
     path: str
     values: tuple[Any, ...]
 
     @property
     def present(self) -> list[Any]:
+        """Return the values that are not empty."""
         return [value for value in self.values if value not in (None, "", [], {})]
 
     @property
     def is_full(self) -> bool:
+        """Return whether every row has a value."""
         return len(self.present) == len(self.values)
 
     @property
     def is_text(self) -> bool:
+        """Return whether there are values, and all are texts."""
         return bool(self.present) and all(isinstance(value, str) for value in self.present)
 
     @property
     def words(self) -> float:
-        """The median number of words of its texts; 0 for other values."""
+        """Return the median number of words of its texts; 0 for other values."""
         return median(len(value.split()) for value in self.present) if self.is_text else 0.0
 
     @property
     def distinct(self) -> float:
-        """The share of its values that occur once each, as text."""
+        """Return the number of different values, as text, as a share of all values."""
         return len({str(value) for value in self.present}) / max(len(self.present), 1)
 
     @property
     def example(self) -> str:
-        """The first value on one line, fit for a terminal."""
+        """Return the first value on one line."""
         return one_line(self.present[0]) if self.present else "(empty in every row)"
 
 
@@ -94,7 +97,7 @@ def _paths(row: Values) -> Iterator[str]:
 
 
 def named_like(path: str, names: Sequence[str]) -> int | None:
-    """Return how well a name fits (0 is best): as it is, then as one of its words; None if it does not."""
+    """Return how well a name fits (0 is best): the whole name before one of its words; None if it does not."""
     words = _words(path)
     whole = "_".join(words)
     if whole in names:
@@ -106,7 +109,7 @@ def named_like(path: str, names: Sequence[str]) -> int | None:
 
 
 def is_about(path: str) -> bool:
-    """Whether a name says that the column is about a question (`question_id`) and not the question."""
+    """Return whether a name says that the column is about a question (`question_id`) and not the question."""
     words = _words(path)
     return bool(words) and words[-1] in ABOUT
 

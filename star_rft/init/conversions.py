@@ -1,4 +1,4 @@
-"""Conversions of data: multiple choice with options in columns of their own, and tests of programs."""
+"""Conversions of rows: multiple choice with options in columns of their own, and tests of programs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,25 @@ from star_rft.data.presets import fenced, has, lookup
 from star_rft.data.readers import DataError
 from star_rft.init.columns import Column, Values, named_like
 
-# One column an option: A, option_b, choice3, opa.
+# Names of columns of one option each: A, option_b, choice3, opa.
 _ONE = re.compile(r"(?:option|choice|opt|op|ans|answer)?[ _]?([a-h]|[1-8])", re.IGNORECASE)
 MOST_OPTIONS = 12
 OPTION_NAMES = ["options", "choices", "answer_choices", "alternatives", "candidates", "endings", "answers"]
-# A row with its options.
-CardConfig: TypeAlias = tuple[Values, Mapping[str, str]]
+# A row with its options, letter -> text.
+RowWithOptions: TypeAlias = tuple[Values, Mapping[str, str]]
 _LABELS, _TEXTS = ("label", "labels", "key", "letter"), ("text", "texts")
 
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
-    """`options` is one column of all, or one column each; `first` is the number of the first, where numbers choose."""
+    """Multiple choice.
+
+    Attributes:
+        prompt: Column of the question.
+        reference: Column of the right option: its letter, its number or its text.
+        options: One column with all options, or one column an option.
+        first: Number of the first option, where the reference is a number.
+    """
 
     prompt: str
     reference: str
@@ -35,15 +42,17 @@ class MultipleChoice:
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """Return the columns that are read."""
         return (self.prompt, self.reference, *self.options)
 
     @property
     def note(self) -> str:
+        """Return what is done, for the user."""
         columns = f"column {self.options[0]}" if len(self.options) == 1 else f"columns {', '.join(self.options)}"
         return f"the options in {columns} are put under the question, and the reference is the right one's letter"
 
     def problem(self, values: Values) -> dict[str, Any]:
-        """Return the question with its options, and the letter; raise DataError where the answer is none of them."""
+        """Return the question with its options, and the letter; DataError where the answer is none of the options."""
         texts = options_of(values, self.options)
         if texts is None:
             raise DataError(f"no options in {', '.join(self.options)}")
@@ -58,7 +67,10 @@ class MultipleChoice:
 def find_choices(
     rows: Sequence[Values], columns: Sequence[Column], *, prompt: str, reference: str
 ) -> MultipleChoice | None:
-    """Return how the options are told, if every row has some, with the answer among them, and none shows them yet."""
+    """Return the multiple choice of some rows; None without.
+
+    Every row must have options with the answer among them, and not show all of them in its question already.
+    """
     rows = [row for row in rows if has(row, prompt, reference)]
     if not rows:
         return None
@@ -72,8 +84,12 @@ def find_choices(
     return None
 
 
-def _is_answered(told: Sequence[CardConfig], reference: str, options: tuple[str, ...]) -> bool:
-    """Whether every answer is an option; a letter is one of any list of things, so that the name must say it too."""
+def _is_answered(told: Sequence[RowWithOptions], reference: str, options: tuple[str, ...]) -> bool:
+    """Return whether every answer is an option.
+
+    Letters and numbers choose from any list, so where answers are none of the texts, the name of the column must fit
+    too.
+    """
     first = _first(told, reference)
     answers = [(str(lookup(row, reference)).strip().casefold(), row, texts) for row, texts in told]
     are_texts = all(answer in {text.strip().casefold() for text in texts.values()} for answer, _, texts in answers)
@@ -82,12 +98,12 @@ def _is_answered(told: Sequence[CardConfig], reference: str, options: tuple[str,
     return are_texts or (is_named and are_chosen)
 
 
-def _are_shown(told: Sequence[CardConfig], prompt: str) -> bool:
+def _are_shown(told: Sequence[RowWithOptions], prompt: str) -> bool:
     return all(all(text in str(lookup(row, prompt)) for text in texts.values()) for row, texts in told)
 
 
 def options_of(values: Values, columns: Sequence[str]) -> dict[str, str] | None:
-    """Return letter -> text; None if there are not two options or more."""
+    """Return the options of a row, letter -> text; None where there are not 2 to `MOST_OPTIONS` of them."""
     if not all(has(values, column) for column in columns):
         return None
     if len(columns) > 1:
@@ -108,7 +124,7 @@ def options_of(values: Values, columns: Sequence[str]) -> dict[str, str] | None:
 
 
 def letter_in(answer: Any, texts: Mapping[str, str], first: int) -> str | None:
-    """Return the letter that an answer chooses, as a letter, as a number from `first` on, or by the option's text."""
+    """Return the letter of the option that an answer gives by letter, text, or number from `first` on; else None."""
     text = str(answer).strip()
     letter = text.strip("().: ").upper()
     if letter in texts:
@@ -122,14 +138,14 @@ def letter_in(answer: Any, texts: Mapping[str, str], first: int) -> str | None:
     return list(texts)[index] if 0 <= index < len(texts) else None
 
 
-def _first(told: Sequence[CardConfig], reference: str) -> int:
-    """Numbers begin at 1 if one of them is the number of options and none is 0."""
+def _first(told: Sequence[RowWithOptions], reference: str) -> int:
+    """Return the number of the first option: 1 if some answer is the number of options and none is 0, else 0."""
     numbers = [(str(lookup(row, reference)).strip(), len(texts)) for row, texts in told]
     return int(all(text != "0" for text, _ in numbers) and any(text == str(most) for text, most in numbers))
 
 
 def _groups(columns: Sequence[Column]) -> list[tuple[str, ...]]:
-    """Return columns that are named one after the other: A, B, C; option1, option2."""
+    """Return groups of columns that are named in sequence: A, B, C; option1, option2."""
     groups: dict[str, list[str]] = {}
     for column in columns:
         match = _ONE.fullmatch(column.path)
@@ -158,7 +174,14 @@ PROGRAM_NAMES = ["canonical_solution", "reference_solution", "solution", "code",
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """`entry` names the function that the tests call, `solution` a column of right programs; either may be missing."""
+    """Programming tasks.
+
+    Attributes:
+        prompt: Column of the task.
+        tests: Column of the tests.
+        entry: Column of the name of the function that the tests call, if there is one.
+        solution: Column of correct programs, if there is one.
+    """
 
     prompt: str
     tests: str
@@ -167,14 +190,16 @@ class Programs:
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """Return the columns that are read."""
         return (*(path for path in (self.prompt, self.tests, self.entry, self.solution) if path),)
 
     @property
     def note(self) -> str:
+        """Return what is done, for the user."""
         return f"column {self.tests} is made into the tests that the verifier `code` runs"
 
     def problem(self, values: Values) -> dict[str, Any]:
-        """Return the task; tests that alone name the function are shown, as MBPP's are."""
+        """Return the task, which shows the tests, as MBPP does, where it does not name the function that they call."""
         reference = reference_of(lookup(values, self.tests))
         if reference is None:
             raise DataError(f"column {self.tests!r} holds no tests: {str(lookup(values, self.tests))[:60]!r}")
@@ -191,7 +216,7 @@ class Programs:
 
 
 def find_programs(rows: Sequence[Values], columns: Sequence[Column], *, prompt: str, tests: str) -> Programs | None:
-    """Return how the tasks are told, if every row has tests in that column."""
+    """Return the programming tasks of some rows, if every row has tests in the column `tests`; else None."""
     if not all(has(row, tests) and reference_of(lookup(row, tests)) is not None for row in rows):
         return None
     others = [column for column in columns if column.path not in (prompt, tests) and column.is_full and column.is_text]
@@ -202,7 +227,10 @@ def find_programs(rows: Sequence[Values], columns: Sequence[Column], *, prompt: 
 
 
 def reference_of(value: Any) -> dict[str, Any] | None:
-    """Return the reference that a value means: source with asserts, a list of asserts, or inputs with outputs."""
+    """Return the reference of the verifier `code` that a value means; None where it holds no tests.
+
+    A value is source with asserts, a list of asserts, inputs with outputs, or one of these as JSON text.
+    """
     if isinstance(value, str):
         if value.lstrip().startswith(("{", "[")):
             try:
@@ -244,7 +272,7 @@ def _of(value: Values, keys: Sequence[str]) -> Any:
 
 
 def _tests_something(source: str) -> bool:
-    """Only code: a text that says "assert" somewhere is no test."""
+    """Return whether a text is Python code with an assert."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -253,7 +281,7 @@ def _tests_something(source: str) -> bool:
 
 
 def _asked_for(reference: Values) -> set[str]:
-    """Return what the task must name: the entry point, or what the tests call, a builtin only if nothing else."""
+    """Return the names of which a task must show one: the entry point, or what the tests call, builtins last."""
     if reference.get("entry_point"):
         return {str(reference["entry_point"])}
     try:

@@ -1,4 +1,4 @@
-"""Questions in a terminal, each with a proposed answer; without a terminal the proposals are taken."""
+"""Questions in a terminal, each with a proposed answer; without a terminal the proposed answers are taken."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """`asks`: there is somebody to answer. What is shown holds data, so no markup is read in it."""
+    """Output of `star-rft init` and its questions; `asks`: there is a person to answer them.
+
+    Texts are shown without markup, as they may hold data.
+    """
 
     console: Console
     asks: bool
 
     def say(self, text: str = "") -> None:
+        """Show a text, wrapped at the width of the terminal."""
         self.console.print(text, markup=False, highlight=False, emoji=False)
 
     def line(self, text: str) -> None:
-        """Show a line that may be copied: nothing but the terminal breaks it."""
+        """Show a line without wrapping it, so that it can be copied."""
         self.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def busy(self, text: str) -> AbstractContextManager[object]:
-        """Show in a terminal that something takes its time."""
+        """Show that work is under way, for the time of a block."""
         from rich.markup import escape
 
         return self.console.status(escape(text))
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Show a table, with an empty line after it."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
@@ -55,10 +60,18 @@ class Dialogue:
         proposal: str | None,
         check: Callable[[str], Answer],
     ) -> Answer:
-        """Return the checked value of a flag, of an answer, or of the proposal, in this order.
+        """Return a value: that of the flag if it is given, else the answer of the user, else the proposed one.
 
-        A wrong flag is an error; a wrong answer is told and asked for again. Raises UserError where nobody can be asked
-        and nothing is proposed.
+        Args:
+            what: The question.
+            flag: Name of the flag, for the error.
+            given: Value of the flag.
+            proposal: Answer that is proposed; None: nothing is.
+            check: Returns the value that a text means, or raises UserError or VerifierError. A wrong answer is asked
+                for again; a wrong flag or proposal is an error.
+
+        Raises:
+            UserError: The value is not given, there is nobody to ask, and nothing is proposed.
         """
         from verifiers.plugins import VerifierError
 
@@ -77,6 +90,7 @@ class Dialogue:
                 self.say(f"  {error}")
 
     def agrees(self, question: str) -> bool:
+        """Return whether the user agrees; True where there is nobody to ask."""
         import typer
 
         return not self.asks or typer.confirm(question, default=True)

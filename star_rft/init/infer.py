@@ -1,4 +1,4 @@
-"""Infers the roles of columns: question, answer, solution, each with the reason."""
+"""Proposes which columns hold question, answer and solution, each with the reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from star_rft.init.columns import (
 from star_rft.init.conversions import find_choices, find_programs, reference_of
 from star_rft.init.verifier import answer_of
 
-# What the presets of known data sets read; the plain ones, qa and mawps, say less than the names of the columns do.
+# What the presets of known data sets read. Without qa and mawps: for these the names of the columns say more.
 PRESET_CHOICES = {
     "gsm8k": (("prompt", "question"), ("reference", "answer, what follows ####"), ("solution", "answer")),
     "math": (("prompt", "problem"), ("reference", r"answer, or \boxed{} of solution"), ("solution", "solution")),
@@ -37,27 +37,35 @@ PRESET_CHOICES = {
     "commonsenseqa": (("prompt", "question with its choices"), ("reference", "answerKey")),
 }
 DATA_SETS = {"gsm8k": "GSM8K", "math": "MATH", "svamp": "SVAMP", "humaneval": "HumanEval", "mbpp": "MBPP"}
-# What a user names for a field that there is none of.
+# What a user gives as the column of a field that the data does not have.
 NONE = "-"
-MOSTLY = 0.8
+MOSTLY = 0.8  # share of values from which a column counts as of a kind
 MARKED = "its texts end in a marked answer"
 _QUESTION_MARK = re.compile(r"\?\s*$")
 _NUMBER = re.compile(r"[-+$]{0,2}\d[\d,]*(\.\d+)?%?")
 
 
 class Conversion(Protocol):
-    """Rows that no mapping of columns can tell: `problem` makes one of prompt, reference and solution of `columns`."""
+    """Makes problems of rows whose columns cannot be mapped to fields."""
 
     @property
-    def note(self) -> str: ...
+    def note(self) -> str:
+        """Return what is done, for the user."""
+        ...
+
     @property
-    def columns(self) -> tuple[str, ...]: ...
-    def problem(self, values: Values) -> dict[str, Any]: ...
+    def columns(self) -> tuple[str, ...]:
+        """Return the paths of the columns that are read."""
+        ...
+
+    def problem(self, values: Values) -> dict[str, Any]:
+        """Return prompt, reference and perhaps solution of a row; DataError where it has none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A field of a problem, the column that it is read from, and why."""
+    """A field of a problem, the column that it is read from, and the reason."""
 
     field: str
     column: str
@@ -66,7 +74,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """`preset` and `columns` are what `star_rft.data.load` takes; a conversion makes rows that need neither."""
+    """How rows become problems.
+
+    `preset` and `columns` are arguments of `star_rft.data.load`; a conversion makes rows that need neither.
+    """
 
     choices: tuple[Choice, ...]
     preset: str | None = None
@@ -81,7 +92,7 @@ class ColumnRoles:
         return {key: value for key, value in named.items() if value is not None}
 
     def row(self, values: Values) -> Values:
-        """Return what is loaded for a row: itself, or what the conversion makes of it with what groups problems."""
+        """Return the row to load: the row itself, or the converted one with its id and the columns `META_COLUMNS`."""
         if self.conversion is None:
             return values
         kept = {key: value for key, value in values.items() if key.lower() in META_COLUMNS}
@@ -89,14 +100,22 @@ class ColumnRoles:
         return {**({"id": named[0]} if named else {}), **kept, **self.conversion.problem(values)}
 
     def without(self, field: str) -> ColumnRoles:
-        """Return the meaning that does not read this field (a solution that some rows lack)."""
+        """Return the roles without a field, such as a solution that some rows lack."""
         columns = {key: path for key, path in (self.columns or {}).items() if key != field}
         choices = tuple(choice for choice in self.choices if choice.field != field)
         return ColumnRoles(choices, self.preset, columns or None, self.conversion)
 
 
 def propose(rows: Sequence[Values], given: Mapping[str, str] | None = None) -> ColumnRoles:
-    """Say what the columns of these first rows mean; `given` are fields that the user has named. Raises DataError."""
+    """Propose the roles of columns.
+
+    Args:
+        rows: The first rows.
+        given: Columns that the user has named, by field.
+
+    Raises:
+        DataError: No column fits a field; the text describes the columns.
+    """
     given = given or {}
     _check_given(rows[0], given)
     preset = None if given else _shape(rows)
@@ -113,7 +132,7 @@ def propose(rows: Sequence[Values], given: Mapping[str, str] | None = None) -> C
 
 
 def unused(rows: Sequence[Values], meaning: ColumnRoles) -> list[str]:
-    """Return the columns that nothing reads: a model never sees them."""
+    """Return the columns that do not become part of a problem."""
     used = {name for choice in meaning.choices for name in re.findall(r"[^\s,+]+", choice.column)}
     used |= set(meaning.conversion.columns) if meaning.conversion else set()
     columns = dict.fromkeys(key for row in rows for key in row)
@@ -149,7 +168,7 @@ def _optional(field: str, given: Mapping[str, str], proposed: Choice | None) -> 
 
 
 def _shape(rows: Sequence[Values]) -> str | None:
-    """Return the preset that fits every row, if it is one of a data set's own shape."""
+    """Return the preset of `PRESET_CHOICES` that fits every row; None without one."""
     preset = detect(rows[0])
     if preset not in PRESET_CHOICES or not all(PRESETS[preset].fits(row) for row in rows):
         return None
@@ -173,7 +192,7 @@ def _prompt(columns: Sequence[Column]) -> Choice:
 
 
 def _reference(columns: Sequence[Column]) -> Choice:
-    """Tests by what they are; else a name, a short value before a long one; else what looks like answers."""
+    """Return the column of answers: one of tests, else by name (columns of short values first), else by content."""
     filled = [column for column in columns if column.present]
     for column in filled:
         if all(reference_of(value) is not None for value in column.present) and column.is_full:
@@ -194,7 +213,7 @@ def _reference(columns: Sequence[Column]) -> Choice:
 
 
 def _by_content(columns: Sequence[Column]) -> Choice | None:
-    """Return the column whose values are most like answers, whatever its name."""
+    """Return the column whose values look like answers; None without one."""
     likely = [c for c in columns if not is_about(c.path) and named_like(c.path, ID_NAMES) is None]
     marked = next((column for column in likely if _marker(column) is not None), None)
     if marked is not None:
@@ -216,7 +235,7 @@ def _texts(column: Column) -> list[str]:
 def _converted(
     rows: Sequence[Values], columns: Sequence[Column], prompt: Choice, reference: Choice, given: Mapping[str, str]
 ) -> ColumnRoles | None:
-    """Options or tests in columns of their own need rows of another shape."""
+    """Return the roles of data with options or tests in columns of their own, which need a conversion; else None."""
     programs = find_programs(rows, columns, prompt=prompt.column, tests=reference.column)
     conversion: Conversion | None = programs or find_choices(
         rows, columns, prompt=prompt.column, reference=reference.column
@@ -252,7 +271,7 @@ def _by_preset(preset: str, named: Mapping[str, str], prompt: Choice, reference:
 
 
 def _solution(columns: Sequence[Column], reference: Column | None) -> Choice | None:
-    """Return a column of worked solutions that no row lacks."""
+    """Return the column of worked solutions, which every row must have; None without one."""
     long = [column for column in columns if column.is_text and column.is_full and column.words >= 3]
     named = [(rank, column) for column in long if (rank := _rank(column, SOLUTION_NAMES)) is not None]
     if named:
@@ -274,7 +293,7 @@ def _id(columns: Sequence[Column]) -> Choice | None:
 
 
 def _rank(column: Column, names: Sequence[str]) -> int | None:
-    """A name that fits as a whole, or in part if it does not say that the column is about something else."""
+    """Return `named_like`, but None for names of which a part fits and that are about something else."""
     rank = named_like(column.path, names)
     return None if rank is None or (rank >= len(names) and is_about(column.path)) else rank
 
@@ -302,7 +321,7 @@ def _is_number(text: str) -> bool:
 
 
 def _counts(column: Column) -> bool:
-    """Whether the values count the rows: 0, 1, 2, ... is an index, not an answer."""
+    """Return whether the values count the rows: 0, 1, 2, ... is an index, not an answer."""
     numbers = column.present
     return len(numbers) > 2 and all(
         isinstance(a, int) and isinstance(b, int) and b - a == 1 for a, b in pairwise(numbers)

@@ -1,4 +1,4 @@
-"""Proposes sizes of sampling and training for a model and a machine, each with the reason."""
+"""Proposes sizes of sampling and training for a model and a machine."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from star_rft.models.load import may_be_of_hub
 from star_rft.models.resolve import SMOLLM2_INSTALL
 from star_rft.types import Problem
 
-# Weights, gradients and two moments in float32.
-BYTES_TRAINED = 16
-MEMORY_SHARE = 0.6
-LEAST_TOKENS = 64
+BYTES_TRAINED = 16  # a parameter: weight, gradient and two moments of Adam in float32
+MEMORY_SHARE = 0.6  # of the memory may be used by them; above that LoRA is proposed
+LEAST_TOKENS = 64  # of a sample, that must fit behind the longest prompt
 FEW = 500  # with fewer problems large batches leave too few steps
 CHARACTERS_A_TOKEN = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`problems` is how many train problems a round samples, `held_out` how many are evaluated, `warm_start` how many
-    reference solutions a warm start takes; None: all."""
+    """Sizes for a config, under the names of its keys, and why they are so.
+
+    `problems` is how many train problems a round samples, `held_out` how many problems are evaluated, and `warm_start`
+    how many reference solutions the warm start trains on; None: all. `eval_n` and `ks` are `eval.n` and `eval.k`.
+    """
 
     why: str
     rounds: int
@@ -46,7 +48,7 @@ class Sizes:
     uses_lora: bool = False
 
 
-# What a round begins with at most; `sizes_for` makes it fit the data, the model and the memory.
+# Largest sizes by device; `sizes_for` fits them to the data, the model and the memory.
 OF_TINY = Sizes(
     why="the tiny model: a round takes seconds to a minute",
     rounds=2,
@@ -85,15 +87,22 @@ OF_GPU = Sizes(
     eval_n=8,
     ks=(1, 4, 8),
 )
-WITHOUT_SOLUTIONS = {"cpu": 192, "cuda": 512}  # tokens of a sample where no reference solution says how long one is
+WITHOUT_SOLUTIONS = {"cpu": 192, "cuda": 512}  # tokens of a sample, where there are no reference solutions
 
 
 def sizes_for(
     model: ModelFacts, device: Callable[[], Device], problems: Sequence[Problem], longest: int | None
 ) -> Sizes:
-    """Return sizes for these train problems; raise UserError where their prompts exceed the model's context.
+    """Return sizes.
 
-    `device` finds where the run will compute, which takes seconds and which the tiny model does not need.
+    Args:
+        model: The model.
+        device: Returns where the run will compute. It takes seconds, and is not called for the model `tiny`.
+        problems: The train problems.
+        longest: Tokens of the longest prompt, if it is known.
+
+    Raises:
+        UserError: The prompts exceed the model's context.
     """
     if model.name == TINY:
         return _fitted(OF_TINY, model, problems, longest, OF_TINY.max_tokens)
@@ -124,7 +133,7 @@ def _training_tokens(model: ModelFacts, longest: int | None, most: int) -> int:
 
 
 def _answer_tokens(problems: Sequence[Problem], least: int) -> int:
-    """Return room for nearly all reference solutions and half as much again, where there are any."""
+    """Return 1.5 times the tokens of the 95% quantile of reference solutions; `least`, where there are none."""
     lengths = sorted(len(problem.solution) for problem in problems if problem.solution is not None)
     if not lengths:
         return least
@@ -151,19 +160,24 @@ TINY, SMOLLM2 = "tiny", "smollm2"
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CHAT_NAME = re.compile(r"(?i)(?:^|[-_/.])(?:instruct|chat|it|sft|dpo|rlhf|assistant|zephyr)(?:$|[-_.\d])")
 _SIZE_IN_NAME = re.compile(r"(?i)(?:^|[-_/])(\d+(?:\.\d+)?)([bm])(?=$|[-_.])")
-# Below this an instruct model seldom answers in the form that it is asked for: SmolLM2-135M-Instruct solved at most
+# Parameters below which an instruct model seldom answers in the requested form: SmolLM2-135M-Instruct solved at most
 # 0.5% of MAWPS as published, and 4.5% after a warm start (README).
 SMALL = 0.4e9
-# What a chat template puts around a message: roles, and often a system prompt of its own.
-CHAT_TOKENS = 64
+CHAT_TOKENS = 64  # that a chat template puts around a message: roles, and often a system prompt
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What is known of a model, None where nothing is. `is_chat`: prompts go through its chat template.
+    """What is known of a model; None is unknown.
 
-    `tokenizer` is the folder that holds its tokenizer, if it is on this machine; `positions` is its context.
+    Attributes:
+        name: A folder or a hub name, as the user gave it.
+        is_chat: Prompts go through its chat template.
+        why: How that is known.
+        parameters: Number of parameters.
+        positions: Longest sequence in tokens.
+        tokenizer: Folder with its tokenizer, if it is on this machine.
     """
 
     name: str
@@ -183,7 +197,7 @@ class Device:
 
 
 def look(name: str) -> ModelFacts:
-    """Return what is known without a network and without loading weights; raise UserError for what is no model."""
+    """Return what is known of a model without network and without loading it; UserError for a name that is no model."""
     if name == TINY:
         from star_rft.models import ASSETS
 
@@ -201,7 +215,7 @@ def look(name: str) -> ModelFacts:
 
 
 def find_device() -> Device:
-    """Look for a GPU, which imports torch."""
+    """Return the device that a run would use; it imports torch."""
     import torch
 
     from star_rft.runs.environment import usable_memory
@@ -212,16 +226,16 @@ def find_device() -> Device:
 
 
 def longest_prompt(facts: ModelFacts, prompts: Sequence[str], *, template: str) -> int | None:
-    """Return how many tokens the longest prompt has, about; None if the tokenizer is not here.
+    """Return about how many tokens the longest prompt has; None where the tokenizer is not on this machine.
 
-    The tokenizer's file is read without transformers, whose import takes longer than all the rest.
+    The file of the tokenizer is read without transformers, whose import would take most of the time.
     """
     file = None if facts.tokenizer is None else facts.tokenizer / "tokenizer.json"
     if file is None or not file.is_file() or not prompts:
         return None
     from tokenizers import Tokenizer
 
-    longest = sorted(prompts, key=len)[-50:]  # tokens follow characters closely enough
+    longest = sorted(prompts, key=len)[-50:]  # of the most characters: one of them has the most tokens, or nearly
     encoded = Tokenizer.from_file(str(file)).encode_batch([template.replace(QUESTION, prompt) for prompt in longest])
     return max(len(one.ids) for one in encoded) + (CHAT_TOKENS if facts.is_chat else 1)
 
@@ -243,7 +257,7 @@ def _of_folder(name: str, folder: Path) -> ModelFacts:
 
 
 def _of_adapter(name: str, folder: Path) -> ModelFacts:
-    """Return the facts of an adapter's base; a tokenizer beside the adapter goes before that of the base."""
+    """Return the facts of the base of an adapter; a tokenizer in the adapter's folder replaces that of the base."""
     base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not isinstance(base, str):
         raise UserError(f"model {name}: its adapter_config.json names no base_model_name_or_path")

@@ -1,4 +1,4 @@
-"""The data source of a new run, and its problems under the inferred columns."""
+"""The data source of a new run, and its problems as the proposed columns read them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ CSV_HINT = (
     '{path}: tables of this kind are not read; this makes JSON lines of it: python -c "import pandas as p; '
     "p.read_csv('{path}', sep=None, engine='python').to_json('{stem}.jsonl', orient='records', lines=True)\""
 )
-# What a hub data set may call the split that decisions are made on.
+# Names of the development split in hub data sets, in the order in which they are tried.
 DEV_SPLITS = ("validation", "dev", "valid")
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """One split of a data set, as a config names it. `split` is None for files, which have none."""
+    """One split of a data set, by the keys of a config; `split` is None for a file."""
 
     name: str
     split: str | None = None
@@ -45,14 +45,16 @@ class DataSource:
 
     @property
     def is_generated(self) -> bool:
+        """Return whether the problems come from a generator of this package."""
         return self.name in GENERATED
 
     @property
     def is_on_hub(self) -> bool:
+        """Return whether it is a data set of the Hugging Face hub."""
         return not self.is_generated and not _is_on_disk(self.name)
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows; raise DataError for what cannot be read. A generator's problems are not looked at."""
+        """Yield the rows of a file, folder or hub data set; DataError where they cannot be read."""
         if not self.is_on_hub:
             return read_files(self.name, self.split)
         alias = ALIASES.get(self.name)
@@ -61,7 +63,7 @@ class DataSource:
         return read_hub(alias.name, self.config_name or alias.config_name, self.split)
 
     def section(self, role: str) -> dict[str, Any]:
-        """Return the keys that name it in a config; the split is the `role` (train, dev, test) unless it is named."""
+        """Return its keys in the section `data.ROLE` of a config, where the split defaults to the role."""
         named: dict[str, Any] = {"source": self.name}
         if self.split is not None and self.split != role:
             named["split"] = self.split
@@ -71,7 +73,7 @@ class DataSource:
 
 
 def find_source(name: str, *, split: str | None = None, config_name: str | None = None) -> DataSource:
-    """Return the train split of what a user names; raise DataError with one clear line if there is no such thing."""
+    """Return the data source that a user names, by default its train split; DataError where there is none."""
     if name in GENERATED:
         return DataSource(name, split or "train")
     if not _is_on_disk(name):
@@ -89,7 +91,7 @@ def find_source(name: str, *, split: str | None = None, config_name: str | None 
 
 
 def held_out_in(source: DataSource) -> dict[str, DataSource]:
-    """Return the splits dev and test that stand beside a train split, where there are any."""
+    """Return the dev and test splits of the data set of a train split, as far as there are any."""
     if source.is_generated:
         return {role: replace(source, split=role) for role in ("dev", "test")}
     if source.split != "train":
@@ -102,7 +104,7 @@ def held_out_in(source: DataSource) -> dict[str, DataSource]:
 
 
 def _in_folder(name: str, split: str | None) -> DataSource:
-    """A folder's file may have any name, if it is the only one."""
+    """Return a split of a folder, or its file if it has only one, whatever its name."""
     if split is None:
         try:
             find_files(name, "train")
@@ -125,32 +127,33 @@ def _is_on_disk(name: str) -> bool:
     return looks_like_it or glob.has_magic(name) or Path(name).exists()
 
 
-LOOKED_AT = 500
+LOOKED_AT = 500  # first rows from which columns are proposed
 GENERATED_ROWS = {"train": 500, "dev": 200, "test": 200}
-GROUPS_AT_MOST = 12
-# The verifier has no part in reading; one must be named.
+GROUPS_AT_MOST = 12  # values of a column by which results are grouped
+# `load` needs the name of a verifier, which is not known yet and does not change what is read.
 _ANY = "exact"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
-    """`rows` counts what was read; fewer `problems` than that are left where rows say the same."""
+    """The problems of a source, and how many rows were read, duplicates included."""
 
     problems: list[Problem]
     rows: int
 
     @property
     def duplicates(self) -> int:
+        """Return how many rows had the prompt and reference of another."""
         return self.rows - len(self.problems)
 
     @property
     def contradictions(self) -> int:
-        """How many problems share their question with another that has another answer."""
+        """Return how many problems have the question of another problem and a different answer."""
         return len(self.problems) - len({problem.prompt for problem in self.problems})
 
 
 def first_rows(source: DataSource) -> list[Row]:
-    """Return the rows that a proposal is made from; raise DataError if there are none."""
+    """Return the first rows, from which columns are proposed; DataError where there are none."""
     rows = list(itertools.islice(source.rows(), LOOKED_AT))
     if not rows:
         raise DataError(f"{source.name}: there are no rows in it")
@@ -158,7 +161,11 @@ def first_rows(source: DataSource) -> list[Row]:
 
 
 def load_problems(source: DataSource, meaning: ColumnRoles) -> LoadedProblems:
-    """Read every row; raise DataError that says how many cannot be used, and where the first one stands."""
+    """Load the problems of every row.
+
+    Raises:
+        DataError: Some rows cannot be used; the text says how many, and where the first one is.
+    """
     counted = itertools.count()
     with quiet():
         try:
@@ -171,18 +178,19 @@ def load_problems(source: DataSource, meaning: ColumnRoles) -> LoadedProblems:
 
 
 def load_generated(source: DataSource, role: str) -> LoadedProblems:
+    """Generate the problems of a split; `role` (train, dev, test) says how many."""
     problems = load(source.name, verifier=_ANY, split=source.split, limit=GENERATED_ROWS[role])
     return LoadedProblems(problems, len(problems))
 
 
 def converted(source: DataSource, meaning: ColumnRoles) -> str:
-    """Return the rows that a conversion makes, as JSON lines."""
+    """Return the rows of a source after the conversion, as JSON lines without duplicates."""
     lines = (json.dumps(meaning.row(row.values), ensure_ascii=False) for row in source.rows())
     return "".join(f"{line}\n" for line in dict.fromkeys(lines))
 
 
 def grouping(problems: Sequence[Problem]) -> str | None:
-    """Return a column of the data that every problem has and that makes a few groups of them."""
+    """Return a column of `META_COLUMNS` that every problem has, with 2 to `GROUPS_AT_MOST` values; None without one."""
     for name in META_COLUMNS:
         values = {str(problem.meta.get(name)) for problem in problems if name in problem.meta}
         if all(name in problem.meta for problem in problems) and 2 <= len(values) <= GROUPS_AT_MOST:
@@ -191,7 +199,7 @@ def grouping(problems: Sequence[Problem]) -> str | None:
 
 
 def _diagnose(source: DataSource, meaning: ColumnRoles) -> None:
-    """Raise the error of the first bad row with the number of such rows; return if the rows alone are not at fault."""
+    """Raise DataError for the first row that cannot be used, with the number of such rows; return if there is none."""
     faults = [(row.where, _fault(row.values, meaning)) for row in source.rows()]
     bad, rows = [(where, said) for where, said in faults if said is not None], len(faults)
     if not bad:
@@ -218,7 +226,7 @@ def _fault(values: Mapping[str, Any], meaning: ColumnRoles) -> str | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the warnings of loading to the caller, who counts what they are about and says it once."""
+    """Silence the warnings of loading: `LoadedProblems` has their figures."""
     logger, handler = logging.getLogger("star_rft"), logging.NullHandler()
     propagates = logger.propagate
     logger.addHandler(handler)

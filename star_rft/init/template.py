@@ -1,4 +1,4 @@
-"""The commented config that `star-rft init` writes, and the prompt in it."""
+"""The config with comments that `star-rft init` writes, and the prompt in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from star_rft.init.sizing import SMALL, TINY, ModelFacts, Sizes
 from star_rft.init.verifier import Kind
 
 WIDTH = 100
-# What a key means, and when to change it. Those of a plan come on top, see `_why`.
+# Comments on keys: what a key means, and when to change it. `_why` adds those that depend on the plan.
 WHY = {
     "name": "The run is kept in runs/NAME. After a change of what is sampled, take another name.",
     "seed": "All randomness. Another seed shows how much of a gain is luck.",
@@ -58,8 +58,27 @@ WHY_TINY = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a config is written from. `train`, `dev` and `test` are sections of `data`, and `origin` says where they
-    come from. `has_reference_solutions`: every train problem has a worked solution that the verifier calls correct."""
+    """All that a config is written from.
+
+    Attributes:
+        name: Name of the run.
+        file: File of the config.
+        model: The model.
+        train: The section `data.train`.
+        dev: The section `data.dev`.
+        test: The section `data.test`, if there is one.
+        train_count: Number of train problems, without those that are left out.
+        dev_count: Number of problems that are evaluated.
+        contaminated: Train problems that hold a held-out one and are left out.
+        origin: How problems are made of the data, in words.
+        verifier: Name of the verifier.
+        verifier_why: Why it was chosen.
+        kind: Kind of the answers.
+        prompting: The prompt.
+        sizes: Sizes of sampling and training.
+        has_reference_solutions: Every train problem has a worked solution, which the verifier finds correct.
+        group_by: Column by which results are grouped, if there is one.
+    """
 
     name: str
     file: str
@@ -81,15 +100,16 @@ class Plan:
 
     @property
     def has_warm_start(self) -> bool:
-        """Reference solutions teach the form of an answer to a model that has no chat template, or that is very
-        small.
+        """Return whether the run begins with a warm start.
+
+        Reference solutions teach the form of an answer to a model that has no chat template, or is very small.
         """
         is_small = self.model.parameters is not None and self.model.parameters < SMALL
         return self.has_reference_solutions and (self.model.is_chat is False or is_small)
 
 
 def commands(plan: Plan) -> list[str]:
-    """Return what to do next, each command with what it does."""
+    """Return lines of the next commands, each with what it does."""
     file = plan.file if " " not in plan.file else f"'{plan.file}'"
     does = {
         f"star-rft run {file} --dry-run": "the plan, and what it may cost",
@@ -113,7 +133,7 @@ def written(plan: Plan) -> str:
 
 
 def document(plan: Plan) -> dict[str, Any]:
-    """Return the config as a mapping, without the keys that keep their default for a reason of the plan."""
+    """Return the config as a mapping, without the keys for which the plan has no value."""
     sizes, stop = plan.sizes, list(plan.prompting.stop) or None
     sampled = {"temperature": 1.0, "max_tokens": sizes.max_tokens, "stop": stop}
     is_tiny = plan.model.name == TINY
@@ -207,7 +227,7 @@ def _comment(text: str, *, indent: int = 0) -> list[str]:
 
 
 def flow(value: Any) -> str:
-    """Return a value as YAML on one line, as a person would write it."""
+    """Return a value as YAML on one line, with as few quotes and braces as possible, and 2e-5 instead of 2.0e-05."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{flow(key)}: {flow(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list):
@@ -221,13 +241,13 @@ def flow(value: Any) -> str:
 
 
 def _entry(value: Any) -> str:
-    """A mapping of one key needs no braces in a list: [correct, dedup: exact]."""
+    """Return an entry of a list; a mapping of one key needs no braces there: [correct, dedup: exact]."""
     text = flow(value)
     return text[1:-1] if isinstance(value, Mapping) and len(value) == 1 else text
 
 
 def _is_plain(text: str) -> bool:
-    """Whether YAML reads a text as itself without quotes, also inside a list."""
+    """Return whether YAML reads a text as itself without quotes, also inside a list."""
     begins_so = text[:1].isalpha() or text.startswith(("/", "./", "../"))
     is_word = all(char.isalnum() or char in "_-./@" for char in text)
     return begins_so and is_word and yaml.safe_load(text) == text
@@ -246,7 +266,7 @@ ASKED: dict[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The keys of a config's section `prompt`, and where completions stop."""
+    """The keys of the section `prompt` of a config, the stop strings, and why."""
 
     template: str
     chat: str | bool
@@ -256,7 +276,10 @@ class PromptTemplate:
 
 
 def prompting_for(model: ModelFacts, kind: Kind) -> PromptTemplate:
-    """A chat model gets the question and what to answer with; others a text that goes on with the answer."""
+    """Return the prompt for a model and a kind of answer.
+
+    A chat model gets the question and the form of the answer, another model a text that continues with the answer.
+    """
     asked = ASKED[kind]
     if model.name == TINY:
         return PromptTemplate("Question: {question}\nAnswer:", False, " ", (), "the form that tiny was pretrained on")
@@ -264,7 +287,7 @@ def prompting_for(model: ModelFacts, kind: Kind) -> PromptTemplate:
         chat = "auto: the model's chat template is put around this if it has one"
         return PromptTemplate(f"{{question}}\n\n{asked}" if asked else "{question}", "auto", "", (), chat)
     instruction = f"{asked}\n" if asked else ""
-    # A program begins on a line of its own, and holds blank lines and words such as "Question:".
+    # A program begins on a line of its own, and may hold the word "Question:".
     prefix, stop = ("\n", ()) if kind in ("program", "json") else (" ", ("\nQuestion:",))
     return PromptTemplate(
         f"Question: {{question}}\n{instruction}Answer:", False, prefix, stop, "a text that a base model goes on with"

@@ -13,15 +13,15 @@ from star_rft.data.readers import DataError
 from star_rft.errors import UserError
 from verifiers.extraction.answer import reference_answer
 
-# What an answer is: it decides what a prompt asks for.
+# What an answer is, by which a prompt says how to give it.
 Kind = Literal["number", "latex", "letter", "program", "json", "text", "other"]
-MOSTLY = 0.9
-LONG_WORDS = 12
+MOSTLY = 0.9  # share of references that must be of a kind
+LONG_WORDS = 12  # words of a reference, on average, from which references are long texts
 
 _NUMBER = re.compile(r"[-+]?\s?\\?\$?\s?[-+]?(\d[\d,]*(\.\d+)?|\.\d+)(\s?/\s?\d+)?\s?\\?%?")
 _WITH_UNIT = re.compile(_NUMBER.pattern + r"\s?[A-Za-z°]{1,12}([/ ^][A-Za-z0-9]{1,8})?")
 _LATEX = re.compile(r"\\[a-zA-Z]+|[\^_]\{?\w|\$[^$]+\$")
-# Letters and words that formulas hold; dates and times hold digits too, and are none.
+# What formulas consist of. Dates and times have digits too, and are no formulas.
 _FORMULA = re.compile(
     r"(?:(?:sin|cos|tan|log|ln|exp|sqrt|pi|inf|and|or)\b|[a-zA-Z](?![a-zA-Z])|[\d\s+\-*/=<>().,\[\]{}|!^∞π±≤≥√])+"
 )
@@ -31,7 +31,7 @@ _LETTER = re.compile(r"\(?[A-Ja-j][).]?")
 
 @dataclass(frozen=True, slots=True)
 class VerifierProposal:
-    """A verifier for some references; `name` is None where no program can tell right from wrong."""
+    """A verifier for some references with the reason; `name` is None where no program can judge answers to them."""
 
     name: str | None
     kind: Kind
@@ -39,7 +39,7 @@ class VerifierProposal:
 
 
 def answer_of(reference: Any) -> str:
-    """Return what a reference comes to, as the verifiers read it: the marked answer of a text, else the whole."""
+    """Return the answer in a reference as the verifiers read it: the marked answer of a text, else the whole text."""
     if isinstance(reference, dict) and "tests" in reference:
         return str(reference["tests"])
     if isinstance(reference, dict) and "cases" in reference:
@@ -48,7 +48,7 @@ def answer_of(reference: Any) -> str:
 
 
 def propose(references: Sequence[Any]) -> VerifierProposal:
-    """Look at all references and say which verifier reads them."""
+    """Return the verifier that can read the references."""
     texts = [reference for reference in references if isinstance(reference, str)]
     if len(texts) < len(references):
         return _of_objects([reference for reference in references if not isinstance(reference, str)], len(references))
@@ -66,7 +66,7 @@ def propose(references: Sequence[Any]) -> VerifierProposal:
 
 
 def kind_for(verifier: str, proposed: VerifierProposal) -> Kind:
-    """Return what a prompt should ask for where the user chose another verifier than the one proposed."""
+    """Return the kind of answer of a verifier, which may be another than the proposed one."""
     kinds: dict[str, Kind] = {"choice": "letter", "code": "program", "json_schema": "json", "exact": "text"}
     if verifier in ("math", "numeric"):
         return proposed.kind if proposed.kind in ("number", "latex") else "number"
@@ -74,9 +74,12 @@ def kind_for(verifier: str, proposed: VerifierProposal) -> Kind:
 
 
 def check(name: str, references: Sequence[Any]) -> tuple[verifiers.Check, int]:
-    """Return a verifier that needs no option, and how many references it cannot read; these must be few.
+    """Return a verifier with its default options, and how many of the references it cannot read.
 
-    Raises VerifierError or UserError.
+    Raises:
+        VerifierError: There is no such verifier, or it needs an option.
+        DataError: It cannot read more than `BAD_SHARE_LIMIT` of the references.
+        UserError: A module of the user's cannot be imported.
     """
     try:
         found = verifiers.get(_as_module(name)).bound({})
@@ -93,7 +96,7 @@ def check(name: str, references: Sequence[Any]) -> tuple[verifiers.Check, int]:
 
 
 def _as_module(name: str) -> str:
-    """`checks.py:function` is the module `checks`: people name the file that they wrote."""
+    """Return "checks:function" for "checks.py:function": users may give the file instead of the module."""
     file, colon, function = name.partition(":")
     return f"{file.removesuffix('.py').replace('/', '.')}{colon}{function}" if colon else name
 
@@ -112,7 +115,7 @@ def _of_objects(references: Sequence[Any], total: int) -> VerifierProposal:
 
 
 def _is_schema(reference: Any) -> bool:
-    """Any object is allowed as a schema; one that says something has one of these keys."""
+    """Return whether an object has a key of a JSON schema; without one every object is a valid schema."""
     return bool({"type", "properties", "$schema", "schema", "enum", "anyOf"} & _keys(reference))
 
 

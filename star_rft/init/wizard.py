@@ -1,4 +1,4 @@
-"""The steps of `star-rft init`: look at data and machine, propose, ask, write the config."""
+"""The steps of `star-rft init`: examine data and machine, propose, ask, and collect what the config is written from."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from star_rft.init.template import Plan, prompting_for
 from star_rft.init.verifier import VerifierProposal, kind_for
 from star_rft.types import Problem
 
-SHOWN = 3
-EXAMPLE_WIDTH = 46
-SOLUTIONS_TRIED, SOLUTIONS_RIGHT = 10, 0.8
+SHOWN = 3  # examples of problems
+EXAMPLE_WIDTH = 46  # characters
+SOLUTIONS_TRIED, SOLUTIONS_RIGHT = 10, 0.8  # reference solutions that are verified, and the share that must be correct
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _GENERIC = "train training data dataset all problems questions items rows examples input test dev"
 # Names of files that say nothing about what is in them.
@@ -44,7 +44,7 @@ GENERIC = frozenset(_GENERIC.split())
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A part of the data: where it comes from, how many problems it has, and more keys of its section."""
+    """A split of the data: its source, its problems, and further keys of its section in the config."""
 
     source: DataSource
     problems: Sequence[Problem]
@@ -53,7 +53,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The training data as it was understood."""
+    """The training data, and how its rows become problems."""
 
     source: DataSource
     meaning: ColumnRoles
@@ -61,17 +61,21 @@ class Data:
 
     @property
     def problems(self) -> list[Problem]:
+        """Return all problems that were read."""
         return self.loaded.problems
 
     def section(self, split: Split, role: str, path: str | None = None) -> dict[str, Any]:
-        """Return a section of `data`; `path` is where converted rows will lie."""
+        """Return the section `data.ROLE` of a split; `path` is the file of its converted rows, if there is one."""
         named = {"source": path} if path is not None else split.source.section(role)
         reading = {} if split.source.is_generated else self.meaning.reading()
         return {**named, **reading, **split.more}
 
 
 def understood(talk: Dialogue, source: DataSource, given: Mapping[str, str]) -> Data:
-    """Show the columns, propose what they mean, read everything, and show what became of it."""
+    """Show the columns of the data, agree on their roles with the user, load the problems and show some.
+
+    `given` are the columns that the user has named, by field.
+    """
     if source.is_generated:
         if given:
             raise DataError(f"{source.name} is built in and has no columns to name: leave out --column")
@@ -108,7 +112,7 @@ def _agreed(talk: Dialogue, source: DataSource, rows: Sequence[Values], given: M
 
 
 def _asked_columns(talk: Dialogue, rows: Sequence[Values], proposed: Mapping[str, str]) -> dict[str, str]:
-    """Ask for each field; a minus leaves out what a problem can do without."""
+    """Ask for the column of each field; `infer.NONE` leaves the solution out."""
     paths = [column.path for column in columns_of(rows)]
 
     def one_of_them(answer: str) -> str:
@@ -126,7 +130,7 @@ def _asked_columns(talk: Dialogue, rows: Sequence[Values], proposed: Mapping[str
 
 
 def _all_rows(talk: Dialogue, source: DataSource, found: ColumnRoles) -> Data:
-    """Read everything; reference solutions that some rows lack are done without."""
+    """Load the problems of all rows, without reference solutions where some rows have none."""
     with talk.busy(f"Reading {source.name}"):
         try:
             loaded = load_problems(source, found)
@@ -156,7 +160,7 @@ def _show_examples(talk: Dialogue, data: Data) -> None:
 def chosen_verifier(
     talk: Dialogue, problems: Sequence[Problem], given: str | None
 ) -> tuple[str, verifier.VerifierProposal]:
-    """Return the verifier's name, and what was proposed with its reason."""
+    """Return the name of the verifier, and the proposal with its reason; `given` is the name that the user gave."""
     references = [problem.reference for problem in problems]
     proposed = verifier.propose(references)
     talk.say(f"Verifier: {proposed.name or 'none'} is proposed, because {proposed.why}.")
@@ -173,8 +177,8 @@ def chosen_verifier(
     return name, proposed
 
 
-def has_right_solutions(problems: Sequence[Problem], verifier: str) -> bool:
-    """Whether all problems have reference solutions, and the verifier calls most of those correct that it is shown."""
+def _has_right_solutions(problems: Sequence[Problem], verifier: str) -> bool:
+    """Return whether all problems have reference solutions, and the verifier finds most of the first ones correct."""
     if any(problem.solution is None for problem in problems):
         return False
     pairs = [(problem.solution or "", problem.reference) for problem in problems[:SOLUTIONS_TRIED]]
@@ -183,12 +187,19 @@ def has_right_solutions(problems: Sequence[Problem], verifier: str) -> bool:
 
 
 def held_out(talk: Dialogue, data: Data, dev: str | None, hold_out: float | None) -> dict[str, Split]:
-    """Return train, dev and perhaps test: what the user names, what stands beside the data, or a part by hash."""
+    """Return the splits train, dev and perhaps test.
+
+    Args:
+        talk: Shows what is held out.
+        data: The training data.
+        dev: Held-out set that the user names; None: the dev split of the data set, else a part of the data by hash.
+        hold_out: How much of the data to hold out, see `data.split.wanted`.
+    """
     if dev is not None and hold_out is not None:
         raise UserError("--dev and --hold-out: give one of them, a held-out set or how much of the data to hold out")
     beside = held_out_in(data.source) if dev is None else {"dev": _named_dev(dev)}
     if data.meaning.conversion is not None:
-        beside.pop("test", None)  # a third copy is more than anybody asked for
+        beside.pop("test", None)  # converted splits are copied: train and dev are enough
     splits = {
         role: Split(source, _problems(source, role, data), _generated(source, role)) for role, source in beside.items()
     }
@@ -211,7 +222,7 @@ def held_out(talk: Dialogue, data: Data, dev: str | None, hold_out: float | None
 
 
 def contaminated(talk: Dialogue, splits: Mapping[str, Split]) -> int:
-    """Return how many train problems are held-out ones or nearly; raise UserError if no other is left."""
+    """Return how many train problems hold a held-out one; UserError where all do."""
     others = [problem for role, split in splits.items() if role != "train" for problem in split.problems]
     found = len(overlaps(splits["train"].problems, others).train_ids)
     if found == len(splits["train"].problems):
@@ -222,7 +233,7 @@ def contaminated(talk: Dialogue, splits: Mapping[str, Split]) -> int:
 
 
 def _named_dev(name: str) -> DataSource:
-    """Return a held-out set: a file, or the split of a folder or hub name that is for deciding, or its test split."""
+    """Return the held-out set that a user names: a file, or the dev split, else the test split, of a data set."""
     source = find_source(name) if not Path(name).is_dir() else None
     if source is not None and source.split is None:
         return source
@@ -246,15 +257,11 @@ def _generated(source: DataSource, role: str) -> dict[str, Any]:
 
 
 def copies(data: Data, splits: Mapping[str, Split], base: Path) -> dict[Path, str]:
-    """Return the converted data by the path that each file will have; nothing where no conversion is needed."""
+    """Return the content of the files of converted rows, by path; none where there is no conversion."""
     if data.meaning.conversion is None:
         return {}
     files = {_copy_path(base, split.source, data.source): split.source for split in splits.values()}
     return {path: converted(source, data.meaning) for path, source in files.items()}
-
-
-def copy_path(data: Data, split: Split, base: Path) -> str | None:
-    return None if data.meaning.conversion is None else str(_copy_path(base, split.source, data.source))
 
 
 def _copy_path(base: Path, source: DataSource, train: DataSource) -> Path:
@@ -262,7 +269,7 @@ def _copy_path(base: Path, source: DataSource, train: DataSource) -> Path:
 
 
 def name_for(source: DataSource) -> str:
-    """Return a name for the run, after the data."""
+    """Return a name for the run: the last part of the data's path that is not a generic word such as "train"."""
     parts = [part for part in Path(source.name).parts if part not in ("/", "..", ".", "~")]
     for part in reversed(parts):
         cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", part.partition(".")[0]).strip("_-").lower()
@@ -272,6 +279,7 @@ def name_for(source: DataSource) -> str:
 
 
 def check_name(name: str) -> str:
+    """Return a name of a run; UserError where it is none."""
     if not NAME.fullmatch(name):
         raise UserError(f"name {name!r}: must be letters, digits, '_', '-' and '.', and begin with a letter or digit")
     return name
@@ -289,13 +297,15 @@ def planned(
     name: str,
     file: Path,
 ) -> Plan:
-    """Return all that the config is written from. Raises UserError where the prompts do not fit the model."""
+    """Return all that the config is written from; UserError where the prompts do not fit into the model."""
     kind = kind_for(verifier, proposed)
     prompting = prompting_for(model, kind)
     prompts = [problem.prompt for split in splits.values() for problem in split.problems]
     longest = longest_prompt(model, prompts, template=prompting.template)
     sizes = sizes_for(model, device, splits["train"].problems, longest)
-    sections = {role: data.section(split, role, copy_path(data, split, file)) for role, split in splits.items()}
+    is_converted = data.meaning.conversion is not None
+    paths = {role: str(_copy_path(file, split.source, data.source)) for role, split in splits.items()}
+    sections = {role: data.section(part, role, paths[role] if is_converted else None) for role, part in splits.items()}
     if sizes.held_out is not None:
         for role in sections.keys() & {"dev", "test"}:
             if len(splits[role].problems) > sizes.held_out:
@@ -317,14 +327,14 @@ def planned(
         kind=kind,
         prompting=prompting,
         sizes=sizes,
-        # The tiny model has seen enough of its own kind of problems, and learns no other from so few.
-        has_reference_solutions=model.name != TINY and has_right_solutions(splits["train"].problems, verifier),
+        # `tiny` was pretrained on its kind of problems, and learns no other kind from so few.
+        has_reference_solutions=model.name != TINY and _has_right_solutions(splits["train"].problems, verifier),
         group_by=grouping(splits["dev"].problems),
     )
 
 
 def _origin(data: Data) -> str:
-    """Say what a problem is made of."""
+    """Return how problems are made of the data, in words."""
     conversion = data.meaning.conversion
     if conversion is not None:
         return f"Made by star-rft init from {data.source.name}: {conversion.note}."

@@ -131,15 +131,6 @@ def plan_table(
     return pa.Table.from_arrays(columns, schema=PLAN)
 
 
-def request_seed(
-    run_seed: int, round_index: int, split: Split, problem_id: str, sample_index: int, decode_id: str
-) -> int:
-    """Return the 64-bit seed of one request. It depends on these arguments only, not on what else is sampled."""
-    base = _base(run_seed, PlanSpec(round_index, split, POLICY, (decode_id,), (1,)), decode_id)
-    words = (np.array([word], dtype=np.uint64) for word in (base, _hash(problem_id), sample_index))
-    return int(_seeds(*words)[0])
-
-
 def write_plan(path: Path, tables: Sequence[pa.Table]) -> None:
     """Write the tables of all sources as one plan; a plan without requests is written too."""
     write_table(path, pa.concat_tables([PLAN.empty_table(), *tables]).unify_dictionaries())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_rft.sampling.plan import PlanSpec, Unit, plan_table, read_plan, request_seed, write_plan
+from star_rft.sampling.plan import PlanSpec, Unit, plan_table, read_plan, write_plan
 from star_rft.types import Split
 
 ASKING = PlanSpec(round=1, split="train", source="policy", decode_ids=("cool", "warm"), batch_sizes=(8, 4))
@@ -20,6 +20,13 @@ ONE = PlanSpec(round=1, split="train", source="policy", decode_ids=("cool",), ba
 def read(path: Path, *tables: pa.Table) -> list[Unit]:
     write_plan(path, tables)
     return read_plan(path)
+
+
+def seed_alone(run_seed: int, round_index: int, split: Split, problem: str, sample_index: int, decode_id: str) -> int:
+    """Return the seed of a request in a plan of this request alone."""
+    asking = PlanSpec(round_index, split, "policy", (decode_id,), (1,), first=sample_index)
+    (seed,) = plan_table([problem], asking, counts=1, run_seed=run_seed, unit_size=1)["seed"].to_pylist()
+    return int(seed)
 
 
 def asked(units: list[Unit]) -> list[tuple[str, int]]:
@@ -70,7 +77,7 @@ def test_a_plan_holds_each_request_once_in_units_of_about_a_size(
     assert all(len(unit) < unit_size + max(counts) for unit in units)
     for unit in units:
         for request in unit.requests():
-            seed = request_seed(1, 2, "dev", request.problem_id, request.sample_index, unit.decode_id)
+            seed = seed_alone(1, 2, "dev", request.problem_id, request.sample_index, unit.decode_id)
             assert request.seed == seed
 
 
@@ -93,7 +100,7 @@ def test_a_seed_belongs_to_its_request_alone() -> None:
     base: Key = (0, 1, "train", "p", 0, "d")
     others: list[Key] = [(1, 1, "train", "p", 0, "d"), (0, 2, "train", "p", 0, "d"), (0, 1, "dev", "p", 0, "d")]
     others += [(0, 1, "train", "q", 0, "d"), (0, 1, "train", "p", 1, "d"), (0, 1, "train", "p", 0, "e")]
-    seeds = {request_seed(*key) for key in (base, *others)}
+    seeds = {seed_alone(*key) for key in (base, *others)}
     assert len(seeds) == 7
-    assert request_seed(*base) == request_seed(*base)
+    assert seed_alone(*base) == seed_alone(*base)
     assert all(0 <= seed < 2**64 for seed in seeds)

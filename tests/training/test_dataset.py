@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from star_rft.training.dataset import example_from_text, example_from_tokens
+from star_rft.training.dataset import example_from_text
 from tests.training.conftest import END
 
 
@@ -20,11 +20,6 @@ def test_the_end_is_added_to_a_text_exactly_once(tokenizer: PreTrainedTokenizerB
     assert example.completion_ids.count(END) == 1
     assert example.completion_ids[-1] == END
     assert tokenizer.decode(list(example.completion_ids[:-1])) == "w3 w4"
-
-
-def test_sampled_tokens_are_kept_and_end_exactly_once(tokenizer: PreTrainedTokenizerBase) -> None:
-    for sampled in ((4, 5), (4, 5, END), (4, 5, END, END)):
-        assert example_from_tokens(tokenizer, "w1", sampled).completion_ids == (4, 5, END)
 
 
 def test_the_prompt_gets_no_special_tokens_of_its_own(tokenizer: PreTrainedTokenizerBase) -> None:

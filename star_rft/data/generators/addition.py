@@ -1,7 +1,7 @@
-"""STaR's arithmetic (2203.14465, section 4.1): the sum of two numbers of n digits each, worked out on a scratchpad.
+"""STaR's arithmetic (arXiv 2203.14465, section 4.1): sums of two numbers of n digits, worked out on a scratchpad.
 
-The scratchpad goes from the last digits to the first: each line holds the next two digits, the digits of the sum so
-far, and the carry. Ours has `#### ` before the answer, which the paper writes bare.
+The scratchpad goes from the last digits to the first: each line has the next two digits, the digits of the sum so far,
+and the carry. Before the answer it has `#### `, which the paper's has not.
 
     >>> print(worked(29, 57))
     <scratch>
@@ -23,15 +23,15 @@ from typing import Literal
 from star_rft.types import digest
 
 AdditionSplit = Literal["train", "dev", "test"]
-# Of 16 buckets of pairs of numbers, so that a small set of sums too has some of each split.
+# Buckets, of 16, of the hash of a pair of numbers: few, so that a small set of sums has some of each split.
 BUCKETS: dict[AdditionSplit, range] = {"train": range(0, 12), "dev": range(12, 14), "test": range(14, 16)}
 MAX_DIGITS = 12
-TRIES = 2_000
+TRIES = 2_000  # to draw a new pair of a split, before sums of more digits are taken
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """`answer` is the scratchpad, if it is wanted, then a line `#### N`, digits apart."""
+    """A problem; `answer` is the scratchpad, if there is one, then a line `#### N` with spaces between the digits."""
 
     question: str
     answer: str
@@ -47,11 +47,21 @@ def generate(
     hinted: float = 0.0,
     scratchpad: bool = True,
 ) -> Iterator[Sum]:
-    """Yield `n` distinct sums, the number of digits uniform over `digits`, both ends included.
+    """Yield distinct sums.
 
-    A list `n` is how many sums of each number of digits. `hinted` is the share of questions that show the answer
-    already, as a hint does. Where the split has no more sums of few digits (81 of one digit in all), those of more
-    digits take their place. Raises ValueError if an argument is out of range, or if there are not `n` distinct sums.
+    Where the split has no more sums of few digits (there are 81 of one digit in all splits), sums of more digits take
+    their place.
+
+    Args:
+        n: How many, evenly over the numbers of digits; or a list of how many of each number of digits.
+        split: The split.
+        seed: The same arguments give the same sums.
+        digits: Fewest and most digits, both included.
+        hinted: Share of questions that show the answer, as a hint does.
+        scratchpad: Whether answers have the scratchpad.
+
+    Raises:
+        ValueError: An argument is out of range, or there are not `n` distinct sums.
     """
     low, high = digits
     if not 1 <= low <= high <= MAX_DIGITS:
@@ -104,15 +114,17 @@ def _bucket(a: int, b: int) -> int:
 
 
 def spaced(number: int) -> str:
-    """Write a number digit by digit, so that a tokenizer cannot glue digits together."""
+    """Return a number with spaces between its digits, so that each digit is a token of its own."""
     return " ".join(str(number))
 
 
 def question(a: int, b: int, *, is_hinted: bool = False) -> str:
+    """Return the question for a + b; with a hint it shows the sum."""
     return f"Input:\n{spaced(a)} + {spaced(b)}\nTarget:" + (f" {spaced(a + b)}" if is_hinted else "")
 
 
 def worked(a: int, b: int) -> str:
+    """Return the scratchpad of a + b and the answer; both numbers must have the same number of digits."""
     lines, carry, result = [f"{spaced(a)} + {spaced(b)} , C: 0"], 0, ""
     first, second = str(a), str(b)
     for place in reversed(range(len(first))):

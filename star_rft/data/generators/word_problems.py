@@ -1,11 +1,11 @@
-"""GSM8K-style word problems without end: a seeded generator with disjoint splits by construction.
+"""GSM8K-style word problems: a seeded generator of any number of them, with splits that are disjoint by construction.
 
     >>> next(generate(1, split="train")).question
     "Tom has 3 bags with 4 apples in each. He gives 5 apples to Mia. How many apples does he have in the end?"
 
-A problem is a story about one quantity: an opening, then operations, then a question. Its answer is written
-like GSM8K's: one line a step with its equation, then `#### N`. The split is a hash of the equations, so no
-chain of equations of "train" ever occurs in "test", under whatever names and objects.
+A problem is a story about one quantity: an opening, operations, and a question. Its answer is written like GSM8K's: one
+line a step with its equation, then `#### N`. The split is a hash of the equations, so no sequence of equations of
+"train" occurs in "test", whatever the names and objects are.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from star_rft.data.generators.word_topics import MEN, TOPICS, WOMEN, Conclusion,
 
 WordSplit = Literal["pretrain", "train", "dev", "test"]
 
+# An equation in a worked answer.
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 MAX_STEPS = 8
-# Of 256 buckets of equations; "pretrain" is what the shipped tiny model has seen.
+# Buckets, of 256, of the hash of equations. "pretrain" is what the model `tiny` was pretrained on.
 BUCKETS: dict[WordSplit, range] = {
     "pretrain": range(0, 128),
     "train": range(128, 192),
     "dev": range(192, 224),
     "test": range(224, 256),
 }
-# Every quantity stays below 100, so that an integer can be one token; small operands make tables that a
-# model of a million parameters can learn.
+# Every quantity is below 100, so that an integer can be one token. Operands are small, so that a model of a million
+# parameters can learn the tables.
 LIMIT = 100
 OPERANDS = {"+": (2, 20), "-": (2, 20), "*": (2, 5), "/": (2, 5)}
 OPENING = (5, 40)
 GROUPS = (2, 6)
-# One-step moves by how often they are tried; an impossible one (7 / 2, 60 * 3) is drawn again.
+# Operations, each as often as it is tried; an impossible one (7 / 2, 60 * 3) is drawn again.
 SINGLE = ("+", "+", "+", "-", "-", "-", "*", "*", "/", "/", "/")
 MAX_TRIES = 100_000
 
@@ -54,7 +55,7 @@ class WordProblem:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A sentence of the story with its numbers and, for each of its equations, the line that states it."""
+    """A sentence of the story with its numbers, its equations, and the line of the answer for each equation."""
 
     sentence: str
     a: int
@@ -67,10 +68,16 @@ class Move:
 def generate(
     n: int, *, split: WordSplit, seed: int = 0, steps: tuple[int, int] = (1, MAX_STEPS)
 ) -> Iterator[WordProblem]:
-    """Yield `n` distinct problems with a number of steps uniform over `steps`, both ends included.
+    """Yield distinct problems.
 
-    The same arguments give the same problems, and a larger `n` only adds to them. Raises ValueError if an
-    argument is out of range, or if there are not `n` distinct problems.
+    Args:
+        n: How many. A larger `n` gives the same problems and more.
+        split: The split.
+        seed: The same arguments give the same problems.
+        steps: Fewest and most equations of a problem; their number is uniform over this range, both ends included.
+
+    Raises:
+        ValueError: An argument is out of range, or there are not `n` distinct problems.
     """
     if split not in get_args(WordSplit):
         raise ValueError(f"split is {split!r}; valid are {', '.join(get_args(WordSplit))}")
@@ -82,11 +89,6 @@ def generate(
     return _generate(n, split=split, rng=random.Random(f"{split} {seed} {low} {high}"), low=low, high=high)
 
 
-def split_of(answer: str) -> WordSplit:
-    """Return the split that a problem with this worked answer belongs to."""
-    return _split_of_equations([match.group() for match in EQUATION.finditer(answer)])
-
-
 def _generate(n: int, *, split: WordSplit, rng: random.Random, low: int, high: int) -> Iterator[WordProblem]:
     seen: set[str] = set()
     while len(seen) < n:
@@ -94,7 +96,7 @@ def _generate(n: int, *, split: WordSplit, rng: random.Random, low: int, high: i
         for _ in range(MAX_TRIES):
             topic = _pick(rng, TOPICS)
             moves, ending = _draw_story(rng, topic, steps)
-            if _split_of_equations([equation for move in moves for equation in move.equations]) != split:
+            if _split_of([equation for move in moves for equation in move.equations]) != split:
                 continue
             problem = _tell(rng, topic, moves, ending)
             if problem.question not in seen:
@@ -105,7 +107,7 @@ def _generate(n: int, *, split: WordSplit, rng: random.Random, low: int, high: i
             raise ValueError(f"no new problem of {steps} steps found after {len(seen)}: ask for fewer")
 
 
-def _split_of_equations(equations: Sequence[str]) -> WordSplit:
+def _split_of(equations: Sequence[str]) -> WordSplit:
     bucket = hashlib.blake2b("; ".join(equations).encode(), digest_size=1).digest()[0]
     return next(split for split, buckets in BUCKETS.items() if bucket in buckets)
 
@@ -174,7 +176,7 @@ def _apply(kind: str, left: int, right: int) -> int | None:
 
 
 def _tell(rng: random.Random, topic: Topic, moves: Sequence[Move], ending: Conclusion | None) -> WordProblem:
-    """Put people and things into the sentences."""
+    """Return the problem of some moves, with people and things in its sentences."""
     is_woman = rng.random() < 0.5
     name = _pick(rng, WOMEN if is_woman else MEN)
     other = name

@@ -1,9 +1,9 @@
-"""The sentences of the built-in word problems: one `Topic` a kind of story.
+"""The sentences of the built-in word problems, one `Topic` a kind of story.
 
-Placeholders: `{name}` and `{other}` are people, `{She}`, `{she}`, `{her}`, `{His}`, `{his}` their pronouns,
-`{things}` what is counted, `{a}` and `{b}` the numbers of a step, `{eq}` its equation. A sentence without
-`{a}` stands for the number 2 ("doubles", "half"). Every number stands after a space, so that a tokenizer sees
-each in one form only. No sentence may stand for two operations: the question alone must say what to compute.
+Placeholders: `{name}` and `{other}` are people, `{She}`, `{she}`, `{her}`, `{His}`, `{his}` their pronouns, `{things}`
+what is counted, `{a}` and `{b}` the numbers of a step, `{eq}` its equation. A sentence without `{a}` means the number 2
+("doubles", "half"). There is a space before every number, so that a tokenizer has one token for each. A sentence must
+have one meaning: the story alone must say what to compute.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Topic:
     endings: tuple[Conclusion, ...]
 
 
-def words(text: str) -> tuple[str, ...]:
+def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-WOMEN = words("Mia Anna Sara Lucy Emma Nora Ruth Jane Rosa Amy Ines Zoe")
-MEN = words("Ben Tom Omar Leo Max Sam Ivan Paul Jack Noah Ravi Hugo")
+WOMEN = _words("Mia Anna Sara Lucy Emma Nora Ruth Jane Rosa Amy Ines Zoe")
+MEN = _words("Ben Tom Omar Leo Max Sam Ivan Paul Jack Noah Ravi Hugo")
 
 COLLECTION = Topic(
-    things=words("apples marbles stickers books pencils shells coins stamps cards buttons beads pears nuts toys"),
+    things=_words("apples marbles stickers books pencils shells coins stamps cards buttons beads pears nuts toys"),
     openings=("{name} has {a} {things}.", "{name} owns {a} {things}.", "{name} starts with {a} {things}."),
     group_openings=(
         ("{name} has {a} bags with {b} {things} in each.", "The bags hold {eq} {things}."),
@@ -100,7 +100,7 @@ COLLECTION = Topic(
 )
 
 MONEY = Topic(
-    things=words("dollars euros pounds"),
+    things=_words("dollars euros pounds"),
     openings=(
         "{name} has {a} {things}.",
         "{name} saved {a} {things}.",
@@ -154,7 +154,7 @@ MONEY = Topic(
 )
 
 SHOP = Topic(
-    things=words("cakes rolls pies tarts muffins donuts cookies"),
+    things=_words("cakes rolls pies tarts muffins donuts cookies"),
     openings=("{name}'s bakery has {a} {things}.", "In the morning {name} bakes {a} {things}."),
     group_openings=(
         ("{name} fills {a} trays with {b} {things} each.", "The trays hold {eq} {things}."),
@@ -202,7 +202,7 @@ SHOP = Topic(
 )
 
 PRACTICE = Topic(
-    things=words("minutes"),
+    things=_words("minutes"),
     openings=("{name} plans to read for {a} {things}.", "{name} practices piano for {a} {things}."),
     group_openings=(
         ("{name} runs {a} laps of {b} {things} each.", "The laps take {eq} {things}."),
@@ -250,7 +250,7 @@ PRACTICE = Topic(
 )
 
 TRANSPORT = Topic(
-    things=words("people children students tourists"),
+    things=_words("people children students tourists"),
     openings=(
         "A bus carries {a} {things}.",
         "There are {a} {things} on a train.",
@@ -289,7 +289,7 @@ TRANSPORT = Topic(
 )
 
 FARM = Topic(
-    things=words("hens sheep goats ducks cows pigs geese"),
+    things=_words("hens sheep goats ducks cows pigs geese"),
     openings=(
         "A farm has {a} {things}.",
         "{name} keeps {a} {things}.",
@@ -334,7 +334,7 @@ FARM = Topic(
 )
 
 WATER = Topic(
-    things=words("liters gallons cups"),
+    things=_words("liters gallons cups"),
     openings=("A tank holds {a} {things} of water.", "{name} pours {a} {things} of water into a pool."),
     group_openings=(
         ("{name} fills a tub with {a} buckets of {b} {things}.", "The buckets hold {eq} {things}."),

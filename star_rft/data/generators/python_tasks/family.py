@@ -1,8 +1,8 @@
-"""The record of a family of programming tasks: one kind of function, its parameters left open.
+"""The record of a family of programming tasks: a kind of function with open parameters.
 
-`{k}` in a text is a parameter, `{k!r}` its Python form, as in `str.format`. Two variants of all families together never
-are the same function: where parameters could make them so (multiples of 2 or 4 are multiples of 2), `allows` leaves
-such a variant out; `python_tasks._told_apart` finds an input that tells each two apart, or says that there is none.
+In texts `{k}` is a parameter and `{k!r}` its Python form, as in `str.format`. No two variants, of one family or of two,
+may be the same function: `allows` leaves out parameters that would make them so (multiples of 2 or 4 are multiples of
+2). `tasks._told_apart` raises ValueError for two that no input distinguishes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ Telling = tuple[str, str]  # the function's name, and what it does: "returns ...
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """`body` is the reference solution below its `def` line, four spaces in; `level` 1 is one line, 3 needs a plan."""
+    """A kind of function.
+
+    Attributes:
+        name: Name of the family.
+        level: Difficulty: 1 is a single expression, 3 takes several steps.
+        arguments: Kind of each argument, by its name.
+        params: Values of each parameter, by its name.
+        tellings: Names and descriptions, of which a task has one.
+        body: The reference solution below its `def` line, indented by four spaces.
+        allows: Whether parameters make a function of their own.
+    """
 
     name: str
     level: int
@@ -26,7 +36,7 @@ class Family:
     params: Mapping[str, Sequence[Any]]
     tellings: tuple[Telling, ...]
     body: str
-    allows: Callable[[Mapping[str, Any]], bool] = field(default=lambda params: True)
+    allows: Callable[[Mapping[str, Any]], bool] = field(default=lambda _params: True)
 
 
 # Parameters that many families share.

@@ -1,7 +1,7 @@
-"""Inputs for the built-in programming tasks: the edges of each kind of argument, and random ones without end.
+"""Inputs for the built-in programming tasks: border cases of each kind of argument, and random ones.
 
-`marks` are the parameters of the function under test. Inputs stand close to them on purpose: what tells "greater than
-5" from "at least 5" is a 5, and what tells the letter "a" from "e" is a text that holds both.
+`marks` are the parameters of the function under test. Many inputs are close to them: only a 5 distinguishes "greater
+than 5" from "at least 5", and only a text with both letters distinguishes counting "a" from counting "e".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONGEST = 32
 
 
 def edges(kind: Kind, marks: Sequence[Mark]) -> list[Any]:
-    """Return inputs at the borders: empty, at each mark and one beside it, of a length at and beside each mark."""
+    """Return border cases: empty inputs, values and lengths equal to each mark, and values and lengths next to it."""
     numbers, letters = _numbers(marks), _letters(marks)
     around: list[Any]
     spelled: list[Any]
@@ -99,5 +99,5 @@ def _product(numbers: Sequence[int]) -> int:
 
 
 def _distinct(values: Any) -> list[Any]:
-    """Return the first of each; lists cannot be hashed, so by how they are written."""
+    """Return the values without repetition, compared by `repr`, as lists cannot be hashed."""
     return list({repr(value): value for value in values}.values())

@@ -1,16 +1,15 @@
-"""Small programming tasks with unit tests: a seeded generator with disjoint splits by construction.
+"""Small programming tasks with unit tests: a seeded generator with splits that are disjoint by construction.
 
     >>> print(next(generate(1, split="test")).prompt)
     Write a Python function `is_longer(text)` that returns True if `text` has more than 14 characters, and ...
     For example, `is_longer('dllzrl mrmt sobtbal')` returns `True`.
 
-A task is a family (`python_task_families/`) with its parameters filled in. Its split is a hash of the two, so the
-same function never stands in two splits, whatever the seed; the seed orders the tasks, and chooses their wording and
-the inputs of their tests. The families themselves stand in every split: that a model generalises to kinds of function
-that it was not trained on, other data must show.
+A task is a family (`families.py`) with its parameters filled in. Its split is a hash of the two, so a function is in
+one split only, whatever the seed. The seed orders the tasks, and chooses their wording and the inputs of their tests.
+The families are in every split, so a held-out score does not show generalisation to other kinds of functions.
 
-The asserts are what the family's own solution returned, at the borders of the input and at random inputs; the example
-that the task shows is none of them.
+The expected values of the asserts are what the family's solution returns, for inputs at the borders and random ones.
+The example in the prompt is none of them.
 """
 
 from __future__ import annotations
@@ -29,21 +28,31 @@ from star_rft.data.generators.python_tasks.inputs import Mark, drawn, edges
 from star_rft.types import digest
 
 TaskSplit = Literal["train", "dev", "test"]
-# Of 16 buckets of functions.
+# Buckets, of 16, of the hash of a function.
 BUCKETS: dict[TaskSplit, range] = {"train": range(0, 9), "dev": range(9, 13), "test": range(13, 16)}
-# A family with many parameters is no more worth than one with few.
+# So that families with many parameters do not make up most of the tasks.
 VARIANTS_AT_MOST = 28
-ASSERTS, BESIDE_BORDERS = 12, 4
-# How many inputs are drawn to choose from, and to find one that tells two functions apart.
+ASSERTS, BESIDE_BORDERS = 12, 4  # fewest asserts of a task, and fewest that are no border
+# Inputs that are drawn to choose asserts from, and to find one for which two functions differ.
 POOL, TELLING = 60, 2_000
-EXAMPLE_CHARS = 90
+EXAMPLE_CHARS = 90  # most characters of the example in a prompt, if there is one so short
 
 Case = tuple[tuple[Any, ...], Any]  # the arguments, and what the function returns for them
 
 
 @dataclass(frozen=True, slots=True)
 class PythonTask:
-    """`tests` are asserts that call `name`; `program` is a right one; `id` names the function and no split or seed."""
+    """A task.
+
+    Attributes:
+        id: The family and its parameters; the same for every seed.
+        family: Name of the family.
+        level: Difficulty, 1 to 3.
+        name: The function that is to be written.
+        prompt: The task in words, with an example.
+        program: A correct program.
+        tests: Asserts that call the function, one a line.
+    """
 
     id: str
     family: str
@@ -63,27 +72,36 @@ class Variant:
 
     @property
     def id(self) -> str:
+        """Return a name that is unique among all functions."""
         given = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
         return f"{self.family.name}({given})"
 
     @property
     def split(self) -> TaskSplit:
+        """Return the split that the function belongs to."""
         bucket = int(digest("python_tasks", self.id), 16) % 16
         return next(split for split, buckets in BUCKETS.items() if bucket in buckets)
 
     @property
     def marks(self) -> list[Mark]:
+        """Return the parameters, close to which inputs are drawn (`inputs`)."""
         return list(self.params.values())
 
     def program(self, name: str) -> str:
+        """Return the source of the function under a name."""
         return f"def {name}({', '.join(self.family.arguments)}):\n    {self.family.body.format(**self.params)}\n"
 
 
 def generate(n: int | None, *, split: TaskSplit, seed: int = 0) -> Iterator[PythonTask]:
-    """Yield `n` distinct tasks, all that there are if it is None, families in turn.
+    """Return distinct tasks, one of each family, then another of each, and so on.
 
-    The same arguments give the same tasks, and a larger `n` only adds to them. Raises ValueError if an argument is out
-    of range, or if there are not `n` tasks in the split.
+    Args:
+        n: How many; None: all of the split. A larger `n` gives the same tasks and more.
+        split: The split.
+        seed: The same arguments give the same tasks.
+
+    Raises:
+        ValueError: An argument is out of range, or the split has fewer tasks.
     """
     if split not in get_args(TaskSplit):
         raise ValueError(f"split is {split!r}; valid are {', '.join(get_args(TaskSplit))}")
@@ -95,7 +113,7 @@ def generate(n: int | None, *, split: TaskSplit, seed: int = 0) -> Iterator[Pyth
 
 @functools.cache
 def variants() -> Mapping[str, Variant]:
-    """Return every function that there is, by its id."""
+    """Return the functions of all families and splits, by their ids."""
     found = [variant for family in FAMILIES for variant in _variants_of(family)]
     return {variant.id: variant for variant in found}
 
@@ -107,7 +125,7 @@ def _variants_of(family: Family) -> list[Variant]:
 
 
 def _ordered(chosen: Sequence[Variant], seed: int) -> list[Variant]:
-    """One of each family, then another of each: any first part of the list is a mixture."""
+    """Return functions in the order of `generate`: one of each family, then another of each."""
     shuffled = sorted(chosen, key=lambda variant: digest("python_tasks", seed, variant.id))
     turn: Counter[str] = Counter()
     turns = {}
@@ -132,16 +150,13 @@ def _told(variant: Variant, seed: int) -> PythonTask:
 
 
 def fresh_cases(task_id: str, *, seed: int, n: int, without: Sequence[Case] = ()) -> list[Case]:
-    """Return `n` cases or more of the function with this id, none with the arguments of a case of `without`.
-
-    Raises KeyError for an id that no task has.
-    """
+    """Return `n` or more cases of a function with other arguments than those of `without`; KeyError for no such id."""
     rng = random.Random(f"fresh {seed} {task_id}")
     return list(_balanced(variants()[task_id], rng, n, {repr(arguments) for arguments, _ in without}).values())
 
 
 def cases_of(tests: str) -> list[Case]:
-    """Return the cases that the asserts of `generate` were written from."""
+    """Return the cases of a task's asserts, `PythonTask.tests`."""
     compared = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Compare)]
     return [
         (tuple(ast.literal_eval(argument) for argument in node.left.args), ast.literal_eval(node.comparators[0]))
@@ -151,9 +166,10 @@ def cases_of(tests: str) -> list[Case]:
 
 
 def _cases(variant: Variant, rng: random.Random) -> list[Case]:
-    """Return what a task is tested with: balanced cases, and those that tell it from every other function.
+    """Return the cases of a task's asserts.
 
-    Another function is any of the same arguments: multiples of 8 pass many tests of multiples of 24.
+    For each other function with the same kinds of arguments, one of them differs: without such a case "multiples of 8"
+    would pass many tests of "multiples of 24".
     """
     found = _balanced(variant, rng, ASSERTS, ())
     for rival in _rivals(variant):
@@ -164,10 +180,10 @@ def _cases(variant: Variant, rng: random.Random) -> list[Case]:
 
 
 def _balanced(variant: Variant, rng: random.Random, n: int, without: Collection[str]) -> dict[str, Case]:
-    """Return `n` cases or more by the `repr` of their arguments: all borders, then others chosen out of many.
+    """Return `n` or more cases by the `repr` of their arguments: all borders, and cases chosen from `POOL` random ones.
 
-    They are chosen so that no answer is given more often than it must be: a program that returns a constant fails,
-    and so does one that knows one branch only.
+    Each is chosen for the result that the cases so far have least often. So a program that returns a constant, or has
+    one branch only, fails.
     """
     found = _distinct(_answered(variant, _border_arguments(variant, rng)), without)
     pool = _distinct(_answered(variant, _drawn_arguments(variant, rng, POOL)), {*found, *without})
@@ -182,7 +198,7 @@ def _balanced(variant: Variant, rng: random.Random, n: int, without: Collection[
 
 
 def _told_apart(variant: Variant, rival: Variant, rng: random.Random, without: Collection[str]) -> Case:
-    """Return a case on which two functions differ: one is found close to the parameters of both."""
+    """Return a case for which two functions differ, from inputs close to the parameters of both."""
     arguments = _drawn_arguments(variant, rng, TELLING, [*variant.marks, *rival.marks])
     found = _distinct(_answered(variant, arguments), without).values()
     case = next((case for case in found if not _agrees(rival, case)), None)
@@ -207,7 +223,7 @@ def _agrees(rival: Variant, case: Case) -> bool:
 
 
 def _example(variant: Variant, rng: random.Random, tested: Collection[str]) -> Case:
-    """Return a short case whose answer says something, and which no test asks for."""
+    """Return a case for the prompt that no assert has: a short one whose result is not empty or part of the input."""
     possible = _distinct(_answered(variant, _drawn_arguments(variant, rng, POOL)), tested).values()
     short = [case for case in possible if len(repr(case)) <= EXAMPLE_CHARS]
     telling = [case for case in short if case[1] and case[1] not in case[0]]
@@ -242,12 +258,13 @@ def _answered(variant: Variant, arguments: Iterator[tuple[Any, ...]]) -> list[Ca
 @functools.cache
 def _compiled(program: str) -> Callable[..., Any]:
     names: dict[str, Any] = {}
-    exec(program, names)  # the family's own source, above
+    exec(program, names)  # source of this package
     solve: Callable[..., Any] = names["solve"]
     return solve
 
 
 def solution_of(variant: Variant) -> Callable[..., Any]:
+    """Return the function itself."""
     return _compiled(variant.program("solve"))
 
 
