@@ -56,6 +56,8 @@ def rule_text(rule: str | Mapping[str, Any]) -> str:
     ((name, options),) = rule.items()
     if not isinstance(options, Mapping):
         return f"{name} {options}"
+    if not options:
+        return str(name)
     (_, value), *rest = options.items()
     return ", ".join([f"{name} {_value(value)}", *(f"{key} {_value(value)}" for key, value in rest)])
 

@@ -22,14 +22,9 @@ Model = Path | str
 
 
 def digest(*parts: object, size: int = 8) -> str:
-    """Return a hash of the parts, equal in every process.
+    """Return `2 * size` hex digits: a BLAKE2b hash of the parts as JSON with sorted keys, equal in every process.
 
-    Args:
-        parts: Values that JSON can hold; any other is hashed by its `str`.
-        size: Bytes of the hash.
-
-    Returns:
-        `2 * size` hex digits (BLAKE2b of the parts as JSON with sorted keys).
+    What JSON cannot hold is hashed by its `str`.
     """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()

@@ -13,7 +13,7 @@ import star_rft
 from star_rft import config as configs
 from star_rft.build.dry_run import preview
 from star_rft.ledger import Ledger
-from star_rft.recipes import recipe_files, row
+from star_rft.recipes import recipe_files, row, rule_text
 from star_rft.report import tables
 from tests.paths import ROOT
 from tests.scorers.conftest import save_reward_model
@@ -93,6 +93,19 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
         assert config.about is not None
         assert config.about.differences
         assert shown.paper
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("correct", "correct"),
+        ({"pairs": {}}, "pairs"),
+        ({"cap": 4}, "cap 4"),
+        ({"cap": {"limit": 1, "prefer": "best"}}, "cap 1, prefer best"),
+    ],
+)
+def test_a_rule_is_shown_as_a_short_text_in_every_form_that_a_config_may_give_it(rule: Any, text: str) -> None:
+    assert rule_text(rule) == text
 
 
 def test_the_page_shows_recipes_and_rules_as_they_are() -> None:

@@ -232,8 +232,8 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed
                 # With as many examples the config's own length gives these steps.
                 job = replace(job, options=replace(job.options, max_steps=taken.steps))
             with stages.context.progress.training(f"{name}: {job.title}") as on_step:
-                work, model = home.work / job.out.name, stages.training.base
-                job.run(model=model, seed=seed + round_index, work_dir=work, on_step=on_step)
+                work = home.work / job.out.name
+                stages.training.run_job(job, seed=seed + round_index, work_dir=work, on_step=on_step)
     return _cost(stages, home, name=name, round_index=round_index, seed=seed, trained=round_index, samples=(0, 0))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from star_rft.data import Prompter
 from star_rft.models.spec import ModelSpec
+from star_rft.progress import OnStep
 from star_rft.runs.folder import float32_of
 from star_rft.runs.reports import read_report, round_to_use
 from star_rft.sampling.context import RunContext
@@ -120,9 +122,12 @@ class TrainingStage:
         context.engine.release()
         with context.progress.training(job.title, round_index=round_index or None) as on_step:
             work = context.folder.work / f"{out.parent.name}-{out.name}"
-            # The tokens that end its completions: an engine that reads the checkpoint's files alone stops there, too.
-            ends = sorted(self.prompter.stops(self.sources[0].decodings[0]).ids)
-            job = replace(job, options=replace(job.options, end_ids=ends))
             on_step = self.tracking.training(job.title, round_index, on_step)
-            seed, say = context.seed + round_index, context.progress.say
-            job.run(model=self.base, seed=seed, work_dir=work, on_step=on_step, say=say)
+            self.run_job(job, seed=context.seed + round_index, work_dir=work, on_step=on_step)
+
+    def run_job(self, job: TrainingJob, *, seed: int, work_dir: Path, on_step: OnStep) -> None:
+        """Do a training of this run's kind, for a round or for one of its controls."""
+        # The tokens that end its completions: an engine that reads the checkpoint's files alone stops there, too.
+        ends = sorted(self.prompter.stops(self.sources[0].decodings[0]).ids)
+        job = replace(job, options=replace(job.options, end_ids=ends))
+        job.run(model=self.base, seed=seed, work_dir=work_dir, on_step=on_step, say=self.context.progress.say)

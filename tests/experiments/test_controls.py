@@ -24,10 +24,12 @@ from star_rft.runs.folder import RunFolder
 
 QUICKSTART = next(path for path in recipe_files() if path.stem == "quickstart")
 TRAIN, DEV = 32, 10
+NEVER_DRAWN = 0  # the padding token of the tiny model: one more end that a checkpoint's files have to list
 SMALL: dict[str, Any] = {
     "rounds": 2,
     "sample.unit": 64,
     "sample.n": 4,
+    "sample.stop_token_ids": [NEVER_DRAWN],
     "data.train.options": {"n": TRAIN, "seed": 1, "steps": [1, 2]},
     "data.dev.options": {"n": DEV, "seed": 2, "steps": [1, 2]},
     "train.batch_size": 16,
@@ -194,6 +196,9 @@ def test_with_the_selection_of_the_round_a_control_is_the_round(run: Path, tmp_p
     found = controls(copy.path, "--only", "random")
     (control,) = found["controls"]
     assert control["cost"]["model"] == found["of_round"]["cost"]["model"]
+    ends = [json.loads((one.checkpoint(2) / "generation_config.json").read_text()) for one in (copy, home)]
+    assert ends[0] == ends[1]
+    assert NEVER_DRAWN in ends[0]["eos_token_id"]
     assert found["contributions"][0]["pass_at_1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
