@@ -112,8 +112,8 @@ MUTATIONS = (
         "weights[:, 1:][:, nll.columns]",
         "weights[:, :-1][:, nll.columns]"),
     Mutation("each_micro_batch_is_averaged_by_itself", "star_rft/training/trainer.py",
-        "self.objective.loss(nll, inputs, num_items_in_batch[:-1])",
-        "self.objective.loss(nll, inputs, self.objective.totals(inputs))"),
+        "self.step_loss.loss(nll, inputs, num_items_in_batch[:-1])",
+        "self.step_loss.loss(nll, inputs, self.step_loss.totals(inputs))"),
     # Verifiers
     Mutation("units_agree_in_part", "verifiers/math/units.py",
         "return reference.known == answer.known",
