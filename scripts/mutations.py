@@ -80,7 +80,7 @@ MUTATIONS = (
     # Ledger
     Mutation("the_oldest_verdict_counts", "star_rft/ledger/views.py",
         "partition by sample_id order by ordinal desc) = 1",
-        "partition by sample_id order by part) = 1"),
+        "partition by sample_id order by ordinal) = 1"),
     Mutation("a_changed_part_of_the_same_size_is_believed", "star_rft/ledger/parts.py",
         'elif (reads_all or stat.st_mtime_ns != line["mtime_ns"][table]) and not',
         'elif (reads_all and stat.st_mtime_ns != line["mtime_ns"][table]) and not'),

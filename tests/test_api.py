@@ -14,7 +14,7 @@ import pytest
 import star_rft
 import verifiers
 from star_rft.errors import RunError, UserError
-from tests.small_runs import MINIATURE
+from tests.small_runs import MINIATURE, call
 
 NAMES = [
     "Comparison",
@@ -314,5 +314,7 @@ def test_a_fork_lies_in_the_folder_of_its_source_by_python_as_by_the_command_lin
     changes = {"sample.n": 2, "rounds": 1}
     with pytest.warns(RuntimeWarning, match="nothing was run"):
         places = [star_rft.fork(source, name, changes).folder for source, name in ((tmp_path / "run", "a"), (".", "b"))]
-    assert places == [tmp_path / "a", Path("../b")]
+    assert places == [tmp_path / "a", tmp_path / "b"]
+    call("fork", ".", "c", "sample.n=2", "rounds=1", cwd=tmp_path / "run")
+    assert (tmp_path / "c/config.yaml").exists()
     assert (tmp_path / "b/config.yaml").exists()

@@ -124,9 +124,13 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
 def check_names(config: Config) -> None:
     """Raise UserError or VerifierError for a plug-in or an option that does not exist, before anything is loaded."""
     try:
-        check_backend(config)
-    except UserError as error:
-        raise UserError(f"{config.origin}: {error}") from None
+        _check_names(config)
+    except (UserError, verifiers.VerifierError) as error:
+        raise type(error)(f"{config.origin}: {error}") from error.__cause__
+
+
+def _check_names(config: Config) -> None:
+    check_backend(config)
     verifier_of(config)
     if config.verifier.second is not None:
         verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)

@@ -181,7 +181,7 @@ def check_backend(config: Config) -> None:
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
     if on_cluster and name == "server":
-        raise UserError("ray.engine: servers need no cluster to be asked: set sample.backend to server")
+        raise UserError("ray.engine: a server is used without a cluster: set sample.backend to server")
     if on_cluster and ":" not in name and name not in (*BUILTIN, *ENGINES.entry_points()):
         raise UserError(f"ray.engine: {name!r} is registered in this process only: nodes import 'pkg.module:function'")
     if options and name in SECTIONS:

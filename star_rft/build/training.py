@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from star_rft.config import Config, FitConfig
+from star_rft.errors import TrainingError
 from star_rft.stages.training import WarmStart
 from star_rft.training.distributed.launch import Launch, config_file, fit_launched
 from star_rft.training.options import LoraSpec, TrainingOptions
-from star_rft.training.registry import ObjectiveSpec
+from star_rft.training.registry import BUILT_IN, OBJECTIVES, ObjectiveSpec
 from star_rft.training.schedule import Fit, PreferenceTraining, RoundTraining, SupervisedTraining
 from star_rft.types import Problem
 
@@ -50,13 +51,28 @@ def objective_of(config: Config) -> ObjectiveSpec:
     """Return the objective of a config's preference training. Raises TrainingError for one that does not exist."""
     section = config.preference
     assert section is not None
-    return ObjectiveSpec.of(section.objective, sft_weight=section.sft_weight, beta=section.beta)
+    shared = {} if section.beta is None else {"beta": section.beta}
+    try:
+        spec = ObjectiveSpec.of(section.objective, sft_weight=section.sft_weight, **shared)
+    except TrainingError as error:
+        raise TrainingError(f"preference.objective: {error}") from None
+    is_importable = ":" in spec.name or spec.name in {*BUILT_IN, *OBJECTIVES.entry_points()}
+    if _is_launched(config) and not is_importable:
+        raise TrainingError(
+            f"preference.objective: {spec.name!r} is registered in this process only, and the processes of launch do"
+            " not know it: name it 'pkg.module:function'"
+        )
+    return spec
+
+
+def _is_launched(config: Config) -> bool:
+    return config.launch.processes > 1 or config.launch.config is not None
 
 
 def _fit(config: Config, objective: ObjectiveSpec | None = None) -> Fit:
     """Return what does a training: in this process, or in processes that are launched for it."""
     section = config.launch
-    if section.processes > 1 or section.config is not None:
+    if _is_launched(config):
         launch = Launch(
             processes=section.processes,
             config=config_file(section.config or "fsdp2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,11 +55,12 @@ def fork(
     from star_rft.build import check_names
     from star_rft.config import pairs
     from star_rft.experiments.fork import fork as make_fork
-    from star_rft.experiments.fork import fork_config
+    from star_rft.experiments.fork import fork_config, fork_folder
     from star_rft.runs.folder import RunFolder
 
     source = RunFolder(run_folder(run))
-    config = fork_config(source, name, pairs(overrides or ()))
+    place = Path(os.path.relpath(fork_folder(source.path, name)))  # as short as a user would type it
+    config = fork_config(source, name, pairs(overrides or ()), folder=place)
     check_names(config)
     samples, folder = make_fork(source, config), os.path.relpath(config.folder)
     if as_json:

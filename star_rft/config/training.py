@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from star_rft.config.base import AboveZero, NonNegative, Positive, Section, Share
 from star_rft.config.data import Source
@@ -121,17 +121,25 @@ class PreferenceConfig(FitConfig):
     """Preference training on what the rule `pairs` ranked, after the supervised training if there is one.
 
     `objective` is a loss of pairs: dpo, rso, rrhf, one that was registered with `star_rft.objective`, or
-    "pkg.module:function"; {name: {option: value}} gives it options, and `beta` is one of dpo and rso. `from: trained`
-    starts from the model that this round trained. The model that it starts from is the reference of the objective too.
-    `makes: verifier` trains a separate verifier and leaves the policy as it is (V-STaR). `sft_weight` adds the
-    likelihood of the better completion to the objective.
+    "pkg.module:function"; {name: {option: value}} gives it options. `beta` is the option of dpo and rso, 0.1 unless
+    given. `from: trained` starts from the model that this round trained. The model that it starts from is the reference
+    of the objective too. `makes: verifier` trains a separate verifier and leaves the policy as it is (V-STaR).
+    `sft_weight` adds the likelihood of the better completion to the objective.
     """
 
     objective: str | dict[str, dict[str, Any]] = "dpo"
-    beta: AboveZero = 0.1
+    beta: AboveZero | None = None
     sft_weight: NonNegative = 0.0
     start: Literal["trained", "base", "warm_start", "last"] = Field(default="trained", alias="from")
     makes: Literal["policy", "verifier"] = "policy"
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _is_one_objective(cls, given: Any) -> Any:
+        is_mapping = isinstance(given, Mapping) and len(given) == 1 and isinstance(next(iter(given.values())), Mapping)
+        if not isinstance(given, str) and not is_mapping:
+            raise ValueError(f"{given!r} names no objective; write a name, or {{name: {{option: value}}}}")
+        return given
 
     @property
     def objective_name(self) -> str:

@@ -48,7 +48,12 @@ class EnginePlugin:
 
     def version_of(self, options: Mapping[str, Any]) -> str:
         """Return the version that is recorded for these options; UserError where what it needs is not installed."""
-        return self.version if isinstance(self.version, str) else self.version(**options)
+        if isinstance(self.version, str):
+            return self.version
+        found = self.version(**{**self.options, **options})
+        if not isinstance(found, str):
+            raise UserError(f"engine {self.name!r}: its version is {found!r}, which is no text")
+        return found
 
 
 def _described(name: str, function: Callable[..., Sampler]) -> EnginePlugin:
@@ -77,7 +82,7 @@ def engine(name: str, *, version: Version = "1") -> Callable[[Function], Functio
     Args:
         name: What `sample.backend` calls it.
         version: What the samples depend on besides model and decoding, such as a library's version: a text, or a
-            function that takes the options and returns one. Another version is not mixed with it in one run.
+            function that takes all options, those with their defaults too, and returns one. Another version is not mixed with it in one run.
 
     Raises:
         UserError: The name is taken, or the function has another shape.

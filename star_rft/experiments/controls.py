@@ -213,7 +213,8 @@ def _train(stages: Stages, home: RunFolder, *, name: str, round_index: int, seed
     """Train a control of `TRAINED`, in place of the round's supervised training."""
     out = home.checkpoint(round_index)
     if not out.exists():
-        share_start(stages.context.folder, home.path)
+        # Its models are read where the run has them.
+        share_start(stages.context.folder, home.path, names=(stages.context.folder.problems.name,))
         policy, taken = _policy_before(stages, round_index), fit_of(stages.context.folder, round_index)
         round_training = stages.training.round_training
         supervised, preference = round_training.supervised, round_training.preference

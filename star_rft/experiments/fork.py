@@ -7,10 +7,9 @@ Shared files are hard links. After that a fork is a run like any other, and its 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,8 @@ SCORED = re.compile(r"score-(?P<split>\w+)-(?P<round>\d+)")
 
 
 def fork_folder(source: Path, name: str) -> Path:
-    """Return the folder of a fork: a sibling of its source's folder. It is absolute where `source` is."""
-    folder = source.resolve().parent / name
-    return folder if source.is_absolute() else Path(os.path.relpath(folder))
+    """Return the folder of a fork: a sibling of its source's folder, as an absolute path."""
+    return source.resolve().parent / name
 
 
 def fork_config(source: RunFolder, name: str, changes: Mapping[str, Any], *, folder: Path | None = None) -> Config:
@@ -83,7 +81,7 @@ def fork(source: RunFolder, config: Config) -> int:
         *names, last = (*AFTER_SAMPLING, *OF_SAMPLING)
         raise RunError(
             f"{source.path}: with these settings its held-out samples would have been others: {'; '.join(refused)}."
-            f" A fork may change {', '.join(names)} and {last}, but not {ENGINE[0]}"
+            f" A fork may change {', '.join(names)} and {last}, but not {' and '.join(ENGINE)}"
         )
     with locked(source.path):
         if not (source.metrics(0).exists() and (draws or source.selection(1).exists())):
@@ -120,12 +118,12 @@ def write_fork(source: RunFolder, ledger: Ledger, config: Config, *, draws: bool
         write_text(folder / "config.yaml", configs.dump(config))
 
 
-def share_start(source: RunFolder, folder: Path) -> None:
+def share_start(source: RunFolder, folder: Path, *, names: Sequence[str] = BEFORE_ROUNDS) -> None:
     """Share what a run has before its first round (problems, warm start, base model) with another folder.
 
     What `folder` has already is left as it is.
     """
-    for name in BEFORE_ROUNDS:
+    for name in names:
         if not (folder / name).exists():
             _share(source.path / name, folder / name)
 

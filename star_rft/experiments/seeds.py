@@ -23,7 +23,8 @@ def seed_configs(config: Config, seeds: Sequence[int], *, own_samples: bool = Fa
     Raises:
         UserError: The seeds are not two or more different whole numbers, or the config trains nothing.
     """
-    if len(set(seeds)) < max(2, len(seeds)) or min(seeds) < 0:
+    is_whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
+    if not is_whole or len(set(seeds)) < max(2, len(seeds)):
         raise UserError(f"seeds {list(seeds)} must be two or more different whole numbers from 0 on")
     if config.rounds == 0:
         raise UserError("with rounds: 0 nothing is trained, so all seeds would be one model")

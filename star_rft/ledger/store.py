@@ -219,7 +219,8 @@ def link(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
     except OSError:
-        shutil.copy2(file, target)
+        with whole(target) as temporary:
+            shutil.copy2(file, temporary)
 
 
 def _filtered(source: Path, folder: Path, group: Line, keeps_row: Callable[[int, str], bool]) -> Line:

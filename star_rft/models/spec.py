@@ -12,9 +12,10 @@ class ModelSpec:
 
     Attributes:
         path: A folder of a checkpoint, or a name on the hub.
-        dtype: "auto" (float32 on a CPU, bfloat16 on a GPU), "float32", "bfloat16" or "float16". Training keeps its
-            weights in float32 whatever this says.
-        device: "auto" (an accelerator where there is one), or a device of torch: "cpu", "cuda", "cuda:1".
+        dtype: Of a model that this process loads: "auto" (float32 on a CPU, bfloat16 on a GPU), "float32", "bfloat16"
+            or "float16"; vLLM's "auto" is the checkpoint's own. Training keeps its weights in float32 in any case.
+        device: Of a model that this process loads: "auto" (a GPU where there is one), or a device of torch: "cpu",
+            "cuda", "cuda:1".
         trust_remote_code: Whether Python files in the model's folder may be executed.
     """
 

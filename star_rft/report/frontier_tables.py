@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
@@ -12,7 +13,6 @@ from rich.text import Text
 from star_rft.experiments.contributions import Contribution, RoundContributions
 from star_rft.frontier.classes import ProblemClass
 from star_rft.report.tables import QUESTION_SHOWN, signed, slim_table
-from star_rft.report.traces import reference_text
 from star_rft.types import Interval
 
 ANSWER_SHOWN, ROUNDS_SHOWN = 20, 4
@@ -54,7 +54,7 @@ def label_errors_table(rows: Sequence[Mapping[str, Any]], more: int) -> Table:
     for row in rows:
         table.add_row(
             row["problem_id"][:ID_SHOWN],
-            shorten(reference_text(row["reference"]), ANSWER_SHOWN, placeholder="..."),
+            shorten(_reference(row["reference"]), ANSWER_SHOWN, placeholder="..."),
             shorten(str(row["other_answer"]), ANSWER_SHOWN, placeholder="..."),
             f"{row['other_votes']} of {row['all_votes']}",
             f"{row['reference_votes']}",
@@ -72,11 +72,17 @@ def _whole(table: Table, more: int) -> Table:
     return table
 
 
+def _reference(reference: str | None) -> str:
+    """Return a reference, which the ledger holds as JSON, in one line: text as it is, an object as JSON."""
+    found = json.loads(reference) if reference else None
+    return "none" if found is None else found if isinstance(found, str) else reference or ""
+
+
 def problem_lines(row: Mapping[str, Any], remedy: str) -> Iterator[str]:
     """Yield one problem in full: its class, its results by round, what it gets next, and its traces."""
     yield f"{row['problem_id']}: {row['class']}; {remedy}"
     yield f"{row['prompt']}"
-    yield f"reference: {reference_text(row['reference'])}"
+    yield f"reference: {_reference(row['reference'])}"
     if row["other_answer"] is not None:
         votes = f"{row['other_votes']} of {row['all_votes']} samples, {row['reference_votes']} the reference"
         yield f"most frequent other answer: {row['other_answer']} ({votes})"
@@ -95,7 +101,7 @@ def flagged_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         where = f"{row['sample_id']} (problem {row['problem_id']}, round {row['in_round']})"
         yield f"\n{where}: {row['kind']}: {row['detail']}"
         yield f"question: {row['prompt']}"
-        yield f"reference: {reference_text(row['reference'])}"
+        yield f"reference: {_reference(row['reference'])}"
         yield row["text"].strip()
 
 

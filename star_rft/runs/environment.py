@@ -127,7 +127,10 @@ def usable_memory() -> tuple[int, int]:
     limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
     if not limit.isdecimal() or not used.isdecimal():
         return machine.available, machine.total
-    return min(machine.available, int(limit) - int(used)), min(machine.total, int(limit))
+    # File pages that were not used lately count as used, and are given up when memory is short.
+    found = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+    free = int(limit) - int(used) + (int(found[1]) if found else 0)
+    return min(machine.available, free), min(machine.total, int(limit))
 
 
 def is_writable(folder: Path) -> bool:

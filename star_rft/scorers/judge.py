@@ -63,7 +63,10 @@ def judge(
     timeout: float | int | None = None,
     retries: int | None = None,
 ) -> Scorer:
-    """The score that a language model gives a completion: one in this process, as the policy, or a server at `url`."""
+    """The score that a language model gives a completion.
+
+    The model is one in this process (the policy, or `scorer.model`), or one behind `url`.
+    """
     own: dict[str, Any] = {"template": template, "pattern": pattern, "lowest": lowest, "highest": highest}
     asked: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
     served: dict[str, Any] = {"model": model, "key_variable": key_variable, "concurrency": concurrency}

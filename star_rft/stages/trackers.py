@@ -35,6 +35,8 @@ TAKES_TEXT = ("tensorboard", "wandb", "comet_ml", "trackio")
 # The first part of a training metric's name, by the training's title.
 PREFIXES = {"training": "train", "preference training": "train_preferences"}
 PREFIXES |= {"training the verifier": "train_verifier", "warm start": "warm_start"}
+# Records that wait for a tracker at most; one that is so far behind does not answer.
+MOST_WAITING = 100_000
 # Seconds that the end of a run, or of one that is broken off, waits for trackers.
 PATIENCE, PATIENCE_WHEN_BROKEN_OFF = 60.0, 5.0
 # Seconds in which wandb's server must have answered before it works offline.
@@ -65,10 +67,11 @@ def _listed(names: str | Sequence[str] | None) -> list[str]:
 
 
 class Record(NamedTuple):
-    """Values at a step of a series: "rounds", or a training, whose steps are counted from 1. `axis` names the step."""
+    """Values at a step of a series: "rounds", or a training of `steps` steps, counted from 1. `axis` names the step."""
 
     series: str
     step: int
+    steps: int
     axis: str
     values: Callable[[], Values]
 
@@ -92,7 +95,10 @@ class Tracker:
         if self.thread is None:
             self.thread = Thread(target=self._work, name=f"tracker-{self.name}", daemon=True)
             self.thread.start()
-        self.queue.put(record)
+        if self.queue.qsize() < MOST_WAITING:
+            self.queue.put(record)
+        else:
+            self._switch_off(f"does not answer: {MOST_WAITING:,} records wait for it")
 
     def close(self, patience: float) -> None:
         """Wait until the tracker has received everything, at most so many seconds."""
@@ -112,26 +118,27 @@ class Tracker:
         """Log each record that is new.
 
         A file says what was logged, so that a resumed run continues the same tracker run and logs nothing twice: the
-        last step of each series, and the steps of all trainings before it. It is written without waiting for the disk.
+        last step of each series, and how many steps the trainings before it have. It is written without waiting for
+        the disk.
         """
         file, tracker = self.folder / f"{self.name}.json", None
         try:
-            state: dict[str, Any] = {"id": secrets.token_hex(4), "rounds": [0, -1], "trainings": {}}
+            state: dict[str, Any] = {"id": secrets.token_hex(4), "rounds": [0, 0, -1], "trainings": {}}
             state |= json.loads(file.read_text()) if file.exists() else {}
             trainings = state["trainings"]
             while (record := self.queue.get()) is not None and not self.is_off:
                 known = state if record.series == "rounds" else trainings
-                before, last = known.get(record.series, (sum(last for _, last in trainings.values()), 0))
+                before, _, last = known.get(record.series, (sum(steps for _, steps, _ in trainings.values()), 0, 0))
                 if record.step <= last:
                     continue
                 if tracker is None:
                     tracker = _started(self.name, self.folder, self.run, state["id"])
                     if not file.exists():
                         tracker.store_init_configuration(dict(flat_settings(self.settings)))
+                        _write(file, state)  # a run that is broken off now continues this tracker run
                 self._log(tracker, record.values(), record.axis, before + record.step)
-                known[record.series] = (before, record.step)
-                file.with_suffix(".tmp").write_text(json.dumps(state))
-                file.with_suffix(".tmp").replace(file)
+                known[record.series] = (before, record.steps, record.step)
+                _write(file, state)
             if tracker is not None:
                 tracker.finish()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # of whatever kind: no tracker is worth a run
@@ -145,6 +152,11 @@ class Tracker:
             tracker.log(shown, step=step)
 
 
+def _write(file: Path, state: Mapping[str, Any]) -> None:
+    file.with_suffix(".tmp").write_text(json.dumps(state))
+    file.with_suffix(".tmp").replace(file)
+
+
 @dataclass(frozen=True, slots=True)
 class Trackers:
     """All trackers of a run; none, where `report_to` names none."""
@@ -154,7 +166,7 @@ class Trackers:
     def round(self, report: RoundReport) -> None:
         """Log a round's metrics at step `round`, unless that was done before."""
         for tracker in self.trackers:
-            tracker.put(Record("rounds", report.round, "round", partial(metrics_of, report)))
+            tracker.put(Record("rounds", report.round, 0, "round", partial(metrics_of, report)))
 
     def training(self, title: str, round_index: int, then: OnStep) -> OnStep:
         """Return a callback that logs each step, numbered over all trainings, after it has called `then` with it."""
@@ -165,7 +177,7 @@ class Trackers:
             values = {"loss": loss, "learning_rate": lr, "tokens_per_second": tokens_per_second, "round": round_index}
             named = {f"{prefix}/{name}": value for name, value in values.items()}
             for tracker in self.trackers:
-                tracker.put(Record(series, step, f"{prefix}/step", lambda: named))
+                tracker.put(Record(series, step, steps, f"{prefix}/step", lambda: named))
 
         return on_step if self.trackers else then
 

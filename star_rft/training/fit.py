@@ -186,7 +186,7 @@ def make_trainer(
     )
     bare = replace(loading, say=None, wish=replace(loading.wish, router_loss=False))
     collate = step_loss.collator(
-        lambda packed: plan_of(packed).rows, load=lambda path: load_for_training(model.at(path), bare), config=config
+        lambda packed: plan_of(packed).rows, load=lambda spec: load_for_training(spec, bare), config=config
     )
     sharding.on_cpus_too()
     loaded = load_for_training(model, loading, weights_from=options.weights_from)

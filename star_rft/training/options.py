@@ -103,6 +103,8 @@ class TrainingOptions:
         """Return the options that decide the trained weights, by name; the weights' own origin is not among them."""
         options = {name: value for name, value in asdict(self).items() if name not in _NOT_DECIDING}
         # 2 epochs are 2.0 epochs: the same training, however the number was written.
+        if self.lora is not None:
+            options["lora"]["dropout"] = float(self.lora.dropout)
         return options | {name: float(options[name]) for name in _FLOATS if options[name] is not None}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_rft import models
 from star_rft.errors import TrainingError
-from star_rft.models.spec import ModelSpec
+from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.progress import OnStep
 from star_rft.training.batching import Size, pack, pad
 from star_rft.training.fit import run
@@ -77,7 +77,7 @@ def fit_preferences(
     limit = limit_of(options.max_tokens, model, *([] if reference is None else [reference]))
     kept, dropped = _usable(preferences, limit)
     limit.report(dropped, "completions", say)
-    scored_by = reference.path if reference is not None else options.weights_from or model.path
+    scored_by = reference or model.at(options.weights_from or model.path)
     loss = PairLoss(kept, objective, scored_by if plugin.needs_reference else None)
     where: Any = {"model": model, "out_dir": out_dir, "work_dir": work_dir}
     return run(loss, options, dropped=dropped, on_step=on_step, say=say, **where)
@@ -87,13 +87,13 @@ def fit_preferences(
 class PairLoss:
     """The loss of a step: sum_pairs loss / n + sft_weight * sum_i w_i nll_i / sum_i w_i T_i.
 
-    n is the number of pairs, or of preferences (see `PairObjective.averages`). `reference` is the path of the reference
-    model, None where the objective needs none.
+    n is the number of pairs, or of preferences (see `PairObjective.averages`). `reference` is the reference model, None
+    where the objective needs none.
     """
 
     preferences: Sequence[Preference]
     objective: ObjectiveSpec
-    reference: str | Path | None
+    reference: AnyModel | None
 
     @property
     def sizes(self) -> list[Size]:
@@ -107,9 +107,9 @@ class PairLoss:
 
     def content(self) -> object:
         """Return objective, reference and preferences, for the fingerprint of the training."""
-        reference = None if self.reference is None else models.fingerprint(self.reference)
+        reference = None if self.reference is None else models.fingerprint(ModelSpec.of(self.reference).path)
         rows = [(r.prompt_ids, r.completion_ids, r.scores) for r in self.preferences]
-        return [self.objective.name, dict(self.objective.options), self.objective.sft_weight, reference, rows]
+        return [*self.objective.content(), reference, rows]
 
     # Noise in the ratio to a reference that has none is no preference.
     has_own_dropout = False
@@ -119,7 +119,7 @@ class PairLoss:
         bare = PreferenceCollator(self.preferences, self.objective.plugin(), packed=False)
         if self.reference is None:
             return bare
-        loaded = load(self.reference)
+        loaded = load(ModelSpec.of(self.reference))
         packed = loaded.forward.packs
         references = reference_logps(
             loaded.model, loaded.forward, rows_of(packed), replace(bare, packed=packed), config=config
@@ -143,6 +143,11 @@ class PairLoss:
         columns = (logps_N, batch["references"], batch["lengths"])
         pairs = CompletionPairs(*(column_N[index_P] for column_N in columns for index_P in (better_P, worse_P)))
         losses_P = self.objective.plugin().function(pairs, **self.objective.options)
+        if losses_P.shape != better_P.shape:
+            raise TrainingError(
+                f"objective {self.objective.name!r} returned a tensor of shape {tuple(losses_P.shape)} for"
+                f" {len(better_P)} pairs: it returns the loss of each pair, without a mean"
+            )
         supervised = weighted_nll(nll, weights=batch["weights"]) / totals[1]
         return losses_P.sum() / totals[0] + self.objective.sft_weight * supervised
 

@@ -57,12 +57,18 @@ class PairObjective:
     averages: Literal["pairs", "preferences"] = "pairs"
     imitates: Literal["better", "first"] = "better"
 
+    def __post_init__(self) -> None:
+        for name, valid in (("averages", ("pairs", "preferences")), ("imitates", ("better", "first"))):
+            if (given := getattr(self, name)) not in valid:
+                raise TrainingError(f"objective {self.name!r}: {name} is {given!r}; valid: {', '.join(valid)}")
+
 
 def _described(name: str, function: Callable[..., torch.Tensor]) -> PairObjective:
     options, annotations = keyword_options(name, function, kind="objective", takes="pairs", error=TrainingError)
     return PairObjective(name, function, options, annotations)
 
 
+BUILT_IN = ("dpo", "rso", "rrhf")
 OBJECTIVES: Registry[PairObjective] = Registry(
     "objective",
     group="star_rft.objectives",
@@ -83,7 +89,14 @@ def objective(
     averages: Literal["pairs", "preferences"] = "pairs",
     imitates: Literal["better", "first"] = "better",
 ) -> Callable[[Function], Function]: ...
-def objective(function: Any = None, /, **about: Any) -> Any:
+def objective(
+    function: Any = None,
+    /,
+    *,
+    needs_reference: bool = True,
+    averages: Literal["pairs", "preferences"] = "pairs",
+    imitates: Literal["better", "first"] = "better",
+) -> Any:
     """Register `name(pairs, *, option=...)` as the preference objective of that name.
 
     `pairs` is a `CompletionPairs`, and the function returns the loss of each pair, a tensor of shape (P). Keyword
@@ -93,7 +106,8 @@ def objective(function: Any = None, /, **about: Any) -> Any:
     """
 
     def decorate(function: Function) -> Function:
-        OBJECTIVES.add(replace(_described(function.__name__, function), **about))
+        found = _described(function.__name__, function)
+        OBJECTIVES.add(replace(found, needs_reference=needs_reference, averages=averages, imitates=imitates))
         return function
 
     return decorate if function is None else decorate(function)
@@ -117,8 +131,8 @@ class ObjectiveSpec:
     def of(cls, given: str | Mapping[str, Any], *, sft_weight: float = 0.0, **shared: Any) -> ObjectiveSpec:
         """Return the objective of a config: a name, or a mapping of one name to options.
 
-        `shared` are options that an objective gets if it has them and they are not given. Raises TrainingError for an
-        objective that does not exist and for options that it does not have.
+        `shared` are options that are written elsewhere. Raises TrainingError for an objective that does not exist, and
+        for options that it does not have or that are given twice.
         """
         if isinstance(given, str):
             given = {given: {}}
@@ -127,8 +141,10 @@ class ObjectiveSpec:
             raise TrainingError(f"objective: {given!r} is none; write a name, or {{name: {{option: value}}}}")
         spec = cls(str(next(iter(given))), dict(values), sft_weight)
         plugin = spec.plugin()
-        options = {name: value for name, value in shared.items() if name in plugin.options} | dict(spec.options)
         owner = f"objective {spec.name!r}"
+        if twice := sorted(shared.keys() & spec.options.keys()):
+            raise TrainingError(f"option {twice[0]!r} of {owner} is given twice")
+        options = shared | dict(spec.options)
         for fault in option_faults(options, plugin.options, owner=owner, annotations=plugin.annotations):
             raise TrainingError(fault)
         return replace(spec, options=options)
@@ -136,3 +152,9 @@ class ObjectiveSpec:
     def plugin(self) -> PairObjective:
         """Return the registered objective."""
         return OBJECTIVES.get(self.name)
+
+    def content(self) -> list[object]:
+        """Return what the fingerprint of a training covers: the same for defaults that are written out, 1 and 1.0."""
+        options = {**self.plugin().options, **self.options}
+        numbers = {name: float(value) for name, value in options.items() if type(value) is int}
+        return [self.name, options | numbers, float(self.sft_weight)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from star_rft.training.batching import Size
@@ -12,11 +11,12 @@ if TYPE_CHECKING:
     import torch
     from trl.trainer.sft_config import SFTConfig
 
+    from star_rft.models.spec import ModelSpec
     from star_rft.training.forward import Nll
     from star_rft.training.model import LoadedModel
 
     Batch = dict[str, torch.Tensor]
-    Load = Callable[[str | Path], LoadedModel]
+    Load = Callable[[ModelSpec], LoadedModel]
     RowsOf = Callable[[bool], Sequence[Sequence[int]]]
 
 

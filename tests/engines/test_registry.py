@@ -113,7 +113,7 @@ def test_samples_of_another_version_of_an_engine_have_another_decoding(monkeypat
     assert before.id != after.id
 
 
-def _counted(*, texts: list[str]) -> str:
+def _counted(*, texts: list[str], **_: Any) -> str:
     return f"{len(texts)} texts"
 
 
@@ -158,7 +158,7 @@ def test_an_engine_that_cannot_be_meant_is_refused(sample: dict[str, Any], messa
     [
         ("vlm", "ray.engine: unknown engine 'vlm' (did you mean 'vllm'?); valid: hf, script, server, vllm, or"),
         ("ray", "ray.engine: unknown engine 'ray'"),
-        ("server", "ray.engine: servers need no cluster to be asked"),
+        ("server", "ray.engine: a server is used without a cluster"),
         ("script", "ray.engine: 'script' is registered in this process only: nodes import 'pkg.module:function'"),
     ],
 )

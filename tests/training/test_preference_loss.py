@@ -56,7 +56,8 @@ def trainer_step(
     **changes: Any,
 ) -> tuple[float, Gradients]:
     """Let Trainer take one optimizer step over all preferences; return its loss and gradient."""
-    spec = ObjectiveSpec.of(objective, sft_weight=sft_weight, beta=0.3)
+    beta = {} if objective == "rrhf" else {"beta": 0.3}
+    spec = ObjectiveSpec.of(objective, sft_weight=sft_weight, **beta)
     loss = PairLoss(preferences, spec, None if objective == "rrhf" else reference)
     model = ModelSpec(policy, device="cpu")
     trainer, _, _ = make_trainer(loss, options(batch_size=len(preferences), **changes), model, work)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from star_rft import config as configs
 from star_rft.build import check_names
-from star_rft.errors import TrainingError
+from star_rft.build.training import objective_of
+from star_rft.errors import TrainingError, UserError
 from star_rft.training.registry import OBJECTIVES, CompletionPairs, ObjectiveSpec, objective
 from tests.training.conftest import random_preferences
 from tests.training.fits import fit_preferences
@@ -86,16 +89,70 @@ def undecorated(pairs: CompletionPairs, *, margin: float = 1.0) -> torch.Tensor:
         ("dpoo", r"unknown objective 'dpoo' \(did you mean 'dpo'\?\); valid: dpo, .*rrhf, rso, or 'pkg.module:"),
         ({"dpo": {"gamma": 1.0}}, r"objective 'dpo' has no option 'gamma'; valid options: beta=0.1"),
         ({"dpo": {"beta": -1.0}}, r"option 'beta' of objective 'dpo': -1.0 is not valid"),
-        ({"dpo": {}, "rso": {}}, r"is none; write a name, or \{name: \{option: value\}\}"),
+        ({"dpo": {}, "rso": {}}, r"preference\.objective: .* names no objective; write a name, or \{name: "),
+        ({"dpo": None}, r"preference\.objective: .* names no objective"),
         ({f"{__name__}:ipo": {}}, r"needs the option 'tau'"),
     ],
 )  # fmt: skip
 def test_what_is_none_is_refused_before_anything_is_loaded(given: Any, message: str) -> None:
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(UserError, match=message):
         check_names(configs.load({**CONFIG, "preference": {"objective": given}}))
 
 
-def test_the_configs_beta_is_for_those_that_have_one() -> None:
-    assert ObjectiveSpec.of("dpo", beta=0.3).options == {"beta": 0.3}
-    assert ObjectiveSpec.of({"dpo": {"beta": 0.5}}, beta=0.3).options == {"beta": 0.5}
-    assert ObjectiveSpec.of("rrhf", beta=0.3).options == {}
+def test_the_file_and_the_key_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({**CONFIG, "preference": {"objective": "dpoo"}}))
+    with pytest.raises(
+        TrainingError, match=rf"{re.escape(str(file))}: preference\.objective: unknown objective 'dpoo'"
+    ):
+        check_names(configs.load(file))
+
+
+def objective_with(**section: Any) -> ObjectiveSpec:
+    return objective_of(configs.load({**CONFIG, "preference": section}))
+
+
+def test_a_beta_of_the_config_is_for_objectives_that_have_one_and_given_once() -> None:
+    assert objective_with(beta=0.3).options == {"beta": 0.3}
+    assert objective_with().options == {}
+    assert objective_with(objective={"dpo": {"beta": 0.5}}).options == {"beta": 0.5}
+    with pytest.raises(TrainingError, match="option 'beta' of objective 'dpo' is given twice"):
+        objective_with(objective={"dpo": {"beta": 0.5}}, beta=0.3)
+    with pytest.raises(TrainingError, match="objective 'rrhf' has no option 'beta'"):
+        objective_with(objective="rrhf", beta=0.3)
+
+
+def test_options_that_mean_the_same_are_the_same_training() -> None:
+    specs = [
+        ObjectiveSpec("dpo"),
+        ObjectiveSpec("dpo", {"beta": 0.1}),
+        ObjectiveSpec("rso"),
+        ObjectiveSpec("dpo", {"beta": 1}),
+    ]
+    contents = [spec.content() for spec in specs]
+    assert contents[0] == contents[1]
+    assert contents[3] == ObjectiveSpec("dpo", {"beta": 1.0}).content()
+    assert contents[0] not in contents[2:]
+
+
+def averaged(pairs: CompletionPairs) -> torch.Tensor:
+    return hinge(pairs).mean()
+
+
+def test_an_objective_that_takes_a_mean_itself_is_refused(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"returned a tensor of shape \(\) for \d+ pairs: it returns the loss of each"
+    ):
+        train(base, tmp_path, f"{__name__}:averaged")
+
+
+def test_what_the_decorator_is_given_is_checked() -> None:
+    with pytest.raises(TrainingError, match="averages is 'pair'; valid: pairs, preferences"):
+        objective(averages="pair")(averaged)  # type: ignore[call-overload]
+
+
+def test_launched_processes_must_be_able_to_import_an_objective() -> None:
+    launched = {**CONFIG, "launch": {"processes": 2}}
+    objective_of(configs.load({**launched, "preference": {"objective": HINGE}}))
+    with pytest.raises(TrainingError, match="'hinge' is registered in this process only"):
+        objective_of(configs.load({**launched, "preference": {"objective": "hinge"}}))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
@@ -21,8 +20,6 @@ from star_rft.data.generators.word_topics import MEN, TOPICS, WOMEN, Conclusion,
 
 WordSplit = Literal["pretrain", "train", "dev", "test"]
 
-# An equation in a worked answer.
-EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 MAX_STEPS = 8
 # Buckets, of 256, of the hash of equations. "pretrain" is what the model `tiny` was pretrained on.
 BUCKETS: dict[WordSplit, range] = {

@@ -183,5 +183,5 @@ def _plot(spans: Sequence[Span]) -> Plot:
         [use.resource, f"{use.busy:,.1f}", f"{use.blocked:,.1f}", f"{use.wall:,.1f}", f"{use.idle:.1%}"]
         for use in found
     ]
-    columns = ("resource", "busy, s", "waited for verification, s", "all, s", "idle")
+    columns = ("resource", "busy, s", "waiting for verification, s", "all, s", "idle")
     return Plot("timeline", "when each resource was at work", drawn, columns, rows, width=480)

@@ -58,13 +58,17 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a launched process trains; it is written as JSON. The items are in a file of their own."""
+    """What a launched process trains; it is written as JSON. The items are in a file of their own.
+
+    `import_paths` are where this process imports from: an objective may be in a file of the working folder.
+    """
 
     options: TrainingOptions
     model: ModelSpec
     out_dir: Path
     work_dir: Path
     objective: ObjectiveSpec | None
+    import_paths: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Job:
@@ -106,7 +110,7 @@ def fit_launched(
     for left in folder.glob("*.json*"):
         left.unlink()
     write_items(folder / ITEMS, items)
-    job = Job(options, model, out_dir, work_dir, objective)
+    job = Job(options, model, out_dir, work_dir, objective, tuple(os.path.abspath(path) for path in sys.path))
     write_json(folder / SPEC, TypeAdapter(Job).dump_python(job, mode="json"))
     with _started(launch, folder) as process:
         report = _follow(process, launch, folder, on_step=on_step, say=say)

@@ -24,6 +24,8 @@ def main(folder: Path, rank: int) -> None:
     sys.excepthook = _noted(folder, rank)
     processes.tie(folder)
     job = Job.read(folder)
+    # Behind this process's own: a file of the working folder takes no library's name.
+    sys.path += [path for path in job.import_paths if path not in sys.path]
     where: dict[str, Any] = {"model": job.model, "out_dir": job.out_dir, "work_dir": job.work_dir}
     if rank == 0:
         tell = _teller(folder / EVENTS)
