@@ -82,7 +82,8 @@ def engine(name: str, *, version: Version = "1") -> Callable[[Function], Functio
     Args:
         name: What `sample.backend` calls it.
         version: What the samples depend on besides model and decoding, such as a library's version: a text, or a
-            function that takes all options, those with their defaults too, and returns one. Another version is not mixed with it in one run.
+            function that takes all options, the defaults of those that are not given too, and returns one. Another
+            version is not mixed with it in one run.
 
     Raises:
         UserError: The name is taken, or the function has another shape.
