@@ -24,12 +24,10 @@ from star_rft.runs.folder import RunFolder
 
 QUICKSTART = next(path for path in recipe_files() if path.stem == "quickstart")
 TRAIN, DEV = 32, 10
-NEVER_DRAWN = 0  # the padding token of the tiny model: one more end that a checkpoint's files have to list
 SMALL: dict[str, Any] = {
     "rounds": 2,
     "sample.unit": 64,
     "sample.n": 4,
-    "sample.stop_token_ids": [NEVER_DRAWN],
     "data.train.options": {"n": TRAIN, "seed": 1, "steps": [1, 2]},
     "data.dev.options": {"n": DEV, "seed": 2, "steps": [1, 2]},
     "train.batch_size": 16,
@@ -196,10 +194,20 @@ def test_with_the_selection_of_the_round_a_control_is_the_round(run: Path, tmp_p
     found = controls(copy.path, "--only", "random")
     (control,) = found["controls"]
     assert control["cost"]["model"] == found["of_round"]["cost"]["model"]
-    ends = [json.loads((one.checkpoint(2) / "generation_config.json").read_text()) for one in (copy, home)]
-    assert ends[0] == ends[1]
-    assert NEVER_DRAWN in ends[0]["eos_token_id"]
     assert found["contributions"][0]["pass_at_1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+@pytest.mark.full
+def test_the_files_of_a_controls_model_list_the_ends_of_the_run(tmp_path: Path) -> None:
+    """So an engine that reads a checkpoint's files alone stops where it stops with the round's."""
+    run, padding = RunFolder(tmp_path / "run"), 0
+    few = {"rounds": 1, "data.train.options.n": 8, "data.dev.options.n": 4, "sample.stop_token_ids": [padding]}
+    list(star_rft.run(QUICKSTART, SMALL | few | {"run_dir": str(run.path)}))
+    controls(run.path, "--only", "random")
+    home = RunFolder(run.control("random", 1, 0))
+    ends = [json.loads((one.checkpoint(1) / "generation_config.json").read_text()) for one in (run, home)]
+    assert padding in ends[0]["eos_token_id"]
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.full
