@@ -228,9 +228,12 @@ def test_the_batch_size_is_the_given_one_or_a_power_of_two_that_fits(checkpoint:
 def test_a_container_with_little_memory_gets_fewer_rows(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = HFSampler(checkpoint)
     roomy = sampler.batch_size_for(400, PLAIN)
-    limits = {"memory.max": str(2**30 + 2**22), "memory.current": str(2**30)}  # 4 MiB are left
+    limits = {"memory.max": str(2**30 + 2**22), "memory.current": str(2**30), "memory.stat": "anon 5\n"}
     monkeypatch.setattr("star_rft.runs.environment._read", lambda path: limits[Path(path).name])
-    assert sampler.batch_size_for(400, PLAIN) < roomy
+    narrow = sampler.batch_size_for(400, PLAIN)  # 4 MiB are left
+    assert narrow < roomy
+    limits["memory.stat"] = f"anon 5\ninactive_file {2**29}\nactive_file 7"  # as after a checkpoint was read
+    assert sampler.batch_size_for(400, PLAIN) > narrow
 
 
 def test_a_closed_sampler_says_so(checkpoint: Path) -> None:
