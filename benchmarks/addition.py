@@ -2,7 +2,7 @@
 
     python benchmarks/addition.py runs/star_addition runs/star_addition_no_hints
 
-Per cent of the held-out sums of so many digits, and of all; then how many of the round's train sums were solved alone
+Per cent of the held-out sums by number of digits, and of all; then how many of the round's train sums were solved alone
 and, in a run with hints, with the hint. In Markdown, as docs/addition.md holds it.
 """
 

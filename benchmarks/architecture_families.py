@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from star_rft.models import ASSETS
 
-ENDS = tuple(f"<|end_{i}|>" for i in range(24))  # so many that random weights often write one
+ENDS = tuple(f"<|end_{i}|>" for i in range(24))  # enough that random weights often write one
 SEED = 7
 SPREAD = 0.2  # standard deviation of a weight: at 0.02 attention is uniform, and an error in it is not seen
 WINDOW = 24  # shorter than the sequences

@@ -150,7 +150,7 @@ def view(run: Path, repeats: int) -> None:
 
 
 def forget(client: Any, address: str) -> None:
-    """Search for so many other texts that the viewer remembers none of those that are timed."""
+    """Search for enough other texts that the viewer no longer remembers those that are timed."""
     from star_rft.viewer.index import SEARCHES
 
     for number in range(SEARCHES):

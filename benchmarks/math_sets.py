@@ -228,7 +228,7 @@ _BOXES = (
 
 
 def generated(kinds: Sequence[Callable[[Draw], Triple]], *, size: int, seed: int) -> list[Case]:
-    """Return so many boxed completions, half of them right; no two are the same text."""
+    """Return `size` boxed completions, half of them right; no two are the same text."""
     draw = random.Random(seed)
     cases = []
     for i in range(size):

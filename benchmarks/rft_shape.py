@@ -56,7 +56,7 @@ class Arm:
 
 
 def arms(ks: Sequence[int], config: star_rft.Config, *, tokens: int, steps: int) -> list[Arm]:
-    """Return the arms of a run whose first round sampled so many tokens and trained for so many steps."""
+    """Return the arms of a run whose first round sampled `tokens` tokens and trained for `steps` steps."""
     n, rules = config.sample.n, config.select.rules
     capped = {"select.rules": [*rules, {"cap": CAP}]}
     budget = {"budget.plan": "adaptive", "budget.target": CAP, "budget.tokens": tokens, "sample.n": 4 * n}
@@ -221,7 +221,11 @@ def main() -> None:
     given.add_argument("--run", type=Path, help="a run to fork instead")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are")
     parser.add_argument(
-        "--ks", type=int, nargs="+", default=[1, 4], help="arms of so many samples a question, besides all"
+        "--ks",
+        type=int,
+        nargs="+",
+        default=[1, 4],
+        help="samples a question of further arms, besides the one with all samples",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="some of the arms, by name")

@@ -80,7 +80,9 @@ def measure(model: str, rows: int, length: int, scored: int, options: dict[str, 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", default="tiny", help="tiny, smollm2 or a folder")
-    options.add_argument("--only", type=int, nargs="*", help="only trainings of so many tokens a micro-batch")
+    options.add_argument(
+        "--only", type=int, nargs="*", help="only trainings with these numbers of tokens a micro-batch"
+    )
     options.add_argument("--json", action="store_true")
     options.add_argument("--measure", help=argparse.SUPPRESS)
     asked = options.parse_args()

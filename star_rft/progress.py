@@ -20,7 +20,7 @@ class SamplingProgress(Protocol):
     """Progress of sampling: completions are verified while the next ones are drawn."""
 
     def drawn(self, tokens: int, /) -> None:
-        """Report that one more completion was drawn, of so many tokens."""
+        """Report that one more completion was drawn, with its number of tokens."""
         ...
 
     def judged(self) -> None:

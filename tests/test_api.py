@@ -297,6 +297,9 @@ def test_seeds_give_their_runs_and_one_comparison_with_the_start(small: dict[str
         ([1], {}, r"seeds \[1\] must be two or more different whole numbers from 0 on"),
         ([1, 1], {}, r"seeds \[1, 1\] must be"),
         ([0, -1], {}, r"seeds \[0, -1\] must be"),
+        ([0, 1.5], {}, r"seeds \[0, 1.5\] must be"),
+        ([True, 2], {}, r"seeds \[True, 2\] must be"),
+        (["0", "1"], {}, r"seeds \['0', '1'\] must be"),
         ([0, 1], {"rounds": 0}, "with rounds: 0 nothing is trained"),
     ],
 )

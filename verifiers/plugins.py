@@ -190,6 +190,20 @@ class Registry(Generic[Item]):
         return self._describe(name, function)
 
 
+def describer(
+    make: Callable[..., Item], *, kind: str, takes: str, error: type[Exception]
+) -> Callable[[str, Callable[..., Any]], Item]:
+    """Return the `describe` of a registry whose items are `make(name, function, options, annotations)`.
+
+    Their functions are `function(takes, *, option=...)`; `error` is raised for another shape.
+    """
+
+    def describe(name: str, function: Callable[..., Any]) -> Item:
+        return make(name, function, *keyword_options(name, function, kind=kind, takes=takes, error=error))
+
+    return describe
+
+
 def keyword_options(
     name: str, function: Callable[..., Any], *, kind: str, takes: str, error: type[Exception]
 ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -108,7 +108,7 @@ def _memory_text(config: Config) -> str:
 
 def _need(shape: memory.Shape, section: FitConfig, config: Config, on_gpu: bool) -> memory.Need:
     launch, size = config.launch, section.micro_batch_size
-    # How long the examples are is known when they are sampled: of so many, all may be of full length.
+    # The lengths of the examples are known once they are sampled: before, all may be of full length.
     tokens = MICRO_BATCH_TOKENS["cuda" if on_gpu else "cpu"] if size is None else size * section.max_tokens
     return memory.estimate(
         shape,

@@ -65,7 +65,7 @@ def bench(
     data: Annotated[str, typer.Option(help="A file, a hub name, word_problems or python_tasks.")],
     k: Annotated[str, typer.Option(help="The k of pass@k, with commas.")] = "1,4,16",
     n: Annotated[int | None, typer.Option(help="Samples a problem; the largest k unless given.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only the first N problems.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Any key=value of a config.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -110,7 +110,7 @@ def best_of_n(
         str, typer.Option(help="What chooses: reward_model, majority, likelihood, judge, or a verifier (an oracle).")
     ] = "majority",
     scorer_model: Annotated[str | None, typer.Option(help="The model that scores; else the policy does.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only the first N problems.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any key=value of a config; scorer.key=value for what chooses.")
     ] = None,

@@ -273,7 +273,7 @@ class TwoRows:
     tell: Callable[[], None]
 
     def drawn(self, tokens: int) -> None:
-        """Count a completion of so many tokens as drawn."""
+        """Count a completion as drawn, with its number of tokens."""
         self.drawing.move(1, tokens)
         self._queue()
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from star_rft.config import Config
     from star_rft.types import RoundReport
 
-# A page that takes longer than this, in seconds, is written again only after so many times as long.
+# A page that takes more than LONG_FOR_PAGE seconds to write is written again only after SHARE_OF_PAGE times as long.
 LONG_FOR_PAGE, SHARE_OF_PAGE = 2.0, 20.0
 
 

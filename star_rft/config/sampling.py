@@ -44,7 +44,7 @@ class DecodingConfig(Section):
 
 
 class SampleConfig(DecodingConfig):
-    """`n` completions a problem and model; `unit` is how many are committed at once: a crash loses at most so many.
+    """`n` completions a problem and model; `unit` is how many are committed together: a crash loses at most one unit.
 
     `temperature`, `top_p` and `system` may be lists, whose entries the samples take in turn. `models` are names,
     folders or `policy`, the model that is trained; all sample the same problems into one ledger. `problems` is how many

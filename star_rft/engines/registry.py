@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from star_rft.errors import UserError
 from star_rft.models.spec import ModelSpec
 from star_rft.types import Sampler
-from verifiers.plugins import Registry, keyword_options, option_faults
+from verifiers.plugins import Registry, describer, option_faults
 
 # The value of `sample.backend` that is no engine: a cluster, whose nodes run the engine that `ray.engine` names.
 CLUSTER = "ray"
@@ -56,11 +56,7 @@ class EnginePlugin:
         return found
 
 
-def _described(name: str, function: Callable[..., Sampler]) -> EnginePlugin:
-    options, annotations = keyword_options(name, function, kind="engine", takes="context", error=UserError)
-    return EnginePlugin(name, function, options, annotations)
-
-
+_described = describer(EnginePlugin, kind="engine", takes="context", error=UserError)
 ENGINES: Registry[EnginePlugin] = Registry(
     "engine",
     group="star_rft.engines",

@@ -24,7 +24,7 @@ from star_rft.types import Interval
 
 Action = Literal["keep", "stop", "roll_back", "warn"]
 
-# At least so many problems must have changed for an interval to count. Where five problems changed, all in one
+# The smallest number of changed problems for an interval to count. Where five problems changed, all in one
 # direction, a sign test has p = 2 * 2^-5 = 0.06, but every resample of the bootstrap that has one of them agrees.
 CHANGED = 6
 
@@ -34,7 +34,7 @@ class Gate:
     """The settings of the gate; None turns a warning off.
 
     Attributes:
-        patience: The run ends after so many evaluated rounds in a row without a significant gain; None: it does not.
+        patience: Evaluated rounds in a row without a significant gain after which the run ends; None: it does not.
         k: The k of pass@k; None: the number of samples.
         rolls_back: A significant loss rolls a round back. False: it is only a warning.
         collapse_rolls_back: So does a loss of pass@k without one of pass@1. False: that is only a warning.

@@ -142,7 +142,7 @@ def own_samples(
         problems: The problems of the split, by id.
         prompter: Renders and tokenises.
         stops: What ended the completions; None: the model's own end tokens.
-        traces: At most so many.
+        traces: The largest number of traces to draw.
         seed: They are drawn by a hash of this and their id.
     """
     rows = con.execute(

@@ -37,9 +37,9 @@ Kind = Literal["no_derivation", "underived", "repeated", "disagrees", "invalid_s
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 N_GRAM = 4
-# A text of at least so many word 4-grams is flagged where more than this share of them occurred before in it.
+# A text of at least REPEATED_GRAMS word 4-grams is flagged where more than this share of them repeat an earlier one.
 REPEATED_SHARE, REPEATED_GRAMS = 0.5, 20
-# So is a text in which a sentence of at least so many words occurs so often.
+# So is a text in which a sentence of at least SENTENCE_WORDS words occurs SENTENCE_TIMES times.
 SENTENCE_WORDS, SENTENCE_TIMES = 3, 3
 
 _SENTENCE = re.compile(r"\n+|(?<=[.?!])\s+")

@@ -68,7 +68,7 @@ class Tally:
     problems: set[str] = field(default_factory=set)
 
     def add(self, problem_id: str, prompt: int, completion: int, *, kind: str = "trace", weight: float = 1.0) -> None:
-        """Count a row with so many tokens in its prompt and its completions."""
+        """Count a row; `prompt` and `completion` are its numbers of tokens."""
         self.rows += 1
         self.prompt_tokens += prompt
         self.completion_tokens += completion

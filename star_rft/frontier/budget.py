@@ -132,8 +132,8 @@ class Adaptive:
         value_P_L = (gains.rate_U_L[state_P] / length_P[:, None]).astype(np.float32)
         is_first_P = counts.distinct_P[open_P] == 0
         if tokens_left is not None:
-            # An equal split: each problem gets so many samples of its mean length. Steps below that, of problems
-            # without a correct sample, come before all others.
+            # An equal split: each problem gets the same number of samples, of its own mean length. Steps below that, of
+            # problems without a correct sample, come before all others.
             share = (counts.tokens_P.sum() + tokens_left) / every_length_P.sum()
             is_owed_P_L = is_first_P[:, None] & (samples_P[:, None] + gains.start_L < share)
             value_P_L[is_owed_P_L] = value_P_L.max()

@@ -18,6 +18,10 @@ class ModelError(UserError):
 CONSENT = "set model.trust_remote_code: true if you trust that code"
 
 
+# What a model's forward may raise when it is given inputs, a cache or arguments that it does not take.
+FORWARD_ERRORS = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, AssertionError)
+
+
 def library_errors() -> tuple[type[Exception], ...]:
     """Return what transformers, huggingface_hub and the code of models raise for a model that they cannot read."""
     from huggingface_hub.errors import StrictDataclassError

@@ -202,7 +202,7 @@ def _flows(con: duckdb.DuckDBPyConnection) -> list[Flow]:
 
 
 def _spread(rounds: Sequence[int], most: int) -> list[int]:
-    """Return at most so many rounds, the first and the last among them, evenly between."""
+    """Return at most `most` rounds: the first, the last, and others evenly between."""
     if len(rounds) <= most:
         return list(rounds)
     return [rounds[round(i * (len(rounds) - 1) / (most - 1))] for i in range(most)]
@@ -251,7 +251,7 @@ def open_ledger(run_dir: Path, *, memory: str) -> duckdb.DuckDBPyConnection:
 
 Rows = Sequence[Mapping[str, Any]]
 
-# Of so many values of k a curve is drawn, close together where k is small: its bends are there.
+# Values of k that a curve is drawn from, close together where k is small: its bends are there.
 CURVE_POINTS = 14
 # By pass rate of the first evaluated model: upper bounds, and what such problems are called.
 DIFFICULTY = (

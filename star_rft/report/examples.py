@@ -1,4 +1,4 @@
-"""Which traces the page shows: so many of each kind that is worth reading, the same ones each time."""
+"""Which traces the page shows: a few of each kind that is worth reading, the same ones each time."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ KINDS = (
 
 
 def choose(con: duckdb.DuckDBPyConnection, *, traces: int, seed: int) -> list[ExampleKind]:
-    """Choose problems for about so many traces in all, each problem once, under the first kind that it is of.
+    """Choose problems for about `traces` traces in all, each problem once, under the first kind that it is of.
 
     If a kind has too few problems, the kinds after it get more. The order is by a hash of the seed, and so does not
     depend on the order in which the ledger was written.

@@ -20,9 +20,9 @@ from verifiers.prose.equations import Equation, find_equations
 
 Kind = Literal["", "answer", "false"]
 
-# Equations are looked for in the last so many characters: a text of nothing else takes 2 ms a thousand.
+# Equations are looked for in the last 30,000 characters: a text of equations alone takes 2 ms for each thousand.
 EQUATIONS_IN = 30_000
-# So many equations are marked, and so many places; nobody reads more.
+# The most equations that are marked, and the most places; nobody reads more.
 EQUATIONS_LIMIT, SPANS_LIMIT = 50, 200
 # An answer of this length is a text of its own (of `exact`), and marking all of it would say nothing.
 ANSWER_LIMIT = 200

@@ -14,7 +14,7 @@ from star_rft.models.spec import ModelSpec
 from star_rft.progress import Advance
 from star_rft.training.dataset import SampleOrigin
 from star_rft.types import Model, Problem, Sampler, Scorer, Split, Trace
-from verifiers.plugins import Registry, keyword_options, option_faults
+from verifiers.plugins import Registry, describer, option_faults
 
 if TYPE_CHECKING:
     import duckdb
@@ -92,11 +92,7 @@ class ScorerPlugin:
     needs_model: bool = False
 
 
-def _described(name: str, function: Callable[..., Scorer]) -> ScorerPlugin:
-    options, annotations = keyword_options(name, function, kind="scorer", takes="context", error=UserError)
-    return ScorerPlugin(name, function, options, annotations)
-
-
+_described = describer(ScorerPlugin, kind="scorer", takes="context", error=UserError)
 SCORERS: Registry[ScorerPlugin] = Registry(
     "scorer",
     group="star_rft.scorers",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from star_rft.selection.candidates import RuleError
-from verifiers.plugins import REQUIRED, Registry, keyword_options, option_faults
+from verifiers.plugins import REQUIRED, Registry, describer, option_faults
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -35,11 +35,7 @@ class Rule:
         return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
 
 
-def _described(name: str, function: Callable[..., None]) -> Rule:
-    options, annotations = keyword_options(name, function, kind="rule", takes="pool", error=RuleError)
-    return Rule(name, function, options, annotations)
-
-
+_described = describer(Rule, kind="rule", takes="pool", error=RuleError)
 RULES: Registry[Rule] = Registry(
     "rule",
     group="star_rft.rules",

@@ -119,7 +119,7 @@ def rejection_sampling(pool: CandidateTable, *, n: Positive, beta: Annotated[flo
 
 @rule
 def tokens(pool: CandidateTable, *, at_least: Annotated[int, Field(ge=0)] = 0, at_most: Positive | None = None) -> None:
-    """Keep traces with so many sampled tokens."""
+    """Keep traces whose number of sampled tokens lies between two bounds."""
     pool.drop(f"tokens < {int(at_least)}", "'too_short'")
     if at_most is not None:
         pool.drop(f"tokens > {int(at_most)}", "'too_long'")

@@ -25,7 +25,7 @@ STAGES = ("sample", "verify", "score", "select", "train", "evaluate")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationStage:
-    """How a run evaluates: `held_out` every so many rounds and after the last of `rounds`.
+    """How a run evaluates: every `sampling.every` rounds, and after the last of `rounds`.
 
     `write_card` writes the card of the round's model.
     """

@@ -101,7 +101,7 @@ class Tracker:
             self._switch_off(f"does not answer: {MOST_WAITING:,} records wait for it")
 
     def close(self, patience: float) -> None:
-        """Wait until the tracker has received everything, at most so many seconds."""
+        """Wait until the tracker has received everything, at most `patience` seconds."""
         if self.thread is not None:
             self.put(None)
             self.thread.join(patience)

@@ -160,8 +160,8 @@ def pack(members: Sequence[Example]) -> dict[str, torch.Tensor]:
     return {**packed, "position_ids": torch.cat(positions)[None]}
 
 
-# About so many tokens make a micro-batch unless its size is given. On a CPU, more speed up the kernels no more
-# than they add padding (benchmarks/train.py --sweep).
+# The tokens of a micro-batch, about, unless its size is given. On a CPU, larger ones gain no more in the kernels
+# than they lose by padding (benchmarks/train.py --sweep).
 MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 
 

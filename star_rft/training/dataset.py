@@ -95,7 +95,7 @@ class Mixture:
     mix: float = 0.0
 
     def counts(self, selected: int, *, problems: int, anchor: int) -> tuple[int, int]:
-        """Return how many reference solutions and how many examples of the anchor go with so many selected traces."""
+        """Return the numbers of reference solutions and of anchor examples for a number of selected traces."""
         references = round(self.reference_share * problems)
         return references, min(anchor, round(self.mix / (1 - self.mix) * (selected + references)))
 

@@ -27,7 +27,7 @@ GIB = 2**30
 WIDTHS, MLP_WIDTHS = 10, 4
 # Copies of the scored logits that meet: the logits, their log-softmax, and its gradient.
 LOGIT_COPIES = 3
-# TRL's fused head, on a GPU, projects tiles of so many tokens and words, in float32.
+# TRL's fused head, on a GPU, projects TILES tiles of TILE_TOKENS tokens by TILE_WORDS words, in float32.
 TILE_TOKENS, TILE_WORDS, TILES = 4096, 32768, 2
 # The MLP of architectures whose configs do not state its width.
 MLP_RATIO = 4
@@ -149,11 +149,12 @@ def estimate(
     on_gpu: bool,
     shards: int = 1,
 ) -> Need:
-    """Return what a process needs whose largest micro-batch has so many tokens, padding included, and scored ones.
+    """Return the memory that a process needs at its largest micro-batch.
 
-    `shards` is over how many processes weights, gradients and optimizer are split. Then the layers at work are whole
-    in each (FSDP2 gathers one and the next, and keeps the embeddings), and where that is no GPU, so is the model while
-    it is loaded and while it is written.
+    `tokens` are those of the micro-batch, padding included, `scored` those that the loss is computed on. `shards` is
+    over how many processes weights, gradients and optimizer are split. Then the layers that compute are whole in each
+    (FSDP2 gathers one and the next, and keeps the embeddings), and where that is no GPU, so is the model while it is
+    loaded and while it is written.
     """
     trained = shape.parameters - shape.frozen if lora is None else shape.adapted(lora)
     total = shape.parameters + (0 if lora is None else trained)

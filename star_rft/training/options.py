@@ -68,7 +68,7 @@ class TrainingOptions:
         weights_from: A folder of `float32_dir` of an earlier training, to start from; the model's path is then its
             published form. Rounded to bfloat16 between trainings, small updates would be lost.
         float32_dir: Where a copy of the weights in float32 is written, if `save_dtype` has fewer bits.
-        save_steps: A checkpoint is written every so many steps, for a training that is broken off.
+        save_steps: Steps between checkpoints, from which a training that was interrupted continues; None: none.
         optimizer_from: An earlier output folder whose optimizer state this training starts with; schedule and data are
             its own. Not with `lora`.
         save_optimizer: Writes the optimizer's state beside the weights. Not with `lora`.

@@ -68,7 +68,8 @@ def fit_preferences(
     Raises:
         TrainingError: The preferences, options, models and folders do not go together, or memory does not suffice.
     """
-    plugin = ObjectiveSpec.of({objective.name: objective.options}).plugin()
+    objective.check()
+    plugin = objective.plugin()
     _check(plugin, reference=reference, sft_weight=objective.sft_weight)
     if not preferences:
         raise TrainingError("there are no preferences to train on")

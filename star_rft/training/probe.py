@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from star_rft.errors import TrainingError
-from star_rft.models.errors import first_line
+from star_rft.models.errors import FORWARD_ERRORS, first_line
 from star_rft.models.limits import text_config
 from star_rft.training.batching import IGNORED, pack, pad
 from star_rft.training.forward import Forward, Head, Nll, token_nll
@@ -37,8 +37,6 @@ FLASH_SHARE = 0.5
 # Tokens of a row that are not scored, and how many of the vocabulary are drawn from.
 PROMPT, WORDS = 2, 1000
 NAMED = re.compile(r"\w+_token_(id|index)")
-# What a forward raises that is given what it does not take.
-REFUSALS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 # Inputs of token types that some models require in training, to tell images from text.
 TYPE_IDS = ("token_type_ids", "mm_token_type_ids")
 # The router's coefficient, in the config or, as DBRX and JetMoE have it, at the model.
@@ -117,7 +115,7 @@ def check_adapters(model: Any) -> None:
     with torch.random.fork_rng(), torch.no_grad():
         try:
             _alone(model, random_rows(model, LENGTHS[:1]))
-        except REFUSALS as error:
+        except FORWARD_ERRORS as error:
             raise TrainingError(
                 f"lora: the model does not run with adapters there ({first_line(error)}): name others in"
                 " lora.target_modules"
@@ -133,7 +131,7 @@ def _type_ids(model: Any) -> tuple[str, ...]:
     for names in choices:
         try:
             token_nll(model, Forward(head="full", type_ids=names), on_device(model, pad([row])))
-        except REFUSALS as error:
+        except FORWARD_ERRORS as error:
             if names == choices[-1]:
                 kind = type(model).__name__
                 raise TrainingError(f"{kind} cannot be trained on text alone: {first_line(error)}") from error
@@ -173,7 +171,7 @@ def _router_coef(model: Any, forward: Forward, say: Say | None) -> float:
     batch = on_device(model, pad(random_rows(model, LENGTHS[:1])))
     try:
         alone, padded = (token_nll(model, asked, rows).router for rows in (batch, _longer(batch)))
-    except REFUSALS:
+    except FORWARD_ERRORS:
         alone = padded = None
     kind, why = type(model).__name__, "its forward gives no auxiliary loss"
     if isinstance(alone, torch.Tensor) and isinstance(padded, torch.Tensor):
@@ -192,7 +190,7 @@ def _agrees(model: Any, forward: Forward, lengths: Sequence[int], *, is_packed: 
         batch = on_device(model, pack(rows) if is_packed else pad(rows))
         try:
             found = _flat(token_nll(model, forward, batch), batch)
-        except REFUSALS:
+        except FORWARD_ERRORS:
             return False
         alone = _alone(model, rows)
         if found.shape == alone.shape and bool(((found - alone).abs() <= TOLERANCE * (1 + alone)).all()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from star_rft.errors import TrainingError
-from verifiers.plugins import Registry, keyword_options, option_faults
+from verifiers.plugins import Registry, describer, option_faults
 
 if TYPE_CHECKING:
     import torch
@@ -63,11 +63,7 @@ class PairObjective:
                 raise TrainingError(f"objective {self.name!r}: {name} is {given!r}; valid: {', '.join(valid)}")
 
 
-def _described(name: str, function: Callable[..., torch.Tensor]) -> PairObjective:
-    options, annotations = keyword_options(name, function, kind="objective", takes="pairs", error=TrainingError)
-    return PairObjective(name, function, options, annotations)
-
-
+_described = describer(PairObjective, kind="objective", takes="pairs", error=TrainingError)
 BUILT_IN = ("dpo", "rso", "rrhf")
 OBJECTIVES: Registry[PairObjective] = Registry(
     "objective",
@@ -128,26 +124,24 @@ class ObjectiveSpec:
     sft_weight: float = 0.0
 
     @classmethod
-    def of(cls, given: str | Mapping[str, Any], *, sft_weight: float = 0.0, **shared: Any) -> ObjectiveSpec:
+    def of(cls, given: str | Mapping[str, Mapping[str, Any]], *, sft_weight: float, **shared: Any) -> ObjectiveSpec:
         """Return the objective of a config: a name, or a mapping of one name to options.
 
         `shared` are options that are written elsewhere. Raises TrainingError for an objective that does not exist, and
         for options that it does not have or that are given twice.
         """
-        if isinstance(given, str):
-            given = {given: {}}
-        values = next(iter(given.values()), None)
-        if len(given) != 1 or not isinstance(values, Mapping):
-            raise TrainingError(f"objective: {given!r} is none; write a name, or {{name: {{option: value}}}}")
-        spec = cls(str(next(iter(given))), dict(values), sft_weight)
-        plugin = spec.plugin()
-        owner = f"objective {spec.name!r}"
-        if twice := sorted(shared.keys() & spec.options.keys()):
-            raise TrainingError(f"option {twice[0]!r} of {owner} is given twice")
-        options = shared | dict(spec.options)
-        for fault in option_faults(options, plugin.options, owner=owner, annotations=plugin.annotations):
+        ((name, options),) = ({given: {}} if isinstance(given, str) else given).items()
+        if twice := sorted(shared.keys() & options.keys()):
+            raise TrainingError(f"option {twice[0]!r} of objective {name!r} is given twice")
+        spec = cls(name, {**shared, **options}, sft_weight)
+        spec.check()
+        return spec
+
+    def check(self) -> None:
+        """Raise TrainingError for an objective that does not exist, and for options that it does not have."""
+        plugin, owner = self.plugin(), f"objective {self.name!r}"
+        for fault in option_faults(self.options, plugin.options, owner=owner, annotations=plugin.annotations):
             raise TrainingError(fault)
-        return replace(spec, options=options)
 
     def plugin(self) -> PairObjective:
         """Return the registered objective."""

@@ -162,7 +162,7 @@ class Coder:
         )
 
     def _column(self, name: str, more: int) -> CodedColumn:
-        """Return a collected column with so many more rows, which have no value."""
+        """Return a collected column with `more` rows added, which have no value."""
         values = tuple(self._codes[name])
         codes = np.concatenate([*self._pieces[name], np.zeros(more, np.uint32)])
         return CodedColumn(values, codes.astype(np.min_scalar_type(len(values))))

@@ -125,7 +125,7 @@ def _ordered(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 PAGE = 25
 # A filter with more choices than these shows the first ones, and the one that is chosen.
 CHOICES_SHOWN = 12
-# Above so many cells, a table of which value each problem has would take more memory than sorting.
+# With more cells than this, a table of which value each problem has takes more memory than sorting.
 CELLS = 20_000_000
 TEXT = "q"
 # Filters that a problem without samples has a value of too.

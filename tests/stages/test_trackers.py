@@ -168,6 +168,45 @@ def test_a_tracker_that_hangs_holds_up_neither_a_step_nor_the_end(
     assert "tracker notebook has not answered for 0 s" in line
 
 
+def test_a_tracker_that_is_far_behind_is_switched_off_during_the_run(
+    notebook: type[Notebook], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("star_rft.stages.trackers.MOST_WAITING", 10)
+    notebook.hangs = threading.Event()
+    trackers = opened(tmp_path)
+    train(trackers, round_index=1, steps=range(1, 20), of=20)
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "star_rft"]
+    assert "tracker notebook does not answer: 10 records wait for it" in line
+    notebook.hangs.set()
+    trackers.close()
+
+
+def test_steps_that_were_never_logged_still_count(notebook: type[Notebook], tmp_path: Path) -> None:
+    killed = opened(tmp_path)
+    train(killed, round_index=1, steps=range(1, 6), of=8)  # it trained all 8, and was killed before the others came
+    killed.close()
+    resumed = opened(tmp_path)
+    train(resumed, round_index=2, steps=range(1, 3), of=2)
+    resumed.close()
+    assert [step for step, values in notebook.told if values.get("train/round") == 2] == [9, 10]
+
+
+def test_a_run_that_is_killed_during_its_first_record_continues_the_same_tracker_run(
+    notebook: type[Notebook], tmp_path: Path
+) -> None:
+    notebook.fails_at = "log"
+    first = opened(tmp_path)
+    train(first, round_index=1, steps=range(1, 2), of=2)
+    first.close()
+    begun = json.loads((tmp_path / "notebook.json").read_text())["id"]
+    notebook.fails_at = ""
+    resumed = opened(tmp_path)
+    train(resumed, round_index=1, steps=range(1, 3), of=2)
+    resumed.close()
+    assert json.loads((tmp_path / "notebook.json").read_text())["id"] == begun
+    assert len(notebook.settings) == 1
+
+
 @pytest.mark.full
 def test_a_whole_run_outlives_its_tracker(
     notebook: type[Notebook], tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -40,5 +40,5 @@ def _call(train: Callable[..., FitReport], items: Sequence[Any], values: dict[st
     model = ModelSpec(values.pop("model_path"), device=values.pop("device", "cpu"))
     if (objective := values.pop("objective", None)) is not None:
         about = {name: values.pop(name) for name in ("beta", "sft_weight") if name in values}
-        values["objective"] = ObjectiveSpec.of(objective, **about)
+        values["objective"] = ObjectiveSpec.of(objective, **{"sft_weight": 0.0, **about})
     return train(items, options, model=model, **values)

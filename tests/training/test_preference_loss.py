@@ -220,7 +220,7 @@ def test_the_length_is_the_completions_own_and_no_label_is_touched(policy: Path)
     batch = PreferenceCollator([short, long], OBJECTIVES.get("rrhf"), packed=False)([{"members": [0, 1]}])
     assert batch["lengths"].tolist() == [3, 2, 27, 4]
     before = {name: tensor.clone() for name, tensor in batch.items()}
-    compared = PairLoss([short, long], ObjectiveSpec.of("rrhf", sft_weight=1.0), None)
+    compared = PairLoss([short, long], ObjectiveSpec("rrhf", sft_weight=1.0), None)
     nll = scores(model, batch)
     loss = compared.loss(nll, batch, compared.totals(batch))
     torch.testing.assert_close(batch, before, rtol=0, atol=0)
@@ -249,7 +249,7 @@ def test_an_empty_micro_batch_has_a_gradient_of_zero(policy: Path, packed: bool)
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
     preferences = random_preferences(2)
     collate = PreferenceCollator(preferences, OBJECTIVES.get("dpo"), packed, references={0: [0.0, 0.0], 1: [0.0, 0.0]})
-    compared = PairLoss(preferences, ObjectiveSpec.of("dpo", sft_weight=1.0), policy)
+    compared = PairLoss(preferences, ObjectiveSpec("dpo", sft_weight=1.0), policy)
     empty, full = collate([{"members": []}]), collate([{"members": [0, 1]}])
     assert compared.totals(empty).tolist() == [0.0, 0.0]
     loss = compared.loss(scores(model, empty), empty, compared.totals(full))

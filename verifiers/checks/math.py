@@ -129,7 +129,7 @@ def math(
     `percent`: a percent equals its value or the bare number (50% is 0.5 and 50); false: its value only.
     `units`: optional (5 cm is 5, but not 5 m), required (where the reference states one), or ignored.
     `ordered`: bare lists and braces keep their order; by default only parentheses and brackets do.
-    `decimals`: so many correct decimals stand for a value without finite ones (0.333333 for 1/3); 0: none do.
+    `decimals`: how many correct decimals equal a value with endless decimals (0.333333 for 1/3); 0: none do.
     `decimal_comma`: 1,5 is one and a half and 1.000 a thousand; by default 1,5 is a list and 1,000 a thousand.
     `case_sensitive`: words differ where their case does.
     `names`: x = 5 equals 5 (never y = 5); false: only another x = 5.

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 BLOCK = 256
-NUCLEUS_TRIES = (64, 1024)  # the largest so many tokens nearly always hold the mass top_p; sorting all is slow
+NUCLEUS_TRIES = (
+    64,
+    1024,
+)  # one of these numbers of the likeliest tokens nearly always holds top_p; sorting all is slow
 
 
 def uniforms(seed: int, count: int) -> list[float]:

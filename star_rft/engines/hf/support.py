@@ -23,12 +23,10 @@ from star_rft.engines.hf.kv_cache import Prefix, SlotCache, SlotWrite
 from star_rft.engines.hf.slot_attention import ATTENTION
 from star_rft.engines.tokenize import Prompt
 from star_rft.models import Longest, ModelError, auto_class, first_line, longest_sequence, read_config, text_config
-from star_rft.models.errors import explained, library_errors
+from star_rft.models.errors import FORWARD_ERRORS, explained, library_errors
 from star_rft.models.spec import AnyModel, ModelSpec
 from star_rft.runs.environment import usable_memory
 
-# What a model may raise when it is given a cache, positions or arguments that it does not know.
-FOREIGN = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, AssertionError)
 CURE = "use sample.backend: vllm"
 # Cache layers whose content the slots can hold. The last, of newer versions of transformers, holds none: its layer of
 # the model uses the keys of another layer.
@@ -83,7 +81,7 @@ def check_decodable(model: AnyModel) -> None:
             _slot_logits(empty, _rows(empty))
     except ModelError as error:
         raise ModelError(_refusal(type(empty).__name__, str(error))) from error
-    except FOREIGN:
+    except FORWARD_ERRORS:
         return  # a router, for example, cannot choose experts without values: `verify_decoding` decides then
 
 
@@ -102,7 +100,7 @@ def _undecodable(config: PreTrainedConfig) -> str | None:
         return "it has latent attention, whose cache holds no keys"
     try:
         layers = DynamicCache(config=config).layers
-    except FOREIGN as error:
+    except FORWARD_ERRORS as error:
         return f"transformers has no plain cache for its layers ({first_line(error)})"
     if kinds := {type(layer).__name__ for layer in layers} - HELD:
         return f"its layers keep more than the keys and values of every token ({', '.join(sorted(kinds))})"
@@ -146,7 +144,7 @@ def verify_decoding(model: Any) -> VerifiedDecoding:
         raise
     except ModelError as error:
         raise ModelError(_refusal(name, str(error))) from error
-    except FOREIGN as error:
+    except FORWARD_ERRORS as error:
         raise ModelError(_refusal(name, f"{type(error).__name__}: {first_line(error)}")) from error
 
 

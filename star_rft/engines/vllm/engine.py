@@ -138,7 +138,7 @@ class Replica:
         """End all its processes; RunFailure if one is left.
 
         With `in_order` the worker has CLOSED_WITHIN seconds to end by itself, and its log is removed. Without, it is
-        killed and the log stays, for whoever looks for the reason.
+        killed, and the log stays: it has the reason.
         """
         if in_order:
             with suppress(subprocess.TimeoutExpired):

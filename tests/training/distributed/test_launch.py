@@ -287,3 +287,23 @@ def test_several_machines_each_start_their_share_of_the_processes(base: Path, tm
     on_both = ("bash", "-c", '"$@" & "$@" & wait', "srun")
     launch = Launch(2, CONFIGS["fsdp2"], arguments=(*shared, *where), command=on_both, stall=120.0)
     assert_trains_alike(base, tmp_path, "sft", launch)
+
+
+@pytest.mark.full
+def test_launched_processes_find_an_objective_in_a_file_of_the_working_folder(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_hinge.py").write_text(
+        "import torch\n\ndef hinge(pairs, *, margin: float):\n"
+        "    return torch.relu(margin - (pairs.better - pairs.worse))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    common = {"objective": {"own_hinge:hinge": {"margin": 50.0}}, "max_steps": 1, "model_path": base}
+    losses = [
+        train(random_preferences(4), out_dir=tmp_path / name, work_dir=tmp_path / f"{name}-work", **common).loss_first
+        for name, train in (
+            ("here", fit_preferences),
+            ("launched", partial(fit_launched, launch=Launch(1, CONFIGS["ddp"], stall=120.0))),
+        )
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
