@@ -109,12 +109,13 @@ def test_samples_of_another_version_of_an_engine_have_another_decoding(monkeypat
     (before,) = train_decodings(config)
     monkeypatch.setitem(ENGINES.items, "script", replace(ENGINES.get("script"), version=_counted))
     (after,) = train_decodings(config)
-    assert (before.backend_version, after.backend_version) == ("7", "2 texts")
+    assert (before.backend_version, after.backend_version) == ("7", "2 texts at 1.0")
     assert before.id != after.id
 
 
-def _counted(*, texts: list[str], **_: Any) -> str:
-    return f"{len(texts)} texts"
+def _counted(*, texts: list[str], rate: float) -> str:
+    """The config gives `texts` alone; of `rate` it is the engine's own default."""
+    return f"{len(texts)} texts at {rate}"
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,12 @@ def test_other_held_out_sampling_is_noted(tmp_path: Path) -> None:
     assert "eval.temperature 1.0 and 0.2" in found.notes[0]
 
 
+def test_another_engine_or_other_options_of_it_are_noted(tmp_path: Path) -> None:
+    samples = [{"backend": "own:engine", "engine_options": {"penalty": penalty}} for penalty in (1.0, 1.2)]
+    found = compare([make(tmp_path / f"run{i}", [BEFORE], sample=sample) for i, sample in enumerate(samples)])
+    assert "sample.engine_options.penalty 1.0 and 1.2" in found.notes[0]
+
+
 def test_pass_at_k_stops_at_the_fewest_samples(tmp_path: Path) -> None:
     few = {problem: min(count, 2) for problem, count in AFTER.items()}
     runs = [make(tmp_path / "a", [BEFORE]), make(tmp_path / "b", [few], n=2)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from star_rft.errors import TrainingError
-from star_rft.training.options import FitReport, LoraSpec
-from star_rft.types import Example
+from star_rft.training.options import FitReport, LoraSpec, TrainingOptions
+from star_rft.types import Example, digest
 from tests.training.conftest import END, random_examples
 from tests.training.fits import fit
 
@@ -181,3 +182,12 @@ def test_a_loss_that_is_no_number_stops_the_training(train: Fit, tmp_path: Path)
     with pytest.raises(TrainingError, match="lower lr"):
         train(random_examples(20), lr=1e30, warmup_ratio=0.0, schedule="constant", max_steps=10)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_number_that_is_written_as_a_whole_one_is_the_same_training() -> None:
+    """A config and a launched process read 2 epochs as 2.0."""
+    whole = TrainingOptions(lr=1, epochs=2, weight_decay=0, max_grad_norm=1, lora=LoraSpec(dropout=0))
+    fractional = TrainingOptions(lr=1.0, epochs=2.0, weight_decay=0.0, max_grad_norm=1.0, lora=LoraSpec(dropout=0.0))
+    assert digest(whole.deciding()) == digest(fractional.deciding())
+    assert digest(whole.deciding()) != digest(replace(whole, epochs=3).deciding())
+    assert digest(whole.deciding()) == digest(replace(whole, save_steps=3, end_ids=(7,)).deciding())
