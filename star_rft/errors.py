@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from verifiers import VerifierError
+
 
 class UserError(ValueError):
     """A mistake that the user can correct; the command line prints its text without a traceback, exit status 2."""
@@ -17,3 +22,12 @@ class TrainingError(UserError):
 
 class RunFailure(RuntimeError):
     """A correct request that failed on the way; the command line prints its text, exit status 1."""
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Put a place, such as a file or a key of a config, before the text of an error that a user sees."""
+    try:
+        yield
+    except (UserError, VerifierError) as error:
+        raise type(error)(f"{where}: {error}") from error.__cause__

@@ -130,6 +130,12 @@ class Registry(Generic[Item]):
             f" valid: {', '.join(valid)}, or 'pkg.module:function'"
         )
 
+    def is_importable(self, name: str) -> bool:
+        """Whether another process finds this name too: not what only a decorator in this process has registered."""
+        self._import_home()
+        is_of_home = name in self.items and self.items[name].function.__module__ == self._home
+        return ":" in name or is_of_home or name in self.builtin_names() or name in self.entry_points()
+
     @functools.cache  # noqa: B019  # a registry lives as long as the program
     def builtin_names(self) -> tuple[str, ...]:
         """Return the names of the package's plug-ins, which are those of its files; imports none of them."""

@@ -28,7 +28,7 @@ from star_rft.build.sampling import (
 from star_rft.build.training import objective_of, round_training_of, warm_start_of
 from star_rft.config import Config
 from star_rft.data import Prompter
-from star_rft.errors import RunError, UserError
+from star_rft.errors import RunError, located
 from star_rft.evaluation.gate import Gate
 from star_rft.exports.card_data import CardConfig
 from star_rft.exports.cards import write_model_card
@@ -123,20 +123,21 @@ def open_run(config: Config, *, rows: Rows | None = None, progress: Progress | N
 
 def check_names(config: Config) -> None:
     """Raise UserError or VerifierError for a plug-in or an option that does not exist, before anything is loaded."""
-    try:
+    with located(config.origin):
         _check_names(config)
-    except (UserError, verifiers.VerifierError) as error:
-        raise type(error)(f"{config.origin}: {error}") from error.__cause__
 
 
 def _check_names(config: Config) -> None:
     check_backend(config)
-    verifier_of(config)
+    with located("verifier"):
+        verifier_of(config)
     if config.verifier.second is not None:
-        verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
+        with located("verifier.second"):
+            verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
     bound(config.select.rules)
     if config.scorer is not None:
-        check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
+        with located("scorer"):
+            check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
     if config.preference is not None:
         objective_of(config)
     check_trackers(config.report_to)

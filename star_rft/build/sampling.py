@@ -14,7 +14,7 @@ from star_rft.config import Config, DecodingConfig
 from star_rft.data import Prompter
 from star_rft.data.prompts import QUESTION
 from star_rft.engines.registry import CLUSTER, ENGINES, EngineContext, check_engine
-from star_rft.errors import UserError
+from star_rft.errors import UserError, located
 from star_rft.evaluation.evaluate import HeldOutSampling
 from star_rft.runs.folder import RunFolder
 from star_rft.sampling.hints import Hint
@@ -174,27 +174,27 @@ def engine_name(config: Config) -> str:
 
 def check_backend(config: Config) -> None:
     """Raise UserError for an engine that does not exist, or cannot be used so, and for options that it lacks."""
-    on_cluster, options = config.sample.backend == CLUSTER, config.sample.engine_options
-    key, name = ("ray.engine" if on_cluster else "sample.backend"), engine_name(config)
-    try:
-        ENGINES.get(name, also=() if on_cluster else (CLUSTER,))
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from None
-    if on_cluster and name == "server":
-        raise UserError("ray.engine: a server is used without a cluster: set sample.backend to server")
-    if on_cluster and ":" not in name and name not in (*BUILTIN, *ENGINES.entry_points()):
-        raise UserError(f"ray.engine: {name!r} is registered in this process only: nodes import 'pkg.module:function'")
-    if options and name in SECTIONS:
-        raise UserError(f"sample.engine_options: the options of {name} are the keys of the section {name}")
-    if name not in SECTIONS:
-        try:
+    name, options = engine_name(config), config.sample.engine_options
+    if config.sample.backend != CLUSTER:
+        with located("sample.backend"):
+            ENGINES.get(name, also=(CLUSTER,))
+    with located("ray.engine"):
+        ENGINES.get(config.ray.engine)
+        if config.ray.engine == "server":
+            raise UserError("a server is used without a cluster: set sample.backend to server")
+        if not ENGINES.is_importable(config.ray.engine):
+            raise UserError(
+                f"{config.ray.engine!r} is registered in this process only: nodes import 'pkg.module:function'"
+            )
+    with located("sample.engine_options"):
+        if name not in SECTIONS:
             check_engine(name, options)
-        except UserError as error:
-            raise UserError(f"sample.engine_options: {error}") from None
+        elif options:
+            raise UserError(f"the options of {name} are the keys of the section {name}")
 
 
-# Engines of star-rft, and those of them that have a section of the config for their options.
-BUILTIN, SECTIONS = ("hf", "vllm", "server"), ("vllm", "server")
+# Engines that have a section of the config for their options.
+SECTIONS = ("vllm", "server")
 
 
 def _engine_options(config: Config) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from star_rft.config import Config, FitConfig
-from star_rft.errors import TrainingError
+from star_rft.errors import TrainingError, located
 from star_rft.stages.training import WarmStart
 from star_rft.training.distributed.launch import Launch, config_file, fit_launched
 from star_rft.training.options import LoraSpec, TrainingOptions
-from star_rft.training.registry import BUILT_IN, OBJECTIVES, ObjectiveSpec
+from star_rft.training.registry import OBJECTIVES, ObjectiveSpec
 from star_rft.training.schedule import Fit, PreferenceTraining, RoundTraining, SupervisedTraining
 from star_rft.types import Problem
 
@@ -52,16 +52,12 @@ def objective_of(config: Config) -> ObjectiveSpec:
     section = config.preference
     assert section is not None
     shared = {} if section.beta is None else {"beta": section.beta}
-    try:
+    with located("preference.objective"):
         spec = ObjectiveSpec.of(section.objective, sft_weight=section.sft_weight, **shared)
-    except TrainingError as error:
-        raise TrainingError(f"preference.objective: {error}") from None
-    is_importable = ":" in spec.name or spec.name in {*BUILT_IN, *OBJECTIVES.entry_points()}
-    if _is_launched(config) and not is_importable:
-        raise TrainingError(
-            f"preference.objective: {spec.name!r} is registered in this process only, and the processes of launch do"
-            " not know it: name it 'pkg.module:function'"
-        )
+        if _is_launched(config) and not OBJECTIVES.is_importable(spec.name):
+            raise TrainingError(
+                f"{spec.name!r} is registered in this process only: launched processes import 'pkg.module:function'"
+            )
     return spec
 
 

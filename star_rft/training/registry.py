@@ -64,7 +64,6 @@ class PairObjective:
 
 
 _described = describer(PairObjective, kind="objective", takes="pairs", error=TrainingError)
-BUILT_IN = ("dpo", "rso", "rrhf")
 OBJECTIVES: Registry[PairObjective] = Registry(
     "objective",
     group="star_rft.objectives",
