@@ -129,15 +129,13 @@ def check_names(config: Config) -> None:
 
 def _check_names(config: Config) -> None:
     check_backend(config)
-    with located("verifier"):
-        verifier_of(config)
+    verifier_of(config)
     if config.verifier.second is not None:
         with located("verifier.second"):
             verifiers.get(config.verifier.second.name).bound(config.verifier.second.options)
     bound(config.select.rules)
     if config.scorer is not None:
-        with located("scorer"):
-            check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
+        check_scorer(config.scorer.name, config.scorer.options, model=config.scorer.model)
     if config.preference is not None:
         objective_of(config)
     check_trackers(config.report_to)

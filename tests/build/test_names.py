@@ -1,4 +1,4 @@
-"""Names in a config that are wrong: file and key are said, before anything is loaded."""
+"""Names in a config that are wrong: the file is named with the key, or with what kind of plug-in it is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from verifiers import VerifierError
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"verifier": {"name": "mth"}}, "verifier: unknown verifier 'mth' (did you mean 'math'?)"),
-        ({"verifier": {"name": "math", "options": {"unit": 1}}}, "verifier: "),
-        ({"scorer": {"name": "majorty"}}, "scorer: unknown scorer 'majorty' (did you mean 'majority'?)"),
-        ({"scorer": {"name": "likelihood"}}, "scorer: scorer likelihood needs a model"),
+        ({"verifier": {"name": "mth"}}, "unknown verifier 'mth' (did you mean 'math'?)"),
+        ({"verifier": {"name": "math", "options": {"unit": 1}}}, "verifier 'math' has no option 'unit' (did you mean"),
+        ({"scorer": {"name": "majorty"}}, "unknown scorer 'majorty' (did you mean 'majority'?)"),
+        ({"scorer": {"name": "likelihood"}}, "scorer likelihood needs a model"),
         ({"sample": {"backend": "vlm"}}, "sample.backend: unknown engine 'vlm' (did you mean 'vllm'?)"),
         # Whether or not a cluster draws now: `ray` may be set later, in a run that has begun.
         ({"ray": {"engine": "vlm"}}, "ray.engine: unknown engine 'vlm' (did you mean 'vllm'?)"),
@@ -30,7 +30,9 @@ from verifiers import VerifierError
         ({"report_to": "tensorbord"}, "report_to: 'tensorbord' is no tracker (did you mean 'tensorboard'?)"),
     ],
 )
-def test_file_and_key_are_named_and_the_nearest_name(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_the_file_is_named_with_what_is_wrong_and_the_nearest_name(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(MINIATURE | changes))
     with pytest.raises((UserError, VerifierError)) as raised:
